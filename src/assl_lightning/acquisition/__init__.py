@@ -1,0 +1,1 @@
+"""Acquisition functions: numbers about the unlabelled samples → the indices to label next. One file per idea."""

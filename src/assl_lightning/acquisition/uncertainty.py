@@ -1,0 +1,70 @@
+"""Uncertainty sampling: label what the model, as it stands at the round's end, is least sure of.
+
+The file to copy for a strategy of your own: write `scores`, say in `requires` what it reads, let `top_k` pick, and add
+a YAML file to `conf/acquisition`; the contract tests find it there.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from assl_lightning.acquisition.base import Candidates, Requirement
+from assl_lightning.acquisition.selection import top_k
+from assl_lightning.scores import entropy, margin, pseudo_el2n
+
+
+class UncertaintySampling(ABC):
+    """The candidates with the largest score of their logits: one evaluation-mode pass over un-augmented images."""
+
+    requires: ClassVar[frozenset[Requirement]] = frozenset({"logits"})
+
+    @abstractmethod
+    def uncertainty(self, logits: Tensor) -> Tensor:
+        """(M, C) → (M,), larger means label sooner."""
+
+    @final
+    def scores(self, candidates: Candidates) -> Tensor:
+        """(M,) the uncertainty of each candidate, in the candidates' order."""
+        candidates.require("logits")
+        assert candidates.logits is not None
+        return self.uncertainty(candidates.logits)
+
+    @final
+    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
+        """(budget,) int64 pool indices on the CPU, most uncertain first; nothing is drawn from the generator."""
+        return top_k(self.scores(candidates), candidates.index, budget)
+
+
+@final
+@dataclass(frozen=True)
+class Entropy(UncertaintySampling):
+    """The largest entropy of the prediction (Settles 2009, §3.1)."""
+
+    def uncertainty(self, logits: Tensor) -> Tensor:
+        """(M, C) → (M,) in [0, log C]."""
+        return entropy(logits)
+
+
+@final
+@dataclass(frozen=True)
+class Margin(UncertaintySampling):
+    """The smallest margin between the two most probable classes (Settles 2009, §3.1)."""
+
+    def uncertainty(self, logits: Tensor) -> Tensor:
+        """(M, C) → (M,) in [−1, 0], the margin with its sign turned."""
+        return margin(logits)
+
+
+@final
+@dataclass(frozen=True)
+class PseudoEL2N(UncertaintySampling):
+    """The largest distance from the own pseudo-label (Lim et al. 2023, Eq. 1; "vanilla" in Fig. 1, 8: a snapshot)."""
+
+    def uncertainty(self, logits: Tensor) -> Tensor:
+        """(M, C) → (M,) in [0, √(1 − 1/C)]."""
+        return pseudo_el2n(logits)

@@ -1,0 +1,1 @@
+"""Learning algorithms as LightningModules; each returns a `StepOutput` from its training step."""

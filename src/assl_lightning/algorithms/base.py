@@ -1,0 +1,123 @@
+"""What the algorithms share: a network, its optimizer, test accuracy, and logging that never waits for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Literal, get_args
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.optim import Optimizer
+from torchmetrics.classification import MulticlassAccuracy
+
+from assl_lightning.contracts import TestBatch
+from assl_lightning.networks.base import FeatureNetwork
+
+MakeOptimizer = Callable[[Iterable[dict[str, Any]]], Optimizer]
+WeightDecayExempt = Literal["by_module", "by_name"]
+
+_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+class Algorithm(LightningModule):
+    """A way to train a classifier on labelled and unlabelled images; subclasses write `training_step`.
+
+    Args:
+        network: gives logits, and features on request.
+        optimizer: called once with the parameter groups, such as `functools.partial(torch.optim.SGD, lr=0.03)`.
+        weight_decay: of the parameters that are not exempt, ≥ 0.
+        weight_decay_exempt: which parameters do not decay; see `parameter_groups`.
+    """
+
+    produces: ClassVar[frozenset[str]]
+    """What acquisition functions get from its training steps: {"statistics"} or nothing."""
+
+    def __init__(
+        self,
+        network: FeatureNetwork,
+        *,
+        optimizer: MakeOptimizer,
+        weight_decay: float = 0.0,
+        weight_decay_exempt: WeightDecayExempt = "by_module",
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.optimizer_factory = optimizer
+        self.groups = parameter_groups(network, weight_decay, weight_decay_exempt)
+        self.test_accuracy = self.new_accuracy()
+        self._sums: dict[str, Tensor] = {}
+        self._logged_steps = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, channels, height, width) → (B, C) logits."""
+        logits: Tensor = self.network(images)
+        return logits
+
+    def configure_optimizers(self) -> Optimizer:
+        """The optimizer over the two groups; the learning rate is constant."""
+        return self.optimizer_factory(self.groups)
+
+    def new_accuracy(self) -> MulticlassAccuracy:
+        """Share of right answers; the label −1 pads a rank's last batch and does not count."""
+        return MulticlassAccuracy(self.network.num_classes, average="micro", ignore_index=-1, validate_args=False)
+
+    def validation_step(self, batch: TestBatch, batch_idx: int) -> None:
+        """Count right answers of the raw weights."""
+        self.test_accuracy.update(self(batch["image"]), batch["label"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `test_accuracy_raw`, in [0, 1]."""
+        self.log("test_accuracy_raw", self.test_accuracy.compute(), sync_dist=True)
+        self.test_accuracy.reset()
+
+    def log_step(self, values: Mapping[str, Tensor], batch_size: int) -> None:
+        """Add () tensors to running sums, and log their means once every `log_every_n_steps`.
+
+        One `log_dict` costs as much as a small training step, and a value that is read makes the host wait.
+        """
+        for name, value in values.items():
+            self._sums[name] = self._sums[name] + value.detach() if name in self._sums else value.detach()
+        self._logged_steps += 1
+        if (self.trainer.global_step + 1) % max(self.trainer.log_every_n_steps, 1) == 0:
+            means = {name: total / self._logged_steps for name, total in self._sums.items()}
+            self.log_dict(means, batch_size=batch_size)
+            self._sums, self._logged_steps = {}, 0
+
+
+def parameter_groups(
+    network: nn.Module, weight_decay: float, exempt: WeightDecayExempt = "by_module"
+) -> list[dict[str, Any]]:
+    """Two groups for an optimizer: what decays, and what does not.
+
+    Args:
+        exempt: "by_module" exempts every bias, the scales of every normalisation layer, and free vectors such as a
+            ViT's class token and position embedding; "by_name" exempts what has "bias" or "bn" in its name, as
+            kekmodel's FixMatch does (which misses the normalisation of anonymous shortcuts).
+    """
+    if weight_decay < 0:
+        raise ValueError(f"weight_decay must be ≥ 0; got {weight_decay}")
+    if exempt not in get_args(WeightDecayExempt):
+        raise ValueError(f"weight_decay_exempt must be 'by_module' or 'by_name'; got {exempt!r}")
+    if exempt == "by_name":
+        free = {name for name, _ in network.named_parameters() if "bias" in name or "bn" in name}
+    else:
+        free = {name for name, _ in network.named_parameters() if _is_free(network, name)}
+    parameters = dict(network.named_parameters())
+    return [
+        {"params": [value for name, value in parameters.items() if name not in free], "weight_decay": weight_decay},
+        {"params": [value for name, value in parameters.items() if name in free], "weight_decay": 0.0},
+    ]
+
+
+def _is_free(network: nn.Module, name: str) -> bool:
+    owner_name, _, leaf = name.rpartition(".")
+    owner = network.get_submodule(owner_name)
+    is_token = leaf not in ("weight", "bias") and not leaf.endswith("_weight")
+    return leaf.endswith("bias") or isinstance(owner, _NORMS) or is_token
+
+
+def mean_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    """() mean cross-entropy in float32: logits (B, C), label (B,) int64."""
+    return torch.nn.functional.cross_entropy(logits.float(), label)

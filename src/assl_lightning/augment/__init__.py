@@ -1,0 +1,14 @@
+"""Batched augmentation: every sample of a batch gets its own draw, on the device where the images are.
+
+`WeakAugment` and `StrongAugment` are FixMatch's two views (Sohn et al. 2020, §2.3), uint8 in and uint8
+out; `Normalise` turns either into what a network takes. `ops` holds the operations, exact to PIL.
+"""
+
+from __future__ import annotations
+
+from assl_lightning.augment.normalise import Normalise as Normalise
+from assl_lightning.augment.ops import FIXMATCH_OPS as FIXMATCH_OPS
+from assl_lightning.augment.strong import StrongAugment as StrongAugment
+from assl_lightning.augment.weak import WeakAugment as WeakAugment
+
+__all__ = ["FIXMATCH_OPS", "Normalise", "StrongAugment", "WeakAugment"]

@@ -1,0 +1,260 @@
+"""RandAugment's operations on a batch, each sample with its own magnitude, each equal to PIL's in every bit.
+
+Operations of one kind share one function, a *family*, which is told row by row which of its members is meant. Two
+plans send the rows of a batch through the families and give the same bits: `apply_grouped` computes only the rows that
+need a family, and has to look at the codes for it; `apply_dense` computes every family for every row and selects, so
+that a GPU is never waited for.
+
+Symbols: b rows, c channels (1 = PIL's "L", 3 = "RGB"), h × w pixels, v the magnitude in 1 … 10. The ranges are those of
+FixMatch's RandAugment (Sohn et al. 2020, the list of transformations in the appendix), as its PyTorch port by kekmodel
+reads them. "PIL" is Pillow on x86-64, for sides up to 16384, beyond which its affine transform leaves fixed point.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+Family = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # images, member, magnitude, sign → images
+Plan = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # images, code, magnitude, sign → images
+
+MAX_MAGNITUDE = 10
+FIXMATCH_OPS = (
+    "AutoContrast",
+    "Brightness",
+    "Color",
+    "Contrast",
+    "Equalize",
+    "Identity",
+    "Posterize",
+    "Rotate",
+    "Sharpness",
+    "ShearX",
+    "ShearY",
+    "Solarize",
+    "TranslateX",
+    "TranslateY",
+)
+_GEOMETRIC = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
+_CURVE = ("Brightness", "Posterize", "Solarize")
+
+
+def apply_operation(name: str, images: Tensor, magnitude: Tensor, sign: Tensor) -> Tensor:
+    """One operation on every row.
+
+    `images` (b, c, h, w) uint8, `magnitude` (b,) int64 in 1 … 10, `sign` (b,) int64 ±1 → (b, c, h, w) uint8. The
+    geometric operations read the sign; the others do not, and some read no magnitude either.
+
+    >>> image = torch.tensor([[[[0, 100, 200]]]], dtype=torch.uint8)
+    >>> apply_operation("Solarize", image, torch.tensor([5]), torch.tensor([1])).tolist()
+    [[[[0, 100, 55]]]]
+    """
+    code = torch.full_like(magnitude, OPERATIONS.index(name))
+    return apply_grouped(images, code, magnitude, sign)
+
+
+def apply_grouped(images: Tensor, code: Tensor, magnitude: Tensor, sign: Tensor) -> Tensor:
+    """Row i goes through operation `OPERATIONS[code[i]]`; each family computes its own rows only. Waits for the device.
+
+    `images` (b, c, h, w) uint8; `code`, `magnitude` and `sign` (b,) int64 → (b, c, h, w) uint8.
+    """
+    order = code.argsort()
+    changed, code, magnitude, sign = (x.index_select(0, order) for x in (images, code, magnitude, sign))
+    ends = torch.bincount(code, minlength=len(OPERATIONS)).cumsum(0).tolist()  # where each operation's rows end
+    for family, first, last in _FAMILY_CODES:
+        rows = slice(ends[first - 1], ends[last])
+        if rows.start < rows.stop:
+            changed[rows] = family(changed[rows], code[rows] - first, magnitude[rows], sign[rows])
+    return changed.index_select(0, order.argsort())
+
+
+def apply_dense(images: Tensor, code: Tensor, magnitude: Tensor, sign: Tensor) -> Tensor:
+    """What `apply_grouped` returns, computed without a look at any value: nothing here waits for the device."""
+    changed = images
+    for family, first, last in _FAMILY_CODES:
+        chosen = ((first <= code) & (code <= last))[:, None, None, None]
+        member = (code - first).clamp(0, last - first)  # in range for the rows that are not chosen, too
+        changed = torch.where(chosen, family(images, member, magnitude, sign), changed)
+    return changed
+
+
+# ---- geometry: PIL's Image.transform(AFFINE, NEAREST) and Image.rotate, black outside ------------------------------
+
+
+def _geometric(images: Tensor, member: Tensor, magnitude: Tensor, sign: Tensor) -> Tensor:
+    """Rotate, ShearX, ShearY, TranslateX, TranslateY: one affine gather, in PIL's 16.16 fixed point."""
+    height, width = images.shape[-2:]
+    matrices = _matrices(height, width, images.device)[member, MAX_MAGNITUDE + sign * magnitude]
+    xx, xy, x0, yx, yy, y0 = matrices[:, :, None, None].unbind(1)  # each (b, 1, 1)
+    x = torch.arange(width, dtype=torch.int32, device=images.device)
+    y = torch.arange(height, dtype=torch.int32, device=images.device)[:, None]
+    source_x = (xx * x + (xy * y + x0)) >> 16  # (b, h, w)
+    source_y = (yx * x + (yy * y + y0)) >> 16
+    # negative where any of the four is, which a CPU sees sooner than four comparisons
+    inside = (source_x | source_y | (width - 1 - source_x) | (height - 1 - source_y)) >= 0
+    index = ((source_y * width + source_x) * inside).long().flatten(1)[:, None]
+    moved = images.flatten(2).gather(2, index.expand(-1, images.shape[1], -1)).view_as(images)
+    return moved * inside[:, None]
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _matrices(height: int, width: int, device: torch.device) -> Tensor:
+    """(geometric operations, 2 · 10 + 1, 6) int32: per operation and signed magnitude −10 … 10, from target to source.
+
+    Kept per device, since making it in every step would be a copy from the host in every step.
+    """
+    signed = range(-MAX_MAGNITUDE, MAX_MAGNITUDE + 1)
+    matrices = [[_fixed_point(_matrix(name, v, height, width)) for v in signed] for name in _GEOMETRIC]
+    return torch.tensor(matrices, dtype=torch.int32, device=device)
+
+
+def _matrix(name: str, v: int, height: int, width: int) -> tuple[float, ...]:
+    """(xx, xy, x0, yx, yy, y0): source x = xx · x + xy · y + x0, and y likewise, as the reference hands it to PIL."""
+    if name == "ShearX":
+        return 1.0, v * 0.3 / 10, 0.0, 0.0, 1.0, 0.0
+    if name == "ShearY":
+        return 1.0, 0.0, 0.0, v * 0.3 / 10, 1.0, 0.0
+    if name == "TranslateX":
+        return 1.0, 0.0, int(v * 0.3 / 10 * width), 0.0, 1.0, 0.0
+    if name == "TranslateY":
+        return 1.0, 0.0, 0.0, 0.0, 1.0, int(v * 0.3 / 10 * height)
+    angle = -math.radians(int(v * 30 / 10))  # degrees counter-clockwise, about the image's centre
+    cos, sin = math.cos(angle), math.sin(angle)
+    centre_x, centre_y = width / 2, height / 2
+    x0 = cos * -centre_x + sin * -centre_y + centre_x
+    y0 = -sin * -centre_x + cos * -centre_y + centre_y
+    return cos, sin, x0, -sin, cos, y0
+
+
+def _fixed_point(matrix: tuple[float, ...]) -> list[int]:
+    """The matrix in 1/65536, with the half pixel that leads from a pixel's corner to its centre."""
+    xx, xy, x0, yx, yy, y0 = matrix
+    centred = (xx, xy, x0 + xx * 0.5 + xy * 0.5, yx, yy, y0 + yx * 0.5 + yy * 0.5)
+    return [math.floor(entry * 65536 + 0.5) for entry in centred]
+
+
+# ---- level by level: a table of 256 entries says what becomes of each grey level -----------------------------------
+
+
+def _curve(images: Tensor, member: Tensor, magnitude: Tensor, _sign: Tensor) -> Tensor:
+    """Brightness, Posterize, Solarize: the table follows from the magnitude alone."""
+    return _look_up(images, _curves(images.device)[member, magnitude][:, None])
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _curves(device: torch.device) -> Tensor:
+    """(curve operations, 11, 256) uint8: what becomes of each level, per operation and magnitude 0 … 10."""
+    level = torch.arange(256)
+    curves = torch.empty(len(_CURVE), MAX_MAGNITUDE + 1, 256, dtype=torch.uint8)
+    for v in range(MAX_MAGNITUDE + 1):
+        bits = int(v * 4 / 10) + 4
+        threshold = 256 - int(v * 256 / 10)
+        curves[_CURVE.index("Brightness"), v] = _blend(torch.zeros(256), level, _factors(torch.device("cpu"))[v])
+        curves[_CURVE.index("Posterize"), v] = level & ~(2 ** (8 - bits) - 1)
+        curves[_CURVE.index("Solarize"), v] = torch.where(level < threshold, level, 255 - level)
+    return curves.to(device)
+
+
+def _autocontrast(images: Tensor, _member: Tensor, _magnitude: Tensor, _sign: Tensor) -> Tensor:
+    """Per channel, the levels in use are stretched to 0 … 255. In float64, as PIL's Python code does it."""
+    level = torch.arange(256, device=images.device)
+    darkest = images.flatten(2).amin(2, keepdim=True).double()  # (b, c, 1)
+    span = images.flatten(2).amax(2, keepdim=True).double() - darkest
+    scale = torch.full_like(span, 255) / span.clamp(min=1)  # `255 / span` would be 255 · (1 / span), rounded twice
+    stretched = (level * scale + -darkest * scale).clamp(0, 255).to(torch.uint8)  # (b, c, 256)
+    return _look_up(images, torch.where(span > 0, stretched, level.to(torch.uint8)))
+
+
+def _equalize(images: Tensor, _member: Tensor, _magnitude: Tensor, _sign: Tensor) -> Tensor:
+    """Per channel, the levels are spread so that each is used about equally often."""
+    levels = images.flatten(2).long()  # (b, c, h · w)
+    one = torch.ones((), dtype=torch.int32, device=images.device)
+    histogram = torch.zeros(*levels.shape[:2], 256, dtype=torch.int32, device=images.device)
+    histogram.scatter_add_(2, levels, one.expand_as(levels))
+    of_brightest = histogram.gather(2, levels.amax(2, keepdim=True))
+    step = (levels.shape[2] - of_brightest) // 255  # (b, c, 1); 0 where there is one level, or too few pixels
+    darker = histogram.cumsum(2, dtype=torch.int32) - histogram
+    spread = ((darker + step // 2) // step.clamp(min=1)).clamp(max=255).to(torch.uint8)
+    level = torch.arange(256, dtype=torch.uint8, device=images.device)
+    return _look_up(images, torch.where(step > 0, spread, level))
+
+
+def _contrast(images: Tensor, _member: Tensor, magnitude: Tensor, _sign: Tensor) -> Tensor:
+    """Towards the mean grey of the whole image, rounded half up."""
+    pixels = images.shape[-2] * images.shape[-1]
+    mean = (2 * _grey(images).sum((1, 2, 3)) + pixels) // (2 * pixels)  # (b,)
+    level = torch.arange(256, device=images.device)
+    table = _blend(mean[:, None], level, _factors(images.device)[magnitude][:, None])  # (b, 256)
+    return _look_up(images, table[:, None])
+
+
+def _look_up(images: Tensor, table: Tensor) -> Tensor:
+    """`images` (b, c, h, w) uint8 through `table` (b, c or 1, 256) uint8."""
+    table = table.expand(-1, images.shape[1], -1)
+    return table.gather(2, images.flatten(2).long()).view_as(images)
+
+
+# ---- PIL's ImageEnhance: a blend with a degenerate image -----------------------------------------------------------
+
+
+def _color(images: Tensor, _member: Tensor, magnitude: Tensor, _sign: Tensor) -> Tensor:
+    """Towards grey. One channel has no colour to lose."""
+    if images.shape[1] == 1:
+        return images
+    return _blend(_grey(images), images, _factors(images.device)[magnitude][:, None, None, None])
+
+
+def _sharpness(images: Tensor, _member: Tensor, magnitude: Tensor, _sign: Tensor) -> Tensor:
+    """Towards PIL's SMOOTH: a 3 × 3 mean with weight 5 in the centre and 1 around it. The border pixels stay."""
+    sharp = images.float()
+    rows = sharp[..., :-2, :] + sharp[..., 1:-1, :] + sharp[..., 2:, :]
+    total = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * sharp[..., 1:-1, 1:-1]
+    smooth = sharp.clone()
+    # total / 13 is never within 1/26 of a half, so that no order of rounding, and no reciprocal of 13, changes it
+    smooth[..., 1:-1, 1:-1] = (total / 13 + 0.5).floor()
+    return _blend(smooth, sharp, _factors(images.device)[magnitude][:, None, None, None])
+
+
+def _blend(degenerate: Tensor, pixels: Tensor, factor: Tensor) -> Tensor:
+    """PIL's Image.blend → uint8. Product and sum are rounded apart: a fused `lerp` would differ from PIL in places."""
+    degenerate = degenerate.float()
+    return (degenerate + (pixels.float() - degenerate) * factor).to(torch.uint8)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _factors(device: torch.device) -> Tensor:
+    """(11,) float32, the share of the original image that stays at magnitude 0 … 10; 0.14 at 1, 0.95 at 10."""
+    return torch.tensor([v * 0.9 / 10 + 0.05 for v in range(MAX_MAGNITUDE + 1)], dtype=torch.float32, device=device)
+
+
+def _grey(images: Tensor) -> Tensor:
+    """(b, 1, h, w) int32: PIL's convert("L"), ITU-R 601 luma in 1/65536."""
+    if images.shape[1] == 1:
+        return images.int()
+    red, green, blue = images.int().split(1, dim=1)
+    grey: Tensor = (red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16
+    return grey
+
+
+# ---- who belongs to which family -----------------------------------------------------------------------------------
+
+_FAMILIES: tuple[tuple[Family, tuple[str, ...]], ...] = (
+    (_geometric, _GEOMETRIC),
+    (_curve, _CURVE),
+    (_autocontrast, ("AutoContrast",)),
+    (_equalize, ("Equalize",)),
+    (_contrast, ("Contrast",)),
+    (_color, ("Color",)),
+    (_sharpness, ("Sharpness",)),
+)
+
+# A row's code is its operation's position here; the members of a family are neighbours.
+OPERATIONS: tuple[str, ...] = ("Identity", *(name for _, names in _FAMILIES for name in names))
+_FAMILY_CODES = tuple((family, OPERATIONS.index(names[0]), OPERATIONS.index(names[-1])) for family, names in _FAMILIES)

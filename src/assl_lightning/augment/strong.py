@@ -1,0 +1,143 @@
+"""FixMatch's strong view: a weak view of its own, RandAugment, then Cutout, each sample its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum, unique
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from assl_lightning.augment.ops import (
+    FIXMATCH_OPS,
+    MAX_MAGNITUDE,
+    OPERATIONS,
+    Plan,
+    apply_dense,
+    apply_grouped,
+)
+from assl_lightning.augment.weak import WeakAugment
+from assl_lightning.seeding import Draws
+
+CUTOUT_GREY = 127
+
+
+@unique
+class StrongSlot(IntEnum):
+    """The draws that a row's strong view needs beside its weak view's.
+
+    From OPERATION on they are those of the first operation; each further one takes the next `SLOTS_PER_OPERATION`.
+    """
+
+    CUTOUT_Y = 16
+    CUTOUT_X = 17
+    OPERATION = 32
+    MAGNITUDE = 33
+    APPLIED = 34
+    SIGN = 35
+
+
+SLOTS_PER_OPERATION = 4
+
+
+@dataclass(frozen=True)
+class StrongAugment:
+    """A weak view, then `num_ops` operations out of `ops`, then a grey box.
+
+    Each operation is drawn with replacement and applied with `op_probability`; its magnitude v is uniform in
+    1 … `max_magnitude`, and its sign is + or − with probability 1/2 where it has one. v = 10 is the full range of
+    FixMatch's table; the reference code's upper bound is exclusive, so that 10 never occurs: hence the default of 9.
+    The box is always drawn: its centre is uniform on the image, its side is int(size · `cutout_fraction`) by each axis'
+    own size, plus one pixel, since PIL's rectangles include both corners; a box over the left or top edge is moved
+    inside, one over the right or bottom edge is cut off. `cutout_fraction=0` draws none.
+
+    Give it draws with another key than the weak view's, or both views crop alike.
+
+    Sohn et al. 2020, §2.3; Cubuk et al. 2020 (RandAugment); DeVries and Taylor 2017 (Cutout). Raises ValueError or
+    TypeError on settings out of range, with the field's name.
+
+    >>> from assl_lightning.seeding import Draws, derive_key
+    >>> images = torch.arange(2 * 3 * 32 * 32).view(2, 3, 32, 32).to(torch.uint8)
+    >>> StrongAugment()(images, Draws(derive_key(0, "strong", 0), torch.arange(2))).shape
+    torch.Size([2, 3, 32, 32])
+    """
+
+    weak: WeakAugment = field(default_factory=WeakAugment)
+    num_ops: int = 2
+    max_magnitude: int = 9
+    op_probability: float = 0.5
+    cutout_fraction: float = 0.5
+    ops: tuple[str, ...] = FIXMATCH_OPS
+
+    def __post_init__(self) -> None:
+        if not callable(self.weak):
+            raise TypeError(f"StrongAugment.weak must be a WeakAugment, or called like one; got {self.weak!r}")
+        if not isinstance(self.num_ops, int) or self.num_ops < 0:
+            raise ValueError(f"StrongAugment.num_ops must be a whole number from 0 up; got {self.num_ops!r}")
+        if not isinstance(self.max_magnitude, int) or not 1 <= self.max_magnitude <= MAX_MAGNITUDE:
+            raise ValueError(
+                f"StrongAugment.max_magnitude must be a whole number from 1 to {MAX_MAGNITUDE}; "
+                f"got {self.max_magnitude!r}"
+            )
+        for name in ("op_probability", "cutout_fraction"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise ValueError(f"StrongAugment.{name} must lie in [0, 1]; got {value!r}")
+        if isinstance(self.ops, str):
+            raise TypeError(f"StrongAugment.ops must be a list of operations' names; got the one string {self.ops!r}")
+        names = tuple(self.ops)  # a configuration hands over a list of its own kind
+        unknown = [name for name in names if name not in OPERATIONS]
+        if unknown or not names:
+            raise ValueError(
+                f"StrongAugment.ops must name one or more of {', '.join(FIXMATCH_OPS)}; "
+                f"got {', '.join(map(repr, unknown)) or 'none'}"
+            )
+        object.__setattr__(self, "ops", names)
+
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+        """`images` (B, channels, H, W) uint8 → the same shape and type; `draws` has one row per image."""
+        # On a CPU it pays to compute only the rows that an operation changes; a GPU must not be waited for.
+        apply = apply_grouped if images.device.type == "cpu" else apply_dense
+        return self._augment(images, draws, apply)
+
+    def _augment(self, images: Tensor, draws: Draws, apply: Plan) -> Tensor:
+        """`apply` is one of the two plans of `ops`; both give the same bits."""
+        images = self.weak(images, draws)
+        for position in range(self.num_ops):
+            code, magnitude, sign = self._draw_operation(position, draws)
+            images = apply(images, code, magnitude, sign)
+        return self._cutout(images, draws) if self.cutout_fraction else images
+
+    def _draw_operation(self, position: int, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
+        """Each row's operation at this position, 0 … num_ops − 1: code, magnitude and sign, each (B,) int64."""
+        offset = position * SLOTS_PER_OPERATION
+        drawn = draws.integers(StrongSlot.OPERATION + offset, len(self.ops))
+        applied = draws.bernoulli(StrongSlot.APPLIED + offset, self.op_probability)
+        code = _codes(self.ops, draws.row.device)[drawn] * applied  # 0 is Identity
+        magnitude = 1 + draws.integers(StrongSlot.MAGNITUDE + offset, self.max_magnitude)
+        sign = 1 - 2 * draws.integers(StrongSlot.SIGN + offset, 2)
+        return code, magnitude, sign
+
+    def _cutout(self, images: Tensor, draws: Draws) -> Tensor:
+        height, width = images.shape[-2:]
+        in_rows = _in_box(height, self.cutout_fraction, draws, StrongSlot.CUTOUT_Y)
+        in_columns = _in_box(width, self.cutout_fraction, draws, StrongSlot.CUTOUT_X)
+        box = in_rows[:, None, :, None] * in_columns[:, None, None, :]  # (B, 1, H, W)
+        return (images * (1 - box)).add_(CUTOUT_GREY * box)  # in bytes: masked_fill takes five times as long on a CPU
+
+
+def _in_box(size: int, fraction: float, draws: Draws, slot: int) -> Tensor:
+    """(B, size) uint8: 1 at the positions that the box covers along one axis, both ends included, else 0."""
+    side = int(size * fraction)
+    centre = draws.uniform(slot).double() * size  # float64 keeps every step exact
+    first = (centre - side / 2).clamp(min=0).long()[:, None]  # (B, 1)
+    position = torch.arange(size, device=draws.row.device)
+    return ((first <= position) & (position <= first + side)).to(torch.uint8)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _codes(names: tuple[str, ...], device: torch.device) -> Tensor:
+    """(len(names),) int64: each operation's code. Kept per device: a copy from the host in every step would wait."""
+    return torch.tensor([OPERATIONS.index(name) for name in names], device=device)

@@ -1,0 +1,326 @@
+"""From a validated configuration to objects, and on to the loop.
+
+What can only be checked with a class or the data at hand is checked here, before the loop writes its first file: an
+argument that a class does not take, a data set that is not as declared, a network that does not fit the images.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from rich.console import Console
+
+from assl_lightning.acquisition.base import Acquisition
+from assl_lightning.algorithms.base import Algorithm
+from assl_lightning.augment.normalise import Normalise
+from assl_lightning.callbacks.progress import RoundProgress
+from assl_lightning.data.pool import Pool
+from assl_lightning.data.sources.base import PoolSource
+from assl_lightning.datamodule import PoolDataModule
+from assl_lightning.networks.adapt import with_features
+from assl_lightning.networks.base import FeatureNetwork
+from assl_lightning.oracles import Oracle
+from assl_lightning.records import RoundRecord
+from assl_lightning.report.curve import plot_curve
+from assl_lightning.report.table import print_rounds
+from assl_lightning.rounds import RoundSettings, ScoreSettings, run_rounds
+from assl_lightning.schema import Config, ConfigurationError, Node, check_budget, nearest, show
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the loop is called with, beside the settings."""
+
+    pool: Pool
+    datamodule: PoolDataModule
+    make_network: Callable[[], FeatureNetwork]
+    make_algorithm: Callable[[FeatureNetwork], Algorithm]
+    make_trainer: Callable[..., Trainer]
+    acquisition: Acquisition
+    oracle: Oracle
+
+
+def run(config: Config, console: Console | None = None) -> list[RoundRecord]:
+    """Run a configuration, or go on with it; print the rounds and draw the curve. The records of all complete rounds.
+
+    Raises `ConfigurationError`, before anything is written, where the configuration does not fit its classes or data.
+    """
+    console = console or Console()
+    parts = assemble(config)
+    records = run_rounds(
+        pool=parts.pool,
+        datamodule=parts.datamodule,
+        make_network=parts.make_network,
+        make_algorithm=parts.make_algorithm,
+        make_trainer=parts.make_trainer,
+        acquisition=parts.acquisition,
+        oracle=parts.oracle,
+        settings=make_settings(config),
+        run_dir=Path(config.run_dir),
+        make_progress=partial(RoundProgress, console=console),
+    )
+    if records and _is_first_process():
+        curve = Path(config.run_dir) / "report" / "curve.png"
+        print_rounds(records, console)
+        plot_curve(records, curve, config.name)
+        console.print(f"accuracy against labels: {curve}", soft_wrap=True, highlight=False)
+    return records
+
+
+def make_settings(config: Config) -> RoundSettings:
+    """The loop's settings; the whole configuration goes along, to be written to the run's directory."""
+    return RoundSettings(
+        seed=config.seed,
+        rounds=config.rounds,
+        initial_labels=config.initial_labels,
+        labels_per_round=config.labels_per_round,
+        steps_per_round=config.steps_per_round,
+        steps_per_epoch=config.steps_per_epoch,
+        init=config.init,
+        score=ScoreSettings(config.score.alpha, config.score.c_u, config.score.c_i, config.score.variance),
+        unvisited=config.acquisition.unvisited,
+        acquisition_weights=config.acquisition.weights,
+        weight_ema=config.algorithm.weight_ema,
+        config=config.as_dict(),
+    )
+
+
+def check(config: Config) -> None:
+    """Build all that needs no data and throw it away: `ConfigurationError` where a class refuses what it is given."""
+    errors = [line for key, node in nodes(config) for line in check_arguments(key, node)]
+    if errors:
+        raise ConfigurationError(errors)
+    for key, node in (
+        ("data.weak", config.data.weak),
+        ("data.strong", config.data.strong),
+        ("acquisition.strategy", config.acquisition.strategy),
+    ):
+        _instantiate(key, node)
+    _try_trainer(_trainer_factory(config))
+    _try_network(config)
+
+
+def assemble(config: Config) -> Parts:
+    """Check, read the data and build what the loop is called with. Writes nothing but downloads."""
+    if Path(config.run_dir).exists() and not Path(config.run_dir).is_dir():
+        raise ConfigurationError(f"{show('run_dir', config.run_dir)}: must be a directory, or not exist; it is a file")
+    check(config)
+    source: PoolSource = _instantiate("data.source", config.data.source)
+    _check_source(config, source)
+    pool = Pool(len(source.pool_images), config.data.num_classes, source.sample_ids)
+    datamodule = PoolDataModule(
+        pool,
+        pool_images=source.pool_images,
+        test_images=source.test_images,
+        test_labels=source.test_labels,
+        normalise=Normalise(config.data.mean, config.data.std),
+        weak=_instantiate("data.weak", config.data.weak),
+        strong=_instantiate("data.strong", config.data.strong),
+        batch_size=config.algorithm.batch_size,
+        mu=config.algorithm.mu,
+        labelled_view=config.algorithm.labelled_view,
+        labelled_stream=config.algorithm.labelled_stream,
+        max_passes=config.algorithm.max_passes,
+        include_labelled=config.algorithm.include_labelled,
+    )
+    make_oracle = _instantiate("oracle", config.oracle | {"_partial_": True})
+    with _error_at("oracle", config.oracle):
+        oracle: Oracle = make_oracle(labels=source.hidden_labels)
+    return Parts(
+        pool,
+        datamodule,
+        partial(make_network, config),
+        partial(make_algorithm, config),
+        _trainer_factory(config),
+        _instantiate("acquisition.strategy", config.acquisition.strategy),
+        oracle,
+    )
+
+
+def make_network(config: Config) -> FeatureNetwork:
+    """The network, with as many outputs as the data has classes."""
+    network = _instantiate("network", config.network)
+    with _error_at("network", config.network):
+        return with_features(network, config.data.num_classes)
+
+
+def make_algorithm(config: Config, network: FeatureNetwork) -> Algorithm:
+    """The learning algorithm around a network."""
+    make_module = _instantiate("algorithm.module", config.algorithm.module | {"_partial_": True})
+    with _error_at("algorithm.module", config.algorithm.module):
+        algorithm: Algorithm = make_module(network)
+        algorithm.configure_optimizers()  # its arguments are looked at only when it is made
+        return algorithm
+
+
+def check_arguments(key: str, node: Mapping[str, Any]) -> list[str]:
+    """A line for each class under `key` that cannot be imported, and each argument that a class does not take."""
+    errors = []
+    if "_target_" in node:
+        name = node["_target_"]
+        try:
+            taken = inspect.signature(resolve_name(name)).parameters
+        except (ImportError, AttributeError, ValueError, TypeError) as error:
+            return [
+                f"{show(f'{key}._target_', name)}: cannot be imported ({_one_line(error)}); name package.module.Class"
+            ]
+        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in taken.values()):
+            errors += [
+                f"{show(f'{key}.{argument}', value)}: {name.rpartition('.')[2]} takes no argument {argument!r}"
+                f"{nearest(argument, taken)}; it takes {', '.join(taken)}"
+                for argument, value in node.items()
+                if argument not in taken and not argument.startswith("_")
+            ]
+    for argument, value in node.items():
+        if isinstance(value, Mapping):
+            errors += check_arguments(f"{key}.{argument}", value)
+    return errors
+
+
+def set_up_messages() -> None:
+    """Our own messages on stdout; not what Lightning says of itself and advises for other set-ups.
+
+    For the command line alone: logging and warnings are process-wide, so a library must not do this to its users.
+    """
+    log = logging.getLogger("assl_lightning")
+    if not log.handlers and os.environ.get("LOCAL_RANK", "0") == "0":  # the first process speaks for all
+        log.addHandler(logging.StreamHandler(sys.stdout))
+        log.setLevel(logging.INFO)
+    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message=message)
+
+
+_NOISE = (
+    ".*does not have many workers.*",  # the loader yields indices; workers would slow it down
+    ".*is smaller than the logging interval.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*Experiment logs directory .* exists and is not empty.*",  # a run that goes on
+    ".*LeafSpec.*",
+)
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+def nodes(config: Config) -> Iterator[tuple[str, Node]]:
+    """Every part that names a class, by its key."""
+    yield "data.source", config.data.source
+    yield "data.weak", config.data.weak
+    yield "data.strong", config.data.strong
+    yield "network", config.network
+    yield "algorithm.module", config.algorithm.module
+    yield "acquisition.strategy", config.acquisition.strategy
+    yield "trainer", config.trainer
+    yield "oracle", config.oracle
+
+
+def _instantiate(key: str, node: Node) -> Any:
+    with _error_at(key, node):
+        return instantiate(node, _convert_="all")
+
+
+_BUILT_IN_REFUSALS = (ValueError, TypeError, OSError, ImportError, RuntimeError)
+
+
+@contextmanager
+def _error_at(key: str, node: Node) -> Iterator[None]:
+    """Say under which key a class refused its arguments, or the data could not be read."""
+    try:
+        yield
+    except ConfigurationError:
+        raise
+    except (InstantiationException, MisconfigurationException, *_BUILT_IN_REFUSALS) as error:
+        cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+        values = ", ".join(show(name, value) for name, value in node.items() if not name.startswith("_"))
+        raise ConfigurationError(f"{key} ({values}): {_one_line(cause)}") from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _check_source(config: Config, source: PoolSource) -> None:
+    """What was declared must be what was loaded."""
+    data = config.data
+    num_samples, channels, *image_size = source.pool_images.shape
+    errors = [
+        f"{show(f'data.{name}', declared)}: must be what {data.name} has once loaded, {show(f'data.{name}', loaded)}"
+        for name, declared, loaded in (
+            ("num_samples", num_samples if data.num_samples is None else data.num_samples, num_samples),
+            ("num_classes", data.num_classes, len(source.class_names)),
+            ("channels", data.channels, channels),
+            ("image_size", list(data.image_size), image_size),
+        )
+        if declared != loaded
+    ]
+    errors += check_budget(config, num_samples) if not errors else []
+    if errors:
+        raise ConfigurationError(errors)
+
+
+def _trainer_factory(config: Config) -> Callable[..., Trainer]:
+    """Makes a Trainer as `Trainer` does; the configuration's arguments, callbacks and logger join those of the call."""
+    arguments = {key: value for key, value in config.trainer.items() if key != "logger" and not key.startswith("_")}
+    logger = config.trainer.get("logger")
+    trainer_class: Callable[..., Trainer] = resolve_name(config.trainer["_target_"])
+
+    def make_trainer(**keywords: Any) -> Trainer:
+        configured: dict[str, Any] = _instantiate("trainer", arguments)  # anew each time: callbacks have states
+        for name in ("callbacks", "plugins"):
+            configured[name] = [*keywords.get(name, []), *(configured.get(name) or [])]
+        configured["logger"] = False
+        if logger:
+            make_logger = _instantiate("trainer.logger", logger | {"_partial_": True})
+            with _error_at("trainer.logger", logger):
+                configured["logger"] = make_logger(save_dir=keywords["default_root_dir"])
+        with _error_at("trainer", config.trainer):
+            return trainer_class(**{**keywords, **configured})
+
+    return make_trainer
+
+
+def _try_trainer(make_trainer: Callable[..., Trainer]) -> None:
+    """Devices, precision, strategy and logger: what this machine and these packages cannot do is said at once."""
+    with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        make_trainer(default_root_dir=directory, enable_checkpointing=False, max_epochs=1)
+
+
+def _try_network(config: Config) -> None:
+    """Two blank images through a network of the same kind must give two rows of logits."""
+    data = config.data
+    images = torch.zeros(2, data.channels, *data.image_size)
+    with torch.random.fork_rng(devices=[]):
+        network = make_network(config)
+        make_algorithm(config, network)
+        with _error_at("network", config.network), torch.no_grad():
+            logits = network.eval()(images)
+    if logits.shape != (2, data.num_classes):
+        raise ConfigurationError(
+            f"network: for images of shape {tuple(images.shape)} the logits must have shape (2, {data.num_classes}); "
+            f"{type(network).__name__} gives {tuple(logits.shape)}"
+        )
+
+
+def _is_first_process() -> bool:
+    distributed = torch.distributed
+    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0

@@ -1,0 +1,1 @@
+"""Lightning callbacks: the score table, weight averaging, progress, checkpoints."""

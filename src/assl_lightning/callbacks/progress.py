@@ -1,0 +1,189 @@
+"""How far a run has come: two bars on a terminal, one line per round anywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from math import isfinite
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from torch import Tensor
+
+
+class RoundProgress(Callback):
+    """The progress of one round and of the run; one is made for each round.
+
+    Give the Trainer `enable_progress_bar=False` beside it. What is shown is read every `trainer.log_every_n_steps`
+    steps, from `trainer.callback_metrics`: "loss", "mask_rate", "test_accuracy_ema" and "test_accuracy_raw", each where
+    it is there. Between those steps nothing is read and nothing is drawn, so that the host never waits for the device.
+    Only the global-zero rank writes.
+
+    Args:
+        round: this round's number.
+        rounds: the last round's number, in the same counting.
+        labels: how many labels this round trains on.
+        images_per_step: how many images one step puts through the network, over all ranks.
+        console: where to write; standard output by default.
+        clock: seconds from any start.
+    """
+
+    def __init__(
+        self,
+        round: int,
+        rounds: int,
+        labels: int,
+        images_per_step: int,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.round = round
+        self.rounds = rounds
+        self.labels = labels
+        self.images_per_step = images_per_step
+        self.console = Console() if console is None else console
+        self.clock = clock
+        self._display: Progress | None = None
+        self._run_bar, self._round_bar = TaskID(0), TaskID(0)
+        self._started = clock()
+        self._steps_started = 0  # a round that is resumed does not start at step 0
+        self._read_at = (0, self._started)  # step and second of the last reading
+        self._values: list[str] = []  # of the last reading
+        self._accuracy = ""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock, and the display where there is a terminal."""
+        if not trainer.is_global_zero:
+            return
+        self._started = self.clock()
+        self._steps_started = trainer.global_step
+        self._read_at = (trainer.global_step, self._started)
+        if self.console.is_terminal:
+            self._display = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=20),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[detail]}"),
+                console=self.console,
+                auto_refresh=False,  # a thread of its own would draw, and hold the interpreter, between the readings
+                transient=True,
+            )
+            self._run_bar = self._display.add_task("round", total=self.rounds, completed=self.round, detail="")
+            self._round_bar = self._display.add_task(
+                "step", total=_total_steps(trainer), completed=trainer.global_step, detail=""
+            )
+            self._display.start()
+            self._draw(trainer.global_step)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Read and draw, at the steps at which the algorithm logs."""
+        step = trainer.global_step
+        interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set outside the class
+        if self._display is None or step % max(interval, 1) != 0 or step == self._read_at[0]:
+            return
+        metrics = trainer.callback_metrics
+        values = [
+            f"{name} {value:.3f}"
+            for name, key in (("loss", "loss"), ("mask", "mask_rate"))
+            if (value := _read(metrics, key)) is not None
+        ]
+        now = self.clock()  # after the values: reading them waited for the device's work
+        step_before, before = self._read_at
+        if now > before:
+            values.append(f"{(step - step_before) * self.images_per_step / (now - before):,.0f} images/s")
+        self._read_at = (step, now)
+        self._values = values
+        self._draw(step)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read the test accuracies; the time that testing took does not count in images/s."""
+        if not trainer.is_global_zero or trainer.sanity_checking:
+            return
+        self._read_accuracy(trainer)
+        self._read_at = (trainer.global_step, self.clock())
+        if self._display is not None:
+            self._draw(trainer.global_step)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the display away and leave one line for the round."""
+        if not trainer.is_global_zero:
+            return
+        seconds = self.clock() - self._started
+        self._read_accuracy(trainer)
+        self._stop()
+        accuracy = f", {self._accuracy}" if self._accuracy else ""
+        self.console.print(
+            f"round {self.round}/{self.rounds}: {self.labels:,} labels{accuracy}, {seconds:,.1f} s",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def on_exception(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        exception: BaseException,
+    ) -> None:
+        """Give the terminal back before the error is shown."""
+        self._stop()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the terminal back, whatever ended the fit."""
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._display is not None:
+            self._display.stop()
+            self._display = None
+
+    def _read_accuracy(self, trainer: Trainer) -> None:
+        metrics = trainer.callback_metrics
+        values = [
+            f"{value:.3f} ({name})"
+            for name, key in (("EMA", "test_accuracy_ema"), ("raw", "test_accuracy_raw"))
+            if (value := _read(metrics, key)) is not None
+        ]
+        if values:
+            self._accuracy = f"test accuracy {' '.join(values)}"
+
+    def _draw(self, step: int) -> None:
+        assert self._display is not None
+        total = self._display.tasks[self._round_bar].total
+        round_detail, run_detail = list(self._values), [f"{self.labels:,} labels"]
+        if self._accuracy:
+            run_detail.append(self._accuracy)
+        done = step - self._steps_started
+        if total is not None and done > 0:
+            seconds_per_step = (self.clock() - self._started) / done
+            left = seconds_per_step * (total - step)
+            round_detail.append(f"{_duration(left)} left")
+            later = seconds_per_step * total * (self.rounds - self.round)  # the rounds to come, as long as this one
+            run_detail.append(f"about {_duration(left + later)} left")
+        self._display.update(self._run_bar, detail=" · ".join(run_detail))
+        self._display.update(self._round_bar, completed=step, detail=" · ".join(round_detail))
+        self._display.refresh()
+
+
+def _total_steps(trainer: Trainer) -> int | None:
+    """Steps of this fit; None where it has no end."""
+    total = trainer.estimated_stepping_batches
+    return int(total) if isfinite(total) else None
+
+
+def _read(metrics: Mapping[str, Tensor], name: str) -> float | None:
+    """The metric as a number, None where it was not logged. Waits for the device."""
+    return float(metrics[name]) if name in metrics else None
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

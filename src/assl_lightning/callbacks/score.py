@@ -1,0 +1,228 @@
+"""`ASSLScoreCallback`: per-sample statistics of uncertainty and inconsistency, kept while any trainer runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from assl_lightning import scores
+from assl_lightning.acquisition.selection import top_k
+from assl_lightning.contracts import Observation
+from assl_lightning.statistics import SampleStatistics, Variance
+
+Observe = Callable[[Any, Any, LightningModule], Observation | None]
+
+_KEYS = ("index", "logits_weak", "logits_strong")
+
+
+class ASSLScoreCallback(Callback):
+    """Scores every unlabelled sample from the forward passes that training makes anyway.
+
+    After each training batch it takes `index` (B,), `logits_weak` (B, C) and `logits_strong` (B, C) from what
+    `training_step` returned, computes pseudo-EL2N of the weak and the symmetric KL divergence between both views, and
+    updates one row of `SampleStatistics` for each sample (Lim et al. 2023, Eq. 1 and 3–6). It draws no random numbers,
+    changes nothing in the module and never waits for the device, except to check the first batch and, every
+    `trainer.log_every_n_steps`, whether a value was not finite.
+
+    Give it in a list (`Trainer(callbacks=[ASSLScoreCallback()])`); the same class then works in `lightning` and in
+    `pytorch_lightning` trainers. Under DDP every rank gathers all observations and holds the same table.
+
+    Args:
+        num_samples: N, the size of the pool that `index` counts in. None: the datamodule's `num_samples`.
+        alpha: weight of the new observation, in (0, 1] (Eq. 3).
+        c_u: confidence value of the uncertainty's upper bound, ≥ 0 (Eq. 3).
+        c_i: confidence value of the inconsistency's upper bound, ≥ 0 (Eq. 5).
+        observe: `observe(outputs, batch, module) → Observation | None`, for a training step that does not return the
+            three keys, or a task where uncertainty is something else; None skips the batch.
+        variance: "post" as the paper prints it, or "pre"; see `SampleStatistics`.
+        assume_unique: no batch holds an index twice (over all ranks); saves a sort in each step.
+        name: tells two such callbacks in one trainer apart.
+    """
+
+    def __init__(
+        self,
+        num_samples: int | None = None,
+        alpha: float = 0.8,
+        c_u: float = 0.5,
+        c_i: float = 2.0,
+        observe: Observe | None = None,
+        *,
+        variance: Variance = "post",
+        assume_unique: bool = False,
+        name: str = "default",
+    ) -> None:
+        super().__init__()
+        for constant, value in (("c_u", c_u), ("c_i", c_i)):
+            if value < 0:
+                raise ValueError(f"{constant}, the confidence value of an upper bound, must be ≥ 0; got {value}")
+        SampleStatistics(num_samples or 1, alpha, variance)  # raises for an impossible setting where it was written
+        self.num_samples = num_samples
+        self.alpha = alpha
+        self.c_u = c_u
+        self.c_i = c_i
+        self.variance: Variance = variance
+        self.assume_unique = assume_unique
+        self.name = name
+        self._observe = observe or observe_step_output
+        self._statistics: SampleStatistics | None = None
+        self._batches = 0
+        self._observed_batches = 0
+
+    @property
+    def state_key(self) -> str:
+        """Stable under renaming and subclassing, so that a checkpoint finds its state again."""
+        return f"assl_lightning.ASSLScoreCallback[{self.name}]"
+
+    @property
+    def statistics(self) -> SampleStatistics:
+        """The table, on the training device; it exists from the start of `fit` and outlives it."""
+        if self._statistics is None:
+            raise RuntimeError(
+                "there are no statistics yet; they exist once Trainer.fit has started with this callback in its list"
+            )
+        return self._statistics
+
+    def scores(self) -> Tensor:
+        """(N,) float32 score of Eq. 6, NaN where training never visited the sample. Larger means label sooner."""
+        return self.statistics.score(self.c_u, self.c_i)
+
+    def query(self, k: int, candidates: Tensor | Sequence[int] | None = None) -> Tensor:
+        """The k candidates to label next: (k,) int64 pool indices on the CPU, best first, ties to the lower index.
+
+        Args:
+            k: how many, ≥ 1.
+            candidates: pool indices to choose from, such as those without a label. None: every visited sample.
+
+        Raises:
+            ValueError: fewer than k candidates were visited; what training never saw has no score.
+        """
+        score = self.scores()
+        if candidates is None:
+            index = torch.arange(len(score), device=score.device)
+        else:
+            index = torch.as_tensor(candidates, dtype=torch.int64, device=score.device)
+            self._check_candidates(index, len(score))
+        visited = index[self.statistics.visits[index] > 0]
+        if k > len(visited):
+            raise ValueError(
+                f"asked for {k} samples, but training visited only {len(visited)} of the {len(index)} candidates; "
+                f"ask for fewer, or train until every candidate was drawn at least once"
+            )
+        return top_k(score[visited], visited, k)
+
+    def _check_candidates(self, index: Tensor, num_samples: int) -> None:
+        if index.ndim != 1 or len(index.unique()) != len(index):
+            raise ValueError(
+                f"candidates must be distinct pool indices in one dimension; got shape {tuple(index.shape)}, "
+                f"{len(index.unique())} of them distinct"
+            )
+        outside = index[(index < 0) | (index >= num_samples)]
+        if len(outside):
+            raise IndexError(f"candidate {int(outside[0])} lies outside the pool's 0 … {num_samples - 1}")
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """A fresh table for each fit; Lightning restores a checkpoint's state after this."""
+        if stage != "fit":
+            return
+        num_samples = self.num_samples
+        if num_samples is None:
+            num_samples = getattr(getattr(trainer, "datamodule", None), "num_samples", None)
+        if num_samples is None:
+            raise ValueError(
+                "ASSLScoreCallback needs the size of the pool: pass num_samples, or give the trainer a datamodule "
+                "with a `num_samples` attribute"
+            )
+        self._statistics = SampleStatistics(num_samples, self.alpha, self.variance)
+        self._batches = self._observed_batches = 0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Move the table to where training happens."""
+        self.statistics.to(pl_module.device)
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Observe the batch that was just trained on."""
+        self._batches += 1
+        observation = self._observe(outputs, batch, pl_module)
+        if observation is not None:
+            if self._observed_batches == 0:
+                _check_first(observation, self.statistics.num_samples)
+            self._observed_batches += 1
+            index, uncertainty, inconsistency = _gather(observation, trainer, pl_module)
+            self.statistics.update(index, uncertainty, inconsistency, assume_unique=self.assume_unique)
+        if self._batches % max(trainer.log_every_n_steps, 1) == 0:  # type: ignore[attr-defined]
+            self.statistics.check()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raise for what the last steps left in the device's flag, and for a fit that was never observed."""
+        if self._batches and not self._observed_batches:
+            raise RuntimeError(
+                f"ASSLScoreCallback observed none of the {self._batches} training batches: training_step returned "
+                f"None, or `observe` did, every time; return a dict with the keys {', '.join(_KEYS)} beside 'loss'"
+            )
+        self.statistics.check()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values; empty before the first fit."""
+        return {} if self._statistics is None else {"statistics": self._statistics.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a checkpoint's table."""
+        state = state_dict["statistics"]
+        if self._statistics is None:
+            self._statistics = SampleStatistics(state["num_samples"], self.alpha, self.variance)
+        self._statistics.load_state_dict(state)
+
+
+def observe_step_output(outputs: Any, batch: Any, module: LightningModule) -> Observation | None:  # noqa: ARG001
+    """The default `observe`: Eq. 1 and 4 of the logits that `training_step` returned; None where it returned None."""
+    if not outputs:
+        return None
+    missing = [key for key in _KEYS if not isinstance(outputs, Mapping) or key not in outputs]
+    if missing:
+        present = ", ".join(map(str, outputs)) if isinstance(outputs, Mapping) else type(outputs).__name__
+        raise KeyError(
+            f"ASSLScoreCallback expects training_step to return {', '.join(_KEYS)} beside 'loss'; missing: "
+            f"{', '.join(missing)}; returned: {present}. Return them detached, or pass observe=…"
+        )
+    weak, strong = outputs["logits_weak"].detach(), outputs["logits_strong"].detach()
+    return Observation(outputs["index"], scores.pseudo_el2n(weak), scores.symmetric_kl(weak, strong))
+
+
+def _check_first(observation: Observation, num_samples: int) -> None:
+    """The one check that may wait for the device: the first batch tells most mistakes."""
+    index = observation.index
+    if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.ndim != 1:
+        kind = f"{index.dtype} of shape {tuple(index.shape)}" if isinstance(index, Tensor) else type(index).__name__
+        raise ValueError(
+            f"'index' must be an int64 tensor of shape (B,), the samples' positions in the pool; got {kind}"
+        )
+    for name in ("uncertainty", "inconsistency"):
+        value = getattr(observation, name)
+        if value.shape != index.shape:
+            raise ValueError(
+                f"'{name}' must have one number for each of the {len(index)} indices; got shape {tuple(value.shape)}: "
+                f"reduce a dense task to one number per sample in `observe`"
+            )
+    outside = index[(index < 0) | (index >= num_samples)]
+    if len(outside):
+        raise IndexError(
+            f"'index' holds {int(outside[0])}, outside the pool's 0 … {num_samples - 1}; give pool indices, not "
+            f"positions within a subset, or a larger num_samples"
+        )
+
+
+def _gather(observation: Observation, trainer: Trainer, module: LightningModule) -> tuple[Tensor, Tensor, Tensor]:
+    """The observations of all ranks, rank-major, so that every rank applies the same update."""
+    index = observation.index
+    values = torch.stack([observation.uncertainty.float(), observation.inconsistency.float()])  # (2, B)
+    if trainer.world_size > 1:
+        index = module.all_gather(index).flatten()  # type: ignore[union-attr]
+        values = module.all_gather(values).transpose(0, 1).flatten(1)  # type: ignore[union-attr]  # (2, W·B)
+    return index, values[0], values[1]

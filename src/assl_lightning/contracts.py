@@ -1,0 +1,54 @@
+"""What the parts hand to one another, with a shape beside every field.
+
+Symbols: B labelled rows of a batch, Bu unlabelled rows, C classes, d features, N samples in the pool. An *index* is
+always a sample's position in the pool, 0 ≤ index < N: the one index space of the whole package.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+from torch import Tensor
+
+
+class Batch(TypedDict):
+    """What `PoolDataModule` gives to a training step. Images are normalised float32 on the training device."""
+
+    step: int  # position of this batch in the round, counted from 0
+    ends_pass: bool  # this batch completes a pass over the labelled samples
+    labelled_index: Tensor  # (B,) int64
+    labelled_image: Tensor  # (B, channels, height, width)
+    label: Tensor  # (B,) int64 in [0, C)
+    index: Tensor  # (Bu,) int64; Bu = 0 where the algorithm uses no unlabelled images
+    weak: Tensor  # (Bu, channels, height, width)
+    strong: Tensor  # (Bu, channels, height, width)
+
+
+class TestBatch(TypedDict):
+    """What `PoolDataModule` gives to an evaluation step."""
+
+    __test__ = False  # not a test case, whatever its name says to pytest
+
+    image: Tensor  # (B, channels, height, width) normalised, not augmented
+    label: Tensor  # (B,) int64
+
+
+class StepOutput(TypedDict, total=False):
+    """What an algorithm's `training_step` returns; all that `ASSLScoreCallback` needs is `index` and the logits."""
+
+    loss: Tensor  # () with gradient
+    index: Tensor  # (Bu,) int64
+    logits_weak: Tensor  # (Bu, C) detached
+    logits_strong: Tensor  # (Bu, C) detached
+    features_weak: Tensor  # (Bu, d) detached; optional
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Two numbers per observed sample, from whatever model and task made them; larger means label sooner."""
+
+    index: Tensor  # (B,) int64
+    uncertainty: Tensor  # (B,)
+    inconsistency: Tensor  # (B,)
+    features: Tensor | None = None  # (B, d)

@@ -1,0 +1,1 @@
+"""Who is labelled (`pool`), which samples make a batch (`samplers`), and where images come from (`sources`)."""

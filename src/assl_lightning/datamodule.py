@@ -1,0 +1,262 @@
+"""`PoolDataModule`: batches of labelled and unlabelled images from a `Pool`, augmented on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, cast, get_args
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from assl_lightning.contracts import Batch, TestBatch
+from assl_lightning.data.pool import Pool
+from assl_lightning.data.samplers import (
+    BatchPlan,
+    ChunkSampler,
+    LabelledStream,
+    StepIndices,
+    StepSampler,
+    batches_per_pass,
+)
+from assl_lightning.seeding import Draws, derive_key
+
+Augment = Callable[[Tensor, Draws], Tensor]
+LabelledView = Literal["weak", "plain"]
+
+
+class PoolDataModule(LightningDataModule):
+    """Gives training a `Batch` a step, and evaluation the test images.
+
+    The pool's images are one uint8 tensor that moves to the training device once; the loader yields indices only, and
+    gathering, augmentation and normalisation happen on the device in `on_after_batch_transfer`.
+
+    Args:
+        pool: who is labelled.
+        pool_images: (N, channels, height, width) uint8, in the pool's order.
+        test_images: (M, channels, height, width) uint8.
+        test_labels: (M,) int64.
+        normalise: uint8 images → float32.
+        weak: `weak(images, draws) → images`, uint8 → uint8, a draw for each row.
+        strong: likewise, for the strong view.
+        batch_size: B, labelled images a step over all processes.
+        mu: Bu = mu·B unlabelled images a step over all processes; 0 for none.
+        labelled_view: "weak" augments labelled images weakly, "plain" not at all.
+        labelled_stream: "tiled" keeps every batch full, "passes" ends each pass with a shorter one; see `samplers`.
+        max_passes: under "passes", a round has at most this many passes over the labelled images.
+        include_labelled: the unlabelled stream draws from labelled samples too (their labels unused), as in FixMatch's
+            own code; the paper's U is the pool without them.
+        test_batch_size: test images a batch in each process.
+        seed: of all draws, in every round.
+        steps_per_round: steps of a fit.
+        steps_per_epoch: a test follows every so many steps; None: once, at the end.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        pool_images: Tensor,
+        test_images: Tensor,
+        test_labels: Tensor,
+        normalise: Callable[[Tensor], Tensor],
+        weak: Augment,
+        strong: Augment,
+        batch_size: int = 64,
+        mu: int = 7,
+        labelled_view: LabelledView = "weak",
+        labelled_stream: LabelledStream = "tiled",
+        max_passes: int | None = None,
+        include_labelled: bool = False,
+        test_batch_size: int = 256,
+        seed: int = 0,
+        steps_per_round: int = 1024,
+        steps_per_epoch: int | None = None,
+    ) -> None:
+        super().__init__()
+        if len(pool_images) != pool.num_samples:
+            raise ValueError(f"the pool has {pool.num_samples} samples, but there are {len(pool_images)} pool images")
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("mu", mu, 0),
+            ("test_batch_size", test_batch_size, 1),
+        ):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}; got {value}")
+        for name, choice, choices in (
+            ("labelled_view", labelled_view, get_args(LabelledView)),
+            ("labelled_stream", labelled_stream, get_args(LabelledStream)),
+        ):
+            if choice not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}; got {choice!r}")
+        self.pool = pool
+        self.pool_images = pool_images
+        self.test_images = test_images
+        self.test_labels = test_labels
+        self.normalise = normalise
+        self.weak = weak
+        self.strong = strong
+        self.batch_size = batch_size
+        self.mu = mu
+        self.labelled_view = labelled_view
+        self.labelled_stream: LabelledStream = labelled_stream
+        self.max_passes = max_passes
+        self.include_labelled = include_labelled
+        self.test_batch_size = test_batch_size
+        self.start_round(0, seed=seed, steps_per_round=steps_per_round, steps_per_epoch=steps_per_epoch)
+
+    @property
+    def num_samples(self) -> int:
+        """N, what `index` counts in."""
+        return self.pool.num_samples
+
+    def start_round(
+        self, round_number: int, *, seed: int, steps_per_round: int, steps_per_epoch: int | None = None
+    ) -> None:
+        """From here on batches are those of `round_number`, and of the pool as it is when the next fit begins."""
+        if steps_per_round < 1 or (steps_per_epoch or 1) < 1:
+            raise ValueError(
+                f"a round needs at least one step, and so does an epoch; got steps_per_round = {steps_per_round} and "
+                f"steps_per_epoch = {steps_per_epoch}"
+            )
+        self.round_number = round_number
+        self.seed = seed
+        self.steps_per_round = steps_per_round
+        self.steps_per_epoch = steps_per_epoch or steps_per_round
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of this round: `steps_per_round`, or fewer where `max_passes` says so."""
+        if self.labelled_stream == "passes" and self.max_passes is not None:
+            per_pass = batches_per_pass(len(self.pool.labelled), self.batch_size)
+            return min(self.steps_per_round, self.max_passes * per_pass)
+        return self.steps_per_round
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs of this round; the last one may be shorter."""
+        return -(-self.num_steps // self.steps_per_epoch)
+
+    @property
+    def streamed(self) -> Tensor:
+        """(M,) int64 indices that the unlabelled stream draws from."""
+        if not self.include_labelled:
+            return self.pool.unlabelled
+        return torch.cat([self.pool.labelled, self.pool.unlabelled]).sort().values
+
+    @property
+    def draws_distinct(self) -> bool:
+        """No unlabelled batch holds a sample twice."""
+        return len(self.streamed) >= self.batch_size * self.mu
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """One item a step: indices, and the labels of the labelled ones."""
+        ranks, rank = self._ranks()
+        plan = BatchPlan(self.seed, self.round_number, self.num_steps, self.batch_size, self.mu, self.labelled_stream)
+        sampler = StepSampler(
+            self.pool.labelled, self.streamed, plan, self.steps_per_epoch, num_replicas=ranks, rank=rank
+        )
+        if self.trainer is not None:  # Lightning sets the epoch of a resumed fit too late for loaders with workers
+            sampler.set_epoch(self.trainer.current_epoch)
+        return DataLoader(_LabelledIndices(self.pool.labels.long()), batch_size=None, sampler=sampler)
+
+    def val_dataloader(self) -> DataLoader[Tensor]:
+        """The test images: they are reported after each epoch, and nothing is chosen by them."""
+        ranks, rank = self._ranks()
+        sampler = ChunkSampler(len(self.test_images), self.test_batch_size, num_replicas=ranks, rank=rank)
+        return DataLoader(_Positions(), batch_size=None, sampler=sampler)
+
+    def test_dataloader(self) -> DataLoader[Tensor]:
+        """As `val_dataloader`."""
+        return self.val_dataloader()
+
+    def _ranks(self) -> tuple[int, int]:
+        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch | TestBatch:
+        """Indices → augmented, normalised images, on the device of the indices."""
+        if isinstance(batch, Tensor):
+            return self._test_batch(batch)
+        return self._training_batch(batch)
+
+    @torch.no_grad()
+    def _test_batch(self, position: Tensor) -> TestBatch:
+        images, labels = self._on_device("test_images", position), self._on_device("test_labels", position)
+        found = position.clamp(min=0)
+        return {
+            "image": self.normalise(images[found]),
+            "label": torch.where(position >= 0, labels[found], -1),
+        }
+
+    @torch.no_grad()
+    def _training_batch(self, item: dict[str, Any]) -> Batch:
+        labelled = self._images(item["labelled"])
+        if self.labelled_view == "weak":
+            labelled = self.weak(labelled, self._draws("labelled_view", item["step"], item["labelled_row"]))
+        unlabelled = self._images(item["unlabelled"])
+        row = item["unlabelled_row"]
+        return {
+            "step": item["step"],
+            "ends_pass": item["ends_pass"],
+            "labelled_index": item["labelled"],
+            "labelled_image": self.normalise(labelled),
+            "label": item["label"],
+            "index": item["unlabelled"],
+            "weak": self.normalise(self.weak(unlabelled, self._draws("weak_view", item["step"], row))),
+            "strong": self.normalise(self.strong(unlabelled, self._draws("strong_view", item["step"], row))),
+        }
+
+    @torch.no_grad()
+    def plain_view(self, index: Tensor) -> Tensor:
+        """(B,) int64 → (B, channels, height, width) float32, normalised and not augmented."""
+        return self.normalise(self._images(index))
+
+    @torch.no_grad()
+    def augmented_views(self, index: Tensor, purpose: str) -> tuple[Tensor, Tensor]:
+        """(B,) int64 → weak and strong views outside of training, a function of (seed, round, purpose, index)."""
+        images = self._images(index)
+        views = []
+        for name, augment in (("weak_view", self.weak), ("strong_view", self.strong)):
+            draws = Draws(derive_key(self.seed, f"{purpose}:{name}", self.round_number), index)
+            views.append(self.normalise(augment(images, draws)))
+        return views[0], views[1]
+
+    def _draws(self, purpose: str, step: int, row: Tensor) -> Draws:
+        return Draws(derive_key(self.seed, purpose, self.round_number, step), row)
+
+    def _images(self, index: Tensor) -> Tensor:
+        return self._on_device("pool_images", index)[index]
+
+    def _on_device(self, name: str, like: Tensor) -> Tensor:
+        tensor = cast(Tensor, getattr(self, name))
+        if tensor.device != like.device:
+            tensor = tensor.to(like.device)
+            setattr(self, name, tensor)
+        return tensor
+
+    def state_dict(self) -> dict[str, Any]:
+        """Who is labelled, for a checkpoint."""
+        return {"pool": self.pool.state_dict(), "round_number": self.round_number, "seed": self.seed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self.pool.load_state_dict(state_dict["pool"])
+        self.round_number, self.seed = state_dict["round_number"], state_dict["seed"]
+
+
+class _LabelledIndices(Dataset[dict[str, Any]]):
+    """Adds the labels of the labelled samples to a step's indices; those of the others are unknown here."""
+
+    def __init__(self, labels: Tensor) -> None:
+        self.labels = labels
+
+    def __getitem__(self, item: StepIndices) -> dict[str, Any]:
+        return item._asdict() | {"label": self.labels[item.labelled]}
+
+
+class _Positions(Dataset[Tensor]):
+    """The sampler's tensors as they are."""
+
+    def __getitem__(self, position: Tensor) -> Tensor:
+        return position

@@ -1,0 +1,1 @@
+"""Image networks under one contract: `features(images)`, `head(features)` and their composition, the logits."""

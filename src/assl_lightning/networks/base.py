@@ -1,0 +1,30 @@
+"""The contract of a network: logits, and the features that its last linear layer sees."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class FeatureNetwork(nn.Module):
+    """A classifier whose logits are `head(features(images))`.
+
+    Attributes:
+        head: the classifier, (…, d) → (…, C); acquisition functions may call it on features of their own making.
+        feature_dim: d.
+        num_classes: C.
+    """
+
+    def __init__(self, head: nn.Module, feature_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.head = head
+        self.feature_dim = feature_dim
+        self.num_classes = num_classes
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, channels, height, width) → (B, d), the tensor that is fed to `head`."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, channels, height, width) → (B, C) logits."""
+        logits: Tensor = self.head(self.features(images))
+        return logits

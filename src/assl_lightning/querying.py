@@ -1,0 +1,161 @@
+"""From a trained round to the indices to label: fill the candidates, ask the strategy, check its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from assl_lightning import scores
+from assl_lightning.acquisition.base import Acquisition, Candidates, LabelledSamples
+from assl_lightning.datamodule import PoolDataModule
+from assl_lightning.inference import evaluate
+from assl_lightning.networks.base import FeatureNetwork
+from assl_lightning.seeding import make_generator
+from assl_lightning.statistics import SampleStatistics
+
+Unvisited = Literal["exclude", "infer", "random"]
+
+_STATISTICS = ("uncertainty_mean", "uncertainty_variance", "inconsistency_mean", "inconsistency_variance", "visits")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a round's training leaves for its query."""
+
+    network: FeatureNetwork  # with the weights that make logits and features, on the device of the pass
+    statistics: SampleStatistics | None  # on the CPU; None where the algorithm keeps none
+    context: Callable[[], AbstractContextManager[object]]  # entered around forward passes, for mixed precision
+
+
+@dataclass(frozen=True)
+class Picks:
+    """K samples to label, best first; those that were drawn at random come last and have no score or prediction."""
+
+    index: Tensor  # (K,) int64
+    drawn_at_random: int
+    score: Tensor | None  # (K − drawn_at_random,)
+    prediction: Tensor | None  # (K − drawn_at_random,) int64
+    parts: Mapping[str, Tensor] = field(default_factory=dict)  # the statistics, (K,) each
+
+    def rows(self, sample_ids: tuple[str, ...]) -> list[dict[str, object]]:
+        """The rows of queried.csv; what is not known is left empty. `sample_ids` are the K names."""
+        columns: dict[str, list[object]] = {"index": [*self.index.tolist()], "sample_id": [*sample_ids]}
+        columns["score"] = [] if self.score is None else [*self.score.tolist()]
+        for name in _STATISTICS:
+            columns[name] = [*self.parts[name].tolist()] if name in self.parts else []
+        columns["prediction"] = [] if self.prediction is None else [*self.prediction.tolist()]
+        return [
+            {"rank": rank, **{name: values[rank] if rank < len(values) else "" for name, values in columns.items()}}
+            for rank in range(len(self.index))
+        ]
+
+
+def query(
+    acquisition: Acquisition,
+    datamodule: PoolDataModule,
+    trained: Trained,
+    *,
+    budget: int,
+    unvisited: Unvisited,
+) -> Picks:
+    """Pick `budget` of the pool's unlabelled samples.
+
+    Args:
+        unvisited: what becomes of samples that training never visited, where the strategy needs statistics: "exclude"
+            (if the visited ones are too few, the rest is drawn among them), "infer" their numbers by one evaluation
+            pass, or "random", which draws their share of the budget among them.
+
+    Raises:
+        ValueError: the strategy did not return `budget` distinct candidates.
+    """
+    index = datamodule.pool.unlabelled
+    unknown = index[:0]
+    if "statistics" in acquisition.requires and trained.statistics is not None:
+        unknown = index[trained.statistics.visits[index] == 0]
+        if unvisited == "infer" and len(unknown):
+            _infer_statistics(unknown, datamodule, trained, trained.statistics)
+            unknown = index[:0]
+    share = round(budget * len(unknown) / len(index)) if unvisited == "random" else 0
+    share = max(share, budget - (len(index) - len(unknown)))
+    seed, number = datamodule.seed, datamodule.round_number
+    order = torch.randperm(len(unknown), generator=make_generator(seed, "unvisited", number))
+    at_random = unknown[order[:share]]
+
+    candidates = _candidates(index[~torch.isin(index, unknown)], acquisition, datamodule, trained)
+    picked, wanted = index[:0], budget - len(at_random)
+    if wanted:
+        picked = acquisition.acquire(candidates, wanted, make_generator(seed, "acquisition", number))
+        _check_picks(picked, candidates, wanted, type(acquisition).__name__)
+    place = {sample: position for position, sample in enumerate(candidates.index.tolist())}
+    positions = torch.tensor([place[sample] for sample in picked.tolist()], dtype=torch.int64)
+    score = acquisition.scores(candidates) if wanted else None
+    everything = torch.cat([picked, at_random])
+    return Picks(
+        index=everything,
+        drawn_at_random=len(at_random),
+        score=None if score is None else score.cpu()[positions],
+        prediction=None if candidates.logits is None else candidates.logits.argmax(-1).cpu()[positions],
+        parts={} if trained.statistics is None else asdict(trained.statistics.rows(everything)),
+    )
+
+
+def _candidates(index: Tensor, acquisition: Acquisition, datamodule: PoolDataModule, trained: Trained) -> Candidates:
+    """Fill what the strategy requires; one pass over the pool at most, and none where none is needed."""
+    candidates = Candidates(index)
+    if "statistics" in acquisition.requires and trained.statistics is not None:
+        candidates = replace(candidates, statistics=trained.statistics.rows(index))
+    if acquisition.requires & {"logits", "features", "labelled", "head"}:
+        labelled = datamodule.pool.labelled if "labelled" in acquisition.requires else index[:0]
+        logits, features = evaluate(
+            trained.network,
+            datamodule.plain_view,
+            torch.cat([index, labelled]),
+            batch_size=datamodule.test_batch_size,
+            context=trained.context,
+        )
+        candidates = replace(
+            candidates, logits=logits[: len(index)], features=features[: len(index)], head=trained.network.head
+        )
+        if "labelled" in acquisition.requires:
+            labels = datamodule.pool.labels[labelled].long()
+            samples = LabelledSamples(labelled, labels, logits[len(index) :], features[len(index) :])
+            candidates = replace(candidates, labelled=samples)
+    return candidates
+
+
+def _infer_statistics(
+    index: Tensor, datamodule: PoolDataModule, trained: Trained, statistics: SampleStatistics
+) -> None:
+    """One weak and one strong view of each sample, in evaluation mode, count as its one visit."""
+    device = next(trained.network.parameters()).device
+    for part in index.split(datamodule.test_batch_size):
+        rows = torch.arange(len(part))
+        weak, strong = (
+            evaluate(trained.network, view.__getitem__, rows, batch_size=len(part), context=trained.context)[0].cpu()
+            for view in datamodule.augmented_views(part.to(device), "infer")
+        )
+        statistics.update(part, scores.pseudo_el2n(weak), scores.symmetric_kl(weak, strong), assume_unique=True)
+
+
+def _check_picks(picked: Tensor, candidates: Candidates, budget: int, name: str) -> None:
+    if picked.dtype != torch.int64 or picked.shape != (budget,):
+        raise ValueError(
+            f"{name} must return {budget} int64 pool indices; got {picked.dtype} of shape {tuple(picked.shape)}"
+        )
+    distinct, counts = picked.unique(return_counts=True)
+    if len(distinct) != budget:
+        raise ValueError(
+            f"{name} returned index {int(distinct[counts > 1][0])} twice; a strategy must return `budget` distinct "
+            f"candidate indices"
+        )
+    strange = distinct[~torch.isin(distinct, candidates.index)]
+    if len(strange):
+        raise ValueError(
+            f"{name} returned index {int(strange[0])}, which is not among the {len(candidates)} candidates; return "
+            f"entries of candidates.index, not positions in it"
+        )

@@ -1,0 +1,82 @@
+"""The rounds of a run as a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isnan
+from typing import Protocol
+
+from rich.console import Console
+from rich.table import Table
+
+UNKNOWN = "–"
+
+
+class RoundResult(Protocol):
+    """What is read of a round's record."""
+
+    @property
+    def round(self) -> int:
+        """Counted from 0."""
+
+    @property
+    def labels(self) -> int:
+        """How many labels were trained on."""
+
+    @property
+    def test_accuracy_ema(self) -> float:
+        """Of the averaged weights, in [0, 1]; NaN where there are none."""
+
+    @property
+    def test_accuracy_raw(self) -> float:
+        """Of the weights themselves, in [0, 1]."""
+
+    @property
+    def queried(self) -> Sequence[int]:
+        """Pool indices."""
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of the unlabelled samples that training visited, in [0, 1]; None without statistics."""
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """By part of the round."""
+
+
+def rounds_table(records: Sequence[RoundResult]) -> Table:
+    """One row per round; accuracies and coverage in per cent, one column of seconds per part that any round has."""
+    parts = list(dict.fromkeys(part for record in records for part in record.seconds))
+    table = Table(
+        box=None, header_style="bold", pad_edge=False, collapse_padding=True
+    )  # fits 80 columns with four parts
+    names = ("round", "labels", "EMA %", "raw %", "visited %", "queried", *(f"{part} s" for part in parts))
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for record in records:
+        table.add_row(
+            str(record.round),
+            f"{record.labels:,}",
+            _per_cent(record.test_accuracy_ema, digits=2),
+            _per_cent(record.test_accuracy_raw, digits=2),
+            _per_cent(record.coverage, digits=1),
+            f"{len(record.queried):,}",
+            *(_seconds(record.seconds.get(part)) for part in parts),
+        )
+    return table
+
+
+def print_rounds(records: Sequence[RoundResult], console: Console) -> None:
+    """Print `rounds_table` to `console`."""
+    console.print(rounds_table(records))
+
+
+def _per_cent(share: float | None, *, digits: int) -> str:
+    return UNKNOWN if share is None or isnan(share) else f"{100 * share:.{digits}f}"
+
+
+def _seconds(seconds: float | None) -> str:
+    """Two significant digits below 10 s: one acquisition takes 0.05 s, another 200."""
+    if seconds is None or isnan(seconds):
+        return UNKNOWN
+    return f"{seconds:,.0f}" if seconds >= 100 else f"{seconds:.1f}" if seconds >= 10 else f"{seconds:.2f}"

@@ -1,0 +1,151 @@
+"""The files of a run: where they lie, and when a directory may go on.
+
+<run_dir>/config.yaml               what the run was asked to do, with versions
+<run_dir>/rounds.jsonl              one line for each complete round (`records`)
+<run_dir>/round_00/pool.pt          who is labelled while this round trains
+<run_dir>/round_00/state.json       training | waiting, until the round's line is written
+<run_dir>/round_00/queried.csv      what was asked for, best first
+<run_dir>/round_00/statistics.pt    the table of `SampleStatistics`
+<run_dir>/round_00/final.ckpt       raw and averaged weights; removed when the next round is complete
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from assl_lightning.atomic import open_atomic, write_text
+from assl_lightning.records import RoundRecord, append_record, read_records
+
+MAY_CHANGE = ("run_dir", "trainer.logger", "trainer.log_every_n_steps")
+"""Keys under which a run that goes on may differ from the one that began."""
+
+_PACKAGES = (
+    "assl-lightning",
+    "torch",
+    "torchvision",
+    "lightning",
+    "torchmetrics",
+    "hydra-core",
+    "numpy",
+    "scikit-learn",
+)
+
+
+class RunDirectory:
+    """One run's files. Every file is replaced in one piece, so whatever is there is whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def open(self, config: Mapping[str, Any]) -> None:
+        """Begin a run in a new or empty directory, or go on with the same run.
+
+        Raises:
+            ValueError: the directory holds something else, or a run with another configuration; the keys are named.
+        """
+        file = self.path / "config.yaml"
+        if not file.exists():
+            if self.path.exists() and any(self.path.iterdir()):
+                raise ValueError(
+                    f"run_dir {self.path} is not empty and holds no run (no config.yaml); choose another run_dir"
+                )
+            self.path.mkdir(parents=True, exist_ok=True)
+            content = {**config, "environment": _environment()}
+            write_text(file, OmegaConf.to_yaml(OmegaConf.create(content)))
+            return
+        before = OmegaConf.to_container(OmegaConf.load(file))
+        assert isinstance(before, dict)
+        before.pop("environment", None)
+        differences = list(_differences(before, OmegaConf.to_container(OmegaConf.create(dict(config)))))
+        if differences:
+            raise ValueError(
+                f"run_dir {self.path} holds a run with another configuration ({'; '.join(differences)}); "
+                f"repeat its settings to go on with it, or choose another run_dir"
+            )
+
+    def records(self) -> list[RoundRecord]:
+        """The complete rounds."""
+        return read_records(self.path)
+
+    def commit(self, record: RoundRecord) -> None:
+        """Write a round's line: from here on the round is complete."""
+        append_record(self.path, record)
+        (self.round(record.round) / "state.json").unlink(missing_ok=True)
+        if record.round > 0:
+            (self.round(record.round - 1) / "final.ckpt").unlink(missing_ok=True)
+
+    def round(self, number: int) -> Path:
+        """The directory of a round."""
+        return self.path / f"round_{number:02d}"
+
+    def save_tensors(self, number: int, name: str, state: dict[str, Any]) -> None:
+        """Write tensors and plain values, to be read by `load_tensors`."""
+        self.round(number).mkdir(exist_ok=True)
+        with open_atomic(self.round(number) / name) as file:
+            torch.save(state, file)
+
+    def load_tensors(self, number: int, name: str) -> dict[str, Any]:
+        """Read what `save_tensors`, or a trainer's checkpoint, wrote; on the CPU, running no code from the file."""
+        path = self.round(number) / name
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is missing, but the run cannot go on without it; restore it or begin anew")
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return state
+
+    def has(self, number: int, name: str) -> bool:
+        """Whether a round's file is there."""
+        return (self.round(number) / name).exists()
+
+    def write_state(self, number: int, state: str, record: Mapping[str, Any] | None = None) -> None:
+        """`training`, or `waiting` for labels with what the round's record will say."""
+        content = {"state": state} if record is None else {"state": state, "record": record}
+        self.round(number).mkdir(exist_ok=True)
+        write_text(self.round(number) / "state.json", json.dumps(content))
+
+    def waiting_record(self, number: int) -> RoundRecord | None:
+        """What a round that is trained and waits for its labels will say; None for any other round."""
+        path = self.round(number) / "state.json"
+        if not path.exists():
+            return None
+        content = json.loads(path.read_text())
+        return RoundRecord(**content["record"]) if content["state"] == "waiting" else None
+
+    def write_queried(self, number: int, rows: Sequence[Mapping[str, object]]) -> None:
+        """`queried.csv`, a row a sample, best first."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.round(number) / "queried.csv", text.getvalue())
+
+
+def _differences(before: Any, now: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in [*before, *(key for key in now if key not in before)]:
+            name = f"{prefix}{key}"
+            if not any(name == allowed or name.startswith(f"{allowed}.") for allowed in MAY_CHANGE):
+                yield from _differences(before.get(key), now.get(key), f"{name}.")
+    elif before != now:
+        yield f"{prefix[:-1]} was {before!r}, now {now!r}"
+
+
+def _environment() -> dict[str, str]:
+    versions = {package: version(package) for package in _PACKAGES}
+    try:
+        git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        commit = ""
+    else:
+        commit = git.stdout.strip()
+    return {"python": platform.python_version(), "platform": platform.platform(), "git_commit": commit, **versions}

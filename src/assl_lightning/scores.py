@@ -1,0 +1,145 @@
+"""How uncertain, or how inconsistent, a prediction is: logits (…, C) → (…), larger means label sooner.
+
+Every function reduces the last axis, is differentiable almost everywhere and waits for no device. float64 logits give
+float64; any other floating type gives float32, computed in float32 whatever autocast is in force. Logits of ±10⁴ give
+finite numbers, and a NaN logit gives NaN: a broken model is not "certain".
+
+    Lim, Na and Kwak 2023: Active Semi-Supervised Learning by Exploring Per-Sample Uncertainty and Consistency
+    Settles 2009: Active Learning Literature Survey, §3.1
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def pseudo_el2n(logits: Tensor) -> Tensor:
+    """Distance of the prediction from its own pseudo-label, ‖p − onehot(argmax p)‖₂: Lim et al. 2023, Eq. 1.
+
+    Args:
+        logits: (…, C), C ≥ 2.
+
+    Returns:
+        (…) in [0, √(1 − 1/C)]: 0 for a one-hot prediction, the upper end for a uniform one.
+
+    >>> pseudo_el2n(torch.tensor([[0.0, 0.0], [30.0, 0.0]]))
+    tensor([7.0711e-01, 1.3234e-13])
+    """
+    _check_logits(logits)
+    with _full_precision(logits):
+        others = _other_probabilities(_to_float(logits))
+        # The pseudo-label's own term is Σ of the others: 1 − p_max is 0 in float32 from a gap of 17 between the logits
+        # on. The scale keeps the squares of numbers below 10⁻¹⁹ from vanishing: ranks hold up to a gap of 87.
+        scale = others.amax(-1, keepdim=True).clamp_min(torch.finfo(others.dtype).tiny)
+        difference = others / scale
+        squares = difference.sum(-1).square() + difference.square().sum(-1)  # (1 − p_max)² + Σ_{c ≠ ŷ} p_c²
+        return squares.sqrt() * scale.squeeze(-1)
+
+
+def symmetric_kl(logits_a: Tensor, logits_b: Tensor) -> Tensor:
+    """How far two views of one sample disagree, (KL(a ‖ b) + KL(b ‖ a)) / 2 in nats: Lim et al. 2023, Eq. 4.
+
+    Args:
+        logits_a: (…, C), C ≥ 2.
+        logits_b: the same shape; the order of the two does not matter.
+
+    Returns:
+        (…) ≥ 0 without an upper bound: 0 for equal predictions.
+
+    >>> symmetric_kl(torch.tensor([2.0, 0.0]), torch.tensor([0.0, 0.0]))
+    tensor(0.3808)
+    """
+    _check_logits(logits_a)
+    _check_logits(logits_b)
+    if logits_a.shape != logits_b.shape:
+        raise ValueError(
+            f"symmetric_kl compares two predictions of the same samples, so both logits must have one shape; "
+            f"got {tuple(logits_a.shape)} and {tuple(logits_b.shape)}"
+        )
+    with _full_precision(logits_a):
+        log_a = F.log_softmax(_to_float(logits_a), dim=-1)
+        log_b = F.log_softmax(_to_float(logits_b), dim=-1)
+        terms = (log_a.exp() - log_b.exp()) * (log_a - log_b)  # each ≥ 0 but for rounding
+        return (0.5 * terms.sum(-1)).clamp_min(0)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy of the prediction, −Σ p log p in nats.
+
+    Args:
+        logits: (…, C), C ≥ 2.
+
+    Returns:
+        (…) in [0, log C]: 0 for a one-hot prediction.
+
+    >>> entropy(torch.tensor([[0.0, 0.0], [1e4, -1e4]]))
+    tensor([0.6931, 0.0000])
+    """
+    _check_logits(logits)
+    with _full_precision(logits):
+        terms: Tensor = torch.special.entr(F.softmax(_to_float(logits), dim=-1))  # −p log p, 0 where p = 0
+        return terms.sum(-1)
+
+
+def margin(logits: Tensor) -> Tensor:
+    """Margin between the two most probable classes with its sign turned, p₂ − p₁, so that larger means label sooner.
+
+    Args:
+        logits: (…, C), C ≥ 2.
+
+    Returns:
+        (…) in [−1, 0]: 0 where the two are equally probable.
+
+    >>> margin(torch.tensor([[0.0, 0.0], [1e4, -1e4]]))
+    tensor([ 0., -1.])
+    """
+    _check_logits(logits)
+    with _full_precision(logits):
+        first, second = F.softmax(_to_float(logits), dim=-1).topk(2, dim=-1).values.unbind(-1)
+        return second - first
+
+
+def least_confidence(logits: Tensor) -> Tensor:
+    """What the most probable class leaves to the others, 1 − p_max, precise also where p_max rounds to 1.
+
+    Args:
+        logits: (…, C), C ≥ 2.
+
+    Returns:
+        (…) in [0, 1 − 1/C].
+
+    >>> least_confidence(torch.tensor([[0.0, 0.0], [30.0, 0.0]]))
+    tensor([5.0000e-01, 9.3576e-14])
+    """
+    _check_logits(logits)
+    with _full_precision(logits):
+        return _other_probabilities(_to_float(logits)).sum(-1)
+
+
+def _other_probabilities(logits: Tensor) -> Tensor:
+    """(…, C) the softmax with a zero at its largest entry (the first of several)."""
+    probabilities = F.softmax(logits, dim=-1)
+    return probabilities.scatter(-1, logits.argmax(-1, keepdim=True), 0.0)
+
+
+def _to_float(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _full_precision(logits: Tensor) -> AbstractContextManager[object]:
+    """Autocast off: it would round the products of a formula to 8 or 11 bits."""
+    kind = logits.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+
+
+def _check_logits(logits: Tensor) -> None:
+    if not logits.is_floating_point():
+        raise TypeError(
+            f"logits must be a floating-point tensor, the network's output before softmax; got {logits.dtype}"
+        )
+    if logits.ndim == 0 or logits.shape[-1] < 2:
+        raise ValueError(f"logits must have shape (…, C) with at least C = 2 classes; got {tuple(logits.shape)}")

@@ -1,0 +1,89 @@
+"""Randomness as a function: every draw follows from (seed, purpose, round, step, row) and from nothing else.
+
+`derive_key` turns a seed and a purpose into 64 bits; `Draws` turns a key and the rows of a batch into numbers. Both are
+counter-based (SplitMix64; Steele, Lea and Flood 2014), so no generator has a state that could be lost, and a CPU, a
+GPU and any number of ranks draw the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+_MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15  # ⌊2⁶⁴ / golden ratio⌋, SplitMix64's increment
+_MIX_1 = 0xBF58476D1CE4E5B9
+_MIX_2 = 0x94D049BB133111EB
+_ROW = 0xD1342543DE82EF95  # odd, so that row · _ROW never repeats; keeps (row, slot) pairs apart
+
+
+def derive_key(seed: int, purpose: str, *counters: int) -> int:
+    """A key in [0, 2⁶³) that depends on all of its arguments, and on no state.
+
+    `purpose` says what the draws are for ("weak", "permutation", …), so that two uses under one seed are independent;
+    `counters` are whatever else tells the draws apart, such as the round and the step.
+
+    >>> derive_key(0, "weak", 1, 2) == derive_key(0, "weak", 1, 2)
+    True
+    >>> derive_key(0, "weak", 1, 2) == derive_key(0, "strong", 1, 2)
+    False
+    """
+    text = ":".join([purpose, str(seed), *map(str, counters)])
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def make_generator(seed: int, purpose: str, *counters: int) -> torch.Generator:
+    """A fresh CPU generator at the key of (seed, purpose, counters)."""
+    return torch.Generator().manual_seed(derive_key(seed, purpose, *counters))
+
+
+class Draws:
+    """Independent draws for each row of a batch: a pure function of (key, row, slot).
+
+    `row` (B,) int64 is the row's position in the *global* batch, so that ranks which share a batch draw what one
+    process would. A *slot* numbers the draws that one row needs: two slots of a row are independent, the same slot
+    twice is the same number. Nothing here waits for the device.
+    """
+
+    def __init__(self, key: int, row: Tensor) -> None:
+        self.key = key
+        self.row = row
+
+    def __len__(self) -> int:
+        return int(self.row.shape[0])
+
+    def take(self, positions: Tensor) -> Draws:
+        """The draws of some of the rows: `positions` (b,) int64 into `row`, or a (B,) mask."""
+        return Draws(self.key, self.row[positions])
+
+    def bits(self, slot: int) -> Tensor:
+        """(B,) int64, 64 random bits a row."""
+        offset = (self.key + (slot + 1) * _GOLDEN) & _MASK
+        z = self.row * _signed(_ROW) + _signed(offset)
+        z = (z ^ _shift_right(z, 30)) * _signed(_MIX_1)
+        z = (z ^ _shift_right(z, 27)) * _signed(_MIX_2)
+        return z ^ _shift_right(z, 31)
+
+    def uniform(self, slot: int) -> Tensor:
+        """(B,) float32, uniform on the multiples of 2⁻²⁴ in [0, 1)."""
+        return _shift_right(self.bits(slot), 40).to(torch.float32) * 2.0**-24
+
+    def integers(self, slot: int, high: int) -> Tensor:
+        """(B,) int64, uniform on 0 … high − 1 (to within high · 2⁻³²)."""
+        return (_shift_right(self.bits(slot), 32) * high) >> 32
+
+    def bernoulli(self, slot: int, probability: float) -> Tensor:
+        """(B,) bool, True with the given probability."""
+        return self.uniform(slot) < probability
+
+
+def _signed(value: int) -> int:
+    """The int64 with the same 64 bits."""
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _shift_right(bits: Tensor, count: int) -> Tensor:
+    """Logical shift: torch's `>>` keeps the sign of an int64."""
+    return (bits >> count) & ((1 << (64 - count)) - 1)

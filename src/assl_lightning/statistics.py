@@ -1,0 +1,256 @@
+"""Per-sample running statistics of uncertainty and inconsistency, kept while training runs (Eq. 3, 5 and 6).
+
+Lim, Na and Kwak 2023, "Active Semi-Supervised Learning by Exploring Per-Sample Uncertainty and Consistency". For each
+visit of a sample with an observed value x (its uncertainty u or its inconsistency i), from mean = variance = 0:
+
+    mean     ← α·x + (1 − α)·mean                       Eq. 3, 4; α weighs the *new* value
+    variance ← α·(x − mean)² + (1 − α)·variance         Eq. 3, 5; the mean is the one just updated ("post")
+    UCB      = mean + c·√variance
+    score    = UCB of u · UCB of i                       Eq. 6
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from assl_lightning.acquisition.base import CandidateStatistics
+
+Variance = Literal["post", "pre"]
+
+_COLUMNS = ("uncertainty_mean", "inconsistency_mean", "uncertainty_variance", "inconsistency_variance")
+
+
+class SampleStatistics:
+    """The statistics of every sample of a pool, by pool index; 20 bytes a sample on one device.
+
+    Args:
+        num_samples: N, the size of the pool.
+        alpha: weight of the new observation, in (0, 1].
+        variance: which mean a visit's deviation is taken from: "post", the one that the visit just updated (as the
+            paper prints it), or "pre", the one before. With means and variances that start at 0 the two differ by the
+            factor (1 − α)², so UCB_post(c) = UCB_pre((1 − α)·c).
+        device: where the tensors live.
+
+    Nothing in `update` waits for the device. An index outside [0, N) or a value that is not finite leaves the table
+    untouched and is remembered; `check`, and every read-out that acquires or saves, raises it.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        alpha: float = 0.8,
+        variance: Variance = "post",
+        *,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, the size of the pool; got {num_samples}")
+        if not 0 < alpha <= 1:
+            raise ValueError(f"alpha, the weight of a new observation, must lie in (0, 1]; got {alpha}")
+        if variance not in get_args(Variance):
+            raise ValueError(f"variance must be 'post' or 'pre'; got {variance!r}")
+        self.num_samples = num_samples
+        self.alpha = alpha
+        self.variance: Variance = variance
+        self._updates = 0
+        # One row more than there are samples: what may not be written goes there, at the same cost and shape.
+        self._values = torch.zeros(num_samples + 1, len(_COLUMNS), dtype=torch.float32, device=device)
+        self._visits = torch.zeros(num_samples + 1, dtype=torch.int32, device=device)
+        # (update, index, uncertainty, inconsistency) of the first invalid observation; float64 holds an index exactly.
+        self._fault = torch.full((4,), -1.0, dtype=torch.float64, device=device)
+
+    def update(self, index: Tensor, uncertainty: Tensor, inconsistency: Tensor, *, assume_unique: bool = False) -> None:
+        """Count one visit for each row, in order; a sample that occurs twice is visited twice.
+
+        Args:
+            index: (B,) int64 pool indices.
+            uncertainty: (B,) floating, ≥ 0 for pseudo-EL2N.
+            inconsistency: (B,) floating, ≥ 0 for the symmetric KL divergence.
+            assume_unique: promise that no index occurs twice; saves a sort. A broken promise keeps one visit's values.
+        """
+        self._check_shapes(index, uncertainty, inconsistency)
+        observed = torch.stack([uncertainty.detach().float(), inconsistency.detach().float()], dim=-1)  # (B, 2)
+        valid = (index >= 0) & (index < self.num_samples) & observed.isfinite().all(-1)
+        self._note_fault(index, observed, valid)
+        row = torch.where(valid, index, self.num_samples)
+        observed = torch.where(valid[:, None], observed, 0.0)
+        if assume_unique:
+            self._visit_once(row, observed)
+        else:
+            self._visit_in_order(row, observed)
+        self._visits.index_add_(0, row, torch.ones_like(row, dtype=torch.int32))
+        self._updates += 1
+
+    def _visit_once(self, row: Tensor, observed: Tensor) -> None:
+        before_mean, before_variance = self._values[row].split(2, dim=-1)  # (B, 2) each
+        mean = self.alpha * observed + (1 - self.alpha) * before_mean
+        deviation = observed - (mean if self.variance == "post" else before_mean)
+        variance = self.alpha * deviation.square() + (1 - self.alpha) * before_variance
+        self._values[row] = torch.cat([mean, variance], dim=-1)
+
+    def _visit_in_order(self, row: Tensor, observed: Tensor) -> None:
+        """As `_visit_once` for each row in turn, in log₂ B dense steps whatever the repeats.
+
+        Sorted by sample, the visits of one sample are a run of affine maps x ↦ a·x + b; a run's first map has the
+        table's value put in (a = 0), which also keeps the runs apart in one prefix scan.
+        """
+        row, order = torch.sort(row, stable=True)
+        observed = observed[order]
+        before_mean, before_variance = self._values[row].split(2, dim=-1)
+        differs = row[1:] != row[:-1]
+        edge = torch.ones_like(row[:1], dtype=torch.bool)
+        first, last = torch.cat([edge, differs])[:, None], torch.cat([differs, edge])  # (B, 1), (B,)
+
+        decay = torch.where(first, 0.0, 1 - self.alpha)  # (B, 1)
+        mean = _scan(decay, self.alpha * observed + torch.where(first, (1 - self.alpha) * before_mean, 0.0))
+        earlier = torch.where(first, before_mean, mean.roll(1, 0))
+        deviation = observed - (mean if self.variance == "post" else earlier)
+        spread = self.alpha * deviation.square()
+        variance = _scan(decay, spread + torch.where(first, (1 - self.alpha) * before_variance, 0.0))
+        self._values[torch.where(last, row, self.num_samples)] = torch.cat([mean, variance], dim=-1)
+
+    def _check_shapes(self, index: Tensor, uncertainty: Tensor, inconsistency: Tensor) -> None:
+        if index.dtype != torch.int64 or index.ndim != 1:
+            raise ValueError(
+                f"index must be an int64 tensor of shape (B,), pool indices; got {index.dtype} of shape "
+                f"{tuple(index.shape)}"
+            )
+        if uncertainty.shape != index.shape or inconsistency.shape != index.shape:
+            raise ValueError(
+                f"uncertainty and inconsistency must have one number for each of the {len(index)} indices; got shapes "
+                f"{tuple(uncertainty.shape)} and {tuple(inconsistency.shape)}"
+            )
+
+    def _note_fault(self, index: Tensor, observed: Tensor, valid: Tensor) -> None:
+        if not len(index):
+            return
+        position = torch.where(valid, len(index), torch.arange(len(index), device=index.device)).min()
+        place = position.clamp(max=len(index) - 1).unsqueeze(0)
+        update = torch.full_like(place, self._updates)
+        fault = torch.cat(
+            [update.double(), index[place].double(), observed[place, 0].double(), observed[place, 1].double()]
+        )
+        is_first = (position < len(index)) & (self._fault[0] < 0)
+        self._fault = torch.where(is_first, fault, self._fault)
+
+    def check(self) -> None:
+        """Raise for the first invalid observation so far. Waits for the device."""
+        update, index, uncertainty, inconsistency = self._fault.tolist()
+        if update < 0:
+            return
+        if not 0 <= index < self.num_samples:
+            raise IndexError(
+                f"update {int(update)} observed index {int(index)}, outside the pool's 0 … {self.num_samples - 1}; "
+                f"give pool indices, not positions within a subset or a batch"
+            )
+        raise ValueError(
+            f"update {int(update)} observed uncertainty {uncertainty} and inconsistency {inconsistency} for sample "
+            f"{int(index)}; both must be finite, so look for a diverging loss or a division by zero in the model"
+        )
+
+    @property
+    def visits(self) -> Tensor:
+        """(N,) int32, how often each sample was observed."""
+        return self._visits[:-1]
+
+    @property
+    def uncertainty_mean(self) -> Tensor:
+        """(N,) float32, the moving average of uncertainty; 0 where never visited."""
+        return self._values[:-1, 0]
+
+    @property
+    def inconsistency_mean(self) -> Tensor:
+        """(N,) float32, the moving average of inconsistency; 0 where never visited."""
+        return self._values[:-1, 1]
+
+    @property
+    def uncertainty_variance(self) -> Tensor:
+        """(N,) float32, the moving variance of uncertainty; 0 where never visited."""
+        return self._values[:-1, 2]
+
+    @property
+    def inconsistency_variance(self) -> Tensor:
+        """(N,) float32, the moving variance of inconsistency; 0 where never visited."""
+        return self._values[:-1, 3]
+
+    def uncertainty_ucb(self, c: float) -> Tensor:
+        """(N,) mean + c·√variance of the uncertainty (Eq. 3), NaN where never visited. Larger means label sooner."""
+        return self._known(self.uncertainty_mean + c * self.uncertainty_variance.sqrt())
+
+    def inconsistency_ucb(self, c: float) -> Tensor:
+        """(N,) mean + c·√variance of the inconsistency (Eq. 5), NaN where never visited. Larger means label sooner."""
+        return self._known(self.inconsistency_mean + c * self.inconsistency_variance.sqrt())
+
+    def score(self, c_u: float, c_i: float) -> Tensor:
+        """(N,) Eq. 6, the product of the two bounds; NaN exactly where never visited. Larger means label sooner.
+
+        Raises what `check` raises.
+        """
+        self.check()
+        return self.uncertainty_ucb(c_u) * self.inconsistency_ucb(c_i)
+
+    def _known(self, value: Tensor) -> Tensor:
+        return torch.where(self.visits > 0, value, torch.nan)
+
+    def rows(self, index: Tensor) -> CandidateStatistics:
+        """The statistics of the samples at `index` (M,) int64, as acquisition functions take them.
+
+        Raises what `check` raises.
+        """
+        self.check()
+        return CandidateStatistics(
+            uncertainty_mean=self.uncertainty_mean[index],
+            uncertainty_variance=self.uncertainty_variance[index],
+            inconsistency_mean=self.inconsistency_mean[index],
+            inconsistency_variance=self.inconsistency_variance[index],
+            visits=self.visits[index],
+        )
+
+    def to(self, device: torch.device | str) -> SampleStatistics:
+        """Move the tensors to `device`; returns itself."""
+        self._values, self._visits = self._values.to(device), self._visits.to(device)
+        self._fault = self._fault.to(device)
+        return self
+
+    def state_dict(self) -> dict[str, Tensor | int | float | str]:
+        """Tensors and plain values only, loadable with `weights_only=True`. Raises what `check` raises."""
+        self.check()
+        columns = {name: getattr(self, name).clone() for name in _COLUMNS}
+        return {
+            "num_samples": self.num_samples,
+            "alpha": self.alpha,
+            "variance": self.variance,
+            "updates": self._updates,
+            **columns,
+            "visits": self.visits.clone(),
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor | int | float | str]) -> None:
+        """Take over what `state_dict` gave; another pool size, α or variance is an error."""
+        for name in ("num_samples", "alpha", "variance"):
+            if state[name] != getattr(self, name):
+                raise ValueError(
+                    f"these statistics were kept with {name} = {state[name]!r}, but this table has "
+                    f"{getattr(self, name)!r}; load them into a table made with the same settings"
+                )
+        for column, name in enumerate(_COLUMNS):
+            self._values[:-1, column] = torch.as_tensor(state[name]).to(self._values.device)
+        self._visits[:-1] = torch.as_tensor(state["visits"]).to(self._visits.device)
+        self._updates = int(state["updates"])
+        self._fault.fill_(-1.0)
+
+
+def _scan(decay: Tensor, offset: Tensor) -> Tensor:
+    """The value after each of a row of maps x ↦ decay·x + offset: decay (B, 1), offset (B, 2) → (B, 2).
+
+    Hillis and Steele's prefix scan over the composition of affine maps.
+    """
+    shift = 1
+    while shift < len(offset):
+        offset = torch.cat([offset[:shift], offset[shift:] + decay[shift:] * offset[:-shift]])
+        decay = torch.cat([decay[:shift], decay[shift:] * decay[:-shift]])
+        shift *= 2
+    return offset

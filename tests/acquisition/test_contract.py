@@ -1,0 +1,211 @@
+"""What every strategy in conf/acquisition must keep. A new YAML file there is tested here without a new line."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from assl_lightning.acquisition.base import Acquisition, Candidates, CandidateStatistics, LabelledSamples, Requirement
+
+CONF = Path(__file__).parents[2] / "conf" / "acquisition"
+NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
+CLASSES, FEATURES = 4, 6
+
+every_strategy = pytest.mark.parametrize("name", NAMES)
+
+
+def load(name: str) -> dict[str, Any]:
+    """The YAML as a run composes it, interpolations resolved."""
+    root = OmegaConf.create({"score": {"alpha": 0.8, "c_u": 0.5, "c_i": 2.0}})
+    merged = OmegaConf.merge(root, {"acquisition": OmegaConf.load(CONF / f"{name}.yaml")})
+    content = OmegaConf.to_container(merged, resolve=True)
+    assert isinstance(content, dict)
+    section: dict[str, Any] = content["acquisition"]
+    return section
+
+
+def make_strategy(name: str) -> Acquisition:
+    strategy: Acquisition = instantiate(load(name)["strategy"])
+    return strategy
+
+
+def make_candidates(rows: int, *, alike: bool = False, seed: int = 0) -> Candidates:
+    """Candidates with every field filled, in the order of their index."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(rows, FEATURES, generator=generator)
+    columns = torch.rand(4, rows, generator=generator)
+    if alike:
+        features, columns = features[:1].repeat(rows, 1), columns[:, :1].repeat(1, rows)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        head = nn.Linear(FEATURES, CLASSES).requires_grad_(False)
+    labelled = torch.randn(8, FEATURES, generator=generator)
+    index = torch.randperm(10 * rows + 8, generator=generator)
+    u, u_variance, i, i_variance = columns
+    return Candidates(
+        index=index[:rows].sort().values,
+        statistics=CandidateStatistics(u, u_variance, i, i_variance, torch.ones(rows, dtype=torch.int32)),
+        logits=head(features),
+        features=features,
+        labelled=LabelledSamples(
+            index=index[rows : rows + 8],
+            labels=torch.arange(8) % CLASSES,
+            logits=head(labelled),
+            features=labelled,
+        ),
+        head=head,
+    )
+
+
+def permute(candidates: Candidates, order: Tensor) -> Candidates:
+    assert candidates.statistics is not None
+    assert candidates.logits is not None
+    assert candidates.features is not None
+    return replace(
+        candidates,
+        index=candidates.index[order],
+        statistics=candidates.statistics.take(order),
+        logits=candidates.logits[order],
+        features=candidates.features[order],
+    )
+
+
+def without(candidates: Candidates, names: Collection[str]) -> Candidates:
+    empty: dict[str, Any] = dict.fromkeys(names)
+    return replace(candidates, **empty)
+
+
+def acquire(strategy: Acquisition, candidates: Candidates, budget: int, seed: int = 0) -> list[int]:
+    picks: list[int] = strategy.acquire(candidates, budget, torch.Generator().manual_seed(seed)).tolist()
+    return picks
+
+
+def test_there_are_strategies() -> None:
+    assert {"random", "entropy", "margin", "pseudo_el2n", "assl", "assl_div"} <= set(NAMES)
+
+
+@every_strategy
+def test_the_file_says_what_it_is_and_holds_the_keys_that_a_run_reads(name: str) -> None:
+    assert (CONF / f"{name}.yaml").read_text().startswith("# ")
+    section = load(name)
+    assert section.keys() == {"name", "requires", "strategy", "unvisited", "weights"}
+    assert section["name"] == name
+    assert section["unvisited"] in ("exclude", "infer", "random")
+    assert section["weights"] in ("raw", "ema")
+
+
+@every_strategy
+def test_the_file_requires_what_the_class_requires(name: str) -> None:
+    strategy = make_strategy(name)
+    assert isinstance(strategy, Acquisition)
+    requires = load(name)["requires"]
+    assert strategy.requires == frozenset(requires)
+    assert strategy.requires <= set(get_args(Requirement))
+    assert len(requires) == len(strategy.requires)
+
+
+@every_strategy
+@pytest.mark.parametrize("budget", [1, 5, 30])
+def test_the_answer_is_budget_distinct_candidates_as_int64_on_the_cpu(name: str, budget: int) -> None:
+    candidates = make_candidates(30)
+    picks = make_strategy(name).acquire(candidates, budget, torch.Generator().manual_seed(0))
+    assert picks.shape == (budget,)
+    assert picks.dtype == torch.int64
+    assert picks.device.type == "cpu"
+    assert len(set(picks.tolist())) == budget
+    assert set(picks.tolist()) <= set(candidates.index.tolist())
+
+
+@every_strategy
+def test_the_same_generator_gives_the_same_answer_and_the_default_one_is_left_alone(name: str) -> None:
+    candidates, strategy = make_candidates(30), make_strategy(name)
+    before = torch.get_rng_state()
+    picks = acquire(strategy, candidates, 8, seed=3)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(17)
+    assert acquire(make_strategy(name), candidates, 8, seed=3) == picks
+
+
+@every_strategy
+@pytest.mark.parametrize("seed", range(5))
+def test_the_order_of_the_candidates_does_not_matter(name: str, seed: int) -> None:
+    candidates, strategy = make_candidates(40, seed=seed), make_strategy(name)
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(seed))
+    assert acquire(strategy, permute(candidates, order), 12, seed) == acquire(strategy, candidates, 12, seed)
+
+
+@every_strategy
+def test_scores_are_one_finite_number_for_each_candidate_in_their_order(name: str) -> None:
+    candidates, strategy = make_candidates(20), make_strategy(name)
+    scores = strategy.scores(candidates)
+    if scores is None:
+        return
+    assert scores.shape == (20,)
+    assert bool(scores.isfinite().all())
+    order = torch.arange(20).flip(0)
+    permuted = strategy.scores(permute(candidates, order))
+    assert permuted is not None
+    torch.testing.assert_close(permuted, scores[order])
+
+
+@every_strategy
+def test_where_nothing_is_drawn_ties_go_to_the_lower_index(name: str) -> None:
+    strategy = make_strategy(name)
+    different, alike = make_candidates(30), make_candidates(30, alike=True)
+    if any(len({tuple(acquire(strategy, pool, 6, seed)) for seed in range(5)}) > 1 for pool in (different, alike)):
+        return
+    picks = acquire(strategy, permute(alike, torch.arange(30).flip(0)), 6)
+    assert picks == alike.index[:6].tolist()
+
+
+@every_strategy
+def test_a_pool_of_equal_samples_still_gives_distinct_picks(name: str) -> None:
+    candidates = make_candidates(12, alike=True)
+    assert sorted(acquire(make_strategy(name), candidates, 12)) == candidates.index.tolist()
+
+
+@every_strategy
+def test_one_candidate_is_picked(name: str) -> None:
+    candidates = make_candidates(1)
+    assert acquire(make_strategy(name), candidates, 1) == candidates.index.tolist()
+
+
+@every_strategy
+@pytest.mark.parametrize("budget", [0, 31])
+def test_a_budget_that_the_candidates_cannot_fill_is_an_error(name: str, budget: int) -> None:
+    with pytest.raises(ValueError, match=f"budget .*{budget}"):
+        acquire(make_strategy(name), make_candidates(30), budget)
+
+
+@every_strategy
+def test_a_field_that_was_not_filled_is_an_error_that_names_it(name: str) -> None:
+    strategy = make_strategy(name)
+    for requirement in strategy.requires:
+        with pytest.raises(ValueError, match=rf"needs candidates\.{requirement}, which is None"):
+            acquire(strategy, without(make_candidates(30), {requirement}), 5)
+
+
+@every_strategy
+def test_nothing_is_read_that_is_not_required(name: str) -> None:
+    strategy, candidates = make_strategy(name), make_candidates(30)
+    others = set(get_args(Requirement)) - strategy.requires
+    assert acquire(strategy, without(candidates, others), 5) == acquire(strategy, candidates, 5)
+
+
+@every_strategy
+def test_the_candidates_are_left_as_they_were(name: str) -> None:
+    candidates, untouched = make_candidates(20), make_candidates(20)
+    acquire(make_strategy(name), candidates, 5)
+    assert candidates.index.equal(untouched.index)
+    for before, after in ((untouched.logits, candidates.logits), (untouched.features, candidates.features)):
+        assert before is not None
+        assert after is not None
+        assert torch.equal(after, before)

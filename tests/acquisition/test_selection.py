@@ -1,0 +1,195 @@
+"""Top-k and k-means++ seeding against slow references written from their definitions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from torch import Tensor
+
+from assl_lightning.acquisition.selection import (
+    FirstCentre,
+    check_finite,
+    draw_position,
+    in_index_order,
+    kmeans_plus_plus,
+    top_k,
+)
+
+
+def reference_top_k(score: list[float], index: list[int], budget: int) -> list[int]:
+    """Repeatedly take the largest score; among equals the lower pool index."""
+    left, picks = list(zip(score, index, strict=True)), []
+    for _ in range(budget):
+        best = max(left, key=lambda pair: (pair[0], -pair[1]))
+        left.remove(best)
+        picks.append(best[1])
+    return picks
+
+
+@given(
+    st.lists(st.sampled_from([-1.0, 0.0, 0.5, 0.5000001, 2.0, float("inf")]), min_size=1, max_size=12).flatmap(
+        lambda score: st.tuples(
+            st.just(score),
+            st.lists(st.integers(0, 99), min_size=len(score), max_size=len(score), unique=True),
+            st.integers(1, len(score)),
+        )
+    )
+)
+def test_top_k_takes_the_largest_scores_best_first_and_of_equal_ones_the_lower_index(
+    case: tuple[list[float], list[int], int],
+) -> None:
+    score, index, budget = case
+    picks = top_k(torch.tensor(score), torch.tensor(index), budget)
+    assert picks.dtype == torch.int64
+    assert picks.tolist() == reference_top_k(score, index, budget)
+
+
+def test_a_score_that_is_no_number_is_an_error_that_names_the_lowest_index() -> None:
+    score = torch.tensor([0.0, torch.nan, torch.nan, torch.inf])
+    with pytest.raises(
+        ValueError, match=r"score of sample 3 is nan, not a number \(nor is that of 1 other candidates\)"
+    ):
+        top_k(score, torch.tensor([1, 8, 3, 5]), budget=1)
+
+
+def test_a_value_that_is_not_finite_is_an_error_that_names_the_lowest_index() -> None:
+    with pytest.raises(ValueError, match="weight of sample 5 is inf, not a finite number"):
+        check_finite("weight", torch.tensor([0.0, torch.nan, torch.inf]), torch.tensor([1, 8, 5]))
+    check_finite("weight", torch.tensor([0.0, 1.0]), torch.tensor([1, 8]))
+
+
+@pytest.mark.parametrize("budget", [0, -1])
+def test_a_budget_below_one_is_an_error(budget: int) -> None:
+    with pytest.raises(ValueError, match=f"budget must be at least 1 sample; got {budget}"):
+        top_k(torch.zeros(3), torch.arange(3), budget)
+    with pytest.raises(ValueError, match=f"budget must be at least 1 sample; got {budget}"):
+        seed_points(torch.zeros(3, 2), budget)
+
+
+def test_a_budget_above_the_candidates_is_an_error_that_names_both() -> None:
+    with pytest.raises(ValueError, match="budget of 4 samples exceeds the 3 candidates"):
+        top_k(torch.zeros(3), torch.arange(3), 4)
+    with pytest.raises(ValueError, match="budget of 4 samples exceeds the 3 candidates"):
+        seed_points(torch.zeros(3, 2), 4)
+
+
+@pytest.mark.parametrize("shape", [(2,), (3, 1), ()])
+def test_scores_of_another_shape_are_an_error(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"score must be one number for each candidate, shape \(3,\); got"):
+        top_k(torch.zeros(shape), torch.arange(3), 1)
+
+
+def test_rows_follow_the_index_into_ascending_order_and_are_not_copied_when_they_are_in_it() -> None:
+    index, row = torch.tensor([5, 1, 3]), torch.tensor([50.0, 10.0, 30.0])
+    ascending, moved = in_index_order(index, row)
+    assert ascending.tolist() == [1, 3, 5]
+    assert moved.tolist() == [10.0, 30.0, 50.0]
+    assert in_index_order(ascending, moved)[1] is moved
+
+
+def seed_points(points: Tensor, budget: int, seed: int | torch.Generator = 0, first: FirstCentre = "norm") -> list[int]:
+    points = points.double()
+    generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+    picks: list[int] = kmeans_plus_plus(
+        points.square().sum(1),
+        lambda centre: (points - points[centre]).square().sum(1),
+        budget,
+        generator,
+        first,
+    ).tolist()
+    return picks
+
+
+def reference_kmeans_plus_plus(points: list[list[float]], uniform: list[float], first: FirstCentre) -> list[int]:
+    """D² seeding, a loop in float64 over its definition; one of `uniform` for each pick (unused by a "norm" start)."""
+    picks: list[int] = []
+    for number in uniform:
+        if not picks and first == "norm":
+            norms = [sum(x * x for x in point) for point in points]
+            picks.append(norms.index(max(norms)))
+            continue
+        weights = [
+            0.0
+            if m in picks
+            else min((sum((x - y) ** 2 for x, y in zip(point, points[j], strict=True)) for j in picks), default=1.0)
+            for m, point in enumerate(points)
+        ]
+        if sum(weights) == 0:
+            weights = [float(m not in picks) for m in range(len(points))]
+        threshold, running = number * sum(weights), 0.0
+        for m, weight in enumerate(weights):
+            running += weight
+            if running > threshold:
+                picks.append(m)
+                break
+    return picks
+
+
+@pytest.mark.parametrize("first", ["norm", "uniform"])
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("budget", [1, 7, 30])
+def test_the_seeding_equals_the_loop_over_its_definition(first: FirstCentre, seed: int, budget: int) -> None:
+    points = torch.randn(30, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(100 + seed))
+    points[7:20] = points[7]  # many duplicates, so that a budget of 30 meets a total of 0
+    uniform = torch.rand(budget, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).tolist()
+    assert seed_points(points, budget, seed, first) == reference_kmeans_plus_plus(points.tolist(), uniform, first)
+
+
+@pytest.mark.parametrize("first", ["norm", "uniform"])
+def test_second_picks_are_drawn_in_proportion_to_the_squared_distance(first: FirstCentre) -> None:
+    points = torch.tensor([[3.0, 0.0], [0.0, 1.0], [2.0, 0.0], [3.0, 1.0]])
+    generator, counts = torch.Generator().manual_seed(0), torch.zeros(4, 4)
+    for _ in range(4000):
+        a, b = seed_points(points, 2, generator, first)
+        counts[a, b] += 1
+    starts = counts.sum(1)
+    if first == "norm":
+        assert starts.tolist() == [0.0, 0.0, 0.0, 4000.0]
+    else:
+        assert stats.chisquare(starts.numpy()).pvalue > 1e-3
+    for centre in range(4):
+        distance = torch.cdist(points[centre : centre + 1], points)[0].square()
+        assert counts[centre, centre] == 0
+        others = distance > 0
+        if starts[centre] > 0:
+            expected = starts[centre] * distance[others].double() / distance[others].double().sum()
+            assert stats.chisquare(counts[centre][others].numpy(), expected.numpy()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("first", ["norm", "uniform"])
+@pytest.mark.parametrize(
+    "points",
+    [torch.zeros(6, 3), torch.ones(6, 3), torch.eye(6)[:, :3], torch.tensor([[1e150, 0.0]] * 3 + [[1e-150, 1.0]] * 3)],
+    ids=["all at the origin", "all the same", "duplicates at the origin", "of very different length"],
+)
+def test_degenerate_points_still_give_distinct_picks(points: Tensor, first: FirstCentre) -> None:
+    for seed in range(20):
+        for budget in (1, 3, 6):
+            picks = seed_points(points, budget, seed, first)
+            assert len(set(picks)) == budget
+            assert set(picks) <= set(range(6))
+
+
+def test_of_equally_long_points_the_first_in_order_starts() -> None:
+    assert seed_points(torch.tensor([[0.0, 1.0], [3.0, 4.0], [5.0, 0.0]]), 1) == [1]
+
+
+def test_distances_that_rounding_made_negative_count_as_zero() -> None:
+    def squared_distance(centre: Tensor) -> Tensor:
+        return torch.tensor([0.0, -9.0, 4.0], dtype=torch.float64)
+
+    for seed in range(20):
+        norms = torch.tensor([9.0, 1.0, 1.0], dtype=torch.float64)
+        picks = kmeans_plus_plus(norms, squared_distance, 2, torch.Generator().manual_seed(seed))
+        assert picks.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("uniform", "position"), [(0.0, 1), (0.249, 1), (0.251, 2), (0.999, 2), (1.0, 2)]
+)  # 1.0: what uniform · total may round to
+def test_a_position_of_weight_zero_is_never_drawn(uniform: float, position: int) -> None:
+    weight = torch.tensor([0.0, 1.0, 3.0, 0.0], dtype=torch.float64)
+    assert int(draw_position(weight, torch.tensor(uniform, dtype=torch.float64))) == position

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from assl_lightning.acquisition.base import Candidates
+from assl_lightning.acquisition.uncertainty import Entropy, Margin, PseudoEL2N, UncertaintySampling
+from assl_lightning.scores import entropy, margin, pseudo_el2n
+
+# Four classes. In the order of the pool indices: sure; two classes alike, no other; all alike but one a little ahead.
+LOGITS = torch.tensor([[9.0, 0.0, 0.0, 0.0], [5.0, 5.0, -9.0, -9.0], [0.5, 0.0, 0.0, 0.0]])
+CANDIDATES = Candidates(index=torch.tensor([10, 20, 30]), logits=LOGITS)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "best_first"),
+    [(Entropy(), [30, 20, 10]), (Margin(), [20, 30, 10]), (PseudoEL2N(), [30, 20, 10])],
+)
+def test_a_strategy_ranks_by_its_own_notion_of_doubt(strategy: UncertaintySampling, best_first: list[int]) -> None:
+    assert strategy.acquire(CANDIDATES, 3, torch.Generator()).tolist() == best_first
+
+
+def test_the_scores_are_those_of_the_scores_module_in_the_order_of_the_candidates() -> None:
+    torch.testing.assert_close(Entropy().scores(CANDIDATES), entropy(LOGITS))
+    torch.testing.assert_close(Margin().scores(CANDIDATES), margin(LOGITS))
+    torch.testing.assert_close(PseudoEL2N().scores(CANDIDATES), pseudo_el2n(LOGITS))
+
+
+def test_a_nan_logit_is_an_error_that_names_the_sample() -> None:
+    logits = LOGITS.clone()
+    logits[1, 0] = torch.nan
+    with pytest.raises(ValueError, match="score of sample 20 is nan"):
+        Entropy().acquire(Candidates(index=CANDIDATES.index, logits=logits), 1, torch.Generator())
+
+
+def test_saturated_predictions_are_ranked_not_lost() -> None:
+    logits = torch.tensor([[1e4, 0.0], [0.0, 0.0], [200.0, 0.0], [20.0, 0.0]])
+    picks = PseudoEL2N().acquire(Candidates(index=torch.arange(4), logits=logits), 4, torch.Generator())
+    assert picks.tolist() == [1, 3, 0, 2]  # 200 and 10⁴ are both certain in float32: the lower index first

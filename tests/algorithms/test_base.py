@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+from assl_lightning.algorithms.base import WeightDecayExempt, parameter_groups
+from assl_lightning.networks.resnet import ResNet18
+from assl_lightning.networks.small import SmallCNN
+
+
+def free_names(network: nn.Module, exempt: WeightDecayExempt) -> set[str]:
+    groups = parameter_groups(network, 5e-4, exempt)
+    assert [group["weight_decay"] for group in groups] == [5e-4, 0.0]
+    free = {id(parameter) for parameter in groups[1]["params"]}
+    assert len(free) + len(groups[0]["params"]) == len(list(network.parameters()))
+    return {name for name, parameter in network.named_parameters() if id(parameter) in free}
+
+
+def test_by_module_every_bias_and_every_normalisation_is_free() -> None:
+    network = SmallCNN(3, width=4)
+    norms = [name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    expected = {f"{name}.{leaf}" for name in norms for leaf in ("weight", "bias")}
+    expected |= {name for name, _ in network.named_parameters() if name.endswith("bias")}
+    assert free_names(network, "by_module") == expected
+
+
+def test_by_name_misses_the_normalisation_of_anonymous_shortcuts() -> None:
+    network = ResNet18(10)
+    missed = free_names(network, "by_module") - free_names(network, "by_name")
+    assert missed
+    assert all("bn" not in name for name in missed)
+    assert all(name.endswith("weight") for name in missed)
+
+
+def test_free_vectors_such_as_a_class_token_do_not_decay() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.class_token = nn.Parameter(nn.Linear(2, 1).weight.detach())
+            self.attention = nn.MultiheadAttention(4, 2)
+            self.norm = nn.LayerNorm(4)
+
+    assert free_names(Tokens(), "by_module") == {
+        "class_token",
+        "attention.in_proj_bias",
+        "attention.out_proj.bias",
+        "norm.weight",
+        "norm.bias",
+    }
+
+
+def test_a_negative_decay_is_refused() -> None:
+    with pytest.raises(ValueError, match="weight_decay must be ≥ 0"):
+        parameter_groups(nn.Linear(2, 2), -0.1)

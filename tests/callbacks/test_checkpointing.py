@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from assl_lightning import atomic
+from assl_lightning.callbacks.checkpointing import AtomicCheckpointIO
+
+
+def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"x": torch.arange(3)}, path)
+    assert torch.load(path, weights_only=True)["x"].tolist() == [0, 1, 2]
+    assert [file.name for file in path.parent.iterdir()] == ["a.ckpt"]
+
+
+def test_a_write_that_fails_leaves_the_old_checkpoint_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"x": 1}, path)
+
+    def fail(_: Any, file: Any) -> None:
+        file.write(b"half of it")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        AtomicCheckpointIO().save_checkpoint({"x": 2}, path)
+    assert torch.load(path, weights_only=True) == {"x": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["a.ckpt"]
+
+
+def test_the_file_is_on_the_disk_before_it_takes_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = []
+    real_sync, real_replace = atomic.os.fsync, Path.replace
+    monkeypatch.setattr(atomic.os, "fsync", lambda handle: (order.append("sync"), real_sync(handle)))
+    monkeypatch.setattr(Path, "replace", lambda one, other: (order.append("rename"), real_replace(one, other)))
+    atomic.write_text(tmp_path / "a.txt", "α")
+    assert order == ["sync", "rename", "sync"]
+    assert (tmp_path / "a.txt").read_bytes() == "α".encode()

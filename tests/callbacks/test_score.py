@@ -1,0 +1,337 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from assl_lightning import ASSLScoreCallback, Observation, SampleStatistics, scores
+
+NUM_SAMPLES = 24
+
+
+class Somebody(LightningModule):
+    """A module that knows nothing of this package but the three keys."""
+
+    def __init__(self, keys: tuple[str, ...] = ("index", "logits_weak", "logits_strong"), detach: bool = True) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(3, 4)
+        self.keys, self.detach = keys, detach
+        self.seen: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> dict[str, Tensor]:
+        index, x = batch
+        weak, strong = self.layer(x), self.layer(x + 0.3)
+        self.seen.append((index, weak.detach().clone(), strong.detach().clone()))
+        output = {"index": index, "logits_weak": weak, "logits_strong": strong}
+        if self.detach:
+            output = {name: value.detach() for name, value in output.items()}
+        return {"loss": weak.square().mean(), **{name: output[name] for name in self.keys}}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def loader(index: Tensor | None = None, batch_size: int = 6) -> DataLoader[Any]:
+    index = torch.arange(NUM_SAMPLES) if index is None else index
+    x = torch.randn(len(index), 3, generator=torch.Generator().manual_seed(1))
+    return DataLoader(TensorDataset(index, x), batch_size=batch_size)
+
+
+def fit(callback: Any, module: Any = None, data: Any = None, trainer_class: Any = Trainer, **settings: Any) -> Any:
+    module = Somebody() if module is None else module
+    trainer = trainer_class(
+        accelerator="cpu",
+        callbacks=[callback],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **({"max_epochs": 2, "log_every_n_steps": 3} | settings),
+    )
+    trainer.fit(module, loader() if data is None else data)
+    return trainer, module
+
+
+def expected_statistics(module: Somebody, **settings: Any) -> SampleStatistics:
+    statistics = SampleStatistics(NUM_SAMPLES, **settings)
+    for index, weak, strong in module.seen:
+        statistics.update(index, scores.pseudo_el2n(weak), scores.symmetric_kl(weak, strong))
+    return statistics
+
+
+@pytest.mark.parametrize("detach", [True, False])
+def test_it_keeps_the_statistics_of_what_training_returned(detach: bool) -> None:
+    callback = ASSLScoreCallback(NUM_SAMPLES, alpha=0.5, c_u=1.0, c_i=3.0, variance="pre")
+    _, module = fit(callback, Somebody(detach=detach))
+    expected = expected_statistics(module, alpha=0.5, variance="pre")
+    assert callback.statistics.visits.tolist() == [2] * NUM_SAMPLES
+    torch.testing.assert_close(callback.scores(), expected.score(1.0, 3.0))
+    assert not callback.scores().requires_grad
+
+
+def test_it_changes_neither_weights_nor_random_numbers() -> None:
+    _, without = fit(_nothing())
+    state = torch.get_rng_state()
+    _, module = fit(ASSLScoreCallback(NUM_SAMPLES))
+    for one, other in zip(without.parameters(), module.parameters(), strict=True):
+        assert torch.equal(one, other)
+    torch.set_rng_state(state)
+
+
+def _nothing() -> Any:
+    from lightning.pytorch import Callback
+
+    return Callback()
+
+
+def test_a_query_is_the_best_first_with_ties_to_the_lower_index() -> None:
+    callback = ASSLScoreCallback(NUM_SAMPLES)
+    fit(callback)
+    score = callback.scores()
+    by_hand = sorted(range(NUM_SAMPLES), key=lambda i: (-score[i].item(), i))
+    assert callback.query(5).tolist() == by_hand[:5]
+    assert callback.query(5).device.type == "cpu"
+    assert callback.query(3, candidates=[9, 2, 17, 4]).tolist() == [i for i in by_hand if i in (9, 2, 17, 4)][:3]
+    callback.statistics._values.zero_()
+    assert callback.query(3, candidates=torch.tensor([9, 2, 17, 4])).tolist() == [2, 4, 9]
+
+
+def test_a_query_never_returns_what_training_did_not_visit() -> None:
+    callback = ASSLScoreCallback(NUM_SAMPLES)
+    fit(callback, data=loader(torch.tensor([3, 8, 20])))
+    assert sorted(callback.query(3).tolist()) == [3, 8, 20]
+    with pytest.raises(ValueError, match="asked for 4 samples, but training visited only 3 of the 24 candidates"):
+        callback.query(4)
+    with pytest.raises(ValueError, match="visited only 1 of the 2 candidates"):
+        callback.query(2, candidates=[3, 4])
+
+
+def test_strange_candidates_are_refused() -> None:
+    callback = ASSLScoreCallback(NUM_SAMPLES)
+    fit(callback)
+    with pytest.raises(IndexError, match="candidate 24 lies outside the pool's 0 … 23"):
+        callback.query(1, candidates=[3, 24])
+    with pytest.raises(ValueError, match=r"distinct pool indices in one dimension; got shape \(2,\), 1 of them"):
+        callback.query(1, candidates=[3, 3])
+
+
+def test_repeated_indices_count_as_visits_in_order() -> None:
+    callback = ASSLScoreCallback(NUM_SAMPLES)
+    _, module = fit(callback, data=loader(torch.tensor([5, 5, 2, 5, 2, 7])))
+    assert callback.statistics.visits[[5, 2, 7]].tolist() == [6, 4, 2]
+    one_by_one = SampleStatistics(NUM_SAMPLES)
+    for index, weak, strong in module.seen:
+        for row in range(len(index)):
+            part = slice(row, row + 1)
+            one_by_one.update(
+                index[part], scores.pseudo_el2n(weak[part]), scores.symmetric_kl(weak[part], strong[part])
+            )
+    torch.testing.assert_close(callback.scores(), one_by_one.score(0.5, 2.0), equal_nan=True)
+
+
+def test_each_fit_starts_with_a_fresh_table() -> None:
+    callback = ASSLScoreCallback(NUM_SAMPLES)
+    fit(callback)
+    fit(callback)
+    assert callback.statistics.visits.tolist() == [2] * NUM_SAMPLES
+
+
+def test_an_observe_function_replaces_the_keys() -> None:
+    def observe(outputs: Any, batch: Any, module: LightningModule) -> Observation | None:
+        index, x = batch
+        if 0 in index.tolist():
+            return None
+        return Observation(index, x.abs().sum(-1), torch.ones(len(index)))
+
+    callback = ASSLScoreCallback(NUM_SAMPLES, observe=observe)
+    fit(callback, Somebody(keys=()))
+    assert callback.statistics.visits.tolist() == [0] * 6 + [2] * 18
+
+
+def test_missing_keys_are_listed_with_those_that_were_there() -> None:
+    with pytest.raises(KeyError, match="missing: logits_weak, logits_strong; returned: loss, index"):
+        fit(ASSLScoreCallback(NUM_SAMPLES), Somebody(keys=("index",)))
+
+
+def test_a_fit_in_which_nothing_was_observed_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="observed none of the 8 training batches"):
+        fit(ASSLScoreCallback(NUM_SAMPLES, observe=lambda *_: None))
+
+
+@pytest.mark.parametrize(
+    ("observation", "error", "message"),
+    [
+        (Observation(torch.tensor([24]), torch.ones(1), torch.ones(1)), IndexError, "'index' holds 24, outside"),
+        (Observation(torch.tensor([1.0]), torch.ones(1), torch.ones(1)), ValueError, "int64 tensor.*float32"),
+        (Observation([1], torch.ones(1), torch.ones(1)), ValueError, "got list"),  # type: ignore[arg-type]
+        (
+            Observation(torch.tensor([1, 2]), torch.ones(2, 4), torch.ones(2)),
+            ValueError,
+            r"'uncertainty' must have one number for each of the 2 indices; got shape \(2, 4\): reduce a dense task",
+        ),
+    ],
+)
+def test_the_first_batch_tells_a_mistake(observation: Observation, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        fit(ASSLScoreCallback(NUM_SAMPLES, observe=lambda *_: observation))
+
+
+@pytest.mark.parametrize("log_every_n_steps", [1, 3, 1000])
+def test_a_value_that_is_not_finite_ends_the_fit_and_names_the_sample(log_every_n_steps: int) -> None:
+    def observe(outputs: Any, batch: Any, module: LightningModule) -> Observation:
+        index = batch[0]
+        return Observation(index, torch.where(index == 13, torch.nan, 1.0), torch.ones(len(index)))
+
+    with pytest.raises(ValueError, match=r"uncertainty nan and inconsistency 1.0 for sample 13"):
+        fit(ASSLScoreCallback(NUM_SAMPLES, observe=observe), log_every_n_steps=log_every_n_steps)
+
+
+def test_the_table_is_part_of_a_checkpoint_and_comes_back(tmp_path: Path) -> None:
+    whole, first = ASSLScoreCallback(NUM_SAMPLES), ASSLScoreCallback(NUM_SAMPLES)
+    fit(whole, max_epochs=3)
+    trainer, _ = fit(first, max_epochs=1)
+    trainer.save_checkpoint(tmp_path / "half.ckpt", weights_only=False)
+    rest = ASSLScoreCallback(NUM_SAMPLES)
+    trainer = Trainer(
+        accelerator="cpu",
+        callbacks=[rest],
+        max_epochs=3,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=3,
+    )
+    trainer.fit(Somebody(), loader(), ckpt_path=tmp_path / "half.ckpt", weights_only=True)
+    assert rest.statistics.visits.tolist() == [3] * NUM_SAMPLES
+    assert torch.equal(rest.scores(), whole.scores())
+
+
+def test_a_saved_state_is_of_use_without_a_fit() -> None:
+    callback, again = ASSLScoreCallback(NUM_SAMPLES), ASSLScoreCallback()
+    assert callback.state_dict() == {}
+    fit(callback)
+    again.load_state_dict(callback.state_dict())
+    assert torch.equal(again.query(4), callback.query(4))
+
+
+def test_scores_before_a_fit_are_an_error() -> None:
+    with pytest.raises(RuntimeError, match=r"there are no statistics yet; they exist once Trainer\.fit has started"):
+        ASSLScoreCallback(NUM_SAMPLES).scores()
+
+
+def test_the_size_of_the_pool_must_be_known() -> None:
+    with pytest.raises(ValueError, match="needs the size of the pool: pass num_samples"):
+        fit(ASSLScoreCallback())
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"c_u": -0.1}, "c_u, the confidence value of an upper bound, must be ≥ 0; got -0.1"),
+        ({"c_i": -1.0}, "c_i"),
+        ({"alpha": 0.0}, "alpha"),
+    ],
+)
+def test_an_impossible_constant_is_refused_where_it_was_written(setting: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ASSLScoreCallback(NUM_SAMPLES, **setting)  # type: ignore[arg-type]
+
+
+def test_the_batch_hook_reads_no_number_on_the_host_after_the_first_batch() -> None:
+    """Tensors on the meta device have shapes but no numbers, so whatever would wait for a device raises."""
+    callback = ASSLScoreCallback(NUM_SAMPLES)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    module = Somebody()
+    callback.setup(trainer, module, "fit")
+    callback.statistics.to("meta")
+    callback._observed_batches = 1
+    outputs = {
+        "index": torch.empty(6, dtype=torch.int64, device="meta"),
+        "logits_weak": torch.empty(6, 4, device="meta"),
+        "logits_strong": torch.empty(6, 4, device="meta"),
+    }
+    for batch_idx in range(5):
+        callback.on_train_batch_end(trainer, module, outputs, None, batch_idx)
+
+
+def test_the_one_class_works_in_pytorch_lightning_trainers() -> None:
+    import pytorch_lightning
+
+    class Other(pytorch_lightning.LightningModule):
+        training_step = Somebody.training_step
+        configure_optimizers = Somebody.configure_optimizers
+
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.layer = nn.Linear(3, 4)
+            self.keys, self.detach, self.seen = ("index", "logits_weak", "logits_strong"), True, []
+
+    ours, theirs = ASSLScoreCallback(NUM_SAMPLES), ASSLScoreCallback(NUM_SAMPLES)
+    fit(ours)
+    fit(theirs, Other(), trainer_class=pytorch_lightning.Trainer)
+    assert torch.equal(ours.scores(), theirs.scores())
+
+
+DDP_SCRIPT = """
+import sys, torch
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from lightning.pytorch import Trainer
+from test_score import ASSLScoreCallback, DataLoader, NUM_SAMPLES, Somebody, TensorDataset
+from assl_lightning.data.samplers import BatchPlan, StepSampler
+
+class Step(torch.utils.data.Dataset):
+    def __getitem__(self, item):
+        return item.unlabelled, torch.sin(item.unlabelled[:, None] * torch.tensor([1.0, 2.0, 3.0]))
+
+if __name__ == "__main__":
+    devices, out = int(sys.argv[1]), sys.argv[2]
+    callback = ASSLScoreCallback(NUM_SAMPLES)
+    trainer = Trainer(accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto", max_epochs=1,
+                      callbacks=[callback], logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                      enable_model_summary=False)
+    plan = BatchPlan(seed=0, round_number=0, num_steps=9, batch_size=2, mu={mu})
+    class Data(DataLoader):
+        pass
+    from lightning.pytorch import LightningDataModule
+    class Module(LightningDataModule):
+        def train_dataloader(self):
+            sampler = StepSampler(torch.tensor([0]), torch.arange(1, {stop}), plan, 9,
+                                  num_replicas=self.trainer.world_size, rank=self.trainer.global_rank)
+            return DataLoader(Step(), batch_size=None, sampler=sampler)
+    trainer.fit(Somebody(), datamodule=Module())
+    torch.save(callback.state_dict()["statistics"], f"{{out}}.{{trainer.global_rank}}")
+"""
+
+
+@pytest.mark.parametrize(("mu", "stop"), [(4, 24), (4, 5)])
+def test_two_ranks_keep_the_table_of_one_process(tmp_path: Path, mu: int, stop: int) -> None:
+    import subprocess
+
+    script = tmp_path / "ddp.py"
+    script.write_text(DDP_SCRIPT.format(tests=str(Path(__file__).parent), mu=mu, stop=stop))
+    for devices in (1, 2):
+        result = subprocess.run(
+            [sys.executable, str(script), str(devices), str(tmp_path / f"of_{devices}")],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert result.returncode == 0, result.stderr
+    one = torch.load(tmp_path / "of_1.0", weights_only=True)
+    ranks = [torch.load(tmp_path / f"of_2.{rank}", weights_only=True) for rank in range(2)]
+    for name, value in one.items():
+        if isinstance(value, Tensor):
+            assert torch.equal(ranks[0][name], ranks[1][name])
+            torch.testing.assert_close(ranks[0][name], value, rtol=1e-5, atol=1e-6)
+    assert one["visits"].sum() == 9 * 2 * mu

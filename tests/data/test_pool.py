@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from assl_lightning.data.pool import EXCLUDED, UNLABELLED, Pool
+
+
+def ints(*values: int) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.int64)
+
+
+def test_a_new_pool_knows_no_label() -> None:
+    pool = Pool(4, 3)
+    assert pool.labelled.tolist() == []
+    assert pool.unlabelled.tolist() == [0, 1, 2, 3]
+    assert pool.labels.tolist() == [-1] * 4
+    assert pool.sample_ids == ("0", "1", "2", "3")
+
+
+def test_labelled_unlabelled_and_excluded_part_the_pool() -> None:
+    pool = Pool(5, 3, ["a", "b", "c", "d", "e"])
+    pool.label(ints(3, 1), ints(2, 0), 0)
+    pool.exclude(ints(4))
+    pool.label(ints(0), ints(1), 1)
+    assert pool.labelled.tolist() == [0, 1, 3]
+    assert pool.unlabelled.tolist() == [2]
+    assert pool.labelled_in_round.tolist() == [1, 0, UNLABELLED, 0, EXCLUDED]
+    assert pool.labels.tolist() == [1, 0, -1, 2, -1]
+
+
+def test_labelling_an_index_twice_names_it() -> None:
+    pool = Pool(5, 3, ["a", "b", "c", "d", "e"])
+    pool.label(ints(3), ints(2), 0)
+    with pytest.raises(ValueError, match=r"sample 3 \(d\) is labelled since round 0; it cannot be labelled again"):
+        pool.label(ints(1, 3), ints(0, 0), 1)
+    with pytest.raises(ValueError, match="sample 2 was named twice in one request"):
+        pool.label(ints(2, 1, 2), ints(0, 0, 0), 1)
+    pool.exclude(ints(4))
+    with pytest.raises(ValueError, match=r"sample 4 \(e\) is excluded"):
+        pool.label(ints(4), ints(0), 1)
+    assert pool.labelled.tolist() == [3]
+
+
+def test_a_wrong_label_or_index_changes_nothing() -> None:
+    pool = Pool(5, 3)
+    with pytest.raises(ValueError, match="sample 2 was given the label 3; labels are 0 … 2"):
+        pool.label(ints(1, 2), ints(0, 3), 0)
+    with pytest.raises(IndexError, match="sample 5 lies outside the pool's 0 … 4"):
+        pool.label(ints(1, 5), ints(0, 0), 0)
+    with pytest.raises(IndexError, match="sample -1"):
+        pool.label(ints(-1), ints(0), 0)
+    with pytest.raises(ValueError, match="2 samples need 2 labels"):
+        pool.label(ints(1, 2), ints(0), 0)
+    with pytest.raises(ValueError, match="index must be int64"):
+        pool.label(torch.tensor([True, False, False, False, False]), ints(0), 0)
+    with pytest.raises(ValueError, match="labelled for a round ≥ 0; got -1"):
+        pool.label(ints(1), ints(0), -1)
+    assert pool.labelled.tolist() == []
+
+
+def test_names_must_be_distinct_and_enough() -> None:
+    with pytest.raises(ValueError, match="3 distinct names, one for each sample; got 3, 2 of them distinct"):
+        Pool(3, 2, ["a", "a", "b"])
+    with pytest.raises(ValueError, match="at least one sample and one class"):
+        Pool(0, 2)
+
+
+def test_a_state_comes_back_and_another_pools_state_is_refused() -> None:
+    pool, again = Pool(4, 3), Pool(4, 3)
+    pool.label(ints(2), ints(1), 0)
+    state = pool.state_dict()
+    again.load_state_dict(state)
+    pool.label(ints(0), ints(1), 1)
+    assert again.labelled.tolist() == [2]
+    assert state["labels"].tolist() == [-1, -1, 1, -1]
+    with pytest.raises(ValueError, match=r"this pool has 5 samples, but the saved labelled_in_round has shape \(4,\)"):
+        Pool(5, 3).load_state_dict(state)

@@ -1,0 +1,431 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.plugins import Plugins
+
+from assl_lightning import build, jobs
+from assl_lightning.cli import conf_dir, main
+from assl_lightning.schema import Config, ConfigurationError
+
+
+class Runs:
+    """Stands in for `build`: notes what was run, and raises what a test wants."""
+
+    def __init__(self) -> None:
+        self.configs: list[Config] = []
+        self.errors: dict[int, BaseException] = {}  # by seed
+        self.environment: list[str | None] = []
+
+    def run(self, config: Config) -> list[Any]:
+        self.environment.append(os.environ.get(jobs.RUN_IN_CHILD))
+        self.configs.append(config)
+        if config.seed in self.errors:
+            raise self.errors[config.seed]
+        return [SimpleNamespace(test_accuracy_ema=0.25), SimpleNamespace(test_accuracy_ema=0.75)]
+
+    @property
+    def run_dirs(self) -> list[str]:
+        return [config.run_dir for config in self.configs]
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Runs:
+    """`build` replaced, an empty working directory, and no variable of a parent process."""
+    recorded = Runs()
+    monkeypatch.setattr(build, "run", recorded.run)
+    monkeypatch.setattr(build, "check", lambda config: None)
+    monkeypatch.setattr(build, "set_up_messages", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    for name in ("LOCAL_RANK", jobs.RUN_IN_CHILD, *jobs.SHOW_TRACEBACK):
+        monkeypatch.delenv(name, raising=False)
+    return recorded
+
+
+def errors(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().err.splitlines()
+
+
+# --- one run ---------------------------------------------------------------------------------------------------------
+
+
+def test_no_argument_runs_the_digits(runs: Runs) -> None:
+    assert main([]) == 0
+    assert [(config.data.name, config.run_dir) for config in runs.configs] == [("digits", "runs/digits/seed_0")]
+
+
+def test_groups_keys_and_an_experiment_are_overridden_in_any_order(runs: Runs) -> None:
+    assert main(["seed=3", "+experiment=cifar10_vit", "network=wide_resnet", "score.c_u=1", "rounds=2"]) == 0
+
+    (config,) = runs.configs
+    assert (config.name, config.seed, config.score.c_u, config.rounds) == ("cifar10_vit", 3, 1.0, 2)
+    assert config.network["_target_"].endswith("WideResNet")
+    assert config.run_dir == "runs/cifar10_vit/seed_3"
+
+
+def test_options_may_stand_between_overrides(runs: Runs) -> None:
+    assert main(["seed=1,2", "-m", "rounds=1"]) == 0
+    assert [(config.seed, config.rounds) for config in runs.configs] == [(1, 1), (2, 1)]
+
+
+REFUSED: list[tuple[list[str], list[str]]] = [
+    (["score.typo=1"], ["score.typo=1: score has no key 'typo'", "alpha, c_i, c_u, variance"]),
+    (["+score.typo=1"], ["score.typo=1: score has no key 'typo'"]),
+    (["++score.typo=1"], ["score.typo=1: score has no key 'typo'"]),
+    (["score.alhpa=1"], ["score.alhpa=1: ", "did you mean 'alpha'?"]),
+    (["dta=digits"], ["dta=digits: ", "did you mean 'data'?"]),
+    (["network.depht=1", "network=wide_resnet"], ["network.depht=1: ", "did you mean 'depth'?"]),
+    (["hydra.jbo=1"], ["hydra.jbo=1: hydra has no key 'jbo'"]),
+    (["rounds.x=1"], ["rounds.x=1: rounds is no group of keys"]),
+    (["data=cifar11"], ["data=cifar11: there is no data 'cifar11'", "did you mean 'cifar10'?", "choose from cifar10"]),
+    (["+experiment=svhn"], ["+experiment=svhn: there is no experiment 'svhn'", "svhn_resnet18"]),
+    (["experiment=svhn_vit"], ["experiment=svhn_vit: ", "+experiment=svhn_vit"]),
+    (["trainer/logger=cvs"], ["trainer/logger=cvs: ", "did you mean 'csv'?", "tensorboard"]),
+    (["trainer/loger=csv"], ["trainer/loger=csv: there is no group", "did you mean 'trainer/logger'?"]),
+    (["data=5"], ["data=5: must name one option of the group data; choose from cifar10"]),
+    (["+rounds=4"], ["+rounds=4: ", "leave the plus out"]),
+    (["rounds=1,2"], ["rounds=1,2: several values; add -m"]),
+    (["score.alpha=range(1,3)"], ["score.alpha=range(1,3): several values; add -m"]),
+    (["rounds"], ["rounds: must be key=value"]),
+    (["score.alpha=["], ["score.alpha=[: must be key=value"]),
+    (["rounds=???"], ["rounds=???: has no value yet; give it with rounds=VALUE"]),
+    (["~score.alpha"], ["score.alpha: is missing"]),
+    (["~score.alhpa"], ["~score.alhpa: "]),
+    (["seed=${sede}"], ["seed=${sede}: ", "'sede' not found"]),
+    (["rounds=2.5"], ["rounds=2.5: must be an integer"]),
+    (["labels_per_round=0"], ["labels_per_round=0: must be at least 1"]),
+    (["algorithm=supervised"], ["acquisition=assl, algorithm=supervised: ", "acquisition=random"]),
+    (["--rounds", "3"], ["unrecognized arguments: --rounds", "--help"]),
+    (["--config-dir", "nowhere"], ["--config-dir nowhere: is not a directory"]),
+    (["--cfg", "jobs"], ["--cfg", "'jobs'", "--help"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), REFUSED, ids=lambda value: " ".join(value)[:50])
+def test_what_is_refused_is_one_line_and_leaves_nothing(
+    runs: Runs, capsys: pytest.CaptureFixture[str], arguments: list[str], words: list[str], tmp_path: Path
+) -> None:
+    assert main(arguments) == 1
+
+    (line,) = errors(capsys)
+    assert line.startswith("error: ")
+    assert [word for word in words if word not in line] == [], line
+    assert runs.configs == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_key_in_an_experiment_file_is_refused(
+    runs: Runs, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "wrong.yaml").write_text("# @package _global_\nscore:\n  alhpa: 0.5\n")
+
+    assert main(["--config-dir", "mine", "+experiment=wrong"]) == 1
+    assert errors(capsys) == [
+        "error: score.alhpa=0.5: score has no key 'alhpa' (did you mean 'alpha'?); "
+        "its keys are alpha, c_i, c_u, variance"
+    ]
+
+
+def test_a_directory_of_ones_own_adds_options(runs: Runs, tmp_path: Path) -> None:
+    (tmp_path / "my conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "my conf" / "experiment" / "mine.yaml").write_text("# @package _global_\nrounds: 1\n")
+
+    assert main(["--config-dir", "my conf", "+experiment=mine"]) == 0
+    assert runs.configs[0].rounds == 1
+
+
+@pytest.mark.parametrize(
+    ("raised", "line"),
+    [
+        (RuntimeError("a tensor\n  of the wrong shape"), "error: RuntimeError: a tensor of the wrong shape"),
+        (ValueError("run_dir runs/x is not empty"), "error: run_dir runs/x is not empty"),
+        (ConfigurationError("network.width=3: too few"), "error: network.width=3: too few"),
+        (AssertionError(), "error: AssertionError"),
+        (SystemExit(3), "error: the run ended itself with exit code 3"),
+    ],
+)
+def test_whatever_a_run_raises_is_one_line(
+    runs: Runs, capsys: pytest.CaptureFixture[str], raised: BaseException, line: str
+) -> None:
+    runs.errors[0] = raised
+
+    assert main([]) == 1
+    assert errors(capsys) == [line]
+
+
+@pytest.mark.parametrize("variable", jobs.SHOW_TRACEBACK)
+def test_a_traceback_is_printed_when_asked_for(
+    runs: Runs, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    runs.errors[0] = RuntimeError("wrong shape")
+
+    assert main([]) == 1
+    lines = errors(capsys)
+    assert lines[0].startswith("Traceback")
+    assert lines[-1] == "error: RuntimeError: wrong shape"
+
+
+def lightnings_exit() -> BaseException:
+    """Lightning answers Ctrl-C with `sys.exit(1)` inside its `except KeyboardInterrupt`."""
+    error = SystemExit(1)
+    error.__context__ = KeyboardInterrupt()
+    return error
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), lightnings_exit()], ids=["ours", "Lightning's"])
+@pytest.mark.parametrize("arguments", [[], ["-m", "seed=0,1"]], ids=["run", "sweep"])
+def test_an_interrupt_ends_run_and_sweep_with_130(
+    runs: Runs, capsys: pytest.CaptureFixture[str], interrupt: BaseException, arguments: list[str]
+) -> None:
+    runs.errors[0] = interrupt
+
+    assert main(arguments) == 130
+    assert errors(capsys)[0].startswith("error: interrupted; the same command goes on")
+    assert len(runs.configs) == 1
+
+
+# --- sweeps ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_runs_every_combination(runs: Runs) -> None:
+    assert main(["-m", "seed=1,2", "acquisition=random,assl", "score.c_u=0.5"]) == 0
+    assert sorted((config.seed, config.acquisition.name) for config in runs.configs) == [
+        (1, "assl"),
+        (1, "random"),
+        (2, "assl"),
+        (2, "random"),
+    ]
+
+
+def test_a_sweep_understands_ranges_and_sweeper_params(runs: Runs, tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "sweep.yaml").write_text(
+        "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n      seed: range(1,4)\n"
+    )
+
+    assert main(["--config-dir", ".", "+experiment=sweep", "rounds=1"]) == 0
+    assert [config.seed for config in runs.configs] == [1, 2, 3]
+
+
+def test_wrong_jobs_are_told_before_the_first_one_trains_and_again_at_the_end(
+    runs: Runs, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[list[str]] = []
+
+    def run(config: Config) -> list[Any]:
+        told.append(errors(capsys))
+        return runs.run(config)
+
+    monkeypatch.setattr(build, "run", run)
+    runs.errors[2] = RuntimeError("out of memory")
+    assert main(["-m", "score.alpha=0.5,2", "seed=1,2,3"]) == 1
+
+    wrong = [f"error: job {n} (score.alpha=2 seed={n - 3}): score.alpha=2: must be in (0, 1]" for n in (4, 5, 6)]
+    failed = "error: job 2 (score.alpha=0.5 seed=2): RuntimeError: out of memory"
+    assert told == [wrong, [], ["error: RuntimeError: out of memory"]]
+    assert [config.seed for config in runs.configs] == [1, 2, 3]
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [failed, *wrong]
+    assert captured.out.splitlines()[-1] == "sweep: 2 of 6 jobs done"
+
+
+def test_what_a_class_refuses_is_found_before_the_first_job_trains(
+    runs: Runs, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(config: Config) -> None:
+        assert runs.configs == []
+        if config.seed == 2:
+            raise ConfigurationError("network.width=0: too narrow")
+
+    monkeypatch.setattr(build, "check", check)
+
+    assert main(["-m", "seed=1,2,3"]) == 1
+    assert [config.seed for config in runs.configs] == [1, 3]
+    assert errors(capsys) == ["error: job 2 (seed=2): network.width=0: too narrow"] * 2
+
+
+def test_a_sweep_without_a_valid_job_tells_each_error_once(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-m", "seed=-1,-2"]) == 1
+    assert len(errors(capsys)) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "run_dirs"),
+    [
+        (["seed=1,2"], ["seed_1", "seed_2"]),
+        (["acquisition=random,assl"], ["seed_0_acquisition_random", "seed_0_acquisition_assl"]),
+        (
+            ["acquisition=random,assl", "seed=1,2", "rounds=1"],
+            [f"seed_{seed}_acquisition_{name}" for name in ("random", "assl") for seed in (1, 2)],
+        ),
+        (
+            ["algorithm.module.optimizer.lr=1e-3,0.1"],
+            [f"seed_0_algorithm.module.optimizer.lr_{x}" for x in ("0.001", "0.1")],
+        ),
+        (["run_dir=runs/digits/a,runs/digits/b"], ["a", "b"]),
+    ],
+)
+def test_jobs_that_would_share_a_directory_are_told_apart(
+    runs: Runs, arguments: list[str], run_dirs: list[str]
+) -> None:
+    assert main(["-m", *arguments]) == 0
+    assert runs.run_dirs == [f"runs/digits/{name}" for name in run_dirs]
+
+
+def test_a_job_that_repeats_another_is_refused(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-m", "seed=1,1"]) == 1
+    assert runs.run_dirs == ["runs/digits/seed_1"]
+    assert "run_dir=runs/digits/seed_1: job 1 writes there too" in errors(capsys)[0]
+
+
+def register(plugin: type, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As if it came from an installed Hydra plug-in; the `_target_` to name it by."""
+    plugin.__module__ = "hydra_plugins.of_this_test"
+    module = ModuleType(plugin.__module__)
+    setattr(module, plugin.__name__, plugin)
+    monkeypatch.setitem(sys.modules, "hydra_plugins", ModuleType("hydra_plugins"))
+    monkeypatch.setitem(sys.modules, plugin.__module__, module)
+    Plugins.instance().register(plugin)
+    return f"{plugin.__module__}.{plugin.__name__}"
+
+
+class OtherLauncher(BasicLauncher):
+    """Launches through Hydra, as joblib's and submitit's do."""
+
+
+class OtherSweeper(BasicSweeper):
+    """Chooses jobs by itself, as Optuna's does; here simply in order."""
+
+
+def test_another_launcher_is_given_the_valid_jobs_and_their_directories(
+    runs: Runs, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    runs.errors[2] = RuntimeError("out of memory")
+    target = register(OtherLauncher, monkeypatch)
+
+    assert main(["-m", f"hydra.launcher._target_={target}", "seed=1,2,-3", "acquisition=random,assl"]) == 1
+    assert runs.run_dirs == [f"runs/digits/seed_{n}_acquisition_{name}" for n in (1, 2) for name in ("random", "assl")]
+    assert [line.partition(":")[2] for line in errors(capsys)[-4:]] == [
+        f" job {n} (seed={seed} acquisition={name}): {line}"
+        for n, seed, name, line in [
+            (3, 2, "random", "RuntimeError: out of memory"),
+            (4, 2, "assl", "RuntimeError: out of memory"),
+            (5, -3, "random", "seed=-3: must be at least 0"),
+            (6, -3, "assl", "seed=-3: must be at least 0"),
+        ]
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_sweeper_checks_each_job_when_it_comes_and_gets_the_mean_accuracy(
+    runs: Runs, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    values: list[float] = []
+    launch = BasicLauncher.launch
+
+    def noting_launch(self: BasicLauncher, *arguments: Any, **keywords: Any) -> Any:
+        results = launch(self, *arguments, **keywords)
+        values.extend(result.return_value for result in results)
+        return results
+
+    monkeypatch.setattr(BasicLauncher, "launch", noting_launch)
+    target = register(OtherSweeper, monkeypatch)
+
+    assert main(["-m", f"hydra.sweeper._target_={target}", "score.alpha=0.5,0.6"]) == 0
+    assert runs.run_dirs == ["runs/digits/seed_0_score.alpha_0.5", "runs/digits/seed_0_score.alpha_0.6"]
+    assert values == [0.5, 0.5]
+
+    assert main(["-m", f"hydra.sweeper._target_={target}", "score.alpha=2"]) == 1
+    assert errors(capsys)[-1] == "error: job 1 (score.alpha=2): score.alpha=2: must be in (0, 1]"
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- processes of other devices --------------------------------------------------------------------------------------
+
+
+def test_another_devices_process_takes_the_configuration_from_its_parent(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["-m", "seed=5,6"]) == 0
+    given = runs.environment[1]
+    assert given is not None
+    assert json.loads(given)["run_dir"] == "runs/digits/seed_6"
+    assert jobs.RUN_IN_CHILD not in os.environ
+
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv(jobs.RUN_IN_CHILD, given)
+    assert main(["-m", "seed=5,6"]) == 0
+    assert runs.configs[2:] == [runs.configs[1]]
+
+
+def test_the_variables_of_a_jobs_processes_are_gone_when_the_next_one_starts(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str | None] = []
+
+    def run(config: Config) -> list[Any]:
+        seen.append(os.environ.get("LOCAL_RANK"))
+        monkeypatch.setenv("LOCAL_RANK", "0")  # Lightning's launcher leaves it behind
+        return []
+
+    monkeypatch.setattr(build, "run", run)
+
+    assert main(["-m", "seed=1,2"]) == 0
+    assert seen == [None, None]
+
+
+# --- what is shown ---------------------------------------------------------------------------------------------------
+
+
+def test_help_lists_every_group_with_its_options_and_every_top_level_key(
+    capsys: pytest.CaptureFixture[str], compose_run: Callable[..., Config]
+) -> None:
+    assert main(["--help"]) == 0
+
+    text = capsys.readouterr().out
+    for path in conf_dir().rglob("*/*.yaml"):
+        (line,) = (line for line in text.splitlines() if line.startswith(f"{path.parent.relative_to(conf_dir())}: "))
+        assert path.stem in line
+    for key, value in compose_run().as_dict().items():
+        assert isinstance(value, dict) or f"\n  {key} " in text, key
+
+
+def test_the_configuration_is_shown_with_and_without_references(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--cfg", "job", "--package", "run_dir", "seed=4"]) == 0
+    assert main(["--cfg", "job", "--package", "run_dir", "--resolve", "seed=4"]) == 0
+
+    assert capsys.readouterr().out.splitlines() == ["runs/digits/seed_4"] * 2
+
+
+def test_help_and_configuration_errors_wait_neither_for_torch_nor_for_lightning(tmp_path: Path) -> None:
+    code = """
+import sys
+from assl_lightning.cli import main
+codes = [main(arguments) for arguments in (["--help"], ["--cfg", "job"], ["--info", "defaults"], ["rounds=0.5"],
+    ["data=nope"], ["+score.typo=1"], ["labels_per_round=5000"], ["algorithm=supervised"], ["-m", "seed=-1,-2"])]
+print(codes, sorted({"torch", "lightning", "pytorch_lightning", "matplotlib", "sklearn"} & sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+
+    assert done.stdout.splitlines()[-1] == "[0, 0, 0, 1, 1, 1, 1, 1, 1] []"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_module_can_be_run_and_its_exit_code_is_that_of_the_error(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "assl_lightning", "init=never"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: init=never: must be one of rand, continue\n"
