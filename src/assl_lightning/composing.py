@@ -36,7 +36,7 @@ def validate(composed: DictConfig) -> Config:
 
 @contextmanager
 def one_line_errors(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> Iterator[None]:
-    """Turn what Hydra and OmegaConf raise into a `ConfigurationError` of one line; `mode` says if sweeps are allowed."""
+    """Turn what Hydra and OmegaConf raise into a `ConfigurationError` of one line; `mode` says if this is a sweep."""
     try:
         yield
     except ConfigurationError:

@@ -37,7 +37,7 @@ class PoolSource:
                     f"the {name} labels must be int64 of shape ({images.shape[0]},), one for each image; "
                     f"got {labels.dtype} of shape {tuple(labels.shape)}"
                 )
-            if len(labels) and not (0 <= int(labels.min()) and int(labels.max()) < len(self.class_names)):
+            if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < len(self.class_names)):
                 raise ValueError(
                     f"the {name} labels must lie in [0, {len(self.class_names)}), one number per class name; "
                     f"got {int(labels.min())} … {int(labels.max())}"

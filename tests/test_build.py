@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import CSVLogger
+from lightning_utilities.core.imports import RequirementCache
+from omegaconf import OmegaConf
+from rich.console import Console
+from torch import nn
+
+from assl_lightning import build
+from assl_lightning.algorithms.fixmatch import FixMatch
+from assl_lightning.networks.base import FeatureNetwork
+from assl_lightning.records import read_records
+from assl_lightning.schema import Config, ConfigurationError
+
+Compose = Callable[..., Config]
+SHORT = ["rounds=1", "steps_per_round=2", "initial_labels=12", "algorithm.batch_size=4", "trainer.accelerator=cpu"]
+
+
+@pytest.fixture(autouse=True)
+def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def quiet() -> Iterator[Console]:
+    """A console that keeps what it was given; Lightning's tips are left out meanwhile."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    yield Console(file=StringIO(), width=100)
+    logger.setLevel(level)
+
+
+class OwnCallback(Callback):
+    """A callback as a user would add it; `made` has one entry for each that was made."""
+
+    made: ClassVar[list[Callback]] = []
+
+    def __init__(self) -> None:
+        self.made.append(self)
+
+
+class WrongShape(FeatureNetwork):
+    """Logits with one dimension too many."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(nn.Linear(16, num_classes), 16, num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images[:, 0]
+
+
+def refused(config: Config) -> tuple[str, ...]:
+    with pytest.raises(ConfigurationError) as caught:
+        build.assemble(config)
+    return caught.value.lines
+
+
+# --- arguments -------------------------------------------------------------------------------------------------------
+
+
+def test_an_argument_that_a_class_does_not_take_is_named_with_the_nearest_one() -> None:
+    node = {"_target_": "assl_lightning.networks.small.SmallCNN", "num_classes": 10, "channels": 1, "widht": 8}
+
+    assert build.check_arguments("network", node) == [
+        "network.widht=8: SmallCNN takes no argument 'widht' (did you mean 'width'?); "
+        "it takes num_classes, channels, width"
+    ]
+
+
+def test_arguments_are_checked_below_other_arguments() -> None:
+    optimizer = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1, "momentun": 0.9}
+    node = {"_target_": "assl_lightning.algorithms.fixmatch.FixMatch", "_partial_": True, "optimizer": optimizer}
+
+    (line,) = build.check_arguments("algorithm.module", node)
+    assert line.startswith("algorithm.module.optimizer.momentun=0.9: SGD takes no argument")
+    assert "did you mean 'momentum'?" in line
+
+
+@pytest.mark.parametrize("target", ["assl_lightning.networks.small.SmalCNN", "no_such_package.Network", "Network", ""])
+def test_a_class_that_cannot_be_imported_is_named(target: str) -> None:
+    (line,) = build.check_arguments("network", {"_target_": target})
+
+    assert line.startswith("network._target_=")
+    assert "cannot be imported (" in line
+    assert line.endswith("name package.module.Class")
+
+
+def test_a_class_that_takes_anything_is_not_second_guessed() -> None:
+    assert (
+        build.check_arguments("network", {"_target_": "torchvision.models.resnet18", "zero_init_residual": True}) == []
+    )
+
+
+# --- what does not fit -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("+network.dropuot=1", ["network.dropuot=1: SmallCNN takes no argument 'dropuot'"]),
+        ("network._target_=assl_lightning.nowhere.Network", ["network._target_=assl_lightning.nowhere.Network: "]),
+        ("network.width=-1", ["network (", "width=-1", "width must be an integer of at least 1"]),
+        ("acquisition.strategy.factors=all", ["acquisition.strategy (", "factors=all"]),
+        ("data.weak.pad_fraction=2", ["data.", "pad_fraction=2"]),
+        ("trainer.precision=33", ["trainer (", "precision=33", "Precision 33 is invalid"]),
+        ("trainer.accelerator=abacus", ["trainer (", "accelerator=abacus"]),
+        ("data.num_classes=12", ["data.num_classes=12: must be what digits has once loaded, data.num_classes=10"]),
+        (
+            "data.num_samples=1296",
+            ["data.num_samples=1296: must be what digits has once loaded, data.num_samples=1297"],
+        ),
+        ("data.source.num_test=5000", ["data.source (", "num_test=5000", "num_test must be in"]),
+        ("run_dir=file", ["run_dir=file: must be a directory, or not exist"]),
+    ],
+)
+def test_what_does_not_fit_its_class_or_data_is_one_line_and_leaves_nothing(
+    compose_run: Compose, working_directory: Path, override: str, words: list[str]
+) -> None:
+    (working_directory / "file").touch()
+
+    (line,) = refused(compose_run(override))
+    assert "\n" not in line
+    assert [word for word in words if word not in line] == [], line
+    assert [path.name for path in working_directory.iterdir()] == ["file"]
+
+
+def test_the_number_of_images_may_be_left_open_and_the_budget_is_checked_once_it_is_known(compose_run: Compose) -> None:
+    config = compose_run("data.num_samples=null", "rounds=200")
+
+    (line,) = refused(config)
+    assert line.startswith("rounds=200, ")
+    assert "has 1297 images" in line
+
+
+def test_a_logger_whose_package_is_missing_says_which(
+    compose_run: Compose, monkeypatch: pytest.MonkeyPatch, working_directory: Path
+) -> None:
+    missing = RequirementCache("no-such-package-as-wandb")
+    monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", missing)
+
+    (line,) = refused(compose_run("trainer/logger=wandb"))
+    assert line.startswith("trainer.logger (project=assl_lightning")
+    assert "no-such-package-as-wandb" in line
+    assert list(working_directory.iterdir()) == []
+
+
+def test_a_network_whose_logits_have_the_wrong_shape_is_refused(compose_run: Compose) -> None:
+    config = replace(compose_run(), network={"_target_": f"{__name__}.WrongShape", "num_classes": 10})
+
+    assert refused(config) == (
+        "network: for images of shape (2, 1, 16, 16) the logits must have shape (2, 10); WrongShape gives (2, 16, 16)",
+    )
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_settings_reach_the_parts(compose_run: Compose) -> None:
+    config = compose_run(
+        "seed=7",
+        "score.c_u=1.5",
+        "score.variance=pre",
+        "steps_per_epoch=50",
+        "init=continue",
+        "acquisition.unvisited=random",
+        "algorithm.mu=3",
+        "algorithm.weight_ema=0.99",
+        "algorithm.module.threshold=0.8",
+        "algorithm.module.optimizer.lr=0.5",
+    )
+    settings, parts = build.make_settings(config), build.assemble(config)
+
+    assert (settings.seed, settings.steps_per_epoch, settings.init, settings.unvisited) == (7, 50, "continue", "random")
+    assert (settings.score.c_u, settings.score.variance, settings.weight_ema) == (1.5, "pre", 0.99)
+    assert settings.config == config.as_dict()
+    assert (parts.datamodule.batch_size, parts.datamodule.mu) == (32, 3)
+    assert parts.datamodule.pool is parts.pool
+    network = parts.make_network()
+    assert isinstance(network, FeatureNetwork)
+    algorithm = parts.make_algorithm(network)
+    assert isinstance(algorithm, FixMatch)
+    assert algorithm.threshold == 0.8
+    optimizer = algorithm.configure_optimizers()
+    assert optimizer.defaults["lr"] == 0.5
+    assert getattr(parts.acquisition, "c_u") == 1.5  # noqa: B009 - the protocol does not have it
+
+
+def test_checking_moves_no_random_generator(compose_run: Compose) -> None:
+    config = compose_run()
+    before = torch.get_rng_state()
+    build.check(config)
+
+    torch.testing.assert_close(torch.get_rng_state(), before)
+
+
+def test_a_trainer_has_the_loops_callbacks_and_the_configurations_new_each_time(
+    compose_run: Compose, working_directory: Path
+) -> None:
+    config = compose_run("trainer.accelerator=cpu", "+trainer.gradient_clip_val=0.5")
+    node = {"_target_": f"{__name__}.OwnCallback"}
+    config = replace(config, trainer=config.trainer | {"callbacks": [node]})
+    make_trainer = build.assemble(config).make_trainer
+    OwnCallback.made.clear()
+    given = Callback()
+    trainers = [
+        make_trainer(max_epochs=3, callbacks=[given], default_root_dir=str(working_directory / name), logger=True)
+        for name in ("a", "b")
+    ]
+
+    assert [trainer.max_epochs for trainer in trainers] == [3, 3]
+    assert [trainer.gradient_clip_val for trainer in trainers] == [0.5, 0.5]
+    for trainer, name, made in zip(trainers, ("a", "b"), OwnCallback.made, strict=True):
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        assert given in callbacks
+        assert made in callbacks
+        assert isinstance(trainer.logger, CSVLogger)
+        assert Path(trainer.logger.log_dir) == working_directory / name
+
+
+def test_no_logger_is_no_logger(compose_run: Compose, working_directory: Path) -> None:
+    parts = build.assemble(compose_run("trainer/logger=none", "trainer.accelerator=cpu"))
+
+    assert parts.make_trainer(default_root_dir=str(working_directory)).loggers == []
+
+
+# --- a whole run -----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_its_directory_and_prints_its_rounds(
+    compose_run: Compose, quiet: Console, working_directory: Path
+) -> None:
+    config = compose_run(*SHORT)
+    records = build.run(config, quiet)
+    run_dir = working_directory / "runs" / "digits" / "seed_0"
+
+    assert [(record.labels, record.steps, len(record.queried)) for record in records] == [(12, 2, 10), (22, 2, 0)]
+    assert records == read_records(run_dir)
+    assert (run_dir / "report" / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert (run_dir / "round_01" / "metrics.csv").exists()
+    written = OmegaConf.to_container(OmegaConf.load(run_dir / "config.yaml"))
+    assert isinstance(written, dict)
+    assert {key: written[key] for key in config.as_dict()} == config.as_dict()
+    assert isinstance(quiet.file, StringIO)
+    text = quiet.file.getvalue()
+    assert "queried" in text
+    assert "accuracy against labels: runs/digits/seed_0/report/curve.png" in text
+    assert [path.name for path in working_directory.iterdir()] == ["runs"]
+
+    before = {path: path.stat().st_mtime_ns for path in run_dir.glob("round_*/*")}
+    assert build.run(config, quiet) == records
+    assert {path: path.stat().st_mtime_ns for path in run_dir.glob("round_*/*")} == before
+
+
+def test_a_supervised_run_has_no_statistics_and_one_accuracy(compose_run: Compose, quiet: Console) -> None:
+    records = build.run(compose_run(*SHORT, "algorithm=supervised", "acquisition=entropy"), quiet)
+
+    assert [(record.labels, record.coverage) for record in records] == [(12, None), (22, None)]
+    assert all(record.test_accuracy_ema == record.test_accuracy_raw for record in records)
+
+
+def test_the_command_line_says_what_the_loop_says_and_leaves_lightnings_tips_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, lightnings = logging.getLogger("assl_lightning"), logging.getLogger("lightning.pytorch")
+    monkeypatch.setattr(ours, "handlers", [])
+    monkeypatch.setattr(ours, "level", logging.NOTSET)
+    monkeypatch.setattr(lightnings, "level", logging.INFO)
+    monkeypatch.setattr(ours, "propagate", False)
+    build.set_up_messages()
+    build.set_up_messages()
+    logging.getLogger("assl_lightning.rounds").info("the run is finished")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").info("tip")
+
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("the run is finished\n", "")
