@@ -69,7 +69,8 @@ def main() -> Tensor:
     trainer.fit(YourFixMatch(), DataLoader(pool, batch_size=96, shuffle=True, drop_last=True))
 
     visited = scores.statistics.visits > 0
-    print(f"{int(visited.sum())} of {len(pool)} samples were visited; best score {scores.scores().nan_to_num().max():.3f}")
+    best = scores.scores().nan_to_num().max()
+    print(f"{int(visited.sum())} of {len(pool)} samples were visited; the best score is {best:.3f}")
     to_label = scores.query(10)  # 3. one top-k, no pass over the pool
     print(f"label these next: {to_label.tolist()}")
     return to_label

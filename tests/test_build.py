@@ -271,17 +271,18 @@ def test_a_supervised_run_has_no_statistics_and_one_accuracy(compose_run: Compos
 
 
 def test_the_command_line_says_what_the_loop_says_and_leaves_lightnings_tips_out(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], quiet: Console
 ) -> None:
     ours, lightnings = logging.getLogger("assl_lightning"), logging.getLogger("lightning.pytorch")
     monkeypatch.setattr(ours, "handlers", [])
-    monkeypatch.setattr(ours, "level", logging.NOTSET)
-    monkeypatch.setattr(lightnings, "level", logging.INFO)
+    lightnings.setLevel(logging.INFO)
     monkeypatch.setattr(ours, "propagate", False)
     build.set_up_messages()
     build.set_up_messages()
     logging.getLogger("assl_lightning.rounds").info("the run is finished")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").info("tip")
 
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("the run is finished\n", "")
+    tips = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    assert not tips.isEnabledFor(logging.INFO)
+    assert tips.isEnabledFor(logging.WARNING)

@@ -25,10 +25,8 @@ class Batch(TypedDict):
     strong: Tensor  # (Bu, channels, height, width)
 
 
-class TestBatch(TypedDict):
+class EvaluationBatch(TypedDict):
     """What `PoolDataModule` gives to an evaluation step."""
-
-    __test__ = False  # not a test case, whatever its name says to pytest
 
     image: Tensor  # (B, channels, height, width) normalised, not augmented
     label: Tensor  # (B,) int64

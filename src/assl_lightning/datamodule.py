@@ -10,7 +10,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from assl_lightning.contracts import Batch, TestBatch
+from assl_lightning.contracts import Batch, EvaluationBatch
 from assl_lightning.data.pool import Pool
 from assl_lightning.data.samplers import (
     BatchPlan,
@@ -174,14 +174,14 @@ class PoolDataModule(LightningDataModule):
     def _ranks(self) -> tuple[int, int]:
         return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch | TestBatch:
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch | EvaluationBatch:
         """Indices → augmented, normalised images, on the device of the indices."""
         if isinstance(batch, Tensor):
             return self._test_batch(batch)
         return self._training_batch(batch)
 
     @torch.no_grad()
-    def _test_batch(self, position: Tensor) -> TestBatch:
+    def _test_batch(self, position: Tensor) -> EvaluationBatch:
         images, labels = self._on_device("test_images", position), self._on_device("test_labels", position)
         found = position.clamp(min=0)
         return {

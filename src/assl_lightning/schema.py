@@ -143,7 +143,7 @@ def read(plain: Mapping[str, Any]) -> Config:
     """
     errors: list[str] = []
     config = _read_section(Config, plain, "", errors)
-    if errors or config is None:
+    if config is None:
         raise ConfigurationError(errors)
     contradictions = [line for check in _CHECKS for line in check(config)]
     if contradictions:

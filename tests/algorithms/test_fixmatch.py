@@ -142,7 +142,8 @@ def plain_torch_training(network: FeatureNetwork, datamodule: PoolDataModule) ->
     algorithm: returns the averaged model, its buffers copied, and the losses."""
     network.train()
     average = deepcopy(network)
-    decay, free = [], []
+    decay: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for module in network.modules():
         for name, parameter in module.named_parameters(recurse=False):
             is_free = name == "bias" or isinstance(module, nn.BatchNorm2d)
@@ -167,8 +168,8 @@ def plain_torch_training(network: FeatureNetwork, datamodule: PoolDataModule) ->
         with torch.no_grad():
             for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
                 mean.mul_(0.9).add_(weight, alpha=0.1)
-            for mean, value in zip(average.buffers(), network.buffers(), strict=True):
-                mean.copy_(value)
+            for kept, value in zip(average.buffers(), network.buffers(), strict=True):
+                kept.copy_(value)
         losses.append(loss.item())
     return average, losses
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,19 @@ def test_a_write_that_fails_leaves_the_old_checkpoint_and_nothing_else(
 
 
 def test_the_file_is_on_the_disk_before_it_takes_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    order = []
-    real_sync, real_replace = atomic.os.fsync, Path.replace
-    monkeypatch.setattr(atomic.os, "fsync", lambda handle: (order.append("sync"), real_sync(handle)))
-    monkeypatch.setattr(Path, "replace", lambda one, other: (order.append("rename"), real_replace(one, other)))
+    order: list[str] = []
+    real_sync, real_replace = os.fsync, Path.replace
+
+    def sync(handle: int) -> None:
+        order.append("sync")
+        real_sync(handle)
+
+    def replace(one: Path, other: Path) -> Path:
+        order.append("rename")
+        return real_replace(one, other)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(Path, "replace", replace)
     atomic.write_text(tmp_path / "a.txt", "α")
     assert order == ["sync", "rename", "sync"]
     assert (tmp_path / "a.txt").read_bytes() == "α".encode()

@@ -273,7 +273,8 @@ def test_the_one_class_works_in_pytorch_lightning_trainers() -> None:
             super().__init__()
             torch.manual_seed(0)
             self.layer = nn.Linear(3, 4)
-            self.keys, self.detach, self.seen = ("index", "logits_weak", "logits_strong"), True, []
+            self.keys, self.detach = ("index", "logits_weak", "logits_strong"), True
+            self.seen: list[Any] = []
 
     ours, theirs = ASSLScoreCallback(NUM_SAMPLES), ASSLScoreCallback(NUM_SAMPLES)
     fit(ours)

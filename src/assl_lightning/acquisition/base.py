@@ -48,7 +48,7 @@ class LabelledSamples:
 
 @dataclass(frozen=True)
 class Candidates:
-    """What an acquisition function may look at: the unlabelled samples that it may pick from, and nothing of their labels.
+    """What an acquisition function may look at: the unlabelled samples that it may pick from, without their labels.
 
     Fields other than `index` are filled when the strategy's `requires` names them.
     """
@@ -74,7 +74,7 @@ class Candidates:
 
 @runtime_checkable
 class Acquisition(Protocol):
-    """A strategy. Deterministic given the generator's state; the candidates' order does not matter; ties go to the lower index."""
+    """A strategy: a function of the candidates, in any order, and of the generator. Ties go to the lower index."""
 
     @property
     def requires(self) -> frozenset[Requirement]:

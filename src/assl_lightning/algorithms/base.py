@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 from torchmetrics.classification import MulticlassAccuracy
 
-from assl_lightning.contracts import TestBatch
+from assl_lightning.contracts import EvaluationBatch
 from assl_lightning.networks.base import FeatureNetwork
 
 MakeOptimizer = Callable[[Iterable[dict[str, Any]]], Optimizer]
@@ -63,7 +63,7 @@ class Algorithm(LightningModule):
         """Share of right answers; the label −1 pads a rank's last batch and does not count."""
         return MulticlassAccuracy(self.network.num_classes, average="micro", ignore_index=-1, validate_args=False)
 
-    def validation_step(self, batch: TestBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
         """Count right answers of the raw weights."""
         self.test_accuracy.update(self(batch["image"]), batch["label"])
 
@@ -80,7 +80,8 @@ class Algorithm(LightningModule):
         for name, value in values.items():
             self._sums[name] = self._sums[name] + value.detach() if name in self._sums else value.detach()
         self._logged_steps += 1
-        if (self.trainer.global_step + 1) % max(self.trainer.log_every_n_steps, 1) == 0:
+        interval = max(self.trainer.log_every_n_steps, 1)  # type: ignore[attr-defined]
+        if (self.trainer.global_step + 1) % interval == 0:
             means = {name: total / self._logged_steps for name, total in self._sums.items()}
             self.log_dict(means, batch_size=batch_size)
             self._sums, self._logged_steps = {}, 0

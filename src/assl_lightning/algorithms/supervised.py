@@ -59,6 +59,6 @@ class Supervised(Algorithm):
         self._right = []
         counts = torch.stack([right.sum(), torch.tensor(len(right), device=right.device)])
         if self.trainer.world_size > 1:
-            counts = self.all_gather(counts).sum(0)
+            counts = self.all_gather(counts).sum(0)  # type: ignore[union-attr]
         if counts[0] >= target * counts[1]:
             self.trainer.should_stop = True
