@@ -14,6 +14,7 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
 from assl_lightning import build, jobs
@@ -194,6 +195,17 @@ def test_an_interrupt_ends_run_and_sweep_with_130(
     assert len(runs.configs) == 1
 
 
+@pytest.mark.parametrize("arguments", [[], ["-m", "seed=0,1"]], ids=["run", "sweep"])
+def test_a_request_to_terminate_ends_run_and_sweep_with_143(
+    runs: Runs, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    runs.errors[0] = SIGTERMException()
+
+    assert main(arguments) == 143
+    assert errors(capsys)[0].startswith("error: terminated; the same command goes on")
+    assert len(runs.configs) == 1
+
+
 # --- sweeps ----------------------------------------------------------------------------------------------------------
 
 
@@ -205,6 +217,11 @@ def test_a_sweep_runs_every_combination(runs: Runs) -> None:
         (2, "assl"),
         (2, "random"),
     ]
+
+
+def test_references_in_a_sweep_are_those_of_each_job(runs: Runs) -> None:
+    assert main(["-m", "seed=1,2", "acquisition=random,assl", "run_dir=runs/${acquisition.name}/${seed}"]) == 0
+    assert sorted(runs.run_dirs) == ["runs/assl/1", "runs/assl/2", "runs/random/1", "runs/random/2"]
 
 
 def test_a_sweep_understands_ranges_and_sweeper_params(runs: Runs, tmp_path: Path) -> None:

@@ -18,10 +18,11 @@ from hydra.types import RunMode
 
 from assl_lightning import __version__
 from assl_lightning.composing import compose, one_line_errors, quote
-from assl_lightning.jobs import print_errors, run_in_child, run_job, sweep
+from assl_lightning.jobs import Terminated, print_errors, run_in_child, run_job, sweep
 from assl_lightning.schema import ConfigurationError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
+_TERMINATED = 143  # 128 + SIGTERM
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print_errors(["interrupted; the same command goes on from the last complete round"])
         return _INTERRUPTED
+    except Terminated:
+        print_errors(["terminated; the same command goes on from the last complete round"])
+        return _TERMINATED
 
 
 def conf_dir() -> Path:

@@ -27,7 +27,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from assl_lightning.composing import compose, one_line_errors, quote, validate
 from assl_lightning.schema import Config, ConfigurationError, read
@@ -52,6 +52,10 @@ class Outcome:
     mean_accuracy: float = nan
 
 
+class Terminated(Exception):  # noqa: N818, as KeyboardInterrupt is none either
+    """The process was asked to end (SIGTERM), as schedulers do."""
+
+
 def run_job(config: Config) -> Outcome:
     """Run one configuration; whatever it raises becomes one line, for the jobs behind it must run."""
     os.environ[RUN_IN_CHILD] = json.dumps(config.as_dict())
@@ -66,6 +70,8 @@ def run_job(config: Config) -> Outcome:
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):  # Lightning exits where it was interrupted
             raise KeyboardInterrupt from error
+        if type(error).__name__ == "SIGTERMException":  # Lightning's, with no exit code of its own
+            raise Terminated from error
         return Outcome((f"the run ended itself with exit code {error.code}",) if error.code else ())
     except Exception as error:
         return Outcome((_line_of(error),))
@@ -123,7 +129,8 @@ class Job:
 
     @property
     def title(self) -> str:
-        return f"job {self.number} ({' '.join(self.overrides)})"
+        told = [override for override in self.overrides if not override.startswith("run_dir=")]  # it is told beside
+        return f"job {self.number} ({' '.join(told)})"
 
 
 def sweep(hydra: Any, overrides: Sequence[str]) -> int:
@@ -151,8 +158,9 @@ def sweep(hydra: Any, overrides: Sequence[str]) -> int:
 def _expand(hydra: Any, settings: DictConfig) -> list[list[str]]:
     """The combinations of a sweep as Hydra's own sweeper makes them, `hydra.sweeper.params` included."""
     swept = [f"{key}={value}" for key, value in (settings.sweeper.params or {}).items()]
+    given: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)  # ${…} is each job's own
     parser = OverridesParser.create(config_loader=hydra.config_loader)
-    parsed = parser.parse_overrides([*swept, *settings.overrides.task])
+    parsed = parser.parse_overrides([*swept, *map(str, given)])
     (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
     return batch
 

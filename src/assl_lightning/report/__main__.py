@@ -24,21 +24,24 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--output", type=Path, help="where to draw the curves, such as curves.png")
     parser.add_argument("--title", help="above the curves")
-    options = parser.parse_args(arguments)
     try:
-        methods = read_methods(options.directories)
-        if options.against is not None and options.against not in methods:
-            raise ValueError(f"--against {options.against}: must be one of the methods, {', '.join(methods)}")
-        table = markdown_table(methods, options.against)
-        if options.output is not None:
-            plot_comparison(
-                {name: list(runs.values()) for name, runs in methods.items()}, options.output, options.title
-            )
+        table = compare(parser.parse_args(arguments))
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     sys.stdout.write(f"{table}\n")
     return 0
+
+
+def compare(options: argparse.Namespace) -> str:
+    """The table; draws the curves where an output was named."""
+    methods = read_methods(options.directories)
+    if options.against is not None and options.against not in methods:
+        raise ValueError(f"--against {options.against}: must be one of the methods, {', '.join(methods)}")
+    if options.output is not None:
+        curves = {name: list(runs.values()) for name, runs in methods.items()}
+        plot_comparison(curves, options.output, options.title)
+    return markdown_table(methods, options.against)
 
 
 if __name__ == "__main__":

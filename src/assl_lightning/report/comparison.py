@@ -36,7 +36,8 @@ def read_methods(directories: Sequence[Path]) -> dict[str, dict[str, list[RoundR
         runs = {path.parent.name: read_records(path.parent) for path in sorted(directory.glob("*/rounds.jsonl"))}
         if not runs:
             raise ValueError(
-                f"{directory} holds no run (no */rounds.jsonl); give directories whose sub-directories are runs, one a seed"
+                f"{directory} holds no run (no */rounds.jsonl); give directories whose sub-directories are runs, one "
+                f"for each seed"
             )
         if directory.name in methods:
             raise ValueError(f"two directories are named {directory.name}; a method is known by its directory's name")
