@@ -7,10 +7,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check format lint types wheel clean
+.PHONY: help install demo test test-slow check format lint types wheel compare-digits compare-fashion-mnist clean
+
+RUN := $(BIN)/python -m assl_lightning
+REPORT := $(BIN)/python -m assl_lightning.report
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## .venv with the package, editable, and the tools; the other targets do it when needed
 
@@ -44,6 +47,18 @@ types: install ## mypy --strict
 
 wheel: install ## dist/*.whl, made from the sdist
 	$(BIN)/python -m build
+
+compare-digits: install ## the README's digits table and figure: 20 runs, about half an hour
+	$(RUN) -m +experiment=digits_supervised seed=0,1,2,3,4 'run_dir=runs/compare_digits/supervised/seed_$${seed}'
+	$(RUN) -m acquisition=random,assl,assl_div seed=0,1,2,3,4 'run_dir=runs/compare_digits/$${acquisition.name}/seed_$${seed}'
+	$(REPORT) runs/compare_digits/supervised runs/compare_digits/random runs/compare_digits/assl runs/compare_digits/assl_div \
+		--against random --title "Digits: test accuracy against labels" --output runs/compare_digits/curves.png
+
+compare-fashion-mnist: install ## the README's Fashion-MNIST table and figure: 6 runs, about an hour
+	$(RUN) -m +experiment=fashion_mnist acquisition=random,assl seed=0,1,2 \
+		'run_dir=runs/compare_fashion_mnist/$${acquisition.name}/seed_$${seed}'
+	$(REPORT) runs/compare_fashion_mnist/random runs/compare_fashion_mnist/assl \
+		--against random --title "Fashion-MNIST: test accuracy against labels" --output runs/compare_fashion_mnist/curves.png
 
 clean: ## caches and built files; .venv and runs stay
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -232,6 +232,7 @@ class _Loop:
         self.pool.exclude(answers.excluded)
         if _is_first_rank():
             self.directory.save_tensors(request.round_number + 1, "pool.pt", self.pool.state_dict())
+        _wait_for_all_ranks()
         return True
 
     @staticmethod
@@ -261,6 +262,7 @@ class _Loop:
             record = replace(record, seconds=record.seconds | {"label": self.clock() - started})
         if _is_first_rank():
             self.directory.commit(record)
+        _wait_for_all_ranks()
         return record
 
     def _train_and_acquire(self, number: int) -> tuple[RoundRecord, LabelRequest | None]:
@@ -425,6 +427,12 @@ class _TestClock(Callback):
 
 def _accuracy(trainer: Trainer, name: str) -> float:
     return round(trainer.callback_metrics[name].item(), 7)  # what a float32 ratio is good for
+
+
+def _wait_for_all_ranks() -> None:
+    """What the first rank has written is there for the others to read."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
 
 
 def _is_first_rank() -> bool:
