@@ -241,6 +241,51 @@ def test_rand_starts_each_round_from_the_same_weights_and_continue_from_the_last
     assert not torch.equal(starts[0]["network.head.weight"], starts[1]["network.head.weight"])
 
 
+@pytest.mark.parametrize("weights", ["raw", "ema"])
+def test_continue_takes_the_weights_that_it_was_told(tmp_path: Path, weights: Any) -> None:
+    starts: list[dict[str, Tensor]] = []
+
+    class Watching(FixMatch):
+        def on_fit_start(self) -> None:
+            starts.append({name: value.clone() for name, value in self.state_dict().items()})
+
+    class Keeping(StoppingOracle):
+        """Keeps the checkpoint that the next round starts from, which is gone when that round is complete."""
+
+        def answer(self, request: LabelRequest) -> Answers:
+            if request.round_number == 0 and request.directory is not None:
+                shutil.copy(request.directory / "final.ckpt", tmp_path / "final.ckpt")
+            return super().answer(request)
+
+    run(
+        tmp_path / "run",
+        make_algorithm=lambda network: Watching(network, optimizer=SGD, threshold=0.6),
+        oracle=Keeping(stop_at=99),
+        settings=replace(SETTINGS, init="continue", continue_from=weights, rounds=1),
+    )
+    checkpoint = torch.load(tmp_path / "final.ckpt", weights_only=True)
+    expected = checkpoint["state_dict" if weights == "ema" else "current_model_state"]
+    assert_same_weights(starts[1], expected)
+
+
+def test_statistics_go_on_over_rounds_on_request(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, score=ScoreSettings(reset=False), rounds=1)
+    run(tmp_path / "on", settings=settings)
+    run(tmp_path / "afresh", settings=replace(settings, score=ScoreSettings()))
+    visits = {
+        name: torch.load(tmp_path / name / "round_01" / "statistics.pt", weights_only=True)["visits"].sum().item()
+        for name in ("on", "afresh")
+    }
+    assert visits == {"on": 2 * 8 * 12, "afresh": 8 * 12}
+
+
+def test_the_final_checkpoint_loads_into_a_new_algorithm(tmp_path: Path) -> None:
+    run(tmp_path / "run", settings=replace(SETTINGS, rounds=0))
+    path = tmp_path / "run" / "round_00" / "final.ckpt"
+    loaded = FixMatch.load_from_checkpoint(path, network=SmallCNN(3, width=4), optimizer=SGD, weights_only=True)
+    assert_same_weights(loaded.state_dict(), torch.load(path, weights_only=True)["state_dict"])
+
+
 def test_acquisition_cannot_see_hidden_labels(tmp_path: Path) -> None:
     """With other labels behind the unlabelled samples, the first query is the same."""
     first = run(tmp_path / "a", settings=replace(SETTINGS, rounds=1))

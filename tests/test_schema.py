@@ -28,7 +28,8 @@ def plain() -> dict[str, Any]:
         "steps_per_round": 200,
         "steps_per_epoch": None,
         "init": "rand",
-        "score": {"alpha": 0.8, "c_u": 0.5, "c_i": 2, "variance": "post"},
+        "continue_from": "raw",
+        "score": {"alpha": 0.8, "c_u": 0.5, "c_i": 2, "variance": "post", "reset": True},
         "data": {
             "name": "digits",
             "num_classes": 10,
@@ -105,7 +106,10 @@ MALFORMED: list[tuple[Change, list[str]]] = [
     # unknown and missing keys
     ({"typo": 1}, ["typo=1: ", "the configuration has no key 'typo'", "its keys are acquisition, algorithm,"]),
     ({"round": 4}, ["round=4: ", "did you mean 'rounds'?"]),
-    ({"score.alhpa": 0.5}, ["score.alhpa=0.5: ", "did you mean 'alpha'?", "its keys are alpha, c_i, c_u, variance"]),
+    (
+        {"score.alhpa": 0.5},
+        ["score.alhpa=0.5: ", "did you mean 'alpha'?", "its keys are alpha, c_i, c_u, reset, variance"],
+    ),
     ({"data.clases": 3}, ["data.clases=3: ", "data has no key 'clases'"]),
     ({"algorithm.batch": 3}, ["algorithm.batch=3: ", "did you mean 'batch_size'?"]),
     ({"acquisition.weight": "raw"}, ["acquisition.weight=raw: ", "did you mean 'weights'?"]),

@@ -14,7 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
@@ -94,7 +94,8 @@ def make_settings(config: Config) -> RoundSettings:
         steps_per_round=config.steps_per_round,
         steps_per_epoch=config.steps_per_epoch,
         init=config.init,
-        score=ScoreSettings(config.score.alpha, config.score.c_u, config.score.c_i, config.score.variance),
+        continue_from=config.continue_from,
+        score=ScoreSettings(**asdict(config.score)),
         unvisited=config.acquisition.unvisited,
         acquisition_weights=config.acquisition.weights,
         weight_ema=config.algorithm.weight_ema,

@@ -45,12 +45,13 @@ Weights = Literal["raw", "ema"]
 
 @dataclass(frozen=True)
 class ScoreSettings:
-    """Constants of Eq. 3–6; see `SampleStatistics`."""
+    """Constants of Eq. 3–6, and whether the statistics start afresh each round; see `ASSLScoreCallback`."""
 
     alpha: float = 0.8
     c_u: float = 0.5
     c_i: float = 2.0
     variance: Variance = "post"
+    reset: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class RoundSettings:
         labels_per_round: K, asked for after each training but the last.
         steps_per_round: optimizer steps of a training.
         steps_per_epoch: a test follows every so many steps; None: once a round.
-        init: "rand" restores the same initial weights each round, "continue" keeps the last round's raw weights.
+        init: "rand" restores the same initial weights each round, "continue" goes on from the last round's.
+        continue_from: which of the last round's weights "continue" takes, "raw" or "ema".
         score: constants of the statistics.
         unvisited: what becomes of unlabelled samples that training never visited; see `querying.query`.
         acquisition_weights: which weights make the logits and features that an acquisition may need.
@@ -79,6 +81,7 @@ class RoundSettings:
     steps_per_round: int = 5120
     steps_per_epoch: int | None = None
     init: Init = "rand"
+    continue_from: Weights = "raw"
     score: ScoreSettings = field(default_factory=ScoreSettings)
     unvisited: Unvisited = "exclude"
     acquisition_weights: Weights = "raw"
@@ -91,13 +94,15 @@ class RoundSettings:
                 raise ValueError(f"{name} must be at least {least}; got {getattr(self, name)}")
         for name, choices in (
             ("init", get_args(Init)),
+            ("continue_from", get_args(Weights)),
             ("unvisited", get_args(Unvisited)),
             ("acquisition_weights", get_args(Weights)),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
-        if self.acquisition_weights == "ema" and self.weight_ema is None:
-            raise ValueError("acquisition_weights = 'ema' needs averaged weights; set weight_ema, such as 0.999")
+        for name in ("acquisition_weights", "continue_from"):
+            if getattr(self, name) == "ema" and self.weight_ema is None:
+                raise ValueError(f"{name} = 'ema' needs averaged weights; set weight_ema, such as 0.999")
 
     @property
     def total_labels(self) -> int:
@@ -301,7 +306,7 @@ class _Loop:
             len(self.pool.unlabelled),
         )
         algorithm = self._new_algorithm(number)
-        score = self._score_callback(algorithm)
+        score = self._score_callback(algorithm, number)
         weight_ema = None if settings.weight_ema is None else WeightEMA(settings.weight_ema)
         test_clock = _TestClock(self.clock)
         trainer = self._new_trainer(number, [StepSeed(settings.seed, number), score, weight_ema, test_clock])
@@ -339,16 +344,17 @@ class _Loop:
         return _Fitted(trainer, algorithm, weight_ema, statistics), record
 
     def _new_algorithm(self, number: int) -> Algorithm:
-        """The same initial weights each round; under `init: continue`, then the last round's raw weights."""
+        """The same initial weights each round; under `init: continue`, then the last round's."""
         with torch.random.fork_rng():
             torch.manual_seed(derive_key(self.settings.seed, "initial_weights"))
             algorithm = self.make_algorithm(self.make_network())
         if self.settings.init == "continue" and number > 0:
             checkpoint = self.directory.load_tensors(number - 1, "final.ckpt")
-            algorithm.load_state_dict(checkpoint.get("current_model_state", checkpoint["state_dict"]))
+            is_raw_apart = self.settings.continue_from == "raw" and "current_model_state" in checkpoint
+            algorithm.load_state_dict(checkpoint["current_model_state" if is_raw_apart else "state_dict"])
         return algorithm
 
-    def _score_callback(self, algorithm: Algorithm) -> ASSLScoreCallback | None:
+    def _score_callback(self, algorithm: Algorithm, number: int) -> ASSLScoreCallback | None:
         if "statistics" not in algorithm.produces:
             if "statistics" in self.acquisition.requires:
                 raise ValueError(
@@ -357,14 +363,18 @@ class _Loop:
                 )
             return None
         score = self.settings.score
-        return ASSLScoreCallback(
+        callback = ASSLScoreCallback(
             self.pool.num_samples,
             alpha=score.alpha,
             c_u=score.c_u,
             c_i=score.c_i,
             variance=score.variance,
             assume_unique=self.datamodule.draws_distinct,
+            reset=score.reset,
         )
+        if not score.reset and number > 0:
+            callback.load_state_dict({"statistics": self.directory.load_tensors(number - 1, "statistics.pt")})
+        return callback
 
     def _new_trainer(self, number: int, callbacks: list[Callback | None]) -> Trainer:
         directory = self.directory.round(number)

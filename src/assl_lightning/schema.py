@@ -62,6 +62,7 @@ class ScoreSection:
     c_u: Annotated[float, _at_least(0)]
     c_i: Annotated[float, _at_least(0)]
     variance: Literal["post", "pre"]
+    reset: bool
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ class Config:
     steps_per_round: Annotated[int, _at_least(1)]
     steps_per_epoch: Annotated[int | None, _at_least(1)]
     init: Literal["rand", "continue"]
+    continue_from: Literal["raw", "ema"]
     score: ScoreSection
     data: DataSection
     network: Node
@@ -359,11 +361,16 @@ def _check_statistics(config: Config) -> list[str]:
 
 
 def _check_weights(config: Config) -> list[str]:
-    if config.acquisition.weights == "raw" or config.algorithm.weight_ema is not None:
+    if config.algorithm.weight_ema is not None:
         return []
     return [
-        f"{show('acquisition.weights', 'ema')}: needs averaged weights, but algorithm.weight_ema=null; "
-        f"set algorithm.weight_ema=0.999 or acquisition.weights=raw"
+        f"{show(key, 'ema')}: needs averaged weights, but algorithm.weight_ema=null; "
+        f"set algorithm.weight_ema=0.999 or {key}=raw"
+        for key, weights in (
+            ("acquisition.weights", config.acquisition.weights),
+            ("continue_from", config.continue_from),
+        )
+        if weights == "ema"
     ]
 
 

@@ -143,6 +143,17 @@ def test_each_fit_starts_with_a_fresh_table() -> None:
     assert callback.statistics.visits.tolist() == [2] * NUM_SAMPLES
 
 
+def test_without_a_reset_a_fit_goes_on_with_the_table_of_the_last() -> None:
+    callback = ASSLScoreCallback(NUM_SAMPLES, reset=False)
+    fit(callback)
+    fit(callback)
+    assert callback.statistics.visits.tolist() == [4] * NUM_SAMPLES
+    loaded = ASSLScoreCallback(NUM_SAMPLES, reset=False)
+    loaded.load_state_dict(callback.state_dict())
+    fit(loaded)
+    assert loaded.statistics.visits.tolist() == [6] * NUM_SAMPLES
+
+
 def test_an_observe_function_replaces_the_keys() -> None:
     def observe(outputs: Any, batch: Any, module: LightningModule) -> Observation | None:
         index, x = batch

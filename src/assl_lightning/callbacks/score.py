@@ -40,6 +40,8 @@ class ASSLScoreCallback(Callback):
             three keys, or a task where uncertainty is something else; None skips the batch.
         variance: "post" as the paper prints it, or "pre"; see `SampleStatistics`.
         assume_unique: no batch holds an index twice (over all ranks); saves a sort in each step.
+        reset: each fit starts with a fresh table, as the paper's statistics start at 0. False goes on with what an
+            earlier fit or `load_state_dict` left.
         name: tells two such callbacks in one trainer apart.
     """
 
@@ -53,6 +55,7 @@ class ASSLScoreCallback(Callback):
         *,
         variance: Variance = "post",
         assume_unique: bool = False,
+        reset: bool = True,
         name: str = "default",
     ) -> None:
         super().__init__()
@@ -66,6 +69,7 @@ class ASSLScoreCallback(Callback):
         self.c_i = c_i
         self.variance: Variance = variance
         self.assume_unique = assume_unique
+        self.reset = reset
         self.name = name
         self._observe = observe or observe_step_output
         self._statistics: SampleStatistics | None = None
@@ -125,7 +129,7 @@ class ASSLScoreCallback(Callback):
             raise IndexError(f"candidate {int(outside[0])} lies outside the pool's 0 … {num_samples - 1}")
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """A fresh table for each fit; Lightning restores a checkpoint's state after this."""
+        """A fresh table, unless `reset` is off; Lightning restores a checkpoint's state after this."""
         if stage != "fit":
             return
         num_samples = self.num_samples
@@ -136,7 +140,8 @@ class ASSLScoreCallback(Callback):
                 "ASSLScoreCallback needs the size of the pool: pass num_samples, or give the trainer a datamodule "
                 "with a `num_samples` attribute"
             )
-        self._statistics = SampleStatistics(num_samples, self.alpha, self.variance)
+        if self.reset or self._statistics is None:
+            self._statistics = SampleStatistics(num_samples, self.alpha, self.variance)
         self._batches = self._observed_batches = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
