@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
@@ -16,8 +16,10 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from torch import nn
 
-from assl_lightning import build
+from assl_lightning import build, datamodule, querying, rounds, schema, statistics
+from assl_lightning.acquisition import base
 from assl_lightning.algorithms.fixmatch import FixMatch
+from assl_lightning.data import samplers
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.records import read_records
 from assl_lightning.schema import Config, ConfigurationError
@@ -286,3 +288,23 @@ def test_the_command_line_says_what_the_loop_says_and_leaves_lightnings_tips_out
     tips = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     assert not tips.isEnabledFor(logging.INFO)
     assert tips.isEnabledFor(logging.WARNING)
+
+
+def test_the_schema_offers_the_choices_that_the_classes_take() -> None:
+    """The schema may not import them: it would wait for torch."""
+
+    def of_schema(section: type, name: str) -> set[str]:
+        hint = get_type_hints(section)[name]
+        return set(get_args(get_args(hint)[0] if get_origin(hint) is tuple else hint))
+
+    for section, name, choices in (
+        (Config, "init", rounds.Init),
+        (Config, "continue_from", rounds.Weights),
+        (schema.ScoreSection, "variance", statistics.Variance),
+        (schema.AlgorithmSection, "labelled_view", datamodule.LabelledView),
+        (schema.AlgorithmSection, "labelled_stream", samplers.LabelledStream),
+        (schema.AcquisitionSection, "unvisited", querying.Unvisited),
+        (schema.AcquisitionSection, "weights", rounds.Weights),
+        (schema.AcquisitionSection, "requires", base.Requirement),
+    ):
+        assert of_schema(section, name) == set(get_args(choices)), name

@@ -17,7 +17,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(("acquisition", "augment", "data", "inference", "networks", "oracles", "records"), 1),
     **dict.fromkeys(("run_directory", "scores", "statistics"), 1),
     **dict.fromkeys(("algorithms", "callbacks", "datamodule"), 2),
-    **dict.fromkeys(("analysis", "querying", "report", "rounds"), 3),
+    **dict.fromkeys(("querying", "report", "rounds"), 3),
     **dict.fromkeys(("__main__", "build", "cli", "composing", "jobs", "schema"), 4),
 }
 """The room (first part of a module's name) → its layer."""
@@ -90,7 +90,7 @@ def test_imports_go_down_or_sideways_without_a_cycle() -> None:
         ("scores", "from assl_lightning.rounds import run_rounds", "scores imports rounds"),
         ("statistics", "def f():\n    import lightning.pytorch", "statistics imports lightning"),
         ("rounds", "from hydra.utils import instantiate", "rounds imports hydra"),
-        ("analysis.figures", "import matplotlib.pyplot as plt", "analysis.figures imports matplotlib"),
+        ("querying.figures", "import matplotlib.pyplot as plt", "querying.figures imports matplotlib"),
     ],
 )
 def test_an_import_that_goes_up_is_found(name: str, source: str, violation: str) -> None:

@@ -10,13 +10,12 @@ import pytest
 
 import assl_lightning
 from assl_lightning.cli import main
+from assl_lightning.report.__main__ import main as report_main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 COMMANDS = [
-    shlex.split(line, comments=True)[3:]
-    for line in README.splitlines()
-    if line.startswith("python -m assl_lightning ") and not line.startswith("python -m assl_lightning.")
+    shlex.split(line, comments=True)[3:] for line in README.splitlines() if line.startswith("python -m assl_lightning ")
 ]
 SHORT = ["rounds=1", "steps_per_round=2", "trainer.accelerator=cpu"]
 
@@ -41,6 +40,20 @@ def test_a_command_of_the_readme_is_valid(
         assert main([*[word for word in command if not word.startswith("rounds=")], *SHORT]) == 0, capsys.readouterr()
     if "--help" not in command:
         assert list(tmp_path.rglob("rounds.jsonl"))
+
+
+def test_methods_are_compared_as_the_readme_says(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("assl_lightning.build.set_up_messages", lambda: None)
+    (sweep,) = (command for command in COMMANDS if any("runs/mine" in word for word in command))
+    (report,) = re.findall(r"^python -m assl_lightning\.report (.+)$", README, re.MULTILINE)
+    assert main([*sweep, *SHORT]) == 0
+    capsys.readouterr()
+    assert report_main(shlex.split(report)) == 0
+    assert "| assl (n = 2) |" in capsys.readouterr().out
+    assert (tmp_path / "curves.png").exists()
 
 
 def test_what_the_readme_imports_is_there() -> None:

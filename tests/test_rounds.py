@@ -361,6 +361,10 @@ def test_too_few_visited_samples_are_made_up_at_random(tmp_path: Path) -> None:
     records = run(tmp_path / "run", acquisition=strategy, settings=settings)
     assert records[0].drawn_at_random == 20 - 12
     assert len(set(records[0].queried)) == 20
+    with (tmp_path / "run" / "round_00" / "queried.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["uncertainty_mean"] != "" for row in rows] == [True] * 12 + [False] * 8, "unknown, not zero"
+    assert [row["visits"] for row in rows] == ["1"] * 12 + ["0"] * 8
 
 
 def test_the_last_round_may_have_nothing_unlabelled_left(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ from assl_lightning.oracles import Oracle
 from assl_lightning.records import RoundRecord
 from assl_lightning.report.curve import plot_curve
 from assl_lightning.report.table import print_rounds
-from assl_lightning.rounds import RoundSettings, ScoreSettings, run_rounds
+from assl_lightning.rounds import RoundSettings, ScoreSettings, is_first_rank, run_rounds
 from assl_lightning.schema import Config, ConfigurationError, Node, check_budget, nearest, show
 
 
@@ -65,18 +65,12 @@ def run(config: Config, console: Console | None = None) -> list[RoundRecord]:
     console = console or Console()
     parts = assemble(config)
     records = run_rounds(
-        pool=parts.pool,
-        datamodule=parts.datamodule,
-        make_network=parts.make_network,
-        make_algorithm=parts.make_algorithm,
-        make_trainer=parts.make_trainer,
-        acquisition=parts.acquisition,
-        oracle=parts.oracle,
+        **vars(parts),
         settings=make_settings(config),
         run_dir=Path(config.run_dir),
         make_progress=partial(RoundProgress, console=console),
     )
-    if records and _is_first_process():
+    if records and is_first_rank():
         curve = Path(config.run_dir) / "report" / "curve.png"
         print_rounds(records, console)
         plot_curve(records, curve, config.name)
@@ -145,13 +139,13 @@ def assemble(config: Config) -> Parts:
     with _error_at("oracle", config.oracle):
         oracle: Oracle = make_oracle(labels=source.hidden_labels)
     return Parts(
-        pool,
-        datamodule,
-        partial(make_network, config),
-        partial(make_algorithm, config),
-        _trainer_factory(config),
-        _instantiate("acquisition.strategy", config.acquisition.strategy),
-        oracle,
+        pool=pool,
+        datamodule=datamodule,
+        make_network=partial(make_network, config),
+        make_algorithm=partial(make_algorithm, config),
+        make_trainer=_trainer_factory(config),
+        acquisition=_instantiate("acquisition.strategy", config.acquisition.strategy),
+        oracle=oracle,
     )
 
 
@@ -212,9 +206,6 @@ def set_up_messages() -> None:
 
 _NOISE = (
     ".*does not have many workers.*",  # the loader yields indices; workers would slow it down
-    ".*is smaller than the logging interval.*",
-    ".*Checkpoint directory .* exists and is not empty.*",
-    ".*Experiment logs directory .* exists and is not empty.*",  # a run that goes on
     ".*LeafSpec.*",
 )
 
@@ -320,8 +311,3 @@ def _try_network(config: Config) -> None:
             f"network: for images of shape {tuple(images.shape)} the logits must have shape (2, {data.num_classes}); "
             f"{type(network).__name__} gives {tuple(logits.shape)}"
         )
-
-
-def _is_first_process() -> bool:
-    distributed = torch.distributed
-    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0

@@ -44,7 +44,12 @@ class StepOutput(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Observation:
-    """Two numbers per observed sample, from whatever model and task made them; larger means label sooner."""
+    """Two numbers per observed sample, from whatever model and task made them; larger means label sooner.
+
+    >>> import torch
+    >>> Observation(index=torch.tensor([7]), uncertainty=torch.tensor([0.4]), inconsistency=torch.tensor([1.2])).index
+    tensor([7])
+    """
 
     index: Tensor  # (B,) int64
     uncertainty: Tensor  # (B,)

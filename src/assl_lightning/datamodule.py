@@ -51,6 +51,25 @@ class PoolDataModule(LightningDataModule):
         seed: of all draws, in every round.
         steps_per_round: steps of a fit.
         steps_per_epoch: a test follows every so many steps; None: once, at the end.
+
+    >>> from assl_lightning.augment import Normalise, StrongAugment, WeakAugment
+    >>> pool = Pool(num_samples=100, num_classes=3)
+    >>> pool.label(torch.tensor([4, 71]), torch.tensor([0, 2]), round_number=0)
+    >>> images = torch.zeros(100, 1, 16, 16, dtype=torch.uint8)
+    >>> datamodule = PoolDataModule(
+    ...     pool,
+    ...     pool_images=images,
+    ...     test_images=images[:5],
+    ...     test_labels=torch.zeros(5, dtype=torch.int64),
+    ...     normalise=Normalise(mean=(0.5,), std=(0.5,)),
+    ...     weak=WeakAugment(),
+    ...     strong=StrongAugment(),
+    ...     batch_size=8,
+    ... )
+    >>> item = next(iter(datamodule.train_dataloader()))
+    >>> batch = datamodule.on_after_batch_transfer(item, 0)
+    >>> batch["labelled_image"].shape, batch["weak"].shape
+    (torch.Size([8, 1, 16, 16]), torch.Size([56, 1, 16, 16]))
     """
 
     def __init__(
@@ -115,7 +134,7 @@ class PoolDataModule(LightningDataModule):
         self, round_number: int, *, seed: int, steps_per_round: int, steps_per_epoch: int | None = None
     ) -> None:
         """From here on batches are those of `round_number`, and of the pool as it is when the next fit begins."""
-        if steps_per_round < 1 or (steps_per_epoch or 1) < 1:
+        if steps_per_round < 1 or (steps_per_epoch is not None and steps_per_epoch < 1):
             raise ValueError(
                 f"a round needs at least one step, and so does an epoch; got steps_per_round = {steps_per_round} and "
                 f"steps_per_epoch = {steps_per_epoch}"
@@ -123,7 +142,7 @@ class PoolDataModule(LightningDataModule):
         self.round_number = round_number
         self.seed = seed
         self.steps_per_round = steps_per_round
-        self.steps_per_epoch = steps_per_epoch or steps_per_round
+        self.steps_per_epoch = steps_per_round if steps_per_epoch is None else steps_per_epoch
 
     @property
     def num_steps(self) -> int:

@@ -13,7 +13,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LabelRequest:
-    """K samples to label, most wanted first."""
+    """K samples to label, most wanted first.
+
+    A request that is repeated, after the answers were pending, has neither score nor parts nor prediction; queried.csv
+    in the round's directory has them.
+    """
 
     round_number: int  # asked after the training of this round; −1 for the initial labels
     index: Tensor  # (K,) int64 pool indices

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from math import isnan
 from typing import Literal
 
 import torch
@@ -20,7 +21,7 @@ from assl_lightning.statistics import SampleStatistics
 
 Unvisited = Literal["exclude", "infer", "random"]
 
-_STATISTICS = ("uncertainty_mean", "uncertainty_variance", "inconsistency_mean", "inconsistency_variance", "visits")
+_STATISTICS = ("uncertainty_mean", "uncertainty_variance", "inconsistency_mean", "inconsistency_variance")
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,15 @@ class Picks:
     drawn_at_random: int
     score: Tensor | None  # (K − drawn_at_random,)
     prediction: Tensor | None  # (K − drawn_at_random,) int64
-    parts: Mapping[str, Tensor] = field(default_factory=dict)  # the statistics, (K,) each
+    parts: Mapping[str, Tensor] = field(default_factory=dict)  # the statistics, (K,) each, NaN where never visited
 
     def rows(self, sample_ids: tuple[str, ...]) -> list[dict[str, object]]:
         """The rows of queried.csv; what is not known is left empty. `sample_ids` are the K names."""
         columns: dict[str, list[object]] = {"index": [*self.index.tolist()], "sample_id": [*sample_ids]}
         columns["score"] = [] if self.score is None else [*self.score.tolist()]
-        for name in _STATISTICS:
-            columns[name] = [*self.parts[name].tolist()] if name in self.parts else []
+        for name in (*_STATISTICS, "visits"):
+            known = self.parts[name].tolist() if name in self.parts else []
+            columns[name] = ["" if isnan(value) else value for value in known]
         columns["prediction"] = [] if self.prediction is None else [*self.prediction.tolist()]
         return [
             {"rank": rank, **{name: values[rank] if rank < len(values) else "" for name, values in columns.items()}}
@@ -68,7 +70,8 @@ def query(
     Args:
         unvisited: what becomes of samples that training never visited, where the strategy needs statistics: "exclude"
             (if the visited ones are too few, the rest is drawn among them), "infer" their numbers by one evaluation
-            pass, or "random", which draws their share of the budget among them.
+            pass, which then counts as one visit in `trained.statistics`, or "random", which draws their share of the
+            budget among them.
 
     Raises:
         ValueError: the strategy did not return `budget` distinct candidates.
@@ -78,7 +81,7 @@ def query(
     if "statistics" in acquisition.requires and trained.statistics is not None:
         unknown = index[trained.statistics.visits[index] == 0]
         if unvisited == "infer" and len(unknown):
-            _infer_statistics(unknown, datamodule, trained, trained.statistics)
+            _infer_statistics(unknown, datamodule, trained)
             unknown = index[:0]
     share = round(budget * len(unknown) / len(index)) if unvisited == "random" else 0
     share = max(share, budget - (len(index) - len(unknown)))
@@ -100,8 +103,15 @@ def query(
         drawn_at_random=len(at_random),
         score=None if score is None else score.cpu()[positions],
         prediction=None if candidates.logits is None else candidates.logits.argmax(-1).cpu()[positions],
-        parts={} if trained.statistics is None else asdict(trained.statistics.rows(everything)),
+        parts={} if trained.statistics is None else _parts(trained.statistics, everything),
     )
+
+
+def _parts(statistics: SampleStatistics, index: Tensor) -> dict[str, Tensor]:
+    """The statistics by name; NaN where training never visited the sample."""
+    rows = statistics.rows(index)
+    parts = {name: torch.where(rows.visits > 0, getattr(rows, name), torch.nan) for name in _STATISTICS}
+    return {**parts, "visits": rows.visits}
 
 
 def _candidates(index: Tensor, acquisition: Acquisition, datamodule: PoolDataModule, trained: Trained) -> Candidates:
@@ -128,10 +138,9 @@ def _candidates(index: Tensor, acquisition: Acquisition, datamodule: PoolDataMod
     return candidates
 
 
-def _infer_statistics(
-    index: Tensor, datamodule: PoolDataModule, trained: Trained, statistics: SampleStatistics
-) -> None:
+def _infer_statistics(index: Tensor, datamodule: PoolDataModule, trained: Trained) -> None:
     """One weak and one strong view of each sample, in evaluation mode, count as its one visit."""
+    assert trained.statistics is not None
     device = next(trained.network.parameters()).device
     for part in index.split(datamodule.test_batch_size):
         rows = torch.arange(len(part))
@@ -139,7 +148,7 @@ def _infer_statistics(
             evaluate(trained.network, view.__getitem__, rows, batch_size=len(part), context=trained.context)[0].cpu()
             for view in datamodule.augmented_views(part.to(device), "infer")
         )
-        statistics.update(part, scores.pseudo_el2n(weak), scores.symmetric_kl(weak, strong), assume_unique=True)
+        trained.statistics.update(part, scores.pseudo_el2n(weak), scores.symmetric_kl(weak, strong), assume_unique=True)
 
 
 def _check_picks(picked: Tensor, candidates: Candidates, budget: int, name: str) -> None:

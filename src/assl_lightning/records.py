@@ -19,7 +19,7 @@ class RoundRecord:
     labels: int  # that were trained on
     unlabelled: int  # samples without a label while it trained
     steps: int  # optimizer steps; fewer than asked for where the algorithm stopped early
-    test_accuracy_ema: float  # of the averaged weights, at the last step
+    test_accuracy_ema: float  # of the averaged weights, at the last step; where there are none, as raw
     test_accuracy_raw: float  # of the weights themselves, at the last step
     coverage: float | None = None  # share of the unlabelled samples that training visited; None without statistics
     queried: list[int] = field(default_factory=list)  # in pick order; empty in the last round

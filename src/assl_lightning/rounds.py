@@ -31,7 +31,7 @@ from assl_lightning.data.pool import Pool
 from assl_lightning.datamodule import PoolDataModule
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.oracles import Answers, LabelRequest, Oracle, Pending
-from assl_lightning.querying import Picks, Trained, Unvisited, query
+from assl_lightning.querying import Trained, Unvisited, query
 from assl_lightning.records import RoundRecord
 from assl_lightning.run_directory import RunDirectory
 from assl_lightning.seeding import derive_key, make_generator
@@ -53,6 +53,9 @@ class ScoreSettings:
     variance: Variance = "post"
     reset: bool = True
 
+    def __post_init__(self) -> None:
+        ASSLScoreCallback(1, self.alpha, self.c_u, self.c_i, variance=self.variance)  # raises for what it would refuse
+
 
 @dataclass(frozen=True)
 class RoundSettings:
@@ -71,7 +74,8 @@ class RoundSettings:
         unvisited: what becomes of unlabelled samples that training never visited; see `querying.query`.
         acquisition_weights: which weights make the logits and features that an acquisition may need.
         weight_ema: decay of the averaged weights that are tested; None: the raw weights alone.
-        config: whatever else tells this run from another; written to config.yaml and compared when a run goes on.
+        config: whatever else tells this run from another; joins these settings in config.yaml, which a run that goes
+            on is compared with.
     """
 
     seed: int = 0
@@ -89,8 +93,14 @@ class RoundSettings:
     config: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, least in (("rounds", 0), ("initial_labels", 1), ("labels_per_round", 1), ("steps_per_round", 1)):
-            if getattr(self, name) < least:
+        for name, least in (
+            ("rounds", 0),
+            ("initial_labels", 1),
+            ("labels_per_round", 1),
+            ("steps_per_round", 1),
+            ("steps_per_epoch", 1),
+        ):
+            if getattr(self, name) is not None and getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}; got {getattr(self, name)}")
         for name, choices in (
             ("init", get_args(Init)),
@@ -100,6 +110,8 @@ class RoundSettings:
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
+        if self.weight_ema is not None:
+            WeightEMA(self.weight_ema)  # raises for a decay that it would refuse
         for name in ("acquisition_weights", "continue_from"):
             if getattr(self, name) == "ema" and self.weight_ema is None:
                 raise ValueError(f"{name} = 'ema' needs averaged weights; set weight_ema, such as 0.999")
@@ -132,7 +144,8 @@ def run_rounds(
         make_network: called once a round, under the same initial random state each time.
         make_algorithm: called once a round with the network.
         make_trainer: called once a round as `Trainer` is, with the keywords `max_epochs`, `callbacks`, `plugins`,
-            `logger`, `default_root_dir` and some switches; `functools.partial(Trainer, accelerator="gpu")` will do.
+            `logger`, `default_root_dir` and some switches; `functools.partial(Trainer, accelerator="gpu")` will do. To
+            add callbacks of your own, or another logger, write a function that puts them beside those of the call.
         acquisition: the strategy.
         oracle: who labels. A `Pending` answer ends the call; the same call asks again.
         settings: what the run does.
@@ -160,16 +173,6 @@ def run_rounds(
 
 
 @dataclass(frozen=True)
-class _Fitted:
-    """What a round's training leaves for its acquisition."""
-
-    trainer: Trainer
-    algorithm: Algorithm
-    weight_ema: WeightEMA | None
-    statistics: SampleStatistics | None
-
-
-@dataclass(frozen=True)
 class _Loop:
     pool: Pool
     datamodule: PoolDataModule
@@ -184,11 +187,9 @@ class _Loop:
     clock: Callable[[], float]
 
     def run(self) -> list[RoundRecord]:
-        self._check_budget()
-        config = dict(self.settings.config) or {
-            key: value for key, value in asdict(self.settings).items() if key != "config"
-        }
-        self.directory.open(config)
+        self._check_pool()
+        own = {key: value for key, value in asdict(self.settings).items() if key != "config"}
+        self.directory.open({**own, **self.settings.config})
         records = self.directory.records()
         if len(records) > self.settings.rounds:
             log.info("the run in %s is finished; nothing to do", self.directory.path)
@@ -202,7 +203,7 @@ class _Loop:
             records.append(record)
         return records
 
-    def _check_budget(self) -> None:
+    def _check_pool(self) -> None:
         if self.datamodule.pool is not self.pool:
             raise ValueError("datamodule and run_rounds must share one pool; they were given two")
         if self.settings.total_labels > self.pool.num_samples:
@@ -235,7 +236,7 @@ class _Loop:
         self._check_answers(request, answers)
         self.pool.label(answers.index, answers.label, request.round_number + 1)
         self.pool.exclude(answers.excluded)
-        if _is_first_rank():
+        if is_first_rank():
             self.directory.save_tensors(request.round_number + 1, "pool.pt", self.pool.state_dict())
         _wait_for_all_ranks()
         return True
@@ -265,19 +266,25 @@ class _Loop:
             if not self._label(request):
                 return None
             record = replace(record, seconds=record.seconds | {"label": self.clock() - started})
-        if _is_first_rank():
+        if is_first_rank():
             self.directory.commit(record)
         _wait_for_all_ranks()
         return record
 
     def _train_and_acquire(self, number: int) -> tuple[RoundRecord, LabelRequest | None]:
-        if _is_first_rank():
+        if is_first_rank():
             self.directory.write_state(number, "training")
-        fitted, record = self._train(number)
+        trained, record = self._train(number)
         if number == self.settings.rounds:
             return record, None
         started = self.clock()
-        picks = self._query(fitted)
+        picks = query(
+            self.acquisition,
+            self.datamodule,
+            trained,
+            budget=self.settings.labels_per_round,
+            unvisited=self.settings.unvisited,
+        )
         record = replace(
             record,
             queried=picks.index.tolist(),
@@ -285,14 +292,14 @@ class _Loop:
             seconds=record.seconds | {"acquire": self.clock() - started},
         )
         request = self._request(number, picks.index, score=picks.score, parts=picks.parts, prediction=picks.prediction)
-        if _is_first_rank():
+        if is_first_rank():
             self.directory.write_queried(number, picks.rows(request.sample_id))
             self.directory.write_state(number, "waiting", asdict(record))
         return record, request
 
     # ---- training
 
-    def _train(self, number: int) -> tuple[_Fitted, RoundRecord]:
+    def _train(self, number: int) -> tuple[Trained, RoundRecord]:
         settings, datamodule = self.settings, self.datamodule
         datamodule.start_round(
             number,
@@ -325,10 +332,11 @@ class _Loop:
                 f"round {number} was to train {num_steps} steps, but the trainer made {trainer.global_step}; "
                 f"a trainer setting such as max_steps or limit_train_batches must have cut it short"
             )
+        # weights_only: a checkpoint without callbacks would hold neither the averaged weights nor the statistics
         trainer.save_checkpoint(self.directory.round(number) / "final.ckpt", weights_only=False)
-        statistics = None if score is None else score.statistics
-        if statistics is not None and _is_first_rank():
-            self.directory.save_tensors(number, "statistics.pt", statistics.to("cpu").state_dict())
+        statistics = None if score is None else score.statistics.to("cpu")
+        if statistics is not None and is_first_rank():
+            self.directory.save_tensors(number, "statistics.pt", statistics.state_dict())
 
         raw = _accuracy(trainer, "test_accuracy_raw")
         record = RoundRecord(
@@ -341,7 +349,10 @@ class _Loop:
             coverage=self._coverage(statistics),
             seconds={"train": seconds - test_clock.seconds, "test": test_clock.seconds},
         )
-        return _Fitted(trainer, algorithm, weight_ema, statistics), record
+        network = algorithm.network.to(trainer.strategy.root_device)
+        if settings.acquisition_weights == "ema" and weight_ema is not None:
+            network = weight_ema.averaged(network, prefix="network.")
+        return Trained(network, statistics, trainer.precision_plugin.forward_context), record
 
     def _new_algorithm(self, number: int) -> Algorithm:
         """The same initial weights each round; under `init: continue`, then the last round's."""
@@ -381,7 +392,8 @@ class _Loop:
         wanted = [callback for callback in callbacks if callback is not None]
         if self.make_progress is not None:
             labels = len(self.pool.labelled)
-            images = self.datamodule.batch_size * (1 + 2 * self.datamodule.mu)
+            views = 2 * self.datamodule.mu if len(self.datamodule.streamed) else 0
+            images = self.datamodule.batch_size * (1 + views)
             progress = self.make_progress(
                 round=number, rounds=self.settings.rounds, labels=labels, images_per_step=images
             )
@@ -404,21 +416,6 @@ class _Loop:
             return None
         return (statistics.visits[unlabelled] > 0).float().mean().item()
 
-    # ---- acquisition
-
-    def _query(self, fitted: _Fitted) -> Picks:
-        """Ask the strategy for K of the unlabelled samples."""
-        network = fitted.algorithm.network.to(fitted.trainer.strategy.root_device)
-        if self.settings.acquisition_weights == "ema" and fitted.weight_ema is not None:
-            network = fitted.weight_ema.averaged(network, prefix="network.")
-        return query(
-            self.acquisition,
-            self.datamodule,
-            Trained(network, fitted.statistics, fitted.trainer.precision_plugin.forward_context),
-            budget=self.settings.labels_per_round,
-            unvisited=self.settings.unvisited,
-        )
-
 
 class _TestClock(Callback):
     """Seconds that a fit spends in its tests."""
@@ -426,6 +423,7 @@ class _TestClock(Callback):
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__()
         self._clock = clock
+        self._started = 0.0
         self.seconds = 0.0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -445,5 +443,6 @@ def _wait_for_all_ranks() -> None:
         torch.distributed.barrier()
 
 
-def _is_first_rank() -> bool:
+def is_first_rank() -> bool:
+    """Whether this process is the one that writes."""
     return getattr(rank_zero_only, "rank", 0) in (0, None)

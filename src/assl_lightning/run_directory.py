@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
+from assl_lightning import __version__
 from assl_lightning.atomic import open_atomic, write_text
 from assl_lightning.records import RoundRecord, append_record, read_records
 
@@ -31,7 +32,6 @@ MAY_CHANGE = ("run_dir", "trainer.logger", "trainer.log_every_n_steps")
 """Keys under which a run that goes on may differ from the one that began."""
 
 _PACKAGES = (
-    "assl-lightning",
     "torch",
     "torchvision",
     "lightning",
@@ -141,7 +141,7 @@ def _differences(before: Any, now: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _environment() -> dict[str, str]:
-    versions = {package: version(package) for package in _PACKAGES}
+    versions = {"assl-lightning": __version__} | {package: version(package) for package in _PACKAGES}
     try:
         git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     except FileNotFoundError:

@@ -432,6 +432,8 @@ _SET_BY_THE_LOOP: Mapping[str, str] = {
     "min_steps": "use steps_per_round",
     "max_time": "use steps_per_round",
     "limit_train_batches": "use steps_per_round",
+    "limit_val_batches": "the whole test set is always used",
+    "barebones": "a run logs and tests",
     "fast_dev_run": "use rounds=0 steps_per_round=1",
     "overfit_batches": "use initial_labels and algorithm.batch_size",
     "check_val_every_n_epoch": "use steps_per_epoch",

@@ -34,6 +34,13 @@ class SampleStatistics:
             factor (1 − α)², so UCB_post(c) = UCB_pre((1 − α)·c).
         device: where the tensors live.
 
+    >>> statistics = SampleStatistics(num_samples=3)
+    >>> statistics.update(torch.tensor([2, 0, 2]), torch.tensor([0.5, 0.1, 0.5]), torch.tensor([1.0, 0.2, 1.0]))
+    >>> statistics.visits.tolist()
+    [1, 0, 2]
+    >>> statistics.score(c_u=0.5, c_i=2.0).isnan().tolist()
+    [False, True, False]
+
     Nothing in `update` waits for the device. An index outside [0, N) or a value that is not finite leaves the table
     untouched and is remembered; `check`, and every read-out that acquires or saves, raises it.
     """
@@ -178,11 +185,11 @@ class SampleStatistics:
 
     def uncertainty_ucb(self, c: float) -> Tensor:
         """(N,) mean + c·√variance of the uncertainty (Eq. 3), NaN where never visited. Larger means label sooner."""
-        return self._known(self.uncertainty_mean + c * self.uncertainty_variance.sqrt())
+        return self._known(upper_confidence_bound(self.uncertainty_mean, self.uncertainty_variance, c))
 
     def inconsistency_ucb(self, c: float) -> Tensor:
         """(N,) mean + c·√variance of the inconsistency (Eq. 5), NaN where never visited. Larger means label sooner."""
-        return self._known(self.inconsistency_mean + c * self.inconsistency_variance.sqrt())
+        return self._known(upper_confidence_bound(self.inconsistency_mean, self.inconsistency_variance, c))
 
     def score(self, c_u: float, c_i: float) -> Tensor:
         """(N,) Eq. 6, the product of the two bounds; NaN exactly where never visited. Larger means label sooner.
@@ -241,6 +248,11 @@ class SampleStatistics:
         self._visits[:-1] = torch.as_tensor(state["visits"]).to(self._visits.device)
         self._updates = int(state["updates"])
         self._fault.fill_(-1.0)
+
+
+def upper_confidence_bound(mean: Tensor, variance: Tensor, c: float) -> Tensor:
+    """mean + c·√variance of Eq. 3 and 5, elementwise; c ≥ 0 weighs the standard deviation."""
+    return mean + c * variance.sqrt()
 
 
 def _scan(decay: Tensor, offset: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from assl_lightning.acquisition.base import Candidates, CandidateStatistics, Requirement
 from assl_lightning.acquisition.selection import top_k
+from assl_lightning.statistics import upper_confidence_bound
 
 Factors = Literal["both", "uncertainty", "inconsistency"]
 
@@ -50,10 +51,8 @@ class ASSL:
 
 def confidence_bound(statistics: CandidateStatistics, c_u: float, c_i: float, factors: Factors) -> Tensor:
     """(M,) Eq. 6 of Lim et al. 2023, or one factor of it: ≥ 0, larger means label sooner."""
-    uncertainty = statistics.uncertainty_mean + c_u * statistics.uncertainty_variance.sqrt()  # ū + c_u·√v_u   (Eq. 3)
-    inconsistency = (
-        statistics.inconsistency_mean + c_i * statistics.inconsistency_variance.sqrt()
-    )  # ī + c_i·√v_i  (Eq. 5)
+    uncertainty = upper_confidence_bound(statistics.uncertainty_mean, statistics.uncertainty_variance, c_u)
+    inconsistency = upper_confidence_bound(statistics.inconsistency_mean, statistics.inconsistency_variance, c_i)
     if factors == "uncertainty":
         return uncertainty
     if factors == "inconsistency":

@@ -17,7 +17,7 @@ Requirement = Literal["statistics", "logits", "features", "labelled", "head"]
 
 @dataclass(frozen=True)
 class CandidateStatistics:
-    """Rows of `SampleStatistics`, one per candidate; float32 but for `visits`. Every row was visited at least once."""
+    """Rows of `SampleStatistics`, one per sample; float32 but for `visits`. Candidates have all been visited."""
 
     uncertainty_mean: Tensor  # (M,)
     uncertainty_variance: Tensor  # (M,)

@@ -1,7 +1,7 @@
 """Uncertainty sampling: label what the model, as it stands at the round's end, is least sure of.
 
-The file to copy for a strategy of your own: write `scores`, say in `requires` what it reads, let `top_k` pick, and add
-a YAML file to `conf/acquisition`; the contract tests find it there.
+The file to copy for a strategy of your own: subclass `UncertaintySampling` and write `uncertainty` (what it requires
+and how it picks come with it), and add a YAML file to `conf/acquisition`; the contract tests find it there.
 """
 
 from __future__ import annotations

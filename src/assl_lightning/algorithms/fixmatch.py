@@ -22,8 +22,14 @@ class FixMatch(Algorithm):
         threshold: τ, the confidence from which a pseudo-label counts, > 0; above 1 none ever does.
         temperature: T > 0, which sharpens the weak view's probabilities before the threshold; 1 in the paper.
         lambda_u: weight of the unsupervised loss, ≥ 0.
-        weight_decay: 5e-4 in the paper's code.
+        weight_decay: 5e-4 in kekmodel's code, which the paper builds on.
         weight_decay_exempt: "by_module" | "by_name", see `parameter_groups`.
+
+    >>> from functools import partial
+    >>> from assl_lightning.networks.small import SmallCNN
+    >>> algorithm = FixMatch(SmallCNN(10), optimizer=partial(torch.optim.SGD, lr=0.03, momentum=0.9, nesterov=True))
+    >>> algorithm(torch.zeros(2, 1, 16, 16)).shape
+    torch.Size([2, 10])
     """
 
     produces: ClassVar[frozenset[str]] = frozenset({"statistics"})
@@ -42,13 +48,13 @@ class FixMatch(Algorithm):
         super().__init__(
             network, optimizer=optimizer, weight_decay=weight_decay, weight_decay_exempt=weight_decay_exempt
         )
-        for name, value, is_valid in (
-            ("threshold", threshold, threshold > 0),
-            ("temperature", temperature, temperature > 0),
-            ("lambda_u", lambda_u, lambda_u >= 0),
+        for name, bound, value, is_valid in (
+            ("threshold", "> 0", threshold, threshold > 0),
+            ("temperature", "> 0", temperature, temperature > 0),
+            ("lambda_u", "≥ 0", lambda_u, lambda_u >= 0),
         ):
             if not is_valid:
-                raise ValueError(f"{name} must be {'≥' if name == 'lambda_u' else '>'} 0; got {value}")
+                raise ValueError(f"{name} must be {bound}; got {value}")
         self.threshold = threshold
         self.temperature = temperature
         self.lambda_u = lambda_u

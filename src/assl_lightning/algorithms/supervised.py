@@ -19,6 +19,7 @@ class Supervised(Algorithm):
         network: gives logits, and features on request.
         optimizer: called once with the parameter groups; Adam at 1e-3 in ALFA-Mix.
         weight_decay: ALFA-Mix has none.
+        weight_decay_exempt: "by_module" | "by_name", see `parameter_groups`.
         stop_at_train_accuracy: training ends with the first pass over the labelled images whose running accuracy
             reaches this, in (0, 1]; None trains all steps.
     """

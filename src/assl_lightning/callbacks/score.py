@@ -28,6 +28,13 @@ class ASSLScoreCallback(Callback):
     changes nothing in the module and never waits for the device, except to check the first batch and, every
     `trainer.log_every_n_steps`, whether a value was not finite.
 
+    >>> callback = ASSLScoreCallback(num_samples=4, c_u=0.5, c_i=2.0)
+    >>> table = SampleStatistics(4)
+    >>> table.update(torch.tensor([0, 3, 2]), torch.tensor([0.2, 0.6, 0.1]), torch.tensor([1.0, 2.0, 0.3]))
+    >>> callback.load_state_dict({"statistics": table.state_dict()})  # as after a fit, or from a checkpoint
+    >>> callback.query(2)
+    tensor([3, 0])
+
     Give it in a list (`Trainer(callbacks=[ASSLScoreCallback()])`); the same class then works in `lightning` and in
     `pytorch_lightning` trainers. Under DDP every rank gathers all observations and holds the same table.
 
@@ -62,7 +69,9 @@ class ASSLScoreCallback(Callback):
         for constant, value in (("c_u", c_u), ("c_i", c_i)):
             if value < 0:
                 raise ValueError(f"{constant}, the confidence value of an upper bound, must be ≥ 0; got {value}")
-        SampleStatistics(num_samples or 1, alpha, variance)  # raises for an impossible setting where it was written
+        SampleStatistics(
+            1 if num_samples is None else num_samples, alpha, variance
+        )  # raises for an impossible setting where it was written
         self.num_samples = num_samples
         self.alpha = alpha
         self.c_u = c_u

@@ -21,6 +21,7 @@ class StepSeed(Callback):
         super().__init__()
         self.seed = seed
         self.round_number = round_number
+        self._generators: list[torch.Generator] = []
         self._before: list[torch.Tensor] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -38,5 +39,12 @@ class StepSeed(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the generators back as they were."""
+        self._restore()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Likewise."""
+        self._restore()
+
+    def _restore(self) -> None:
         for generator, state in zip(self._generators, self._before, strict=True):
             generator.set_state(state)

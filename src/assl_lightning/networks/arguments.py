@@ -1,4 +1,4 @@
-"""The one check that every network makes of its arguments."""
+"""Checks of networks' arguments."""
 
 from __future__ import annotations
 

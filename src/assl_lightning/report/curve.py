@@ -51,14 +51,10 @@ def plot_curve(records: Sequence[RoundResult], path: Path, title: str | None = N
     raw = [100 * record.test_accuracy_raw for record in records]
     ema = [100 * record.test_accuracy_ema for record in records]
     figure, axes = _new_figure(title, labels)
-    _draw(
-        figure,
-        axes,
-        [
-            _Line("raw weights", labels, raw, [], INK, width=0.9),
-            _Line("EMA weights", labels, ema, [], COLOURS[0]),
-        ],
-    )
+    lines = [_Line("raw weights", labels, raw, [], INK, width=0.9), _Line("EMA weights", labels, ema, [], COLOURS[0])]
+    if raw == ema:  # there is no average
+        lines = [_Line("accuracy", labels, raw, [], COLOURS[0])]
+    _draw(figure, axes, lines)
     _save(figure, path)
 
 
