@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor, nn
 
 
-class FeatureNetwork(nn.Module):
+class FeatureNetwork(nn.Module, ABC):
     """A classifier whose logits are `head(features(images))`.
 
     Attributes:
@@ -20,9 +22,9 @@ class FeatureNetwork(nn.Module):
         self.feature_dim = feature_dim
         self.num_classes = num_classes
 
+    @abstractmethod
     def features(self, images: Tensor) -> Tensor:
         """(B, channels, height, width) → (B, d), the tensor that is fed to `head`."""
-        raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, channels, height, width) → (B, C) logits."""
