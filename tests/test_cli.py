@@ -82,7 +82,7 @@ def test_options_may_stand_between_overrides(runs: Runs) -> None:
 
 
 REFUSED: list[tuple[list[str], list[str]]] = [
-    (["score.typo=1"], ["score.typo=1: score has no key 'typo'", "alpha, c_i, c_u, variance"]),
+    (["score.typo=1"], ["score.typo=1: score has no key 'typo'", "alpha, c_i, c_u, reset, variance"]),
     (["+score.typo=1"], ["score.typo=1: score has no key 'typo'"]),
     (["score.alhpa=1"], ["score.alhpa=1: ", "did you mean 'alpha'?"]),
     (["dta=digits"], ["dta=digits: ", "did you mean 'data'?"]),
@@ -132,7 +132,7 @@ def test_an_unknown_key_in_an_experiment_file_is_refused(
     assert main(["--config-dir", "mine", "+experiment=wrong"]) == 1
     assert errors(capsys) == [
         "error: score.alhpa=0.5: score has no key 'alhpa' (did you mean 'alpha'?); "
-        "its keys are alpha, c_i, c_u, variance"
+        "its keys are alpha, c_i, c_u, reset, variance"
     ]
 
 

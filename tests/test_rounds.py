@@ -406,6 +406,48 @@ def test_a_trainer_that_cuts_a_round_short_is_noticed(tmp_path: Path) -> None:
     assert read_records(tmp_path / "run") == []
 
 
+def test_a_shorter_last_epoch_is_tested_at_its_last_step(tmp_path: Path) -> None:
+    records = run(tmp_path / "run", settings=replace(SETTINGS, rounds=0, steps_per_round=10, steps_per_epoch=4))
+    with (tmp_path / "run" / "round_00" / "metrics.csv").open() as file:
+        tested = {
+            int(row["step"]): row["test_accuracy_raw"] for row in csv.DictReader(file) if row["test_accuracy_raw"]
+        }
+    assert list(tested) == [3, 7, 9]
+    assert float(tested[9]) == pytest.approx(records[0].test_accuracy_raw)
+
+
+def test_a_trainer_that_leaves_the_last_test_out_is_noticed(tmp_path: Path) -> None:
+    make_trainer = functools.partial(Trainer, accelerator="cpu", log_every_n_steps=4, check_val_every_n_epoch=3)
+    with pytest.raises(RuntimeError, match="round 0 was last tested at step None, not at its last step, 8"):
+        run(tmp_path / "run", make_trainer=make_trainer)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("round_00/state.json", "", r"round_00/state\.json is not JSON .*; remove it, and its round is trained again"),
+        ("round_00/pool.pt", "", r"round_00/pool\.pt cannot be read \(.*\); restore it or begin anew"),
+        ("config.yaml", "", r"config\.yaml holds no configuration; restore it"),
+    ],
+)
+def test_a_torn_file_of_a_run_is_named(tmp_path: Path, name: str, content: str, message: str) -> None:
+    with pytest.raises(Stop):
+        run(tmp_path / "run", oracle=StoppingOracle(0))
+    (tmp_path / "run" / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "run")
+
+
+def test_what_a_kill_left_behind_is_tidied_and_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".config.yaml.123.tmp").write_text("half of")
+    records = run(tmp_path / "run")
+    leftover = tmp_path / "run" / "round_01" / "final.ckpt"
+    leftover.write_text("of the round before the last")
+    assert run(tmp_path / "run") == records
+    assert not leftover.exists()
+
+
 class Patient:
     """People: they answer when the test says so."""
 

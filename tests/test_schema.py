@@ -198,6 +198,11 @@ MALFORMED: list[tuple[Change, list[str]]] = [
     ({"trainer.devices": [0, 1, 2]}, ["algorithm.batch_size=32: must be a multiple of 3", "trainer.devices=[0, 1, 2]"]),
     ({"trainer.devices": 0}, ["trainer.devices=0: must be a number of devices"]),
     ({"trainer.devices": 1.5}, ["trainer.devices=1.5: must be a number of devices"]),
+    (
+        {"trainer.devices": 2, "algorithm.labelled_stream": "passes"},
+        ["trainer.devices=2: must be 1 with algorithm.labelled_stream=passes", "labelled_stream=tiled"],
+    ),
+    ({"trainer.limit_val_batches": 1}, ["trainer.limit_val_batches=1: ", "the whole test set is always used"]),
     ({"trainer.max_epochs": 3}, ["trainer.max_epochs=3: ", "leave it out, use steps_per_round"]),
     ({"trainer.accumulate_grad_batches": 2}, ["trainer.accumulate_grad_batches=2: ", "use algorithm.batch_size"]),
     ({"trainer.log_every_n_steps": 0}, ["trainer.log_every_n_steps=0: must be an integer, at least 1"]),

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+TEMPORARY = ".tmp"
+"""How the names of files end that are being written, or whose writing was killed."""
+
 
 @contextmanager
 def open_atomic(path: Path) -> Iterator[IO[bytes]]:
@@ -16,7 +19,7 @@ def open_atomic(path: Path) -> Iterator[IO[bytes]]:
     It is written under a temporary name in the same directory (a rename across file systems is not atomic), flushed to
     the disk, then renamed; the directory is flushed too, so that the name survives a power cut.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         with temporary.open("wb") as file:
             yield file

@@ -176,8 +176,9 @@ class PoolDataModule(LightningDataModule):
         sampler = StepSampler(
             self.pool.labelled, self.streamed, plan, self.steps_per_epoch, num_replicas=ranks, rank=rank
         )
-        if self.trainer is not None:  # Lightning sets the epoch of a resumed fit too late for loaders with workers
-            sampler.set_epoch(self.trainer.current_epoch)
+        if self.trainer is not None:
+            # A resumed fit asks for its first batch before Lightning tells the sampler where it is.
+            sampler.start_at(self.trainer.global_step * self.trainer.accumulate_grad_batches)
         return DataLoader(_LabelledIndices(self.pool.labels.long()), batch_size=None, sampler=sampler)
 
     def val_dataloader(self) -> DataLoader[Tensor]:

@@ -191,6 +191,8 @@ class _Loop:
         own = {key: value for key, value in asdict(self.settings).items() if key != "config"}
         self.directory.open({**own, **self.settings.config})
         records = self.directory.records()
+        if records and is_first_rank():
+            self.directory.tidy(records[-1].round)
         if len(records) > self.settings.rounds:
             log.info("the run in %s is finished; nothing to do", self.directory.path)
             return records
@@ -315,8 +317,8 @@ class _Loop:
         algorithm = self._new_algorithm(number)
         score = self._score_callback(algorithm, number)
         weight_ema = None if settings.weight_ema is None else WeightEMA(settings.weight_ema)
-        test_clock = _TestClock(self.clock)
-        trainer = self._new_trainer(number, [StepSeed(settings.seed, number), score, weight_ema, test_clock])
+        tests = _Tests(self.clock)
+        trainer = self._new_trainer(number, [StepSeed(settings.seed, number), score, weight_ema, tests])
 
         started = self.clock()
         with warnings.catch_warnings():
@@ -331,6 +333,11 @@ class _Loop:
             raise RuntimeError(
                 f"round {number} was to train {num_steps} steps, but the trainer made {trainer.global_step}; "
                 f"a trainer setting such as max_steps or limit_train_batches must have cut it short"
+            )
+        if tests.last_step != trainer.global_step:
+            raise RuntimeError(
+                f"round {number} was last tested at step {tests.last_step}, not at its last step, "
+                f"{trainer.global_step}; a trainer setting such as check_val_every_n_epoch must have left it out"
             )
         # weights_only: a checkpoint without callbacks would hold neither the averaged weights nor the statistics
         trainer.save_checkpoint(self.directory.round(number) / "final.ckpt", weights_only=False)
@@ -347,7 +354,7 @@ class _Loop:
             test_accuracy_ema=raw if weight_ema is None else _accuracy(trainer, "test_accuracy_ema"),
             test_accuracy_raw=raw,
             coverage=self._coverage(statistics),
-            seconds={"train": seconds - test_clock.seconds, "test": test_clock.seconds},
+            seconds={"train": seconds - tests.seconds, "test": tests.seconds},
         )
         network = algorithm.network.to(trainer.strategy.root_device)
         if settings.acquisition_weights == "ema" and weight_ema is not None:
@@ -408,6 +415,7 @@ class _Loop:
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
+            reload_dataloaders_every_n_epochs=1,  # or a shorter last epoch would end without a test
         )
 
     def _coverage(self, statistics: SampleStatistics | None) -> float | None:
@@ -417,20 +425,22 @@ class _Loop:
         return (statistics.visits[unlabelled] > 0).float().mean().item()
 
 
-class _TestClock(Callback):
-    """Seconds that a fit spends in its tests."""
+class _Tests(Callback):
+    """When a fit was last tested, and the seconds that its tests took."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__()
         self._clock = clock
         self._started = 0.0
         self.seconds = 0.0
+        self.last_step: int | None = None
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = self._clock()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.seconds += self._clock() - self._started
+        self.last_step = trainer.global_step
 
 
 def _accuracy(trainer: Trainer, name: str) -> float:

@@ -19,13 +19,14 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
 
 from assl_lightning import __version__
-from assl_lightning.atomic import open_atomic, write_text
+from assl_lightning.atomic import TEMPORARY, open_atomic, write_text
 from assl_lightning.records import RoundRecord, append_record, read_records
 
 MAY_CHANGE = ("run_dir", "trainer.logger", "trainer.log_every_n_steps")
@@ -56,7 +57,7 @@ class RunDirectory:
         """
         file = self.path / "config.yaml"
         if not file.exists():
-            if self.path.exists() and any(self.path.iterdir()):
+            if self.path.exists() and any(not path.name.endswith(TEMPORARY) for path in self.path.iterdir()):
                 raise ValueError(
                     f"run_dir {self.path} is not empty and holds no run (no config.yaml); choose another run_dir"
                 )
@@ -65,7 +66,8 @@ class RunDirectory:
             write_text(file, OmegaConf.to_yaml(OmegaConf.create(content)))
             return
         before = OmegaConf.to_container(OmegaConf.load(file))
-        assert isinstance(before, dict)
+        if not isinstance(before, dict) or not before:
+            raise ValueError(f"{file} holds no configuration; restore it, or choose another run_dir")
         before.pop("environment", None)
         differences = list(_differences(before, OmegaConf.to_container(OmegaConf.create(dict(config)))))
         if differences:
@@ -81,9 +83,13 @@ class RunDirectory:
     def commit(self, record: RoundRecord) -> None:
         """Write a round's line: from here on the round is complete."""
         append_record(self.path, record)
-        (self.round(record.round) / "state.json").unlink(missing_ok=True)
-        if record.round > 0:
-            (self.round(record.round - 1) / "final.ckpt").unlink(missing_ok=True)
+        self.tidy(record.round)
+
+    def tidy(self, number: int) -> None:
+        """Remove what nobody needs once round `number` is complete; again where a kill came between."""
+        (self.round(number) / "state.json").unlink(missing_ok=True)
+        if number > 0:
+            (self.round(number - 1) / "final.ckpt").unlink(missing_ok=True)
 
     def round(self, number: int) -> Path:
         """The directory of a round."""
@@ -100,7 +106,12 @@ class RunDirectory:
         path = self.round(number) / name
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing, but the run cannot go on without it; restore it or begin anew")
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except (EOFError, OSError, RuntimeError, UnpicklingError) as error:
+            raise ValueError(
+                f"{path} cannot be read ({error or 'it ends too early'}); restore it or begin anew"
+            ) from error
         return state
 
     def has(self, number: int, name: str) -> bool:
@@ -118,7 +129,10 @@ class RunDirectory:
         path = self.round(number) / "state.json"
         if not path.exists():
             return None
-        content = json.loads(path.read_text())
+        try:
+            content = json.loads(path.read_text())
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is not JSON ({error}); remove it, and its round is trained again") from None
         return RoundRecord(**content["record"]) if content["state"] == "waiting" else None
 
     def write_queried(self, number: int, rows: Sequence[Mapping[str, object]]) -> None:

@@ -416,6 +416,11 @@ def _check_devices(config: Config) -> list[str]:
     if isinstance(devices, bool) or not isinstance(devices, (int, str, list)) or devices in (0, "", []):
         return [f"{show('trainer.devices', devices)}: must be a number of devices, a list of their numbers, or auto"]
     count = len(devices) if isinstance(devices, list) else devices
+    if config.algorithm.labelled_stream == "passes" and isinstance(count, int) and count > 1:
+        return [
+            f"{show('trainer.devices', devices)}: must be 1 with algorithm.labelled_stream=passes, whose last batches "
+            f"cannot be divided evenly; or set algorithm.labelled_stream=tiled"
+        ]
     batch_size = config.algorithm.batch_size
     if not isinstance(count, int) or count < 1 or batch_size % count == 0:
         return []  # "auto" and -1 are known when the Trainer is made

@@ -20,6 +20,9 @@ from assl_lightning.acquisition.base import CandidateStatistics
 
 Variance = Literal["post", "pre"]
 
+_NOTHING = -1
+"""The index of a row that observed no sample."""
+
 _COLUMNS = ("uncertainty_mean", "inconsistency_mean", "uncertainty_variance", "inconsistency_variance")
 
 
@@ -73,15 +76,16 @@ class SampleStatistics:
         """Count one visit for each row, in order; a sample that occurs twice is visited twice.
 
         Args:
-            index: (B,) int64 pool indices.
+            index: (B,) int64 pool indices; −1 is a row that observed nothing.
             uncertainty: (B,) floating, ≥ 0 for pseudo-EL2N.
             inconsistency: (B,) floating, ≥ 0 for the symmetric KL divergence.
             assume_unique: promise that no index occurs twice; saves a sort. A broken promise keeps one visit's values.
         """
         self._check_shapes(index, uncertainty, inconsistency)
         observed = torch.stack([uncertainty.detach().float(), inconsistency.detach().float()], dim=-1)  # (B, 2)
-        valid = (index >= 0) & (index < self.num_samples) & observed.isfinite().all(-1)
-        self._note_fault(index, observed, valid)
+        # squares, because the variance must stay finite too
+        valid = (index >= 0) & (index < self.num_samples) & observed.square().isfinite().all(-1)
+        self._note_fault(index, observed, valid | (index == _NOTHING))
         row = torch.where(valid, index, self.num_samples)
         observed = torch.where(valid[:, None], observed, 0.0)
         if assume_unique:
@@ -155,7 +159,7 @@ class SampleStatistics:
             )
         raise ValueError(
             f"update {int(update)} observed uncertainty {uncertainty} and inconsistency {inconsistency} for sample "
-            f"{int(index)}; both must be finite, so look for a diverging loss or a division by zero in the model"
+            f"{int(index)}; both must be finite and below 1e19, so look for a diverging loss or a division by zero"
         )
 
     @property

@@ -49,6 +49,18 @@ def test_free_vectors_such_as_a_class_token_do_not_decay() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "network",
+    [
+        nn.utils.parametrizations.weight_norm(nn.Linear(4, 4, bias=False)),
+        nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4, bias=False)),
+        nn.LSTM(3, 3, bias=False),
+    ],
+)
+def test_weights_decay_whatever_they_are_called(network: nn.Module) -> None:
+    assert free_names(network, "by_module") == set()
+
+
 def test_a_negative_decay_is_refused() -> None:
     with pytest.raises(ValueError, match="weight_decay must be ≥ 0"):
         parameter_groups(nn.Linear(2, 2), -0.1)

@@ -115,8 +115,8 @@ def parameter_groups(
 def _is_free(network: nn.Module, name: str) -> bool:
     owner_name, _, leaf = name.rpartition(".")
     owner = network.get_submodule(owner_name)
-    is_token = leaf not in ("weight", "bias") and not leaf.endswith("_weight")
-    return leaf.endswith("bias") or isinstance(owner, _NORMS) or is_token
+    is_weight = leaf.startswith("weight") or leaf.endswith("_weight") or ".parametrizations." in f".{name}"
+    return leaf.endswith("bias") or isinstance(owner, _NORMS) or not is_weight
 
 
 def mean_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:

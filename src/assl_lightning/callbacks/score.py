@@ -44,7 +44,8 @@ class ASSLScoreCallback(Callback):
         c_u: confidence value of the uncertainty's upper bound, ≥ 0 (Eq. 3).
         c_i: confidence value of the inconsistency's upper bound, ≥ 0 (Eq. 5).
         observe: `observe(outputs, batch, module) → Observation | None`, for a training step that does not return the
-            three keys, or a task where uncertainty is something else; None skips the batch.
+            three keys, or a task where uncertainty is something else; None skips the batch. Under DDP it must skip on
+            all ranks alike and give as many rows on each; rows of index −1 count as none.
         variance: "post" as the paper prints it, or "pre"; see `SampleStatistics`.
         assume_unique: no batch holds an index twice (over all ranks); saves a sort in each step.
         reset: each fit starts with a fresh table, as the paper's statistics start at 0. False goes on with what an
@@ -224,7 +225,7 @@ def _check_first(observation: Observation, num_samples: int) -> None:
                 f"'{name}' must have one number for each of the {len(index)} indices; got shape {tuple(value.shape)}: "
                 f"reduce a dense task to one number per sample in `observe`"
             )
-    outside = index[(index < 0) | (index >= num_samples)]
+    outside = index[(index < -1) | (index >= num_samples)]
     if len(outside):
         raise IndexError(
             f"'index' holds {int(outside[0])}, outside the pool's 0 … {num_samples - 1}; give pool indices, not "

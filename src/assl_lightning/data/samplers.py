@@ -114,9 +114,15 @@ class StepSampler(DistributedSampler[StepIndices]):
                 raise ValueError(
                     f"{name} = {size} is the global batch and must be divisible by the {num_replicas} processes"
                 )
+        if plan.labelled_stream == "passes" and num_replicas > 1:
+            raise ValueError(
+                f"the labelled stream 'passes' ends in a shorter batch, which {num_replicas} processes cannot share "
+                f"evenly; use one device, or the stream 'tiled'"
+            )
         self.plan = plan
         self.steps_per_epoch = steps_per_epoch
         self.unlabelled_size = plan.batch_size * plan.mu if len(unlabelled) else 0
+        self._skip = 0
         self._labelled = PermutedStream(labelled, plan.seed, "labelled_permutation", plan.round_number)
         self._unlabelled = PermutedStream(unlabelled, plan.seed, "unlabelled_permutation", plan.round_number)
 
@@ -124,9 +130,16 @@ class StepSampler(DistributedSampler[StepIndices]):
         """Steps of this epoch."""
         return min(self.steps_per_epoch, self.plan.num_steps - self.epoch * self.steps_per_epoch)
 
+    def start_at(self, step: int) -> None:
+        """The next iteration begins with batch `step` of the round; later ones at their epochs' starts."""
+        epoch, self._skip = divmod(step, self.steps_per_epoch)
+        self.set_epoch(epoch)
+
     def __iter__(self) -> Iterator[StepIndices]:
         start = self.epoch * self.steps_per_epoch
-        return (self.step_indices(step) for step in range(start, start + len(self)))
+        steps = range(start + self._skip, start + len(self))
+        self._skip = 0
+        return (self.step_indices(step) for step in steps)
 
     def step_indices(self, step: int) -> StepIndices:
         """Batch `step` of the round, as this rank sees it."""
