@@ -57,17 +57,28 @@ def assert_same(one: Batch, other: Batch) -> None:
 
 def test_a_batch_holds_what_the_pool_and_the_augmentation_say() -> None:
     datamodule = make_datamodule()
+    assert [batch["step"] for batch in training_batches(datamodule)] == list(range(6))
+
+
+@pytest.mark.parametrize("round_number", [0, 3])
+def test_each_view_has_draws_of_its_own_from_seed_round_step_and_row(round_number: int) -> None:
+    datamodule = make_datamodule()
+    datamodule.start_round(round_number, seed=7, steps_per_round=6)
     batches = training_batches(datamodule)
-    assert [batch["step"] for batch in batches] == list(range(6))
     for batch in batches:
         assert set(batch["labelled_index"].tolist()) <= {5, 11, 30}
         assert torch.equal(batch["label"], LABELS[batch["labelled_index"]])
         assert not set(batch["index"].tolist()) & {5, 11, 30}
         assert batch["weak"].shape == batch["strong"].shape == (8, 1, 12, 12)
         assert batch["weak"].dtype == torch.float32
-        draws = Draws(derive_key(0, "weak_view", 0, batch["step"]), torch.arange(8))
-        assert torch.equal(batch["weak"], NORMALISE(WEAK(IMAGES[batch["index"]], draws)))
-        assert not torch.equal(batch["weak"], batch["strong"])
+        expected: list[tuple[Tensor, str, Any, Tensor]] = [
+            (batch["labelled_image"], "labelled_view", WEAK, batch["labelled_index"]),
+            (batch["weak"], "weak_view", WEAK, batch["index"]),
+            (batch["strong"], "strong_view", StrongAugment(weak=WEAK), batch["index"]),
+        ]
+        for view, purpose, augment, index in expected:
+            draws = Draws(derive_key(7, purpose, round_number, batch["step"]), torch.arange(len(index)))
+            assert torch.equal(view, NORMALISE(augment(IMAGES[index], draws))), purpose
 
 
 def test_the_same_seed_and_round_give_the_same_batches_and_another_does_not() -> None:

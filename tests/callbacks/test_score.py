@@ -194,14 +194,18 @@ def test_the_first_batch_tells_a_mistake(observation: Observation, error: type[E
         fit(ASSLScoreCallback(NUM_SAMPLES, observe=lambda *_: observation))
 
 
-@pytest.mark.parametrize("log_every_n_steps", [1, 3, 1000])
-def test_a_value_that_is_not_finite_ends_the_fit_and_names_the_sample(log_every_n_steps: int) -> None:
+@pytest.mark.parametrize(("log_every_n_steps", "batches"), [(1, 3), (2, 4), (1000, 8)])
+def test_a_value_that_is_not_finite_ends_the_fit_at_the_next_reading_and_names_the_sample(
+    log_every_n_steps: int, batches: int
+) -> None:
     def observe(outputs: Any, batch: Any, module: LightningModule) -> Observation:
         index = batch[0]
         return Observation(index, torch.where(index == 13, torch.nan, 1.0), torch.ones(len(index)))
 
+    module = Somebody()
     with pytest.raises(ValueError, match=r"uncertainty nan and inconsistency 1.0 for sample 13"):
-        fit(ASSLScoreCallback(NUM_SAMPLES, observe=observe), log_every_n_steps=log_every_n_steps)
+        fit(ASSLScoreCallback(NUM_SAMPLES, observe=observe), module, log_every_n_steps=log_every_n_steps)
+    assert len(module.seen) == batches, "the sample is in the third of four batches, two epochs long"
 
 
 def test_the_table_is_part_of_a_checkpoint_and_comes_back(tmp_path: Path) -> None:
