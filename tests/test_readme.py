@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from runpy import run_path
+from typing import Any
 
 import pytest
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
 
 import assl_lightning
 from assl_lightning.cli import main
@@ -69,3 +73,26 @@ def test_what_the_readme_imports_is_there() -> None:
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", README))
 def test_a_link_of_the_readme_leads_somewhere(link: str) -> None:
     assert (ROOT / link).exists()
+
+
+def test_the_readmes_lines_of_python_score_the_samples_of_somebody_elses_trainer(tmp_path: Path) -> None:
+    """Around the lines stands what they take for granted: a module, a loader, a pool and who is unlabelled."""
+    (block,) = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
+    example = run_path(str(ROOT / "examples" / "add_to_your_trainer.py"))
+    pool = example["IndexedDigits"]()
+
+    def make_trainer(**settings: Any) -> Trainer:
+        quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "max_epochs": 1}
+        return Trainer(**(settings | quiet), enable_model_summary=False, accelerator="cpu", log_every_n_steps=5)
+
+    names: dict[str, Any] = {
+        "Trainer": make_trainer,
+        "module": example["YourFixMatch"](),
+        "pool": pool,
+        "loader": DataLoader(pool, batch_size=96, shuffle=True),
+        "unlabelled": range(1, len(pool), 2),
+    }
+    exec(block, names)  # our own README
+    to_label = names["to_label"].tolist()
+    assert len(set(to_label)) == 100
+    assert all(index % 2 == 1 for index in to_label)
