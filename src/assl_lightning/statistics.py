@@ -11,12 +11,11 @@ visit of a sample with an observed value x (its uncertainty u or its inconsisten
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-
-from assl_lightning.acquisition.base import CandidateStatistics
 
 Variance = Literal["post", "pre"]
 
@@ -24,6 +23,27 @@ _NOTHING = -1
 """The index of a row that observed no sample."""
 
 _COLUMNS = ("uncertainty_mean", "inconsistency_mean", "uncertainty_variance", "inconsistency_variance")
+
+
+@dataclass(frozen=True)
+class CandidateStatistics:
+    """Rows of `SampleStatistics`, one per sample; float32 but for `visits`. Candidates have all been visited."""
+
+    uncertainty_mean: Tensor  # (M,)
+    uncertainty_variance: Tensor  # (M,)
+    inconsistency_mean: Tensor  # (M,)
+    inconsistency_variance: Tensor  # (M,)
+    visits: Tensor  # (M,) int32
+
+    def take(self, positions: Tensor) -> CandidateStatistics:
+        """The rows at `positions` (m,) int64."""
+        return CandidateStatistics(
+            uncertainty_mean=self.uncertainty_mean[positions],
+            uncertainty_variance=self.uncertainty_variance[positions],
+            inconsistency_mean=self.inconsistency_mean[positions],
+            inconsistency_variance=self.inconsistency_variance[positions],
+            visits=self.visits[positions],
+        )
 
 
 class SampleStatistics:

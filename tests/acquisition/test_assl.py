@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from assl_lightning.acquisition.assl import ASSL
-from assl_lightning.acquisition.base import Candidates, CandidateStatistics
+from assl_lightning.acquisition.base import Candidates
+from assl_lightning.statistics import CandidateStatistics
 
 
 def make_candidates(rows: int, seed: int = 0) -> Candidates:

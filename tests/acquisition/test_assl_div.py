@@ -13,7 +13,8 @@ from torch import Tensor
 
 from assl_lightning.acquisition.assl import ASSL
 from assl_lightning.acquisition.assl_div import ASSLDiv
-from assl_lightning.acquisition.base import Candidates, CandidateStatistics
+from assl_lightning.acquisition.base import Candidates
+from assl_lightning.statistics import CandidateStatistics
 
 First = Literal["norm", "uniform"]
 

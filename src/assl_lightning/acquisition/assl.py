@@ -12,9 +12,9 @@ from typing import ClassVar, Literal, final, get_args
 import torch
 from torch import Tensor
 
-from assl_lightning.acquisition.base import Candidates, CandidateStatistics, Requirement
+from assl_lightning.acquisition.base import Candidates, Requirement
 from assl_lightning.acquisition.selection import top_k
-from assl_lightning.statistics import upper_confidence_bound
+from assl_lightning.statistics import CandidateStatistics, upper_confidence_bound
 
 Factors = Literal["both", "uncertainty", "inconsistency"]
 

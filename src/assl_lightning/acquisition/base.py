@@ -12,28 +12,9 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from assl_lightning.statistics import CandidateStatistics
+
 Requirement = Literal["statistics", "logits", "features", "labelled", "head"]
-
-
-@dataclass(frozen=True)
-class CandidateStatistics:
-    """Rows of `SampleStatistics`, one per sample; float32 but for `visits`. Candidates have all been visited."""
-
-    uncertainty_mean: Tensor  # (M,)
-    uncertainty_variance: Tensor  # (M,)
-    inconsistency_mean: Tensor  # (M,)
-    inconsistency_variance: Tensor  # (M,)
-    visits: Tensor  # (M,) int32
-
-    def take(self, positions: Tensor) -> CandidateStatistics:
-        """The rows at `positions` (m,) int64."""
-        return CandidateStatistics(
-            uncertainty_mean=self.uncertainty_mean[positions],
-            uncertainty_variance=self.uncertainty_variance[positions],
-            inconsistency_mean=self.inconsistency_mean[positions],
-            inconsistency_variance=self.inconsistency_variance[positions],
-            visits=self.visits[positions],
-        )
 
 
 @dataclass(frozen=True)
