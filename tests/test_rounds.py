@@ -205,7 +205,9 @@ def test_a_finished_run_started_again_does_nothing(tmp_path: Path) -> None:
     def refuse(**_: Any) -> Trainer:
         raise AssertionError("no trainer should be made")
 
-    assert run(tmp_path / "run", make_trainer=refuse) == first
+    pool = Pool(POOL_SIZE, 3)
+    assert run(tmp_path / "run", make_trainer=refuse, pool=pool) == first
+    assert len(pool.labelled) == 10, "whoever asked has the labels all the same"
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.is_file()}
 
 

@@ -195,6 +195,7 @@ class _Loop:
             self.directory.tidy(records[-1].round)
         if len(records) > self.settings.rounds:
             log.info("the run in %s is finished; nothing to do", self.directory.path)
+            self.pool.load_state_dict(self.directory.load_tensors(records[-1].round, "pool.pt"))
             return records
         if not self._begin():
             return records
