@@ -13,7 +13,7 @@ import assl_lightning
 PACKAGE = Path(assl_lightning.__file__).parent
 
 LAYERS: dict[str, int] = {
-    **dict.fromkeys(("atomic", "contracts", "seeding"), 0),
+    **dict.fromkeys(("atomic", "contracts", "differences", "seeding"), 0),
     **dict.fromkeys(("acquisition", "augment", "data", "inference", "networks", "oracles", "records"), 1),
     **dict.fromkeys(("run_directory", "scores", "statistics"), 1),
     **dict.fromkeys(("algorithms", "callbacks", "datamodule"), 2),

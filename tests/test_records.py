@@ -49,8 +49,8 @@ def test_a_directory_without_records_has_none(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ('{"round": 1', "line 2 is not JSON"),
-        ('{"round": 1}', "line 2 is not the record of round 1; it needs the keys"),
-        ("[]", "line 2 is not the record of round 1"),
+        ('{"round": 1}', "line 2 is not the record of a round; it needs the keys"),
+        ("[]", "line 2 is not the record of a round"),
     ],
 )
 def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: str, message: str) -> None:
@@ -64,5 +64,5 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: str, message: s
 def test_a_round_that_is_missing_is_noticed(tmp_path: Path) -> None:
     append_record(tmp_path, RECORD)
     append_record(tmp_path, RoundRecord(2, 12, 88, 5, 0.75, 0.5))
-    with pytest.raises(ValueError, match="line 2 is not the record of round 1"):
+    with pytest.raises(ValueError, match="line 2 must be the record of round 1, but is that of round 2"):
         read_records(tmp_path)

@@ -28,6 +28,7 @@ from assl_lightning.networks.small import SmallCNN
 from assl_lightning.oracles import Answers, HeldBackLabels, LabelRequest, Pending
 from assl_lightning.records import RoundRecord, read_records
 from assl_lightning.rounds import RoundSettings, ScoreSettings
+from assl_lightning.run_directory import RunDirectory
 
 GENERATOR = torch.Generator().manual_seed(0)
 LABELS = torch.arange(90) % 3
@@ -448,6 +449,13 @@ def test_what_a_kill_left_behind_is_tidied_and_in_nobodys_way(tmp_path: Path) ->
     leftover.write_text("of the round before the last")
     assert run(tmp_path / "run") == records
     assert not leftover.exists()
+
+
+def test_a_second_process_in_the_same_directory_is_refused(tmp_path: Path) -> None:
+    first = run(tmp_path / "run")
+    with RunDirectory(tmp_path / "run").held(), pytest.raises(ValueError, match="run is in use by another process"):
+        run(tmp_path / "run")
+    assert run(tmp_path / "run") == first
 
 
 class Patient:

@@ -73,7 +73,7 @@ def run(config: Config, console: Console | None = None) -> list[RoundRecord]:
     if records and is_first_rank():
         curve = Path(config.run_dir) / "report" / "curve.png"
         print_rounds(records, console)
-        plot_curve(records, curve, config.name)
+        plot_curve(records, curve, f"{config.name}: {config.acquisition.name}, seed {config.seed}")
         console.print(f"accuracy against labels: {curve}", soft_wrap=True, highlight=False)
     return records
 

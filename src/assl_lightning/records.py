@@ -48,10 +48,15 @@ def read_records(run_dir: Path) -> list[RoundRecord]:
             raise ValueError(
                 f"{path}, line {number} is not JSON ({error}); restore the file or remove the run"
             ) from None
-        if not isinstance(content, dict) or content.keys() != names or content["round"] != number - 1:
+        if not isinstance(content, dict) or content.keys() != names:
             raise ValueError(
-                f"{path}, line {number} is not the record of round {number - 1}; it needs the keys "
-                f"{', '.join(sorted(names))}. Restore the file or remove the run"
+                f"{path}, line {number} is not the record of a round; it needs the keys {', '.join(sorted(names))}. "
+                f"Restore the file or remove the run"
+            )
+        if content["round"] != number - 1:
+            raise ValueError(
+                f"{path}, line {number} must be the record of round {number - 1}, but is that of round "
+                f"{content['round']}; restore the file or remove the run"
             )
         records.append(RoundRecord(**content))
     return records

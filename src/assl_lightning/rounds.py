@@ -11,6 +11,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -190,6 +191,10 @@ class _Loop:
         self._check_pool()
         own = {key: value for key, value in asdict(self.settings).items() if key != "config"}
         self.directory.open({**own, **self.settings.config})
+        with self.directory.held() if is_first_rank() else nullcontext():
+            return self._run()
+
+    def _run(self) -> list[RoundRecord]:
         records = self.directory.records()
         if records and is_first_rank():
             self.directory.tidy(records[-1].round)

@@ -16,7 +16,9 @@ import io
 import json
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from pickle import UnpicklingError
@@ -27,7 +29,10 @@ from omegaconf import OmegaConf
 
 from assl_lightning import __version__
 from assl_lightning.atomic import TEMPORARY, open_atomic, write_text
+from assl_lightning.differences import differences
 from assl_lightning.records import RoundRecord, append_record, read_records
+
+_LOCK = ".lock"
 
 MAY_CHANGE = ("run_dir", "trainer.logger", "trainer.log_every_n_steps")
 """Keys under which a run that goes on may differ from the one that began."""
@@ -69,12 +74,33 @@ class RunDirectory:
         if not isinstance(before, dict) or not before:
             raise ValueError(f"{file} holds no configuration; restore it, or choose another run_dir")
         before.pop("environment", None)
-        differences = list(_differences(before, OmegaConf.to_container(OmegaConf.create(dict(config)))))
-        if differences:
+        found = list(differences(before, OmegaConf.to_container(OmegaConf.create(dict(config))), MAY_CHANGE))
+        if found:
             raise ValueError(
-                f"run_dir {self.path} holds a run with another configuration ({'; '.join(differences)}); "
+                f"run_dir {self.path} holds a run with another configuration ({'; '.join(found)}); "
                 f"repeat its settings to go on with it, or choose another run_dir"
             )
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """No other process on this machine runs here meanwhile; the system lets go when the process ends, however.
+
+        Raises:
+            ValueError: another process runs here.
+        """
+        if sys.platform == "win32":  # which has no such lock
+            yield
+            return
+        import fcntl
+
+        with (self.path / _LOCK).open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(
+                    f"run_dir {self.path} is in use by another process; wait for it, or choose another run_dir"
+                ) from None
+            yield
 
     def records(self) -> list[RoundRecord]:
         """The complete rounds."""
@@ -142,16 +168,6 @@ class RunDirectory:
         writer.writeheader()
         writer.writerows(rows)
         write_text(self.round(number) / "queried.csv", text.getvalue())
-
-
-def _differences(before: Any, now: Any, prefix: str = "") -> Iterator[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in [*before, *(key for key in now if key not in before)]:
-            name = f"{prefix}{key}"
-            if not any(name == allowed or name.startswith(f"{allowed}.") for allowed in MAY_CHANGE):
-                yield from _differences(before.get(key), now.get(key), f"{name}.")
-    elif before != now:
-        yield f"{prefix[:-1]} was {before!r}, now {now!r}"
 
 
 def _environment() -> dict[str, str]:

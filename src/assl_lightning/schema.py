@@ -349,7 +349,7 @@ def _check_statistics(config: Config) -> list[str]:
             return [
                 f"acquisition={acquisition.name}, algorithm={algorithm.name}: {acquisition.name} needs statistics of "
                 f"unlabelled images (acquisition.requires) and {algorithm.name} produces none (algorithm.produces); "
-                f"use algorithm=fixmatch, or an acquisition without them, such as acquisition=random"
+                f"use algorithm=fixmatch or fixmatch_small, or an acquisition without them, such as acquisition=random"
             ]
         return []
     if algorithm.mu == 0:

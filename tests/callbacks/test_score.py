@@ -122,6 +122,13 @@ def test_strange_candidates_are_refused() -> None:
         callback.query(1, candidates=[3, 3])
 
 
+def test_a_mask_of_candidates_is_refused_with_the_way_to_indices() -> None:
+    callback = ASSLScoreCallback(NUM_SAMPLES)
+    fit(callback)
+    with pytest.raises(ValueError, match=r"not a mask; pass mask\.nonzero\(\)\[:, 0\]"):
+        callback.query(1, candidates=torch.ones(NUM_SAMPLES, dtype=torch.bool))
+
+
 def test_repeated_indices_count_as_visits_in_order() -> None:
     callback = ASSLScoreCallback(NUM_SAMPLES)
     _, module = fit(callback, data=loader(torch.tensor([5, 5, 2, 5, 2, 7])))

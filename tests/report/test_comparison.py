@@ -84,6 +84,15 @@ def test_an_unfinished_run_is_named(directories: list[Path]) -> None:
         read_methods(directories)
 
 
+def test_runs_of_several_configurations_are_not_averaged(directories: list[Path]) -> None:
+    for seed, alpha in (("seed_0", 0.8), ("seed_1", 0.5), ("seed_2", 0.8)):
+        (directories[0] / seed / "config.yaml").write_text(f"seed: {seed[-1]}\nscore:\n  alpha: {alpha}\n")
+    with pytest.raises(
+        ValueError, match=r"several configurations, .* \(seed_0 and seed_1: score\.alpha was 0\.8, now 0\.5\)"
+    ):
+        read_methods(directories)
+
+
 def test_one_shared_seed_gives_no_interval(directories: list[Path]) -> None:
     methods = read_methods(directories)
     with pytest.raises(ValueError, match="needs two seeds that both methods have; they share 1"):

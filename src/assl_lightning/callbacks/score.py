@@ -118,7 +118,10 @@ class ASSLScoreCallback(Callback):
         if candidates is None:
             index = torch.arange(len(score), device=score.device)
         else:
-            index = torch.as_tensor(candidates, dtype=torch.int64, device=score.device)
+            index = torch.as_tensor(candidates, device=score.device)
+            if index.dtype == torch.bool:
+                raise ValueError("candidates must be pool indices, not a mask; pass mask.nonzero()[:, 0]")
+            index = index.to(torch.int64)
             self._check_candidates(index, len(score))
         visited = index[self.statistics.visits[index] > 0]
         if k > len(visited):
@@ -128,7 +131,8 @@ class ASSLScoreCallback(Callback):
             )
         return top_k(score[visited], visited, k)
 
-    def _check_candidates(self, index: Tensor, num_samples: int) -> None:
+    @staticmethod
+    def _check_candidates(index: Tensor, num_samples: int) -> None:
         if index.ndim != 1 or len(index.unique()) != len(index):
             raise ValueError(
                 f"candidates must be distinct pool indices in one dimension; got shape {tuple(index.shape)}, "

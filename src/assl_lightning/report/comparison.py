@@ -8,8 +8,10 @@ from math import sqrt
 from pathlib import Path
 from statistics import fmean, stdev
 
+from omegaconf import OmegaConf
 from scipy.stats import t as student
 
+from assl_lightning.differences import differences
 from assl_lightning.records import RoundRecord, read_records
 
 Runs = Mapping[str, Sequence[RoundRecord]]  # seed's directory → its rounds
@@ -39,6 +41,7 @@ def read_methods(directories: Sequence[Path]) -> dict[str, dict[str, list[RoundR
                 f"{directory} holds no run (no */rounds.jsonl); give directories whose sub-directories are runs, one "
                 f"for each seed"
             )
+        _check_one_configuration(directory, list(runs))
         if directory.name in methods:
             raise ValueError(f"two directories are named {directory.name}; a method is known by its directory's name")
         methods[directory.name] = runs
@@ -50,6 +53,19 @@ def read_methods(directories: Sequence[Path]) -> dict[str, dict[str, list[RoundR
             f"up to {max(lengths.values())}; let it finish, or leave it out"
         )
     return methods
+
+
+def _check_one_configuration(directory: Path, seeds: Sequence[str]) -> None:
+    """Only the seed may tell the runs of a method apart, or their mean means nothing."""
+    files = [directory / seed / "config.yaml" for seed in seeds]
+    configs = [OmegaConf.to_container(OmegaConf.load(file)) for file in files if file.exists()]
+    for seed, config in zip(seeds[1:], configs[1:], strict=False):
+        found = list(differences(configs[0], config, ignore=("seed", "run_dir", "name", "environment")))
+        if found:
+            raise ValueError(
+                f"{directory} holds runs of several configurations, which have no common mean ({seeds[0]} and {seed}: "
+                f"{'; '.join(found)}); give each configuration a directory of its own"
+            )
 
 
 def paired_difference(runs: Runs, reference: Runs) -> PairedDifference:
