@@ -219,6 +219,12 @@ def test_a_sweep_runs_every_combination(runs: Runs) -> None:
     ]
 
 
+def test_a_wrong_job_does_not_change_the_directories_of_the_others(runs: Runs) -> None:
+    assert main(["-m", "score.alpha=0.5,7"]) == 1
+    assert main(["-m", "score.alpha=0.5,0.7"]) == 0
+    assert runs.run_dirs[0] == runs.run_dirs[1] == "runs/digits/seed_0_score.alpha_0.5"
+
+
 def test_references_in_a_sweep_are_those_of_each_job(runs: Runs) -> None:
     assert main(["-m", "seed=1,2", "acquisition=random,assl", "run_dir=runs/${acquisition.name}/${seed}"]) == 0
     assert sorted(runs.run_dirs) == ["runs/assl/1", "runs/assl/2", "runs/random/1", "runs/random/2"]

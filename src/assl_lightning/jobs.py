@@ -126,6 +126,11 @@ class Job:
     overrides: tuple[str, ...]
     config: Config | None  # None where `errors` says why
     errors: tuple[str, ...] = ()
+    wanted_run_dir: str | None = None  # of a job without a configuration, where it can be told
+
+    @property
+    def run_dir(self) -> str | None:
+        return self.wanted_run_dir if self.config is None else self.config.run_dir
 
     @property
     def title(self) -> str:
@@ -170,7 +175,16 @@ def _prepare(hydra: Any, number: int, overrides: Sequence[str], settings: DictCo
     try:
         return Job(number, tuple(overrides), compose(hydra, [*overrides, *of_hydra]))
     except ConfigurationError as error:
-        return Job(number, tuple(overrides), None, error.lines)
+        return Job(number, tuple(overrides), None, error.lines, _run_dir_of(hydra, [*overrides, *of_hydra]))
+
+
+def _run_dir_of(hydra: Any, overrides: Sequence[str]) -> str | None:
+    """Where a job that is wrong would have written; None where that cannot be told."""
+    try:
+        with one_line_errors(hydra, overrides):
+            return str(hydra.compose_config("config", list(overrides), RunMode.RUN, from_shell=False).run_dir)
+    except ConfigurationError:
+        return None
 
 
 def _check_classes(jobs: Sequence[Job]) -> list[Job]:
@@ -193,15 +207,16 @@ def _check_classes(jobs: Sequence[Job]) -> list[Job]:
 def give_own_directories(jobs: Sequence[Job]) -> list[Job]:
     """The jobs, where those that share a `run_dir` have appended to it the overrides that tell them apart.
 
-    A job that still shares it, being the same as another, gets an error instead of its configuration.
+    Wrong jobs count too: once they are mended, the others must find their directories again. A job that still shares
+    it, being the same as another, gets an error instead of its configuration.
     """
-    sharing = Counter(job.config.run_dir for job in jobs if job.config is not None)
+    sharing = Counter(job.run_dir for job in jobs)
     parted = []
     for job in jobs:
         if job.config is None or sharing[job.config.run_dir] == 1:
             parted.append(job)
             continue
-        group = [other for other in jobs if other.config is not None and other.config.run_dir == job.config.run_dir]
+        group = [other for other in jobs if other.run_dir == job.config.run_dir]
         common = set.intersection(*(set(other.overrides) for other in group))
         telling = [override for override in job.overrides if override not in common]
         run_dir = _append(job.config.run_dir, telling)
