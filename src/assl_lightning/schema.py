@@ -264,13 +264,13 @@ def _convert(hint: Any, value: object) -> Any:
         converted = [_convert(element, item) for item in value]
         return _WRONG if _WRONG in converted else tuple(converted)
     if hint is float:
-        return float(value) if is_number(value) else _WRONG  # type: ignore[arg-type]
+        return float(value) if _is_number(value) else _WRONG  # type: ignore[arg-type]
     if hint is int:
         return value if isinstance(value, int) and not isinstance(value, bool) else _WRONG
     return value if isinstance(value, hint) else _WRONG
 
 
-def is_number(value: object) -> bool:
+def _is_number(value: object) -> bool:
     """Whether `value` is a finite int or float; booleans are not numbers."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
 
@@ -374,40 +374,26 @@ def _check_weights(config: Config) -> list[str]:
     ]
 
 
-_REQUIREMENTS_OF_NUMBERS: tuple[tuple[str, str, Callable[[float], bool], bool], ...] = (
-    # below algorithm.module; the sentence "must be …"; the test; whether null may stand there
-    (
-        "threshold",
-        "a number above 0, the confidence that makes a pseudo-label; the paper has 0.95",
-        lambda v: v > 0,
-        False,
-    ),
-    ("temperature", "a number above 0", lambda v: v > 0, False),
-    ("lambda_u", "a number at least 0", lambda v: v >= 0, False),
-    ("weight_decay", "a number at least 0", lambda v: v >= 0, False),
-    ("stop_at_train_accuracy", "a number in (0, 1], or null to train to the end", lambda v: 0 < v <= 1, True),
-    ("optimizer.lr", "a number above 0, the learning rate", lambda v: v > 0, False),
-    ("optimizer.momentum", "a number in [0, 1)", lambda v: 0 <= v < 1, False),
-)
+_ARGUMENTS_OF_ALGORITHMS: Mapping[str, Any] = {
+    "threshold": Annotated[float, _above(0)],
+    "temperature": Annotated[float, _above(0)],
+    "lambda_u": Annotated[float, _at_least(0)],
+    "weight_decay": Annotated[float, _at_least(0)],
+    "weight_decay_exempt": Literal["by_module", "by_name"],
+    "stop_at_train_accuracy": Annotated[float | None, _SHARE],
+    "optimizer.lr": Annotated[float, _above(0)],
+    "optimizer.momentum": Annotated[float, Rule("in [0, 1)", lambda value: 0 <= value < 1)],
+}
+"""Below algorithm.module, the arguments that every algorithm means the same by; the rest is for its class to check."""
 
 
 def _check_module(config: Config) -> list[str]:
-    """The arguments that every algorithm means the same by; the rest is for its class to check."""
-    module = config.algorithm.module
-    errors = []
-    for path, rule, test, may_be_null in _REQUIREMENTS_OF_NUMBERS:
+    errors: list[str] = []
+    for path, hint in _ARGUMENTS_OF_ALGORITHMS.items():
         section, _, name = path.rpartition(".")
-        node = module.get(section) if section else module
-        if not isinstance(node, Mapping) or name not in node or (may_be_null and node[name] is None):
-            continue
-        if not is_number(node[name]) or not test(node[name]):
-            errors.append(f"{show(f'algorithm.module.{path}', node[name])}: must be {rule}")
-    exempt = module.get("weight_decay_exempt", "by_module")
-    if exempt not in ("by_module", "by_name"):
-        errors.append(
-            f"{show('algorithm.module.weight_decay_exempt', exempt)}: must be one of by_module, by_name"
-            f"{nearest(str(exempt), ('by_module', 'by_name'))}"
-        )
+        node = config.algorithm.module.get(section) if section else config.algorithm.module
+        if isinstance(node, Mapping) and name in node:
+            _read_value(hint, node[name], f"algorithm.module.{path}", errors)
     return errors
 
 
@@ -458,9 +444,9 @@ def _check_trainer(config: Config) -> list[str]:
         for key, instead in _SET_BY_THE_LOOP.items()
         if key in config.trainer
     ]
-    every = config.trainer.get("log_every_n_steps", 50)
-    if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-        errors.append(f"{show('trainer.log_every_n_steps', every)}: must be an integer, at least 1")
+    _read_value(
+        Annotated[int, _at_least(1)], config.trainer.get("log_every_n_steps", 50), "trainer.log_every_n_steps", errors
+    )
     logger = config.trainer.get("logger", False)
     if logger not in (None, False) and not (isinstance(logger, Mapping) and isinstance(logger.get("_target_"), str)):
         errors.append(
