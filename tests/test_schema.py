@@ -71,6 +71,7 @@ def plain() -> dict[str, Any]:
             "strategy": {"_target_": "a.ASSL"},
             "unvisited": "exclude",
             "weights": "raw",
+            "features": "inference",
         },
         "trainer": {
             "_target_": "a.Trainer",

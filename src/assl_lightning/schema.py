@@ -107,6 +107,7 @@ class AcquisitionSection:
     strategy: Node
     unvisited: Literal["exclude", "infer", "random"]
     weights: Literal["raw", "ema"]
+    features: Literal["inference", "training"]
 
 
 @dataclass(frozen=True)

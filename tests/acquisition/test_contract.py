@@ -97,10 +97,11 @@ def test_there_are_strategies() -> None:
 def test_the_file_says_what_it_is_and_holds_the_keys_that_a_run_reads(name: str) -> None:
     assert (CONF / f"{name}.yaml").read_text().startswith("# ")
     section = load(name)
-    assert section.keys() == {"name", "requires", "strategy", "unvisited", "weights"}
+    assert section.keys() == {"name", "requires", "strategy", "unvisited", "weights", "features"}
     assert section["name"] == name
     assert section["unvisited"] in ("exclude", "infer", "random")
     assert section["weights"] in ("raw", "ema")
+    assert section["features"] in ("inference", "training")
 
 
 @every_strategy
