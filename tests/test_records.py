@@ -41,6 +41,15 @@ def test_records_come_back_in_order_one_line_each(tmp_path: Path) -> None:
     assert json.loads(lines[1])["coverage"] is None
 
 
+def test_a_line_without_the_fields_that_came_later_is_read(tmp_path: Path) -> None:
+    append_record(tmp_path, RECORD)
+    content = json.loads((tmp_path / "rounds.jsonl").read_text())
+    for name in ("test_balanced_accuracy_ema", "test_balanced_accuracy_raw", "queried_labels"):
+        del content[name]
+    (tmp_path / "rounds.jsonl").write_text(json.dumps(content) + "\n")
+    assert read_records(tmp_path) == [RECORD]
+
+
 def test_a_directory_without_records_has_none(tmp_path: Path) -> None:
     assert read_records(tmp_path) == []
 

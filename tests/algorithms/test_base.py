@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from torch import nn
+from torchmetrics.classification import MulticlassStatScores
 
 from assl_lightning.algorithms.base import WeightDecayExempt, parameter_groups
+from assl_lightning.algorithms.base import test_accuracies as accuracies
 from assl_lightning.networks.resnet import ResNet18
 from assl_lightning.networks.small import SmallCNN
 
@@ -64,3 +68,21 @@ def test_weights_decay_whatever_they_are_called(network: nn.Module) -> None:
 def test_a_negative_decay_is_refused() -> None:
     with pytest.raises(ValueError, match="weight_decay must be ≥ 0"):
         parameter_groups(nn.Linear(2, 2), -0.1)
+
+
+@pytest.mark.parametrize("classes", [(0, 1, 2, 3), (0, 0, 0, 1), (2,)])
+def test_the_accuracies_are_scikit_learns_also_where_a_class_is_missing(classes: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(len(classes))
+    label = torch.tensor(classes)[torch.randint(len(classes), (50,), generator=generator)]
+    logits = torch.randn(50, 4, generator=generator) + 2 * torch.nn.functional.one_hot(label, 4)
+    counts = MulticlassStatScores(4, average="none", ignore_index=-1, validate_args=False)
+    counts.update(
+        torch.cat([logits, logits[:3]]), torch.cat([label, torch.full((3,), -1)])
+    )  # the last three are padding
+    found = {name: value.item() for name, value in accuracies(counts.compute(), "raw").items()}
+    predicted = logits.argmax(-1)
+    recalls = torch.stack([(predicted[label == c] == c).float().mean() for c in label.unique()])
+    assert found["test_accuracy_raw"] == pytest.approx(accuracy_score(label, predicted))
+    assert found["test_balanced_accuracy_raw"] == pytest.approx(recalls.mean().item())
+    if set(predicted.tolist()) <= set(label.tolist()):  # else scikit-learn warns
+        assert found["test_balanced_accuracy_raw"] == pytest.approx(balanced_accuracy_score(label, predicted))

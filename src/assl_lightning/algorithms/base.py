@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.classification import MulticlassStatScores
 
 from assl_lightning.contracts import EvaluationBatch
 from assl_lightning.networks.base import FeatureNetwork
@@ -46,7 +46,7 @@ class Algorithm(LightningModule):
         self.network = network
         self.optimizer_factory = optimizer
         self.groups = parameter_groups(network, weight_decay, weight_decay_exempt)
-        self.test_accuracy = self.new_accuracy()
+        self.test_counts = self.new_counts()
         self._sums: dict[str, Tensor] = {}
         self._logged_steps = 0
 
@@ -59,18 +59,18 @@ class Algorithm(LightningModule):
         """The optimizer over the two groups; the learning rate is constant."""
         return self.optimizer_factory(self.groups)
 
-    def new_accuracy(self) -> MulticlassAccuracy:
-        """Share of right answers; the label −1 pads a rank's last batch and does not count."""
-        return MulticlassAccuracy(self.network.num_classes, average="micro", ignore_index=-1, validate_args=False)
+    def new_counts(self) -> MulticlassStatScores:
+        """Right and wrong answers by class; the label −1 pads a rank's last batch and does not count."""
+        return MulticlassStatScores(self.network.num_classes, average="none", ignore_index=-1, validate_args=False)
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
         """Count right answers of the raw weights."""
-        self.test_accuracy.update(self(batch["image"]), batch["label"])
+        self.test_counts.update(self(batch["image"]), batch["label"])
 
     def on_validation_epoch_end(self) -> None:
-        """Log `test_accuracy_raw`, in [0, 1]."""
-        self.log("test_accuracy_raw", self.test_accuracy.compute(), sync_dist=True)
-        self.test_accuracy.reset()
+        """Log `test_accuracy_raw` and `test_balanced_accuracy_raw`, in [0, 1]."""
+        self.log_dict(test_accuracies(self.test_counts.compute(), "raw"), sync_dist=True)
+        self.test_counts.reset()
 
     def log_step(self, values: Mapping[str, Tensor], batch_size: int) -> None:
         """Add () tensors to running sums, and log their means once every `log_every_n_steps`.
@@ -117,6 +117,24 @@ def _is_free(network: nn.Module, name: str) -> bool:
     owner = network.get_submodule(owner_name)
     is_weight = leaf.startswith("weight") or leaf.endswith("_weight") or ".parametrizations." in f".{name}"
     return leaf.endswith("bias") or isinstance(owner, _NORMS) or not is_weight
+
+
+def test_accuracies(counts: Tensor, weights: Literal["raw", "ema"]) -> dict[str, Tensor]:
+    """Accuracy and balanced accuracy (the mean recall of the classes that occur), () each in [0, 1], by logged name.
+
+    Args:
+        counts: (C, 5) of `MulticlassStatScores`: true and false positives, true and false negatives, support.
+        weights: which weights were tested; ends the names.
+
+    >>> test_accuracies(torch.tensor([[3, 1, 0, 0, 3], [0, 0, 3, 1, 1]]), "raw")
+    {'test_accuracy_raw': tensor(0.7500), 'test_balanced_accuracy_raw': tensor(0.5000)}
+    """
+    right, support = counts[:, 0], counts[:, 4]
+    recall = right / support.clamp_min(1)  # a class that does not occur counts in neither sum
+    return {
+        f"test_accuracy_{weights}": right.sum() / support.sum(),
+        f"test_balanced_accuracy_{weights}": recall.sum() / (support > 0).sum(),
+    }
 
 
 def mean_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:

@@ -62,8 +62,9 @@ class FixMatch(Algorithm):
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
         """One step: labelled and unlabelled images in one forward pass, so that BatchNorm sees them together."""
         num_labelled, num_unlabelled = len(batch["label"]), len(batch["index"])
-        logits = self(torch.cat([batch["labelled_image"], batch["weak"], batch["strong"]]))
-        labelled, weak, strong = logits.split([num_labelled, num_unlabelled, num_unlabelled])
+        features = self.network.features(torch.cat([batch["labelled_image"], batch["weak"], batch["strong"]]))
+        sizes = [num_labelled, num_unlabelled, num_unlabelled]
+        labelled, weak, strong = self.network.head(features).split(sizes)
 
         loss = fixmatch_loss(
             labelled,
@@ -88,6 +89,7 @@ class FixMatch(Algorithm):
             "index": batch["index"],
             "logits_weak": weak.detach(),
             "logits_strong": strong.detach(),
+            "features_weak": features.split(sizes)[1].detach(),
         }
 
 

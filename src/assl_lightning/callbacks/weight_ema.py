@@ -9,9 +9,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.func import functional_call
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.classification import MulticlassStatScores
 
-from assl_lightning.algorithms.base import Algorithm
+from assl_lightning.algorithms.base import Algorithm, test_accuracies
 
 Network = TypeVar("Network", bound=torch.nn.Module)
 
@@ -21,7 +21,7 @@ class WeightEMA(Callback):
 
     Parameters are averaged in one foreach call; buffers (BatchNorm's running statistics) are the module's own, which is
     what copying them after each step gives. There is no warm-up and no bias correction. In each validation it adds
-    `test_accuracy_ema`, by a second forward pass with the averaged weights put in; the module itself is never touched.
+    the accuracies "…_ema", by a second forward pass with the averaged weights put in; the module is never touched.
 
     Checkpoints have the layout of Lightning's `WeightAveraging`: `state_dict` holds the average, `current_model_state`
     the raw weights.
@@ -38,7 +38,7 @@ class WeightEMA(Callback):
         self._averages: dict[str, Tensor] = {}
         self._updates = 0
         self._last_step = 0
-        self._accuracy: MulticlassAccuracy | None = None
+        self._counts: MulticlassStatScores | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Forget the last fit's average."""
@@ -72,9 +72,9 @@ class WeightEMA(Callback):
         return copy
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A fresh accuracy on the module's device."""
+        """Fresh counts on the module's device."""
         if isinstance(pl_module, Algorithm) and self._averages:
-            self._accuracy = pl_module.new_accuracy().to(pl_module.device)
+            self._counts = pl_module.new_counts().to(pl_module.device)
 
     @torch.no_grad()
     def on_validation_batch_end(
@@ -87,17 +87,17 @@ class WeightEMA(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Evaluate the averaged weights on the batch that the raw weights were just evaluated on."""
-        if self._accuracy is None:
+        if self._counts is None:
             return
         with trainer.precision_plugin.forward_context():
             logits = functional_call(pl_module, self._averages, (batch["image"],))
-        self._accuracy.update(logits, batch["label"])
+        self._counts.update(logits, batch["label"])
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log `test_accuracy_ema`, in [0, 1]."""
-        if self._accuracy is not None:
-            pl_module.log("test_accuracy_ema", self._accuracy.compute(), sync_dist=True)
-            self._accuracy = None
+        """Log `test_accuracy_ema` and `test_balanced_accuracy_ema`, in [0, 1]."""
+        if self._counts is not None:
+            pl_module.log_dict(test_accuracies(self._counts.compute(), "ema"), sync_dist=True)
+            self._counts = None
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the average in the place of the weights, and the weights beside it."""
