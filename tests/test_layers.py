@@ -15,9 +15,9 @@ PACKAGE = Path(assl_lightning.__file__).parent
 LAYERS: dict[str, int] = {
     **dict.fromkeys(("atomic", "contracts", "differences", "seeding"), 0),
     **dict.fromkeys(("acquisition", "augment", "data", "inference", "networks", "oracles", "records"), 1),
-    **dict.fromkeys(("run_directory", "scores", "statistics"), 1),
+    **dict.fromkeys(("contact_sheet", "histograms", "run_directory", "sample_features", "scores", "statistics"), 1),
     **dict.fromkeys(("algorithms", "callbacks", "datamodule"), 2),
-    **dict.fromkeys(("querying", "report", "rounds"), 3),
+    **dict.fromkeys(("analysis", "querying", "report", "rounds"), 3),
     **dict.fromkeys(("__main__", "build", "cli", "composing", "jobs", "schema"), 4),
 }
 """The room (first part of a module's name) → its layer."""

@@ -8,15 +8,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from PIL import Image
 from torch import Tensor, nn
 
 from assl_lightning import FixMatch, PoolDataModule, run_rounds
 from assl_lightning.acquisition.assl import ASSL
 from assl_lightning.acquisition.assl_div import ASSLDiv
-from assl_lightning.acquisition.base import Candidates
+from assl_lightning.acquisition.base import Candidates, Requirement
 from assl_lightning.acquisition.random import RandomSampling
 from assl_lightning.acquisition.uncertainty import Entropy
 from assl_lightning.algorithms.supervised import Supervised
@@ -311,10 +313,89 @@ def test_strategies_that_need_a_pass_over_the_pool_get_it(tmp_path: Path, acquis
     assert all((row["prediction"] != "") == has_prediction for row in rows)
 
 
+def test_features_that_training_kept_spare_the_pass_and_are_the_last_weak_views(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[int, Tensor] = {}
+
+    class Watching(FixMatch):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            output = super().training_step(batch, batch_idx)
+            seen.update(zip(output["index"].tolist(), output["features_weak"].half().float(), strict=True))
+            return output
+
+    at_the_query: dict[int, Tensor] = {}
+
+    def first_ones(index: Tensor, budget: int) -> Tensor:
+        at_the_query.update(seen)
+        return index[:budget]
+
+    monkeypatch.setattr("assl_lightning.querying.evaluate", lambda *_, **__: pytest.fail("a pass over the pool"))
+    strategy = FirstThree(first_ones)
+    strategy.requires = frozenset({"statistics", "features"})
+    records = run(
+        tmp_path / "run",
+        acquisition=strategy,
+        make_algorithm=lambda network: Watching(network, optimizer=SGD, threshold=0.6),
+        settings=replace(
+            SETTINGS,
+            rounds=1,
+            acquisition_features="training",
+            unvisited="random",
+            steps_per_round=2,
+            steps_per_epoch=2,
+        ),
+    )
+    (candidates,) = strategy.candidates
+    assert candidates.index.tolist() == sorted(at_the_query)
+    assert len(candidates) < POOL_SIZE - 4, "two steps leave some unvisited"
+    assert records[0].drawn_at_random > 0
+    assert candidates.features is not None
+    assert torch.equal(candidates.features, torch.stack([row for _, row in sorted(at_the_query.items())]))
+
+
+def test_the_diverse_strategy_picks_from_kept_features(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, acquisition_features="training")
+    records = run(tmp_path / "run", acquisition=ASSLDiv(), settings=settings)
+    assert [len(record.queried) for record in records] == [3, 3, 0]
+    again = run(tmp_path / "again", acquisition=ASSLDiv(), settings=settings)
+    assert without_times(records) == without_times(again)
+
+
+def test_features_that_nobody_keeps_are_missed_before_training(tmp_path: Path) -> None:
+    adam = functools.partial(torch.optim.Adam, lr=0.01)
+    strategy = FirstThree(lambda index, budget: index[:budget])
+    strategy.requires = frozenset({"features"})
+    with pytest.raises(ValueError, match="needs features that training keeps, but Supervised keeps none"):
+        run(
+            tmp_path / "run",
+            acquisition=strategy,
+            make_algorithm=lambda network: Supervised(network, optimizer=adam),
+            settings=replace(SETTINGS, acquisition_features="training"),
+            data={"mu": 0},
+        )
+
+
+def test_what_was_queried_can_be_looked_at(tmp_path: Path) -> None:
+    records = run(tmp_path / "run", settings=replace(SETTINGS, rounds=1))
+    directory = tmp_path / "run" / "round_00"
+    sheet = Image.open(directory / "queried.png")
+    assert int(sheet.info["count"]) == 3
+    pixels = torch.from_numpy(np.asarray(sheet).copy())
+    for place, index in enumerate(records[0].queried):
+        assert torch.equal(pixels[:8, 8 * place : 8 * place + 8], IMAGES[index, 0])
+    histograms = json.loads((directory / "histograms.json").read_text())
+    assert histograms.keys() >= {"score", "uncertainty_mean", "inconsistency_variance"}
+    assert sum(histograms["score"]["queried"]) == 3
+    assert 3 < sum(histograms["score"]["pool"]) <= 56
+    assert records[0].queried_labels == LABELS[records[0].queried].tolist()
+    assert records[1].queried_labels == []
+
+
 class FirstThree:
     """A strategy that returns what the test tells it."""
 
-    requires = frozenset({"statistics"})
+    requires: frozenset[Requirement] = frozenset({"statistics"})
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer

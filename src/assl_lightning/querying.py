@@ -14,8 +14,10 @@ from torch import Tensor
 from assl_lightning import scores
 from assl_lightning.acquisition.base import Acquisition, Candidates, LabelledSamples
 from assl_lightning.datamodule import PoolDataModule
+from assl_lightning.histograms import Histogram, histogram
 from assl_lightning.inference import evaluate
 from assl_lightning.networks.base import FeatureNetwork
+from assl_lightning.sample_features import SampleFeatures
 from assl_lightning.seeding import make_generator
 from assl_lightning.statistics import SampleStatistics
 
@@ -31,6 +33,7 @@ class Trained:
     network: FeatureNetwork  # with the weights that make logits and features, on the device of the pass
     statistics: SampleStatistics | None  # on the CPU; None where the algorithm keeps none
     context: Callable[[], AbstractContextManager[object]]  # entered around forward passes, for mixed precision
+    features: SampleFeatures | None = None  # kept while it trained, to be used instead of a pass over the pool
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Picks:
     score: Tensor | None  # (K − drawn_at_random,)
     prediction: Tensor | None  # (K − drawn_at_random,) int64
     parts: Mapping[str, Tensor] = field(default_factory=dict)  # the statistics, (K,) each, NaN where never visited
+    histograms: Mapping[str, Histogram] = field(default_factory=dict)  # of the score and the statistics, pool and picks
 
     def rows(self, sample_ids: tuple[str, ...]) -> list[dict[str, object]]:
         """The rows of queried.csv; what is not known is left empty. `sample_ids` are the K names."""
@@ -71,16 +75,18 @@ def query(
         unvisited: what becomes of samples that training never visited, where the strategy needs statistics: "exclude"
             (if the visited ones are too few, the rest is drawn among them), "infer" their numbers by one evaluation
             pass, which then counts as one visit in `trained.statistics`, or "random", which draws their share of the
-            budget among them.
+            budget among them. With `trained.features` the same holds for a strategy that needs features, but that those
+            of a sample that was never visited cannot be inferred.
 
     Raises:
         ValueError: the strategy did not return `budget` distinct candidates.
     """
     index = datamodule.pool.unlabelled
     unknown = index[:0]
-    if "statistics" in acquisition.requires and trained.statistics is not None:
+    learned = {"statistics"} if trained.features is None else {"statistics", "features"}  # known of visited samples
+    if learned & acquisition.requires and trained.statistics is not None:
         unknown = index[trained.statistics.visits[index] == 0]
-        if unvisited == "infer" and len(unknown):
+        if unvisited == "infer" and trained.features is None and len(unknown):
             _infer_statistics(unknown, datamodule, trained)
             unknown = index[:0]
     share = round(budget * len(unknown) / len(index)) if unvisited == "random" else 0
@@ -98,12 +104,19 @@ def query(
     positions = torch.tensor([place[sample] for sample in picked.tolist()], dtype=torch.int64)
     score = acquisition.scores(candidates) if wanted else None
     everything = torch.cat([picked, at_random])
+    distributed = {} if score is None else {"score": (score, score.cpu()[positions])}
+    parts = {}
+    if trained.statistics is not None:
+        pool, parts = _parts(trained.statistics, index), _parts(trained.statistics, everything)
+        distributed |= {name: (pool[name], parts[name]) for name in parts}
+    histograms = {name: histogram(*values) for name, values in distributed.items()}
     return Picks(
         index=everything,
         drawn_at_random=len(at_random),
         score=None if score is None else score.cpu()[positions],
         prediction=None if candidates.logits is None else candidates.logits.argmax(-1).cpu()[positions],
-        parts={} if trained.statistics is None else _parts(trained.statistics, everything),
+        parts=parts,
+        histograms={name: found for name, found in histograms.items() if found is not None},
     )
 
 
@@ -119,7 +132,13 @@ def _candidates(index: Tensor, acquisition: Acquisition, datamodule: PoolDataMod
     candidates = Candidates(index)
     if "statistics" in acquisition.requires and trained.statistics is not None:
         candidates = replace(candidates, statistics=trained.statistics.rows(index))
-    if acquisition.requires & {"logits", "features", "labelled", "head"}:
+    if "head" in acquisition.requires:
+        candidates = replace(candidates, head=trained.network.head)
+    inferred = {"logits", "features", "labelled"}
+    if trained.features is not None and "features" in acquisition.requires:
+        candidates = replace(candidates, features=trained.features.rows(index))
+        inferred -= {"features"}
+    if acquisition.requires & inferred:
         labelled = datamodule.pool.labelled if "labelled" in acquisition.requires else index[:0]
         logits, features = evaluate(
             trained.network,
@@ -128,9 +147,9 @@ def _candidates(index: Tensor, acquisition: Acquisition, datamodule: PoolDataMod
             batch_size=datamodule.test_batch_size,
             context=trained.context,
         )
-        candidates = replace(
-            candidates, logits=logits[: len(index)], features=features[: len(index)], head=trained.network.head
-        )
+        candidates = replace(candidates, logits=logits[: len(index)])
+        if "features" in inferred:
+            candidates = replace(candidates, features=features[: len(index)])
         if "labelled" in acquisition.requires:
             labels = datamodule.pool.labels[labelled].long()
             samples = LabelledSamples(labelled, labels, logits[len(index) :], features[len(index) :])

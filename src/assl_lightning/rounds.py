@@ -28,6 +28,7 @@ from assl_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from assl_lightning.callbacks.score import ASSLScoreCallback
 from assl_lightning.callbacks.step_seed import StepSeed
 from assl_lightning.callbacks.weight_ema import WeightEMA
+from assl_lightning.contact_sheet import contact_sheet
 from assl_lightning.data.pool import Pool
 from assl_lightning.datamodule import PoolDataModule
 from assl_lightning.networks.base import FeatureNetwork
@@ -42,6 +43,9 @@ log = logging.getLogger(__name__)
 
 Init = Literal["rand", "continue"]
 Weights = Literal["raw", "ema"]
+Features = Literal["inference", "training"]
+
+_MAX_THUMBNAILS = 100  # of a round's queries
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class RoundSettings:
         score: constants of the statistics.
         unvisited: what becomes of unlabelled samples that training never visited; see `querying.query`.
         acquisition_weights: which weights make the logits and features that an acquisition may need.
+        acquisition_features: where its features come from: "inference", a pass over the pool, or "training", the latest
+            weak views', which the callback then keeps on the device.
         weight_ema: decay of the averaged weights that are tested; None: the raw weights alone.
         config: whatever else tells this run from another; joins these settings in config.yaml, which a run that goes
             on is compared with.
@@ -90,6 +96,7 @@ class RoundSettings:
     score: ScoreSettings = field(default_factory=ScoreSettings)
     unvisited: Unvisited = "exclude"
     acquisition_weights: Weights = "raw"
+    acquisition_features: Features = "inference"
     weight_ema: float | None = 0.999
     config: Mapping[str, Any] = field(default_factory=dict)
 
@@ -108,6 +115,7 @@ class RoundSettings:
             ("continue_from", get_args(Weights)),
             ("unvisited", get_args(Unvisited)),
             ("acquisition_weights", get_args(Weights)),
+            ("acquisition_features", get_args(Features)),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
@@ -116,6 +124,12 @@ class RoundSettings:
         for name in ("acquisition_weights", "continue_from"):
             if getattr(self, name) == "ema" and self.weight_ema is None:
                 raise ValueError(f"{name} = 'ema' needs averaged weights; set weight_ema, such as 0.999")
+
+        if self.acquisition_features == "training" and self.unvisited == "infer":
+            raise ValueError(
+                "acquisition_features = 'training' has none for samples that training never visited, so unvisited must "
+                "be 'exclude' or 'random'; got 'infer'"
+            )
 
     @property
     def total_labels(self) -> int:
@@ -273,7 +287,8 @@ class _Loop:
             started = self.clock()
             if not self._label(request):
                 return None
-            record = replace(record, seconds=record.seconds | {"label": self.clock() - started})
+            seconds = record.seconds | {"label": self.clock() - started}
+            record = replace(record, queried_labels=self.pool.labels[request.index].tolist(), seconds=seconds)
         if is_first_rank():
             self.directory.commit(record)
         _wait_for_all_ranks()
@@ -301,7 +316,9 @@ class _Loop:
         )
         request = self._request(number, picks.index, score=picks.score, parts=picks.parts, prediction=picks.prediction)
         if is_first_rank():
-            self.directory.write_queried(number, picks.rows(request.sample_id))
+            self.directory.write_queried(number, picks.rows(request.sample_id), picks.histograms)
+            thumbnails = contact_sheet(self.datamodule.pool_images[picks.index[:_MAX_THUMBNAILS]])
+            self.directory.write_thumbnails(number, thumbnails)
             self.directory.write_state(number, "waiting", asdict(record))
         return record, request
 
@@ -351,7 +368,7 @@ class _Loop:
         if statistics is not None and is_first_rank():
             self.directory.save_tensors(number, "statistics.pt", statistics.state_dict())
 
-        raw = _accuracy(trainer, "test_accuracy_raw")
+        raw, balanced = _accuracy(trainer, "test_accuracy_raw"), _accuracy(trainer, "test_balanced_accuracy_raw")
         record = RoundRecord(
             round=number,
             labels=num_labelled,
@@ -359,13 +376,18 @@ class _Loop:
             steps=trainer.global_step,
             test_accuracy_ema=raw if weight_ema is None else _accuracy(trainer, "test_accuracy_ema"),
             test_accuracy_raw=raw,
+            test_balanced_accuracy_ema=balanced
+            if weight_ema is None
+            else _accuracy(trainer, "test_balanced_accuracy_ema"),
+            test_balanced_accuracy_raw=balanced,
             coverage=self._coverage(statistics),
             seconds={"train": seconds - tests.seconds, "test": tests.seconds},
         )
         network = algorithm.network.to(trainer.strategy.root_device)
         if settings.acquisition_weights == "ema" and weight_ema is not None:
             network = weight_ema.averaged(network, prefix="network.")
-        return Trained(network, statistics, trainer.precision_plugin.forward_context), record
+        features = score.features if score is not None and score.keep_features else None
+        return Trained(network, statistics, trainer.precision_plugin.forward_context, features), record
 
     def _new_algorithm(self, number: int) -> Algorithm:
         """The same initial weights each round; under `init: continue`, then the last round's."""
@@ -379,7 +401,13 @@ class _Loop:
         return algorithm
 
     def _score_callback(self, algorithm: Algorithm, number: int) -> ASSLScoreCallback | None:
+        keep_features = self.settings.acquisition_features == "training" and "features" in self.acquisition.requires
         if "statistics" not in algorithm.produces:
+            if keep_features:
+                raise ValueError(
+                    f"acquisition_features = 'training' needs features that training keeps, but "
+                    f"{type(algorithm).__name__} keeps none; choose FixMatch, or 'inference'"
+                )
             if "statistics" in self.acquisition.requires:
                 raise ValueError(
                     f"{type(self.acquisition).__name__} needs the statistics that training keeps, but "
@@ -395,6 +423,7 @@ class _Loop:
             variance=score.variance,
             assume_unique=self.datamodule.draws_distinct,
             reset=score.reset,
+            keep_features=keep_features,
         )
         if not score.reset and number > 0:
             callback.load_state_dict({"statistics": self.directory.load_tensors(number - 1, "statistics.pt")})

@@ -5,6 +5,8 @@
 <run_dir>/round_00/pool.pt          who is labelled while this round trains
 <run_dir>/round_00/state.json       training | waiting, until the round's line is written
 <run_dir>/round_00/queried.csv      what was asked for, best first
+<run_dir>/round_00/queried.png      the first hundred of them, as `contact_sheet` lays them out
+<run_dir>/round_00/histograms.json  how score and statistics are distributed, in the pool and among the queried
 <run_dir>/round_00/statistics.pt    the table of `SampleStatistics`
 <run_dir>/round_00/final.ckpt       raw and averaged weights; removed when the next round is complete
 """
@@ -30,6 +32,7 @@ from omegaconf import OmegaConf
 from assl_lightning import __version__
 from assl_lightning.atomic import TEMPORARY, open_atomic, write_text
 from assl_lightning.differences import differences
+from assl_lightning.histograms import Histogram
 from assl_lightning.records import RoundRecord, append_record, read_records
 
 _LOCK = ".lock"
@@ -161,13 +164,21 @@ class RunDirectory:
             raise ValueError(f"{path} is not JSON ({error}); remove it, and its round is trained again") from None
         return RoundRecord(**content["record"]) if content["state"] == "waiting" else None
 
-    def write_queried(self, number: int, rows: Sequence[Mapping[str, object]]) -> None:
-        """`queried.csv`, a row a sample, best first."""
+    def write_queried(
+        self, number: int, rows: Sequence[Mapping[str, object]], histograms: Mapping[str, Histogram]
+    ) -> None:
+        """`queried.csv`, a row a sample, best first, and `histograms.json`."""
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_text(self.round(number) / "queried.csv", text.getvalue())
+        write_text(self.round(number) / "histograms.json", json.dumps(histograms))
+
+    def write_thumbnails(self, number: int, png: bytes) -> None:
+        """`queried.png`."""
+        with open_atomic(self.round(number) / "queried.png") as file:
+            file.write(png)
 
 
 def _environment() -> dict[str, str]:

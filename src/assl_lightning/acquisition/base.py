@@ -37,7 +37,7 @@ class Candidates:
     index: Tensor  # (M,) int64 pool indices, distinct, in any order
     statistics: CandidateStatistics | None = None  # M rows
     logits: Tensor | None = None  # (M, C) of one evaluation-mode pass over un-augmented images
-    features: Tensor | None = None  # (M, d) of the same pass
+    features: Tensor | None = None  # (M, d) of the same pass, or of the last weak view in training (`query`)
     labelled: LabelledSamples | None = None
     head: Callable[[Tensor], Tensor] | None = None  # (…, d) → (…, C)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from assl_lightning import scores
 from assl_lightning.acquisition.selection import top_k
 from assl_lightning.contracts import Observation
+from assl_lightning.sample_features import SampleFeatures
 from assl_lightning.statistics import SampleStatistics, Variance
 
 Observe = Callable[[Any, Any, LightningModule], Observation | None]
@@ -50,6 +51,8 @@ class ASSLScoreCallback(Callback):
         assume_unique: no batch holds an index twice (over all ranks); saves a sort in each step.
         reset: each fit starts with a fresh table, as the paper's statistics start at 0. False goes on with what an
             earlier fit or `load_state_dict` left.
+        keep_features: also keep each sample's latest weak-view features, from the key `features_weak` (B, d), as
+            float16 on the device; with them `ASSLDiv` needs no pass over the pool either.
         name: tells two such callbacks in one trainer apart.
     """
 
@@ -64,6 +67,7 @@ class ASSLScoreCallback(Callback):
         variance: Variance = "post",
         assume_unique: bool = False,
         reset: bool = True,
+        keep_features: bool = False,
         name: str = "default",
     ) -> None:
         super().__init__()
@@ -80,9 +84,11 @@ class ASSLScoreCallback(Callback):
         self.variance: Variance = variance
         self.assume_unique = assume_unique
         self.reset = reset
+        self.keep_features = keep_features
         self.name = name
         self._observe = observe or observe_step_output
         self._statistics: SampleStatistics | None = None
+        self._features: SampleFeatures | None = None
         self._batches = 0
         self._observed_batches = 0
 
@@ -99,6 +105,15 @@ class ASSLScoreCallback(Callback):
                 "there are no statistics yet; they exist once Trainer.fit has started with this callback in its list"
             )
         return self._statistics
+
+    @property
+    def features(self) -> SampleFeatures:
+        """The latest weak-view features of every sample, on the training device, if `keep_features` is on."""
+        if self._features is None:
+            raise RuntimeError(
+                "there are no features; they exist once Trainer.fit has started with keep_features=True here"
+            )
+        return self._features
 
     def scores(self) -> Tensor:
         """(N,) float32 score of Eq. 6, NaN where training never visited the sample. Larger means label sooner."""
@@ -156,11 +171,14 @@ class ASSLScoreCallback(Callback):
             )
         if self.reset or self._statistics is None:
             self._statistics = SampleStatistics(num_samples, self.alpha, self.variance)
+            self._features = SampleFeatures(num_samples) if self.keep_features else None
         self._batches = self._observed_batches = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Move the table to where training happens."""
         self.statistics.to(pl_module.device)
+        if self._features is not None:
+            self._features.to(pl_module.device)
 
     @torch.no_grad()
     def on_train_batch_end(
@@ -171,10 +189,13 @@ class ASSLScoreCallback(Callback):
         observation = self._observe(outputs, batch, pl_module)
         if observation is not None:
             if self._observed_batches == 0:
-                _check_first(observation, self.statistics.num_samples)
+                _check_first(observation, self.statistics.num_samples, self.keep_features)
             self._observed_batches += 1
             index, uncertainty, inconsistency = _gather(observation, trainer, pl_module)
             self.statistics.update(index, uncertainty, inconsistency, assume_unique=self.assume_unique)
+            if self._features is not None and observation.features is not None:
+                features = _gather_rows(observation.features.detach().half(), trainer, pl_module)
+                self._features.update(index, features, assume_unique=self.assume_unique)
         if self._batches % max(trainer.log_every_n_steps, 1) == 0:  # type: ignore[attr-defined]
             self.statistics.check()
 
@@ -189,7 +210,10 @@ class ASSLScoreCallback(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values; empty before the first fit."""
-        return {} if self._statistics is None else {"statistics": self._statistics.state_dict()}
+        if self._statistics is None:
+            return {}
+        kept = {} if self._features is None else {"features": self._features.state_dict()}
+        return {"statistics": self._statistics.state_dict(), **kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a checkpoint's table."""
@@ -197,6 +221,9 @@ class ASSLScoreCallback(Callback):
         if self._statistics is None:
             self._statistics = SampleStatistics(state["num_samples"], self.alpha, self.variance)
         self._statistics.load_state_dict(state)
+        if self.keep_features and "features" in state_dict:
+            self._features = SampleFeatures(state["num_samples"])
+            self._features.load_state_dict(state_dict["features"])
 
 
 def observe_step_output(outputs: Any, batch: Any, module: LightningModule) -> Observation | None:  # noqa: ARG001
@@ -211,10 +238,12 @@ def observe_step_output(outputs: Any, batch: Any, module: LightningModule) -> Ob
             f"{', '.join(missing)}; returned: {present}. Return them detached, or pass observe=…"
         )
     weak, strong = outputs["logits_weak"].detach(), outputs["logits_strong"].detach()
-    return Observation(outputs["index"], scores.pseudo_el2n(weak), scores.symmetric_kl(weak, strong))
+    return Observation(
+        outputs["index"], scores.pseudo_el2n(weak), scores.symmetric_kl(weak, strong), outputs.get("features_weak")
+    )
 
 
-def _check_first(observation: Observation, num_samples: int) -> None:
+def _check_first(observation: Observation, num_samples: int, keep_features: bool) -> None:
     """The one check that may wait for the device: the first batch tells most mistakes."""
     index = observation.index
     if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.ndim != 1:
@@ -229,6 +258,11 @@ def _check_first(observation: Observation, num_samples: int) -> None:
                 f"'{name}' must have one number for each of the {len(index)} indices; got shape {tuple(value.shape)}: "
                 f"reduce a dense task to one number per sample in `observe`"
             )
+    if keep_features and observation.features is None:
+        raise KeyError(
+            "keep_features=True needs 'features_weak' (B, d) in what training_step returns, or `features` in what "
+            "`observe` returns; return the input of the last layer for the weak views, detached"
+        )
     outside = index[(index < -1) | (index >= num_samples)]
     if len(outside):
         raise IndexError(
@@ -239,9 +273,14 @@ def _check_first(observation: Observation, num_samples: int) -> None:
 
 def _gather(observation: Observation, trainer: Trainer, module: LightningModule) -> tuple[Tensor, Tensor, Tensor]:
     """The observations of all ranks, rank-major, so that every rank applies the same update."""
-    index = observation.index
-    values = torch.stack([observation.uncertainty.float(), observation.inconsistency.float()])  # (2, B)
-    if trainer.world_size > 1:
-        index = module.all_gather(index).flatten()  # type: ignore[union-attr]
-        values = module.all_gather(values).transpose(0, 1).flatten(1)  # type: ignore[union-attr]  # (2, W·B)
-    return index, values[0], values[1]
+    values = torch.stack([observation.uncertainty.float(), observation.inconsistency.float()], dim=-1)  # (B, 2)
+    uncertainty, inconsistency = _gather_rows(values, trainer, module).unbind(-1)
+    return _gather_rows(observation.index, trainer, module), uncertainty, inconsistency
+
+
+def _gather_rows(rows: Tensor, trainer: Trainer, module: LightningModule) -> Tensor:
+    """(B, …) on each of W ranks → (W·B, …) on every rank."""
+    if trainer.world_size == 1:
+        return rows
+    gathered: Tensor = module.all_gather(rows).flatten(0, 1)  # type: ignore[union-attr]
+    return gathered
