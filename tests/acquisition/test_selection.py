@@ -1,4 +1,4 @@
-"""Top-k and k-means++ seeding against slow references written from their definitions."""
+"""Top-k, k-means++ seeding and greedy k-centre against slow references written from their definitions."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from assl_lightning.acquisition.selection import (
     FirstCentre,
     check_finite,
     draw_position,
+    greedy_k_center,
     in_index_order,
     kmeans_plus_plus,
     top_k,
@@ -193,3 +194,57 @@ def test_distances_that_rounding_made_negative_count_as_zero() -> None:
 def test_a_position_of_weight_zero_is_never_drawn(uniform: float, position: int) -> None:
     weight = torch.tensor([0.0, 1.0, 3.0, 0.0], dtype=torch.float64)
     assert int(draw_position(weight, torch.tensor(uniform, dtype=torch.float64))) == position
+
+
+def reference_greedy_k_center(nearest: list[float], distance: list[list[float]], budget: int) -> list[int]:
+    """A loop over the definition: `distance[b][a]` is that of point a to centre b."""
+    picks: list[int] = []
+    for _ in range(budget):
+        left = {
+            a: min(near, *(distance[b][a] for b in picks), near) for a, near in enumerate(nearest) if a not in picks
+        }
+        picks.append(max(left, key=lambda a: (left[a], -a)))
+    return picks
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("budget", [1, 2, 9, 30])
+@pytest.mark.parametrize("largest", [3, 1000])  # many equal distances, and few
+@pytest.mark.parametrize("centres", [True, False])
+def test_greedy_k_center_equals_the_loop_over_its_definition(
+    seed: int, budget: int, largest: int, centres: bool
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    distance = torch.randint(0, largest, (30, 30), generator=generator).double()
+    nearest = (
+        torch.randint(0, largest, (30,), generator=generator).double() if centres else torch.full((30,), torch.inf)
+    )
+    picks = greedy_k_center(nearest.to(distance), lambda centre: distance[centre], budget)
+    assert picks.dtype == torch.int64
+    assert picks.tolist() == reference_greedy_k_center(nearest.tolist(), distance.tolist(), budget)
+
+
+def test_without_a_centre_the_first_position_is_the_first_pick() -> None:
+    points = torch.tensor([2.0, 9.0, 0.0, 8.0])
+    picks = greedy_k_center(torch.full((4,), torch.inf), lambda centre: (points - points[centre]).abs(), 4)
+    assert picks.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("value", [0.0, 5.0])
+def test_where_all_points_are_one_the_picks_follow_the_order(value: float) -> None:
+    picks = greedy_k_center(torch.full((6,), value), lambda centre: torch.zeros(6), 6)
+    assert picks.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_point_far_from_itself_is_picked_once_and_the_given_distances_are_left_as_they_were() -> None:
+    nearest = torch.tensor([1.0, 3.0, 2.0])
+    assert greedy_k_center(nearest, lambda centre: torch.full((3,), 9.0), 3).tolist() == [1, 2, 0]
+    assert nearest.tolist() == [1.0, 3.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"), [(0, "at least 1 sample; got 0"), (4, "4 samples exceeds the 3 candidates")]
+)
+def test_greedy_k_center_checks_its_budget(budget: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        greedy_k_center(torch.zeros(3), lambda centre: torch.zeros(3), budget)

@@ -108,6 +108,36 @@ def draw_position(weight: Tensor, uniform: Tensor) -> Tensor:
     return torch.where(weight[position] > 0, position, weight.argmax())
 
 
+def greedy_k_center(nearest: Tensor, distances: Callable[[Tensor], Tensor], budget: int) -> Tensor:
+    """Greedy k-centre: each next pick is the point farthest from its nearest centre, and then is a centre itself.
+
+    Sener and Savarese 2018, Algorithm 1. Ties go to the lower position, so where every distance is 0 the rest is picked
+    in the order of the positions. Nothing in the loop waits for the device.
+
+    Args:
+        nearest: (M,) floating-point, of each point to the nearest of the centres that there are before the first pick,
+            larger means sooner; +inf everywhere where there are none, which starts at position 0. No NaN.
+        distances: position () int64 → (M,) of all points to that one, in the units and on the device of `nearest`. A
+            point's distance to itself is not read, since no point is picked twice.
+        budget: how many to pick, 1 … M.
+
+    Returns:
+        (budget,) int64 distinct positions in 0 … M − 1 on the CPU, in the order of the picks.
+
+    >>> points = torch.tensor([0.0, 1.0, 9.0, 5.0])
+    >>> greedy_k_center(points, lambda pick: (points - points[pick]).abs(), budget=3)  # one centre, at 0
+    tensor([2, 3, 1])
+    """
+    check_budget(budget, len(nearest))
+    nearest = nearest.clone()
+    picks = [nearest.argmax()]
+    while len(picks) < budget:
+        torch.minimum(nearest, distances(picks[-1]), out=nearest)
+        nearest.index_fill_(0, picks[-1], -torch.inf)  # `nearest[pick] = …` would wait for the device
+        picks.append(nearest.argmax())
+    return torch.stack(picks).cpu()
+
+
 def _check_shape(name: str, values: Tensor, index: Tensor) -> None:
     if values.shape != index.shape:
         raise ValueError(
