@@ -4,8 +4,14 @@ import pytest
 import torch
 
 from assl_lightning.acquisition.base import Candidates
-from assl_lightning.acquisition.uncertainty import Entropy, Margin, PseudoEL2N, UncertaintySampling
-from assl_lightning.scores import entropy, margin, pseudo_el2n
+from assl_lightning.acquisition.uncertainty import (
+    Entropy,
+    LeastConfidence,
+    Margin,
+    PseudoEL2N,
+    UncertaintySampling,
+)
+from assl_lightning.scores import entropy, least_confidence, margin, pseudo_el2n
 
 # Four classes. In the order of the pool indices: sure; two classes alike, no other; all alike but one a little ahead.
 LOGITS = torch.tensor([[9.0, 0.0, 0.0, 0.0], [5.0, 5.0, -9.0, -9.0], [0.5, 0.0, 0.0, 0.0]])
@@ -14,7 +20,12 @@ CANDIDATES = Candidates(index=torch.tensor([10, 20, 30]), logits=LOGITS)
 
 @pytest.mark.parametrize(
     ("strategy", "best_first"),
-    [(Entropy(), [30, 20, 10]), (Margin(), [20, 30, 10]), (PseudoEL2N(), [30, 20, 10])],
+    [
+        (Entropy(), [30, 20, 10]),
+        (Margin(), [20, 30, 10]),
+        (LeastConfidence(), [30, 20, 10]),
+        (PseudoEL2N(), [30, 20, 10]),
+    ],
 )
 def test_a_strategy_ranks_by_its_own_notion_of_doubt(strategy: UncertaintySampling, best_first: list[int]) -> None:
     assert strategy.acquire(CANDIDATES, 3, torch.Generator()).tolist() == best_first
@@ -23,6 +34,7 @@ def test_a_strategy_ranks_by_its_own_notion_of_doubt(strategy: UncertaintySampli
 def test_the_scores_are_those_of_the_scores_module_in_the_order_of_the_candidates() -> None:
     torch.testing.assert_close(Entropy().scores(CANDIDATES), entropy(LOGITS))
     torch.testing.assert_close(Margin().scores(CANDIDATES), margin(LOGITS))
+    torch.testing.assert_close(LeastConfidence().scores(CANDIDATES), least_confidence(LOGITS))
     torch.testing.assert_close(PseudoEL2N().scores(CANDIDATES), pseudo_el2n(LOGITS))
 
 
@@ -37,3 +49,9 @@ def test_saturated_predictions_are_ranked_not_lost() -> None:
     logits = torch.tensor([[1e4, 0.0], [0.0, 0.0], [200.0, 0.0], [20.0, 0.0]])
     picks = PseudoEL2N().acquire(Candidates(index=torch.arange(4), logits=logits), 4, torch.Generator())
     assert picks.tolist() == [1, 3, 0, 2]  # 200 and 10⁴ are both certain in float32: the lower index first
+
+
+def test_least_confidence_tells_apart_what_in_float32_is_certain() -> None:
+    logits = torch.tensor([[40.0, 0.0, 0.0], [30.0, 0.0, 0.0], [40.0, 30.0, 0.0]])  # 1 − p ≈ 2e⁻⁴⁰, 2e⁻³⁰, e⁻¹⁰
+    picks = LeastConfidence().acquire(Candidates(index=torch.arange(3), logits=logits), 3, torch.Generator())
+    assert picks.tolist() == [2, 1, 0]

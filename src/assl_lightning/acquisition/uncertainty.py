@@ -15,7 +15,7 @@ from torch import Tensor
 
 from assl_lightning.acquisition.base import Candidates, Requirement
 from assl_lightning.acquisition.selection import top_k
-from assl_lightning.scores import entropy, margin, pseudo_el2n
+from assl_lightning.scores import entropy, least_confidence, margin, pseudo_el2n
 
 
 class UncertaintySampling(ABC):
@@ -58,6 +58,16 @@ class Margin(UncertaintySampling):
     def uncertainty(self, logits: Tensor) -> Tensor:
         """(M, C) → (M,) in [−1, 0], the margin with its sign turned."""
         return margin(logits)
+
+
+@final
+@dataclass(frozen=True)
+class LeastConfidence(UncertaintySampling):
+    """The smallest probability of the most probable class (Settles 2009, §3.1; Lewis and Gale 1994)."""
+
+    def uncertainty(self, logits: Tensor) -> Tensor:
+        """(M, C) → (M,) in [0, 1 − 1/C]."""
+        return least_confidence(logits)
 
 
 @final

@@ -1,0 +1,93 @@
+"""BADGE: k-means++ seeding over the gradients that each sample's own prediction would give the last layer.
+
+Ash, Zhang, Krishnamurthy, Langford and Agarwal 2020, "Deep Batch Active Learning by Diverse, Uncertain Gradient Lower
+Bounds", Algorithm 1; Arthur and Vassilvitskii 2007 for the seeding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, final, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from assl_lightning.acquisition.base import Candidates, Requirement
+from assl_lightning.acquisition.selection import (
+    FirstCentre,
+    check_budget,
+    check_finite,
+    in_index_order,
+    kmeans_plus_plus,
+)
+
+# Two embeddings count as one where their squared distance is below this many roundings of ‖g‖² + ‖g'‖²: the float32
+# products of equal features leave up to 4.3 of them (16 to 2,048 features, CPU).
+_SAME_POINT = 16
+
+
+@final
+@dataclass(frozen=True)
+class BADGE:
+    """D² sampling of the gradient embeddings g = h ⊗ a, a = onehot(argmax p) − p: picks are unsure and lie apart.
+
+    h are the features. ‖a‖ is the pseudo-EL2N of the prediction (Lim et al. 2023, Eq. 1), so an embedding is as long
+    as pseudo-EL2N · ‖h‖. The embeddings (M, C·d) are never formed, since ⟨g, g'⟩ = (h·h')(a·a'): O(M·(d + C)) memory,
+    and as much time per pick.
+
+    Args:
+        first: the first pick is the longest embedding ("norm", as in the authors' code) or any ("uniform").
+    """
+
+    first: FirstCentre = "norm"
+    requires: ClassVar[frozenset[Requirement]] = frozenset({"logits", "features"})
+
+    def __post_init__(self) -> None:
+        if self.first not in get_args(FirstCentre):
+            raise ValueError(f"first must be one of {', '.join(get_args(FirstCentre))}; got {self.first!r}")
+
+    def scores(self, candidates: Candidates) -> Tensor:
+        """(M,) float64 ≥ 0 ‖g‖, in the candidates' order. The picks also depend on how far they lie apart."""
+        features, difference = _factors(candidates)
+        length: Tensor = torch.linalg.vector_norm(features, dim=1) * torch.linalg.vector_norm(difference, dim=1)
+        return length
+
+    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
+        """(budget,) int64 distinct pool indices on the CPU, in the order of the picks.
+
+        Features or logits that are not finite are an error that names the sample.
+        """
+        check_budget(budget, len(candidates))
+        features, difference = _factors(candidates)
+        index, features, difference = in_index_order(candidates.index.to(features.device), features, difference)
+        norm = torch.linalg.vector_norm(features, dim=1)
+        pseudo_el2n = torch.linalg.vector_norm(difference, dim=1)
+        check_finite("length of the feature vector", norm, index)
+        check_finite("pseudo-EL2N", pseudo_el2n, index)
+        squared_norm = (norm * pseudo_el2n).square()  # (M,) ‖g‖²
+        rounding = _SAME_POINT * torch.finfo(features.dtype).eps
+
+        def squared_distance(centre: Tensor) -> Tensor:
+            products = (features @ features[centre]) * (difference @ difference[centre])  # (M,) g_m · g_centre
+            both = squared_norm + squared_norm[centre]
+            distance = both - 2 * products  # (M,) ‖g_m − g_centre‖²
+            return torch.where(distance > rounding * both, distance, 0.0)
+
+        return index.cpu()[kmeans_plus_plus(squared_norm, squared_distance, budget, generator, self.first)]
+
+
+def _factors(candidates: Candidates) -> tuple[Tensor, Tensor]:
+    """h (M, d) and a (M, C) float64, in the candidates' order: g = h ⊗ a."""
+    candidates.require("logits")
+    candidates.require("features")
+    assert candidates.logits is not None
+    assert candidates.features is not None
+    features = candidates.features.detach()
+    device = torch.device("cpu") if features.device.type == "mps" else features.device  # Apple's has no float64
+    features = features.to(device, torch.promote_types(features.dtype, torch.float32))
+    logits = candidates.logits.detach().to(device, torch.float64)
+    label = logits.argmax(-1, keepdim=True)
+    others = F.softmax(logits, dim=-1).scatter_(-1, label, 0.0)
+    # a's entry at the label is Σ of the others: 1 − p of a sure prediction rounds to 0.
+    return features, others.neg().scatter_(-1, label, others.sum(-1, keepdim=True))

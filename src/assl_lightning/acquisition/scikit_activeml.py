@@ -1,0 +1,183 @@
+"""The pool strategies of scikit-activeml, on the network's features and with its own predictions.
+
+Kottke et al. 2021, "scikit-activeml: A Library and Toolbox for Active Learning Algorithms". The package is looked for
+when a strategy is made or asked, not when this file is imported.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pkgutil import resolve_name
+from typing import Any, ClassVar, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from assl_lightning.acquisition.base import Candidates, Requirement
+from assl_lightning.acquisition.selection import check_budget, check_finite, in_index_order
+
+_GIVEN = frozenset({"X", "y", "candidates", "batch_size", "clf", "fit_clf", "estimator", "fit_estimator"})
+"""The arguments of a strategy's `query` that the adapter has."""
+
+
+@final
+@dataclass(frozen=True)
+class ScikitActiveML:
+    """The picks of a pool strategy for one annotator: X are the features, the classifier is the network as it stands.
+
+    The classifier's probabilities are softmax(head(X)), and it cannot be fitted, so what fits classifiers of its own
+    (expected error reduction) or asks for several (query by committee) cannot be used. Many strategies compare all
+    pairs of samples, O(M²) memory, or cluster the whole pool; scikit-activeml runs on the CPU.
+
+    Which samples are picked follows from the generator alone: it gives `random_state` and, while the strategy runs,
+    the seed of NumPy's global generator, from which a clustering without a `random_state` draws. Where the strategy
+    repeats itself, as TypiClust does when there are fewer distinct samples than clusters, the rest is drawn uniformly.
+
+    Args:
+        query_strategy: "package.module.Class", such as "skactiveml.pool.TypiClust".
+        arguments: of its constructor, beside `random_state`.
+
+    Raises:
+        ValueError: the class is not there, or cannot be given what it needs. Where scikit-activeml is not installed,
+            `acquire` says so.
+    """
+
+    query_strategy: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    requires: ClassVar[frozenset[Requirement]] = frozenset({"features", "labelled", "head"})
+
+    def __post_init__(self) -> None:
+        if find_spec("skactiveml") is not None:
+            self._strategy_class()
+
+    def scores(self, candidates: Candidates) -> None:
+        """None: what a strategy calls utility belongs to one pick of one call, and differs from pick to pick."""
+        return
+
+    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
+        """(budget,) int64 distinct pool indices on the CPU, in the strategy's order.
+
+        A feature vector that is not finite is an error that names the sample.
+        """
+        for name in sorted(self.requires):
+            candidates.require(name)
+        check_budget(budget, len(candidates))
+        strategy_class = self._strategy_class()
+        seed = int(torch.randint(2**31 - 1, (), generator=generator))
+        index, given = _arguments(candidates, budget)
+        strategy = strategy_class(**{"random_state": seed, **self.arguments})
+        taken = inspect.signature(strategy.query).parameters
+        with _numpy_seed(seed), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct samples than clusters
+            picked = strategy.query(**{name: value for name, value in given.items() if name in taken})
+        positions = torch.as_tensor(np.asarray(picked, dtype=np.int64))
+        return _fill_up(index[positions], candidates.index.cpu(), budget, generator)
+
+    def _strategy_class(self) -> Callable[..., Any]:
+        """The class, once it is known that it takes `arguments` and asks for nothing that the adapter has not."""
+        name = self.query_strategy
+        try:
+            strategy_class: Callable[..., Any] = resolve_name(name)
+            query = strategy_class.query  # type: ignore[attr-defined]
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ValueError(
+                f"query_strategy {name!r} must be a query strategy, package.module.Class, that can be imported, with "
+                f"scikit-activeml installed (pip install 'assl-lightning[activeml]'); {error}"
+            ) from error
+        try:
+            inspect.signature(strategy_class).bind(**{"random_state": None, **self.arguments})
+        except TypeError as error:
+            takes = ", ".join(inspect.signature(strategy_class).parameters)
+            raise ValueError(f"arguments must be those of {name}'s constructor, {takes}; {error}") from error
+        needed = {
+            parameter.name
+            for parameter in list(inspect.signature(query).parameters.values())[1:]  # without self
+            if parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        }
+        if not needed <= _GIVEN:
+            raise ValueError(
+                f"{name} needs {', '.join(sorted(needed - _GIVEN))} to answer a query, which a single trained network "
+                f"does not give; use a strategy that needs only clf, such as skactiveml.pool.UncertaintySampling"
+            )
+        return strategy_class
+
+
+def _arguments(candidates: Candidates, budget: int) -> tuple[Tensor, dict[str, Any]]:
+    """The pool indices (L + M,) of the rows of X, labelled samples first, and what `query` may be given."""
+    labelled = candidates.labelled
+    assert labelled is not None
+    assert candidates.features is not None
+    assert candidates.head is not None
+    features = candidates.features.detach()
+    index, ours = in_index_order(candidates.index.cpu(), features.cpu())
+    labelled_index, labels, theirs = in_index_order(
+        labelled.index.cpu(), labelled.labels.cpu(), labelled.features.detach().cpu()
+    )
+    everything = torch.cat([labelled_index, index])
+    rows = torch.cat([theirs, ours])
+    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))  # NumPy has no bfloat16
+    check_finite("length of the feature vector", torch.linalg.vector_norm(rows, dim=1), everything)
+    y = np.full(len(everything), np.nan)  # their mark of a label that is missing
+    y[: len(labels)] = labels.numpy()
+    network = _make_classifier(candidates.head, features, rows.numpy(), y, num_classes=labelled.logits.shape[1])
+    return everything, {
+        "X": rows.numpy(),
+        "y": y,
+        "candidates": np.arange(len(labels), len(everything)),
+        "batch_size": budget,
+        "clf": network,
+        "fit_clf": False,
+        "estimator": network,
+        "fit_estimator": False,
+    }
+
+
+def _make_classifier(
+    head: Callable[[Tensor], Tensor], like: Tensor, rows: NDArray[Any], labels: NDArray[Any], num_classes: int
+) -> Any:
+    """A classifier for scikit-activeml that is trained already; `head` is given tensors `like` this one."""
+    from skactiveml.base import SkactivemlClassifier
+
+    class TrainedNetwork(SkactivemlClassifier):  # type: ignore[misc]
+        def fit(self, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[Any] | None = None) -> Any:  # noqa: N803
+            raise NotImplementedError(
+                "this query strategy fits its classifier anew, which the trained network cannot be; "
+                "use one that takes its predictions as they are"
+            )
+
+        @torch.no_grad()
+        def predict_proba(self, X: NDArray[Any]) -> NDArray[np.float64]:  # noqa: N803
+            logits = head(torch.as_tensor(X).to(like))
+            probabilities: NDArray[np.float64] = logits.cpu().double().softmax(-1).numpy()
+            return probabilities
+
+    network = TrainedNetwork(classes=list(range(num_classes)), random_state=0)
+    network._validate_data(rows, labels)  # takes note of the classes, as a `fit` does
+    return network
+
+
+def _fill_up(picked: Tensor, index: Tensor, budget: int, generator: torch.Generator) -> Tensor:
+    """(budget,) the distinct ones of `picked`, in their order, then others of `index`, drawn uniformly."""
+    distinct = list(dict.fromkeys(picked.tolist()))
+    rest = index[~torch.isin(index, picked)].sort().values
+    drawn = rest[torch.randperm(len(rest), generator=generator)]
+    return torch.cat([torch.tensor(distinct, dtype=torch.int64), drawn])[:budget]
+
+
+@contextmanager
+def _numpy_seed(seed: int) -> Iterator[None]:
+    """NumPy's global generator starts at `seed` within, and is afterwards as it was."""
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
