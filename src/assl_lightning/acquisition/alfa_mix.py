@@ -1,0 +1,151 @@
+"""ALFA-Mix: label a spread of the samples whose prediction a mixture with labelled features changes.
+
+Parvaneh et al. 2022: Active Learning by Feature Mixing; the flags are those of its reference code.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from assl_lightning.acquisition.alfa_mix_flips import Mixing, flag_closed_form, flag_optimised, make_caps
+from assl_lightning.acquisition.base import Candidates, LabelledSamples, Requirement
+from assl_lightning.acquisition.selection import check_budget, check_finite, in_index_order
+from assl_lightning.seeding import derive_key, make_generator
+
+Variant = Literal["opt", "closed"]
+
+_CAP_STEP: dict[Variant, float] = {"opt": 1 / 32, "closed": 0.2}
+
+
+@final
+@dataclass(frozen=True)
+class ALFAMix:
+    """Spread the picks over the candidates whose prediction flips when mixed with a class's mean labelled features.
+
+    The cap on the mixing weights grows until more than `budget` candidates are flagged. Their features, scaled to
+    length 1, make min(`budget`, flagged) clusters, and the member nearest to each centre is picked. Where flags are too
+    few, or copies of one sample leave a cluster empty, the rest is drawn uniformly from everything that was not picked;
+    the reference draws it with replacement, and so may label fewer than `budget`.
+
+    Args:
+        variant: how the mixing weights are found: "opt", by descent, for any head, or "closed", by a closed form, for
+            an affine head. Each names in `alfa_mix_flips` where it differs from the reference.
+        cap_step: by how much the cap grows, in (0, 1]; None is 1/32 for "opt" and 0.2 for "closed".
+        kmeans_starts: k-means runs, of which the best counts; the reference's scikit-learn 0.23 made 10.
+    """
+
+    variant: Variant = "opt"
+    cap_step: float | None = None
+    kmeans_starts: int = 1
+    requires: ClassVar[frozenset[Requirement]] = frozenset({"logits", "features", "labelled", "head"})
+
+    def __post_init__(self) -> None:
+        if self.variant not in get_args(Variant):
+            raise ValueError(f"variant must be one of {', '.join(get_args(Variant))}; got {self.variant!r}")
+        if self.cap_step is not None and not 0 < self.cap_step <= 1:
+            raise ValueError(f"cap_step is a share of the way to an anchor, in (0, 1]; got {self.cap_step}")
+        if self.kmeans_starts < 1:
+            raise ValueError(f"kmeans_starts must be at least 1 run; got {self.kmeans_starts}")
+
+    def scores(self, candidates: Candidates) -> None:
+        """None: a candidate is flagged or it is not."""
+
+    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
+        """(budget,) int64 distinct pool indices on the CPU: one for each cluster, then those drawn at random.
+
+        A feature or a logit that is not finite is an error that names the sample.
+        """
+        mixing = _prepare(candidates, budget)
+        key = int(torch.randint(2**63 - 1, (), generator=generator))  # all that is taken from the generator
+        caps = make_caps(_CAP_STEP[self.variant] if self.cap_step is None else self.cap_step)
+        if self.variant == "closed":
+            flagged = flag_closed_form(mixing, caps, budget)
+        else:
+            flagged = flag_optimised(mixing, caps, budget, derive_key(key, "weights"))
+
+        index = mixing.index.cpu()
+        picks = index[:0]
+        if bool(flagged.any()):
+            features = F.normalize(mixing.features[flagged.to(mixing.features.device)], dim=1)
+            clusters = min(budget, len(features))
+            picks = index[flagged][
+                nearest_to_centres(features, clusters, self.kmeans_starts, derive_key(key, "kmeans"))
+            ]
+        rest = index[~torch.isin(index, picks)]
+        order = torch.randperm(len(rest), generator=make_generator(key, "rest"))
+        return torch.cat([picks, rest[order[: budget - len(picks)]]])
+
+
+def class_anchors(labelled: LabelledSamples, classes: int) -> Tensor:
+    """(C, d) float64 on the CPU: the mean labelled features of each class, of all where a class has none."""
+    if len(labelled.index) == 0:
+        raise ValueError(
+            "ALFA-Mix mixes with labelled samples, and none is labelled; start from a labelled set, or use "
+            "acquisition=random for the first round"
+        )
+    labels, features = labelled.labels.cpu().long(), labelled.features.detach().cpu().double()
+    unknown = (labels < 0) | (labels >= classes)
+    if bool(unknown.any()):
+        raise ValueError(
+            f"the label of sample {int(labelled.index.cpu()[unknown].min())} must be one of the {classes} classes that "
+            f"the logits have, 0 … {classes - 1}; got {int(labels[unknown][0])}"
+        )
+    count = torch.bincount(labels, minlength=classes)[:, None]
+    total = torch.zeros(classes, features.shape[1], dtype=torch.float64).index_add_(0, labels, features)
+    return torch.where(count > 0, total / count, features.mean(0))
+
+
+def nearest_to_centres(points: Tensor, clusters: int, starts: int, seed: int) -> Tensor:
+    """The member nearest to the centre of each k-means cluster; of equally near ones the first.
+
+    Args:
+        points: (n, d) of any float type and device.
+        clusters: at most n; one that stays empty, as copies of a point leave them, has no member to give.
+        starts: runs from different k-means++ seeds, of which the one with the least inertia counts.
+        seed: ≥ 0.
+
+    Returns:
+        (at most `clusters`,) int64 distinct rows of `points`, on the CPU.
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    # float64: threads add up a centre in no fixed order, and what that does to a float32 sum can change a pick.
+    rows = points.cpu().double().numpy()
+    kmeans = KMeans(clusters, n_init=starts, random_state=seed % 2**32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters: said by the answer
+        kmeans.fit(rows)
+    distance = np.square(rows - kmeans.cluster_centers_[kmeans.labels_]).sum(1)
+    nearest_first = np.lexsort((distance, kmeans.labels_))  # by cluster, then distance, then row: the sort is stable
+    _, first = np.unique(kmeans.labels_[nearest_first], return_index=True)
+    return torch.from_numpy(nearest_first[first])
+
+
+def _prepare(candidates: Candidates, budget: int) -> Mixing:
+    """What is mixed, in index order, with everything that could be wrong with it checked."""
+    for name in ALFAMix.requires:
+        candidates.require(name)
+    assert candidates.logits is not None
+    assert candidates.features is not None
+    assert candidates.labelled is not None
+    assert candidates.head is not None
+    check_budget(budget, len(candidates))
+    features, logits = (
+        tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32))
+        for tensor in (candidates.features, candidates.logits)
+    )
+    index, features, logits = in_index_order(candidates.index.to(features.device), features, logits.to(features.device))
+    check_finite("length of the feature vector", torch.linalg.vector_norm(features, dim=1), index)
+    check_finite("largest logit", logits.abs().amax(1), index)
+    labelled = candidates.labelled
+    check_finite("length of the feature vector", torch.linalg.vector_norm(labelled.features, dim=1), labelled.index)
+    anchors = class_anchors(labelled, logits.shape[1]).to(features.dtype).to(features.device)
+    return Mixing(index, features, logits, anchors, candidates.head)
