@@ -24,6 +24,8 @@ KEYS = {
     "image_size",
     "mean",
     "std",
+    "imbalance_factor",
+    "imbalance_seed",
     "root",
     "source",
     "weak",

@@ -1,0 +1,199 @@
+"""MiniImageNet: 60,000 colour images of 84 × 84 pixels in 100 of ImageNet's classes (Vinyals et al. 2016)."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from assl_lightning.data.sources.base import PoolSource
+from assl_lightning.data.unpickling import load_plain_pickle
+
+_IMAGE_SIZE = 84
+_NUM_CLASSES = {"train": 64, "val": 16, "test": 20}  # Ravi & Larochelle 2017; merged here in this order
+
+_Images = npt.NDArray[np.uint8]  # (n, 84, 84, 3)
+
+
+def load_mini_imagenet(root: str | Path, images_per_class: int = 600, test_per_class: int = 120) -> PoolSource:
+    """The three splits' 100 classes as one data set, each class's first 120 images for the test and 480 in the pool.
+
+    That is what ALFA-Mix, and with it the paper, takes: 48,000 and 12,000 images (N, 3, 84, 84), class by class. The
+    classes are numbered in the files' order, train before val before test. `root` has one of
+
+    * mini-imagenet-cache-train.pkl, -val.pkl and -test.pkl, each a dictionary of `image_data` (n, 84, 84, 3) uint8 and
+      `class_dict`, class → rows; taken where all three are there. They are read by `load_plain_pickle`.
+    * train.csv, val.csv and test.csv with the columns filename and label, and the files in images/. What is not
+      84 × 84 is resized to it by Pillow's BILINEAR, which is antialiased; the aspect ratio is not kept.
+
+    A sample's id is its class and its place among the class's images in the file, "mini_imagenet/n01532829/00120".
+    The two formats need not list images in one order: accuracies compare within a format.
+
+    Raises:
+        FileNotFoundError: neither format is there in full, or an image is missing.
+        ValueError: a file is damaged or not as above, a split has not its 64, 16 or 20 classes, a class has not
+            `images_per_class` images, or `test_per_class` leaves the pool or the test set without any.
+    """
+    if not 1 <= test_per_class < images_per_class:
+        raise ValueError(
+            f"test_per_class must be in 1 … {images_per_class - 1}, so that every class has images in the test set and "
+            f"in the pool; got {test_per_class}"
+        )
+    root = Path(root).expanduser()
+    pool_per_class = images_per_class - test_per_class
+    num_classes = sum(_NUM_CLASSES.values())
+    pool_images = torch.empty(num_classes * pool_per_class, 3, _IMAGE_SIZE, _IMAGE_SIZE, dtype=torch.uint8)
+    test_images = torch.empty(num_classes * test_per_class, 3, _IMAGE_SIZE, _IMAGE_SIZE, dtype=torch.uint8)
+    names: list[str] = []
+    for split in _open_splits(root):
+        _check(split, names, images_per_class)
+        for name, rows in split.classes.items():
+            images = torch.from_numpy(split.read(rows)).permute(0, 3, 1, 2)
+            test_images[len(names) * test_per_class :][:test_per_class] = images[:test_per_class]
+            pool_images[len(names) * pool_per_class :][:pool_per_class] = images[test_per_class:]
+            names.append(name)
+    labels = torch.arange(num_classes)
+    places = range(test_per_class, images_per_class)
+    return PoolSource(
+        pool_images=pool_images,
+        hidden_labels=labels.repeat_interleave(pool_per_class),
+        test_images=test_images,
+        test_labels=labels.repeat_interleave(test_per_class),
+        class_names=tuple(names),
+        sample_ids=tuple(f"mini_imagenet/{name}/{place:05d}" for name in names for place in places),
+    )
+
+
+@dataclass(frozen=True)
+class _Split:
+    """One file's classes, in its order, and what its images are known by."""
+
+    name: str
+    path: Path
+    classes: Mapping[str, Sequence[Any]]
+    read: Callable[[Sequence[Any]], _Images]  # some of them → their images
+
+
+def _open_splits(root: Path) -> Iterator[_Split]:
+    """The three splits, by whichever of the two formats is there."""
+    pickles = {name: root / f"mini-imagenet-cache-{name}.pkl" for name in _NUM_CLASSES}
+    tables = {name: root / f"{name}.csv" for name in _NUM_CLASSES}
+    if all(path.is_file() for path in pickles.values()):
+        return (_open_pickle(name, path) for name, path in pickles.items())  # one at a time: each is up to 800 MB
+    if all(path.is_file() for path in tables.values()) and (root / "images").is_dir():
+        return iter([_open_table(name, path) for name, path in tables.items()])
+    missing = ", ".join(path.name for path in pickles.values() if not path.is_file())
+    missing_tables = ", ".join(
+        [path.name for path in tables.values() if not path.is_file()] + ["images/"] * (not (root / "images").is_dir())
+    )
+    raise FileNotFoundError(
+        f"MiniImageNet must lie in {root}, either as pickles (missing: {missing}) or as tables and images (missing: "
+        f"{missing_tables}); it cannot be downloaded here: copy the mini-imagenet-cache-*.pkl files of few-shot "
+        f"learning there, or ImageNet's images with the train.csv, val.csv and test.csv of Ravi & Larochelle"
+    )
+
+
+def _check(split: _Split, earlier: Sequence[str], images_per_class: int) -> None:
+    """The split must have its classes, each of them new and whole, and no image twice."""
+    if len(split.classes) != _NUM_CLASSES[split.name]:
+        raise ValueError(
+            f"{split.path} must have {_NUM_CLASSES[split.name]} classes, those of MiniImageNet's {split.name} split; "
+            f"it has {len(split.classes)}"
+        )
+    for name, rows in split.classes.items():
+        if name in earlier:
+            raise ValueError(f"{split.path} has the class {name}, which an earlier split has too; fetch it again")
+        if len(rows) != images_per_class:
+            raise ValueError(
+                f"{split.path} must have images_per_class={images_per_class} images of each class; it has {len(rows)} "
+                f"of {name}"
+            )
+    seen = set()
+    for name, rows in split.classes.items():
+        for row in rows:
+            if row in seen:
+                raise ValueError(f"{split.path} has the image {row} twice, the second time in {name}; fetch it again")
+            seen.add(row)
+
+
+# --- pickles ---------------------------------------------------------------------------------------------------------
+
+
+def _open_pickle(name: str, path: Path) -> _Split:
+    content = load_plain_pickle(path)
+    match content:
+        case {"image_data": np.ndarray() as images, "class_dict": dict() as classes}:
+            pass
+        case _:
+            raise ValueError(f"{path} must hold a dictionary of image_data, an array, and class_dict, a dictionary")
+    if images.dtype != np.uint8 or images.shape[1:] != (_IMAGE_SIZE, _IMAGE_SIZE, 3):
+        raise ValueError(
+            f"{path} must hold image_data of shape (n, {_IMAGE_SIZE}, {_IMAGE_SIZE}, 3) and type uint8; got "
+            f"{images.shape} and {images.dtype}"
+        )
+    return _Split(
+        name,
+        path,
+        {str(label): _check_rows(path, label, rows, len(images)) for label, rows in classes.items()},
+        lambda rows: images[rows],
+    )
+
+
+def _check_rows(path: Path, label: object, rows: object, num_images: int) -> list[int]:
+    """The rows of one class, as integers in [0, `num_images`)."""
+    numbers = np.asarray(rows if isinstance(rows, (list, tuple, np.ndarray)) else None)
+    if numbers.dtype.kind not in "iu" or numbers.ndim != 1 or not np.all((numbers >= 0) & (numbers < num_images)):
+        raise ValueError(f"{path} must give class_dict[{label!r}] as a list of rows of its {num_images} images")
+    plain: list[int] = numbers.tolist()
+    return plain
+
+
+# --- tables and images -----------------------------------------------------------------------------------------------
+
+
+def _open_table(name: str, path: Path) -> _Split:
+    directory = path.parent / "images"
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header, *lines = [[cell.strip() for cell in line] for line in csv.reader(file) if line] or [[]]
+    except (UnicodeDecodeError, csv.Error) as problem:
+        raise ValueError(f"{path} cannot be read as a table ({problem}); fetch it again") from problem
+    if header != ["filename", "label"]:
+        raise ValueError(f"{path} must begin with the line filename,label; it begins with {','.join(header)!r}")
+    classes: dict[str, list[Path]] = {}
+    for line in lines:
+        if len(line) != 2 or not all(line):
+            raise ValueError(f"{path} must have a filename and a label in each line; got {','.join(line)!r}")
+        classes.setdefault(line[1], []).append(directory / line[0])
+    missing = [file for files in classes.values() for file in files if not file.is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{path} names {len(missing)} images that are not in {directory}, such as {missing[0].name}; "
+            f"copy them there"
+        )
+    return _Split(name, path, classes, _read_images)
+
+
+def _read_images(files: Sequence[Path]) -> _Images:
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow decodes and resizes without the interpreter's lock
+        return np.stack(list(threads.map(_read_image, files)))
+
+
+def _read_image(file: Path) -> _Images:
+    try:
+        with Image.open(file) as stored:
+            image = stored.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
+        raise ValueError(f"{file} cannot be read as an image ({problem}); fetch it again") from problem
+    if image.size != (_IMAGE_SIZE, _IMAGE_SIZE):
+        image = image.resize((_IMAGE_SIZE, _IMAGE_SIZE), Image.Resampling.BILINEAR)
+    return np.asarray(image)
