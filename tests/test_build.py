@@ -21,6 +21,7 @@ from assl_lightning.acquisition import base
 from assl_lightning.algorithms.fixmatch import FixMatch
 from assl_lightning.data import samplers
 from assl_lightning.networks.base import FeatureNetwork
+from assl_lightning.oracles import Answers, LabelRequest
 from assl_lightning.records import read_records
 from assl_lightning.schema import Config, ConfigurationError
 
@@ -126,6 +127,7 @@ def test_a_class_that_takes_anything_is_not_second_guessed() -> None:
             "data.num_samples=1296",
             ["data.num_samples=1296: must be what digits has once loaded, data.num_samples=1297"],
         ),
+        ("oracle.noise=1.5", ["oracle (", "noise=1.5", "noise must be in [0, 1], the share of wrong answers; got 1.5"]),
         ("data.source.num_test=5000", ["data.source (", "num_test=5000", "num_test must be in"]),
         ("run_dir=file", ["run_dir=file: must be a directory, or not exist"]),
     ],
@@ -147,6 +149,14 @@ def test_the_number_of_images_may_be_left_open_and_the_budget_is_checked_once_it
     (line,) = refused(config)
     assert line.startswith("rounds=200, ")
     assert "has 1297 images" in line
+
+
+def test_a_long_tail_that_leaves_too_few_images_says_so(compose_run: Compose) -> None:
+    (line,) = refused(compose_run("data.imbalance_factor=100", "rounds=100"))
+
+    assert line.startswith("rounds=100, labels_per_round=10, initial_labels=10: ")
+    assert "= 1010 labels, but the pool of digits has 321 images (after data.imbalance_factor=100" in line
+    assert line.endswith("for example rounds=31")
 
 
 def test_a_logger_whose_package_is_missing_says_which(
@@ -208,6 +218,34 @@ def test_checking_moves_no_random_generator(compose_run: Compose) -> None:
     build.check(config)
 
     torch.testing.assert_close(torch.get_rng_state(), before)
+
+
+def test_a_long_tail_shortens_the_pool_after_it_was_compared_with_what_was_declared(compose_run: Compose) -> None:
+    balanced = build.assemble(compose_run())
+    parts = build.assemble(compose_run("data.imbalance_factor=10", "seed=3"))
+    others = build.assemble(compose_run("data.imbalance_factor=10", "data.imbalance_seed=1"))
+
+    assert balanced.pool.num_samples == 1297
+    assert parts.pool.num_samples == others.pool.num_samples < 1297
+    assert set(parts.pool.sample_ids) < set(balanced.pool.sample_ids)
+    assert set(parts.pool.sample_ids) != set(others.pool.sample_ids)
+    assert len(parts.datamodule.pool_images) == parts.pool.num_samples
+    torch.testing.assert_close(parts.datamodule.test_images, balanced.datamodule.test_images)
+
+
+def test_the_oracles_noise_is_a_function_of_the_seed(compose_run: Compose) -> None:
+    index = torch.arange(1297)
+    request = LabelRequest(round_number=0, index=index, sample_id=tuple(map(str, index.tolist())))
+
+    def ask(*overrides: str) -> torch.Tensor:
+        answers = build.assemble(compose_run(*overrides)).oracle.answer(request)
+        assert isinstance(answers, Answers)
+        return answers.label
+
+    truth, noisy = ask(), ask("oracle.noise=0.25")
+    assert 0.2 < (truth != noisy).double().mean() < 0.3
+    assert torch.equal(noisy, ask("oracle.noise=0.25"))
+    assert not torch.equal(noisy, ask("oracle.noise=0.25", "seed=1"))
 
 
 def test_a_trainer_has_the_loops_callbacks_and_the_configurations_new_each_time(

@@ -38,6 +38,8 @@ def plain() -> dict[str, Any]:
             "image_size": [16, 16],
             "mean": [0.3],
             "std": [0.3],
+            "imbalance_factor": 1,
+            "imbalance_seed": 0,
             "root": None,
             "source": {"_target_": "a.Source"},
             "weak": {"_target_": "a.Weak"},
@@ -149,6 +151,9 @@ MALFORMED: list[tuple[Change, list[str]]] = [
     ({"score.c_i": -1}, ["score.c_i=-1: must be at least 0"]),
     ({"score.variance": "before"}, ["score.variance=before: must be one of post, pre"]),
     ({"data.num_classes": 1}, ["data.num_classes=1: must be at least 2"]),
+    ({"data.imbalance_factor": 0.5}, ["data.imbalance_factor=0.5: must be at least 1"]),
+    ({"data.imbalance_factor": None}, ["data.imbalance_factor=null: must be a number, at least 1"]),
+    ({"data.imbalance_seed": -1}, ["data.imbalance_seed=-1: must be at least 0"]),
     ({"data.std": [0]}, ["data.std=[0]: must be numbers above 0"]),
     ({"data.image_size": [16, 0]}, ["data.image_size=[16, 0]: must be [height, width], each at least 1"]),
     ({"algorithm.batch_size": 0}, ["algorithm.batch_size=0: must be at least 1"]),
@@ -195,6 +200,22 @@ MALFORMED: list[tuple[Change, list[str]]] = [
         {"acquisition.weights": "ema", "algorithm.weight_ema": None},
         ["acquisition.weights=ema: needs averaged weights", "algorithm.weight_ema=null", "acquisition.weights=raw"],
     ),
+    (
+        {"acquisition.features": "training", "acquisition.requires": ["features", "labelled"]},
+        ["acquisition.features=training: spares the pass", "also needs labelled", "acquisition.features=inference"],
+    ),
+    (
+        {"acquisition.features": "training", "acquisition.requires": ["features"], "algorithm.produces": []},
+        ["acquisition.features=training: needs an algorithm that looks at unlabelled images"],
+    ),
+    (
+        {
+            "acquisition.features": "training",
+            "acquisition.requires": ["statistics", "features"],
+            "acquisition.unvisited": "infer",
+        },
+        ["acquisition.features=training, acquisition.unvisited=infer: ", "are not inferred", "exclude or random"],
+    ),
     ({"trainer.devices": 3}, ["algorithm.batch_size=32: must be a multiple of 3", "trainer.devices=3", "example 33"]),
     ({"trainer.devices": [0, 1, 2]}, ["algorithm.batch_size=32: must be a multiple of 3", "trainer.devices=[0, 1, 2]"]),
     ({"trainer.devices": 0}, ["trainer.devices=0: must be a number of devices"]),
@@ -229,6 +250,7 @@ FITTING: list[Change] = [
     {"score.c_u": 0, "score.c_i": 0},
     {"steps_per_epoch": 50},
     {"steps_per_epoch": 200},
+    {"data.imbalance_factor": 100.5},
     {"data.num_samples": None, "rounds": 10**6},  # known once the data is loaded
     {"algorithm.module.threshold": 1.5},  # no pseudo-label at all: the supervised gradient
     {"algorithm.weight_ema": None},

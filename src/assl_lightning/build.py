@@ -31,6 +31,7 @@ from assl_lightning.acquisition.base import Acquisition
 from assl_lightning.algorithms.base import Algorithm
 from assl_lightning.augment.normalise import Normalise
 from assl_lightning.callbacks.progress import RoundProgress
+from assl_lightning.data.long_tail import long_tailed
 from assl_lightning.data.pool import Pool
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.datamodule import PoolDataModule
@@ -92,6 +93,7 @@ def make_settings(config: Config) -> RoundSettings:
         score=ScoreSettings(**asdict(config.score)),
         unvisited=config.acquisition.unvisited,
         acquisition_weights=config.acquisition.weights,
+        acquisition_features=config.acquisition.features,
         weight_ema=config.algorithm.weight_ema,
         config=config.as_dict(),
     )
@@ -119,6 +121,7 @@ def assemble(config: Config) -> Parts:
     check(config)
     source: PoolSource = _instantiate("data.source", config.data.source)
     _check_source(config, source)
+    source = _make_long_tailed(config, source)
     pool = Pool(len(source.pool_images), config.data.num_classes, source.sample_ids)
     datamodule = PoolDataModule(
         pool,
@@ -268,6 +271,16 @@ def _check_source(config: Config, source: PoolSource) -> None:
     errors += check_budget(config, num_samples) if not errors else []
     if errors:
         raise ConfigurationError(errors)
+
+
+def _make_long_tailed(config: Config, source: PoolSource) -> PoolSource:
+    """The source with the class frequencies that were asked for; what is left must be enough for the labels."""
+    source = long_tailed(source, config.data.imbalance_factor, config.data.imbalance_seed)
+    why = f"after {show('data.imbalance_factor', config.data.imbalance_factor)}"
+    errors = check_budget(config, len(source.pool_images), why)
+    if errors:
+        raise ConfigurationError(errors)
+    return source
 
 
 def _trainer_factory(config: Config) -> Callable[..., Trainer]:

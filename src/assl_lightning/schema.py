@@ -71,11 +71,13 @@ class DataSection:
 
     name: Annotated[str, _NOT_EMPTY]
     num_classes: Annotated[int, _at_least(2)]
-    num_samples: Annotated[int | None, _at_least(2)]  # of the pool; None: known once it is loaded
+    num_samples: Annotated[int | None, _at_least(2)]  # of the pool as it is loaded; None: known once it is
     channels: Annotated[int, _at_least(1)]
     image_size: Annotated[tuple[int, int], _SIZE]
     mean: tuple[float, ...]  # one for each channel, of pixels in [0, 1]
     std: Annotated[tuple[float, ...], _ALL_ABOVE_ZERO]
+    imbalance_factor: Annotated[float, _at_least(1)]  # 1: the pool as it is loaded
+    imbalance_seed: Annotated[int, _at_least(0)]
     root: str | None  # where files are, or are downloaded to
     source: Node
     weak: Node
@@ -177,21 +179,21 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def check_budget(config: Config, num_samples: int | None) -> list[str]:
-    """A line if the run would ask for more labels than the pool of `num_samples` images has."""
+def check_budget(config: Config, num_samples: int | None, because: str = "data.num_samples") -> list[str]:
+    """A line if the run would ask for more labels than the pool of `num_samples` images has, `because` of a key."""
     needed = config.initial_labels + config.rounds * config.labels_per_round
     if num_samples is None or needed <= num_samples:
         return []
     if config.initial_labels > num_samples:
         return [
             f"{show('initial_labels', config.initial_labels)}: must be at most {num_samples}, "
-            f"the images in the pool of {config.data.name} (data.num_samples)"
+            f"the images in the pool of {config.data.name} ({because})"
         ]
     possible = (num_samples - config.initial_labels) // config.labels_per_round
     return [
         f"rounds={config.rounds}, labels_per_round={config.labels_per_round}, initial_labels={config.initial_labels}: "
         f"initial_labels + rounds × labels_per_round = {needed} labels, but the pool of {config.data.name} has "
-        f"{num_samples} images (data.num_samples); lower one of them, for example rounds={possible}"
+        f"{num_samples} images ({because}); lower one of them, for example rounds={possible}"
     ]
 
 
@@ -361,6 +363,30 @@ def _check_statistics(config: Config) -> list[str]:
     return []
 
 
+def _check_features(config: Config) -> list[str]:
+    acquisition = config.acquisition
+    if acquisition.features == "inference" or "features" not in acquisition.requires:
+        return []
+    key = show("acquisition.features", "training")
+    from_a_pass = [name for name in acquisition.requires if name in ("logits", "labelled")]
+    if from_a_pass:
+        return [
+            f"{key}: spares the pass over the pool, but {acquisition.name} also needs {' and '.join(from_a_pass)}, "
+            f"which only a pass gives; use acquisition.features=inference"
+        ]
+    if "statistics" not in config.algorithm.produces:
+        return [
+            f"{key}: needs an algorithm that looks at unlabelled images, but algorithm={config.algorithm.name} "
+            f"produces nothing of them; use acquisition.features=inference or algorithm=fixmatch"
+        ]
+    if acquisition.unvisited == "infer":
+        return [
+            f"{key}, acquisition.unvisited=infer: features of samples that training never visited are not inferred; "
+            f"use acquisition.unvisited=exclude or random, or acquisition.features=inference"
+        ]
+    return []
+
+
 def _check_weights(config: Config) -> list[str]:
     if config.algorithm.weight_ema is not None:
         return []
@@ -463,6 +489,7 @@ _CHECKS: tuple[Callable[[Config], list[str]], ...] = (
     _check_channels,
     _check_classes,
     _check_statistics,
+    _check_features,
     _check_weights,
     _check_module,
     _check_devices,
