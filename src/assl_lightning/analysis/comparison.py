@@ -1,0 +1,236 @@
+"""What the accuracies of two or more methods tell: pure functions of arrays, by seeds and rounds.
+
+Differences are taken seed by seed: under one seed all methods share the initial labels and the initial weights.
+
+[A] agg_results.py of ALFA-Mix (Parvaneh et al., CVPR 2022), which draws the paper's Fig. 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from math import inf, nan, sqrt
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+from scipy.stats import t as student
+
+Floats = NDArray[np.float64]
+
+SEEDS_THAT_TELL = 5
+"""With fewer seeds a paired test tells little: the interval is above 3 standard errors wide on each side, and no
+outcome whatever brings Wilcoxon's p below 0.125."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its confidence interval, in the unit of what was averaged; `low` and `high` are NaN where n < 2."""
+
+    mean: float
+    low: float
+    high: float
+    n: int  # how many were averaged
+
+    @property
+    def can_tell(self) -> bool:
+        """Whether there are enough seeds (`SEEDS_THAT_TELL`) to conclude anything from."""
+        return self.n >= SEEDS_THAT_TELL
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Student's paired t: the interval of the mean difference, and the two-sided p of its being 0 (NaN where n < 2)."""
+
+    interval: Interval
+    p_value: float
+
+    @property
+    def can_tell(self) -> bool:
+        """As the interval's."""
+        return self.interval.can_tell
+
+
+@dataclass(frozen=True)
+class PairwiseMatrix:
+    """Who beats whom, over rounds and settings (Fig. 6 of the paper); m methods."""
+
+    methods: tuple[str, ...]
+    wins: Floats  # (m, m): how often the row's method beats the column's; at most `settings`
+    beaten: Floats  # (m,): mean of each column over the other methods; smaller is better
+    settings: int
+    seeds: tuple[int, ...]  # of each setting
+    missing: Mapping[str, int]  # method → settings without it, where it neither wins nor is beaten; of those > 0
+
+
+def aubc(labels: ArrayLike, accuracy: ArrayLike) -> Floats:
+    """Area under the budget curve: accuracy (…, rounds) over labels (rounds,) → (…,).
+
+    Trapezoids, divided by the range of the labels: the mean accuracy over the budget, in the unit of `accuracy`.
+    Larger is better. One round: its accuracy.
+    """
+    counts, values = np.asarray(labels, float), np.asarray(accuracy, float)
+    if counts.ndim != 1 or values.ndim < 1 or values.shape[-1] != len(counts) or not len(counts):
+        raise ValueError(
+            f"accuracy must have shape (…, rounds) and labels (rounds,), at least one; got {values.shape} and "
+            f"{counts.shape}"
+        )
+    if len(counts) == 1:
+        return np.asarray(values[..., 0])
+    added = np.diff(counts)
+    if added.min() < 0 or added.sum() == 0:
+        raise ValueError(f"labels must grow from round to round, or there is no area; got {counts.tolist()}")
+    return np.asarray(((values[..., 1:] + values[..., :-1]) / 2 * added).sum(-1) / added.sum())
+
+
+def paired_t(difference: ArrayLike, confidence: float = 0.95) -> PairedTest:
+    """Student's t of differences (n,), one for each seed. Where all are equal, the interval is that one value."""
+    values = _differences(difference)
+    n, mean = len(values), float(values.mean())
+    if n < 2:
+        return PairedTest(Interval(mean, nan, nan, n), nan)
+    half = float(student.ppf((1 + confidence) / 2, n - 1) * values.std(ddof=1) / sqrt(n))
+    p_value = 2 * student.sf(abs(_t_statistic(values, ddof=1)), n - 1)
+    return PairedTest(Interval(mean, mean - half, mean + half, n), float(p_value))
+
+
+def wilcoxon(difference: ArrayLike) -> float:
+    """Exact two-sided p of Wilcoxon's signed-rank test of differences (n,), in (0, 1].
+
+    Zeros are left out and ties share their mean rank, as accuracies on one test set often need. All zero: 1.
+    """
+    # 0.9 − 0.8 and 0.8 − 0.7 are tied, though not in floating point
+    values = np.round(_differences(difference), 12)
+    values = values[values != 0]
+    doubled = np.rint(2 * rankdata(np.abs(values))).astype(int)  # mean ranks are halves
+    shares = np.ones(1)  # of the ways to give signs in which the positive ranks have each sum
+    for rank in doubled:
+        shares = (np.pad(shares, (0, rank)) + np.pad(shares, (rank, 0))) / 2
+    positive = doubled[values > 0].sum()
+    return float(min(1.0, 2 * min(shares[: positive + 1].sum(), shares[positive:].sum())))
+
+
+def bootstrap(difference: ArrayLike, *, seed: int = 0, resamples: int = 10_000, confidence: float = 0.95) -> Interval:
+    """Percentile bootstrap of the mean of differences (n,) (Efron and Tibshirani 1993, §13.3). One seed, one answer.
+
+    It supposes no distribution, but is too narrow for few seeds: by about √(1 − 1/n) beside `paired_t`'s, and more for
+    want of its wider quantiles.
+    """
+    values = _differences(difference)
+    n, mean = len(values), float(values.mean())
+    if n < 2:
+        return Interval(mean, nan, nan, n)
+    drawn = np.random.default_rng(seed).integers(n, size=(resamples, n))
+    low, high = np.quantile(values[drawn].mean(1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(mean, float(low), float(high), n)
+
+
+def holm(p_values: ArrayLike) -> Floats:
+    """Adjusted p (m,) of m comparisons with one reference, in the order given (Holm 1979).
+
+    One of them below α is wrong with probability α at most, however many there are. NaN stays NaN and is not counted.
+    """
+    values = np.asarray(p_values, float)
+    if values.ndim != 1 or ((values < 0) | (values > 1)).any():
+        raise ValueError(f"p_values must be (m,) probabilities in [0, 1] or NaN; got {values.tolist()}")
+    adjusted = np.full(len(values), nan)
+    order = np.argsort(values)[: np.count_nonzero(~np.isnan(values))]  # NaN comes last
+    steps = values[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
+
+
+def pairwise_matrix(
+    settings: Sequence[Mapping[str, Floats]], *, threshold: float = 2.776, ddof: int = 0
+) -> PairwiseMatrix:
+    """The paper's matrix (Fig. 6), as [A] counts: method → accuracies (seeds, rounds), for each setting.
+
+    In a setting, the row's method beats the column's in the share of rounds (the first left out, where nothing was
+    acquired yet) in which t = √n · mean / s.d. of their difference over n seeds is above the `threshold`; settings are
+    summed. A s.d. of 0 makes t ±∞, or 0 where the mean is 0 too.
+
+    The 2.776 is Student's t(0.975) at 4 degrees of freedom, hence for 5 seeds. With the paper's 3 seeds and `ddof` 0
+    its two-sided level is p = 0.15, for each of many rounds and pairs; `valid_matrix` tests at 0.05.
+
+    Raises:
+        ValueError: a setting's arrays differ in shape, or have fewer than two seeds or rounds.
+    """
+    return _matrix(settings, lambda _: threshold, ddof)
+
+
+def valid_matrix(settings: Sequence[Mapping[str, Floats]]) -> PairwiseMatrix:
+    """`pairwise_matrix` with the sample's s.d. and Student's t(0.975, n − 1) for the n seeds of each setting.
+
+    A round's test has a two-sided level of 0.05; nothing is corrected for the number of rounds, pairs and settings.
+    """
+    return _matrix(settings, lambda n: float(student.ppf(0.975, n - 1)), ddof=1)
+
+
+def total_of(rand: tuple[float, float], continued: tuple[float, float]) -> tuple[float, float]:
+    """Table 2's "Total" of a method's (mean, ±) under `init` rand and continue: mean of the means, mean of the ±.
+
+    That ± is an average of standard deviations; it is neither pooled nor the error of the mean.
+    """
+    return (rand[0] + continued[0]) / 2, (rand[1] + continued[1]) / 2
+
+
+def mean_gain(of: Mapping[str, float], over: Mapping[str, float]) -> float:
+    """Mean of `of` − `over` over the methods that both have: the paper's 8.11 %p, of SSL over supervised training."""
+    shared = of.keys() & over.keys()
+    if not shared:
+        raise ValueError(f"a gain needs a method that both have; got {', '.join(of)} and {', '.join(over)}")
+    return sum(of[name] - over[name] for name in shared) / len(shared)
+
+
+def _differences(difference: ArrayLike) -> Floats:
+    values = np.asarray(difference, float)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"differences must be (n,), one for each of at least one seed; got shape {values.shape}")
+    if not np.isfinite(values).all():
+        place = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise ValueError(f"the difference of seed number {place} is {values[place]}; leave out what has no accuracy")
+    return values
+
+
+def _t_statistic(values: Floats, ddof: int) -> Floats:
+    """(n, …) → (…): √n · mean / s.d.; ±∞ where the s.d. is 0, 0 where the mean is too."""
+    mean, deviation = np.asarray(values.mean(0)), np.asarray(values.std(0, ddof=ddof))
+    # as in `wilcoxon`: differences of accuracies that are equal are so but for rounding
+    deviation[np.ptp(values, axis=0) < 1e-12] = 0
+    t: Floats = np.where(np.abs(mean) < 1e-12, 0.0, np.copysign(inf, mean))
+    np.divide(sqrt(len(values)) * mean, deviation, out=t, where=deviation > 0)
+    return t
+
+
+def _matrix(
+    settings: Sequence[Mapping[str, Floats]], threshold_of: Callable[[int], float], ddof: int
+) -> PairwiseMatrix:
+    methods = tuple(dict.fromkeys(name for setting in settings for name in setting))
+    wins = np.zeros((len(methods), len(methods)))
+    seeds = tuple(_check_setting(number, setting) for number, setting in enumerate(settings))
+    for setting, n in zip(settings, seeds, strict=True):
+        for winner, loser in permutations(setting, 2):
+            t = _t_statistic(setting[winner][:, 1:] - setting[loser][:, 1:], ddof)
+            wins[methods.index(winner), methods.index(loser)] += (t > threshold_of(n)).mean()
+    absent = {name: sum(name not in setting for setting in settings) for name in methods}
+    return PairwiseMatrix(
+        methods,
+        wins,
+        wins.sum(0) / max(len(methods) - 1, 1),
+        len(settings),
+        seeds,
+        {name: count for name, count in absent.items() if count},
+    )
+
+
+def _check_setting(number: int, setting: Mapping[str, Floats]) -> int:
+    """How many seeds the setting has."""
+    shapes = {name: np.shape(values) for name, values in setting.items()}
+    first = next(iter(shapes.values()), ())
+    if len(set(shapes.values())) != 1 or len(first) != 2 or min(first) < 2:
+        raise ValueError(
+            f"setting {number}: every method's accuracies must have one shape, (seeds, rounds) with at least two of "
+            f"each for a spread over seeds and a round after the first; got {shapes}"
+        )
+    return int(first[0])

@@ -1,0 +1,334 @@
+"""Run directories → settings → methods → seeds: what may be compared with what, and by which name.
+
+A *method* is everything that a configuration says, but for the seed and for where and how the run was written down. A
+*setting* is the task that methods are compared on: data, network, and how many labels when.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from assl_lightning.records import FILE_NAME, RoundRecord, read_records
+
+Facts = dict[str, Any]
+"""Dotted key → value of a configuration; `data`, `network`, … alone stand for the group's name."""
+
+Item = TypeVar("Item")
+
+_ABSENT = object()  # a value that no key has; None is one that a key may have
+
+_GROUPS = ("data", "network", "algorithm", "acquisition")  # known by a name, which says more than their keys
+
+_NOT_COMPARED = (
+    *("seed", "oracle.seed", "name", "run_dir", "environment"),
+    *("data.root", "data.source.root", "data.source.download"),  # where the same images lie
+    *("trainer.logger", "trainer.log_every_n_steps"),
+)
+
+_SETTING = ("data", "network", "initial_labels", "labels_per_round", "rounds")
+
+_NEEDED: Mapping[str, type] = {
+    **dict.fromkeys(_GROUPS, dict),
+    **dict.fromkeys(("seed", "rounds", "initial_labels", "labels_per_round"), int),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory as it lies on disk."""
+
+    directory: Path
+    config: Mapping[str, Any]  # config.yaml, plain
+    records: tuple[RoundRecord, ...]  # of the complete rounds, in order; at least one
+
+    @property
+    def seed(self) -> int:
+        """Which of a method's runs this is."""
+        return int(self.config["seed"])
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Versions, platform and git commit that the run began with; empty where they were not written."""
+        return dict(self.config.get("environment") or {})
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all trainings were done, one more than acquisitions."""
+        return len(self.records) == int(self.config["rounds"]) + 1
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of all complete rounds."""
+        return sum(record.steps for record in self.records)
+
+
+@dataclass(frozen=True)
+class Method:
+    """Runs that differ in nothing but the seed."""
+
+    name: str
+    runs: Mapping[int, Run]  # seed → run, by seed
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Methods that were given the same task, in the order in which their runs were."""
+
+    name: str
+    methods: Mapping[str, Method]  # by name
+    labels: tuple[int, ...]  # trained on in each round, by every run
+
+
+def find_runs(paths: Sequence[Path]) -> list[Run]:
+    """The runs at or below each path, each once: in the order of the paths, sorted below each.
+
+    A run is a directory with config.yaml and at least one complete round in rounds.jsonl.
+
+    Raises:
+        ValueError: there is none at or below a path, or a file is not what its name says.
+    """
+    found: dict[Path, Run] = {}
+    for path in paths:
+        below = [_read_run(file.parent) for file in sorted(path.rglob("config.yaml")) if _has_a_round(file.parent)]
+        if not below:
+            raise ValueError(
+                f"{path} {'holds no run' if path.exists() else 'does not exist'}; give a run's directory (with "
+                f"config.yaml and at least one line in {FILE_NAME}), or one with such directories below it"
+            )
+        for run in below:
+            found.setdefault(run.directory.resolve(), run)
+    return list(found.values())
+
+
+def group(runs: Sequence[Run], *, by_setting: bool = False) -> list[Setting]:
+    """The runs as methods over seeds, one `Setting`; with `by_setting`, as many as there are.
+
+    A setting is the data (wherever they lie), the network and the numbers of labels and rounds; with `by_setting` also
+    `init`, which the paper counts as two settings (§4), and which otherwise tells methods apart.
+
+    A method is named by its acquisition and by what else tells it from the others of its setting: a value is told by
+    those that do not have the most common one, by all where none is most common. Where groups differ (`algorithm`),
+    their names are told instead of their keys. One name means one method in all settings, where what differs between
+    settings only, such as the learning rate that goes with a network, belongs to the setting.
+
+    Raises:
+        ValueError: the runs are of several settings and `by_setting` is False, a method has one seed twice, or runs of
+            a setting have not as many complete rounds or not as many labels in each.
+    """
+    parts = _partition(runs, lambda run: _setting_facts(run, by_setting))
+    if not by_setting and len(parts) > 1:
+        raise ValueError(_not_one_setting(parts[0][1][0], parts[1][1][0]))
+    settings = [facts for facts, _ in parts]
+    setting_names = _names(settings, _telling_keys([settings]), ("data", "network"))
+    partitions = [_partition(members, _facts) for _, members in parts]
+    keys = _telling_keys([[facts for facts, _ in methods] for methods in partitions])
+    method_names = iter(_names([facts for methods in partitions for facts, _ in methods], keys, ("acquisition",)))
+    return [
+        _setting(name, [_method(next(method_names), members) for _, members in methods])
+        for name, methods in zip(setting_names, partitions, strict=True)
+    ]
+
+
+def shared_seeds(method: Method, *others: Method) -> tuple[int, ...]:
+    """The seeds that all of the methods have, ascending: by these they are compared in pairs."""
+    return tuple(sorted(set(method.runs).intersection(*(other.runs for other in others))))
+
+
+def accuracies(method: Method, seeds: Sequence[int], which: Literal["ema", "raw"] = "ema") -> NDArray[np.float64]:
+    """Test accuracies in [0, 1], (seeds, rounds), of the averaged (`ema`) or the raw weights; rows as in `seeds`."""
+    if which not in ("ema", "raw"):
+        raise ValueError(f"which={which!r}: must be 'ema', the averaged weights, or 'raw', the weights as trained")
+    missing = [seed for seed in seeds if seed not in method.runs]
+    if missing:
+        raise ValueError(
+            f"{method.name} has no run with seed {missing[0]}; it has {', '.join(map(str, method.runs))}. "
+            f"Use shared_seeds to choose those that methods have in common"
+        )
+    runs = [method.runs[seed].records for seed in seeds]
+    values = [[getattr(record, f"test_accuracy_{which}") for record in records] for records in runs]
+    rounds = len(next(iter(method.runs.values())).records)
+    return np.array(values, float).reshape(len(seeds), rounds)
+
+
+# --- from files to runs ----------------------------------------------------------------------------------------------
+
+
+def _has_a_round(directory: Path) -> bool:
+    file = directory / FILE_NAME
+    return file.exists() and file.stat().st_size > 0
+
+
+def _read_run(directory: Path) -> Run:
+    file = directory / "config.yaml"
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+    except (OmegaConfBaseException, YAMLError, OSError) as error:
+        raise ValueError(
+            f"{file} cannot be read ({' '.join(str(error).split())}); restore it, or leave it out"
+        ) from None
+    wrong = [key for key, kind in _NEEDED.items() if not isinstance(config, dict) or type(config.get(key)) is not kind]
+    if wrong:
+        raise ValueError(
+            f"{file} is not the configuration of a run: {', '.join(wrong)} must be there, groups as groups and numbers "
+            f"as integers; restore it, or leave the directory out"
+        )
+    assert isinstance(config, dict)
+    return Run(directory, {str(key): value for key, value in config.items()}, tuple(read_records(directory)))
+
+
+# --- from runs to settings -------------------------------------------------------------------------------------------
+
+
+def _partition(items: Sequence[Item], facts_of: Callable[[Item], Facts]) -> list[tuple[Facts, list[Item]]]:
+    """Items with equal facts, in order of the first of each; facts hold lists, so that no dictionary does this."""
+    parts: list[tuple[Facts, list[Item]]] = []
+    for item in items:
+        facts = facts_of(item)
+        members = next((members for known, members in parts if known == facts), None)
+        if members is None:
+            parts.append((facts, [item]))
+        else:
+            members.append(item)
+    return parts
+
+
+def _method(name: str, runs: Sequence[Run]) -> Method:
+    by_seed: dict[int, Run] = {}
+    for run in sorted(runs, key=lambda run: run.seed):
+        if run.seed in by_seed:
+            raise ValueError(
+                f"{by_seed[run.seed].directory} and {run.directory} are both runs of {name} with seed {run.seed}; "
+                f"leave one of them out"
+            )
+        by_seed[run.seed] = run
+    return Method(name, by_seed)
+
+
+def _setting(name: str, methods: Sequence[Method]) -> Setting:
+    runs = [run for method in methods for run in method.runs.values()]
+    shortest = min(runs, key=lambda run: len(run.records))
+    longest = max(len(run.records) for run in runs)
+    if len(shortest.records) != longest:
+        raise ValueError(
+            f"all runs must have as many rounds to be compared, but {shortest.directory} has {len(shortest.records)} "
+            f"and others have up to {longest}; let it finish, or leave it out"
+        )
+    labels = {run.directory: tuple(record.labels for record in run.records) for run in runs}
+    first = runs[0].directory
+    for directory, counts in labels.items():
+        if counts != labels[first]:
+            raise ValueError(
+                f"all runs must have trained on as many labels to be compared, but {first} has {labels[first]} and "
+                f"{directory} has {counts}; leave one of them out"
+            )
+    return Setting(name, {method.name: method for method in methods}, labels[first])
+
+
+def _not_one_setting(first: Run, other: Run) -> str:
+    pair = [_setting_facts(run, with_init=False) for run in (first, other)]
+    keys = _telling_keys([pair])
+    told = [", ".join(_told(facts, key) for key in keys) for facts in pair]
+    return (
+        f"{first.directory} ({told[0]}) and {other.directory} ({told[1]}) are runs of two settings, whose accuracies "
+        f"cannot be compared; give runs of one setting, or --settings to have the settings side by side"
+    )
+
+
+# --- facts and names -------------------------------------------------------------------------------------------------
+
+
+def _facts(run: Run) -> Facts:
+    """What makes a run's method, groups first."""
+    names = {group: str(run.config[group].get("name") or _class_name(run.config[group])) for group in _GROUPS}
+    return names | dict(_leaves(run.config))
+
+
+def _setting_facts(run: Run, with_init: bool) -> Facts:
+    """The part of the facts that runs must share to be compared."""
+    kept = (*_SETTING, "init") if with_init else _SETTING
+    return {key: value for key, value in _facts(run).items() if key.partition(".")[0] in kept}
+
+
+def _class_name(node: Mapping[str, Any]) -> str:
+    """`resnet18` for a network of the class …resnet.ResNet18."""
+    return str(node.get("_target_", "")).rpartition(".")[2].lower()
+
+
+def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in node.items():
+        key = f"{prefix}{name}"
+        if key in _NOT_COMPARED:
+            continue
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{key}.")
+        else:
+            yield key, value
+
+
+def _peers(facts: Sequence[Facts], key: str, of: Facts) -> list[Facts]:
+    """Those that `of` is compared with in `key`: within a group, those of the same name."""
+    name, _, rest = key.partition(".")
+    return [other for other in facts if not rest or name not in _GROUPS or other[name] == of[name]]
+
+
+def _telling_keys(classes: Sequence[Sequence[Facts]]) -> list[str]:
+    """Keys in which peers of one class differ; of a value and its copies, the first."""
+    everything = [facts for members in classes for facts in members]
+    keys = list(dict.fromkeys(key for facts in everything for key in facts))
+    return [key for key in keys if any(_differ(members, key) for members in classes) and not _is_copy(key, everything)]
+
+
+def _differ(members: Sequence[Facts], key: str) -> bool:
+    return any(
+        other.get(key, _ABSENT) != facts.get(key, _ABSENT) for facts in members for other in _peers(members, key, facts)
+    )
+
+
+def _is_copy(key: str, everything: Sequence[Facts]) -> bool:
+    """Whether a key of the same last name, nearer to the top, always has its value, as acquisition.strategy.c_u has.
+
+    A configuration is written with its interpolations resolved, so that only this gives them away.
+    """
+    holders = [facts for facts in everything if key in facts]
+
+    def depth(name: str) -> tuple[int, str]:
+        return name.count("."), name
+
+    return any(
+        all(other in facts and facts[other] == facts[key] for facts in holders)
+        for other in holders[0]
+        if other.rpartition(".")[2] == key.rpartition(".")[2] and depth(other) < depth(key)
+    )
+
+
+def _names(everything: Sequence[Facts], keys: Sequence[str], groups: Sequence[str]) -> list[str]:
+    """A name for each: those of its `groups`, and KEY=VALUE for what is not as in most of its peers."""
+    names = []
+    for facts in everything:
+        telling = (key for key in keys if key not in groups and not _is_usual(facts, key, everything))
+        names.append(", ".join([" ".join(facts[group] for group in groups), *(_told(facts, key) for key in telling)]))
+    return names
+
+
+def _is_usual(facts: Facts, key: str, everything: Sequence[Facts]) -> bool:
+    """Whether more of the peers have this value than any other one."""
+    mine = facts.get(key, _ABSENT)
+    values = [other.get(key, _ABSENT) for other in _peers(everything, key, facts)]
+    return all(values.count(value) < values.count(mine) for value in values if value != mine)
+
+
+def _told(facts: Facts, key: str) -> str:
+    if key not in facts:
+        return f"no {key}"
+    value = facts[key]
+    return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
