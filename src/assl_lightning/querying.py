@@ -81,6 +81,7 @@ def query(
     Raises:
         ValueError: the strategy did not return `budget` distinct candidates.
     """
+    trained.network.eval()  # a head that a strategy calls must not drop out
     index = datamodule.pool.unlabelled
     unknown = index[:0]
     learned = {"statistics"} if trained.features is None else {"statistics", "features"}  # known of visited samples

@@ -50,9 +50,7 @@ def test_top_k_takes_the_largest_scores_best_first_and_of_equal_ones_the_lower_i
 
 def test_a_score_that_is_no_number_is_an_error_that_names_the_lowest_index() -> None:
     score = torch.tensor([0.0, torch.nan, torch.nan, torch.inf])
-    with pytest.raises(
-        ValueError, match=r"score of sample 3 is nan, not a number \(nor is that of 1 other candidates\)"
-    ):
+    with pytest.raises(ValueError, match=r"score of sample 3 is nan, not a number \(nor is that of 1 others\)"):
         top_k(score, torch.tensor([1, 8, 3, 5]), budget=1)
 
 

@@ -19,12 +19,8 @@ from assl_lightning.acquisition.selection import (
     check_budget,
     check_finite,
     in_index_order,
-    kmeans_plus_plus,
+    seed_outer_products,
 )
-
-# Two points count as one where their squared distance is below this many roundings of ‖a‖² + ‖b‖²: the float32 products
-# of equal vectors leave up to 2.3 of them (16 to 2,048 features, CPU).
-_SAME_POINT = 16
 
 
 @final
@@ -81,13 +77,4 @@ class ASSLDiv:
         scale = score  # (M,), e = scale · features
         if self.normalize_features:
             scale = torch.where(norm > 0, score / norm, 0.0)
-        squared_norm = (scale * norm).square()  # (M,) ‖e‖²
-        rounding = _SAME_POINT * torch.finfo(features.dtype).eps
-
-        def squared_distance(centre: Tensor) -> Tensor:
-            products = scale * scale[centre] * (features @ features[centre])  # (M,) e_m · e_centre
-            both = squared_norm + squared_norm[centre]
-            distance = both - 2 * products  # (M,) ‖e_m − e_centre‖²
-            return torch.where(distance > rounding * both, distance, 0.0)
-
-        return index.cpu()[kmeans_plus_plus(squared_norm, squared_distance, budget, generator, self.first)]
+        return index.cpu()[seed_outer_products(features, scale[:, None], budget, generator, self.first)]

@@ -19,12 +19,8 @@ from assl_lightning.acquisition.selection import (
     check_budget,
     check_finite,
     in_index_order,
-    kmeans_plus_plus,
+    seed_outer_products,
 )
-
-# Two embeddings count as one where their squared distance is below this many roundings of ‖g‖² + ‖g'‖²: the float32
-# products of equal features leave up to 4.3 of them (16 to 2,048 features, CPU).
-_SAME_POINT = 16
 
 
 @final
@@ -61,20 +57,9 @@ class BADGE:
         check_budget(budget, len(candidates))
         features, difference = _factors(candidates)
         index, features, difference = in_index_order(candidates.index.to(features.device), features, difference)
-        norm = torch.linalg.vector_norm(features, dim=1)
-        pseudo_el2n = torch.linalg.vector_norm(difference, dim=1)
-        check_finite("length of the feature vector", norm, index)
-        check_finite("pseudo-EL2N", pseudo_el2n, index)
-        squared_norm = (norm * pseudo_el2n).square()  # (M,) ‖g‖²
-        rounding = _SAME_POINT * torch.finfo(features.dtype).eps
-
-        def squared_distance(centre: Tensor) -> Tensor:
-            products = (features @ features[centre]) * (difference @ difference[centre])  # (M,) g_m · g_centre
-            both = squared_norm + squared_norm[centre]
-            distance = both - 2 * products  # (M,) ‖g_m − g_centre‖²
-            return torch.where(distance > rounding * both, distance, 0.0)
-
-        return index.cpu()[kmeans_plus_plus(squared_norm, squared_distance, budget, generator, self.first)]
+        check_finite("length of the feature vector", torch.linalg.vector_norm(features, dim=1), index)
+        check_finite("pseudo-EL2N", torch.linalg.vector_norm(difference, dim=1), index)
+        return index.cpu()[seed_outer_products(features, difference, budget, generator, self.first)]
 
 
 def _factors(candidates: Candidates) -> tuple[Tensor, Tensor]:

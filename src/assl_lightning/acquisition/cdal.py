@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from assl_lightning.acquisition.base import Requirement
-from assl_lightning.acquisition.coreset import KCenter, Points, least_gap
+from assl_lightning.acquisition.k_center import KCenter, Points, least_gap
 from assl_lightning.acquisition.selection import check_finite
 
 

@@ -34,8 +34,9 @@ class ScikitActiveML:
     """The picks of a pool strategy for one annotator: X are the features, the classifier is the network as it stands.
 
     The classifier's probabilities are softmax(head(X)), and it cannot be fitted, so what fits classifiers of its own
-    (expected error reduction) or asks for several (query by committee) cannot be used. Many strategies compare all
-    pairs of samples, O(M²) memory, or cluster the whole pool; scikit-activeml runs on the CPU.
+    (expected error reduction) or asks for several (query by committee) cannot be used. All runs on the CPU: TypiClust
+    takes 20 s for 100 of 20,000 samples of 512 features, and what compares all pairs, such as ProbCover, O(M²) memory;
+    `skactiveml.pool.SubSamplingWrapper` around a strategy lets it look at some of the samples.
 
     Which samples are picked follows from the generator alone: it gives `random_state` and, while the strategy runs,
     the seed of NumPy's global generator, from which a clustering without a `random_state` draws. Where the strategy
