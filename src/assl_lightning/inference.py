@@ -1,12 +1,12 @@
-"""One evaluation pass over some of the pool: logits and features, with the mode and the gradient left as they were."""
+"""One evaluation pass over some of the pool: logits and features, with the modes and the gradient left as they were."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from assl_lightning.networks.base import FeatureNetwork
 
@@ -28,15 +28,23 @@ def evaluate(
         context: entered around each forward pass, for mixed precision.
     """
     device = next(network.parameters()).device
-    was_training = network.training
-    network.eval()
     logits, features = [], []
-    try:
+    with evaluation_mode(network):
         for part in index.to(device).split(batch_size):
             with context():
                 feature = network.features(view(part))
                 logits.append(network.head(feature).float())
             features.append(feature.float())
-    finally:
-        network.train(was_training)
     return torch.cat(logits), torch.cat(features)
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode within; afterwards each part is in the mode it was in, also one that is frozen among others."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training

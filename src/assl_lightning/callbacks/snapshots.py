@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor, nn
+from torch import Tensor
 
 from assl_lightning import scores
 from assl_lightning.callbacks.score import ASSLScoreCallback
@@ -154,23 +152,11 @@ def _logits(network: FeatureNetwork, index: Tensor, trainer: Trainer) -> Tensor:
     """(n, C) float32 logits on the CPU, of plain images, in evaluation mode; the features are not kept."""
     datamodule = _pool_datamodule(trainer)
     context = trainer.precision_plugin.forward_context
-    with _modes_kept(network):
-        parts = [
-            evaluate(network, datamodule.plain_view, part, batch_size=len(part), context=context)[0].cpu()
-            for part in index.split(datamodule.test_batch_size)
-        ]
+    parts = [
+        evaluate(network, datamodule.plain_view, part, batch_size=len(part), context=context)[0].cpu()
+        for part in index.split(datamodule.test_batch_size)
+    ]
     return torch.cat(parts)
-
-
-@contextmanager
-def _modes_kept(network: nn.Module) -> Iterator[None]:
-    """Put each module's mode back: one that is frozen within a network in training would else begin to train."""
-    modes = [(module, module.training) for module in network.modules()]
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _score_callback(trainer: Trainer) -> ASSLScoreCallback:
