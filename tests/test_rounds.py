@@ -630,3 +630,33 @@ def test_dropout_does_not_disturb_repetition(tmp_path: Path) -> None:
 def test_impossible_settings_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RoundSettings(**(asdict(SETTINGS) | {"score": ScoreSettings()} | changes))
+
+
+def test_the_head_takes_what_the_pass_gave_in_the_networks_own_precision_and_without_dropout(tmp_path: Path) -> None:
+    class Heads(FirstThree):
+        def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
+            assert candidates.head is not None
+            assert candidates.features is not None
+            assert candidates.logits is not None
+            found = candidates.head(candidates.features)
+            torch.testing.assert_close(found, candidates.logits, rtol=0.05, atol=0.05)
+            assert torch.equal(found, candidates.head(candidates.features))
+            assert found.dtype == torch.float32
+            return super().acquire(candidates, budget, generator)
+
+    def make_network() -> SmallCNN:
+        network = SmallCNN(3, width=4)
+        network.head = nn.Sequential(nn.Dropout(0.5), network.head)
+        return network
+
+    strategy = Heads(lambda index, budget: index[:budget])
+    strategy.requires = frozenset({"features", "logits", "head"})
+    for precision in ("32-true", "bf16-mixed"):
+        run(
+            tmp_path / precision,
+            acquisition=strategy,
+            make_network=make_network,
+            make_trainer=functools.partial(Trainer, accelerator="cpu", precision=precision, log_every_n_steps=4),
+            settings=replace(SETTINGS, rounds=1),
+        )
+    assert len(strategy.candidates) == 2

@@ -134,7 +134,7 @@ def _candidates(index: Tensor, acquisition: Acquisition, datamodule: PoolDataMod
     if "statistics" in acquisition.requires and trained.statistics is not None:
         candidates = replace(candidates, statistics=trained.statistics.rows(index))
     if "head" in acquisition.requires:
-        candidates = replace(candidates, head=trained.network.head)
+        candidates = replace(candidates, head=_float32_head(trained.network))
     inferred = {"logits", "features", "labelled"}
     if trained.features is not None and "features" in acquisition.requires:
         candidates = replace(candidates, features=trained.features.rows(index))
@@ -156,6 +156,17 @@ def _candidates(index: Tensor, acquisition: Acquisition, datamodule: PoolDataMod
             samples = LabelledSamples(labelled, labels, logits[len(index) :], features[len(index) :])
             candidates = replace(candidates, labelled=samples)
     return candidates
+
+
+def _float32_head(network: FeatureNetwork) -> Callable[[Tensor], Tensor]:
+    """The network's head for features of any precision; logits are float32, as those of the pass."""
+    like = next(network.parameters())
+
+    def head(features: Tensor) -> Tensor:
+        logits: Tensor = network.head(features.to(like))
+        return logits.float()
+
+    return head
 
 
 def _infer_statistics(index: Tensor, datamodule: PoolDataModule, trained: Trained) -> None:
