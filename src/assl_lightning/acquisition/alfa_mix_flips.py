@@ -77,10 +77,11 @@ def least_cap(mixing: Mixing) -> Tensor:
 
     The mixture is h + (cap / √d) · ‖z − h‖ · g / ‖g‖, g the gradient of the cross-entropy of ŷ with respect to h. Only
     the length of the step depends on the anchor, so the farthest one flips first; along the line the logits are affine.
-    O(M·d·C) time. In the reference each weight is divided by z − h + 10⁻⁸, so that a feature in which candidate and
-    anchor are equal stays as it is; here it moves with the others. In float32 its p_ŷ − 1 is 0 from a gap of 17 between
-    the logits on, which leaves ŷ out of g, and from one of 103 on ‖g‖ is 0 and it divides by that; here the direction is
-    exact at any confidence. A candidate whose gradient is zero never flips.
+    O(M·d·C) time. A candidate whose gradient is zero never flips.
+
+    The reference divides each weight by z − h + 10⁻⁸, so that a feature in which candidate and anchor are equal stays
+    as it is; here it moves with the others. In float32 its p_ŷ − 1 is 0 from a gap of 17 between the logits on, which
+    leaves ŷ out of g, and from 103 on it divides by ‖g‖ = 0; here the direction is exact at any confidence.
 
     Raises:
         ValueError: the head is not affine, or the logits are not what it makes of the features.
