@@ -51,7 +51,7 @@ def test_a_run_without_a_complete_round_is_a_header() -> None:
 def test_a_large_run_fits_eighty_columns() -> None:
     seconds = {"train": 45678.9, "test": 25.0, "acquire": 1013.44, "label": 0.001}
     (_, row) = printed([Result(10, 11000, 0.7, 0.7, range(1000), 1.0, seconds)])
-    assert row == ["10", "11,000", "70.00", "70.00", "100.0", "1,000", "45,679", "25.0", "1,013", "0.00"]
+    assert row == ["10", "11,000", "70.00", "70.00", "100.0", "1,000", "45,679", "25.0", "1,013", "0.0010"]
 
 
 def test_a_rounds_record_can_be_shown() -> None:

@@ -51,8 +51,8 @@ def compare_picks(one: Run, other: Run) -> PicksInCommon:
         if ours.test_accuracy_raw != theirs.test_accuracy_raw or ours.labels != theirs.labels:
             raise ValueError(
                 f"{one.directory} and {other.directory} must have trained alike before their picks differ, but the "
-                f"test accuracy of round {ours.round} is {ours.test_accuracy_raw} and {theirs.test_accuracy_raw}; compare "
-                f"runs under one seed that differ only in how they choose"
+                f"test accuracy of round {ours.round} is {ours.test_accuracy_raw} and {theirs.test_accuracy_raw}; "
+                f"compare runs under one seed that differ only in how they choose"
             )
         found = PicksInCommon(
             seed=one.seed,

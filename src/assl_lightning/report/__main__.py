@@ -3,45 +3,107 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from assl_lightning.report.comparison import markdown_table, read_methods
-from assl_lightning.report.curve import plot_comparison
+from assl_lightning.analysis.runs import Run, find_runs, group
+from assl_lightning.atomic import open_atomic
+from assl_lightning.report.accuracy import draw_accuracy
+from assl_lightning.report.comparing import comparison_page
+from assl_lightning.report.drawing import png
+from assl_lightning.report.html import render_html
+from assl_lightning.report.markdown import render_markdown
+from assl_lightning.report.steps import draw_steps, read_courses, steps_csv, steps_page
+from assl_lightning.report.tidy import tidy_csv
+from assl_lightning.report.views import Page
+
+PAGE = "report.html"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the table and draw the curves; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m assl_lightning.report",
-        description="Compare methods: test accuracy against labels, mean ± s.d. over seeds.",
-    )
-    parser.add_argument(
-        "directories", nargs="+", type=Path, help="one for each method; its sub-directories are runs, one for each seed"
-    )
-    parser.add_argument(
-        "--against", help="method (a directory's name) that the last column compares with, seed by seed"
-    )
-    parser.add_argument("--output", type=Path, help="where to draw the curves, such as curves.png")
-    parser.add_argument("--title", help="above the curves")
+    """Print the tables and write the report; returns the exit code. Nothing is written where something is wrong."""
+    options = _parser().parse_args(arguments)
     try:
-        table = compare(parser.parse_args(arguments))
+        runs = find_runs(options.directories)
+        output = options.output or default_output(runs)
+        page, files = _steps_report(runs, options) if options.steps else _comparison_report(runs, options)
+        tables = render_markdown(page)
+        files |= {"tables.md": tables.encode(), PAGE: render_html(page).encode()}
+        output.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            with open_atomic(output / name) as file:
+                file.write(content)
     except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return 1
-    sys.stdout.write(f"{table}\n")
+    sys.stdout.write(f"{tables}\nreport: {output / PAGE}\n")
     return 0
 
 
-def compare(options: argparse.Namespace) -> str:
-    """The table; draws the curves where an output was named."""
-    methods = read_methods(options.directories)
-    if options.against is not None and options.against not in methods:
-        raise ValueError(f"--against {options.against}: must be one of the methods, {', '.join(methods)}")
-    if options.output is not None:
-        curves = {name: list(runs.values()) for name, runs in methods.items()}
-        plot_comparison(curves, options.output, options.title)
-    return markdown_table(methods, options.against)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m assl_lightning.report",
+        description="Compare methods over their shared seeds: one HTML page, the tables (printed too), the curves, and "
+        "the numbers as CSV.",
+    )
+    parser.add_argument("directories", nargs="+", type=Path, help="runs, or directories with runs anywhere below them")
+    parser.add_argument(
+        "--against",
+        metavar="NAME",
+        help="the method that the others are compared with; default: random, if there is one",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        type=Path,
+        help="where to write; default: report/ in the directory that holds all the runs",
+    )
+    parser.add_argument("--title", help="of the page and of the curves")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--settings",
+        action="store_true",
+        help="runs of several data sets, networks, budgets or init: a part for each, and one pairwise matrix over all",
+    )
+    what.add_argument(
+        "--steps",
+        action="store_true",
+        help="accuracy against optimizer steps over all rounds; numbers of labels may differ",
+    )
+    return parser
+
+
+def default_output(runs: Sequence[Run]) -> Path:
+    """`report/` in the deepest directory that holds all the runs.
+
+    Raises:
+        ValueError: that is the root of the file system.
+    """
+    common = Path(os.path.commonpath([run.directory.resolve() for run in runs]))
+    if common == Path(common.anchor):
+        raise ValueError(f"the runs have no directory in common but {common}; say where to write with --output DIR")
+    return common / "report"
+
+
+def _comparison_report(runs: Sequence[Run], options: argparse.Namespace) -> tuple[Page, dict[str, bytes]]:
+    """The page, and the other files by name."""
+    settings = group(runs, by_setting=options.settings)
+    page = comparison_page(settings, options.against, options.title)
+    names = ["curves.png"] if len(settings) == 1 else [f"curves_{number}.png" for number in range(1, len(settings) + 1)]
+    titles = [options.title] if len(settings) == 1 else [setting.name for setting in settings]
+    drawn = zip(names, settings, titles, strict=True)
+    curves = {name: png(draw_accuracy(setting, title)) for name, setting, title in drawn}
+    return page, {"results.csv": tidy_csv(settings).encode(), **curves}
+
+
+def _steps_report(runs: Sequence[Run], options: argparse.Namespace) -> tuple[Page, dict[str, bytes]]:
+    if options.against is not None:
+        raise ValueError("--against has no meaning with --steps, which compares all with all; leave one of them out")
+    courses = read_courses(runs)
+    page = steps_page(courses, options.title)
+    return page, {"steps.csv": steps_csv(courses).encode(), "curves.png": png(draw_steps(courses, options.title))}
 
 
 if __name__ == "__main__":

@@ -1,40 +1,36 @@
-"""Accuracy against labels: of one run, and of several methods over their seeds.
-
-The one module that knows Matplotlib. It draws on a figure of its own: no pyplot, no backend, no global state.
-"""
+"""Accuracy against labels, or against steps: of one run, and of several methods over their seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isnan
 from pathlib import Path
-from statistics import fmean, stdev
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
-from assl_lightning.atomic import open_atomic
+from assl_lightning.report.drawing import INK, LABEL_SIZE, Style, new_figure, plain, quieten, save, style_of
 from assl_lightning.report.table import RoundResult
 
-# Okabe and Ito 2008: told apart without red-green vision; their yellow is left out, it is too pale for a line.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-LINES = ("-", "--", ":")  # once the colours are used up
-INK = "#444444"
-LABEL_SIZE = 9.0  # points
+LONGEST_END = 24  # characters of a name that may stand at a line's end; longer ones go into a legend
+MOST_MARKERS = 20  # points of a line that is marked at each; longer lines are marked at this many
+
+
+_FIRST = style_of(0)
 
 
 @dataclass(frozen=True)
-class _Line:
+class Curve:
+    """One line: a method's mean over its seeds, or one run."""
+
     name: str
-    labels: list[int]
-    mean: list[float]  # per cent
-    deviation: list[float]  # per cent; empty for one seed
-    colour: str
-    style: str = "-"
-    width: float = 2.0
+    x: Sequence[int]
+    mean: Sequence[float]  # per cent
+    deviation: Sequence[float] = ()  # per cent; empty for one seed
+    style: Style = _FIRST
+    width: float = 1.8
 
 
 def plot_curve(records: Sequence[RoundResult], path: Path, title: str | None = None) -> None:
@@ -50,114 +46,95 @@ def plot_curve(records: Sequence[RoundResult], path: Path, title: str | None = N
     labels = [record.labels for record in records]
     raw = [100 * record.test_accuracy_raw for record in records]
     ema = [100 * record.test_accuracy_ema for record in records]
-    figure, axes = _new_figure(title, labels)
-    lines = [_Line("raw weights", labels, raw, [], INK, width=0.9), _Line("EMA weights", labels, ema, [], COLOURS[0])]
+    curves = [
+        Curve("raw weights", labels, raw, style=Style(INK, "-", "o"), width=0.9),
+        Curve("EMA weights", labels, ema),
+    ]
     if raw == ema:  # there is no average
-        lines = [_Line("accuracy", labels, raw, [], COLOURS[0])]
-    _draw(figure, axes, lines)
-    _save(figure, path)
+        curves = [Curve("accuracy", labels, raw)]
+    save(draw_curves(curves, title=title), path)
 
 
-def plot_comparison(
-    curves: Mapping[str, Sequence[Sequence[RoundResult]]], path: Path, title: str | None = None
-) -> None:
-    """Draw several methods: mean test accuracy of the averaged weights over seeds, with a band of ± one s.d.
+def styled(curves: Sequence[Curve]) -> list[Curve]:
+    """The curves, each with the style of its place."""
+    return [
+        Curve(curve.name, curve.x, curve.mean, curve.deviation, style_of(number)) for number, curve in enumerate(curves)
+    ]
 
-    Args:
-        curves: method → seeds → rounds. The seeds of one method must have trained on the same numbers of labels. The
-            standard deviation is the sample's (n − 1); one seed has no band.
-        path: of the figure; its suffix says the format, its directory is made.
-        title: above the figure.
+
+def draw_curves(
+    curves: Sequence[Curve],
+    *,
+    title: str | None = None,
+    x_label: str = "labelled samples",
+    y_label: str = "test accuracy (%)",
+    ticks_at_points: bool = True,
+) -> Figure:
+    """The lines, a band of ± `deviation` about each, and each name with the last value at the line's end.
+
+    `ticks_at_points` puts the ticks where the curves have points, such as at rounds, instead of at round numbers.
     """
-    if not curves:
-        raise ValueError("there is no method to draw; plot_comparison needs at least one")
-    lines = [_summarise(name, runs, number) for number, (name, runs) in enumerate(curves.items())]
-    figure, axes = _new_figure(title, [count for line in lines for count in line.labels])
-    seeds = sorted({len(runs) for runs in curves.values()})
-    if seeds != [1]:
-        counts = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-        axes.set_ylabel(f"{axes.get_ylabel()}, mean ± s.d. of {counts} seeds")
-    _draw(figure, axes, lines)
-    _save(figure, path)
-
-
-def _summarise(name: str, runs: Sequence[Sequence[RoundResult]], number: int) -> _Line:
-    counts = [[record.labels for record in run] for run in runs]
-    if not counts or not counts[0]:
-        raise ValueError(f"{name} has no round to draw; give it at least one seed with one complete round")
-    for seed, other in enumerate(counts):
-        if other != counts[0]:
-            raise ValueError(
-                f"{name}: its seeds must have trained on the same numbers of labels to be averaged, but seed {seed} "
-                f"of the list has {other} and seed 0 has {counts[0]}; draw complete runs of one configuration"
-            )
-    rounds = [[100 * record.test_accuracy_ema for record in seeds] for seeds in zip(*runs, strict=True)]
-    return _Line(
-        name,
-        counts[0],
-        [fmean(values) for values in rounds],
-        [stdev(values) for values in rounds] if len(runs) > 1 else [],
-        COLOURS[number % len(COLOURS)],
-        LINES[number // len(COLOURS) % len(LINES)],
-    )
-
-
-def _new_figure(title: str | None, labels: Sequence[int]) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6.4, 4.0), dpi=160, layout="constrained")
-    FigureCanvasAgg(figure)
+    has_legend = any(len(curve.name) > LONGEST_END for curve in curves)
+    figure = new_figure(6.4, 4.0 + 0.2 * len(curves) * has_legend)
     axes = figure.subplots()
+    quieten(axes)
     if title is not None:
-        axes.set_title(title, loc="left", fontsize=11, color="black")
-    axes.set_xlabel("labelled samples", color=INK)
-    axes.set_ylabel("test accuracy (%)", color=INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#BBBBBB")
-    axes.tick_params(colors=INK, labelsize=LABEL_SIZE, length=0)
-    axes.grid(color="#E6E6E6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    counts = sorted(set(labels))
-    axes.set_xticks(counts[:: ceil(len(counts) / 8)])  # the rounds themselves, or every second, …
+        axes.set_title(plain(title), loc="left", fontsize=11, color="black")
+    axes.set_xlabel(x_label, color=INK)
+    axes.set_ylabel(y_label, color=INK)
+    if ticks_at_points:
+        places = sorted({place for curve in curves for place in curve.x})
+        axes.set_xticks(places[:: ceil(len(places) / 8)])  # the rounds themselves, or every second, …
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    return figure, axes
+    for curve in curves:
+        _draw(axes, curve)
+    _name_lines(figure, axes, curves, has_legend)
+    return figure
 
 
-def _draw(figure: Figure, axes: Axes, lines: Sequence[_Line]) -> None:
-    """The lines, their bands, and each name with the last value at the line's end."""
-    for line in lines:
-        marker = "o" if len(line.labels) <= 20 else None
-        axes.plot(
-            line.labels,
-            line.mean,
-            line.style,
-            color=line.colour,
-            linewidth=line.width,
-            marker=marker,
-            markersize=2 * line.width,
-        )
-        if line.deviation:
-            lower = [mean - deviation for mean, deviation in zip(line.mean, line.deviation, strict=True)]
-            upper = [mean + deviation for mean, deviation in zip(line.mean, line.deviation, strict=True)]
-            axes.fill_between(line.labels, lower, upper, color=line.colour, alpha=0.13, linewidth=0)
-    _label_ends(figure, axes, lines)
+def _draw(axes: Axes, curve: Curve) -> None:
+    axes.plot(
+        curve.x,
+        curve.mean,
+        curve.style.line,
+        color=curve.style.colour,
+        linewidth=curve.width,
+        marker=curve.style.marker,
+        markersize=2.8 * curve.width,
+        markevery=ceil(len(curve.x) / MOST_MARKERS),
+        label=plain(curve.name),
+    )
+    if curve.deviation:
+        lower = [mean - deviation for mean, deviation in zip(curve.mean, curve.deviation, strict=True)]
+        upper = [mean + deviation for mean, deviation in zip(curve.mean, curve.deviation, strict=True)]
+        axes.fill_between(curve.x, lower, upper, color=curve.style.colour, alpha=0.13, linewidth=0)
 
 
-def _label_ends(figure: Figure, axes: Axes, lines: Sequence[_Line]) -> None:
-    """Write each line's name beside its end, moved up or down as little as keeps the names apart."""
-    known = [line for line in lines if line.mean[-1] == line.mean[-1]]
+def _name_lines(figure: Figure, axes: Axes, curves: Sequence[Curve], has_legend: bool) -> None:
+    known = [curve for curve in curves if not isnan(curve.mean[-1])]
+    if has_legend:
+        figure.legend(loc="outside lower left", frameon=False, fontsize=LABEL_SIZE, labelcolor=INK, handlelength=3.5)
+        _label_ends(figure, axes, known, [f"{curve.mean[-1]:.1f}" for curve in known])
+    else:
+        _label_ends(figure, axes, known, [f"{curve.name}  {curve.mean[-1]:.1f}" for curve in known])
+
+
+def _label_ends(figure: Figure, axes: Axes, curves: Sequence[Curve], texts: Sequence[str]) -> None:
+    """Write each text beside its line's end, moved up or down as little as keeps the texts apart."""
     figure.draw_without_rendering()  # decides the height of the axes
     low, high = axes.get_ylim()
     points_per_unit = axes.get_position().height * figure.get_figheight() * 72 / (high - low)
-    places = spread_apart([line.mean[-1] * points_per_unit for line in known], 1.25 * LABEL_SIZE)
-    for line, place in zip(known, places, strict=True):
+    places = spread_apart([curve.mean[-1] * points_per_unit for curve in curves], 1.25 * LABEL_SIZE)
+    for curve, text, place in zip(curves, texts, places, strict=True):
         axes.annotate(
-            f"{line.name}  {line.mean[-1]:.1f}",
-            xy=(1, line.mean[-1]),
+            plain(text),
+            xy=(1, curve.mean[-1]),
             xycoords=("axes fraction", "data"),
-            xytext=(6, place - line.mean[-1] * points_per_unit),
+            xytext=(6, place - curve.mean[-1] * points_per_unit),
             textcoords="offset points",
             va="center",
             fontsize=LABEL_SIZE,
-            color=line.colour,
+            color=curve.style.colour,
             annotation_clip=False,
         )
 
@@ -183,9 +160,3 @@ def spread_apart(places: Sequence[float], gap: float) -> list[float]:
     for rank, (position, level) in enumerate(zip(order, levels, strict=True)):
         spread[position] = level + rank * gap
     return spread
-
-
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open_atomic(path) as file:
-        figure.savefig(file, format=path.suffix.removeprefix(".") or "png")

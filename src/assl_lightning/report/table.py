@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isnan
 from typing import Protocol
 
 from rich.console import Console
 from rich.table import Table
 
-UNKNOWN = "–"
+from assl_lightning.report.numerals import per_cent, seconds
 
 
 class RoundResult(Protocol):
@@ -57,11 +56,11 @@ def rounds_table(records: Sequence[RoundResult]) -> Table:
         table.add_row(
             str(record.round),
             f"{record.labels:,}",
-            _per_cent(record.test_accuracy_ema, digits=2),
-            _per_cent(record.test_accuracy_raw, digits=2),
-            _per_cent(record.coverage, digits=1),
+            per_cent(record.test_accuracy_ema, digits=2),
+            per_cent(record.test_accuracy_raw, digits=2),
+            per_cent(record.coverage, digits=1),
             f"{len(record.queried):,}",
-            *(_seconds(record.seconds.get(part)) for part in parts),
+            *(seconds(record.seconds.get(part)) for part in parts),
         )
     return table
 
@@ -69,14 +68,3 @@ def rounds_table(records: Sequence[RoundResult]) -> Table:
 def print_rounds(records: Sequence[RoundResult], console: Console) -> None:
     """Print `rounds_table` to `console`."""
     console.print(rounds_table(records))
-
-
-def _per_cent(share: float | None, *, digits: int) -> str:
-    return UNKNOWN if share is None or isnan(share) else f"{100 * share:.{digits}f}"
-
-
-def _seconds(seconds: float | None) -> str:
-    """Two significant digits below 10 s: one acquisition takes 0.05 s, another 200."""
-    if seconds is None or isnan(seconds):
-        return UNKNOWN
-    return f"{seconds:,.0f}" if seconds >= 100 else f"{seconds:.1f}" if seconds >= 10 else f"{seconds:.2f}"

@@ -1,0 +1,95 @@
+"""The section on accuracy: a curve and a row a method, mean and standard deviation over its seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import fmean, stdev
+
+from matplotlib.figure import Figure
+
+from assl_lightning.analysis.comparison import aubc
+from assl_lightning.analysis.runs import Method, Setting, accuracies
+from assl_lightning.records import RoundRecord
+from assl_lightning.report.curve import Curve, draw_curves, styled
+from assl_lightning.report.drawing import svg
+from assl_lightning.report.numerals import UNKNOWN, per_cent
+from assl_lightning.report.views import Block, Illustration, Table
+
+MEASURES: tuple[tuple[str, Callable[[RoundRecord], float | None]], ...] = (
+    ("EMA", lambda record: record.test_accuracy_ema),
+    ("raw", lambda record: record.test_accuracy_raw),
+    ("EMA, balanced", lambda record: record.test_balanced_accuracy_ema),
+    ("raw, balanced", lambda record: record.test_balanced_accuracy_raw),
+)
+
+
+def accuracy_blocks(setting: Setting) -> tuple[Block, ...]:
+    """The curves, the accuracy after each round, and what else is known of the last one."""
+    several = any(len(method.runs) > 1 for method in setting.methods.values())
+    band = "; the band is ± one sample standard deviation over seeds" if several else ""
+    figure = Illustration(
+        svg(draw_accuracy(setting)),
+        "Test accuracy against the number of labels, a line a method; the table has the numbers.",
+        f"Test accuracy of the averaged (EMA) weights at the last step of each round{band}.",
+    )
+    return figure, accuracy_table(setting), last_round_table(setting)
+
+
+def draw_accuracy(setting: Setting, title: str | None = None) -> Figure:
+    """Mean over seeds against labels, with a band of ± one standard deviation (n − 1) where there are several."""
+    return draw_curves(
+        styled([curve_of(method, setting.labels) for method in setting.methods.values()]),
+        title=title,
+        y_label=accuracy_label([len(method.runs) for method in setting.methods.values()]),
+    )
+
+
+def accuracy_label(seeds: Sequence[int]) -> str:
+    """The axis, which says how many seeds stand behind it."""
+    few, many = min(seeds), max(seeds)
+    if many == 1:
+        return "test accuracy (%), one seed"
+    return f"test accuracy (%), mean ± s.d. of {few if few == many else f'{few} to {many}'} seeds"
+
+
+def curve_of(method: Method, labels: Sequence[int]) -> Curve:
+    """A method's mean and deviation over its seeds, after each round."""
+    rounds = [(100 * values).tolist() for values in accuracies(method, sorted(method.runs)).T]
+    deviation = [stdev(values) for values in rounds] if len(method.runs) > 1 else []
+    return Curve(method.name, labels, [fmean(values) for values in rounds], deviation)
+
+
+def accuracy_table(setting: Setting) -> Table:
+    """Mean ± sample s.d. after each round's number of labels, in per cent."""
+    rows = []
+    for method in setting.methods.values():
+        values = accuracies(method, sorted(method.runs))
+        area = aubc(setting.labels, values).tolist()
+        cells = [spread(after) for after in values.T.tolist()]
+        rows.append((f"{method.name} (n = {len(method.runs)})", *cells, spread(area)))
+    header = ("labels", *(f"{count:,}" for count in setting.labels), "AUBC")
+    return Table("Test accuracy (%, EMA weights), mean ± s.d. over n seeds", header, tuple(rows))
+
+
+def last_round_table(setting: Setting) -> Table:
+    """The last round by other measures than the headline's; those that no run knows are left out."""
+    last = {
+        f"{method.name} (n = {len(method.runs)})": [run.records[-1] for _, run in sorted(method.runs.items())]
+        for method in setting.methods.values()
+    }
+    columns = {name: [spread([of(record) for record in records]) for records in last.values()] for name, of in MEASURES}
+    known = {name: cells for name, cells in columns.items() if set(cells) != {UNKNOWN}}
+    rows = tuple((name, *(cells[row] for cells in known.values())) for row, name in enumerate(last))
+    return Table("Last round (%), by weights; balanced is the mean over classes", ("last round", *known), rows)
+
+
+def spread(shares: Sequence[float | None]) -> str:
+    """Mean ± sample s.d. in per cent; one value alone has none, and unknown ones make it unknown.
+
+    >>> spread([0.5, 0.6]), spread([0.5]), spread([0.5, None])
+    ('55.0 ± 7.1', '50.0', '–')
+    """
+    known = [share for share in shares if share is not None]
+    if len(known) < len(shares) or not known:
+        return per_cent(None)
+    return per_cent(fmean(known)) + (f" ± {per_cent(stdev(known))}" if len(known) > 1 else "")

@@ -1,0 +1,55 @@
+"""The report on settings: which sections it has, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from assl_lightning.analysis.runs import Setting
+from assl_lightning.report.accuracy import accuracy_blocks
+from assl_lightning.report.class_balance import class_balance_blocks
+from assl_lightning.report.contrasts import Contrasts, contrast_blocks, contrasts, reference_of
+from assl_lightning.report.durations import time_blocks
+from assl_lightning.report.histograms import histogram_blocks
+from assl_lightning.report.pairwise import pairwise_blocks
+from assl_lightning.report.provenance import provenance_blocks
+from assl_lightning.report.reading import reading
+from assl_lightning.report.thumbnails import shown_seeds, thumbnail_blocks
+from assl_lightning.report.views import Page, Section
+
+
+def comparison_page(settings: Sequence[Setting], against: str | None = None, title: str | None = None) -> Page:
+    """The whole report: of one setting, or of several side by side with one pairwise matrix over all.
+
+    Raises:
+        ValueError: `against` is no method of a setting, or a file in a run's directory is not what its name says.
+    """
+    compared = [_compare(setting, against) for setting in settings]
+    lead = [reading(setting, found) for setting, found in zip(settings, compared, strict=True)]
+    whole = Section("Who beats whom", pairwise_blocks(settings))
+    if len(settings) == 1:
+        own = _sections(settings[0], compared[0], level=2)
+        return Page(title or settings[0].name, (*lead,), (*own[:2], whole, *own[2:]))
+    named = tuple(f"{setting.name}: {text}" for setting, text in zip(settings, lead, strict=True))
+    sections = [whole]
+    for setting, found in zip(settings, compared, strict=True):
+        sections += [Section(setting.name, ()), *_sections(setting, found, level=3)]
+    return Page(title or f"{len(settings)} settings side by side", named, tuple(sections))
+
+
+def _compare(setting: Setting, against: str | None) -> Contrasts | None:
+    reference = reference_of(setting, against)
+    return None if reference is None else contrasts(setting, reference)
+
+
+def _sections(setting: Setting, compared: Contrasts | None, level: int) -> tuple[Section, ...]:
+    seeds = shown_seeds(setting)
+    differences = "Differences" if compared is None else f"Differences to {compared.reference}"
+    return (
+        Section("Accuracy", accuracy_blocks(setting), level),
+        Section(differences, contrast_blocks(setting, compared), level),
+        Section("Time", time_blocks(setting), level),
+        Section("Classes of the queries", class_balance_blocks(setting), level),
+        Section("Pictures of the queries", thumbnail_blocks(setting, seeds), level),
+        Section("Scores of the queries", histogram_blocks(setting, seeds), level),
+        Section("Settings and versions", provenance_blocks(setting), level),
+    )

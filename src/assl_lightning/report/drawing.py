@@ -1,0 +1,96 @@
+"""How every figure looks, and the two forms that it is kept in.
+
+Figures are drawn on a canvas of their own: no pyplot, no backend, no state that outlives the call.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import fill
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from assl_lightning.atomic import open_atomic
+from assl_lightning.report.views import Picture
+
+# Okabe and Ito 2008: told apart without red-green vision; their yellow is left out, it is too pale for a line.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v", "X", "P")
+INK = "#444444"
+FAINT = "#BBBBBB"
+LABEL_SIZE = 9.0  # points
+
+
+@dataclass(frozen=True)
+class Style:
+    """What tells one method's line from another's, also without colour."""
+
+    colour: str
+    line: str
+    marker: str
+
+
+def style_of(number: int) -> Style:
+    """The style of the method at a place in its setting; 28 differ in line or marker."""
+    return Style(COLOURS[number % len(COLOURS)], LINES[number % len(LINES)], MARKERS[number % len(MARKERS)])
+
+
+def plain(text: str) -> str:
+    """`text` as it is: Matplotlib takes what stands between two dollar signs for a formula."""
+    return text.replace("$", r"\$")
+
+
+def wrapped(names: Iterable[str], width: int = 26) -> list[str]:
+    """Names beside the rows of a figure, as they are but for the lines' length."""
+    return [plain(fill(name, width)) for name in names]
+
+
+def rows_height(names: Iterable[str], row: float) -> float:
+    """Inches of rows with these names beside them: each is `row` high, or what the name with the most lines needs."""
+    lines = [name.count("\n") + 1 for name in wrapped(names)]
+    return len(lines) * max(row, 0.17 * max(lines))
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure; sizes in inches."""
+    figure = Figure(figsize=(width, height), dpi=160, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def quieten(axes: Axes) -> None:
+    """A frame that stays behind what is drawn in it."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(colors=INK, labelsize=LABEL_SIZE, length=0)
+    axes.grid(color="#E6E6E6", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure in the format of the path's suffix; its directory is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open_atomic(path) as file:
+        figure.savefig(file, format=path.suffix.removeprefix(".") or "png")
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as the content of a PNG file."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
+
+
+def svg(figure: Figure) -> Picture:
+    """The figure for a page: sharp at any size, and of the same bytes whenever it is drawn."""
+    file = io.BytesIO()
+    with rc_context({"svg.hashsalt": "assl_lightning"}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return Picture(file.getvalue(), "image/svg+xml")

@@ -1,0 +1,32 @@
+"""The section on time: what a round spends on training, testing, choosing and labelling."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from assl_lightning.analysis.runs import Method, Setting
+from assl_lightning.report.numerals import UNKNOWN, seconds
+from assl_lightning.report.tidy import PARTS
+from assl_lightning.report.views import Block, Paragraph, Table
+
+WHAT = {"train": "training", "test": "testing", "acquire": "choosing", "label": "labelling"}
+
+
+def time_blocks(setting: Setting) -> tuple[Block, ...]:
+    """Medians over rounds and seeds; a sentence where no record has a time."""
+    rows = tuple(_row(method) for method in setting.methods.values())
+    if all(cell == UNKNOWN for row in rows for cell in row[2:]):
+        return (Paragraph("The records hold no times."),)
+    header = ("seconds", "rounds × seeds", *WHAT.values())
+    sentence = (
+        "Medians over all rounds and seeds that have the part; the last round chooses and labels nothing. They compare "
+        "methods only where the same machine ran all of them and nothing else."
+    )
+    return Paragraph(sentence), Table("Seconds a round", header, rows)
+
+
+def _row(method: Method) -> tuple[str, ...]:
+    records = [record for run in method.runs.values() for record in run.records]
+    known = [[record.seconds[part] for record in records if part in record.seconds] for part in PARTS]
+    rounds = f"{len(records) // len(method.runs)} × {len(method.runs)}"
+    return (method.name, rounds, *(seconds(median(values)) if values else UNKNOWN for values in known))

@@ -1,0 +1,76 @@
+"""How a number is written: in the terminal, in Markdown and on the page alike."""
+
+from __future__ import annotations
+
+from math import isnan
+
+UNKNOWN = "–"
+
+
+def per_cent(share: float | None, *, digits: int = 1) -> str:
+    """A share in [0, 1] as per cent, without the sign.
+
+    >>> per_cent(0.5), per_cent(0.12345, digits=2), per_cent(None)
+    ('50.0', '12.35', '–')
+    """
+    return UNKNOWN if share is None or isnan(share) else f"{100 * share:.{digits}f}"
+
+
+def points(difference: float) -> str:
+    """A difference of shares in percentage points, always with its sign.
+
+    >>> points(0.039), points(-0.001), points(-0.0001)
+    ('+3.9', '−0.1', '0.0')
+    """
+    if isnan(difference):
+        return UNKNOWN
+    text = f"{100 * difference:+.1f}".replace("-", "−")
+    return "0.0" if text[1:] == "0.0" else text
+
+
+def interval(low: float, high: float) -> str:
+    """The two ends of an interval of differences of shares, in percentage points; nothing where there is none.
+
+    >>> interval(-0.104, 0.027), interval(float("nan"), float("nan"))
+    ('[−10.4, +2.7]', '')
+    """
+    return "" if isnan(low) or isnan(high) else f"[{points(low)}, {points(high)}]"
+
+
+def p_value(probability: float) -> str:
+    """
+    >>> p_value(0.04213), p_value(0.00002), p_value(1.0)
+    ('0.042', '< 0.001', '1.000')
+    """
+    if isnan(probability):
+        return UNKNOWN
+    return "< 0.001" if probability < 0.001 else f"{probability:.3f}"
+
+
+def seconds(duration: float | None) -> str:
+    """Fewer digits, the longer it took: one acquisition takes 0.0012 s, another 200.
+
+    >>> seconds(1234.5), seconds(12.34), seconds(0.0512), seconds(0.00123)
+    ('1,234', '12.3', '0.05', '0.0012')
+    """
+    if duration is None or isnan(duration):
+        return UNKNOWN
+    digits = next(digits for limit, digits in ((100, 0), (10, 1), (0.01, 2), (0, 4)) if duration >= limit)
+    return f"{duration:,.{digits}f}"
+
+
+def listed(names: list[str] | tuple[str, ...], conjunction: str = "and") -> str:
+    """Names in a sentence.
+
+    >>> listed(["a", "b", "c"]), listed(["a", "b"], "or"), listed(["a"])
+    ('a, b and c', 'a or b', 'a')
+    """
+    return f" {conjunction} ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+
+
+def counted(number: int, noun: str) -> str:
+    """
+    >>> counted(1, "seed"), counted(3, "seed")
+    ('1 seed', '3 seeds')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

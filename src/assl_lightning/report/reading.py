@@ -1,0 +1,62 @@
+"""The first lines of a report: how many seeds there are, and what may be concluded from them."""
+
+from __future__ import annotations
+
+from assl_lightning.analysis.comparison import SEEDS_THAT_TELL
+from assl_lightning.analysis.runs import Setting, shared_seeds
+from assl_lightning.report.contrasts import AUBC, LAST_ROUND, Contrast, Contrasts
+from assl_lightning.report.numerals import counted, interval, listed, points
+
+
+def reading(setting: Setting, compared: Contrasts | None) -> str:
+    """A paragraph on one setting; each claim has its n."""
+    return " ".join([_what_there_is(setting), *(_what_it_tells(setting, compared) if compared else ())])
+
+
+def _what_there_is(setting: Setting) -> str:
+    counts = sorted({len(method.runs) for method in setting.methods.values()})
+    seeds = counted(counts[0], "seed") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+    shared = len(shared_seeds(*setting.methods.values()))
+    common = "" if len(setting.methods) == 1 else f", {shared} of them common to all"
+    labels = setting.labels
+    budget = f"{labels[0]:,} to {labels[-1]:,} labels" if len(labels) > 1 else f"{labels[0]:,} labels"
+    return (
+        f"{counted(len(setting.methods), 'method')}, {seeds} each{common}; "
+        f"{counted(len(labels), 'training')} a run, with {budget}."
+    )
+
+
+def _what_it_tells(setting: Setting, compared: Contrasts) -> list[str]:
+    last = compared.of(LAST_ROUND)
+    able = [one for one in last if one.test.can_tell]
+    unable = [one for one in last if not one.test.can_tell]
+    told = [one for one in able if one.is_told]
+    sentences = []
+    if told:
+        sentences.append(
+            f"After the last round, {listed([_claim(one, compared.reference) for one in told])}, by a paired t test "
+            f"corrected for {counted(len(last), 'comparison')} (Holm)."
+        )
+    if untold := [one for one in able if not one.is_told]:
+        names = listed([f"{one.method} ({_numbers(one)})" for one in untold], "or")
+        sentences.append(f"After the last round, {names} cannot be told from {compared.reference}.")
+    if unable:
+        names = listed([f"{one.method} ({_numbers(one)})" for one in unable], "or")
+        sentences.append(
+            f"With fewer than {SEEDS_THAT_TELL} shared seeds it cannot tell {names} from {compared.reference}: the "
+            f"numbers describe these seeds and say nothing about others."
+        )
+    over_the_budget = [one for one in compared.of(AUBC) if one.is_told]
+    if able and len(setting.labels) > 1:
+        claims = [_claim(one, compared.reference) for one in over_the_budget]
+        sentences.append(f"Over the whole budget (AUBC), {listed(claims) if claims else 'none can be told from it'}.")
+    return sentences
+
+
+def _claim(one: Contrast, reference: str) -> str:
+    return f"{one.method} is {'above' if one.test.interval.mean > 0 else 'below'} {reference} ({_numbers(one)})"
+
+
+def _numbers(one: Contrast) -> str:
+    whole = one.test.interval
+    return " ".join(part for part in (points(whole.mean), interval(whole.low, whole.high)) if part) + f", n = {whole.n}"

@@ -1,0 +1,116 @@
+"""The section on what was queried: the first samples of each query, with the numbers that chose them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from math import sqrt
+from pathlib import Path
+
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+from assl_lightning.analysis.runs import Method, Run, Setting, shared_seeds
+from assl_lightning.report.views import Block, Fold, Paragraph, Picture, Strip, Tile
+
+SHEET = "queried.png"
+TABLE = "queried.csv"
+MOST_TILES = 10  # of each round
+
+Row = Mapping[str, str]
+
+
+def shown_seeds(setting: Setting) -> dict[str, int]:
+    """Method → the one seed of it that is looked at: the lowest that all methods share, or else its own lowest."""
+    shared = shared_seeds(*setting.methods.values())
+    return {name: shared[0] if shared else min(method.runs) for name, method in setting.methods.items()}
+
+
+def thumbnail_blocks(setting: Setting, seeds: Mapping[str, int]) -> tuple[Block, ...]:
+    """A fold a method, a strip a round."""
+    folds = [
+        Fold(f"{name}, seed {seeds[name]}", strips)
+        for name, method in setting.methods.items()
+        if (strips := tuple(_strips(method, seeds[name])))
+    ]
+    if not folds:
+        return (Paragraph("No run has kept pictures of its queries."),)
+    sentence = (
+        f"The first {MOST_TILES} samples of each query, best first. Below each: its score; its uncertainty u and "
+        f"inconsistency i, as mean ± standard deviation of the running estimates; the label that it was given."
+    )
+    return Paragraph(sentence), *folds
+
+
+def _strips(method: Method, seed: int) -> list[Strip]:
+    run = method.runs[seed]
+    directories = [run.directory / f"round_{record.round:02d}" for record in run.records]
+    return [
+        Strip(f"round {number}, with {run.records[number].labels:,} labels", _tiles(run, number, directory))
+        for number, directory in enumerate(directories)
+        if (directory / SHEET).exists()
+    ]
+
+
+def _tiles(run: Run, number: int, directory: Path) -> tuple[Tile, ...]:
+    pictures = read_tiles(directory / SHEET, MOST_TILES)
+    rows = read_queried(directory / TABLE)
+    labels = run.records[number].queried_labels
+    return tuple(
+        Tile(picture, rows[rank].get("sample_id", "") if rank < len(rows) else "", _lines(rank, rows, labels))
+        for rank, picture in enumerate(pictures)
+    )
+
+
+def _lines(rank: int, rows: Sequence[Row], labels: Sequence[int]) -> tuple[str, ...]:
+    row = rows[rank] if rank < len(rows) else {}
+    lines = [f"score {float(row['score']):#.3g}"] if row.get("score") else []
+    for sign, name in (("u", "uncertainty"), ("i", "inconsistency")):
+        mean, variance = row.get(f"{name}_mean"), row.get(f"{name}_variance")
+        if mean and variance:
+            lines.append(f"{sign} {float(mean):.2f} ± {sqrt(max(float(variance), 0.0)):.2f}")
+    if rank < len(labels):
+        lines.append(f"label {labels[rank]}" if labels[rank] >= 0 else "no label")
+    return tuple(lines)
+
+
+def read_queried(path: Path) -> list[Row]:
+    """The rows of queried.csv in pick order; none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def read_tiles(path: Path, most: int) -> list[Picture]:
+    """The first tiles of a contact sheet, which lie row by row, by the numbers in its PNG's text.
+
+    Raises:
+        ValueError: the file is no such sheet; it is named.
+    """
+    try:
+        with Image.open(path) as sheet:
+            text = sheet.text if isinstance(sheet, PngImagePlugin.PngImageFile) else {}
+            width, height, columns, count = (
+                int(text[key]) for key in ("tile_width", "tile_height", "columns", "count")
+            )
+            rows = -(-count // max(columns, 1))
+            if min(width, height, columns) < 1 or width * columns > sheet.width or height * rows > sheet.height:
+                size = f"{sheet.width} × {sheet.height}"
+                raise ValueError(f"{count} tiles of {width} × {height} in {columns} columns do not fit its {size}")  # noqa: TRY301
+            return [
+                _tile(sheet, (rank % columns * width, rank // columns * height, width, height))
+                for rank in range(min(most, count))
+            ]
+    except (KeyError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"{path} is not a contact sheet, a PNG whose text has tile_width, tile_height, columns and count "
+            f"({type(error).__name__}: {error}); remove it, and the report does without"
+        ) from None
+
+
+def _tile(sheet: Image.Image, place: tuple[int, int, int, int]) -> Picture:
+    left, top, width, height = place
+    file = io.BytesIO()
+    sheet.crop((left, top, left + width, top + height)).save(file, format="PNG", optimize=True)
+    return Picture(file.getvalue(), "image/png")

@@ -1,0 +1,56 @@
+"""The numbers behind a report as one tidy CSV: a row for each setting, method, seed and round."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+
+from assl_lightning.analysis.runs import Setting
+from assl_lightning.records import RoundRecord
+
+PARTS = ("train", "test", "acquire", "label")  # of a round's seconds; others that a run has come after them
+
+
+def tidy_csv(settings: Sequence[Setting]) -> str:
+    """Accuracies lie in [0, 1], times are seconds; what is not known is empty."""
+    extra = {part for *_, record in _rounds(settings) for part in record.seconds} - {*PARTS}
+    parts = [*PARTS, *sorted(extra)]
+    rows = [
+        {"setting": setting, "method": method, "seed": seed, **_row(record, parts)}
+        for setting, method, seed, record in _rounds(settings)
+    ]
+    return rows_as_csv(rows)
+
+
+def rows_as_csv(rows: Sequence[dict[str, object]]) -> str:
+    """Rows with the same keys under a header; None is left empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _rounds(settings: Sequence[Setting]) -> Iterator[tuple[str, str, int, RoundRecord]]:
+    for setting in settings:
+        for method in setting.methods.values():
+            for seed, run in sorted(method.runs.items()):
+                for record in run.records:
+                    yield setting.name, method.name, seed, record
+
+
+def _row(record: RoundRecord, parts: Sequence[str]) -> dict[str, object]:
+    return {
+        "round": record.round,
+        "labels": record.labels,
+        "steps": record.steps,
+        "test_accuracy_ema": record.test_accuracy_ema,
+        "test_accuracy_raw": record.test_accuracy_raw,
+        "test_balanced_accuracy_ema": record.test_balanced_accuracy_ema,
+        "test_balanced_accuracy_raw": record.test_balanced_accuracy_raw,
+        "coverage": record.coverage,
+        "queried": len(record.queried),
+        "drawn_at_random": record.drawn_at_random,
+        **{f"{part}_seconds": record.seconds.get(part) for part in parts},
+    }

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from assl_lightning.report.comparing import comparison_page
+
+if TYPE_CHECKING:
+    from tests.report.conftest import Runs
+
+TITLES = [
+    "Accuracy",
+    "Differences to random",
+    "Time",
+    "Classes of the queries",
+    "Pictures of the queries",
+    "Scores of the queries",
+    "Settings and versions",
+]
+
+
+def test_one_setting_is_a_page_of_one_level(runs: Runs) -> None:
+    runs.method("assl", [[0.5, 0.6], [0.5, 0.7]])
+    runs.method("random", [[0.5, 0.6], [0.5, 0.7]])
+    page = comparison_page([runs.setting()])
+    assert page.title == "digits smallcnn"
+    assert [section.title for section in page.sections] == [*TITLES[:2], "Who beats whom", *TITLES[2:]]
+    assert {section.level for section in page.sections} == {2}
+    assert page.lead[0].startswith("2 methods")
+
+
+def test_several_settings_share_one_matrix_and_have_a_part_each(runs: Runs) -> None:
+    for init in ("rand", "continue"):
+        for method in ("assl", "random"):
+            runs.method(method, [[0.5, 0.6], [0.5, 0.7]], where=f"{method}_{init}", changes={"init": init})
+    page = comparison_page(runs.settings(), title="Both")
+    names = [setting.name for setting in runs.settings()]
+    assert page.title == "Both"
+    assert [(section.title, section.level) for section in page.sections] == [
+        ("Who beats whom", 2),
+        *((title, 2 + bool(place)) for name in names for place, title in enumerate([name, *TITLES])),
+    ]
+    assert [text.partition(": ")[0] for text in page.lead] == names
+
+
+def test_another_reference_can_be_chosen(runs: Runs) -> None:
+    runs.method("assl", [[0.5, 0.6], [0.5, 0.7]])
+    runs.method("entropy", [[0.5, 0.6], [0.5, 0.7]])
+    assert comparison_page([runs.setting()]).sections[1].title == "Differences"
+    assert comparison_page([runs.setting()], "entropy").sections[1].title == "Differences to entropy"
