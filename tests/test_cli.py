@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import csv
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
@@ -15,10 +19,11 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from assl_lightning import build, jobs
 from assl_lightning.cli import conf_dir, main
+from assl_lightning.records import RoundRecord, append_record, read_records
 from assl_lightning.schema import Config, ConfigurationError
 
 
@@ -100,7 +105,8 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     (["score.alpha=["], ["score.alpha=[: must be key=value"]),
     (["rounds=???"], ["rounds=???: has no value yet; give it with rounds=VALUE"]),
     (["~score.alpha"], ["score.alpha: is missing"]),
-    (["seed=${sede}"], ["seed=${sede}: ", "'sede' not found"]),
+    (["rounds=${ruonds}"], ["rounds=${ruonds}: ", "'ruonds' not found"]),
+    (["seed=${sede}"], ["seed=${sede}: ", "'sede' not found"]),  # which oracle.seed passes on
     (["rounds=2.5"], ["rounds=2.5: must be an integer"]),
     (["labels_per_round=0"], ["labels_per_round=0: must be at least 1"]),
     (["algorithm=supervised"], ["acquisition=assl, algorithm=supervised: ", "acquisition=random"]),
@@ -238,6 +244,11 @@ def test_a_sweep_understands_ranges_and_sweeper_params(runs: Runs, tmp_path: Pat
 
     assert main(["--config-dir", ".", "+experiment=sweep", "rounds=1"]) == 0
     assert [config.seed for config in runs.configs] == [1, 2, 3]
+
+
+def test_what_the_command_line_gives_takes_the_place_of_the_experiments_values(runs: Runs) -> None:
+    assert main(["-m", "+experiment=fig8_small", "seed=7", "score.c_u=0,3"]) == 0
+    assert [(config.seed, config.score.c_u) for config in runs.configs] == [(7, 0), (7, 3)]
 
 
 def test_wrong_jobs_are_told_before_the_first_one_trains_and_again_at_the_end(
@@ -380,6 +391,166 @@ def test_another_sweeper_checks_each_job_when_it_comes_and_gets_the_mean_accurac
     assert values == [0.5, 0.5]
     assert errors(capsys)[-1] == "error: job 3 (seed=3 score.alpha=2): score.alpha=2: must be in (0, 1]"
     assert list(tmp_path.iterdir()) == []
+
+
+# --- what a sweep finds on disk --------------------------------------------------------------------------------------
+
+
+def write_run(config: Config, rounds: int) -> None:
+    """A run's directory with so many complete rounds, as far as a sweep looks at it."""
+    run_dir = Path(config.run_dir)
+    run_dir.mkdir(parents=True)
+    content = OmegaConf.create({**config.as_dict(), "weight_ema": 0.98, "environment": {"torch": "2.6"}})
+    (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(content))
+    for number in range(rounds):
+        append_record(run_dir, RoundRecord(number, 10 * (number + 1), 1287, 600, 0.5 + number / 10, 0.4))
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(file.read_text().splitlines()))
+
+
+def test_a_finished_job_is_skipped_and_counts_in_the_table(
+    runs: Runs, capsys: pytest.CaptureFixture[str], compose_run: Callable[..., Config]
+) -> None:
+    write_run(compose_run("seed=1"), rounds=4)
+
+    assert main(["-m", "seed=1,2"]) == 0
+    assert [config.seed for config in runs.configs] == [2]
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "job 1 (seed=1) → runs/digits/seed_1: finished before, skipped"
+    assert printed[-1] == "sweep: 2 of 2 jobs done"
+    (row,) = rows_of(Path("runs/digits/sweep.csv"))
+    assert (row["n"], row["last_accuracy_ema_mean"], row["unfinished"]) == ("1", "0.8", "1")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rounds"), [(["score.alpha=0.5"], 4), (["trainer/logger=none"], 4), ([], 3)], ids=str
+)
+def test_a_job_whose_directory_holds_another_run_or_less_is_not_skipped(
+    runs: Runs, compose_run: Callable[..., Config], overrides: list[str], rounds: int
+) -> None:
+    write_run(compose_run("seed=1", *overrides), rounds)
+
+    assert main(["-m", "seed=1,2"]) == 0
+    assert [config.seed for config in runs.configs] == [1, 2]
+
+
+@pytest.mark.parametrize("content", ["", "- a list", "rounds: [", None])
+def test_a_job_whose_files_cannot_be_read_is_not_skipped(
+    runs: Runs, compose_run: Callable[..., Config], content: str | None
+) -> None:
+    config = compose_run("seed=1")
+    write_run(config, rounds=4)
+    file = Path(config.run_dir, "config.yaml")
+    file.unlink() if content is None else file.write_text(content)
+
+    assert main(["-m", "seed=1"]) == 0
+    assert [config.seed for config in runs.configs] == [1]
+
+
+def test_a_finished_sweep_waits_neither_for_torch_nor_for_lightning(
+    compose_run: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_run(compose_run("seed=1", "acquisition=random"), rounds=4)
+    code = """
+import sys
+from assl_lightning.cli import main
+print(main(["-m", "seed=1", "acquisition=random"]), sorted({"torch", "lightning"} & sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-2:] == ["sweep: 1 of 1 jobs done", "0 []"]
+
+
+TINY = [
+    "steps_per_round=4",
+    "network.width=2",
+    "algorithm.batch_size=4",
+    "algorithm.mu=1",
+    "trainer/logger=none",
+    "acquisition=random",
+]
+
+
+def rounds_but_for_the_seconds(run_dir: Path) -> list[dict[str, Any]]:
+    return [asdict(replace(record, seconds={})) for record in read_records(run_dir)]
+
+
+def sweep_in(directory: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> int:
+    """The exit code of a sweep that trains; messages of this process are left alone."""
+    directory.mkdir(exist_ok=True)
+    monkeypatch.chdir(directory)
+    monkeypatch.setattr(build, "set_up_messages", lambda: None)
+    return main(["-m", *TINY, *overrides])
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no SIGKILL")
+def test_a_killed_sweep_goes_on_where_it_was_and_ends_with_the_same_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    what = ["seed=1,2", "rounds=6"]
+    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    killed.mkdir()
+    half_done = killed / "runs/digits/seed_2"
+    command = [sys.executable, "-m", "assl_lightning", "-m", *TINY, *what]
+    with subprocess.Popen(command, cwd=killed, stdout=subprocess.DEVNULL) as process:
+        while not (half_done / "rounds.jsonl").exists():
+            assert process.poll() is None, "it ended before its second job had a round"
+            time.sleep(0.005)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    before = rounds_but_for_the_seconds(half_done)
+    assert 1 <= len(before) <= 6
+
+    assert sweep_in(killed, monkeypatch, *what) == 0
+    printed = capsys.readouterr().out
+    assert "→ runs/digits/seed_1: finished before, skipped" in printed
+    assert f"round {len(before) - 1}/6" not in printed, "what was complete is not trained again"
+    assert rounds_but_for_the_seconds(half_done)[: len(before)] == before
+    assert sweep_in(undisturbed, monkeypatch, *what) == 0
+    assert rounds_but_for_the_seconds(half_done) == rounds_but_for_the_seconds(undisturbed / "runs/digits/seed_2")
+    table = (killed / "runs/digits/sweep.csv").read_text()
+    assert table == (undisturbed / "runs/digits/sweep.csv").read_text()
+    assert table.splitlines()[1].startswith("2,"), "n"
+
+
+def test_a_job_that_diverges_leaves_the_others_alone_and_is_listed_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    what = ["rounds=1", "algorithm.module.optimizer.lr=1e30,0.03", "seed=1,2"]
+
+    assert sweep_in(tmp_path, monkeypatch, *what) == 1
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[-1] == "sweep: 2 of 4 jobs done"
+    for seed, line in zip((1, 2), captured.err.splitlines()[-2:], strict=True):
+        assert line.startswith(f"error: job {seed} (")
+        assert "lr=1e+30" in line
+        assert "look for a diverging loss" in line
+    rows = rows_of(tmp_path / "runs/digits/sweep.csv")
+    lr = "algorithm.module.optimizer.lr"
+    assert [(row[lr], row["n"], row["failed"]) for row in rows] == [("1e+30", "0", "2"), ("0.03", "2", "0")]
+    assert ["1e+30", "0", "–", "–", "2", "0"] in [line.split() for line in captured.out.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "swept"),
+    [
+        ("fig1_al_small", [{"acquisition": name} for name in ("random", "entropy", "pseudo_el2n")]),
+        ("fig8_small", [{"score.c_u": c_u} for c_u in ("0", "0.5", "1", "2")]),
+    ],
+)
+def test_a_small_figure_shortened_leaves_a_row_for_each_of_its_curves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, experiment: str, swept: list[dict[str, str]]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(build, "set_up_messages", lambda: None)
+
+    assert main(["-m", f"+experiment={experiment}", "seed=0", "rounds=1", "steps_per_round=10"]) == 0
+    rows = rows_of(tmp_path / "runs" / experiment / "sweep.csv")
+    assert [{key: row[key] for key in swept[0]} for row in rows] == swept
+    assert all((row["n"], row["failed"], row["unfinished"]) == ("1", "0", "0") for row in rows)
 
 
 # --- processes of other devices --------------------------------------------------------------------------------------

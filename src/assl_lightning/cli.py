@@ -18,8 +18,9 @@ from hydra.types import RunMode
 
 from assl_lightning import __version__
 from assl_lightning.composing import compose, one_line_errors, quote
-from assl_lightning.jobs import Terminated, print_errors, run_in_child, run_job, sweep
+from assl_lightning.jobs import Terminated, print_errors, run_in_child, run_job
 from assl_lightning.schema import ConfigurationError
+from assl_lightning.sweeping import sweep
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
 _TERMINATED = 143  # 128 + SIGTERM

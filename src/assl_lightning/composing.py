@@ -57,7 +57,10 @@ def _explain(hydra: Any, overrides: Sequence[str], mode: RunMode, error: Excepti
         return f"{key}=???: has no value yet; give it with {key}=VALUE"
     before, override = _first_at_fault(hydra, overrides, mode)
     if override is None:  # it composes, but a value cannot be had
-        said = next((text for text in overrides if text.lstrip("+").startswith(f"{key}=")), key)
+        missing = re.search(r"key '([^']+)' not found", str(error))  # ${missing}, which other keys may pass on
+        marks = [f"${{{missing[1]}}}"] if missing else []
+        said = next((text for text in overrides if any(mark in text for mark in marks)), None)
+        said = said or next((text for text in overrides if text.lstrip("+").startswith(f"{key}=")), key)
         return f"{said}: {_first_line(error)}" if said else _first_line(error)
     if isinstance(error, OverrideParseException):
         return f"{override}: must be key=value; a value that holds spaces, commas or brackets is quoted, key='\"a, b\"'"

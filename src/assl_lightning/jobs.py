@@ -1,35 +1,19 @@
-"""Running what was validated: one configuration, or every job of a sweep.
+"""Running one configuration that was validated.
 
-A job's error is a line, whatever raised it, so that one wrong job does not end a sweep.
+Its error is a line, whatever raised it, so that one wrong job does not end a sweep.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import sys
-import tempfile
 import traceback
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from math import nan
-from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-from hydra._internal.callbacks import Callbacks
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
-from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig, OmegaConf
-
-from assl_lightning.composing import compose, one_line_errors, quote, validate
 from assl_lightning.schema import Config, ConfigurationError, read
 
 RUN_IN_CHILD = "ASSL_LIGHTNING_RUN"
@@ -38,10 +22,6 @@ repeating the command line; they take the configuration from here instead of com
 
 SHOW_TRACEBACK = ("ASSL_LIGHTNING_TRACEBACK", "HYDRA_FULL_ERROR")
 """Environment variables that, set to 1, add a traceback to the line of an error."""
-
-_FAILURES = "failed.txt"
-_BASIC_LAUNCHER = f"{BasicLauncher.__module__}.{BasicLauncher.__qualname__}"
-_BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
 
 
 @dataclass(frozen=True)
@@ -74,7 +54,7 @@ def run_job(config: Config) -> Outcome:
             raise Terminated from error
         return Outcome((f"the run ended itself with exit code {error.code}",) if error.code else ())
     except Exception as error:
-        return Outcome((_line_of(error),))
+        return Outcome((line_of(error),))
     finally:
         os.environ.pop(RUN_IN_CHILD, None)
         if started_here:
@@ -91,7 +71,8 @@ def run_in_child() -> int | None:
     return 1 if outcome.errors else 0
 
 
-def _line_of(error: Exception) -> str:
+def line_of(error: Exception) -> str:
+    """What `error` says as one line; its traceback goes before it where `SHOW_TRACEBACK` asks for it."""
     if any(os.environ.get(name) == "1" for name in SHOW_TRACEBACK):
         traceback.print_exception(error)
     text = " ".join(str(error).split())
@@ -113,226 +94,3 @@ def print_errors(lines: Iterable[str]) -> None:
     """One line each, on stderr."""
     for line in lines:
         sys.stderr.write(f"error: {line}\n")
-
-
-# --- sweeps ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Job:
-    """One combination of a sweep: what was overridden, and what came of it."""
-
-    number: int
-    overrides: tuple[str, ...]
-    config: Config | None  # None where `errors` says why
-    errors: tuple[str, ...] = ()
-    wanted_run_dir: str | None = None  # of a job without a configuration, where it can be told
-
-    @property
-    def run_dir(self) -> str | None:
-        return self.wanted_run_dir if self.config is None else self.config.run_dir
-
-    @property
-    def title(self) -> str:
-        told = [override for override in self.overrides if not override.startswith("run_dir=")]  # it is told beside
-        return f"job {self.number} ({' '.join(told)})"
-
-
-def sweep(hydra: Any, overrides: Sequence[str]) -> int:
-    """Every job is checked before the first one trains; the valid ones run, whatever became of the others."""
-    with one_line_errors(hydra, overrides, RunMode.MULTIRUN):
-        settings = hydra.compose_config("config", list(overrides), RunMode.MULTIRUN, from_shell=False).hydra
-        is_basic = settings.sweeper._target_ == _BASIC_SWEEPER
-        combinations = _expand(hydra, settings) if is_basic else []
-    if not is_basic:
-        return _sweep_adaptively(hydra, overrides, settings)
-    jobs = give_own_directories([_prepare(hydra, n, job, settings) for n, job in enumerate(combinations, 1)])
-    if any(job.config is not None for job in jobs):
-        jobs = _check_classes(jobs)
-    wrong = [job for job in jobs if job.config is None]
-    valid = [job for job in jobs if job.config is not None]
-    if valid:  # else they are told once, below
-        _print_job_errors(wrong)
-    launch = _launch_here if settings.launcher._target_ == _BASIC_LAUNCHER else _launcher(hydra, overrides, settings)
-    failed = sorted([*wrong, *launch(valid)], key=lambda job: job.number)
-    _say(f"sweep: {len(jobs) - len(failed)} of {len(jobs)} jobs done")
-    _print_job_errors(failed)
-    return 1 if failed else 0
-
-
-def _expand(hydra: Any, settings: DictConfig) -> list[list[str]]:
-    """The combinations of a sweep as Hydra's own sweeper makes them, `hydra.sweeper.params` included."""
-    swept = [f"{key}={value}" for key, value in (settings.sweeper.params or {}).items()]
-    given: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)  # ${…} is each job's own
-    parser = OverridesParser.create(config_loader=hydra.config_loader)
-    parsed = parser.parse_overrides([*swept, *map(str, given)])
-    (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-    return batch
-
-
-def _prepare(hydra: Any, number: int, overrides: Sequence[str], settings: DictConfig) -> Job:
-    of_hydra = [override for override in settings.overrides.hydra if not override.startswith("hydra.mode")]
-    try:
-        return Job(number, tuple(overrides), compose(hydra, [*overrides, *of_hydra]))
-    except ConfigurationError as error:
-        return Job(number, tuple(overrides), None, error.lines, _run_dir_of(hydra, [*overrides, *of_hydra]))
-
-
-def _run_dir_of(hydra: Any, overrides: Sequence[str]) -> str | None:
-    """Where a job that is wrong would have written; None where that cannot be told."""
-    try:
-        with one_line_errors(hydra, overrides):
-            return str(hydra.compose_config("config", list(overrides), RunMode.RUN, from_shell=False).run_dir)
-    except ConfigurationError:
-        return None
-
-
-def _check_classes(jobs: Sequence[Job]) -> list[Job]:
-    """What each class says to its arguments, before the first job trains rather than hours later."""
-    from assl_lightning import build
-
-    build.set_up_messages()
-    checked = []
-    for job in jobs:
-        try:
-            if job.config is not None:
-                build.check(job.config)
-        except ConfigurationError as error:
-            checked.append(replace(job, config=None, errors=error.lines))
-        else:
-            checked.append(job)
-    return checked
-
-
-def give_own_directories(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs, where those that share a `run_dir` have appended to it the overrides that tell them apart.
-
-    Wrong jobs count too: once they are mended, the others must find their directories again. A job that still shares
-    it, being the same as another, gets an error instead of its configuration.
-    """
-    sharing = Counter(job.run_dir for job in jobs)
-    parted = []
-    for job in jobs:
-        if job.config is None or sharing[job.config.run_dir] == 1:
-            parted.append(job)
-            continue
-        group = [other for other in jobs if other.run_dir == job.config.run_dir]
-        common = set.intersection(*(set(other.overrides) for other in group))
-        telling = [override for override in job.overrides if override not in common]
-        run_dir = _append(job.config.run_dir, telling)
-        parted.append(replace(job, config=replace(job.config, run_dir=run_dir)))
-    first: dict[str, Job] = {}
-    for position, job in enumerate(parted):
-        if job.config is None:
-            continue
-        other = first.setdefault(job.config.run_dir, job)
-        if other is not job:
-            line = (
-                f"run_dir={job.config.run_dir}: job {other.number} writes there too; "
-                f"sweep over different values, or give run_dir the keys that differ"
-            )
-            parted[position] = replace(job, config=None, errors=(line,))
-    return parted
-
-
-def _append(run_dir: str, overrides: Sequence[str]) -> str:
-    """`run_dir` with the overrides at its end, in letters, digits, dots, minus and underscores alone.
-
-    >>> _append("runs/digits/seed_1", ["acquisition=random", "score.c_u=0.5"])
-    'runs/digits/seed_1_acquisition_random_score.c_u_0.5'
-    """
-    return "_".join([run_dir.rstrip("/"), *(re.sub(r"[^\w.\-]+", "_", override).strip("_") for override in overrides)])
-
-
-def _launch_here(jobs: Sequence[Job]) -> list[Job]:
-    """Run the jobs one after the other; those that failed."""
-    failed = []
-    for job in jobs:
-        assert job.config is not None
-        _say(f"{job.title} → {job.config.run_dir}")
-        outcome = run_job(job.config)
-        print_errors(outcome.errors)
-        if outcome.errors:
-            failed.append(replace(job, errors=outcome.errors))
-    return failed
-
-
-def _launcher(hydra: Any, overrides: Sequence[str], settings: DictConfig) -> Callable[[Sequence[Job]], list[Job]]:
-    """One of Hydra's other launchers (joblib, submitit, …), given jobs that were already checked."""
-
-    def launch(jobs: Sequence[Job]) -> list[Job]:
-        if not jobs:
-            return []
-        with _sweep_directory(settings) as (_, more), one_line_errors(hydra, overrides, RunMode.MULTIRUN):
-            composed = hydra.compose_config("config", [*overrides, *more], RunMode.MULTIRUN, from_shell=False)
-            context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(composed))
-            launcher = Plugins.instance().instantiate_launcher(
-                hydra_context=context, task_function=run_composed, config=composed
-            )
-            tasks = [[*job.overrides, f"run_dir={quote(job.config.run_dir)}"] for job in jobs if job.config]
-            results = launcher.launch(tasks, initial_job_idx=0)
-        outcomes = [result.return_value for result in results]
-        return [replace(job, errors=out.errors) for job, out in zip(jobs, outcomes, strict=True) if out.errors]
-
-    return launch
-
-
-def run_composed(composed: DictConfig) -> Outcome:
-    """One job in a launcher's worker; it was checked before."""
-    return run_job(validate(composed))
-
-
-def _sweep_adaptively(hydra: Any, overrides: Sequence[str], settings: DictConfig) -> int:
-    """A sweeper that chooses jobs as it goes (Optuna, …): each is checked when chosen, and has its own run_dir.
-
-    Whether a job that failed ends the sweep is the sweeper's own setting.
-    """
-    lines: list[str] = []
-    with _sweep_directory(settings) as (directory, more):
-        try:
-            hydra.multirun("config", mean_accuracy_of_composed, [*overrides, *more], with_log_configuration=False)
-        except Exception as error:
-            lines = [_line_of(error)]
-        failures = directory / _FAILURES
-        if failures.exists():
-            lines = failures.read_text().splitlines()
-    print_errors(lines)
-    return 1 if lines else 0
-
-
-def mean_accuracy_of_composed(composed: DictConfig) -> float:
-    """One job of an adaptive sweeper, for it to maximise: the mean test accuracy over the rounds, in [0, 1]."""
-    of_job = HydraConfig.get()
-    title = f"job {of_job.job.num + 1} ({' '.join(of_job.overrides.task)})"
-    try:
-        config = validate(composed)
-        config = replace(config, run_dir=_append(config.run_dir, of_job.overrides.task))
-        _say(f"{title} → {config.run_dir}")
-        outcome = run_job(config)
-    except ConfigurationError as error:
-        outcome = Outcome(error.lines)
-    if outcome.errors:
-        lines = [f"{title}: {line}" for line in outcome.errors]
-        with (Path(of_job.sweep.dir) / _FAILURES).open("a") as failures:  # this may be another process
-            failures.writelines(f"{line}\n" for line in lines)
-        raise RuntimeError("; ".join(lines))
-    return outcome.mean_accuracy
-
-
-@contextmanager
-def _sweep_directory(settings: DictConfig) -> Iterator[tuple[Path, list[str]]]:
-    """Where launchers leave files of their own, and overrides that say so: hydra.sweep.dir if given, else temporary."""
-    if any(override.startswith("hydra.sweep.dir=") for override in settings.overrides.hydra):
-        yield Path(settings.sweep.dir), []
-        return
-    with tempfile.TemporaryDirectory(prefix="assl_lightning_") as directory:
-        yield Path(directory), [f"hydra.sweep.dir={quote(directory)}"]
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
-def _print_job_errors(jobs: Iterable[Job]) -> None:
-    print_errors(f"{job.title}: {line}" for job in jobs for line in job.errors)

@@ -12,7 +12,7 @@ from assl_lightning.analysis.runs import Method, Setting, accuracies
 from assl_lightning.records import RoundRecord
 from assl_lightning.report.curve import Curve, draw_curves, styled
 from assl_lightning.report.drawing import svg
-from assl_lightning.report.numerals import UNKNOWN, per_cent
+from assl_lightning.report.numerals import UNKNOWN, spread
 from assl_lightning.report.views import Block, Illustration, Table
 
 MEASURES: tuple[tuple[str, Callable[[RoundRecord], float | None]], ...] = (
@@ -81,15 +81,3 @@ def last_round_table(setting: Setting) -> Table:
     known = {name: cells for name, cells in columns.items() if set(cells) != {UNKNOWN}}
     rows = tuple((name, *(cells[row] for cells in known.values())) for row, name in enumerate(last))
     return Table("Last round (%), by weights; balanced is the mean over classes", ("last round", *known), rows)
-
-
-def spread(shares: Sequence[float | None]) -> str:
-    """Mean ± sample s.d. in per cent; one value alone has none, and unknown ones make it unknown.
-
-    >>> spread([0.5, 0.6]), spread([0.5]), spread([0.5, None])
-    ('55.0 ± 7.1', '50.0', '–')
-    """
-    known = [share for share in shares if share is not None]
-    if len(known) < len(shares) or not known:
-        return per_cent(None)
-    return per_cent(fmean(known)) + (f" ± {per_cent(stdev(known))}" if len(known) > 1 else "")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isnan
+from statistics import fmean, stdev
 
 UNKNOWN = "–"
 
@@ -14,6 +16,18 @@ def per_cent(share: float | None, *, digits: int = 1) -> str:
     ('50.0', '12.35', '–')
     """
     return UNKNOWN if share is None or isnan(share) else f"{100 * share:.{digits}f}"
+
+
+def spread(shares: Sequence[float | None]) -> str:
+    """Mean ± sample s.d. in per cent; one value alone has none, and unknown ones make it unknown.
+
+    >>> spread([0.5, 0.6]), spread([0.5]), spread([0.5, None])
+    ('55.0 ± 7.1', '50.0', '–')
+    """
+    known = [share for share in shares if share is not None]
+    if len(known) < len(shares) or not known:
+        return per_cent(None)
+    return per_cent(fmean(known)) + (f" ± {per_cent(stdev(known))}" if len(known) > 1 else "")
 
 
 def points(difference: float) -> str:

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from assl_lightning.analysis.comparison import SEEDS_THAT_TELL
 from assl_lightning.analysis.runs import Run, group
 from assl_lightning.differences import differences
-from assl_lightning.report.accuracy import accuracy_label, spread
+from assl_lightning.report.accuracy import accuracy_label
 from assl_lightning.report.curve import Curve, draw_curves
 from assl_lightning.report.drawing import style_of, svg
-from assl_lightning.report.numerals import counted, per_cent
+from assl_lightning.report.numerals import counted, per_cent, spread
 from assl_lightning.report.provenance import versions_table
 from assl_lightning.report.tidy import rows_as_csv
 from assl_lightning.report.views import Illustration, Page, Paragraph, Section, Table

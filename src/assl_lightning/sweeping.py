@@ -1,0 +1,310 @@
+"""Running every job of a sweep.
+
+Every job is checked before the first one trains; what is finished is skipped, what is half-done goes on, and a job that
+fails leaves the others alone. At the end there is one table, whose numbers come from the jobs' directories.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from assl_lightning.composing import compose, one_line_errors, quote, validate
+from assl_lightning.differences import differences
+from assl_lightning.jobs import Outcome, line_of, print_errors, run_job
+from assl_lightning.records import RoundRecord, read_records
+from assl_lightning.schema import Config, ConfigurationError
+
+_FAILURES = "failed.txt"
+_BASIC_LAUNCHER = f"{BasicLauncher.__module__}.{BasicLauncher.__qualname__}"
+_BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One combination of a sweep: what was overridden, and what came of it."""
+
+    number: int
+    overrides: tuple[str, ...]
+    config: Config | None  # None where `errors` says why
+    errors: tuple[str, ...] = ()
+    wanted_run_dir: str | None = None  # of a job without a configuration, where it can be told
+
+    @property
+    def run_dir(self) -> str | None:
+        return self.wanted_run_dir if self.config is None else self.config.run_dir
+
+    @property
+    def title(self) -> str:
+        told = [override for override in self.overrides if not override.startswith("run_dir=")]  # it is told beside
+        return f"job {self.number} ({' '.join(told)})"
+
+
+def sweep(hydra: Any, overrides: Sequence[str]) -> int:
+    """Every job is checked before the first one trains; the valid ones run, whatever became of the others."""
+    with one_line_errors(hydra, overrides, RunMode.MULTIRUN):
+        settings = hydra.compose_config("config", list(overrides), RunMode.MULTIRUN, from_shell=False).hydra
+        is_basic = settings.sweeper._target_ == _BASIC_SWEEPER
+        combinations = _expand(hydra, settings) if is_basic else []
+    if not is_basic:
+        return _sweep_adaptively(hydra, overrides, settings)
+    jobs = give_own_directories([_prepare(hydra, n, job, settings) for n, job in enumerate(combinations, 1)])
+    finished = [job for job in jobs if job.config is not None and is_finished(job.config)]
+    for job in finished:
+        _say(f"{job.title} → {job.run_dir}: finished before, skipped")
+    left = [job for job in jobs if all(job is not other for other in finished)]
+    if any(job.config is not None for job in left):
+        left = _check_classes(left)
+    wrong = [job for job in left if job.config is None]
+    valid = [job for job in left if job.config is not None]
+    if valid:  # else they are told once, below
+        _print_job_errors(wrong)
+    launch = _launch_here if settings.launcher._target_ == _BASIC_LAUNCHER else _launcher(hydra, overrides, settings)
+    failed = sorted([*wrong, *launch(valid)], key=lambda job: job.number)
+    _show_table(jobs, {job.number for job in failed}, overrides)
+    _say(f"sweep: {len(jobs) - len(failed)} of {len(jobs)} jobs done")
+    _print_job_errors(failed)
+    return 1 if failed else 0
+
+
+def _expand(hydra: Any, settings: DictConfig) -> list[list[str]]:
+    """The combinations of a sweep as Hydra's own sweeper makes them.
+
+    `hydra.sweeper.params`, which an experiment file may have, come first; what the command line gives for the same key
+    takes their place.
+    """
+    swept = [f"{key}={value}" for key, value in (settings.sweeper.params or {}).items()]
+    given: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)  # ${…} is each job's own
+    parser = OverridesParser.create(config_loader=hydra.config_loader)
+    parsed = parser.parse_overrides([*swept, *map(str, given)])
+    (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    return batch
+
+
+def _prepare(hydra: Any, number: int, overrides: Sequence[str], settings: DictConfig) -> Job:
+    of_hydra = [override for override in settings.overrides.hydra if not override.startswith("hydra.mode")]
+    try:
+        return Job(number, tuple(overrides), compose(hydra, [*overrides, *of_hydra]))
+    except ConfigurationError as error:
+        return Job(number, tuple(overrides), None, error.lines, _run_dir_of(hydra, [*overrides, *of_hydra]))
+
+
+def _run_dir_of(hydra: Any, overrides: Sequence[str]) -> str | None:
+    """Where a job that is wrong would have written; None where that cannot be told."""
+    try:
+        with one_line_errors(hydra, overrides):
+            return str(hydra.compose_config("config", list(overrides), RunMode.RUN, from_shell=False).run_dir)
+    except ConfigurationError:
+        return None
+
+
+def _check_classes(jobs: Sequence[Job]) -> list[Job]:
+    """What each class says to its arguments, before the first job trains rather than hours later."""
+    from assl_lightning import build
+
+    build.set_up_messages()
+    checked = []
+    for job in jobs:
+        try:
+            if job.config is not None:
+                build.check(job.config)
+        except ConfigurationError as error:
+            checked.append(replace(job, config=None, errors=error.lines))
+        else:
+            checked.append(job)
+    return checked
+
+
+def give_own_directories(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs, where those that share a `run_dir` have appended to it the overrides that tell them apart.
+
+    Wrong jobs count too: once they are mended, the others must find their directories again. A job that still shares
+    it, being the same as another, gets an error instead of its configuration.
+    """
+    sharing = Counter(job.run_dir for job in jobs)
+    parted = []
+    for job in jobs:
+        if job.config is None or sharing[job.config.run_dir] == 1:
+            parted.append(job)
+            continue
+        group = [other for other in jobs if other.run_dir == job.config.run_dir]
+        common = set.intersection(*(set(other.overrides) for other in group))
+        telling = [override for override in job.overrides if override not in common]
+        run_dir = _append(job.config.run_dir, telling)
+        parted.append(replace(job, config=replace(job.config, run_dir=run_dir)))
+    first: dict[str, Job] = {}
+    for position, job in enumerate(parted):
+        if job.config is None:
+            continue
+        other = first.setdefault(job.config.run_dir, job)
+        if other is not job:
+            line = (
+                f"run_dir={job.config.run_dir}: job {other.number} writes there too; "
+                f"sweep over different values, or give run_dir the keys that differ"
+            )
+            parted[position] = replace(job, config=None, errors=(line,))
+    return parted
+
+
+def is_finished(config: Config) -> bool:
+    """Whether `run_dir` holds every round of this very run, told without torch.
+
+    Where anything is in doubt it is not: the run itself then finds out, and says what is wrong.
+    """
+    run_dir, now = Path(config.run_dir), config.as_dict()
+    try:
+        if len(read_records(run_dir)) <= config.rounds:
+            return False
+        before: Any = OmegaConf.to_container(OmegaConf.load(run_dir / "config.yaml"))
+    except (OSError, ValueError, OmegaConfBaseException, YAMLError):
+        return False
+    return isinstance(before, dict) and not any(differences({key: before.get(key) for key in now}, now))
+
+
+def _append(run_dir: str, overrides: Sequence[str]) -> str:
+    """`run_dir` with the overrides at its end, in letters, digits, dots, minus and underscores alone.
+
+    >>> _append("runs/digits/seed_1", ["acquisition=random", "score.c_u=0.5"])
+    'runs/digits/seed_1_acquisition_random_score.c_u_0.5'
+    """
+    return "_".join([run_dir.rstrip("/"), *(re.sub(r"[^\w.\-]+", "_", override).strip("_") for override in overrides)])
+
+
+def _launch_here(jobs: Sequence[Job]) -> list[Job]:
+    """Run the jobs one after the other; those that failed."""
+    failed = []
+    for job in jobs:
+        assert job.config is not None
+        _say(f"{job.title} → {job.config.run_dir}")
+        outcome = run_job(job.config)
+        print_errors(outcome.errors)
+        if outcome.errors:
+            failed.append(replace(job, errors=outcome.errors))
+    return failed
+
+
+def _launcher(hydra: Any, overrides: Sequence[str], settings: DictConfig) -> Callable[[Sequence[Job]], list[Job]]:
+    """One of Hydra's other launchers (joblib, submitit, …), given jobs that were already checked."""
+
+    def launch(jobs: Sequence[Job]) -> list[Job]:
+        if not jobs:
+            return []
+        with _sweep_directory(settings) as (_, more), one_line_errors(hydra, overrides, RunMode.MULTIRUN):
+            composed = hydra.compose_config("config", [*overrides, *more], RunMode.MULTIRUN, from_shell=False)
+            context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(composed))
+            launcher = Plugins.instance().instantiate_launcher(
+                hydra_context=context, task_function=run_composed, config=composed
+            )
+            tasks = [[*job.overrides, f"run_dir={quote(job.config.run_dir)}"] for job in jobs if job.config]
+            results = launcher.launch(tasks, initial_job_idx=0)
+        outcomes = [result.return_value for result in results]
+        return [replace(job, errors=out.errors) for job, out in zip(jobs, outcomes, strict=True) if out.errors]
+
+    return launch
+
+
+def run_composed(composed: DictConfig) -> Outcome:
+    """One job in a launcher's worker; it was checked before."""
+    return run_job(validate(composed))
+
+
+def _sweep_adaptively(hydra: Any, overrides: Sequence[str], settings: DictConfig) -> int:
+    """A sweeper that chooses jobs as it goes (Optuna, …): each is checked when chosen, and has its own run_dir.
+
+    Whether a job that failed ends the sweep is the sweeper's own setting.
+    """
+    lines: list[str] = []
+    with _sweep_directory(settings) as (directory, more):
+        try:
+            hydra.multirun("config", mean_accuracy_of_composed, [*overrides, *more], with_log_configuration=False)
+        except Exception as error:
+            lines = [line_of(error)]
+        failures = directory / _FAILURES
+        if failures.exists():
+            lines = failures.read_text().splitlines()
+    print_errors(lines)
+    return 1 if lines else 0
+
+
+def mean_accuracy_of_composed(composed: DictConfig) -> float:
+    """One job of an adaptive sweeper, for it to maximise: the mean test accuracy over the rounds, in [0, 1]."""
+    of_job = HydraConfig.get()
+    title = f"job {of_job.job.num + 1} ({' '.join(of_job.overrides.task)})"
+    try:
+        config = validate(composed)
+        config = replace(config, run_dir=_append(config.run_dir, of_job.overrides.task))
+        _say(f"{title} → {config.run_dir}")
+        outcome = run_job(config)
+    except ConfigurationError as error:
+        outcome = Outcome(error.lines)
+    if outcome.errors:
+        lines = [f"{title}: {line}" for line in outcome.errors]
+        with (Path(of_job.sweep.dir) / _FAILURES).open("a") as failures:  # this may be another process
+            failures.writelines(f"{line}\n" for line in lines)
+        raise RuntimeError("; ".join(lines))
+    return outcome.mean_accuracy
+
+
+@contextmanager
+def _sweep_directory(settings: DictConfig) -> Iterator[tuple[Path, list[str]]]:
+    """Where launchers leave files of their own, and overrides that say so: hydra.sweep.dir if given, else temporary."""
+    if any(override.startswith("hydra.sweep.dir=") for override in settings.overrides.hydra):
+        yield Path(settings.sweep.dir), []
+        return
+    with tempfile.TemporaryDirectory(prefix="assl_lightning_") as directory:
+        yield Path(directory), [f"hydra.sweep.dir={quote(directory)}"]
+
+
+def _show_table(jobs: Sequence[Job], failed: Collection[int], overrides: Sequence[str]) -> None:
+    """What all jobs found, printed and written to the directory that holds their own; nothing where none is done."""
+    done = {job.number: _rounds_of(job, failed) for job in jobs}
+    if not any(done.values()):
+        return
+    from assl_lightning import sweep_table  # imports Matplotlib and SciPy, which wrong configurations need not wait for
+
+    results = [sweep_table.Result(job.overrides, done[job.number], job.number in failed) for job in jobs]
+    combinations = sweep_table.summarise(results)
+    Console().print(sweep_table.terminal_table(combinations))
+    directory = Path(os.path.commonpath([Path(job.config.run_dir).resolve().parent for job in jobs if job.config]))
+    if directory == Path(directory.anchor):  # runs that share nothing but the root of the file system
+        return
+    sweep_table.write_table(combinations, directory, shlex.join(["python", "-m", "assl_lightning", "-m", *overrides]))
+    _say(f"table: {directory / sweep_table.FILE_NAMES[0]}")
+
+
+def _rounds_of(job: Job, failed: Collection[int]) -> tuple[RoundRecord, ...]:
+    """All rounds of a job that is done; none of another."""
+    if job.config is None or job.number in failed:
+        return ()
+    records = read_records(Path(job.config.run_dir))
+    return tuple(records) if len(records) > job.config.rounds else ()
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _print_job_errors(jobs: Iterable[Job]) -> None:
+    print_errors(f"{job.title}: {line}" for job in jobs for line in job.errors)
