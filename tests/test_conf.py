@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from assl_lightning import build
-from assl_lightning.cli import conf_dir
+from assl_lightning.cli import conf_dir, main
+from assl_lightning.differences import differences
+from assl_lightning.records import RoundRecord
 from assl_lightning.schema import Config
 
 Compose = Callable[..., Config]
@@ -64,30 +70,161 @@ def test_an_algorithm_declares_what_its_class_produces(compose_run: Compose, alg
     assert (config.algorithm.name, set(config.algorithm.produces)) == (algorithm, set(module.produces))
 
 
-@pytest.mark.parametrize(
-    ("experiment", "labels", "learning_rate"),
-    [
-        ("cifar10_resnet18", (100, 100), 0.03),
-        ("cifar100_resnet18", (1000, 1000), 0.03),
-        ("svhn_resnet18", (100, 100), 0.03),
-        ("cifar10_vit", (100, 100), 0.01),
-        ("svhn_vit", (100, 100), 0.01),
-    ],
-)
-def test_the_experiments_have_the_papers_settings(
-    compose_run: Compose, experiment: str, labels: tuple[int, int], learning_rate: float
-) -> None:
-    """Lim et al. 2023, §4, as transcribed in the table of constants: nothing here is read from another YAML file."""
-    config = compose_run(f"+experiment={experiment}")
+SETTINGS = {
+    # data, labels at first and per round, learning rate of FixMatch: Lim et al. 2023, §4
+    "cifar10_resnet18": ("cifar10", 100, 0.03),
+    "svhn_resnet18": ("svhn", 100, 0.03),
+    "cifar100_resnet18": ("cifar100", 1000, 0.03),
+    "mini_imagenet_resnet18": ("mini_imagenet", 1000, 0.03),
+    "cifar10_vit": ("cifar10", 100, 0.01),
+    "svhn_vit": ("svhn", 100, 0.01),
+}
 
-    assert config.name == experiment
-    assert (config.initial_labels, config.labels_per_round) == labels
-    assert (config.rounds, config.steps_per_round, config.steps_per_epoch) == (10, 5 * 1024, 1024)
+NETWORKS = {"resnet18": "ResNet18", "vit": "ViTSmall"}
+
+
+@pytest.mark.parametrize("init", ["rand", "continue"])
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_the_twelve_settings_are_those_of_the_paper(compose_run: Compose, setting: str, init: str) -> None:
+    """Lim et al. 2023, §4, as transcribed in the table of constants: nothing here is read from another YAML file."""
+    name = setting if init == "rand" else f"{setting}_continue"
+    config = compose_run(f"+experiment={name}")
+    data, labels, learning_rate = SETTINGS[setting]
+
+    assert (config.name, config.init, config.data.name) == (name, init, data)
+    assert config.network["_target_"].endswith(f".{NETWORKS[setting.rpartition('_')[2]]}")
+    assert (config.initial_labels, config.labels_per_round, config.rounds) == (labels, labels, 10)
+    assert (config.steps_per_round, config.steps_per_epoch) == (5 * 1024, 1024)
     assert (config.score.alpha, config.score.c_u, config.score.c_i) == (0.8, 0.5, 2.0)
-    assert (config.algorithm.batch_size, config.algorithm.mu, config.algorithm.weight_ema) == (64, 7, 0.999)
+    assert (config.algorithm.name, config.algorithm.batch_size, config.algorithm.mu) == ("fixmatch", 64, 7)
+    assert config.algorithm.weight_ema == 0.999
     assert config.algorithm.module["threshold"] == 0.95
     assert config.algorithm.module["optimizer"]["lr"] == learning_rate
-    assert config.init == "rand"
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_without_unlabelled_images_a_setting_is_trained_as_alfa_mix_trains(compose_run: Compose, setting: str) -> None:
+    """Table 2's first column: Adam at 1e-3, no augmentation, at most 1,000 passes, to 99 % train accuracy."""
+    config, rand = compose_run(f"+experiment={setting}_al"), compose_run(f"+experiment={setting}")
+    algorithm, passes = config.algorithm, -(-11 * SETTINGS[setting][1] // 64)
+
+    for key in ("data", "network", "rounds", "initial_labels", "labels_per_round", "init"):
+        assert getattr(config, key) == getattr(rand, key)
+    assert (algorithm.name, algorithm.batch_size, algorithm.mu) == ("supervised", 64, 0)
+    assert (algorithm.labelled_view, algorithm.labelled_stream, algorithm.weight_ema) == ("plain", "passes", None)
+    assert (algorithm.max_passes, algorithm.module["stop_at_train_accuracy"]) == (1000, 0.99)
+    assert config.steps_per_round == 1000 * passes, "max_passes decides, in the last round too"
+    assert algorithm.module["optimizer"]["_target_"] == "torch.optim.Adam"
+    assert algorithm.module["optimizer"]["lr"] == 1e-3
+
+
+FIGURES = {
+    # figure: what is swept beside the seed, as the paper's captions and text have it
+    "fig1": [(name, kind) for name in ("fixmatch", "supervised") for kind in ("random", "entropy", "pseudo_el2n")],
+    "fig8": [(c_u, 2.0, "uncertainty") for c_u in (0.0, 0.5, 1.0, 2.0)],
+    "fig9": [(0.5, c_i, "both") for c_i in (0.0, 0.5, 1.0, 2.0, 3.0)],
+}
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_a_figure_sweeps_over_what_the_paper_varies(
+    figure: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    configs: list[Config] = []
+
+    def run(config: Config) -> list[RoundRecord]:
+        configs.append(config)
+        return []
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(build, "set_up_messages", lambda: None)
+    monkeypatch.setattr(build, "check", lambda config: None)
+    monkeypatch.setattr(build, "run", run)
+
+    assert main(["-m", f"+experiment={figure}", "seed=0"]) == 0
+    if figure == "fig1":
+        found: list[tuple[object, ...]] = [(config.algorithm.name, config.acquisition.name) for config in configs]
+    else:
+        found = [(run.score.c_u, run.score.c_i, run.acquisition.strategy["factors"]) for run in configs]
+    assert found == FIGURES[figure]
+    assert len({config.run_dir for config in configs}) == len(configs)
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_an_experiment_that_is_a_sweep_has_the_papers_three_seeds(experiment: str) -> None:
+    content = OmegaConf.load(conf_dir() / "experiment" / f"{experiment}.yaml")
+
+    assert OmegaConf.select(content, "hydra.sweeper.params.seed", default="0,1,2") == "0,1,2"
+
+
+def test_the_long_training_of_fig_7_is_tested_where_the_rounds_it_is_held_against_end(compose_run: Compose) -> None:
+    long, rounds = compose_run("+experiment=fig7_fixmatch"), compose_run("+experiment=cifar10_resnet18_continue")
+
+    assert (long.rounds, long.initial_labels, long.steps_per_epoch) == (0, 100, rounds.steps_per_round)
+    assert 0 <= long.steps_per_round - 500_000 < rounds.steps_per_round
+    assert (long.data, long.network, long.algorithm) == (rounds.data, rounds.network, rounds.algorithm)
+
+
+def test_the_short_supervised_digits_differ_from_the_short_digits_only_in_how_they_learn(compose_run: Compose) -> None:
+    learned, supervised = (compose_run(f"+experiment={name}") for name in ("digits_short", "digits_short_al"))
+    found = list(differences(learned.as_dict(), supervised.as_dict(), ignore=("algorithm", "acquisition")))
+
+    assert [line.partition(" ")[0] for line in found] == ["name", "run_dir"]
+    for key in ("batch_size", "weight_ema", "labelled_view", "labelled_stream", "max_passes"):
+        assert getattr(learned.algorithm, key) == getattr(supervised.algorithm, key)
+    assert supervised.algorithm.module["stop_at_train_accuracy"] is None
+
+
+# --- the commands in the heads of the experiments --------------------------------------------------------------------
+
+
+PYTHON_M = re.compile(r"python -m (assl_lightning[\w.]*) (.+)")
+"""A command, and what it is given."""
+
+
+def commands(experiment: str) -> list[tuple[str, list[str]]]:
+    """Module and arguments of each command that an experiment's head gives."""
+    text = (conf_dir() / "experiment" / f"{experiment}.yaml").read_text()
+    lines = [line.removeprefix("#   ") for line in text.splitlines() if line.startswith("#   ")]
+    found = [match for match in map(PYTHON_M.fullmatch, lines) if match]
+    assert len(found) == len(lines), "an indented line of the head is a command"
+    return [(module, shlex.split(arguments)) for module, arguments in (match.groups() for match in found)]
+
+
+def last_of(override: str) -> str:
+    """The override, or of several values the last; each must be there where a group's are swept."""
+    (parsed,) = OverridesParser.create().parse_overrides([override])
+    if not parsed.is_sweep_override():
+        return override
+    values = list(parsed.sweep_string_iterator())
+    if (conf_dir() / parsed.key_or_group).is_dir():
+        assert set(values) <= set(options(parsed.key_or_group))
+    return f"{override.partition('=')[0]}={values[-1]}"
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_the_commands_in_an_experiments_head_are_valid_and_lead_to_the_report(
+    compose_run: Compose, experiment: str
+) -> None:
+    given = commands(experiment)
+    trained = [arguments for module, arguments in given if module == "assl_lightning"]
+    read = [arguments for module, arguments in given if module != "assl_lightning"]
+    names = {compose_run(*map(last_of, arguments[arguments[0] == "-m" :])).name for arguments in trained}
+
+    assert any(f"+experiment={experiment}" in arguments for arguments in trained)
+    for arguments in read:
+        directories = {Path(word).parts[1] for word in arguments if word.startswith("runs/")}
+        assert directories <= names | {name.removesuffix("_al") for name in names}
+        assert directories & names
+    assert read
+
+
+def test_the_documented_commands_name_experiments_that_exist() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "experiments.md").read_text()
+    named = set(re.findall(r"\+experiment=(\w+)", text)) - {"SETTING"}
+
+    assert named <= set(options("experiment"))
+    assert set(options("experiment")) <= named | set(re.findall(r"`(\w+)`", text)), "each is somewhere in the tables"
 
 
 @pytest.mark.parametrize("path", sorted(conf_dir().rglob("*.yaml")), ids=lambda path: path.stem)
