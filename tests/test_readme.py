@@ -57,7 +57,7 @@ def test_methods_are_compared_as_the_readme_says(
     capsys.readouterr()
     assert report_main(shlex.split(report)) == 0
     assert "| assl (n = 2) |" in capsys.readouterr().out
-    assert (tmp_path / "runs" / "mine" / "curves.png").exists()
+    assert (tmp_path / "runs" / "mine" / "report" / "report.html").exists()
 
 
 def test_what_the_readme_imports_is_there() -> None:
