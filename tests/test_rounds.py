@@ -376,6 +376,13 @@ def test_features_that_nobody_keeps_are_missed_before_training(tmp_path: Path) -
         )
 
 
+def test_kept_features_cannot_be_inferred_for_what_was_never_visited(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, acquisition_features="training", unvisited="infer")
+    with pytest.raises(ValueError, match="unvisited must be 'exclude' or 'random'; got 'infer'"):
+        run(tmp_path / "run", acquisition=ASSLDiv(), settings=settings)
+    assert len(run(tmp_path / "assl", acquisition=ASSL(), settings=replace(settings, rounds=1))) == 2
+
+
 def test_what_was_queried_can_be_looked_at(tmp_path: Path) -> None:
     records = run(tmp_path / "run", settings=replace(SETTINGS, rounds=1))
     directory = tmp_path / "run" / "round_00"

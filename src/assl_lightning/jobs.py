@@ -5,6 +5,7 @@ Its error is a line, whatever raised it, so that one wrong job does not end a sw
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -56,6 +57,7 @@ def run_job(config: Config) -> Outcome:
     except Exception as error:
         return Outcome((line_of(error),))
     finally:
+        gc.collect()  # Trainers are cycles, which else outlive many jobs with their networks and images
         os.environ.pop(RUN_IN_CHILD, None)
         if started_here:
             _forget_processes()

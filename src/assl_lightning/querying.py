@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import isnan
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -105,16 +105,17 @@ def query(
     positions = torch.tensor([place[sample] for sample in picked.tolist()], dtype=torch.int64)
     score = acquisition.scores(candidates) if wanted else None
     everything = torch.cat([picked, at_random])
-    distributed = {} if score is None else {"score": (score, score.cpu()[positions])}
+    of_pool = {} if score is None else {"score": score.cpu()}
+    of_picks = {name: values[positions] for name, values in of_pool.items()}
     parts = {}
     if trained.statistics is not None:
-        pool, parts = _parts(trained.statistics, index), _parts(trained.statistics, everything)
-        distributed |= {name: (pool[name], parts[name]) for name in parts}
-    histograms = {name: histogram(*values) for name, values in distributed.items()}
+        parts = _parts(trained.statistics, everything)
+        of_pool, of_picks = of_pool | _parts(trained.statistics, index), of_picks | parts
+    histograms = {name: histogram(values, of_picks[name]) for name, values in of_pool.items()}
     return Picks(
         index=everything,
         drawn_at_random=len(at_random),
-        score=None if score is None else score.cpu()[positions],
+        score=of_picks.get("score"),
         prediction=None if candidates.logits is None else candidates.logits.argmax(-1).cpu()[positions],
         parts=parts,
         histograms={name: found for name, found in histograms.items() if found is not None},
@@ -130,17 +131,17 @@ def _parts(statistics: SampleStatistics, index: Tensor) -> dict[str, Tensor]:
 
 def _candidates(index: Tensor, acquisition: Acquisition, datamodule: PoolDataModule, trained: Trained) -> Candidates:
     """Fill what the strategy requires; one pass over the pool at most, and none where none is needed."""
-    candidates = Candidates(index)
+    found: dict[str, Any] = {}
     if "statistics" in acquisition.requires and trained.statistics is not None:
-        candidates = replace(candidates, statistics=trained.statistics.rows(index))
+        found["statistics"] = trained.statistics.rows(index)
     if "head" in acquisition.requires:
-        candidates = replace(candidates, head=_float32_head(trained.network))
-    inferred = {"logits", "features", "labelled"}
-    if trained.features is not None and "features" in acquisition.requires:
-        candidates = replace(candidates, features=trained.features.rows(index))
-        inferred -= {"features"}
-    if acquisition.requires & inferred:
-        labelled = datamodule.pool.labelled if "labelled" in acquisition.requires else index[:0]
+        found["head"] = _float32_head(trained.network)
+    needs_pass = acquisition.requires & {"logits", "features", "labelled"}
+    if trained.features is not None and "features" in needs_pass:
+        found["features"] = trained.features.rows(index)
+        needs_pass -= {"features"}
+    if needs_pass:
+        labelled = datamodule.pool.labelled if "labelled" in needs_pass else index[:0]
         logits, features = evaluate(
             trained.network,
             datamodule.plain_view,
@@ -148,14 +149,11 @@ def _candidates(index: Tensor, acquisition: Acquisition, datamodule: PoolDataMod
             batch_size=datamodule.test_batch_size,
             context=trained.context,
         )
-        candidates = replace(candidates, logits=logits[: len(index)])
-        if "features" in inferred:
-            candidates = replace(candidates, features=features[: len(index)])
-        if "labelled" in acquisition.requires:
+        found = {"logits": logits[: len(index)], "features": features[: len(index)], **found}
+        if "labelled" in needs_pass:
             labels = datamodule.pool.labels[labelled].long()
-            samples = LabelledSamples(labelled, labels, logits[len(index) :], features[len(index) :])
-            candidates = replace(candidates, labelled=samples)
-    return candidates
+            found["labelled"] = LabelledSamples(labelled, labels, logits[len(index) :], features[len(index) :])
+    return Candidates(index, **found)
 
 
 def _float32_head(network: FeatureNetwork) -> Callable[[Tensor], Tensor]:

@@ -125,12 +125,6 @@ class RoundSettings:
             if getattr(self, name) == "ema" and self.weight_ema is None:
                 raise ValueError(f"{name} = 'ema' needs averaged weights; set weight_ema, such as 0.999")
 
-        if self.acquisition_features == "training" and self.unvisited == "infer":
-            raise ValueError(
-                "acquisition_features = 'training' has none for samples that training never visited, so unvisited must "
-                "be 'exclude' or 'random'; got 'infer'"
-            )
-
     @property
     def total_labels(self) -> int:
         """Labels that the last round trains on."""
@@ -368,18 +362,16 @@ class _Loop:
         if statistics is not None and is_first_rank():
             self.directory.save_tensors(number, "statistics.pt", statistics.state_dict())
 
-        raw, balanced = _accuracy(trainer, "test_accuracy_raw"), _accuracy(trainer, "test_balanced_accuracy_raw")
+        averaged = "raw" if weight_ema is None else "ema"
         record = RoundRecord(
             round=number,
             labels=num_labelled,
             unlabelled=num_unlabelled,
             steps=trainer.global_step,
-            test_accuracy_ema=raw if weight_ema is None else _accuracy(trainer, "test_accuracy_ema"),
-            test_accuracy_raw=raw,
-            test_balanced_accuracy_ema=balanced
-            if weight_ema is None
-            else _accuracy(trainer, "test_balanced_accuracy_ema"),
-            test_balanced_accuracy_raw=balanced,
+            test_accuracy_ema=_accuracy(trainer, f"test_accuracy_{averaged}"),
+            test_accuracy_raw=_accuracy(trainer, "test_accuracy_raw"),
+            test_balanced_accuracy_ema=_accuracy(trainer, f"test_balanced_accuracy_{averaged}"),
+            test_balanced_accuracy_raw=_accuracy(trainer, "test_balanced_accuracy_raw"),
             coverage=self._coverage(statistics),
             seconds={"train": seconds - tests.seconds, "test": tests.seconds},
         )
@@ -414,6 +406,11 @@ class _Loop:
                     f"{type(algorithm).__name__} produces none; choose FixMatch, or another acquisition"
                 )
             return None
+        if keep_features and self.settings.unvisited == "infer":
+            raise ValueError(
+                "acquisition_features = 'training' has none for samples that training never visited, so unvisited must "
+                "be 'exclude' or 'random'; got 'infer'"
+            )
         score = self.settings.score
         callback = ASSLScoreCallback(
             self.pool.num_samples,

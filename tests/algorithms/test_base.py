@@ -6,8 +6,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from torch import nn
 from torchmetrics.classification import MulticlassStatScores
 
-from assl_lightning.algorithms.base import WeightDecayExempt, parameter_groups
-from assl_lightning.algorithms.base import test_accuracies as accuracies
+from assl_lightning.algorithms.base import WeightDecayExempt, accuracies_by_name, parameter_groups
 from assl_lightning.networks.resnet import ResNet18
 from assl_lightning.networks.small import SmallCNN
 
@@ -79,7 +78,7 @@ def test_the_accuracies_are_scikit_learns_also_where_a_class_is_missing(classes:
     counts.update(
         torch.cat([logits, logits[:3]]), torch.cat([label, torch.full((3,), -1)])
     )  # the last three are padding
-    found = {name: value.item() for name, value in accuracies(counts.compute(), "raw").items()}
+    found = {name: value.item() for name, value in accuracies_by_name(counts.compute(), "raw").items()}
     predicted = logits.argmax(-1)
     recalls = torch.stack([(predicted[label == c] == c).float().mean() for c in label.unique()])
     assert found["test_accuracy_raw"] == pytest.approx(accuracy_score(label, predicted))

@@ -19,6 +19,7 @@ from math import ceil, sqrt
 import torch
 from torch import Tensor
 
+from assl_lightning.acquisition.selection import float64_device
 from assl_lightning.seeding import Draws, derive_key
 
 _SMALLEST = 1e-8  # the lower end of a weight, and Adam's ε
@@ -86,7 +87,7 @@ def least_cap(mixing: Mixing) -> Tensor:
     Raises:
         ValueError: the head is not affine, or the logits are not what it makes of the features.
     """
-    device = torch.device("cpu") if mixing.features.device.type == "mps" else mixing.features.device  # no float64 there
+    device = float64_device(mixing.features.device)
     mean = mixing.features.mean(0)
     weight, logits_of_mean = (tensor.to(device).double() for tensor in _linearise(mixing.head, mean, mixing.anchors))
     anchors, mean = mixing.anchors.to(device).double(), mean.to(device).double()

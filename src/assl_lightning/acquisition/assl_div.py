@@ -18,6 +18,7 @@ from assl_lightning.acquisition.selection import (
     FirstCentre,
     check_budget,
     check_finite,
+    float64_device,
     in_index_order,
     seed_outer_products,
 )
@@ -66,7 +67,7 @@ class ASSLDiv:
         assert candidates.features is not None
         check_budget(budget, len(candidates))
         features = candidates.features.detach()
-        device = torch.device("cpu") if features.device.type == "mps" else features.device  # Apple's has no float64
+        device = float64_device(features.device)
         features = features.to(device, torch.promote_types(features.dtype, torch.float32))
         score = self.scores(candidates).detach().to(device, torch.float64)
         index, score, features = in_index_order(candidates.index.to(device), score, features)

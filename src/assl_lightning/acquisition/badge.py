@@ -18,6 +18,7 @@ from assl_lightning.acquisition.selection import (
     FirstCentre,
     check_budget,
     check_finite,
+    float64_device,
     in_index_order,
     seed_outer_products,
 )
@@ -69,7 +70,7 @@ def _factors(candidates: Candidates) -> tuple[Tensor, Tensor]:
     assert candidates.logits is not None
     assert candidates.features is not None
     features = candidates.features.detach()
-    device = torch.device("cpu") if features.device.type == "mps" else features.device  # Apple's has no float64
+    device = float64_device(features.device)
     features = features.to(device, torch.promote_types(features.dtype, torch.float32))
     logits = candidates.logits.detach().to(device, torch.float64)
     label = logits.argmax(-1, keepdim=True)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assl_lightning.acquisition.base import Candidates, Requirement
-from assl_lightning.acquisition.selection import in_index_order, top_k
+from assl_lightning.acquisition.selection import float64_device, in_index_order, top_k
 from assl_lightning.seeding import make_generator
 
 _BLOCK = 8192  # rows at a time: its logits and masked features are all that is held beside the scores
@@ -103,8 +103,7 @@ def _mutual_information(head: Callable[[Tensor], Tensor], features: Tensor, mask
 
 def _probabilities(logits: Tensor) -> Tensor:
     """(b, C) float64; on the CPU where the device has no float64."""
-    device = torch.device("cpu") if logits.device.type == "mps" else logits.device
-    return F.softmax(logits.to(device, torch.float64), dim=-1)
+    return F.softmax(logits.to(float64_device(logits.device), torch.float64), dim=-1)
 
 
 def _entropy(probabilities: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from assl_lightning.acquisition.base import Candidates, LabelledSamples, Requirement
-from assl_lightning.acquisition.selection import check_budget, greedy_k_center, in_index_order
+from assl_lightning.acquisition.selection import check_budget, float64_device, greedy_k_center, in_index_order
 
 # A gap of at most this share of the point's own term is 0: the products of equal vectors leave up to 51 roundings of it
 # (2,048 features, CPU), and up to 87 for predictions (1,000 classes). Features nearer than 2.4·10⁻⁷ of their length,
@@ -106,7 +106,7 @@ class KCenter(ABC):
         if isinstance(samples, Candidates):
             samples.require(self.field)
         values: Tensor = getattr(samples, self.field).detach()
-        return values.cpu() if values.device.type == "mps" else values  # Apple's has no float64
+        return values.to(float64_device(values.device))
 
     def _labelled(self, candidates: Candidates, points: Points) -> Points:
         candidates.require("labelled")

@@ -32,6 +32,11 @@ def check_finite(name: str, values: Tensor, index: Tensor) -> None:
     _raise_first(name, values, ~values.isfinite(), index, "a finite number")
 
 
+def float64_device(device: torch.device) -> torch.device:
+    """The device itself, or the CPU where it has no float64, as Apple's has none."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def in_index_order(index: Tensor, *rows: Tensor) -> tuple[Tensor, ...]:
     """`index` (M,) ascending and each of `rows` (M, …) in the same order; without a copy where that is the order."""
     ascending, order = torch.sort(index)

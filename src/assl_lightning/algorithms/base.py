@@ -69,7 +69,7 @@ class Algorithm(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log `test_accuracy_raw` and `test_balanced_accuracy_raw`, in [0, 1]."""
-        self.log_dict(test_accuracies(self.test_counts.compute(), "raw"), sync_dist=True)
+        self.log_dict(accuracies_by_name(self.test_counts.compute(), "raw"), sync_dist=True)
         self.test_counts.reset()
 
     def log_step(self, values: Mapping[str, Tensor], batch_size: int) -> None:
@@ -119,14 +119,14 @@ def _is_free(network: nn.Module, name: str) -> bool:
     return leaf.endswith("bias") or isinstance(owner, _NORMS) or not is_weight
 
 
-def test_accuracies(counts: Tensor, weights: Literal["raw", "ema"]) -> dict[str, Tensor]:
+def accuracies_by_name(counts: Tensor, weights: Literal["raw", "ema"]) -> dict[str, Tensor]:
     """Accuracy and balanced accuracy (the mean recall of the classes that occur), () each in [0, 1], by logged name.
 
     Args:
         counts: (C, 5) of `MulticlassStatScores`: true and false positives, true and false negatives, support.
         weights: which weights were tested; ends the names.
 
-    >>> test_accuracies(torch.tensor([[3, 1, 0, 0, 3], [0, 0, 3, 1, 1]]), "raw")
+    >>> accuracies_by_name(torch.tensor([[3, 1, 0, 0, 3], [0, 0, 3, 1, 1]]), "raw")
     {'test_accuracy_raw': tensor(0.7500), 'test_balanced_accuracy_raw': tensor(0.5000)}
     """
     right, support = counts[:, 0], counts[:, 4]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torchmetrics.classification import MulticlassStatScores
 
-from assl_lightning.algorithms.base import Algorithm, test_accuracies
+from assl_lightning.algorithms.base import Algorithm, accuracies_by_name
 
 Network = TypeVar("Network", bound=torch.nn.Module)
 
@@ -96,7 +96,7 @@ class WeightEMA(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log `test_accuracy_ema` and `test_balanced_accuracy_ema`, in [0, 1]."""
         if self._counts is not None:
-            pl_module.log_dict(test_accuracies(self._counts.compute(), "ema"), sync_dist=True)
+            pl_module.log_dict(accuracies_by_name(self._counts.compute(), "ema"), sync_dist=True)
             self._counts = None
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
