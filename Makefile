@@ -7,10 +7,12 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check format lint types wheel compare-digits compare-fashion-mnist clean
+.PHONY: help install demo test test-slow check format lint types wheel compare-digits compare-fashion-mnist \
+	results-digits results-fashion-mnist results-instability results-picks clean
 
 RUN := $(BIN)/python -m assl_lightning
 REPORT := $(BIN)/python -m assl_lightning.report
+PICKS := $(BIN)/python -m assl_lightning.analysis.picks
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +61,47 @@ compare-fashion-mnist: install ## the README's Fashion-MNIST table and figure: 6
 		'run_dir=runs/compare_fashion_mnist/$${acquisition.name}/seed_$${seed}'
 	$(REPORT) runs/compare_fashion_mnist --title "Fashion-MNIST: test accuracy against labels"
 	cp runs/compare_fashion_mnist/report/curves.png docs/figures/fashion_mnist.png
+
+# What results/ holds, on one core each. A target that was stopped goes on where it was.
+
+COMMA := ,
+STRATEGIES := random,assl,assl_div,entropy,coreset,badge,cdal,alfa_mix,alfa_mix_closed,bald,least_confidence,margin,pseudo_el2n
+WITHOUT_STATISTICS := $(subst assl$(COMMA)assl_div$(COMMA),,$(STRATEGIES))
+OF_METHOD := $${acquisition.name}/seed_$${seed}
+ONE_THREAD := OMP_NUM_THREADS=1
+
+results-digits: install ## results/digits: 380 runs, about an hour and a half of one core
+	$(ONE_THREAD) $(RUN) -m +experiment=digits_short 'seed=range(10)' acquisition=$(STRATEGIES) 'run_dir=runs/results/digits/rand/$(OF_METHOD)'
+	$(ONE_THREAD) $(RUN) -m +experiment=digits_short 'seed=range(10)' acquisition=assl_div acquisition.features=training \
+		'run_dir=runs/results/digits/rand/assl_div_kept/seed_$${seed}'
+	$(ONE_THREAD) $(RUN) -m +experiment=digits_short_continue 'seed=range(10)' acquisition=$(STRATEGIES) \
+		'run_dir=runs/results/digits/continue/$(OF_METHOD)'
+	$(ONE_THREAD) $(RUN) -m +experiment=digits_short_al 'seed=range(10)' acquisition=$(WITHOUT_STATISTICS) 'run_dir=runs/results/digits/al/$(OF_METHOD)'
+	$(REPORT) runs/results/digits/rand runs/results/digits/continue --settings --title "Digits" --output results/digits
+	$(REPORT) runs/results/digits/al --title "Digits, active learning alone" --output results/digits/al
+	$(REPORT) runs/results/digits/rand/random runs/results/digits/al/random --title "Digits, with and without unlabelled images" \
+		--output results/digits/al_against_ssl
+
+results-fashion-mnist: install ## results/fashion_mnist: 35 runs, about an hour of one core
+	$(ONE_THREAD) $(RUN) -m +experiment=fashion_short seed=0,1,2,3,4 acquisition=random,assl,assl_div,entropy,coreset,badge \
+		'run_dir=runs/results/fashion_mnist/$(OF_METHOD)'
+	$(ONE_THREAD) $(RUN) -m +experiment=fashion_short seed=0,1,2,3,4 acquisition=assl_div acquisition.features=training \
+		'run_dir=runs/results/fashion_mnist/assl_div_kept/seed_$${seed}'
+	$(REPORT) runs/results/fashion_mnist --title "Fashion-MNIST" --output results/fashion_mnist
+
+results-instability: install ## results/instability: one run, about ten minutes of one core
+	$(ONE_THREAD) $(RUN) +experiment=instability_small run_dir=runs/results/instability
+	$(BIN)/python -m assl_lightning.analysis.instability runs/results/instability --output runs/results/report
+
+results-picks: results-fashion-mnist ## results/picks.md: what switches change in the picks, twenty minutes of one core
+	$(ONE_THREAD) $(RUN) -m +experiment=fashion_short seed=0,1,2,3,4 acquisition=assl rounds=1 score.variance=pre 'run_dir=runs/results/picks/pre/seed_$${seed}'
+	$(ONE_THREAD) $(RUN) -m +experiment=fashion_short seed=0,1,2,3,4 acquisition=assl rounds=1 score.c_u=0 score.c_i=0 'run_dir=runs/results/picks/no_bonus/seed_$${seed}'
+	$(ONE_THREAD) $(RUN) -m +experiment=fashion_short seed=0,1,2,3,4 acquisition=assl rounds=2 score.reset=false 'run_dir=runs/results/picks/no_reset/seed_$${seed}'
+	$(ONE_THREAD) $(RUN) -m +experiment=fashion_short seed=0,1,2,3,4 acquisition=entropy,coreset rounds=1 acquisition.weights=ema \
+		'run_dir=runs/results/picks/$${acquisition.name}_ema/seed_$${seed}'
+	for switch in pre no_bonus no_reset; do $(PICKS) runs/results/fashion_mnist/assl runs/results/picks/$$switch; done
+	for strategy in entropy coreset; do $(PICKS) runs/results/fashion_mnist/$$strategy runs/results/picks/$${strategy}_ema; done
+	$(PICKS) runs/results/fashion_mnist/assl_div runs/results/fashion_mnist/assl_div_kept
 
 clean: ## caches and built files; .venv and runs stay
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

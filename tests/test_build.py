@@ -349,3 +349,10 @@ def test_the_schema_offers_the_choices_that_the_classes_take() -> None:
         (schema.AcquisitionSection, "requires", base.Requirement),
     ):
         assert of_schema(section, name) == set(get_args(choices)), name
+
+
+def test_a_strategy_that_reads_something_else_than_was_declared_is_refused(compose_run: Compose) -> None:
+    config = compose_run("acquisition=coreset", "acquisition.requires=[features]")
+    expected = r"acquisition.requires=\[features\]: must be what CoreSet requires, .*\[features, labelled\]"
+    with pytest.raises(ConfigurationError, match=expected):
+        build.check(config)

@@ -19,6 +19,7 @@ from assl_lightning import FixMatch, PoolDataModule, run_rounds
 from assl_lightning.acquisition.assl import ASSL
 from assl_lightning.acquisition.assl_div import ASSLDiv
 from assl_lightning.acquisition.base import Candidates, Requirement
+from assl_lightning.acquisition.coreset import CoreSet
 from assl_lightning.acquisition.random import RandomSampling
 from assl_lightning.acquisition.uncertainty import Entropy
 from assl_lightning.algorithms.supervised import Supervised
@@ -376,11 +377,27 @@ def test_features_that_nobody_keeps_are_missed_before_training(tmp_path: Path) -
         )
 
 
-def test_kept_features_cannot_be_inferred_for_what_was_never_visited(tmp_path: Path) -> None:
-    settings = replace(SETTINGS, acquisition_features="training", unvisited="infer")
-    with pytest.raises(ValueError, match="unvisited must be 'exclude' or 'random'; got 'infer'"):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"unvisited": "infer"}, "unvisited must be 'exclude' or 'random'; got 'infer'"),
+        ({"acquisition_weights": "ema"}, "are those of the raw weights"),
+        ({"score": ScoreSettings(reset=False)}, "that this round never saw; use reset"),
+    ],
+)
+def test_kept_features_that_would_be_wrong_or_missing_are_refused_where_they_are_used(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    settings = replace(SETTINGS, acquisition_features="training", rounds=1, **changes)
+    with pytest.raises(ValueError, match=message):
         run(tmp_path / "run", acquisition=ASSLDiv(), settings=settings)
-    assert len(run(tmp_path / "assl", acquisition=ASSL(), settings=replace(settings, rounds=1))) == 2
+    assert len(run(tmp_path / "assl", acquisition=ASSL(), settings=settings)) == 2
+
+
+def test_kept_features_are_not_mixed_with_those_of_a_pass(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, acquisition_features="training")
+    with pytest.raises(ValueError, match="but CoreSet also needs labelled; use 'inference'"):
+        run(tmp_path / "run", acquisition=CoreSet(), settings=settings)
 
 
 def test_what_was_queried_can_be_looked_at(tmp_path: Path) -> None:

@@ -202,7 +202,15 @@ MALFORMED: list[tuple[Change, list[str]]] = [
     ),
     (
         {"acquisition.features": "training", "acquisition.requires": ["features", "labelled"]},
-        ["acquisition.features=training: spares the pass", "also needs labelled", "acquisition.features=inference"],
+        ["acquisition.features=training: is for strat", "also needs labelled", "acquisition.features=inference"],
+    ),
+    (
+        {"acquisition.features": "training", "acquisition.requires": ["features"], "acquisition.weights": "ema"},
+        ["acquisition.features=training, acquisition.weights=ema: ", "of the raw weights"],
+    ),
+    (
+        {"acquisition.features": "training", "acquisition.requires": ["features"], "score.reset": False},
+        ["acquisition.features=training, score.reset=false: ", "never saw", "score.reset=true"],
     ),
     (
         {"acquisition.features": "training", "acquisition.requires": ["features"], "algorithm.produces": []},

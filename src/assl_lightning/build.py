@@ -107,11 +107,21 @@ def check(config: Config) -> None:
     for key, node in (
         ("data.weak", config.data.weak),
         ("data.strong", config.data.strong),
-        ("acquisition.strategy", config.acquisition.strategy),
     ):
         _instantiate(key, node)
+    _check_requires(config)
     _try_trainer(_trainer_factory(config))
     _try_network(config)
+
+
+def _check_requires(config: Config) -> None:
+    """What the strategy reads must be what was declared, by which other keys were checked."""
+    strategy: Acquisition = _instantiate("acquisition.strategy", config.acquisition.strategy)
+    if strategy.requires != set(config.acquisition.requires):
+        raise ConfigurationError(
+            f"{show('acquisition.requires', config.acquisition.requires)}: must be what "
+            f"{type(strategy).__name__} requires, {show('acquisition.requires', sorted(strategy.requires))}"
+        )
 
 
 def assemble(config: Config) -> Parts:

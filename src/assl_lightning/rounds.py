@@ -406,12 +406,9 @@ class _Loop:
                     f"{type(algorithm).__name__} produces none; choose FixMatch, or another acquisition"
                 )
             return None
-        if keep_features and self.settings.unvisited == "infer":
-            raise ValueError(
-                "acquisition_features = 'training' has none for samples that training never visited, so unvisited must "
-                "be 'exclude' or 'random'; got 'infer'"
-            )
         score = self.settings.score
+        if keep_features:
+            self._check_kept_features()
         callback = ASSLScoreCallback(
             self.pool.num_samples,
             alpha=score.alpha,
@@ -425,6 +422,29 @@ class _Loop:
         if not score.reset and number > 0:
             callback.load_state_dict({"statistics": self.directory.load_tensors(number - 1, "statistics.pt")})
         return callback
+
+    def _check_kept_features(self) -> None:
+        """Raise where features of training would be mixed with those of a pass, or be missing."""
+        others = sorted(self.acquisition.requires & {"head", "labelled", "logits"})
+        if others:
+            raise ValueError(
+                f"acquisition_features = 'training' is for strategies that need nothing else of the network, but "
+                f"{type(self.acquisition).__name__} also needs {', '.join(others)}; use 'inference'"
+            )
+        if self.settings.acquisition_weights == "ema":
+            raise ValueError(
+                "acquisition_features = 'training' are those of the raw weights; use acquisition_weights = 'raw'"
+            )
+        if self.settings.unvisited == "infer":
+            raise ValueError(
+                "acquisition_features = 'training' has none for samples that training never visited, so unvisited must "
+                "be 'exclude' or 'random'; got 'infer'"
+            )
+        if not self.settings.score.reset:
+            raise ValueError(
+                "acquisition_features = 'training' are each round's own, but with score.reset off a sample may count "
+                "as visited that this round never saw; use reset, or 'inference'"
+            )
 
     def _new_trainer(self, number: int, callbacks: list[Callback | None]) -> Trainer:
         directory = self.directory.round(number)

@@ -84,4 +84,4 @@ class SampleFeatures:
                 f"these features were kept for a pool of {state['num_samples']} samples, but this table has "
                 f"{self.num_samples}; load them into a table of the same size"
             )
-        self._values = state["values"]
+        self._values = None if state["values"] is None else state["values"].clone()

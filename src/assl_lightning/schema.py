@@ -367,24 +367,21 @@ def _check_features(config: Config) -> list[str]:
     acquisition = config.acquisition
     if acquisition.features == "inference" or "features" not in acquisition.requires:
         return []
-    key = show("acquisition.features", "training")
-    from_a_pass = [name for name in acquisition.requires if name in ("logits", "labelled")]
-    if from_a_pass:
-        return [
-            f"{key}: spares the pass over the pool, but {acquisition.name} also needs {' and '.join(from_a_pass)}, "
-            f"which only a pass gives; use acquisition.features=inference"
-        ]
-    if "statistics" not in config.algorithm.produces:
-        return [
-            f"{key}: needs an algorithm that looks at unlabelled images, but algorithm={config.algorithm.name} "
-            f"produces nothing of them; use acquisition.features=inference or algorithm=fixmatch"
-        ]
-    if acquisition.unvisited == "infer":
-        return [
-            f"{key}, acquisition.unvisited=infer: features of samples that training never visited are not inferred; "
-            f"use acquisition.unvisited=exclude or random, or acquisition.features=inference"
-        ]
-    return []
+    key, instead = show("acquisition.features", "training"), "acquisition.features=inference"
+    others = [name for name in acquisition.requires if name in ("logits", "labelled", "head")]
+    lines = {
+        f"{key}: is for strategies that need nothing else of the network, but {acquisition.name} also needs "
+        f"{' and '.join(others)}; use {instead}": bool(others),
+        f"{key}: needs an algorithm that looks at unlabelled images, but algorithm={config.algorithm.name} produces "
+        f"nothing of them; use {instead} or algorithm=fixmatch": "statistics" not in config.algorithm.produces,
+        f"{key}, acquisition.weights=ema: training's features are those of the raw weights; use "
+        f"acquisition.weights=raw or {instead}": acquisition.weights == "ema",
+        f"{key}, score.reset=false: features are each round's own, but with statistics that go on a sample may count "
+        f"as visited that this round never saw; use score.reset=true or {instead}": not config.score.reset,
+        f"{key}, acquisition.unvisited=infer: features of samples that training never visited are not inferred; use "
+        f"acquisition.unvisited=exclude or random, or {instead}": acquisition.unvisited == "infer",
+    }
+    return [line for line, is_wrong in lines.items() if is_wrong]
 
 
 def _check_weights(config: Config) -> list[str]:

@@ -284,6 +284,21 @@ def test_the_member_nearest_to_each_centre_is_that_of_scikit_learn(starts: int) 
     assert found.tolist() == expected
 
 
+def test_of_two_members_that_are_as_near_to_their_centre_the_first_is_taken_whatever_rounding_says() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for seed in range(20):
+        pair = torch.randn(2, 5, generator=generator)
+        apart = torch.cat([pair, pair + 100, pair - 100])
+        assert sorted(nearest_to_centres(apart, 3, 1, seed).tolist()) == [0, 2, 4]
+
+
+def test_a_prediction_is_the_heads_own_where_the_pass_was_in_half_precision() -> None:
+    mixing, caps = make_mixing(0, rows=30), make_caps(1 / 32)[:1]
+    other = mixing.logits.roll(1, dims=1)
+    found = flag_optimised(replace(mixing, logits=other), caps, 3, key=0)
+    assert torch.equal(found, flag_optimised(mixing, caps, 3, key=0))
+
+
 def test_copies_leave_clusters_without_a_member_and_no_warning() -> None:
     points = torch.eye(3).repeat(4, 1)
     assert sorted(nearest_to_centres(points, 5, 1, 0).tolist()) == [0, 1, 2]

@@ -41,7 +41,9 @@ def indices(source: PoolSource) -> Tensor:
 def counts_of_definition(counts: list[int], factor: float) -> list[int]:
     """Cui et al. 2019, §5.1: n_c = n_max · μ^c with μ^(C − 1) = 1 / factor."""
     last = max(len(counts) - 1, 1)
-    return [min(count, max(1, math.floor(max(counts) / factor ** (c / last)))) for c, count in enumerate(counts)]
+    return [
+        min(count, max(1, math.floor(round(max(counts) / factor ** (c / last), 9)))) for c, count in enumerate(counts)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -126,3 +128,8 @@ def test_images_stay_uniformly_within_their_class() -> None:
 def test_a_factor_below_one_is_refused(factor: float) -> None:
     with pytest.raises(ValueError, match=f"imbalance_factor must be at least 1, .*; got {factor}"):
         long_tailed(make_source([3, 3]), factor, seed=0)
+
+
+def test_a_quotient_that_is_a_whole_number_is_not_rounded_below_it() -> None:
+    kept = long_tailed(make_source([640] * 7), 64.0, seed=0).hidden_labels.bincount()
+    assert kept.tolist() == [640, 320, 160, 80, 40, 20, 10]

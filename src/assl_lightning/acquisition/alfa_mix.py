@@ -104,7 +104,7 @@ def class_anchors(labelled: LabelledSamples, classes: int) -> Tensor:
 
 
 def nearest_to_centres(points: Tensor, clusters: int, starts: int, seed: int) -> Tensor:
-    """The member nearest to the centre of each k-means cluster; of equally near ones the first.
+    """The member nearest to the centre of each k-means cluster; of those as near, to five digits, the first.
 
     Args:
         points: (n, d) of any float type and device.
@@ -113,7 +113,8 @@ def nearest_to_centres(points: Tensor, clusters: int, starts: int, seed: int) ->
         seed: ≥ 0.
 
     Returns:
-        (at most `clusters`,) int64 distinct rows of `points`, on the CPU.
+        (at most `clusters`,) int64 distinct rows of `points`, on the CPU. Where points are copies of one another,
+        scikit-learn's clusters can depend on its number of threads.
     """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
@@ -126,9 +127,12 @@ def nearest_to_centres(points: Tensor, clusters: int, starts: int, seed: int) ->
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters: said by the answer
         kmeans.fit(rows)
     distance = np.square(rows - kmeans.cluster_centers_[kmeans.labels_]).sum(1)
-    nearest_first = np.lexsort((distance, kmeans.labels_))  # by cluster, then distance, then row: the sort is stable
-    _, first = np.unique(kmeans.labels_[nearest_first], return_index=True)
-    return torch.from_numpy(nearest_first[first])
+    least = np.full(clusters, np.inf)
+    np.minimum.at(least, kmeans.labels_, distance)
+    # Both members of a cluster of two are as near, and rounding must not choose.
+    near = np.flatnonzero(distance <= least[kmeans.labels_] * (1 + 1e-5) + 1e-12)
+    _, first = np.unique(kmeans.labels_[near], return_index=True)
+    return torch.from_numpy(near[first])
 
 
 def _prepare(candidates: Candidates, budget: int) -> Mixing:

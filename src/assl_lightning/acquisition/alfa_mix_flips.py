@@ -119,7 +119,10 @@ def flag_optimised(mixing: Mixing, caps: list[float], budget: int, key: int) -> 
         key: of the first weights; a candidate's depend on it, on the pool index, the cap and the class alone.
     """
     flagged = torch.zeros(len(mixing.index), dtype=torch.bool, device=mixing.index.device)
-    predicted = mixing.logits.argmax(1)
+    # ŷ by the head that the mixtures meet: logits of a pass in half precision can have another argmax.
+    everything = torch.arange(len(mixing.index), device=mixing.index.device)
+    with torch.no_grad():
+        predicted = torch.cat([mixing.head(mixing.features[rows]).argmax(1) for rows in mixing.blocks(everything)])
     for number, cap in enumerate(caps):
         for label, anchor in enumerate(mixing.anchors):
             draws_key = derive_key(key, "alpha", number, label)

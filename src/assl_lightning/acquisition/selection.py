@@ -11,8 +11,8 @@ from torch import Tensor
 FirstCentre = Literal["norm", "uniform"]
 
 # Two outer products count as one point where their squared distance is below this many roundings of ‖e‖² + ‖e'‖²: the
-# float32 products of equal vectors leave up to 4.3 of them (16 to 2,048 features, CPU).
-_SAME_POINT = 16
+# products of equal vectors leave up to 34 of them (16 to 65,536 features, CPU).
+_SAME_POINT = 256
 
 
 def check_budget(budget: int, candidates: int) -> None:
@@ -110,17 +110,19 @@ def seed_outer_products(
 ) -> Tensor:
     """`kmeans_plus_plus` over the points e_m = features_m ⊗ factors_m, which are never formed.
 
-    Since ⟨e, e'⟩ = (h·h')(a·a'), it takes O(M·(d + k)) memory, and as much time per pick.
+    Since ⟨e, e'⟩ = (h·h')(a·a'), it takes O(M·(d + k)) memory, and as much time per pick. In float64, since distances
+    come out as differences: in float32 vectors that differ by a thousandth of their length are one point.
 
     Args:
-        features: (M, d) h, float32 or float64, finite.
+        features: (M, d) h, finite.
         factors: (M, k) a, float64, finite; k = 1 scales each feature vector.
         budget, generator, first: as `kmeans_plus_plus` has them.
 
     Returns:
         (budget,) int64 distinct positions in 0 … M − 1 on the CPU, in the order of the picks.
     """
-    norm = torch.linalg.vector_norm(features, dim=1).double() * torch.linalg.vector_norm(factors, dim=1)
+    features = features.double()
+    norm = torch.linalg.vector_norm(features, dim=1) * torch.linalg.vector_norm(factors, dim=1)
     squared_norm = norm.square()  # (M,) ‖e‖²
     rounding = _SAME_POINT * torch.finfo(features.dtype).eps
 

@@ -50,6 +50,8 @@ def _kept(labels: Tensor, num_classes: int, imbalance_factor: float, seed: int) 
     for number in range(num_classes):
         members = (labels == number).nonzero()[:, 0]
         share = imbalance_factor ** (number / max(num_classes - 1, 1))
-        count = max(math.floor(most / share), 1)
+        count = max(
+            math.floor(most / share + 1e-9), 1
+        )  # where the power rounds up, the quotient is a whole number still
         kept.append(members[order[members].argsort(stable=True)[:count]])
     return torch.cat(kept).sort().values

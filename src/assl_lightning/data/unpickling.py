@@ -27,7 +27,9 @@ def load_plain_pickle(path: str | Path) -> Any:
     themselves. Of NumPy there are arrays, which come read-only, scalars and dtypes; of booleans, numbers, and text or
     bytes of fixed length. Strings of Python 2 are read as Latin-1.
 
-    A file may still ask for more memory than there is.
+    What a file cannot do is run code. It can still ask for more memory, time or depth of recursion than there is, by a
+    few bytes (tuples within tuples for a dictionary's key), before anything here sees it: read a file that nobody
+    vouches for in a process of its own.
 
     Raises:
         OSError: the file cannot be opened.
@@ -61,8 +63,10 @@ class _PlainUnpickler(pickle.Unpickler):
         return known
 
 
-def _quote(text: str) -> str:
-    """A text of the file's, on one line and not too long."""
+def _quote(text: object) -> str:
+    """A text of the file's, on one line and not too long; of anything else, which may be without end, the type."""
+    if not isinstance(text, str):
+        return f"of type {type(text).__name__}"
     return ascii(text if len(text) <= 100 else f"{text[:97]}...")
 
 
@@ -96,7 +100,7 @@ class _DType(_StandIn):
 
     def __init__(self, name: object, *_: object) -> None:
         if not (isinstance(name, str) and re.fullmatch(r"b1|[iufc][1-9]\d?|[SU]\d{1,9}", name)):
-            raise _NotPlainError(f"it has a dtype {_quote(str(name))}, which is not one of plain numbers or text")
+            raise _NotPlainError(f"it has a dtype {_quote(name)}, which is not one of plain numbers or text")
         self.value: np.dtype[Any] = np.dtype(name)
 
     def __setstate__(self, state: object) -> None:
@@ -131,7 +135,7 @@ def _view(content: bytes | bytearray | str, dtype: _DType, shape: tuple[Any, ...
     """`content` as an array, not copied and not to be written to; text is how Python 2's bytes arrive."""
     buffer = memoryview(content.encode("latin1") if isinstance(content, str) else content).toreadonly()
     if not all(type(length) is int and length >= 0 for length in shape):
-        raise _NotPlainError(f"it has an array of the shape {_quote(str(shape))}, which is not one of lengths")
+        raise _NotPlainError("it has an array whose shape is not one of lengths")
     needed = math.prod(shape) * dtype.value.itemsize
     if len(buffer) != needed:
         raise _NotPlainError(f"it has an array of shape {shape} and dtype {dtype.value} in {len(buffer)} bytes")
@@ -166,7 +170,7 @@ def _make_scalar(dtype: object, content: object = None) -> object:
 def _encode(text: object, encoding: object = None) -> bytes:
     """Bytes as Python 3 writes them for Python 2."""
     if not isinstance(text, str) or encoding != "latin1":
-        raise _NotPlainError(f"it encodes text as {_quote(str(encoding))}; only bytes in Latin-1 are written so")
+        raise _NotPlainError(f"it encodes text as {_quote(encoding)}; only bytes in Latin-1 are written so")
     return text.encode("latin1")
 
 
