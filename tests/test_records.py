@@ -2,10 +2,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
-from assl_lightning.records import RoundRecord, append_record, read_records
+from assl_lightning.records import (
+    RoundRecord,
+    append_record,
+    common_directory,
+    complete_records,
+    read_config,
+    read_records,
+    round_directory,
+)
 
 RECORD = RoundRecord(
     round=0,
@@ -75,3 +88,89 @@ def test_a_round_that_is_missing_is_noticed(tmp_path: Path) -> None:
     append_record(tmp_path, RoundRecord(2, 12, 88, 5, 0.75, 0.5))
     with pytest.raises(ValueError, match="line 2 must be the record of round 1, but is that of round 2"):
         read_records(tmp_path)
+
+
+# --- where things lie ------------------------------------------------------------------------------------------------
+
+
+def test_a_round_has_a_directory_of_two_digits_or_more(tmp_path: Path) -> None:
+    names = [round_directory(tmp_path, number).relative_to(tmp_path).as_posix() for number in (0, 10, 100)]
+    assert names == ["round_00", "round_10", "round_100"]
+
+
+def test_the_deepest_directory_that_holds_all_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path.resolve()
+    assert common_directory([Path("runs/a/seed_0"), root / "runs/ab"]) == root / "runs"
+    assert common_directory([Path("runs/a")]) == root / "runs/a"
+    assert common_directory([root, Path(root.anchor)]) is None
+
+
+def test_the_records_of_a_run_that_has_rounds_left_are_not_complete(tmp_path: Path) -> None:
+    assert complete_records(tmp_path, rounds=0) == ()
+    records = RECORD, RoundRecord(1, 12, 88, 5, 0.75, 0.5)
+    for record in records:
+        append_record(tmp_path, record)
+    assert complete_records(tmp_path, rounds=1) == records
+    assert complete_records(tmp_path, rounds=2) == ()
+
+
+# --- the configuration -----------------------------------------------------------------------------------------------
+
+
+def by_omegaconf(run_dir: Path) -> Any:
+    return OmegaConf.to_container(OmegaConf.load(run_dir / "config.yaml"), resolve=True)
+
+
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="$"), min_size=1)
+    | st.sampled_from(
+        ["1e-3", "5.0e-05", "1_0", "0x10", "010", "1:30", "2024-01-01", "null", "no", "on", "~", "", " a: "]
+    )
+)
+KEYS = st.text(st.characters(categories=["Ll"]), min_size=1)
+CONFIGS = st.dictionaries(
+    KEYS, st.recursive(LEAVES, lambda node: st.lists(node) | st.dictionaries(KEYS, node), max_leaves=8), min_size=1
+)
+
+
+@given(CONFIGS)
+def test_a_configuration_comes_back_as_it_was_written(config: dict[str, Any]) -> None:
+    with TemporaryDirectory() as directory:
+        (Path(directory) / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8")
+        assert repr(read_config(Path(directory))) == repr(config)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("5.0e-05", "1e-3", "-1E+3", "1_000e2", "1.0e5", "1.e-3", "1e", "e5", ".5", "-.inf", "1_000", "0x1F", "1e5x"),
+        *("2024-01-01", "12:30:45", "null", "~", "yes", "[1e-3, null, '1e-3', x]", "{a: 1e-4, b: []}", "'1e-3'"),
+    ],
+)
+def test_a_value_written_by_hand_is_read_as_omegaconf_reads_it(tmp_path: Path, value: str) -> None:
+    (tmp_path / "config.yaml").write_text(f"lr: {value}\n")
+    assert repr(read_config(tmp_path)) == repr(by_omegaconf(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [1\n", r"config\.yaml cannot be read \(.*\); restore it, or leave it out"),
+        (b"a: \xff\n", r"config\.yaml cannot be read \(.*\); restore it, or leave it out"),
+        (b"", r"config\.yaml is not the configuration of a run; restore it, or leave the directory out"),
+        (b"{}\n", r"config\.yaml is not the configuration of a run"),
+        (b"- 1\n", r"config\.yaml is not the configuration of a run"),
+        (None, r"config\.yaml cannot be read \(.*No such file.*\)"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(ValueError, match=message) as raised:
+        read_config(tmp_path)
+    assert "\n" not in str(raised.value)

@@ -248,3 +248,21 @@ def test_an_update_never_reads_a_number_on_the_host(assume_unique: bool) -> None
     statistics.update(index, numbers, numbers, assume_unique=assume_unique)
     with pytest.raises((NotImplementedError, RuntimeError)):
         statistics.check()
+
+
+@pytest.mark.parametrize("alpha", [0.3, 0.8])
+def test_variances_before_and_after_the_update_rank_alike_once_their_constants_are_matched(alpha: float) -> None:
+    """UCB_post(c) = UCB_pre((1 − α)·c): the two readings of Eq. 3 differ in c alone, and so, with one c, in picks."""
+    generator = torch.Generator().manual_seed(0)
+    post, pre = SampleStatistics(200, alpha, "post"), SampleStatistics(200, alpha, "pre")
+    for _ in range(30):
+        index = torch.randperm(200, generator=generator)[:64]
+        values = torch.rand(64, generator=generator), torch.rand(64, generator=generator)
+        post.update(index, *values)
+        pre.update(index, *values)
+    c = 2.0
+    after, matched, unmatched = post.uncertainty_ucb(c), pre.uncertainty_ucb((1 - alpha) * c), pre.uncertainty_ucb(c)
+    torch.testing.assert_close(after, matched, rtol=1e-5, atol=0)
+    picks, same, others = (set(bound.topk(20).indices.tolist()) for bound in (after, matched, unmatched))
+    assert picks == same
+    assert picks != others

@@ -1,14 +1,30 @@
-"""What a round leaves behind for analysis: one JSON line, written once."""
+"""What a run leaves behind for analysis, and where it lies: its configuration, and a JSON line for each round."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+from collections.abc import Iterable
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
 
 from assl_lightning.atomic import write_text
 
+CONFIG = "config.yaml"
 FILE_NAME = "rounds.jsonl"
+
+QUERIED = "queried.csv"
+"""Below `round_directory`, as are the next two: what was asked for, best first."""
+
+THUMBNAILS = "queried.png"
+"""The first of these, as `contact_sheet` lays them out."""
+
+HISTOGRAMS = "histograms.json"
+"""How score and statistics are distributed, in the pool and among the queried."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +44,17 @@ class RoundRecord:
     queried_labels: list[int] = field(default_factory=list)  # what the oracle answered to each; −1 where it did not
     drawn_at_random: int = 0  # of the queried ones, for want of visited candidates or by `unvisited: random`
     seconds: dict[str, float] = field(default_factory=dict)  # by part: train, test, acquire, label
+
+
+def round_directory(run_dir: Path, number: int) -> Path:
+    """Where the files of a round lie."""
+    return run_dir / f"round_{number:02d}"
+
+
+def common_directory(paths: Iterable[Path]) -> Path | None:
+    """The deepest directory that holds all the paths or is one of them; None where that is the file system's root."""
+    common = Path(os.path.commonpath([path.resolve() for path in paths]))
+    return None if common == Path(common.anchor) else common
 
 
 def append_record(run_dir: Path, record: RoundRecord) -> None:
@@ -64,3 +91,42 @@ def read_records(run_dir: Path) -> list[RoundRecord]:
             )
         records.append(RoundRecord(**content))
     return records
+
+
+def complete_records(run_dir: Path, rounds: int) -> tuple[RoundRecord, ...]:
+    """All records of a finished run, one more than its acquisitions, which are `rounds`; none of another run."""
+    records = read_records(run_dir)
+    return tuple(records) if len(records) > rounds else ()
+
+
+class _ConfigLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """OmegaConf's reading of plain values, by the parser in C, which takes a tenth of the time."""
+
+
+_ConfigLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in _ConfigLoader.yaml_implicit_resolvers.items()
+}
+_ConfigLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """What a run was asked to do: its config.yaml, whose values are plain, since a run resolves before it writes.
+
+    Numbers and dates are read as OmegaConf does: 1e-3 is a number, and 2024-01-01 a text.
+
+    Raises:
+        ValueError: the file cannot be read, or holds no mapping.
+    """
+    path = run_dir / CONFIG
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _ConfigLoader)
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({' '.join(str(error).split())}); restore it, or leave it out"
+        ) from None
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{path} is not the configuration of a run; restore it, or leave the directory out")
+    return {str(key): value for key, value in content.items()}

@@ -17,11 +17,12 @@ from assl_lightning.analysis.comparison import aubc
 from assl_lightning.atomic import write_text
 from assl_lightning.records import RoundRecord
 from assl_lightning.report.markdown import escape, markdown_table
-from assl_lightning.report.numerals import spread
+from assl_lightning.report.numerals import mean_and_deviation
 from assl_lightning.report.tidy import rows_as_csv
 from assl_lightning.report.views import Table
 
-FILE_NAMES = ("sweep.csv", "sweep.md")
+CSV = "sweep.csv"
+MARKDOWN = "sweep.md"
 CAPTION = (
     "Test accuracy (%, EMA weights), mean ± sample s.d. over the n seeds that are done: after the last round, and as a "
     "mean over the labels (AUBC)"
@@ -36,7 +37,7 @@ class Result:
 
     overrides: tuple[str, ...]  # key=value, as the job was given them
     records: tuple[RoundRecord, ...] = ()  # of a job that is done: all its rounds
-    failed: bool = False  # neither done nor failed: it waits for labels
+    failed: bool = False  # with no records and not failed, it waits for labels
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,11 @@ def terminal_table(combinations: Sequence[Combination]) -> TerminalTable:
 
 
 def write_table(combinations: Sequence[Combination], directory: Path, command: str) -> None:
-    """`sweep.csv` (shares in [0, 1]) and `sweep.md` (per cent) of the sweep that `command` ran."""
-    content = rows_as_csv([_row(combination) for combination in combinations])
-    page = f"# {escape(f'Sweep in {directory.name}')}\n\n    {command}\n\n{CAPTION}.\n\n"
-    for name, text in zip(FILE_NAMES, (content, page + markdown_table(_view(combinations)) + "\n"), strict=True):
-        write_text(directory / name, text)
+    """Write `CSV` (shares in [0, 1]) and `MARKDOWN` (per cent) of the sweep that `command` ran."""
+    title = escape(f"Sweep in {directory.name}")
+    table = markdown_table(_view(combinations))
+    write_text(directory / CSV, rows_as_csv([_row(combination) for combination in combinations]))
+    write_text(directory / MARKDOWN, f"# {title}\n\n    {command}\n\n{CAPTION}.\n\n{table}\n")
 
 
 def _values(result: Result) -> dict[str, str]:
@@ -105,7 +106,13 @@ def _area(records: Sequence[RoundRecord]) -> float:
 
 def _view(combinations: Sequence[Combination]) -> Table:
     rows = [
-        (*one.values.values(), str(len(one.accuracy)), spread(one.accuracy), spread(one.aubc), *_missing(one))
+        (
+            *one.values.values(),
+            str(len(one.accuracy)),
+            mean_and_deviation(one.accuracy),
+            mean_and_deviation(one.aubc),
+            *_missing(one),
+        )
         for one in combinations
     ]
     header = (*combinations[0].values, "n", "last round", "AUBC", "failed", "unfinished")
@@ -120,14 +127,14 @@ def _row(one: Combination) -> dict[str, object]:
     return {
         **one.values,
         "n": len(one.accuracy),
-        **_mean_and_deviation("last_accuracy_ema", one.accuracy),
-        **_mean_and_deviation("aubc_ema", one.aubc),
+        **_columns("last_accuracy_ema", one.accuracy),
+        **_columns("aubc_ema", one.aubc),
         "failed": one.failed,
         "unfinished": one.unfinished,
     }
 
 
-def _mean_and_deviation(name: str, shares: Sequence[float]) -> dict[str, object]:
+def _columns(name: str, shares: Sequence[float]) -> dict[str, object]:
     return {
         f"{name}_mean": round(fmean(shares), _DIGITS) if shares else None,
         f"{name}_sd": round(stdev(shares), _DIGITS) if len(shares) > 1 else None,

@@ -6,7 +6,6 @@ fails leaves the others alone. At the end there is one table, whose numbers come
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import sys
@@ -26,14 +25,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
-from yaml import YAMLError  # type: ignore[import-untyped]
 
 from assl_lightning.composing import compose, one_line_errors, quote, validate
 from assl_lightning.differences import differences
 from assl_lightning.jobs import Outcome, line_of, print_errors, run_job
-from assl_lightning.records import RoundRecord, read_records
+from assl_lightning.records import RoundRecord, common_directory, complete_records, read_config
 from assl_lightning.schema import Config, ConfigurationError
 
 _FAILURES = "failed.txt"
@@ -70,12 +67,7 @@ def sweep(hydra: Any, overrides: Sequence[str]) -> int:
     if not is_basic:
         return _sweep_adaptively(hydra, overrides, settings)
     jobs = give_own_directories([_prepare(hydra, n, job, settings) for n, job in enumerate(combinations, 1)])
-    finished = [job for job in jobs if job.config is not None and is_finished(job.config)]
-    for job in finished:
-        _say(f"{job.title} → {job.run_dir}: finished before, skipped")
-    left = [job for job in jobs if all(job is not other for other in finished)]
-    if any(job.config is not None for job in left):
-        left = _check_classes(left)
+    left = _left_to_run(jobs)
     wrong = [job for job in left if job.config is None]
     valid = [job for job in left if job.config is not None]
     if valid:  # else they are told once, below
@@ -86,6 +78,16 @@ def sweep(hydra: Any, overrides: Sequence[str]) -> int:
     _say(f"sweep: {len(jobs) - len(failed)} of {len(jobs)} jobs done")
     _print_job_errors(failed)
     return 1 if failed else 0
+
+
+def _left_to_run(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs that are not finished, checked; those that are finished are told."""
+    finished = {job.number for job in jobs if job.config is not None and is_finished(job.config)}
+    for job in jobs:
+        if job.number in finished:
+            _say(f"{job.title} → {job.run_dir}: finished before, skipped")
+    left = [job for job in jobs if job.number not in finished]
+    return _check_classes(left) if any(job.config is not None for job in left) else left
 
 
 def _expand(hydra: Any, settings: DictConfig) -> list[list[str]]:
@@ -174,12 +176,12 @@ def is_finished(config: Config) -> bool:
     """
     run_dir, now = Path(config.run_dir), config.as_dict()
     try:
-        if len(read_records(run_dir)) <= config.rounds:
+        if not complete_records(run_dir, config.rounds):
             return False
-        before: Any = OmegaConf.to_container(OmegaConf.load(run_dir / "config.yaml"))
-    except (OSError, ValueError, OmegaConfBaseException, YAMLError):
+        before = read_config(run_dir)
+    except (OSError, ValueError):
         return False
-    return isinstance(before, dict) and not any(differences({key: before.get(key) for key in now}, now))
+    return not any(differences({key: before.get(key) for key in now}, now))
 
 
 def _append(run_dir: str, overrides: Sequence[str]) -> str:
@@ -281,24 +283,23 @@ def _show_table(jobs: Sequence[Job], failed: Collection[int], overrides: Sequenc
     done = {job.number: _rounds_of(job, failed) for job in jobs}
     if not any(done.values()):
         return
-    from assl_lightning import sweep_table  # imports Matplotlib and SciPy, which wrong configurations need not wait for
+    from assl_lightning import sweep_table  # imports SciPy: 0.5 s, which --help need not wait for
 
     results = [sweep_table.Result(job.overrides, done[job.number], job.number in failed) for job in jobs]
     combinations = sweep_table.summarise(results)
     Console().print(sweep_table.terminal_table(combinations))
-    directory = Path(os.path.commonpath([Path(job.config.run_dir).resolve().parent for job in jobs if job.config]))
-    if directory == Path(directory.anchor):  # runs that share nothing but the root of the file system
-        return
-    sweep_table.write_table(combinations, directory, shlex.join(["python", "-m", "assl_lightning", "-m", *overrides]))
-    _say(f"table: {directory / sweep_table.FILE_NAMES[0]}")
+    directory = common_directory(Path(job.config.run_dir).resolve().parent for job in jobs if job.config)
+    if directory is not None:
+        command = shlex.join(["python", "-m", "assl_lightning", "-m", *overrides])
+        sweep_table.write_table(combinations, directory, command)
+        _say(f"table: {directory / sweep_table.CSV}")
 
 
 def _rounds_of(job: Job, failed: Collection[int]) -> tuple[RoundRecord, ...]:
     """All rounds of a job that is done; none of another."""
     if job.config is None or job.number in failed:
         return ()
-    records = read_records(Path(job.config.run_dir))
-    return tuple(records) if len(records) > job.config.rounds else ()
+    return complete_records(Path(job.config.run_dir), job.config.rounds)
 
 
 def _say(line: str) -> None:

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from assl_lightning import scores
-from assl_lightning.analysis.instability import (
+from assl_lightning.analysis.instability.__main__ import main
+from assl_lightning.analysis.instability.measures import (
     confident_uncertainty,
     pseudo_labelled_share,
     rank_correlations,
     total_instability,
     uncertainty_by_instability,
 )
-from assl_lightning.analysis.instability.__main__ import main
 from assl_lightning.analysis.instability.summary import SCORES, summarise
 from assl_lightning.analysis.instability.tables import correlation_table, csv_files, instability_table
 from assl_lightning.callbacks.snapshot_files import Snapshot, write_snapshot
@@ -365,6 +365,7 @@ def test_the_command_prints_tables_and_leaves_figures_and_numbers(
         )
         known = f"{100 * summary.near_zero[pair + 1]:.2f} | {100 * summary.confident[pair + 1]:.2f}"
         assert f"| {period} | 1 | {correlations} | {known} |" in printed
+    assert "forces u < 0.0707.\n" in printed
     assert "of 3 changes that could be (Spearman's ρ " in printed
 
     place = run_dir / "report" / "instability" / "round_00_raw"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from assl_lightning.analysis.runs import Setting, accuracies, find_runs, group, shared_seeds
+from assl_lightning.analysis.runs import Setting, accuracies, find_runs, group, init_pairs, shared_seeds
 from assl_lightning.records import RoundRecord, append_record
 from assl_lightning.schema import Config
 
@@ -118,11 +118,10 @@ def test_a_directory_without_a_complete_round_is_no_run(write: Write, tmp_path: 
 def test_a_run_is_what_its_files_say(write: Write) -> None:
     directory = write("run", 3)
     (run,) = find_runs([directory])
-    assert (run.seed, run.total_steps, run.is_complete) == (3, 1200, True)
+    assert (run.seed, run.total_steps) == (3, 1200)
     assert run.environment == {"git_commit": "of run"}
     assert [record.test_accuracy_ema for record in run.records] == [0.5, 0.6]
     assert run.config["algorithm"]["module"]["optimizer"] == {"lr": 0.03}
-    assert not find_runs([write("longer", 3, {"rounds": 2})])[0].is_complete
 
 
 @pytest.mark.parametrize(
@@ -267,6 +266,17 @@ def test_settings_are_named_by_what_differs(write: Write, tmp_path: Path) -> Non
         "cifar10 vitsmall, init=rand": methods,
         "cifar10 vitsmall, init=continue": methods,
     }
+
+
+def test_settings_that_differ_in_init_alone_are_paired(write: Write, tmp_path: Path) -> None:
+    for number, changes in enumerate([{"init": "continue"}, {"init": "rand"}, {"init": "other"}]):
+        write(f"{number}/seed_0", 0, changes)
+    write("alone/seed_0", 0, CIFAR)
+    write("another/seed_0", 0, CIFAR, {"init": "continue", "rounds": 2})
+    pairs = init_pairs(group(find_runs([tmp_path]), by_setting=True))
+    assert [[setting.name for setting in pair] for pair in pairs] == [
+        ["digits resnet18, init=rand", "digits resnet18, init=continue"]
+    ]
 
 
 def test_one_name_is_one_method_in_all_settings(write: Write, tmp_path: Path) -> None:

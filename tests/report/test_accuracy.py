@@ -54,6 +54,7 @@ def test_the_curves_are_means_over_seeds(runs: Runs) -> None:
     assert [x for x, _ in first] == [10, 20, 30]
     assert [y for _, y in first] == pytest.approx([100 * fmean(values) for values in zip(*SEEDS, strict=True)])
     assert [y for _, y in second] == pytest.approx([40, 50, 60])
+    assert [line.get_linestyle() for line in axes.lines] == ["-", "--"]
     assert axes.get_title(loc="left") == "digits"
     assert axes.get_ylabel() == "test accuracy (%), mean ± s.d. of 1 to 3 seeds"
 

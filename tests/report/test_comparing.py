@@ -36,7 +36,7 @@ def test_several_settings_share_one_matrix_and_have_a_part_each(runs: Runs) -> N
     names = [setting.name for setting in runs.settings()]
     assert page.title == "Both"
     assert [(section.title, section.level) for section in page.sections] == [
-        ("Who beats whom", 2),
+        *(("Who beats whom", 2), ("Mean over settings", 2)),
         *((title, 2 + bool(place)) for name in names for place, title in enumerate([name, *TITLES])),
     ]
     assert [text.partition(": ")[0] for text in page.lead] == names

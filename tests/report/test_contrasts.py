@@ -98,7 +98,7 @@ def test_fewer_than_five_seeds_cannot_tell(runs: Runs) -> None:
     compared = contrasts(runs.setting(), "random")
     assert compared.found[0].holm < 0.01
     assert {verdict(one) for one in compared.found} == {"too few seeds to tell"}
-    assert not any(one.is_told for one in compared.found)
+    assert not any(one.is_significant for one in compared.found)
 
 
 def test_one_shared_seed_has_a_difference_and_no_interval(runs: Runs) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from itertools import pairwise
 from math import nan
 from pathlib import Path
@@ -15,23 +14,17 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from PIL import Image
 
-from assl_lightning.report.curve import Curve, draw_curves, plot_curve, spread_apart, styled
-from assl_lightning.report.drawing import svg
+from assl_lightning.records import RoundRecord
+from assl_lightning.report.curve import Curve, draw_curves, plot_curve, spread_apart
+from assl_lightning.report.drawing import style_of, svg
 
 
-@dataclass(frozen=True)
-class Result:
-    round: int
-    labels: int
-    test_accuracy_ema: float
-    test_accuracy_raw: float
-    queried: Sequence[int] = ()
-    coverage: float | None = None
-    seconds: Mapping[str, float] = field(default_factory=dict)
+def make_record(number: int, labels: int, ema: float, raw: float) -> RoundRecord:
+    return RoundRecord(number, labels, 0, 600, ema, raw)
 
 
-def make_run(accuracies: Sequence[float], start: int = 10) -> list[Result]:
-    return [Result(r, start + 10 * r, value, value - 0.1) for r, value in enumerate(accuracies)]
+def make_run(accuracies: Sequence[float], start: int = 10) -> list[RoundRecord]:
+    return [make_record(r, start + 10 * r, value, value - 0.1) for r, value in enumerate(accuracies)]
 
 
 @pytest.fixture
@@ -71,8 +64,8 @@ def test_a_run_is_two_lines_in_per_cent_against_labels(tmp_path: Path, figures: 
 
 
 def test_a_run_without_averaged_weights_shows_the_raw_ones(tmp_path: Path, figures: list[Figure]) -> None:
-    plot_curve([Result(0, 10, nan, 0.4), Result(1, 20, nan, 0.5)], tmp_path / "curve.png")
-    assert written(figures[0]) == ["raw weights  50.0"]
+    plot_curve([make_record(0, 10, 0.4, 0.4), make_record(1, 20, 0.5, 0.5)], tmp_path / "curve.png")
+    assert written(figures[0]) == ["accuracy  50.0"]
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 11, 40])
@@ -94,7 +87,7 @@ def test_a_curve_has_a_band_of_its_deviation() -> None:
 
 
 def test_lines_of_many_methods_can_be_told_apart_without_colour() -> None:
-    figure = draw_curves(styled([Curve(f"method {n}", [10, 20], [50.0, 60.0]) for n in range(12)]))
+    figure = draw_curves([Curve(f"method {n}", [10, 20], [50.0, 60.0], style=style_of(n)) for n in range(12)])
     lines = figure.axes[0].lines
     assert len({(line.get_marker(), line.get_linestyle()) for line in lines}) == 12
     extents = sorted(text.get_window_extent().intervaly.tolist() for text in figure.axes[0].texts)
@@ -102,10 +95,15 @@ def test_lines_of_many_methods_can_be_told_apart_without_colour() -> None:
 
 
 def test_a_name_too_long_for_a_lines_end_goes_into_a_legend() -> None:
-    figure = draw_curves(styled([Curve("random, algorithm=supervised", [10], [50.0]), Curve("assl", [10], [60.0])]))
+    figure = draw_curves([Curve("random, algorithm=supervised", [10], [50.0]), Curve("assl", [10], [60.0])])
     assert written(figure) == ["50.0", "60.0"]
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["random, algorithm=supervised", "assl"]
+
+
+def test_a_line_that_ends_in_an_unknown_value_has_no_name_there() -> None:
+    figure = draw_curves([Curve("ASSL", [10, 20], [50.0, nan]), Curve("random", [10, 20], [40.0, 50.0])])
+    assert written(figure) == ["random  50.0"]
 
 
 def test_dollar_signs_of_a_name_are_no_formula() -> None:

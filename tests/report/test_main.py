@@ -138,5 +138,5 @@ def test_runs_without_a_common_directory_need_an_output(two: Runs, monkeypatch: 
     found = [*two.setting().methods["assl"].runs.values()]
     assert default_output(found) == two.root.resolve() / "assl" / "report"
     monkeypatch.setattr("os.path.commonpath", lambda paths: Path(two.root).anchor)
-    with pytest.raises(ValueError, match=r"no directory in common but /; say where to write with --output DIR"):
+    with pytest.raises(ValueError, match=r"no directory in common but the root; say where to write with --output DIR"):
         default_output(found)

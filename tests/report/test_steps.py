@@ -12,7 +12,7 @@ from assl_lightning.report.steps import (
     draw_steps,
     reaching_table,
     read_courses,
-    read_tests,
+    read_evaluations,
     steps_csv,
     steps_page,
     summary_table,
@@ -43,7 +43,7 @@ def two(runs: Runs) -> Runs:
 
 
 def test_steps_are_counted_over_all_rounds(two: Runs) -> None:
-    tests = courses_of(two)["assl"].tests[0]
+    tests = courses_of(two)["assl"].evaluations[0]
     assert [(test.round, test.labels, test.step, test.ema) for test in tests] == [
         (0, 10, 10, 0.3),
         (0, 10, 20, 0.5),
@@ -63,7 +63,7 @@ def test_runs_without_averaged_weights_have_their_raw_accuracy(runs: Runs) -> No
     run = runs.add("assl", 0, [0.5])
     (run / "round_00").mkdir()
     (run / "round_00" / "metrics.csv").write_text("step,test_accuracy_raw\n4,\n9,0.5\n")
-    ((test,),) = (read_tests(found) for found in find_runs([run]))
+    ((test,),) = (read_evaluations(found) for found in find_runs([run]))
     assert (test.step, test.ema, test.raw) == (10, 0.5, 0.5)
 
 

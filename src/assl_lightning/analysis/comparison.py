@@ -23,6 +23,9 @@ SEEDS_THAT_TELL = 5
 """With fewer seeds a paired test tells little: the interval is above 3 standard errors wide on each side, and no
 outcome whatever brings Wilcoxon's p below 0.125."""
 
+PAPER_THRESHOLD = 2.776
+"""Above which the paper's t counts as a win (Fig. 6): Student's t(0.975) at 4 degrees of freedom, hence for 5 seeds."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -142,7 +145,7 @@ def holm(p_values: ArrayLike) -> Floats:
 
 
 def pairwise_matrix(
-    settings: Sequence[Mapping[str, Floats]], *, threshold: float = 2.776, ddof: int = 0
+    settings: Sequence[Mapping[str, Floats]], *, threshold: float = PAPER_THRESHOLD, ddof: int = 0
 ) -> PairwiseMatrix:
     """The paper's matrix (Fig. 6), as [A] counts: method → accuracies (seeds, rounds), for each setting.
 
@@ -150,8 +153,8 @@ def pairwise_matrix(
     acquired yet) in which t = √n · mean / s.d. of their difference over n seeds is above the `threshold`; settings are
     summed. A s.d. of 0 makes t ±∞, or 0 where the mean is 0 too.
 
-    The 2.776 is Student's t(0.975) at 4 degrees of freedom, hence for 5 seeds. With the paper's 3 seeds and `ddof` 0
-    its two-sided level is p = 0.15, for each of many rounds and pairs; `valid_matrix` tests at 0.05.
+    With the paper's 3 seeds, its threshold and `ddof` 0 the two-sided level is p = 0.15, for each of many rounds and
+    pairs; `valid_matrix` tests at 0.05.
 
     Raises:
         ValueError: a setting's arrays differ in shape, or have fewer than two seeds or rounds.

@@ -7,18 +7,15 @@ A *method* is everything that a configuration says, but for the seed and for whe
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
 
-from assl_lightning.records import FILE_NAME, RoundRecord, read_records
+from assl_lightning.records import CONFIG, FILE_NAME, RoundRecord, read_config, read_records
 
 Facts = dict[str, Any]
 """Dotted key → value of a configuration; `data`, `network`, … alone stand for the group's name."""
@@ -29,9 +26,12 @@ _ABSENT = object()  # a value that no key has; None is one that a key may have
 
 _GROUPS = ("data", "network", "algorithm", "acquisition")  # known by a name, which says more than their keys
 
+WHERE_IMAGES_LIE = ("data.root", "data.source.root", "data.source.download")
+"""Keys in which runs on the same images may differ."""
+
 _NOT_COMPARED = (
     *("seed", "oracle.seed", "name", "run_dir", "environment"),
-    *("data.root", "data.source.root", "data.source.download"),  # where the same images lie
+    *WHERE_IMAGES_LIE,
     *("trainer.logger", "trainer.log_every_n_steps"),
 )
 
@@ -62,11 +62,6 @@ class Run:
         return dict(self.config.get("environment") or {})
 
     @property
-    def is_complete(self) -> bool:
-        """Whether all trainings were done, one more than acquisitions."""
-        return len(self.records) == int(self.config["rounds"]) + 1
-
-    @property
     def total_steps(self) -> int:
         """Optimizer steps of all complete rounds."""
         return sum(record.steps for record in self.records)
@@ -78,6 +73,11 @@ class Method:
 
     name: str
     runs: Mapping[int, Run]  # seed → run, by seed
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """That of its first run, which the others share but for the seed and for where they lie."""
+        return next(iter(self.runs.values())).config
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,11 @@ def find_runs(paths: Sequence[Path]) -> list[Run]:
     """
     found: dict[Path, Run] = {}
     for path in paths:
-        below = [_read_run(file.parent) for file in sorted(path.rglob("config.yaml")) if _has_a_round(file.parent)]
+        below = [_read_run(file.parent) for file in sorted(path.rglob(CONFIG)) if _has_a_round(file.parent)]
         if not below:
             raise ValueError(
                 f"{path} {'holds no run' if path.exists() else 'does not exist'}; give a run's directory (with "
-                f"config.yaml and at least one line in {FILE_NAME}), or one with such directories below it"
+                f"{CONFIG} and at least one line in {FILE_NAME}), or one with such directories below it"
             )
         for run in below:
             found.setdefault(run.directory.resolve(), run)
@@ -139,6 +139,13 @@ def group(runs: Sequence[Run], *, by_setting: bool = False) -> list[Setting]:
     ]
 
 
+def init_pairs(settings: Sequence[Setting]) -> list[tuple[Setting, Setting]]:
+    """Settings that differ in `init` alone, rand before continue, of those that `group` found `by_setting`."""
+    parts = _partition(settings, lambda setting: _setting_facts(_a_run(setting), with_init=False))
+    by_init = [{_a_run(setting).config.get("init"): setting for setting in members} for _, members in parts]
+    return [(found["rand"], found["continue"]) for found in by_init if {"rand", "continue"} <= found.keys()]
+
+
 def shared_seeds(method: Method, *others: Method) -> tuple[int, ...]:
     """The seeds that all of the methods have, ascending: by these they are compared in pairs."""
     return tuple(sorted(set(method.runs).intersection(*(other.runs for other in others))))
@@ -169,21 +176,14 @@ def _has_a_round(directory: Path) -> bool:
 
 
 def _read_run(directory: Path) -> Run:
-    file = directory / "config.yaml"
-    try:
-        config = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
-    except (OmegaConfBaseException, YAMLError, OSError) as error:
-        raise ValueError(
-            f"{file} cannot be read ({' '.join(str(error).split())}); restore it, or leave it out"
-        ) from None
-    wrong = [key for key, kind in _NEEDED.items() if not isinstance(config, dict) or type(config.get(key)) is not kind]
+    config = read_config(directory)
+    wrong = [key for key, kind in _NEEDED.items() if type(config.get(key)) is not kind]
     if wrong:
         raise ValueError(
-            f"{file} is not the configuration of a run: {', '.join(wrong)} must be there, groups as groups and numbers "
-            f"as integers; restore it, or leave the directory out"
+            f"{directory / CONFIG} is not the configuration of a run: {', '.join(wrong)} must be there, groups as "
+            f"groups and numbers as integers; restore it, or leave the directory out"
         )
-    assert isinstance(config, dict)
-    return Run(directory, {str(key): value for key, value in config.items()}, tuple(read_records(directory)))
+    return Run(directory, config, tuple(read_records(directory)))
 
 
 # --- from runs to settings -------------------------------------------------------------------------------------------
@@ -234,6 +234,11 @@ def _setting(name: str, methods: Sequence[Method]) -> Setting:
     return Setting(name, {method.name: method for method in methods}, labels[first])
 
 
+def _a_run(setting: Setting) -> Run:
+    """One for all, where it is asked what they share."""
+    return next(run for method in setting.methods.values() for run in method.runs.values())
+
+
 def _not_one_setting(first: Run, other: Run) -> str:
     pair = [_setting_facts(run, with_init=False) for run in (first, other)]
     keys = _telling_keys([pair])
@@ -250,7 +255,7 @@ def _not_one_setting(first: Run, other: Run) -> str:
 def _facts(run: Run) -> Facts:
     """What makes a run's method, groups first."""
     names = {group: str(run.config[group].get("name") or _class_name(run.config[group])) for group in _GROUPS}
-    return names | dict(_leaves(run.config))
+    return names | dict(leaves(run.config, _NOT_COMPARED))
 
 
 def _setting_facts(run: Run, with_init: bool) -> Facts:
@@ -264,13 +269,14 @@ def _class_name(node: Mapping[str, Any]) -> str:
     return str(node.get("_target_", "")).rpartition(".")[2].lower()
 
 
-def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(node: Mapping[str, Any], ignore: Collection[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of each leaf of a configuration; `ignore` names keys to leave out, with all below them."""
     for name, value in node.items():
         key = f"{prefix}{name}"
-        if key in _NOT_COMPARED:
+        if key in ignore:
             continue
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{key}.")
+            yield from leaves(value, ignore, f"{key}.")
         else:
             yield key, value
 

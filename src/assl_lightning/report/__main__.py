@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from assl_lightning.analysis.runs import Run, find_runs, group
 from assl_lightning.atomic import open_atomic
+from assl_lightning.records import common_directory
 from assl_lightning.report.accuracy import draw_accuracy
 from assl_lightning.report.comparing import comparison_page
 from assl_lightning.report.drawing import png
@@ -81,9 +81,9 @@ def default_output(runs: Sequence[Run]) -> Path:
     Raises:
         ValueError: that is the root of the file system.
     """
-    common = Path(os.path.commonpath([run.directory.resolve() for run in runs]))
-    if common == Path(common.anchor):
-        raise ValueError(f"the runs have no directory in common but {common}; say where to write with --output DIR")
+    common = common_directory(run.directory for run in runs)
+    if common is None:
+        raise ValueError("the runs have no directory in common but the root; say where to write with --output DIR")
     return common / "report"
 
 

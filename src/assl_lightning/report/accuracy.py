@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from statistics import fmean, stdev
 
 from matplotlib.figure import Figure
@@ -10,9 +11,9 @@ from matplotlib.figure import Figure
 from assl_lightning.analysis.comparison import aubc
 from assl_lightning.analysis.runs import Method, Setting, accuracies
 from assl_lightning.records import RoundRecord
-from assl_lightning.report.curve import Curve, draw_curves, styled
-from assl_lightning.report.drawing import svg
-from assl_lightning.report.numerals import UNKNOWN, spread
+from assl_lightning.report.curve import Curve, draw_curves
+from assl_lightning.report.drawing import style_of, svg
+from assl_lightning.report.numerals import UNKNOWN, counted_each, mean_and_deviation
 from assl_lightning.report.views import Block, Illustration, Table
 
 MEASURES: tuple[tuple[str, Callable[[RoundRecord], float | None]], ...] = (
@@ -37,8 +38,9 @@ def accuracy_blocks(setting: Setting) -> tuple[Block, ...]:
 
 def draw_accuracy(setting: Setting, title: str | None = None) -> Figure:
     """Mean over seeds against labels, with a band of ± one standard deviation (n − 1) where there are several."""
+    curves = (curve_of(method, setting.labels) for method in setting.methods.values())
     return draw_curves(
-        styled([curve_of(method, setting.labels) for method in setting.methods.values()]),
+        [replace(curve, style=style_of(number)) for number, curve in enumerate(curves)],
         title=title,
         y_label=accuracy_label([len(method.runs) for method in setting.methods.values()]),
     )
@@ -46,10 +48,9 @@ def draw_accuracy(setting: Setting, title: str | None = None) -> Figure:
 
 def accuracy_label(seeds: Sequence[int]) -> str:
     """The axis, which says how many seeds stand behind it."""
-    few, many = min(seeds), max(seeds)
-    if many == 1:
+    if max(seeds) == 1:
         return "test accuracy (%), one seed"
-    return f"test accuracy (%), mean ± s.d. of {few if few == many else f'{few} to {many}'} seeds"
+    return f"test accuracy (%), mean ± s.d. of {counted_each(seeds, 'seed')}"
 
 
 def curve_of(method: Method, labels: Sequence[int]) -> Curve:
@@ -65,8 +66,8 @@ def accuracy_table(setting: Setting) -> Table:
     for method in setting.methods.values():
         values = accuracies(method, sorted(method.runs))
         area = aubc(setting.labels, values).tolist()
-        cells = [spread(after) for after in values.T.tolist()]
-        rows.append((f"{method.name} (n = {len(method.runs)})", *cells, spread(area)))
+        cells = [mean_and_deviation(after) for after in values.T.tolist()]
+        rows.append((f"{method.name} (n = {len(method.runs)})", *cells, mean_and_deviation(area)))
     header = ("labels", *(f"{count:,}" for count in setting.labels), "AUBC")
     return Table("Test accuracy (%, EMA weights), mean ± s.d. over n seeds", header, tuple(rows))
 
@@ -77,7 +78,10 @@ def last_round_table(setting: Setting) -> Table:
         f"{method.name} (n = {len(method.runs)})": [run.records[-1] for _, run in sorted(method.runs.items())]
         for method in setting.methods.values()
     }
-    columns = {name: [spread([of(record) for record in records]) for records in last.values()] for name, of in MEASURES}
+    columns = {
+        name: [mean_and_deviation([of(record) for record in records]) for records in last.values()]
+        for name, of in MEASURES
+    }
     known = {name: cells for name, cells in columns.items() if set(cells) != {UNKNOWN}}
     rows = tuple((name, *(cells[row] for cells in known.values())) for row, name in enumerate(last))
     return Table("Last round (%), by weights; balanced is the mean over classes", ("last round", *known), rows)

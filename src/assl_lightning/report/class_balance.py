@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from assl_lightning.analysis.runs import Method, Run, Setting
-from assl_lightning.report.drawing import INK, LABEL_SIZE, new_figure, rows_height, svg, wrapped
+from assl_lightning.report.drawing import new_figure, quieten, rows_height, svg, wrapped
 from assl_lightning.report.numerals import per_cent
 from assl_lightning.report.views import Block, Illustration, Paragraph, Table
 
@@ -97,6 +97,5 @@ def draw_shares(shares: Mapping[str, NDArray[np.float64]]) -> Figure:
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-    axes.tick_params(colors=INK, labelsize=LABEL_SIZE, length=0)
-    axes.spines[:].set_visible(False)
+    quieten(axes, frame=(), grid=None)
     return figure

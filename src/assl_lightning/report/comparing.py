@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from assl_lightning.analysis.runs import Setting
 from assl_lightning.report.accuracy import accuracy_blocks
 from assl_lightning.report.class_balance import class_balance_blocks
+from assl_lightning.report.conclusions import conclusions
 from assl_lightning.report.contrasts import Contrasts, contrast_blocks, contrasts, reference_of
 from assl_lightning.report.durations import time_blocks
 from assl_lightning.report.histograms import histogram_blocks
+from assl_lightning.report.over_settings import over_settings_sections
 from assl_lightning.report.pairwise import pairwise_blocks
 from assl_lightning.report.provenance import provenance_blocks
-from assl_lightning.report.reading import reading
 from assl_lightning.report.thumbnails import shown_seeds, thumbnail_blocks
 from assl_lightning.report.views import Page, Section
 
@@ -24,13 +25,13 @@ def comparison_page(settings: Sequence[Setting], against: str | None = None, tit
         ValueError: `against` is no method of a setting, or a file in a run's directory is not what its name says.
     """
     compared = [_compare(setting, against) for setting in settings]
-    lead = [reading(setting, found) for setting, found in zip(settings, compared, strict=True)]
-    whole = Section("Who beats whom", pairwise_blocks(settings))
+    lead = [conclusions(setting, found) for setting, found in zip(settings, compared, strict=True)]
+    whole = (Section("Who beats whom", pairwise_blocks(settings)), *over_settings_sections(settings))
     if len(settings) == 1:
         own = _sections(settings[0], compared[0], level=2)
-        return Page(title or settings[0].name, (*lead,), (*own[:2], whole, *own[2:]))
+        return Page(title or settings[0].name, (*lead,), (*own[:2], *whole, *own[2:]))
     named = tuple(f"{setting.name}: {text}" for setting, text in zip(settings, lead, strict=True))
-    sections = [whole]
+    sections = [*whole]
     for setting, found in zip(settings, compared, strict=True):
         sections += [Section(setting.name, ()), *_sections(setting, found, level=3)]
     return Page(title or f"{len(settings)} settings side by side", named, tuple(sections))

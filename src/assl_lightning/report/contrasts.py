@@ -13,7 +13,18 @@ from numpy.typing import NDArray
 
 from assl_lightning.analysis.comparison import Interval, PairedTest, aubc, bootstrap, holm, paired_t, wilcoxon
 from assl_lightning.analysis.runs import Method, Setting, accuracies, shared_seeds
-from assl_lightning.report.drawing import FAINT, INK, LABEL_SIZE, new_figure, plain, rows_height, style_of, svg, wrapped
+from assl_lightning.report.drawing import (
+    FAINT,
+    INK,
+    LABEL_SIZE,
+    new_figure,
+    plain,
+    quieten,
+    rows_height,
+    style_of,
+    svg,
+    wrapped,
+)
 from assl_lightning.report.numerals import counted, interval, p_value, points
 from assl_lightning.report.views import Block, Illustration, Paragraph, Table
 
@@ -38,7 +49,7 @@ class Contrast:
     holm: float  # the paired t's p, corrected for all methods that are compared with the reference in this measure
 
     @property
-    def is_told(self) -> bool:
+    def is_significant(self) -> bool:
         """Whether the two can be told apart: enough seeds, and a corrected p below 0.05."""
         return self.test.can_tell and self.holm < LEVEL
 
@@ -165,7 +176,7 @@ def verdict(contrast: Contrast) -> str:
     """What may be concluded, in a word or two."""
     if not contrast.test.can_tell:
         return "too few seeds to tell"
-    if not contrast.is_told:
+    if not contrast.is_significant:
         return "not told apart"
     return "better" if contrast.test.interval.mean > 0 else "worse"
 
@@ -195,7 +206,4 @@ def _draw_panel(axes: Axes, found: Sequence[Contrast], places: dict[str, int]) -
         axes.plot(100 * one.difference, np.full(len(one.difference), row + 0.28), "|", color=FAINT, markersize=5)
     axes.set_yticks(range(len(found)), wrapped(one.method for one in found))
     axes.set_ylim(-0.5, len(found) - 0.4)
-    axes.spines[:].set_visible(False)
-    axes.grid(axis="x", color="#E6E6E6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, labelsize=LABEL_SIZE, length=0)
+    quieten(axes, frame=(), grid="x")

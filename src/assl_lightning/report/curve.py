@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
+from assl_lightning.records import RoundRecord
 from assl_lightning.report.drawing import INK, LABEL_SIZE, Style, new_figure, plain, quieten, save, style_of
-from assl_lightning.report.table import RoundResult
 
 LONGEST_END = 24  # characters of a name that may stand at a line's end; longer ones go into a legend
 MOST_MARKERS = 20  # points of a line that is marked at each; longer lines are marked at this many
@@ -33,7 +33,7 @@ class Curve:
     width: float = 1.8
 
 
-def plot_curve(records: Sequence[RoundResult], path: Path, title: str | None = None) -> None:
+def plot_curve(records: Sequence[RoundRecord], path: Path, title: str | None = None) -> None:
     """Draw one run: test accuracy of the averaged weights (solid) and of the raw weights (thin) after each round.
 
     Args:
@@ -53,13 +53,6 @@ def plot_curve(records: Sequence[RoundResult], path: Path, title: str | None = N
     if raw == ema:  # there is no average
         curves = [Curve("accuracy", labels, raw)]
     save(draw_curves(curves, title=title), path)
-
-
-def styled(curves: Sequence[Curve]) -> list[Curve]:
-    """The curves, each with the style of its place."""
-    return [
-        Curve(curve.name, curve.x, curve.mean, curve.deviation, style_of(number)) for number, curve in enumerate(curves)
-    ]
 
 
 def draw_curves(

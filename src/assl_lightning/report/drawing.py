@@ -6,10 +6,11 @@ Figures are drawn on a canvas of their own: no pyplot, no backend, no state that
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
+from typing import Literal
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -65,13 +66,24 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def quieten(axes: Axes) -> None:
-    """A frame that stays behind what is drawn in it."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(FAINT)
-    axes.tick_params(colors=INK, labelsize=LABEL_SIZE, length=0)
-    axes.grid(color="#E6E6E6", linewidth=0.8)
-    axes.set_axisbelow(True)
+def quieten(
+    axes: Axes,
+    *,
+    frame: Collection[str] = ("left", "bottom"),
+    grid: Literal["both", "x"] | None = "both",
+    label_size: float = LABEL_SIZE,
+) -> None:
+    """Leave of the frame the sides named, of the grid the lines across an axis, and all of it behind what is drawn.
+
+    `label_size` is that of the tick labels, in points.
+    """
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in frame)
+        spine.set_color(FAINT)
+    axes.tick_params(colors=INK, labelsize=label_size, length=0)
+    if grid is not None:
+        axes.grid(axis=grid, color="#E6E6E6", linewidth=0.8)
+        axes.set_axisbelow(True)
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -6,10 +6,10 @@ from statistics import median
 
 from assl_lightning.analysis.runs import Method, Setting
 from assl_lightning.report.numerals import UNKNOWN, seconds
-from assl_lightning.report.tidy import PARTS
 from assl_lightning.report.views import Block, Paragraph, Table
 
-WHAT = {"train": "training", "test": "testing", "acquire": "choosing", "label": "labelling"}
+PART_NAMES = {"train": "training", "test": "testing", "acquire": "choosing", "label": "labelling"}
+"""The parts that every run times, as its records and as a reader call them."""
 
 
 def time_blocks(setting: Setting) -> tuple[Block, ...]:
@@ -17,7 +17,7 @@ def time_blocks(setting: Setting) -> tuple[Block, ...]:
     rows = tuple(_row(method) for method in setting.methods.values())
     if all(cell == UNKNOWN for row in rows for cell in row[2:]):
         return (Paragraph("The records hold no times."),)
-    header = ("seconds", "rounds × seeds", *WHAT.values())
+    header = ("seconds", "rounds × seeds", *PART_NAMES.values())
     sentence = (
         "Medians over all rounds and seeds that have the part; the last round chooses and labels nothing. They compare "
         "methods only where the same machine ran all of them and nothing else."
@@ -27,6 +27,6 @@ def time_blocks(setting: Setting) -> tuple[Block, ...]:
 
 def _row(method: Method) -> tuple[str, ...]:
     records = [record for run in method.runs.values() for record in run.records]
-    known = [[record.seconds[part] for record in records if part in record.seconds] for part in PARTS]
+    known = [[record.seconds[part] for record in records if part in record.seconds] for part in PART_NAMES]
     rounds = f"{len(records) // len(method.runs)} × {len(method.runs)}"
     return (method.name, rounds, *(seconds(median(values)) if values else UNKNOWN for values in known))

@@ -13,10 +13,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from assl_lightning.analysis.runs import Run, Setting
-from assl_lightning.report.drawing import COLOURS, FAINT, INK, new_figure, plain, svg, wrapped
+from assl_lightning.records import HISTOGRAMS, round_directory
+from assl_lightning.report.drawing import COLOURS, INK, new_figure, plain, quieten, svg, wrapped
 from assl_lightning.report.views import Block, Illustration, Paragraph
-
-FILE_NAME = "histograms.json"
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def histogram_blocks(setting: Setting, seeds: dict[str, int]) -> tuple[Block, ..
 def last_histograms(run: Run) -> tuple[int, dict[str, Histogram]] | None:
     """The last round that has histograms, and these; None where no round has."""
     for record in reversed(run.records):
-        path = run.directory / f"round_{record.round:02d}" / FILE_NAME
+        path = round_directory(run.directory, record.round) / HISTOGRAMS
         if path.exists() and (found := read_histograms(path)):
             return record.round, found
     return None
@@ -97,9 +96,7 @@ def draw_histograms(methods: dict[str, dict[str, Histogram]]) -> Figure:
 
 def _draw(axes: Axes, histogram: Histogram | None) -> None:
     axes.set_yticks([])
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(FAINT)
-    axes.tick_params(colors=INK, labelsize=7, length=0)
+    quieten(axes, frame=("bottom",), grid=None, label_size=7)
     if histogram is None:
         axes.set_xticks([])
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isnan
+from math import isnan, nan
 from statistics import fmean, stdev
 
 UNKNOWN = "–"
@@ -18,16 +18,25 @@ def per_cent(share: float | None, *, digits: int = 1) -> str:
     return UNKNOWN if share is None or isnan(share) else f"{100 * share:.{digits}f}"
 
 
-def spread(shares: Sequence[float | None]) -> str:
+def mean_and_deviation(shares: Sequence[float | None]) -> str:
     """Mean ± sample s.d. in per cent; one value alone has none, and unknown ones make it unknown.
 
-    >>> spread([0.5, 0.6]), spread([0.5]), spread([0.5, None])
+    >>> mean_and_deviation([0.5, 0.6]), mean_and_deviation([0.5]), mean_and_deviation([0.5, None])
     ('55.0 ± 7.1', '50.0', '–')
     """
     known = [share for share in shares if share is not None]
     if len(known) < len(shares) or not known:
         return per_cent(None)
-    return per_cent(fmean(known)) + (f" ± {per_cent(stdev(known))}" if len(known) > 1 else "")
+    return with_deviation(fmean(known), stdev(known) if len(known) > 1 else nan)
+
+
+def with_deviation(mean: float, deviation: float) -> str:
+    """Two shares as mean ± deviation in per cent; without the second where it is NaN.
+
+    >>> with_deviation(0.5, 0.123), with_deviation(0.5, float("nan"))
+    ('50.0 ± 12.3', '50.0')
+    """
+    return per_cent(mean) + ("" if isnan(deviation) else f" ± {per_cent(deviation)}")
 
 
 def points(difference: float) -> str:
@@ -52,7 +61,8 @@ def interval(low: float, high: float) -> str:
 
 
 def p_value(probability: float) -> str:
-    """
+    """A p to three decimals; of a smaller one than that shows, only that it is.
+
     >>> p_value(0.04213), p_value(0.00002), p_value(1.0)
     ('0.042', '< 0.001', '1.000')
     """
@@ -73,7 +83,7 @@ def seconds(duration: float | None) -> str:
     return f"{duration:,.{digits}f}"
 
 
-def listed(names: list[str] | tuple[str, ...], conjunction: str = "and") -> str:
+def listed(names: Sequence[str], conjunction: str = "and") -> str:
     """Names in a sentence.
 
     >>> listed(["a", "b", "c"]), listed(["a", "b"], "or"), listed(["a"])
@@ -83,8 +93,19 @@ def listed(names: list[str] | tuple[str, ...], conjunction: str = "and") -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """
+    """A number of things in a sentence, with the noun in the plural where it is not one.
+
     >>> counted(1, "seed"), counted(3, "seed")
     ('1 seed', '3 seeds')
     """
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def counted_each(numbers: Sequence[int], noun: str) -> str:
+    """How many things several have, from the fewest to the most where they have not as many.
+
+    >>> counted_each([3, 3], "seed"), counted_each([3, 1, 2], "seed"), counted_each([1], "seed")
+    ('3 seeds', '1 to 3 seeds', '1 seed')
+    """
+    few, many = min(numbers), max(numbers)
+    return counted(many, noun) if few == many else f"{few:,} to {counted(many, noun)}"

@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from assl_lightning.analysis.comparison import SEEDS_THAT_TELL, PairwiseMatrix, pairwise_matrix, valid_matrix
+from assl_lightning.analysis.comparison import (
+    PAPER_THRESHOLD,
+    SEEDS_THAT_TELL,
+    PairwiseMatrix,
+    pairwise_matrix,
+    valid_matrix,
+)
 from assl_lightning.analysis.runs import Setting, accuracies, shared_seeds
 from assl_lightning.report.numerals import counted, listed
 from assl_lightning.report.views import Block, Paragraph, Table
-
-THRESHOLD = 2.776  # of the paper's t, with ddof 0
 
 
 def pairwise_blocks(settings: Sequence[Setting]) -> tuple[Block, ...]:
@@ -43,7 +47,7 @@ def _accuracies(setting: Setting) -> Mapping[str, NDArray[np.float64]]:
 
 
 def _matrices(settings: Sequence[Mapping[str, NDArray[np.float64]]]) -> tuple[Block, ...]:
-    paper, valid = pairwise_matrix(settings, threshold=THRESHOLD, ddof=0), valid_matrix(settings)
+    paper, valid = pairwise_matrix(settings), valid_matrix(settings)
     seeds = listed([f"{n}" for n in sorted(set(paper.seeds))])
     reading = (
         f"How often the row's method beats the column's: the share of rounds after the first in which it does, summed "
@@ -51,7 +55,7 @@ def _matrices(settings: Sequence[Mapping[str, NDArray[np.float64]]]) -> tuple[Bl
         f"row is how often a method is beaten on average; smaller is better."
     )
     parity = (
-        f"The paper's count, for comparison with its Fig. 6: t above {THRESHOLD}, with a standard deviation that "
+        f"The paper's count, for comparison with its Fig. 6: t above {PAPER_THRESHOLD}, with a standard deviation that "
         f"divides by n. That threshold belongs to 5 seeds and a deviation that divides by n − 1; with fewer seeds it "
         f"counts wins that are none."
     )
@@ -73,7 +77,7 @@ def _matrices(settings: Sequence[Mapping[str, NDArray[np.float64]]]) -> tuple[Bl
     )
     return (
         *(Paragraph(reading), *warning, *missing),
-        *(Paragraph(parity), matrix_table("As the paper counts (t > 2.776, ddof 0)", paper)),
+        *(Paragraph(parity), matrix_table(f"As the paper counts (t > {PAPER_THRESHOLD}, ddof 0)", paper)),
         *(Paragraph(sound), matrix_table("As it holds (two-sided 5 %, ddof 1)", valid)),
     )
 

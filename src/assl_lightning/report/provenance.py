@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from assl_lightning.analysis.runs import Run, Setting
+from assl_lightning.analysis.runs import Run, Setting, leaves
 from assl_lightning.report.numerals import UNKNOWN, counted
 from assl_lightning.report.views import Block, Fold, Paragraph, Table
 
@@ -16,7 +16,7 @@ NOT_SHOWN = ("seed", "oracle.seed", "run_dir", "environment")  # another for eac
 
 def provenance_blocks(setting: Setting) -> tuple[Block, ...]:
     """What differs in the open, what is common to be unfolded."""
-    settings = {name: flattened(next(iter(method.runs.values())).config) for name, method in setting.methods.items()}
+    settings = {name: flattened(method.config) for name, method in setting.methods.items()}
     keys = list(dict.fromkeys(key for values in settings.values() for key in values))
     common = [key for key in keys if len({values.get(key) for values in settings.values()}) == 1]
     different = [key for key in keys if key not in common]
@@ -40,16 +40,9 @@ def provenance_blocks(setting: Setting) -> tuple[Block, ...]:
 def flattened(config: Mapping[str, Any]) -> dict[str, str]:
     """Dotted key → value as JSON, for each leaf that is not another one in each run."""
     return {
-        key: value for key, value in _leaves(config) if key not in NOT_SHOWN and key.partition(".")[0] not in NOT_SHOWN
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for key, value in leaves(config, NOT_SHOWN)
     }
-
-
-def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _seeds_table(setting: Setting) -> Table:

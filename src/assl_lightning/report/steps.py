@@ -11,23 +11,23 @@ from statistics import fmean, median, stdev
 from matplotlib.figure import Figure
 
 from assl_lightning.analysis.comparison import SEEDS_THAT_TELL
-from assl_lightning.analysis.runs import Run, group
+from assl_lightning.analysis.runs import WHERE_IMAGES_LIE, Run, group
 from assl_lightning.differences import differences
+from assl_lightning.records import round_directory
 from assl_lightning.report.accuracy import accuracy_label
 from assl_lightning.report.curve import Curve, draw_curves
 from assl_lightning.report.drawing import style_of, svg
-from assl_lightning.report.numerals import counted, per_cent, spread
+from assl_lightning.report.numerals import counted, counted_each, mean_and_deviation, per_cent
 from assl_lightning.report.provenance import versions_table
 from assl_lightning.report.tidy import rows_as_csv
 from assl_lightning.report.views import Illustration, Page, Paragraph, Section, Table
 
 FILE_NAME = "metrics.csv"
-_ANYWHERE = ("data.root", "data.source.root", "data.source.download")  # the same images may lie elsewhere
 
 
 @dataclass(frozen=True)
-class Test:
-    """One test during training."""
+class Evaluation:
+    """One evaluation on the test set during training."""
 
     round: int
     labels: int  # that the round trains on
@@ -41,23 +41,25 @@ class Course:
     """A method from its first step to its last, test by test."""
 
     name: str
-    tests: dict[int, tuple[Test, ...]]  # seed → by step
+    evaluations: dict[int, tuple[Evaluation, ...]]  # seed → by step
     runs: tuple[Run, ...]
 
     @property
     def labels(self) -> tuple[int, int]:
         """Trained on in the first and in the last round."""
-        tests = [test for seed in self.tests.values() for test in seed]
-        return min(test.labels for test in tests), max(test.labels for test in tests)
+        evaluations = [one for seed in self.evaluations.values() for one in seed]
+        return min(one.labels for one in evaluations), max(one.labels for one in evaluations)
 
     @property
     def last(self) -> float:
         """Accuracy at the last test, mean over seeds."""
-        return fmean(tests[-1].ema for tests in self.tests.values())
+        return fmean(evaluations[-1].ema for evaluations in self.evaluations.values())
 
     def first_reaching(self, accuracy: float) -> list[int]:
         """For each seed that reaches `accuracy`, the step of the first test at which it does."""
-        reaching = ([test.step for test in tests if test.ema >= accuracy] for tests in self.tests.values())
+        reaching = (
+            [one.step for one in evaluations if one.ema >= accuracy] for evaluations in self.evaluations.values()
+        )
         return [steps[0] for steps in reaching if steps]
 
 
@@ -65,14 +67,14 @@ def read_courses(runs: Sequence[Run]) -> list[Course]:
     """The runs as methods over seeds, by whatever number of labels, rounds and steps.
 
     Raises:
-        ValueError: the runs are of several data sets or networks, or a round's tests are not there.
+        ValueError: the runs are of several data sets or networks, or a round's evaluations are not there.
     """
     first = runs[0]
     for run in runs[1:]:
         found = [
             difference
             for key in ("data", "network")
-            for difference in differences(first.config[key], run.config[key], _ANYWHERE, prefix=f"{key}.")
+            for difference in differences(first.config[key], run.config[key], WHERE_IMAGES_LIE, prefix=f"{key}.")
         ]
         if found:
             raise ValueError(
@@ -84,7 +86,7 @@ def read_courses(runs: Sequence[Run]) -> list[Course]:
     return [
         Course(
             method.name if count[method.name] == 1 else _name(method.name, setting.name),
-            {seed: read_tests(run) for seed, run in sorted(method.runs.items())},
+            {seed: read_evaluations(run) for seed, run in sorted(method.runs.items())},
             tuple(method.runs.values()),
         )
         for setting in settings
@@ -97,12 +99,12 @@ def _name(method: str, setting: str) -> str:
     return ", ".join(part for part in (method, setting.partition(", ")[2]) if part)
 
 
-def read_tests(run: Run) -> tuple[Test, ...]:
+def read_evaluations(run: Run) -> tuple[Evaluation, ...]:
     """Every test that the run's CSV logger has written, by step."""
-    tests: dict[int, Test] = {}
+    evaluations: dict[int, Evaluation] = {}
     before = 0
     for record in run.records:
-        path = run.directory / f"round_{record.round:02d}" / FILE_NAME
+        path = round_directory(run.directory, record.round) / FILE_NAME
         if not path.exists():
             raise ValueError(
                 f"{path} is missing, but --steps reads the tests in it; only runs with trainer/logger=csv have it"
@@ -112,13 +114,13 @@ def read_tests(run: Run) -> tuple[Test, ...]:
                 if row.get("test_accuracy_raw"):
                     step = before + int(row["step"]) + 1  # the logger counts from 0
                     raw = float(row["test_accuracy_raw"])
-                    tests[step] = Test(
+                    evaluations[step] = Evaluation(
                         record.round, record.labels, step, float(row.get("test_accuracy_ema") or raw), raw
                     )
         before += record.steps
-    if not tests:
+    if not evaluations:
         raise ValueError(f"{run.directory} has no row with test_accuracy_raw in its {FILE_NAME} files; leave it out")
-    return tuple(tests[step] for step in sorted(tests))
+    return tuple(evaluations[step] for step in sorted(evaluations))
 
 
 def steps_csv(courses: Sequence[Course]) -> str:
@@ -128,15 +130,15 @@ def steps_csv(courses: Sequence[Course]) -> str:
             {
                 "method": course.name,
                 "seed": seed,
-                "round": test.round,
-                "labels": test.labels,
-                "step": test.step,
-                "test_accuracy_ema": test.ema,
-                "test_accuracy_raw": test.raw,
+                "round": one.round,
+                "labels": one.labels,
+                "step": one.step,
+                "test_accuracy_ema": one.ema,
+                "test_accuracy_raw": one.raw,
             }
             for course in courses
-            for seed, tests in course.tests.items()
-            for test in tests
+            for seed, evaluations in course.evaluations.items()
+            for one in evaluations
         ]
     )
 
@@ -164,9 +166,8 @@ def steps_page(courses: Sequence[Course], title: str | None) -> Page:
 
 
 def _lead(courses: Sequence[Course]) -> str:
-    counts = [len(course.tests) for course in courses]
-    seeds = counted(counts[0], "seed") if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)} seeds"
-    text = f"{counted(len(courses), 'method')}, {seeds} each."
+    counts = [len(course.evaluations) for course in courses]
+    text = f"{counted(len(courses), 'method')}, {counted_each(counts, 'seed')} each."
     if len({course.labels for course in courses}) > 1:
         text += " They had different numbers of labels, so fewer steps may be bought by more labels."
     if min(counts) < SEEDS_THAT_TELL:
@@ -177,25 +178,25 @@ def _lead(courses: Sequence[Course]) -> str:
 def draw_steps(courses: Sequence[Course], title: str | None = None) -> Figure:
     """Mean ± s.d. where all seeds of a method were tested at the same steps, or else a line a seed."""
     curves = [curve for number, course in enumerate(courses) for curve in _curves(course, number)]
-    label = accuracy_label([len(course.tests) for course in courses])
+    label = accuracy_label([len(course.evaluations) for course in courses])
     return draw_curves(curves, title=title, x_label="optimizer steps", y_label=label, ticks_at_points=False)
 
 
 def _curves(course: Course, number: int) -> list[Curve]:
-    steps = [tuple(test.step for test in tests) for tests in course.tests.values()]
+    steps = [tuple(one.step for one in evaluations) for evaluations in course.evaluations.values()]
     style = style_of(number)
     if len(set(steps)) > 1:
         return [
             Curve(
                 f"{course.name}, seed {seed}",
-                [test.step for test in tests],
-                [100 * test.ema for test in tests],
+                [one.step for one in evaluations],
+                [100 * one.ema for one in evaluations],
                 style=style,
                 width=0.9,
             )
-            for seed, tests in course.tests.items()
+            for seed, evaluations in course.evaluations.items()
         ]
-    rows = [[100 * test.ema for test in tests] for tests in course.tests.values()]
+    rows = [[100 * one.ema for one in evaluations] for evaluations in course.evaluations.values()]
     deviation = [stdev(values) for values in zip(*rows, strict=True)] if len(rows) > 1 else []
     return [Curve(course.name, steps[0], [fmean(values) for values in zip(*rows, strict=True)], deviation, style)]
 
@@ -204,17 +205,17 @@ def summary_table(courses: Sequence[Course]) -> Table:
     """A row a method: its best and its last accuracy, seed by seed."""
     rows = []
     for course in courses:
-        best = [max(tests, key=lambda test: test.ema) for tests in course.tests.values()]
-        last = [tests[-1] for tests in course.tests.values()]
+        best = [max(evaluations, key=lambda one: one.ema) for evaluations in course.evaluations.values()]
+        last = [evaluations[-1] for evaluations in course.evaluations.values()]
         few, many = course.labels
         rows.append(
             (
                 f"{course.name} (n = {len(best)})",
                 f"{few:,}" if few == many else f"{few:,} to {many:,}",
-                spread([test.ema for test in best]),
-                f"{median(test.step for test in best):,.0f}",
-                spread([test.ema for test in last]),
-                f"{median(test.step for test in last):,.0f}",
+                mean_and_deviation([one.ema for one in best]),
+                f"{median(one.step for one in best):,.0f}",
+                mean_and_deviation([one.ema for one in last]),
+                f"{median(one.step for one in last):,.0f}",
             )
         )
     header = ("method", "labels", "best (%)", "at step (median)", "last (%)", "at step (median)")
@@ -231,7 +232,5 @@ def reaching_table(courses: Sequence[Course]) -> Table:
 
 
 def _reached(course: Course, other: Course) -> str:
-    steps = course.first_reaching(other.last)
-    return (
-        f"{median(steps):,.0f} ({len(steps)} of {len(course.tests)})" if steps else f"never (0 of {len(course.tests)})"
-    )
+    steps, seeds = course.first_reaching(other.last), len(course.evaluations)
+    return f"{median(steps):,.0f} ({len(steps)} of {seeds})" if steps else f"never (0 of {seeds})"

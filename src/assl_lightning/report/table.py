@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
+from assl_lightning.records import RoundRecord
 from assl_lightning.report.numerals import per_cent, seconds
 
 
-class RoundResult(Protocol):
-    """What is read of a round's record."""
-
-    @property
-    def round(self) -> int:
-        """Counted from 0."""
-
-    @property
-    def labels(self) -> int:
-        """How many labels were trained on."""
-
-    @property
-    def test_accuracy_ema(self) -> float:
-        """Of the averaged weights, in [0, 1]; NaN where there are none."""
-
-    @property
-    def test_accuracy_raw(self) -> float:
-        """Of the weights themselves, in [0, 1]."""
-
-    @property
-    def queried(self) -> Sequence[int]:
-        """Pool indices."""
-
-    @property
-    def coverage(self) -> float | None:
-        """Share of the unlabelled samples that training visited, in [0, 1]; None without statistics."""
-
-    @property
-    def seconds(self) -> Mapping[str, float]:
-        """By part of the round."""
-
-
-def rounds_table(records: Sequence[RoundResult]) -> Table:
+def rounds_table(records: Sequence[RoundRecord]) -> Table:
     """One row per round; accuracies and coverage in per cent, one column of seconds per part that any round has."""
     parts = list(dict.fromkeys(part for record in records for part in record.seconds))
     table = Table(
@@ -65,6 +33,6 @@ def rounds_table(records: Sequence[RoundResult]) -> Table:
     return table
 
 
-def print_rounds(records: Sequence[RoundResult], console: Console) -> None:
+def print_rounds(records: Sequence[RoundRecord], console: Console) -> None:
     """Print `rounds_table` to `console`."""
     console.print(rounds_table(records))

@@ -11,10 +11,9 @@ from pathlib import Path
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from assl_lightning.analysis.runs import Method, Run, Setting, shared_seeds
+from assl_lightning.records import QUERIED, THUMBNAILS, round_directory
 from assl_lightning.report.views import Block, Fold, Paragraph, Picture, Strip, Tile
 
-SHEET = "queried.png"
-TABLE = "queried.csv"
 MOST_TILES = 10  # of each round
 
 Row = Mapping[str, str]
@@ -44,17 +43,17 @@ def thumbnail_blocks(setting: Setting, seeds: Mapping[str, int]) -> tuple[Block,
 
 def _strips(method: Method, seed: int) -> list[Strip]:
     run = method.runs[seed]
-    directories = [run.directory / f"round_{record.round:02d}" for record in run.records]
+    directories = [round_directory(run.directory, record.round) for record in run.records]
     return [
         Strip(f"round {number}, with {run.records[number].labels:,} labels", _tiles(run, number, directory))
         for number, directory in enumerate(directories)
-        if (directory / SHEET).exists()
+        if (directory / THUMBNAILS).exists()
     ]
 
 
 def _tiles(run: Run, number: int, directory: Path) -> tuple[Tile, ...]:
-    pictures = read_tiles(directory / SHEET, MOST_TILES)
-    rows = read_queried(directory / TABLE)
+    pictures = read_tiles(directory / THUMBNAILS, MOST_TILES)
+    rows = read_queried(directory / QUERIED)
     labels = run.records[number].queried_labels
     return tuple(
         Tile(picture, rows[rank].get("sample_id", "") if rank < len(rows) else "", _lines(rank, rows, labels))

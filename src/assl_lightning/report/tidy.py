@@ -8,14 +8,13 @@ from collections.abc import Iterator, Sequence
 
 from assl_lightning.analysis.runs import Setting
 from assl_lightning.records import RoundRecord
-
-PARTS = ("train", "test", "acquire", "label")  # of a round's seconds; others that a run has come after them
+from assl_lightning.report.durations import PART_NAMES
 
 
 def tidy_csv(settings: Sequence[Setting]) -> str:
     """Accuracies lie in [0, 1], times are seconds; what is not known is empty."""
-    extra = {part for *_, record in _rounds(settings) for part in record.seconds} - {*PARTS}
-    parts = [*PARTS, *sorted(extra)]
+    extra = {part for *_, record in _rounds(settings) for part in record.seconds} - PART_NAMES.keys()
+    parts = [*PART_NAMES, *sorted(extra)]
     rows = [
         {"setting": setting, "method": method, "seed": seed, **_row(record, parts)}
         for setting, method, seed, record in _rounds(settings)

@@ -1,6 +1,6 @@
 """What a report says, before it is Markdown or HTML: sections of sentences, tables, figures and strips of pictures.
 
-Everything here is text as a person should read it. Nothing is escaped yet: `page` and `markdown` do that, each in its
+Everything here is text as a person should read it. Nothing is escaped yet: `html` and `markdown` do that, each in its
 own way.
 """
 

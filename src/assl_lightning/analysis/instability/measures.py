@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from assl_lightning.analysis.overlap import highest, spearman
+from assl_lightning.analysis.overlap import spearman
 
 Reading = Literal["A", "B"]
 
@@ -22,7 +22,7 @@ THRESHOLD = 0.95
 """Confidence above which a sample counts as pseudo-labelled in Table 1 (strictly; FixMatch's mask takes ≥)."""
 
 UNCONFIDENT = 0.07
-"""Uncertainty above which (almost) no prediction is confident: p_max > 0.95 forces u < 0.0707."""
+"""Uncertainty above which (almost) no prediction is confident, as `confident_uncertainty` says."""
 
 FEWEST_SAMPLES = 10
 """A mean over fewer samples than this is not to be relied on."""
@@ -149,7 +149,7 @@ def _share_in_top(
     score: NDArray[np.floating[Any]], confident: NDArray[Any], top: Sequence[float]
 ) -> NDArray[np.float64]:
     known = int(np.count_nonzero(~np.isnan(score)))
-    order = highest(score, known)
+    order = np.argsort(-score, kind="stable")  # NaN comes last
     return np.array([confident[order[: max(1, round(share * known))]].mean() for share in top])
 
 

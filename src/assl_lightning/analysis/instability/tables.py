@@ -10,7 +10,13 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from assl_lightning.analysis.instability.measures import FEWEST_SAMPLES, THRESHOLD, UNCONFIDENT, Reading
+from assl_lightning.analysis.instability.measures import (
+    FEWEST_SAMPLES,
+    THRESHOLD,
+    UNCONFIDENT,
+    Reading,
+    confident_uncertainty,
+)
 from assl_lightning.analysis.instability.summary import NEAR_ZERO, SCORES, TOP, Instability
 from assl_lightning.report.numerals import UNKNOWN
 from assl_lightning.report.views import Table
@@ -18,12 +24,14 @@ from assl_lightning.report.views import Table
 PAPER = {"inconsistency": (0.5493, 0.4746, 0.4420), "uncertainty": (0.1567, 0.2487, 0.2814)}
 """Lim et al. 2023, Table 1: what is ranked by → share of pseudo-labelled samples in each `TOP`."""
 
+_NEVER_CONFIDENT = confident_uncertainty(num_classes=10)[1]  # the same for any other number
+
 LEGEND = (
     "A reading of Table 1 is how its shares are counted. A: samples are ranked anew in each snapshot, and the share "
     "that is confident in it is averaged over the snapshots. B: samples are ranked once, by the last snapshot's "
     "scores, and how often each was confident is averaged. The paper does not say which, nor which score; B with the "
     "running means is the likeliest. Under A, snapshot uncertainties must give about 0 in the top 1 % where not nearly "
-    f"all samples are confident: max p > {THRESHOLD} forces u < 0.0707."
+    f"all samples are confident: max p > {THRESHOLD} forces u < {_NEVER_CONFIDENT:.4f}."
 )
 
 _MOST_ROWS = 12  # of the table of instability, which has a row for up to T values

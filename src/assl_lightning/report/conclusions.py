@@ -5,17 +5,16 @@ from __future__ import annotations
 from assl_lightning.analysis.comparison import SEEDS_THAT_TELL
 from assl_lightning.analysis.runs import Setting, shared_seeds
 from assl_lightning.report.contrasts import AUBC, LAST_ROUND, Contrast, Contrasts
-from assl_lightning.report.numerals import counted, interval, listed, points
+from assl_lightning.report.numerals import counted, counted_each, interval, listed, points
 
 
-def reading(setting: Setting, compared: Contrasts | None) -> str:
+def conclusions(setting: Setting, compared: Contrasts | None) -> str:
     """A paragraph on one setting; each claim has its n."""
     return " ".join([_what_there_is(setting), *(_what_it_tells(setting, compared) if compared else ())])
 
 
 def _what_there_is(setting: Setting) -> str:
-    counts = sorted({len(method.runs) for method in setting.methods.values()})
-    seeds = counted(counts[0], "seed") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+    seeds = counted_each([len(method.runs) for method in setting.methods.values()], "seed")
     shared = len(shared_seeds(*setting.methods.values()))
     common = "" if len(setting.methods) == 1 else f", {shared} of them common to all"
     labels = setting.labels
@@ -30,14 +29,14 @@ def _what_it_tells(setting: Setting, compared: Contrasts) -> list[str]:
     last = compared.of(LAST_ROUND)
     able = [one for one in last if one.test.can_tell]
     unable = [one for one in last if not one.test.can_tell]
-    told = [one for one in able if one.is_told]
+    told = [one for one in able if one.is_significant]
     sentences = []
     if told:
         sentences.append(
             f"After the last round, {listed([_claim(one, compared.reference) for one in told])}, by a paired t test "
             f"corrected for {counted(len(last), 'comparison')} (Holm)."
         )
-    if untold := [one for one in able if not one.is_told]:
+    if untold := [one for one in able if not one.is_significant]:
         names = listed([f"{one.method} ({_numbers(one)})" for one in untold], "or")
         sentences.append(f"After the last round, {names} cannot be told from {compared.reference}.")
     if unable:
@@ -46,7 +45,7 @@ def _what_it_tells(setting: Setting, compared: Contrasts) -> list[str]:
             f"With fewer than {SEEDS_THAT_TELL} shared seeds it cannot tell {names} from {compared.reference}: the "
             f"numbers describe these seeds and say nothing about others."
         )
-    over_the_budget = [one for one in compared.of(AUBC) if one.is_told]
+    over_the_budget = [one for one in compared.of(AUBC) if one.is_significant]
     if able and len(setting.labels) > 1:
         claims = [_claim(one, compared.reference) for one in over_the_budget]
         sentences.append(f"Over the whole budget (AUBC), {listed(claims) if claims else 'none can be told from it'}.")

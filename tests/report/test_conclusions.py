@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from scipy.stats import ttest_rel
 
+from assl_lightning.report.conclusions import conclusions
 from assl_lightning.report.contrasts import contrasts
-from assl_lightning.report.reading import reading
 
 if TYPE_CHECKING:
     from tests.report.conftest import Runs
@@ -18,7 +18,7 @@ SAME = [[0.50, 0.61], [0.52, 0.60], [0.48, 0.60], [0.51, 0.58], [0.49, 0.62]]
 
 def read(runs: Runs) -> str:
     setting = runs.setting()
-    return reading(setting, contrasts(setting, "random"))
+    return conclusions(setting, contrasts(setting, "random"))
 
 
 def numbers(ours: list[list[float]], theirs: list[list[float]], *, area: bool = False) -> str:
@@ -66,4 +66,4 @@ def test_nothing_that_can_be_told_over_the_budget_is_said(runs: Runs) -> None:
 
 def test_one_method_is_counted_and_not_compared(runs: Runs) -> None:
     runs.add("assl", 0, [0.5])
-    assert reading(runs.setting(), None) == "1 method, 1 seed each; 1 training a run, with 10 labels."
+    assert conclusions(runs.setting(), None) == "1 method, 1 seed each; 1 training a run, with 10 labels."
