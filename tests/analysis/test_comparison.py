@@ -325,3 +325,11 @@ def test_analysis_needs_neither_torch_nor_lightning_nor_matplotlib() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert found.stderr == "\n"
+
+
+def test_differences_of_one_image_are_ties_as_records_hold_them() -> None:
+    images = 12_000
+    stored = [round((a + 1) / images, 7) - round(a / images, 7) for a in (4, 5, 6, 7)]
+    stored += [-(round((a + 1) / images, 7) - round(a / images, 7)) for a in (8, 10)]
+    assert len({round(abs(value), 9) for value in stored}) > 1, "rounding tells them apart"
+    assert wilcoxon(stored) == pytest.approx(0.6875)  # four of six signs up: 2 · (15 + 6 + 1) / 64

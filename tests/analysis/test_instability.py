@@ -399,6 +399,11 @@ def test_several_runs_and_kinds_of_weights_have_a_section_each_and_runs_of_one_k
 ) -> None:
     runs = [write_run(tmp_path / f"seed_{seed}", make_snapshots(seed=seed)) for seed in (0, 1)]
     write_run(runs[1], make_snapshots(seed=7), "ema")
+    other = write_run(tmp_path / "other", make_snapshots(seed=9))
+    for seed, run_dir in enumerate(runs):
+        (run_dir / "config.yaml").write_text(f"seed: {seed}\nname: {run_dir.name}\nnetwork: {{_target_: a.B}}\n")
+    (other / "config.yaml").write_text("seed: 2\nname: other\nnetwork: {_target_: a.C}\n")
+    runs.append(other)
     assert main([*map(str, runs), "--output", str(tmp_path / "figures")]) == 0
     printed = capsys.readouterr().out
     headings = [line for line in printed.splitlines() if line.startswith("## ")]
@@ -406,13 +411,14 @@ def test_several_runs_and_kinds_of_weights_have_a_section_each_and_runs_of_one_k
         f"## {runs[0]}, round_00 raw weights",
         f"## {runs[1]}, round_00 ema weights",
         f"## {runs[1]}, round_00 raw weights",
+        f"## {other}, round_00 raw weights",
         "## 2 runs, round_00 raw weights",
     ]
     values = [100 * summarise(make_snapshots(seed=seed)).shares["uncertainty, mean", "B"][1] for seed in (0, 1)]
     assert f" | {np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} | " in printed
     assert "mean ± s.d. of 2 runs" in printed
     assert {path.relative_to(tmp_path / "figures").as_posix() for path in (tmp_path / "figures").glob("*/*")} == {
-        *("seed_0/round_00_raw", "seed_1/round_00_raw", "seed_1/round_00_ema"),
+        *("seed_0/round_00_raw", "seed_1/round_00_raw", "seed_1/round_00_ema", "other/round_00_raw"),
     }
     assert not (runs[0] / "report").exists()
 

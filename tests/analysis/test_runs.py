@@ -348,3 +348,31 @@ def test_a_seed_or_weights_that_a_method_lacks_are_named(setting: Setting) -> No
         accuracies(assl, [0, 1])
     with pytest.raises(ValueError, match=r"which='best': must be 'ema', the averaged weights, or 'raw'"):
         accuracies(assl, [0], "best")  # type: ignore[arg-type]
+
+
+def test_a_seed_that_follows_the_runs_tells_no_method_and_one_that_is_fixed_does(write: Write) -> None:
+    following = [write(f"following/{seed}", seed, {"acquisition.strategy.seed": seed}) for seed in (0, 1, 2)]
+    fixed = [write(f"fixed/{seed}", seed, {"acquisition.strategy.seed": 7}) for seed in (0, 1)]
+    (setting,) = group(find_runs([*following, *fixed]))
+    assert {name: sorted(method.runs) for name, method in setting.methods.items()} == {
+        "assl, acquisition.strategy.seed=${seed}": [0, 1, 2],
+        "assl, acquisition.strategy.seed=7": [0, 1],
+    }
+
+
+def test_runs_that_lack_a_key_that_others_have_are_not_lost(write: Write) -> None:
+    directories = [write(f"plain/{seed}", seed) for seed in (0, 1)]
+    directories += [write(f"other/{seed}", seed, {"oracle": {"_target_": "a.Noisy"}}) for seed in (2, 3)]
+    directories[:2] = [write(f"classes/{seed}", seed, {"oracle.num_classes": 10}) for seed in (4, 5)]
+    (setting,) = group(find_runs(directories))
+    assert sorted(seed for method in setting.methods.values() for seed in method.runs) == [2, 3, 4, 5]
+    assert len(setting.methods) == 2
+
+
+def test_rounds_without_a_configuration_are_not_left_out_in_silence(write: Write) -> None:
+    kept, broken = write("all/kept"), write("all/broken", 1)
+    (broken / "config.yaml").unlink()
+    with pytest.raises(
+        ValueError, match=r"broken has rounds but no config\.yaml; restore it, or leave the directory out"
+    ):
+        find_runs([kept.parent])

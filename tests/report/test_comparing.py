@@ -22,7 +22,7 @@ def test_one_setting_is_a_page_of_one_level(runs: Runs) -> None:
     runs.method("assl", [[0.5, 0.6], [0.5, 0.7]])
     runs.method("random", [[0.5, 0.6], [0.5, 0.7]])
     page = comparison_page([runs.setting()])
-    assert page.title == "digits smallcnn"
+    assert page.title == "digits: digits smallcnn"
     assert [section.title for section in page.sections] == [*TITLES[:2], "Who beats whom", *TITLES[2:]]
     assert {section.level for section in page.sections} == {2}
     assert page.lead[0].startswith("2 methods")

@@ -53,7 +53,7 @@ def test_four_seeds_cannot_tell_however_clear_they_look(runs: Runs) -> None:
     runs.method("random", RANDOM[1:])
     text = read(runs)
     claim = numbers(BETTER[1:], RANDOM[1:])
-    assert f"With fewer than 5 shared seeds it cannot tell better ({claim}) from random" in text
+    assert f"With fewer than 5 shared seeds this report cannot tell better ({claim}) from random" in text
     assert "is above" not in text
     assert "AUBC" not in text
 

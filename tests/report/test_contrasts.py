@@ -172,4 +172,6 @@ def test_without_random_or_another_method_nothing_is_compared(runs: Runs) -> Non
     runs.add("entropy", 0, [0.5])
     (sentence,) = contrast_blocks(runs.setting(), None)
     assert isinstance(sentence, Paragraph)
-    assert sentence.text.startswith("No method is called random; --against NAME chooses")
+    assert sentence.text.startswith(
+        "No method is called random. Choose the one that the others are compared with: --against"
+    )

@@ -88,7 +88,7 @@ def test_only_shared_seeds_count(runs: Runs) -> None:
 def test_few_seeds_come_with_a_warning(runs: Runs) -> None:
     runs.method("assl", A)
     runs.method("random", B)
-    assert "With fewer than 5 seeds, neither of them can tell methods apart." in text(pairwise_blocks([runs.setting()]))
+    assert "With fewer than 5 seeds, neither count can tell methods apart." in text(pairwise_blocks([runs.setting()]))
 
 
 def test_settings_with_few_seeds_among_others_are_told(runs: Runs) -> None:

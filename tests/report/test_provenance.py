@@ -16,7 +16,8 @@ def test_a_configuration_is_dotted_keys_with_their_values() -> None:
         "data": {"size": [16, 16], "name": "ä"},
         "environment": {},
     }
-    assert flattened(config) == {"oracle.noise": "null", "data.size": "[16, 16]", "data.name": "ä"}
+    expected = {"oracle.seed": "${seed}", "oracle.noise": "null", "data.size": "[16, 16]", "data.name": "ä"}
+    assert flattened(config) == expected
 
 
 def test_what_differs_stands_apart_from_what_is_common(runs: Runs) -> None:

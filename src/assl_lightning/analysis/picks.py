@@ -20,6 +20,9 @@ from assl_lightning.report.numerals import UNKNOWN, per_cent
 from assl_lightning.report.numerals import seconds as in_seconds
 from assl_lightning.report.views import Table
 
+_TRAINING = ("labels", "unlabelled", "steps", "test_accuracy_raw", "test_accuracy_ema", "test_balanced_accuracy_raw")
+"""What two trainings that were the same have in common."""
+
 
 @dataclass(frozen=True)
 class PicksInCommon:
@@ -48,11 +51,12 @@ def compare_picks(one: Run, other: Run) -> PicksInCommon:
     for ours, theirs in zip(one.records, other.records, strict=False):
         if not ours.queried or not theirs.queried:
             break
-        if ours.test_accuracy_raw != theirs.test_accuracy_raw or ours.labels != theirs.labels:
+        unlike = next((name for name in _TRAINING if getattr(ours, name) != getattr(theirs, name)), None)
+        if unlike is not None:
             raise ValueError(
-                f"{one.directory} and {other.directory} must have trained alike before their picks differ, but the "
-                f"test accuracy of round {ours.round} is {ours.test_accuracy_raw} and {theirs.test_accuracy_raw}; "
-                f"compare runs under one seed that differ only in how they choose"
+                f"{one.directory} and {other.directory} must have trained alike before their picks differ, but in "
+                f"round {ours.round} {unlike} is {getattr(ours, unlike)} and {getattr(theirs, unlike)}; compare runs "
+                f"under one seed that differ only in how they choose"
             )
         found = PicksInCommon(
             seed=one.seed,

@@ -30,7 +30,7 @@ WHERE_IMAGES_LIE = ("data.root", "data.source.root", "data.source.download")
 """Keys in which runs on the same images may differ."""
 
 _NOT_COMPARED = (
-    *("seed", "oracle.seed", "name", "run_dir", "environment"),
+    *("seed", "name", "run_dir", "environment"),
     *WHERE_IMAGES_LIE,
     *("trainer.logger", "trainer.log_every_n_steps"),
 )
@@ -60,6 +60,11 @@ class Run:
     def environment(self) -> Mapping[str, str]:
         """Versions, platform and git commit that the run began with; empty where they were not written."""
         return dict(self.config.get("environment") or {})
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all trainings were done, one more than acquisitions."""
+        return len(self.records) > int(self.config["rounds"])
 
     @property
     def total_steps(self) -> int:
@@ -105,6 +110,11 @@ def find_runs(paths: Sequence[Path]) -> list[Run]:
                 f"{path} {'holds no run' if path.exists() else 'does not exist'}; give a run's directory (with "
                 f"{CONFIG} and at least one line in {FILE_NAME}), or one with such directories below it"
             )
+        stray = next(
+            (file.parent for file in sorted(path.rglob(FILE_NAME)) if not (file.parent / CONFIG).exists()), None
+        )
+        if stray is not None:
+            raise ValueError(f"{stray} has rounds but no {CONFIG}; restore it, or leave the directory out")
         for run in below:
             found.setdefault(run.directory.resolve(), run)
     return list(found.values())
@@ -223,6 +233,15 @@ def _setting(name: str, methods: Sequence[Method]) -> Setting:
             f"all runs must have as many rounds to be compared, but {shortest.directory} has {len(shortest.records)} "
             f"and others have up to {longest}; let it finish, or leave it out"
         )
+    named: dict[str, Method] = {}
+    for method in methods:
+        other = named.setdefault(method.name, method)
+        if other is not method:
+            pair = [next(iter(one.runs.values())).directory for one in (other, method)]
+            raise ValueError(
+                f"{pair[0]} and {pair[1]} differ in keys that only one of them has, and would both be called "
+                f"{method.name}; leave one of them out"
+            )
     labels = {run.directory: tuple(record.labels for record in run.records) for run in runs}
     first = runs[0].directory
     for directory, counts in labels.items():
@@ -255,7 +274,7 @@ def _not_one_setting(first: Run, other: Run) -> str:
 def _facts(run: Run) -> Facts:
     """What makes a run's method, groups first."""
     names = {group: str(run.config[group].get("name") or _class_name(run.config[group])) for group in _GROUPS}
-    return names | dict(leaves(run.config, _NOT_COMPARED))
+    return names | dict(own_leaves(run.config, _NOT_COMPARED))
 
 
 def _setting_facts(run: Run, with_init: bool) -> Facts:
@@ -281,6 +300,13 @@ def leaves(node: Mapping[str, Any], ignore: Collection[str], prefix: str = "") -
             yield key, value
 
 
+def own_leaves(config: Mapping[str, Any], ignore: Collection[str]) -> Iterator[tuple[str, Any]]:
+    """The `leaves` of a run's configuration; those that repeat its seed, such as the oracle's, read "${seed}" again."""
+    for key, value in leaves(config, ignore):
+        repeats = key.rpartition(".")[2] == "seed" and value == config["seed"]
+        yield key, "${seed}" if repeats else value
+
+
 def _peers(facts: Sequence[Facts], key: str, of: Facts) -> list[Facts]:
     """Those that `of` is compared with in `key`: within a group, those of the same name."""
     name, _, rest = key.partition(".")
@@ -301,11 +327,16 @@ def _differ(members: Sequence[Facts], key: str) -> bool:
 
 
 def _is_copy(key: str, everything: Sequence[Facts]) -> bool:
-    """Whether a key of the same last name, nearer to the top, always has its value, as acquisition.strategy.c_u has.
+    """Whether a key of the same last name, nearer to the top, is always there with its value, as for
+    acquisition.strategy.c_u.
 
     A configuration is written with its interpolations resolved, so that only this gives them away.
     """
     holders = [facts for facts in everything if key in facts]
+    name = key.partition(".")[0]
+    owners = {facts.get(name) for facts in holders}  # of a group, those of its name; of another key, everybody
+    if any(key not in facts and facts.get(name) in owners for facts in everything):
+        return False  # that some of them lack it is something to tell
 
     def depth(name: str) -> tuple[int, str]:
         return name.count("."), name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from assl_lightning.analysis.runs import Run, find_runs, group
@@ -31,15 +31,24 @@ def main(arguments: list[str] | None = None) -> int:
         page, files = _steps_report(runs, options) if options.steps else _comparison_report(runs, options)
         tables = render_markdown(page)
         files |= {"tables.md": tables.encode(), PAGE: render_html(page).encode()}
-        output.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            with open_atomic(output / name) as file:
-                file.write(content)
+        _write(files, output)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return 1
     sys.stdout.write(f"{tables}\nreport: {output / PAGE}\n")
     return 0
+
+
+def _write(files: Mapping[str, bytes], output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            with open_atomic(output / name) as file:
+                file.write(content)
+    except OSError as error:
+        raise ValueError(
+            f"the report cannot be written to {output} ({error.strerror}); name another directory with --output DIR"
+        ) from error
 
 
 def _parser() -> argparse.ArgumentParser:

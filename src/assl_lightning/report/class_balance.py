@@ -45,9 +45,9 @@ def class_balance_blocks(setting: Setting) -> tuple[Block, ...]:
     if not known:
         return (Paragraph("No run has recorded the labels of its queries (older ones did not)."),)
     sentence = (
-        "Shares of the classes among all queried labels, without the initial ones. Evenness is the entropy of the "
-        "shares over that of equal shares: 1 is an equal number of each class. Uniform draws come near the pool's own "
-        "shares."
+        "Shares of the classes that the oracle answered to all queries, without the initial labels. Evenness is the "
+        "entropy of the shares over that of equal shares: 1 is an equal number of each class. Uniform draws come near "
+        "the pool's own shares."
     )
     rows = tuple(_row(name, counts) for name, counts in known.items())
     header = ("method", "seeds", "queries a seed", "evenness", "rarest class (%)", "commonest class (%)")

@@ -29,12 +29,18 @@ def comparison_page(settings: Sequence[Setting], against: str | None = None, tit
     whole = (Section("Who beats whom", pairwise_blocks(settings)), *over_settings_sections(settings))
     if len(settings) == 1:
         own = _sections(settings[0], compared[0], level=2)
-        return Page(title or settings[0].name, (*lead,), (*own[:2], *whole, *own[2:]))
+        return Page(title or _title(settings[0]), (*lead,), (*own[:2], *whole, *own[2:]))
     named = tuple(f"{setting.name}: {text}" for setting, text in zip(settings, lead, strict=True))
     sections = [*whole]
     for setting, found in zip(settings, compared, strict=True):
         sections += [Section(setting.name, ()), *_sections(setting, found, level=3)]
     return Page(title or f"{len(settings)} settings side by side", named, tuple(sections))
+
+
+def _title(setting: Setting) -> str:
+    """What the runs are called, if they agree, and what they are of."""
+    names = {str(run.config.get("name")) for method in setting.methods.values() for run in method.runs.values()}
+    return f"{names.pop()}: {setting.name}" if len(names) == 1 else setting.name
 
 
 def _compare(setting: Setting, against: str | None) -> Contrasts | None:

@@ -19,9 +19,12 @@ def _what_there_is(setting: Setting) -> str:
     common = "" if len(setting.methods) == 1 else f", {shared} of them common to all"
     labels = setting.labels
     budget = f"{labels[0]:,} to {labels[-1]:,} labels" if len(labels) > 1 else f"{labels[0]:,} labels"
+    runs = [run for method in setting.methods.values() for run in method.runs.values()]
+    stopped = sum(not run.is_complete for run in runs)
+    warning = f" {counted(stopped, 'run')} of {len(runs)} stopped before the last training." if stopped else ""
     return (
         f"{counted(len(setting.methods), 'method')}, {seeds} each{common}; "
-        f"{counted(len(labels), 'training')} a run, with {budget}."
+        f"{counted(len(labels), 'training')} a run, with {budget}.{warning}"
     )
 
 
@@ -42,8 +45,8 @@ def _what_it_tells(setting: Setting, compared: Contrasts) -> list[str]:
     if unable:
         names = listed([f"{one.method} ({_numbers(one)})" for one in unable], "or")
         sentences.append(
-            f"With fewer than {SEEDS_THAT_TELL} shared seeds it cannot tell {names} from {compared.reference}: the "
-            f"numbers describe these seeds and say nothing about others."
+            f"With fewer than {SEEDS_THAT_TELL} shared seeds this report cannot tell {names} from "
+            f"{compared.reference}: the numbers describe these seeds and say nothing about others."
         )
     over_the_budget = [one for one in compared.of(AUBC) if one.is_significant]
     if able and len(setting.labels) > 1:

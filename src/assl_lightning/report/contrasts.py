@@ -11,7 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from assl_lightning.analysis.comparison import Interval, PairedTest, aubc, bootstrap, holm, paired_t, wilcoxon
+from assl_lightning.analysis.comparison import (
+    SEEDS_THAT_TELL,
+    Interval,
+    PairedTest,
+    aubc,
+    bootstrap,
+    holm,
+    paired_t,
+    wilcoxon,
+)
 from assl_lightning.analysis.runs import Method, Setting, accuracies, shared_seeds
 from assl_lightning.report.drawing import (
     FAINT,
@@ -121,9 +130,10 @@ def contrast_blocks(setting: Setting, compared: Contrasts | None) -> tuple[Block
         return unpaired
     sentence = (
         f"Points of accuracy (EMA weights) above {compared.reference}, seed by seed: under one seed both began with "
-        f"the same labels and weights. AUBC is the area under the curve, the mean accuracy over the budget. p is of "
+        f"the same samples and weights. AUBC is the area under the curve, the mean accuracy over the budget. p is of "
         f"the paired t test; Holm's is corrected for {counted(len(compared.of(LAST_ROUND)), 'comparison')} in each "
-        f"measure, and alone decides the verdict, at 5 %. Intervals are of 95 %, and not corrected."
+        f"measure, and with {SEEDS_THAT_TELL} seeds or more it decides the verdict, at 5 %. Intervals are of 95 %, and "
+        f"not corrected; the bootstrap's, which is too narrow for few seeds, is given from {SEEDS_THAT_TELL} on."
     )
     picture = Illustration(
         svg(draw_contrasts(setting, compared)),
@@ -137,7 +147,8 @@ def contrast_blocks(setting: Setting, compared: Contrasts | None) -> tuple[Block
 def _why_nothing(setting: Setting) -> str:
     if len(setting.methods) == 1:
         return "There is one method, so nothing to compare it with."
-    return f"No method is called {DEFAULT_REFERENCE}; --against NAME chooses the one that the others are compared with."
+    names = "; ".join(f"--against {name!r}" for name in setting.methods)
+    return f"No method is called {DEFAULT_REFERENCE}. Choose the one that the others are compared with: {names}."
 
 
 def contrast_table(compared: Contrasts) -> Table:
@@ -161,7 +172,7 @@ def contrast_table(compared: Contrasts) -> Table:
             f"{one.test.interval.n}",
             points(one.test.interval.mean),
             interval(one.test.interval.low, one.test.interval.high),
-            interval(one.bootstrap.low, one.bootstrap.high),
+            interval(one.bootstrap.low, one.bootstrap.high) if one.test.can_tell else "",
             p_value(one.test.p_value),
             p_value(one.wilcoxon),
             p_value(one.holm),

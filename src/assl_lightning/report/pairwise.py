@@ -56,8 +56,8 @@ def _matrices(settings: Sequence[Mapping[str, NDArray[np.float64]]]) -> tuple[Bl
     )
     parity = (
         f"The paper's count, for comparison with its Fig. 6: t above {PAPER_THRESHOLD}, with a standard deviation that "
-        f"divides by n. That threshold belongs to 5 seeds and a deviation that divides by n − 1; with fewer seeds it "
-        f"counts wins that are none."
+        f"divides by n. That threshold belongs to 5 seeds and a deviation that divides by n − 1; with fewer seeds or "
+        f"this deviation it is too low."
     )
     sound = (
         "The valid count: Student's paired t at a two-sided level of 5 % for the number of seeds that there are. The "
@@ -67,7 +67,7 @@ def _matrices(settings: Sequence[Mapping[str, NDArray[np.float64]]]) -> tuple[Bl
     few = sum(n < SEEDS_THAT_TELL for n in paper.seeds)
     warning: tuple[Block, ...] = ()
     if few == paper.settings:
-        warning = (Paragraph(f"With fewer than {SEEDS_THAT_TELL} seeds, neither of them can tell methods apart."),)
+        warning = (Paragraph(f"With fewer than {SEEDS_THAT_TELL} seeds, neither count can tell methods apart."),)
     elif few:
         those = f"{counted(few, 'setting')} with fewer than {SEEDS_THAT_TELL} seeds"
         warning = (Paragraph(f"The counts include {those}, which can tell nothing on their own."),)

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from assl_lightning.analysis.runs import Run, Setting, leaves
+from assl_lightning.analysis.runs import Run, Setting, own_leaves
 from assl_lightning.report.numerals import UNKNOWN, counted
 from assl_lightning.report.views import Block, Fold, Paragraph, Table
 
-NOT_SHOWN = ("seed", "oracle.seed", "run_dir", "environment")  # another for each run, or told under versions
+NOT_SHOWN = ("seed", "run_dir", "environment")  # another for each run, or told under versions
 
 
 def provenance_blocks(setting: Setting) -> tuple[Block, ...]:
@@ -41,7 +41,7 @@ def flattened(config: Mapping[str, Any]) -> dict[str, str]:
     """Dotted key → value as JSON, for each leaf that is not another one in each run."""
     return {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for key, value in leaves(config, NOT_SHOWN)
+        for key, value in own_leaves(config, NOT_SHOWN)
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -16,8 +17,10 @@ from assl_lightning.analysis.instability.tables import (
     instability_table,
     share_table,
 )
+from assl_lightning.analysis.runs import own_leaves
 from assl_lightning.atomic import write_text
 from assl_lightning.callbacks.snapshot_files import DIRECTORY, read_snapshots
+from assl_lightning.records import CONFIG, read_config
 from assl_lightning.report.instability_figures import (
     plot_rank_correlations,
     plot_uncertainty_by_instability,
@@ -62,14 +65,14 @@ def analyse(run_dirs: Sequence[Path], output: Path | None = None) -> Page:
         names = ", ".join(str(run_dir) for run_dir in run_dirs)
         raise ValueError(f"{names}: under --output each run needs a name of its own; leave --output out")
     sections = []
-    alike: dict[tuple[str, int, tuple[int, ...]], list[Instability]] = defaultdict(list)
+    alike: dict[tuple[str, int, tuple[int, ...], str], list[Instability]] = defaultdict(list)
     for run_dir in run_dirs:
         for name, directory in _trainings(run_dir):
             summary = _summarise(directory)
             place = places[run_dir] / name.replace(" ", "_")
             _write(summary, place)
             sections.append(_section(f"{run_dir}, {name} weights", summary, place))
-            alike[name, summary.num_samples, tuple(summary.steps.tolist())].append(summary)
+            alike[name, summary.num_samples, tuple(summary.steps.tolist()), _kind(run_dir)].append(summary)
     sections += [_common_section(name, runs) for (name, *_), runs in alike.items() if len(runs) > 1]
     lead = (
         "How unlabelled samples fare while a network trains: Lim et al. 2023, §3.3 and 3.5, Fig. 3, Fig. 4 and Table 1."
@@ -79,6 +82,14 @@ def analyse(run_dirs: Sequence[Path], output: Path | None = None) -> Page:
 
 def _place(run_dir: Path, output: Path | None) -> Path:
     return run_dir / "report" / "instability" if output is None else output / run_dir.resolve().name
+
+
+def _kind(run_dir: Path) -> str:
+    """What runs that are averaged must share: all of config.yaml but the seed, or the directory where there is none."""
+    if not (run_dir / CONFIG).exists():
+        return str(run_dir)
+    ignore = ("seed", "name", "run_dir", "environment")
+    return json.dumps(sorted(own_leaves(read_config(run_dir), ignore)), default=str)
 
 
 def _trainings(run_dir: Path) -> Iterator[tuple[str, Path]]:
