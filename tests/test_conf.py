@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -59,7 +60,7 @@ def test_an_acquisition_declares_what_its_class_requires(compose_run: Compose, a
     declared = compose_run(f"acquisition={acquisition}").acquisition
     strategy = instantiate(declared.strategy)
 
-    assert (declared.name, set(declared.requires)) == (acquisition, set(strategy.requires))
+    assert (declared.name, sorted(declared.requires)) == (acquisition, sorted(strategy.requires))
 
 
 @pytest.mark.parametrize("algorithm", options("algorithm"))
@@ -100,6 +101,16 @@ def test_the_twelve_settings_are_those_of_the_paper(compose_run: Compose, settin
     assert config.algorithm.weight_ema == 0.999
     assert config.algorithm.module["threshold"] == 0.95
     assert config.algorithm.module["optimizer"]["lr"] == learning_rate
+
+
+@pytest.mark.parametrize("continued", [name for name in options("experiment") if name.endswith("_continue")])
+def test_a_continued_setting_differs_from_its_own_only_in_where_each_round_starts(
+    compose_run: Compose, continued: str
+) -> None:
+    name = continued.removesuffix("_continue")
+    rand, con = (compose_run(f"+experiment={each}").as_dict() for each in (name, continued))
+
+    assert list(differences(rand, con, ignore=("name", "run_dir"))) == ["init was 'rand', now 'continue'"]
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -150,11 +161,15 @@ def test_a_figure_sweeps_over_what_the_paper_varies(
     assert len({config.run_dir for config in configs}) == len(configs)
 
 
-@pytest.mark.parametrize("experiment", options("experiment"))
-def test_an_experiment_that_is_a_sweep_has_the_papers_three_seeds(experiment: str) -> None:
+def swept(experiment: str) -> Any:
+    """What the experiment's own file tells the sweeper to vary; None where it is no sweep."""
     content = OmegaConf.load(conf_dir() / "experiment" / f"{experiment}.yaml")
+    return OmegaConf.select(content, "hydra.sweeper.params")
 
-    assert OmegaConf.select(content, "hydra.sweeper.params.seed", default="0,1,2") == "0,1,2"
+
+@pytest.mark.parametrize("experiment", [name for name in options("experiment") if swept(name)])
+def test_an_experiment_that_is_a_sweep_has_the_papers_three_seeds(experiment: str) -> None:
+    assert swept(experiment)["seed"] == "0,1,2"
 
 
 def test_the_long_training_of_fig_7_is_tested_where_the_rounds_it_is_held_against_end(compose_run: Compose) -> None:
@@ -228,5 +243,7 @@ def test_the_documented_commands_name_experiments_that_exist() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(conf_dir().rglob("*.yaml")), ids=lambda path: path.stem)
-def test_every_file_says_what_it_is_in_its_first_lines(path: Path) -> None:
-    assert path.read_text().startswith("#")
+def test_every_file_says_what_it_is_before_anything_else(path: Path) -> None:
+    lines = path.read_text().splitlines()
+
+    assert lines[lines[0].startswith("# @package ")].startswith("# ")

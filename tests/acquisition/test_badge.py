@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from scipy import stats
 from torch import Tensor
 
 from assl_lightning.acquisition.badge import BADGE
@@ -104,63 +103,6 @@ def test_samples_that_are_all_saturated_are_still_told_apart() -> None:
     for seed in range(20):
         # e⁻⁵⁰ is the longest; of the others e⁻⁵⁵ points elsewhere, and still both lie about e⁻⁵⁰ away
         assert acquire(BADGE(), candidates, 3, seed) == reference_picks(candidates, 3, seed, "norm")
-
-
-def test_picks_are_drawn_in_proportion_to_the_squared_distance_of_the_embeddings() -> None:
-    logits = torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [3.0, 0.0]])
-    features = torch.tensor([[4.0, 0.0], [0.0, 2.0], [2.0, 2.0], [4.0, 0.0]])
-    embeddings = torch.tensor([*reference_embeddings(make_candidates(logits, features)).values()])
-    squared_distance = (embeddings - embeddings[0]).square().sum(1).double()
-    generator, counts = torch.Generator().manual_seed(0), torch.zeros(4)
-    for _ in range(3000):
-        first, second = BADGE().acquire(make_candidates(logits, features), 2, generator).tolist()
-        assert first == 0
-        counts[second] += 1
-    assert counts[0] == 0
-    expected = 3000 * squared_distance[1:] / squared_distance.sum()
-    assert stats.chisquare(counts[1:].numpy(), expected.numpy()).pvalue > 1e-3
-
-
-@pytest.mark.parametrize("feature_dim", [16, 512, 2048])
-def test_copies_of_a_chosen_sample_are_left_until_nothing_else_is(feature_dim: int) -> None:
-    generator = torch.Generator().manual_seed(feature_dim)
-    rows = [0] * 99 + [1, 2]
-    features = torch.rand(3, feature_dim, generator=generator)[rows]
-    logits = torch.randn(3, 10, generator=generator)[[0] * 101]
-    for seed in range(10):
-        assert {99, 100} < set(acquire(BADGE(), make_candidates(logits, features), 3, seed))
-
-
-@pytest.mark.parametrize("feature_dim", [16, 512, 2048])
-def test_copies_of_one_sample_are_drawn_uniformly_not_by_what_rounding_left_of_their_distance(feature_dim: int) -> None:
-    generator = torch.Generator().manual_seed(feature_dim)
-    features = torch.rand(1, feature_dim, generator=generator).repeat(30, 1)
-    candidates = make_candidates(torch.randn(1, 3, generator=generator).repeat(30, 1), features)
-    for seed in range(3):
-        assert acquire(BADGE(), candidates, 6, seed) == reference_picks(candidates, 6, seed, "norm")
-
-
-@pytest.mark.parametrize("first", ["norm", "uniform"])
-@pytest.mark.parametrize(
-    ("logits", "features"),
-    [
-        (torch.zeros(8, 3), torch.rand(1, 512).repeat(8, 1)),
-        (torch.randn(8, 3), torch.zeros(8, 4)),
-        (torch.tensor([[1e4, 0.0]]).repeat(8, 1), torch.rand(8, 4)),
-        (torch.tensor([[9.0, 0.0], [0.0, 9.0]]).repeat(4, 1), torch.ones(8, 4)),
-    ],
-    ids=["all the same", "no features", "no doubt", "two points"],
-)
-def test_a_degenerate_pool_still_gives_distinct_picks(first: FirstCentre, logits: Tensor, features: Tensor) -> None:
-    for seed in range(5):
-        for budget in (1, 4, 8):
-            assert len(set(acquire(BADGE(first), make_candidates(logits, features), budget, seed))) == budget
-
-
-def test_of_equally_long_embeddings_the_lower_index_is_first() -> None:
-    features = torch.tensor([[3.0, 4.0], [5.0, 0.0], [0.0, 5.0]])
-    candidates = make_candidates(torch.zeros(3, 2), features, torch.tensor([9, 4, 6]))
-    assert acquire(BADGE(), candidates, 1) == [4]
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])

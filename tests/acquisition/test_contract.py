@@ -99,28 +99,18 @@ def acquire(strategy: Acquisition, candidates: Candidates, budget: int, seed: in
 
 
 def test_there_are_strategies() -> None:
-    assert {"random", "entropy", "margin", "pseudo_el2n", "assl", "assl_div"} <= set(NAMES)
+    expected = """
+    alfa_mix alfa_mix_closed assl assl_div badge bald cdal coreset entropy least_confidence margin pseudo_el2n random
+    scikit_activeml
+    """
+    assert set(expected.split()) <= set(NAMES)
 
 
 @every_strategy
-def test_the_file_says_what_it_is_and_holds_the_keys_that_a_run_reads(name: str) -> None:
-    assert (CONF / f"{name}.yaml").read_text().startswith("# ")
-    section = load(name)
-    assert section.keys() == {"name", "requires", "strategy", "unvisited", "weights", "features"}
-    assert section["name"] == name
-    assert section["unvisited"] in ("exclude", "infer", "random")
-    assert section["weights"] in ("raw", "ema")
-    assert section["features"] in ("inference", "training")
-
-
-@every_strategy
-def test_the_file_requires_what_the_class_requires(name: str) -> None:
+def test_a_strategy_keeps_the_protocol_and_requires_what_candidates_have(name: str) -> None:
     strategy = make_strategy(name)
     assert isinstance(strategy, Acquisition)
-    requires = load(name)["requires"]
-    assert strategy.requires == frozenset(requires)
     assert strategy.requires <= set(get_args(Requirement))
-    assert len(requires) == len(strategy.requires)
 
 
 @every_strategy
@@ -158,7 +148,7 @@ def test_scores_are_one_finite_number_for_each_candidate_in_their_order(name: st
     candidates, strategy = make_candidates(20), make_strategy(name)
     scores = strategy.scores(candidates)
     if scores is None:
-        return
+        pytest.skip("it ranks without a score")
     assert scores.shape == (20,)
     assert bool(scores.isfinite().all())
     order = torch.arange(20).flip(0)
@@ -169,12 +159,13 @@ def test_scores_are_one_finite_number_for_each_candidate_in_their_order(name: st
 
 @every_strategy
 def test_where_nothing_is_drawn_ties_go_to_the_lower_index(name: str) -> None:
-    strategy = make_strategy(name)
-    different, alike = make_candidates(30), make_candidates(30, alike=True)
-    if any(len({tuple(acquire(strategy, pool, 6, seed)) for seed in range(5)}) > 1 for pool in (different, alike)):
-        return
-    picks = acquire(strategy, permute(alike, torch.arange(30).flip(0)), 6)
-    assert picks == alike.index[:6].tolist()
+    candidates = permute(make_candidates(30, alike=True), torch.arange(30).flip(0))
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    picks = make_strategy(name).acquire(candidates, 6, generator)
+    if not generator.get_state().equal(before):
+        pytest.skip("it draws its picks")
+    assert picks.tolist() == candidates.index.sort().values[:6].tolist()
 
 
 @every_strategy
