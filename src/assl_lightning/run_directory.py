@@ -33,7 +33,16 @@ from assl_lightning import __version__
 from assl_lightning.atomic import TEMPORARY, open_atomic, write_text
 from assl_lightning.differences import differences
 from assl_lightning.histograms import Histogram
-from assl_lightning.records import RoundRecord, append_record, read_records
+from assl_lightning.records import (
+    CONFIG,
+    HISTOGRAMS,
+    QUERIED,
+    THUMBNAILS,
+    RoundRecord,
+    append_record,
+    read_records,
+    round_directory,
+)
 
 _LOCK = ".lock"
 
@@ -63,7 +72,7 @@ class RunDirectory:
         Raises:
             ValueError: the directory holds something else, or a run with another configuration; the keys are named.
         """
-        file = self.path / "config.yaml"
+        file = self.path / CONFIG
         if not file.exists():
             if self.path.exists() and any(not path.name.endswith(TEMPORARY) for path in self.path.iterdir()):
                 raise ValueError(
@@ -122,7 +131,7 @@ class RunDirectory:
 
     def round(self, number: int) -> Path:
         """The directory of a round."""
-        return self.path / f"round_{number:02d}"
+        return round_directory(self.path, number)
 
     def save_tensors(self, number: int, name: str, state: dict[str, Any]) -> None:
         """Write tensors and plain values, to be read by `load_tensors`."""
@@ -172,12 +181,12 @@ class RunDirectory:
         writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_text(self.round(number) / "queried.csv", text.getvalue())
-        write_text(self.round(number) / "histograms.json", json.dumps(histograms))
+        write_text(self.round(number) / QUERIED, text.getvalue())
+        write_text(self.round(number) / HISTOGRAMS, json.dumps(histograms))
 
     def write_thumbnails(self, number: int, png: bytes) -> None:
         """`queried.png`."""
-        with open_atomic(self.round(number) / "queried.png") as file:
+        with open_atomic(self.round(number) / THUMBNAILS) as file:
             file.write(png)
 
 
