@@ -376,3 +376,10 @@ def test_rounds_without_a_configuration_are_not_left_out_in_silence(write: Write
         ValueError, match=r"broken has rounds but no config\.yaml; restore it, or leave the directory out"
     ):
         find_runs([kept.parent])
+
+
+def test_what_the_loop_calls_a_dotted_key_is_not_told_twice(write: Write) -> None:
+    one = write("a", 0, {"acquisition_features": "inference", "acquisition.features": "inference"})
+    other = write("b", 1, {"acquisition_features": "training", "acquisition.features": "training"})
+    (setting,) = group(find_runs([one, other]))
+    assert list(setting.methods) == ["assl, acquisition.features=inference", "assl, acquisition.features=training"]

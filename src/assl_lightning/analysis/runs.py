@@ -327,8 +327,8 @@ def _differ(members: Sequence[Facts], key: str) -> bool:
 
 
 def _is_copy(key: str, everything: Sequence[Facts]) -> bool:
-    """Whether a key of the same last name, nearer to the top, is always there with its value, as for
-    acquisition.strategy.c_u.
+    """Whether another key is always there with its value: one of the same last name nearer to the top, as for
+    acquisition.strategy.c_u, or its dotted form, as for the loop's acquisition_features.
 
     A configuration is written with its interpolations resolved, so that only this gives them away.
     """
@@ -344,7 +344,8 @@ def _is_copy(key: str, everything: Sequence[Facts]) -> bool:
     return any(
         all(other in facts and facts[other] == facts[key] for facts in holders)
         for other in holders[0]
-        if other.rpartition(".")[2] == key.rpartition(".")[2] and depth(other) < depth(key)
+        if (other.rpartition(".")[2] == key.rpartition(".")[2] and depth(other) < depth(key))
+        or (other != key and other.replace(".", "_") == key)
     )
 
 
