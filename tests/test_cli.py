@@ -89,6 +89,13 @@ def test_options_may_stand_between_overrides(runs: Runs) -> None:
 REFUSED: list[tuple[list[str], list[str]]] = [
     (["score.typo=1"], ["score.typo=1: score has no key 'typo'", "alpha, c_i, c_u, reset, variance"]),
     (["+score.typo=1"], ["score.typo=1: score has no key 'typo'"]),
+    (
+        ["acquisition=scikit_activeml", "acquisition.strategy.arguments.k=20"],
+        [
+            "acquisition.strategy.arguments has no keys yet; ",
+            "add one with a plus, +acquisition.strategy.arguments.k=VALUE",
+        ],
+    ),
     (["score.alhpa=1"], ["score.alhpa=1: ", "did you mean 'alpha'?"]),
     (["dta=digits"], ["dta=digits: ", "did you mean 'data'?"]),
     (["network.depht=1", "network=wide_resnet"], ["network.depht=1: ", "did you mean 'depth'?"]),

@@ -229,6 +229,14 @@ def test_a_directory_that_holds_something_else_is_left_alone(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        ValueError, match=r"run_dir .*file/run cannot be made \(Not a directory\); choose another run_dir"
+    ):
+        run(tmp_path / "file" / "run")
+
+
 def test_rand_starts_each_round_from_the_same_weights_and_continue_from_the_last(tmp_path: Path) -> None:
     starts: list[dict[str, Tensor]] = []
 

@@ -78,7 +78,12 @@ class RunDirectory:
                 raise ValueError(
                     f"run_dir {self.path} is not empty and holds no run (no config.yaml); choose another run_dir"
                 )
-            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ValueError(
+                    f"run_dir {self.path} cannot be made ({error.strerror}); choose another run_dir"
+                ) from error
             content = {**config, "environment": _environment()}
             write_text(file, OmegaConf.to_yaml(OmegaConf.create(content)))
             return

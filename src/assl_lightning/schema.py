@@ -170,6 +170,8 @@ def unknown_key(section: str, name: str, known: Iterable[str]) -> str:
     """What to say of a key `name` that is not among those `known` in `section`; "" is the whole configuration."""
     names = sorted(known)
     where = section or "the configuration"
+    if not names:
+        return f"{where} has no keys yet; add one with a plus, +{where}.{name}=VALUE"
     return f"{where} has no key {name!r}{nearest(name, names)}; its keys are {', '.join(names)}"
 
 
