@@ -21,7 +21,7 @@ from assl_lightning.data.sources.digits import load_digits
 from assl_lightning.networks.small import SmallCNN
 from assl_lightning.oracles import HeldBackLabels
 from assl_lightning.records import RoundRecord
-from assl_lightning.rounds import RoundSettings
+from assl_lightning.round_settings import RoundSettings
 
 
 def main(run_dir: Path = Path("runs/from_python"), steps_per_round: int = 100) -> list[RoundRecord]:

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from torch import nn
 
-from assl_lightning import build, datamodule, querying, rounds, schema, statistics
+from assl_lightning import build, datamodule, querying, round_settings, schema, statistics
 from assl_lightning.acquisition import base
 from assl_lightning.algorithms.fixmatch import FixMatch
 from assl_lightning.data import samplers
@@ -339,13 +339,13 @@ def test_the_schema_offers_the_choices_that_the_classes_take() -> None:
         return set(get_args(get_args(hint)[0] if get_origin(hint) is tuple else hint))
 
     for section, name, choices in (
-        (Config, "init", rounds.Init),
-        (Config, "continue_from", rounds.Weights),
+        (Config, "init", round_settings.Init),
+        (Config, "continue_from", round_settings.Weights),
         (schema.ScoreSection, "variance", statistics.Variance),
         (schema.AlgorithmSection, "labelled_view", datamodule.LabelledView),
         (schema.AlgorithmSection, "labelled_stream", samplers.LabelledStream),
         (schema.AcquisitionSection, "unvisited", querying.Unvisited),
-        (schema.AcquisitionSection, "weights", rounds.Weights),
+        (schema.AcquisitionSection, "weights", round_settings.Weights),
         (schema.AcquisitionSection, "requires", base.Requirement),
     ):
         assert of_schema(section, name) == set(get_args(choices)), name

@@ -30,7 +30,7 @@ from assl_lightning.data.pool import Pool
 from assl_lightning.networks.small import SmallCNN
 from assl_lightning.oracles import Answers, HeldBackLabels, LabelRequest, Pending
 from assl_lightning.records import RoundRecord, read_records
-from assl_lightning.rounds import RoundSettings, ScoreSettings
+from assl_lightning.round_settings import RoundSettings, ScoreSettings
 from assl_lightning.run_directory import RunDirectory
 
 GENERATOR = torch.Generator().manual_seed(0)

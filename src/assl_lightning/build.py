@@ -41,8 +41,10 @@ from assl_lightning.oracles import Oracle
 from assl_lightning.records import RoundRecord
 from assl_lightning.report.curve import plot_curve
 from assl_lightning.report.table import print_rounds
-from assl_lightning.rounds import RoundSettings, ScoreSettings, is_first_rank, run_rounds
+from assl_lightning.round_settings import RoundSettings, ScoreSettings
+from assl_lightning.rounds import run_rounds
 from assl_lightning.schema import Config, ConfigurationError, Node, check_budget, nearest, show
+from assl_lightning.training import is_first_rank
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,99 @@
+"""What a run does, round by round: the settings of `run_rounds`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from assl_lightning.callbacks.score import ASSLScoreCallback
+from assl_lightning.callbacks.weight_ema import WeightEMA
+from assl_lightning.querying import Unvisited
+from assl_lightning.statistics import Variance
+
+Init = Literal["rand", "continue"]
+Weights = Literal["raw", "ema"]
+Features = Literal["inference", "training"]
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """Constants of Eq. 3–6, and whether the statistics start afresh each round; see `ASSLScoreCallback`."""
+
+    alpha: float = 0.8
+    c_u: float = 0.5
+    c_i: float = 2.0
+    variance: Variance = "post"
+    reset: bool = True
+
+    def __post_init__(self) -> None:
+        ASSLScoreCallback(1, self.alpha, self.c_u, self.c_i, variance=self.variance)  # raises for what it would refuse
+
+
+@dataclass(frozen=True)
+class RoundSettings:
+    """What a run does.
+
+    Attributes:
+        seed: of every draw.
+        rounds: acquisitions, ≥ 0; trainings are one more.
+        initial_labels: drawn uniformly from the pool before the first training.
+        labels_per_round: K, asked for after each training but the last.
+        steps_per_round: optimizer steps of a training.
+        steps_per_epoch: a test follows every so many steps; None: once a round.
+        init: "rand" restores the same initial weights each round, "continue" goes on from the last round's.
+        continue_from: which of the last round's weights "continue" takes, "raw" or "ema".
+        score: constants of the statistics.
+        unvisited: what becomes of unlabelled samples that training never visited; see `querying.query`.
+        acquisition_weights: which weights make the logits and features that an acquisition may need.
+        acquisition_features: where its features come from: "inference", a pass over the pool, or "training", the latest
+            weak views', which the callback then keeps on the device.
+        weight_ema: decay of the averaged weights that are tested; None: the raw weights alone.
+        config: whatever else tells this run from another; joins these settings in config.yaml, which a run that goes
+            on is compared with.
+    """
+
+    seed: int = 0
+    rounds: int = 10
+    initial_labels: int = 100
+    labels_per_round: int = 100
+    steps_per_round: int = 5120
+    steps_per_epoch: int | None = None
+    init: Init = "rand"
+    continue_from: Weights = "raw"
+    score: ScoreSettings = field(default_factory=ScoreSettings)
+    unvisited: Unvisited = "exclude"
+    acquisition_weights: Weights = "raw"
+    acquisition_features: Features = "inference"
+    weight_ema: float | None = 0.999
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("rounds", 0),
+            ("initial_labels", 1),
+            ("labels_per_round", 1),
+            ("steps_per_round", 1),
+            ("steps_per_epoch", 1),
+        ):
+            if getattr(self, name) is not None and getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}; got {getattr(self, name)}")
+        for name, choices in (
+            ("init", get_args(Init)),
+            ("continue_from", get_args(Weights)),
+            ("unvisited", get_args(Unvisited)),
+            ("acquisition_weights", get_args(Weights)),
+            ("acquisition_features", get_args(Features)),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
+        if self.weight_ema is not None:
+            WeightEMA(self.weight_ema)  # raises for a decay that it would refuse
+        for name in ("acquisition_weights", "continue_from"):
+            if getattr(self, name) == "ema" and self.weight_ema is None:
+                raise ValueError(f"{name} = 'ema' needs averaged weights; set weight_ema, such as 0.999")
+
+    @property
+    def total_labels(self) -> int:
+        """Labels that the last round trains on."""
+        return self.initial_labels + self.rounds * self.labels_per_round
