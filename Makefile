@@ -68,6 +68,7 @@ COMMA := ,
 STRATEGIES := random,assl,assl_div,entropy,coreset,badge,cdal,alfa_mix,alfa_mix_closed,bald,least_confidence,margin,pseudo_el2n
 WITHOUT_STATISTICS := $(subst assl$(COMMA)assl_div$(COMMA),,$(STRATEGIES))
 OF_METHOD := $${acquisition.name}/seed_$${seed}
+OF_SEED := seed_\$${seed}
 ONE_THREAD := OMP_NUM_THREADS=1
 
 results-digits: install ## results/digits: 380 runs, about an hour and a half of one core
@@ -78,9 +79,9 @@ results-digits: install ## results/digits: 380 runs, about an hour and a half of
 		'run_dir=runs/results/digits/continue/$(OF_METHOD)'
 	$(ONE_THREAD) $(RUN) -m +experiment=digits_short_al 'seed=range(10)' acquisition=$(WITHOUT_STATISTICS) 'run_dir=runs/results/digits/al/$(OF_METHOD)'
 	$(REPORT) runs/results/digits/rand runs/results/digits/continue --settings --title "Digits" --output results/digits
-	$(REPORT) runs/results/digits/al --title "Digits, active learning alone" --output results/digits/al
-	$(REPORT) runs/results/digits/rand/random runs/results/digits/al/random --title "Digits, with and without unlabelled images" \
-		--output results/digits/al_against_ssl
+	$(REPORT) runs/results/digits/al --title "Digits, active learning alone" --output results/digits_al
+	$(REPORT) runs/results/digits/rand runs/results/digits/al --title "Digits, with and without unlabelled images" \
+		--against 'random, algorithm=supervised' --output runs/results/digits/report
 
 results-fashion-mnist: install ## results/fashion_mnist: 35 runs, about an hour of one core
 	$(ONE_THREAD) $(RUN) -m +experiment=fashion_short seed=0,1,2,3,4 acquisition=random,assl,assl_div,entropy,coreset,badge \
@@ -93,15 +94,17 @@ results-instability: install ## results/instability: one run, about ten minutes 
 	$(ONE_THREAD) $(RUN) +experiment=instability_small run_dir=runs/results/instability
 	$(BIN)/python -m assl_lightning.analysis.instability runs/results/instability --output runs/results/report
 
-results-picks: results-fashion-mnist ## results/picks.md: what switches change in the picks, twenty minutes of one core
-	$(ONE_THREAD) $(RUN) -m +experiment=fashion_short seed=0,1,2,3,4 acquisition=assl rounds=1 score.variance=pre 'run_dir=runs/results/picks/pre/seed_$${seed}'
-	$(ONE_THREAD) $(RUN) -m +experiment=fashion_short seed=0,1,2,3,4 acquisition=assl rounds=1 score.c_u=0 score.c_i=0 'run_dir=runs/results/picks/no_bonus/seed_$${seed}'
-	$(ONE_THREAD) $(RUN) -m +experiment=fashion_short seed=0,1,2,3,4 acquisition=assl rounds=2 score.reset=false 'run_dir=runs/results/picks/no_reset/seed_$${seed}'
-	$(ONE_THREAD) $(RUN) -m +experiment=fashion_short seed=0,1,2,3,4 acquisition=entropy,coreset rounds=1 acquisition.weights=ema \
-		'run_dir=runs/results/picks/$${acquisition.name}_ema/seed_$${seed}'
-	for switch in pre no_bonus no_reset; do $(PICKS) runs/results/fashion_mnist/assl runs/results/picks/$$switch; done
-	for strategy in entropy coreset; do $(PICKS) runs/results/fashion_mnist/$$strategy runs/results/picks/$${strategy}_ema; done
-	$(PICKS) runs/results/fashion_mnist/assl_div runs/results/fashion_mnist/assl_div_kept
+results-picks: results-digits results-fashion-mnist ## results/picks.md: what switches change in the picks, twenty minutes of one core beside those
+	for sweep in "digits digits_short range(10) digits/rand" "fashion_mnist fashion_short 0,1,2,3,4 fashion_mnist"; do \
+		set -- $$sweep; run="$(RUN) -m +experiment=$$2 seed=$$3"; out=runs/results/picks/$$1; base=runs/results/$$4; export $(ONE_THREAD); \
+		$$run acquisition=assl rounds=1 score.variance=pre "run_dir=$$out/pre/$(OF_SEED)"; \
+		$$run acquisition=assl rounds=1 score.c_u=0 score.c_i=0 "run_dir=$$out/no_bonus/$(OF_SEED)"; \
+		$$run acquisition=assl rounds=2 score.reset=false "run_dir=$$out/no_reset/$(OF_SEED)"; \
+		for name in entropy coreset; do $$run acquisition=$$name rounds=1 acquisition.weights=ema "run_dir=$$out/$${name}_ema/$(OF_SEED)"; done; \
+		for switch in pre no_bonus no_reset; do $(PICKS) $$base/assl $$out/$$switch; done; \
+		for name in entropy coreset; do $(PICKS) $$base/$$name $$out/$${name}_ema; done; \
+		$(PICKS) $$base/assl_div $$base/assl_div_kept; \
+	done
 
 clean: ## caches and built files; .venv and runs stay
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
