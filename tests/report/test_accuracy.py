@@ -4,9 +4,19 @@ from math import isnan
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
-from assl_lightning.report.accuracy import accuracy_label, accuracy_table, curve_of, draw_accuracy, last_round_table
+from assl_lightning.report.accuracy import (
+    accuracy_blocks,
+    accuracy_label,
+    accuracy_table,
+    curve_of,
+    draw_accuracy,
+    last_round_table,
+)
+from assl_lightning.report.curve import MOST_TOGETHER
+from assl_lightning.report.views import Illustration
 
 if TYPE_CHECKING:
     from tests.report.conftest import Runs
@@ -72,3 +82,23 @@ def test_an_unknown_accuracy_is_no_number(runs: Runs) -> None:
     setting = runs.setting()
     assert isnan(curve_of(setting.methods["assl"], setting.labels).mean[-1])
     assert accuracy_table(setting).rows[0][2] == "–"
+
+
+def test_more_methods_than_one_plot_can_show_have_a_panel_each_beside_random(runs: Runs) -> None:
+    names = ["random", *(f"m{number}" for number in range(MOST_TOGETHER))]
+    for place, name in enumerate(names):
+        runs.method(name, [[0.5, 0.6 + place / 100], [0.5, 0.7]])
+    setting = runs.setting()
+    figure = draw_accuracy(setting, "digits")
+    panels = [axes for axes in figure.axes if axes.lines]
+    assert [axes.get_title(loc="left").split()[0] for axes in panels] == list(setting.methods)
+    for axes, method in zip(panels, setting.methods.values(), strict=True):
+        dashed, own = axes.lines
+        assert dashed.get_linestyle() == "--"
+        assert np.asarray(dashed.get_ydata()).tolist() == list(curve_of(setting.methods["random"], setting.labels).mean)
+        assert np.asarray(own.get_ydata()).tolist() == list(curve_of(method, setting.labels).mean)
+        assert axes.get_ylim() == panels[0].get_ylim()
+        assert len(axes.collections) == 1, "the band"
+    figure_block = accuracy_blocks(setting)[0]
+    assert isinstance(figure_block, Illustration)
+    assert figure_block.caption.endswith("a panel a method, with its last value, dashed: random.")

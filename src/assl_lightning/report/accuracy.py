@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from assl_lightning.analysis.comparison import aubc
 from assl_lightning.analysis.runs import Method, Setting, accuracies
 from assl_lightning.records import RoundRecord
-from assl_lightning.report.curve import Curve, draw_curves
+from assl_lightning.report.contrasts import DEFAULT_REFERENCE
+from assl_lightning.report.curve import MOST_TOGETHER, Curve, draw_curves, draw_panels
 from assl_lightning.report.drawing import style_of, svg
 from assl_lightning.report.numerals import UNKNOWN, counted_each, mean_and_deviation
 from assl_lightning.report.views import Block, Illustration, Table
@@ -31,19 +32,27 @@ def accuracy_blocks(setting: Setting) -> tuple[Block, ...]:
     figure = Illustration(
         svg(draw_accuracy(setting)),
         "Test accuracy against the number of labels, a line a method; the table has the numbers.",
-        f"Test accuracy of the averaged (EMA) weights at the last step of each round{band}.",
+        f"Test accuracy of the averaged (EMA) weights at the last step of each round{band}{_of_panels(setting)}.",
     )
     return figure, accuracy_table(setting), last_round_table(setting)
 
 
 def draw_accuracy(setting: Setting, title: str | None = None) -> Figure:
     """Mean over seeds against labels, with a band of ± one standard deviation (n − 1) where there are several."""
-    curves = (curve_of(method, setting.labels) for method in setting.methods.values())
-    return draw_curves(
-        [replace(curve, style=style_of(number)) for number, curve in enumerate(curves)],
-        title=title,
-        y_label=accuracy_label([len(method.runs) for method in setting.methods.values()]),
-    )
+    curves = [curve_of(method, setting.labels) for method in setting.methods.values()]
+    y_label = accuracy_label([len(method.runs) for method in setting.methods.values()])
+    if len(curves) > MOST_TOGETHER:
+        reference = next((curve for curve in curves if curve.name == DEFAULT_REFERENCE), None)
+        return draw_panels(curves, reference, title=title, y_label=y_label)
+    styled = [replace(curve, style=style_of(number)) for number, curve in enumerate(curves)]
+    return draw_curves(styled, title=title, y_label=y_label)
+
+
+def _of_panels(setting: Setting) -> str:
+    if len(setting.methods) <= MOST_TOGETHER:
+        return ""
+    dashed = f", dashed: {DEFAULT_REFERENCE}" if DEFAULT_REFERENCE in setting.methods else ""
+    return f"; a panel a method, with its last value{dashed}"
 
 
 def accuracy_label(seeds: Sequence[int]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, isnan
 from pathlib import Path
 
@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
 from assl_lightning.records import RoundRecord
-from assl_lightning.report.drawing import INK, LABEL_SIZE, Style, new_figure, plain, quieten, save, style_of
+from assl_lightning.report.drawing import INK, LABEL_SIZE, Style, new_figure, plain, quieten, save, style_of, wrapped
 
 LONGEST_END = 24  # characters of a name that may stand at a line's end; longer ones go into a legend
 MOST_MARKERS = 20  # points of a line that is marked at each; longer lines are marked at this many
-
+MOST_TOGETHER = 7  # lines and bands that can be told apart in one plot
+_PANELS_A_ROW = 4
 
 _FIRST = style_of(0)
 
@@ -82,6 +83,35 @@ def draw_curves(
     for curve in curves:
         _draw(axes, curve)
     _name_lines(figure, axes, curves, has_legend)
+    return figure
+
+
+def draw_panels(
+    curves: Sequence[Curve],
+    reference: Curve | None,
+    *,
+    title: str | None = None,
+    x_label: str = "labelled samples",
+    y_label: str = "test accuracy (%)",
+) -> Figure:
+    """A small plot for each line with its band and last value, and the `reference` dashed in all, on common axes."""
+    rows = ceil(len(curves) / _PANELS_A_ROW)
+    figure = new_figure(8.0, 0.8 + 1.6 * rows)
+    panels = figure.subplots(rows, _PANELS_A_ROW, sharex=True, sharey=True, squeeze=False).flatten()
+    for axes in panels[len(curves) :]:
+        axes.set_axis_off()
+    for axes, curve in zip(panels, curves, strict=False):
+        quieten(axes, label_size=0.8 * LABEL_SIZE)
+        heading = "\n".join(wrapped([f"{curve.name}  {curve.mean[-1]:.1f}"], 24))
+        axes.set_title(heading, loc="left", fontsize=0.8 * LABEL_SIZE, color="black")
+        if reference is not None:
+            axes.plot(reference.x, reference.mean, "--", color=INK, linewidth=1.0)
+        _draw(axes, replace(curve, style=_FIRST, width=1.4))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    if title is not None:
+        figure.suptitle(plain(title), x=0.01, ha="left", fontsize=11, color="black")
+    figure.supxlabel(x_label, color=INK, fontsize=LABEL_SIZE)
+    figure.supylabel(y_label, color=INK, fontsize=LABEL_SIZE)
     return figure
 
 
