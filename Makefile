@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check format lint types wheel compare-digits compare-fashion-mnist \
+.PHONY: help install demo test test-slow check format lint types wheel bench compare-digits compare-fashion-mnist \
 	results-digits results-fashion-mnist results-instability results-picks clean
 
 RUN := $(BIN)/python -m assl_lightning
@@ -49,6 +49,9 @@ types: install ## mypy --strict
 
 wheel: install ## dist/*.whl, made from the sdist
 	$(BIN)/python -m build
+
+bench: install ## benchmarks/results: speed against floors, on whatever device there is; half an hour of two CPU cores
+	$(BIN)/python -m benchmarks
 
 compare-digits: install ## the README's digits table and figure: 40 runs, about 40 minutes
 	$(RUN) -m +experiment=digits_supervised 'seed=range(10)' 'run_dir=runs/compare_digits/supervised/seed_$${seed}'
