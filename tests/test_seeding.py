@@ -25,6 +25,26 @@ def test_the_bits_are_those_of_splitmix64(key: int, slot: int) -> None:
     assert [value & MASK for value in bits.tolist()] == [splitmix64_of_definition(key, row, slot) for row in rows]
 
 
+@pytest.mark.parametrize("key", [0, derive_key(3, "weak", 2, 99), (1 << 63) - 1])
+def test_several_slots_at_once_are_those_slots_one_by_one(key: int) -> None:
+    draws, slots = Draws(key, torch.arange(50)), (3, 0, 40)
+    for several, single in (
+        (draws.bits(slots), draws.bits),
+        (draws.uniform(slots), draws.uniform),
+        (draws.integers(slots, 14), lambda slot: draws.integers(slot, 14)),
+        (draws.bernoulli(slots, 0.3), lambda slot: draws.bernoulli(slot, 0.3)),
+    ):
+        assert torch.equal(several, torch.stack([single(slot) for slot in slots], dim=1))
+
+
+def test_bits_computed_ahead_are_the_same_bits() -> None:
+    draws = Draws(derive_key(3, "weak"), torch.arange(50))
+    ahead = draws.ahead((7, 2, 3))
+    for slots in (7, 3, (7, 2), (2, 3), (3, 2), (7, 3), (2, 9), 9, ()):
+        assert torch.equal(ahead.bits(slots), draws.bits(slots)), slots
+    assert torch.equal(ahead.take(torch.tensor([4, 1])).bits(2), draws.bits(2)[[4, 1]])
+
+
 def test_every_argument_of_a_key_matters() -> None:
     keys = {
         derive_key(0, "weak"),

@@ -8,9 +8,14 @@ GPU and any number of ranks draw the same.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from copy import copy
+from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+Slots = int | Sequence[int]
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15  # ⌊2⁶⁴ / golden ratio⌋, SplitMix64's increment
@@ -45,11 +50,22 @@ class Draws:
     `row` (B,) int64 is the row's position in the *global* batch, so that ranks which share a batch draw what one
     process would. A *slot* numbers the draws that one row needs: two slots of a row are independent, the same slot
     twice is the same number. Nothing here waits for the device.
+
+    Every method takes one slot, and then gives (B,), or n slots at once, and then gives (B, n) for the price of one.
     """
 
     def __init__(self, key: int, row: Tensor) -> None:
         self.key = key
         self.row = row
+        self._column: dict[int, int] = {}  # slot → its column in `_ahead`
+        self._ahead = row  # (B, n) bits of n slots, or not used
+
+    def ahead(self, slots: Sequence[int]) -> Draws:
+        """The same draws, with the bits of `slots` computed at once; neighbours there are cheap to ask for together."""
+        draws = copy(self)
+        draws._ahead = self.bits(slots)
+        draws._column = {slot: column for column, slot in enumerate(slots)}
+        return draws
 
     def __len__(self) -> int:
         return int(self.row.shape[0])
@@ -58,25 +74,38 @@ class Draws:
         """The draws of some of the rows: `positions` (b,) int64 into `row`, or a (B,) mask."""
         return Draws(self.key, self.row[positions])
 
-    def bits(self, slot: int) -> Tensor:
-        """(B,) int64, 64 random bits a row."""
-        offset = (self.key + (slot + 1) * _GOLDEN) & _MASK
-        z = self.row * _signed(_ROW) + _signed(offset)
+    def bits(self, slot: Slots) -> Tensor:
+        """int64, 64 random bits each."""
+        if isinstance(slot, int):
+            return self.bits((slot,))[:, 0]
+        columns = [self._column.get(one, -1) for one in slot]
+        first = columns[0] if columns else -1
+        if first >= 0 and columns == list(range(first, first + len(columns))):
+            return self._ahead[:, first : first + len(columns)]
+        z = (self.row * _signed(_ROW))[:, None] + (_offsets(tuple(slot), self.row.device) + _signed(self.key))
         z = (z ^ _shift_right(z, 30)) * _signed(_MIX_1)
         z = (z ^ _shift_right(z, 27)) * _signed(_MIX_2)
         return z ^ _shift_right(z, 31)
 
-    def uniform(self, slot: int) -> Tensor:
-        """(B,) float32, uniform on the multiples of 2⁻²⁴ in [0, 1)."""
+    def uniform(self, slot: Slots) -> Tensor:
+        """float32, uniform on the multiples of 2⁻²⁴ in [0, 1)."""
         return _shift_right(self.bits(slot), 40).to(torch.float32) * 2.0**-24
 
-    def integers(self, slot: int, high: int) -> Tensor:
-        """(B,) int64, uniform on 0 … high − 1 (to within high · 2⁻³²)."""
+    def integers(self, slot: Slots, high: int) -> Tensor:
+        """int64, uniform on 0 … high − 1 (to within high · 2⁻³²)."""
         return (_shift_right(self.bits(slot), 32) * high) >> 32
 
-    def bernoulli(self, slot: int, probability: float) -> Tensor:
-        """(B,) bool, True with the given probability."""
+    def bernoulli(self, slot: Slots, probability: float) -> Tensor:
+        """bool, True with the given probability."""
         return self.uniform(slot) < probability
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _offsets(slots: tuple[int, ...], device: torch.device) -> Tensor:
+    """(n,) int64: how far each slot lies from the key. Kept per device, since a copy from the host would wait."""
+    offsets = [_signed((slot + 1) * _GOLDEN & _MASK) for slot in slots]
+    return torch.tensor(offsets, dtype=torch.int64, device=device)
 
 
 def _signed(value: int) -> int:

@@ -14,7 +14,7 @@ from assl_lightning.augment import FIXMATCH_OPS, StrongAugment, WeakAugment
 from assl_lightning.augment.ops import OPERATIONS, apply_dense, apply_grouped, apply_operation
 from assl_lightning.augment.strong import SLOTS_PER_OPERATION, StrongSlot
 from assl_lightning.augment.weak import WeakSlot
-from assl_lightning.seeding import Draws, derive_key
+from assl_lightning.seeding import Draws, Slots, derive_key
 
 SHAPES = [(3, 32, 32), (1, 28, 28), (3, 17, 23), (3, 84, 84), (1, 1, 1)]
 STILL = WeakAugment(flip=False, pad_fraction=0.0)  # a weak view that changes nothing
@@ -95,8 +95,8 @@ class _OneCentre(Draws):
         super().__init__(0, torch.arange(1))
         self.value = value
 
-    def uniform(self, slot: int) -> torch.Tensor:
-        return torch.full_like(self.row, self.value, dtype=torch.float32)
+    def uniform(self, slot: Slots) -> torch.Tensor:
+        return torch.full_like(self.bits(slot), self.value, dtype=torch.float32)
 
 
 def test_a_centre_just_below_a_pixels_edge_is_not_rounded_onto_it() -> None:
@@ -115,8 +115,7 @@ def test_no_cutout_at_fraction_zero() -> None:
 def test_operations_magnitudes_signs_and_applications_have_the_stated_frequencies() -> None:
     augment, draw = StrongAugment(), draws(40_000)
     codes = []
-    for position in range(2):
-        code, magnitude, sign = augment._draw_operation(position, draw)
+    for code, magnitude, sign in zip(*(drawn.unbind(1) for drawn in augment._draw_operations(draw)), strict=True):
         counts = torch.bincount(code, minlength=14).numpy()
         expected = np.full(14, 0.5 / 14)
         expected[OPERATIONS.index("Identity")] += 0.5  # drawn, or nothing applied
@@ -137,12 +136,12 @@ def test_operations_magnitudes_signs_and_applications_have_the_stated_frequencie
 @pytest.mark.parametrize("probability", [0.0, 0.2, 1.0])
 def test_an_operation_is_applied_with_its_probability(probability: float) -> None:
     augment = StrongAugment(op_probability=probability, ops=("Rotate",))
-    applied = augment._draw_operation(0, draws(20_000))[0] != 0
+    applied = augment._draw_operations(draws(20_000))[0] != 0
     assert applied.float().mean().item() == pytest.approx(probability, abs=0.01)
 
 
 def test_magnitude_ten_occurs_only_on_request() -> None:
-    magnitude = StrongAugment(max_magnitude=10)._draw_operation(0, draws(20_000))[1]
+    magnitude = StrongAugment(max_magnitude=10)._draw_operations(draws(20_000))[1]
     assert magnitude.unique().tolist() == list(range(1, 11))
 
 

@@ -1,9 +1,10 @@
 """RandAugment's operations on a batch, each sample with its own magnitude, each equal to PIL's in every bit.
 
-Operations of one kind share one function, a *family*, which is told row by row which of its members is meant. Two
-plans send the rows of a batch through the families and give the same bits: `apply_grouped` computes only the rows that
-need a family, and has to look at the codes for it; `apply_dense` computes every family for every row and selects, so
-that a GPU is never waited for.
+Operations of one kind share one function, a *family*, which is told row by row which of its members is meant. Three
+kinds of families: one moves pixels; four make a table each that says what becomes of every grey level, all of which are
+looked up together; two blend an image with a poorer one. Two plans send the rows of a batch through them and give the
+same bits: `apply_grouped` computes only the rows that need a family, and has to look at the codes for it; `apply_dense`
+computes every family for every row and selects, so that a GPU is never waited for.
 
 Symbols: b rows, c channels (1 = PIL's "L", 3 = "RGB"), h × w pixels, v the magnitude in 1 … 10. The ranges are those of
 FixMatch's RandAugment (Sohn et al. 2020, the list of transformations in the appendix), as its PyTorch port by kekmodel
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 Family = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # images, member, magnitude, sign → images
+LevelFamily = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # images, their levels, member, magnitude → tables
 Plan = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # images, code, magnitude, sign → images
 
 MAX_MAGNITUDE = 10
@@ -63,12 +65,26 @@ def apply_grouped(images: Tensor, code: Tensor, magnitude: Tensor, sign: Tensor)
     `images` (b, c, h, w) uint8; `code`, `magnitude` and `sign` (b,) int64 → (b, c, h, w) uint8.
     """
     order = code.argsort()
-    changed, code, magnitude, sign = (x.index_select(0, order) for x in (images, code, magnitude, sign))
     ends = torch.bincount(code, minlength=len(OPERATIONS)).cumsum(0).tolist()  # where each operation's rows end
+    changed, code, magnitude, sign = (x.index_select(0, order) for x in (images, code, magnitude, sign))
+
+    def rows_of(first: int, last: int) -> slice:
+        return slice(ends[first - 1], ends[last])
+
     for family, first, last in _FAMILY_CODES:
-        rows = slice(ends[first - 1], ends[last])
+        rows = rows_of(first, last)
         if rows.start < rows.stop:
             changed[rows] = family(changed[rows], code[rows] - first, magnitude[rows], sign[rows])
+    leveled = changed[rows_of(_FIRST_LEVEL, _LAST_LEVEL)]
+    levels = leveled.flatten(2).long()
+    tables = torch.empty(*levels.shape[:2], 256, dtype=torch.uint8, device=images.device)
+    offset = rows_of(_FIRST_LEVEL, _LAST_LEVEL).start
+    for level_family, first, last in _LEVEL_CODES:
+        rows = rows_of(first, last)
+        if rows.start < rows.stop:
+            part = slice(rows.start - offset, rows.stop - offset)
+            tables[part] = level_family(leveled[part], levels[part], code[rows] - first, magnitude[rows])
+    leveled.flatten(2).copy_(tables.gather(2, levels))
     return changed.index_select(0, order.argsort())
 
 
@@ -76,41 +92,52 @@ def apply_dense(images: Tensor, code: Tensor, magnitude: Tensor, sign: Tensor) -
     """What `apply_grouped` returns, computed without a look at any value: nothing here waits for the device."""
     changed = images
     for family, first, last in _FAMILY_CODES:
-        chosen = ((first <= code) & (code <= last))[:, None, None, None]
+        chosen = _is_between(code, first, last)[:, None, None, None]
         member = (code - first).clamp(0, last - first)  # in range for the rows that are not chosen, too
         changed = torch.where(chosen, family(images, member, magnitude, sign), changed)
-    return changed
+    levels = images.flatten(2).long()
+    tables = torch.arange(256, dtype=torch.uint8, device=images.device).expand(*levels.shape[:2], 256)
+    for level_family, first, last in _LEVEL_CODES:
+        chosen = _is_between(code, first, last)[:, None, None]
+        member = (code - first).clamp(0, last - first)
+        tables = torch.where(chosen, level_family(images, levels, member, magnitude), tables)
+    leveled = tables.gather(2, levels).view_as(images)
+    return torch.where(_is_between(code, _FIRST_LEVEL, _LAST_LEVEL)[:, None, None, None], leveled, changed)
+
+
+def _is_between(code: Tensor, first: int, last: int) -> Tensor:
+    return (first <= code) & (code <= last)
 
 
 # ---- geometry: PIL's Image.transform(AFFINE, NEAREST) and Image.rotate, black outside ------------------------------
 
 
 def _geometric(images: Tensor, member: Tensor, magnitude: Tensor, sign: Tensor) -> Tensor:
-    """Rotate, ShearX, ShearY, TranslateX, TranslateY: one affine gather, in PIL's 16.16 fixed point."""
-    height, width = images.shape[-2:]
-    matrices = _matrices(height, width, images.device)[member, MAX_MAGNITUDE + sign * magnitude]
-    xx, xy, x0, yx, yy, y0 = matrices[:, :, None, None].unbind(1)  # each (b, 1, 1)
-    x = torch.arange(width, dtype=torch.int32, device=images.device)
-    y = torch.arange(height, dtype=torch.int32, device=images.device)[:, None]
-    source_x = (xx * x + (xy * y + x0)) >> 16  # (b, h, w)
-    source_y = (yx * x + (yy * y + y0)) >> 16
-    # negative where any of the four is, which a CPU sees sooner than four comparisons
-    inside = (source_x | source_y | (width - 1 - source_x) | (height - 1 - source_y)) >= 0
-    index = ((source_y * width + source_x) * inside).long().flatten(1)[:, None]
-    moved = images.flatten(2).gather(2, index.expand(-1, images.shape[1], -1)).view_as(images)
-    return moved * inside[:, None]
+    """Rotate, ShearX, ShearY, TranslateX, TranslateY: one gather, from where PIL's 16.16 fixed point says."""
+    sources, inside = _sources(*images.shape[-2:], images.device)
+    motion = member * (2 * MAX_MAGNITUDE + 1) + MAX_MAGNITUDE + sign * magnitude
+    index = sources.index_select(0, motion)[:, None].expand(-1, images.shape[1], -1)
+    moved = images.flatten(2).gather(2, index).mul_(inside.index_select(0, motion)[:, None])
+    return moved.view_as(images)
 
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
-def _matrices(height: int, width: int, device: torch.device) -> Tensor:
-    """(geometric operations, 2 · 10 + 1, 6) int32: per operation and signed magnitude −10 … 10, from target to source.
+def _sources(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(motions, h · w) int64 and uint8: where each pixel comes from, and 1 if that is in the image, else 0.
 
-    Kept per device, since making it in every step would be a copy from the host in every step.
+    A motion is an operation with a signed magnitude −10 … 10: 105 of them. Kept per size and device: 1 MB at 32 pixels,
+    7 MB at 84, and always less than a hundred images of the batch take as float32.
     """
     signed = range(-MAX_MAGNITUDE, MAX_MAGNITUDE + 1)
-    matrices = [[_fixed_point(_matrix(name, v, height, width)) for v in signed] for name in _GEOMETRIC]
-    return torch.tensor(matrices, dtype=torch.int32, device=device)
+    matrices = [_fixed_point(_matrix(name, v, height, width)) for name in _GEOMETRIC for v in signed]
+    xx, xy, x0, yx, yy, y0 = torch.tensor(matrices, dtype=torch.int32)[:, :, None, None].unbind(1)
+    x, y = torch.arange(width, dtype=torch.int32), torch.arange(height, dtype=torch.int32)[:, None]
+    source_x = (xx * x + (xy * y + x0)) >> 16  # (motions, h, w)
+    source_y = (yx * x + (yy * y + y0)) >> 16
+    inside = (source_x >= 0) & (source_x < width) & (source_y >= 0) & (source_y < height)
+    sources = torch.where(inside, source_y * width + source_x, 0).long()
+    return sources.flatten(1).to(device), inside.to(torch.uint8).flatten(1).to(device)
 
 
 def _matrix(name: str, v: int, height: int, width: int) -> tuple[float, ...]:
@@ -138,18 +165,19 @@ def _fixed_point(matrix: tuple[float, ...]) -> list[int]:
     return [math.floor(entry * 65536 + 0.5) for entry in centred]
 
 
-# ---- level by level: a table of 256 entries says what becomes of each grey level -----------------------------------
+# ---- level by level: tables (b, c or 1, 256) uint8 of what becomes of each grey level -------------------------------
 
 
-def _curve(images: Tensor, member: Tensor, magnitude: Tensor, _sign: Tensor) -> Tensor:
+def _curve(images: Tensor, _levels: Tensor, member: Tensor, magnitude: Tensor) -> Tensor:
     """Brightness, Posterize, Solarize: the table follows from the magnitude alone."""
-    return _look_up(images, _curves(images.device)[member, magnitude][:, None])
+    curve = member * (MAX_MAGNITUDE + 1) + magnitude
+    return _curves(images.device).index_select(0, curve)[:, None]
 
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
 def _curves(device: torch.device) -> Tensor:
-    """(curve operations, 11, 256) uint8: what becomes of each level, per operation and magnitude 0 … 10."""
+    """(curve operations · 11, 256) uint8: what becomes of each level, per operation and magnitude 0 … 10."""
     level = torch.arange(256)
     curves = torch.empty(len(_CURVE), MAX_MAGNITUDE + 1, 256, dtype=torch.uint8)
     for v in range(MAX_MAGNITUDE + 1):
@@ -158,46 +186,40 @@ def _curves(device: torch.device) -> Tensor:
         curves[_CURVE.index("Brightness"), v] = _blend(torch.zeros(256), level, _factors(torch.device("cpu"))[v])
         curves[_CURVE.index("Posterize"), v] = level & ~(2 ** (8 - bits) - 1)
         curves[_CURVE.index("Solarize"), v] = torch.where(level < threshold, level, 255 - level)
-    return curves.to(device)
+    return curves.flatten(0, 1).to(device)
 
 
-def _autocontrast(images: Tensor, _member: Tensor, _magnitude: Tensor, _sign: Tensor) -> Tensor:
+def _autocontrast(images: Tensor, _levels: Tensor, _member: Tensor, _magnitude: Tensor) -> Tensor:
     """Per channel, the levels in use are stretched to 0 … 255. In float64, as PIL's Python code does it."""
     level = torch.arange(256, device=images.device)
     darkest = images.flatten(2).amin(2, keepdim=True).double()  # (b, c, 1)
     span = images.flatten(2).amax(2, keepdim=True).double() - darkest
     scale = torch.full_like(span, 255) / span.clamp(min=1)  # `255 / span` would be 255 · (1 / span), rounded twice
     stretched = (level * scale + -darkest * scale).clamp(0, 255).to(torch.uint8)  # (b, c, 256)
-    return _look_up(images, torch.where(span > 0, stretched, level.to(torch.uint8)))
+    return torch.where(span > 0, stretched, level.to(torch.uint8))
 
 
-def _equalize(images: Tensor, _member: Tensor, _magnitude: Tensor, _sign: Tensor) -> Tensor:
+def _equalize(images: Tensor, levels: Tensor, _member: Tensor, _magnitude: Tensor) -> Tensor:
     """Per channel, the levels are spread so that each is used about equally often."""
-    levels = images.flatten(2).long()  # (b, c, h · w)
     one = torch.ones((), dtype=torch.int32, device=images.device)
     histogram = torch.zeros(*levels.shape[:2], 256, dtype=torch.int32, device=images.device)
     histogram.scatter_add_(2, levels, one.expand_as(levels))
-    of_brightest = histogram.gather(2, levels.amax(2, keepdim=True))
+    of_brightest = histogram.gather(2, images.flatten(2).amax(2, keepdim=True).long())
     step = (levels.shape[2] - of_brightest) // 255  # (b, c, 1); 0 where there is one level, or too few pixels
     darker = histogram.cumsum(2, dtype=torch.int32) - histogram
-    spread = ((darker + step // 2) // step.clamp(min=1)).clamp(max=255).to(torch.uint8)
+    # float64 divides faster than int32, and no quotient of two of these rounds up to a whole number
+    spread = ((darker + step // 2).double() / step.clamp(min=1)).clamp(max=255).to(torch.uint8)
     level = torch.arange(256, dtype=torch.uint8, device=images.device)
-    return _look_up(images, torch.where(step > 0, spread, level))
+    return torch.where(step > 0, spread, level)
 
 
-def _contrast(images: Tensor, _member: Tensor, magnitude: Tensor, _sign: Tensor) -> Tensor:
+def _contrast(images: Tensor, _levels: Tensor, _member: Tensor, magnitude: Tensor) -> Tensor:
     """Towards the mean grey of the whole image, rounded half up."""
     pixels = images.shape[-2] * images.shape[-1]
     mean = (2 * _grey(images).sum((1, 2, 3)) + pixels) // (2 * pixels)  # (b,)
     level = torch.arange(256, device=images.device)
-    table = _blend(mean[:, None], level, _factors(images.device)[magnitude][:, None])  # (b, 256)
-    return _look_up(images, table[:, None])
-
-
-def _look_up(images: Tensor, table: Tensor) -> Tensor:
-    """`images` (b, c, h, w) uint8 through `table` (b, c or 1, 256) uint8."""
-    table = table.expand(-1, images.shape[1], -1)
-    return table.gather(2, images.flatten(2).long()).view_as(images)
+    table = _blend(mean[:, None], level, _factors_of(magnitude)[:, None])  # (b, 256)
+    return table[:, None]
 
 
 # ---- PIL's ImageEnhance: a blend with a degenerate image -----------------------------------------------------------
@@ -207,24 +229,36 @@ def _color(images: Tensor, _member: Tensor, magnitude: Tensor, _sign: Tensor) ->
     """Towards grey. One channel has no colour to lose."""
     if images.shape[1] == 1:
         return images
-    return _blend(_grey(images), images, _factors(images.device)[magnitude][:, None, None, None])
+    return _blend(_grey(images), images, _factors_of(magnitude)[:, None, None, None])
 
 
 def _sharpness(images: Tensor, _member: Tensor, magnitude: Tensor, _sign: Tensor) -> Tensor:
     """Towards PIL's SMOOTH: a 3 × 3 mean with weight 5 in the centre and 1 around it. The border pixels stay."""
-    sharp = images.float()
-    rows = sharp[..., :-2, :] + sharp[..., 1:-1, :] + sharp[..., 2:, :]
-    total = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * sharp[..., 1:-1, 1:-1]
-    smooth = sharp.clone()
+    height, width = images.shape[-2:]
+    changed = images.clone()
+    if min(height, width) < 3:
+        return changed
+    # Rows end to end, so that every step is one long run. What wraps from row to row falls on the border.
+    sharp = images.flatten(2).float()
+    columns = (sharp[..., : -2 * width] + sharp[..., width:-width]).add_(sharp[..., 2 * width :])
+    centre = sharp[..., width + 1 : -width - 1]
+    total = (columns[..., :-2] + columns[..., 1:-1]).add_(columns[..., 2:]).add_(centre, alpha=4)
     # total / 13 is never within 1/26 of a half, so that no order of rounding, and no reciprocal of 13, changes it
-    smooth[..., 1:-1, 1:-1] = (total / 13 + 0.5).floor()
-    return _blend(smooth, sharp, _factors(images.device)[magnitude][:, None, None, None])
+    smooth = total.div_(13).add_(0.5).floor_()
+    changed.flatten(2)[..., width + 1 : -width - 1] = _blend(smooth, centre, _factors_of(magnitude)[:, None, None])
+    changed[..., 0], changed[..., -1] = images[..., 0], images[..., -1]
+    return changed
 
 
 def _blend(degenerate: Tensor, pixels: Tensor, factor: Tensor) -> Tensor:
     """PIL's Image.blend → uint8. Product and sum are rounded apart: a fused `lerp` would differ from PIL in places."""
     degenerate = degenerate.float()
-    return (degenerate + (pixels.float() - degenerate) * factor).to(torch.uint8)
+    return (pixels.float() - degenerate).mul_(factor).add_(degenerate).to(torch.uint8)
+
+
+def _factors_of(magnitude: Tensor) -> Tensor:
+    """(b,) float32, the share of the original image that stays."""
+    return _factors(magnitude.device).index_select(0, magnitude)
 
 
 @lru_cache(maxsize=64)
@@ -239,22 +273,28 @@ def _grey(images: Tensor) -> Tensor:
     if images.shape[1] == 1:
         return images.int()
     red, green, blue = images.int().split(1, dim=1)
-    grey: Tensor = (red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16
-    return grey
+    grey: Tensor = (red * 19595).add_(green, alpha=38470).add_(blue, alpha=7471).add_(32768)
+    return grey >> 16
 
 
 # ---- who belongs to which family -----------------------------------------------------------------------------------
 
 _FAMILIES: tuple[tuple[Family, tuple[str, ...]], ...] = (
     (_geometric, _GEOMETRIC),
+    (_color, ("Color",)),
+    (_sharpness, ("Sharpness",)),
+)
+_LEVEL_FAMILIES: tuple[tuple[LevelFamily, tuple[str, ...]], ...] = (
     (_curve, _CURVE),
     (_autocontrast, ("AutoContrast",)),
     (_equalize, ("Equalize",)),
     (_contrast, ("Contrast",)),
-    (_color, ("Color",)),
-    (_sharpness, ("Sharpness",)),
 )
 
-# A row's code is its operation's position here; the members of a family are neighbours.
-OPERATIONS: tuple[str, ...] = ("Identity", *(name for _, names in _FAMILIES for name in names))
+# A row's code is its operation's position here; the members of a family are neighbours, and so are those of one kind.
+OPERATIONS: tuple[str, ...] = ("Identity", *(name for _, names in (*_FAMILIES, *_LEVEL_FAMILIES) for name in names))
 _FAMILY_CODES = tuple((family, OPERATIONS.index(names[0]), OPERATIONS.index(names[-1])) for family, names in _FAMILIES)
+_LEVEL_CODES = tuple(
+    (family, OPERATIONS.index(names[0]), OPERATIONS.index(names[-1])) for family, names in _LEVEL_FAMILIES
+)
+_FIRST_LEVEL, _LAST_LEVEL = _LEVEL_CODES[0][1], _LEVEL_CODES[-1][2]

@@ -17,7 +17,7 @@ from assl_lightning.augment.ops import (
     apply_dense,
     apply_grouped,
 )
-from assl_lightning.augment.weak import WeakAugment
+from assl_lightning.augment.weak import WeakAugment, WeakSlot
 from assl_lightning.seeding import Draws
 
 CUTOUT_GREY = 127
@@ -103,36 +103,42 @@ class StrongAugment:
 
     def _augment(self, images: Tensor, draws: Draws, apply: Plan) -> Tensor:
         """`apply` is one of the two plans of `ops`; both give the same bits."""
+        draws = draws.ahead([*WeakSlot, StrongSlot.CUTOUT_Y, StrongSlot.CUTOUT_X, *self._operation_slots()])
         images = self.weak(images, draws)
-        for position in range(self.num_ops):
-            code, magnitude, sign = self._draw_operation(position, draws)
+        for code, magnitude, sign in zip(*(drawn.unbind(1) for drawn in self._draw_operations(draws)), strict=True):
             images = apply(images, code, magnitude, sign)
         return self._cutout(images, draws) if self.cutout_fraction else images
 
-    def _draw_operation(self, position: int, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
-        """Each row's operation at this position, 0 … num_ops − 1: code, magnitude and sign, each (B,) int64."""
-        offset = position * SLOTS_PER_OPERATION
-        drawn = draws.integers(StrongSlot.OPERATION + offset, len(self.ops))
-        applied = draws.bernoulli(StrongSlot.APPLIED + offset, self.op_probability)
-        code = _codes(self.ops, draws.row.device)[drawn] * applied  # 0 is Identity
-        magnitude = 1 + draws.integers(StrongSlot.MAGNITUDE + offset, self.max_magnitude)
-        sign = 1 - 2 * draws.integers(StrongSlot.SIGN + offset, 2)
-        return code, magnitude, sign
+    def _draw_operations(self, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
+        """Code, magnitude and sign of each row's operations, (B, num_ops) int64 each."""
+        slots = self._operation_slots()
+        operation, magnitude, applied, sign = (slots[i * self.num_ops : (i + 1) * self.num_ops] for i in range(4))
+        drawn = draws.integers(operation, len(self.ops))
+        code = _codes(self.ops, draws.row.device)[drawn] * draws.bernoulli(applied, self.op_probability)  # 0: Identity
+        return code, 1 + draws.integers(magnitude, self.max_magnitude), 1 - 2 * draws.integers(sign, 2)
+
+    def _operation_slots(self) -> list[int]:
+        """Those of every operation's name, then of every magnitude, whether it is applied, and the sign."""
+        firsts = (StrongSlot.OPERATION, StrongSlot.MAGNITUDE, StrongSlot.APPLIED, StrongSlot.SIGN)
+        return [first + position * SLOTS_PER_OPERATION for first in firsts for position in range(self.num_ops)]
 
     def _cutout(self, images: Tensor, draws: Draws) -> Tensor:
         height, width = images.shape[-2:]
-        in_rows = _in_box(height, self.cutout_fraction, draws, StrongSlot.CUTOUT_Y)
-        in_columns = _in_box(width, self.cutout_fraction, draws, StrongSlot.CUTOUT_X)
+        centre_y, centre_x = draws.uniform((StrongSlot.CUTOUT_Y, StrongSlot.CUTOUT_X)).double().unbind(1)
+        in_rows = _in_box(height, self.cutout_fraction, centre_y)
+        in_columns = _in_box(width, self.cutout_fraction, centre_x)
         box = in_rows[:, None, :, None] * in_columns[:, None, None, :]  # (B, 1, H, W)
         return (images * (1 - box)).add_(CUTOUT_GREY * box)  # in bytes: masked_fill takes five times as long on a CPU
 
 
-def _in_box(size: int, fraction: float, draws: Draws, slot: int) -> Tensor:
-    """(B, size) uint8: 1 at the positions that the box covers along one axis, both ends included, else 0."""
+def _in_box(size: int, fraction: float, centre: Tensor) -> Tensor:
+    """(B, size) uint8: 1 at the positions that the box covers along one axis, both ends included, else 0.
+
+    `centre` (B,) is a share of the size, in float64, which keeps every step exact.
+    """
     side = int(size * fraction)
-    centre = draws.uniform(slot).double() * size  # float64 keeps every step exact
-    first = (centre - side / 2).clamp(min=0).long()[:, None]  # (B, 1)
-    position = torch.arange(size, device=draws.row.device)
+    first = (centre * size - side / 2).clamp(min=0).long()[:, None]  # (B, 1)
+    position = torch.arange(size, device=centre.device)
     return ((first <= position) & (position <= first + side)).to(torch.uint8)
 
 

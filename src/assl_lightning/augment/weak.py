@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, unique
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -50,13 +51,18 @@ class WeakAugment:
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
         """`images` (B, channels, H, W) uint8 → the same shape and type; `draws` has one row per image."""
         check_batch(images, draws)
+        draws = draws.ahead(tuple(WeakSlot))
         height, width = images.shape[-2:]
-        row = _crop_index(height, int(height * self.pad_fraction), draws, WeakSlot.CROP_TOP)  # (B, H)
-        column = _crop_index(width, int(width * self.pad_fraction), draws, WeakSlot.CROP_LEFT)  # (B, W)
+        rows = _crops(height, int(height * self.pad_fraction), False, images.device)
+        columns = _crops(width, int(width * self.pad_fraction), self.flip, images.device)
+        top = draws.integers(WeakSlot.CROP_TOP, len(rows))
+        left = draws.integers(WeakSlot.CROP_LEFT, len(columns) // (1 + self.flip))
         if self.flip:
-            column = torch.where(draws.bernoulli(WeakSlot.FLIP, 0.5)[:, None], width - 1 - column, column)
-        index = (row[:, :, None] * width + column[:, None, :]).flatten(1)[:, None]  # (B, 1, H · W)
-        return images.flatten(2).gather(2, index.expand(-1, images.shape[1], -1)).view_as(images)
+            left = 2 * left + draws.bernoulli(WeakSlot.FLIP, 0.5)
+        # (B, H, 1) + (B, 1, W): where in the image each pixel of the view comes from
+        index = rows.index_select(0, top)[:, :, None] * width + columns.index_select(0, left)[:, None, :]
+        index = index.long().flatten(1)[:, None].expand(-1, images.shape[1], -1)  # (B, channels, H · W)
+        return images.flatten(2).gather(2, index).view_as(images)
 
 
 def check_batch(images: Tensor, draws: Draws) -> None:
@@ -73,9 +79,16 @@ def check_batch(images: Tensor, draws: Draws) -> None:
         )
 
 
-def _crop_index(size: int, padding: int, draws: Draws, slot: int) -> Tensor:
-    """(B, size) int64: where along one axis each pixel of the crop comes from, edges reflected without repetition."""
-    offset = draws.integers(slot, 2 * padding + 1) - padding
-    position = torch.arange(size, device=draws.row.device) + offset[:, None]
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _crops(size: int, padding: int, flip: bool, device: torch.device) -> Tensor:
+    """(2 · padding + 1, size) int32: for each crop along one axis, where its pixels come from, edges reflected without
+    repetition; with `flip`, (2 · (2 · padding + 1), size): each crop and the same crop of the flipped image in turn.
+
+    int32, which a CPU adds four times as fast. Kept per device, since making it in every step would be a copy from the
+    host in every step.
+    """
     last = size - 1
-    return last - (last - position.abs()).abs()
+    position = torch.arange(size) + torch.arange(-padding, padding + 1)[:, None]
+    crops = last - (last - position.abs()).abs()
+    return (torch.stack([crops, last - crops], dim=1).flatten(0, 1) if flip else crops).to(device, torch.int32)
