@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -19,6 +20,7 @@ from assl_lightning.callbacks.weight_ema import WeightEMA
 from assl_lightning.data.pool import Pool
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.networks.small import SmallCNN
+from assl_lightning.networks.vit import ViTSmall
 
 SGD = functools.partial(torch.optim.SGD, lr=0.03, momentum=0.9, nesterov=True)
 
@@ -99,7 +101,17 @@ def test_without_unlabelled_rows_the_step_is_the_supervised_one() -> None:
     assert loss.mask_rate.item() == 0.0
 
 
-def make_parts(steps: int = 3) -> tuple[FixMatch, PoolDataModule]:
+def small_cnn() -> FeatureNetwork:
+    return SmallCNN(4, channels=1, width=4)
+
+
+def tiny_vit() -> FeatureNetwork:
+    return ViTSmall(4, channels=1, patch_size=4, token_dim=16, depth=2, last_blocks=2, num_heads=2, embedding_dim=8)
+
+
+def make_parts(
+    steps: int = 3, make_network: Callable[[], FeatureNetwork] = small_cnn
+) -> tuple[FixMatch, PoolDataModule]:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (50, 1, 12, 12), dtype=torch.uint8, generator=generator)
     pool = Pool(50, 4)
@@ -120,7 +132,7 @@ def make_parts(steps: int = 3) -> tuple[FixMatch, PoolDataModule]:
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = SmallCNN(4, channels=1, width=4)
+        network = make_network()
     return FixMatch(network, optimizer=SGD, threshold=0.3), datamodule
 
 
@@ -146,7 +158,8 @@ def plain_torch_training(network: FeatureNetwork, datamodule: PoolDataModule) ->
     free: list[nn.Parameter] = []
     for module in network.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            is_free = name == "bias" or isinstance(module, nn.BatchNorm2d)
+            is_free = name == "bias" or "token" in name or "position" in name
+            is_free = is_free or isinstance(module, nn.BatchNorm2d | nn.LayerNorm)
             (free if is_free else decay).append(parameter)
     optimizer = torch.optim.SGD(
         [{"params": decay, "weight_decay": 5e-4}, {"params": free, "weight_decay": 0.0}],
@@ -174,8 +187,9 @@ def plain_torch_training(network: FeatureNetwork, datamodule: PoolDataModule) ->
     return average, losses
 
 
-def test_steps_of_sgd_and_weight_averaging_equal_plain_torch() -> None:
-    algorithm, datamodule = make_parts()
+@pytest.mark.parametrize("make_network", [small_cnn, tiny_vit])
+def test_steps_of_sgd_and_weight_averaging_equal_plain_torch(make_network: Callable[[], FeatureNetwork]) -> None:
+    algorithm, datamodule = make_parts(make_network=make_network)
     reference = deepcopy(algorithm.network)
     average, losses = plain_torch_training(reference, datamodule)
     weight_ema = WeightEMA(0.9)

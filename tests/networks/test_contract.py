@@ -87,3 +87,12 @@ def test_the_same_seed_gives_the_same_weights(name: str) -> None:
     torch.manual_seed(3)
     second = build(name, num_classes=7, channels=3).state_dict()
     torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_says_whether_batches_matter_in_training(name: str) -> None:
+    network = build(name, num_classes=7, channels=3).double().train()
+    images = torch.randn(4, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole, part = network.features(images)[1:], network.features(images[1:])
+    assert network.samples_are_independent == torch.allclose(whole, part, rtol=1e-9, atol=1e-9)

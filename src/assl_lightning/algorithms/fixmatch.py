@@ -60,9 +60,9 @@ class FixMatch(Algorithm):
         self.lambda_u = lambda_u
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
-        """One step: labelled and unlabelled images in one forward pass, so that BatchNorm sees them together."""
+        """One step: the loss, and the logits and features of both views of the unlabelled images."""
         num_labelled, num_unlabelled = len(batch["label"]), len(batch["index"])
-        features = self.network.features(torch.cat([batch["labelled_image"], batch["weak"], batch["strong"]]))
+        features = self._features(batch)
         sizes = [num_labelled, num_unlabelled, num_unlabelled]
         labelled, weak, strong = self.network.head(features).split(sizes)
 
@@ -91,6 +91,22 @@ class FixMatch(Algorithm):
             "logits_strong": strong.detach(),
             "features_weak": features.split(sizes)[1].detach(),
         }
+
+    def _features(self, batch: Batch) -> Tensor:
+        """(B + 2 · Bu, d) of the labelled images, the weak and the strong views.
+
+        Batch norm must see them all together. Without it, the weak views, to which no gradient flows, are passed
+        without keeping what a gradient needs, which is a third of the step.
+        """
+        labelled, weak, strong = batch["labelled_image"], batch["weak"], batch["strong"]
+        if not self.network.samples_are_independent:
+            return self.network.features(torch.cat([labelled, weak, strong]))
+        with torch.no_grad():
+            of_weak = self.network.features(weak)
+        of_labelled, of_strong = self.network.features(torch.cat([labelled, strong])).split(
+            [len(labelled), len(strong)]
+        )
+        return torch.cat([of_labelled, of_weak, of_strong])
 
 
 class FixMatchLoss(NamedTuple):

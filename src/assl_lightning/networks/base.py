@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -14,7 +15,11 @@ class FeatureNetwork(nn.Module, ABC):
         head: the classifier, (…, d) → (…, C); acquisition functions may call it on features of their own making.
         feature_dim: d.
         num_classes: C.
+        samples_are_independent: in training, too, a sample's features depend on no other sample of its batch, as they
+            do with batch norm. Where a network says so, FixMatch takes the weak views without a gradient.
     """
+
+    samples_are_independent: ClassVar[bool] = False
 
     def __init__(self, head: nn.Module, feature_dim: int, num_classes: int) -> None:
         super().__init__()

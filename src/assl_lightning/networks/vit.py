@@ -10,6 +10,8 @@ Symbols: B images, T = 1 + rows · columns tokens, D token dimension, d features
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,6 +45,8 @@ class ViTSmall(FeatureNetwork):
 
     With 3 channels and 10 classes: 22,061,706 parameters, 21,665,664 of them in the transformer.
     """
+
+    samples_are_independent: ClassVar[bool] = True
 
     def __init__(
         self,
