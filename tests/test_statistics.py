@@ -179,6 +179,23 @@ def test_a_value_that_is_not_finite_names_the_first_sample_and_never_enters_the_
             read()
 
 
+def test_rows_are_those_of_the_indices_in_their_order_and_a_slice_copies_nothing() -> None:
+    statistics = SampleStatistics(9)
+    for visit in random_visits(9, 6, 5, seed=4):
+        statistics.update(*visit)
+    index = torch.tensor([8, 2, 5])
+    rows, every = statistics.rows(index), statistics.rows(slice(None))
+    for name in ("uncertainty_mean", "uncertainty_variance", "inconsistency_mean", "inconsistency_variance", "visits"):
+        column = getattr(statistics, name)
+        assert getattr(rows, name).tolist() == column[index].tolist()
+        assert torch.equal(getattr(every, name), column)
+        assert torch.equal(getattr(every.take(index), name), column[index])
+        assert getattr(statistics.rows(slice(3, 6)), name).data_ptr() == column[3:].data_ptr()
+        assert getattr(every.take(slice(3, 6)), name).data_ptr() == column[3:].data_ptr()
+    with pytest.raises(IndexError):
+        statistics.rows(torch.tensor([9]))
+
+
 def test_an_empty_batch_changes_nothing() -> None:
     statistics = SampleStatistics(3)
     for assume_unique in (True, False):

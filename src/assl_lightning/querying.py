@@ -83,26 +83,25 @@ def query(
     """
     trained.network.eval()  # a head that a strategy calls must not drop out
     index = datamodule.pool.unlabelled
-    unknown = index[:0]
+    known = torch.ones_like(index, dtype=torch.bool)
     learned = {"statistics"} if trained.features is None else {"statistics", "features"}  # known of visited samples
     if learned & acquisition.requires and trained.statistics is not None:
-        unknown = index[trained.statistics.visits[index] == 0]
-        if unvisited == "infer" and trained.features is None and len(unknown):
-            _infer_statistics(unknown, datamodule, trained)
-            unknown = index[:0]
+        known = trained.statistics.visits[index] > 0
+        if unvisited == "infer" and trained.features is None and not known.all():
+            _infer_statistics(index[~known], datamodule, trained)
+            known = torch.ones_like(known)
+    eligible, unknown = index[known], index[~known]
     share = round(budget * len(unknown) / len(index)) if unvisited == "random" else 0
-    share = max(share, budget - (len(index) - len(unknown)))
+    share = max(share, budget - len(eligible))
     seed, number = datamodule.seed, datamodule.round_number
     order = torch.randperm(len(unknown), generator=make_generator(seed, "unvisited", number))
     at_random = unknown[order[:share]]
 
-    candidates = _candidates(index[~torch.isin(index, unknown)], acquisition, datamodule, trained)
+    candidates = _candidates(eligible, acquisition, datamodule, trained)
     picked, wanted = index[:0], budget - len(at_random)
     if wanted:
         picked = acquisition.acquire(candidates, wanted, make_generator(seed, "acquisition", number))
-        _check_picks(picked, candidates, wanted, type(acquisition).__name__)
-    place = {sample: position for position, sample in enumerate(candidates.index.tolist())}
-    positions = torch.tensor([place[sample] for sample in picked.tolist()], dtype=torch.int64)
+    positions = _positions_of_picks(picked, candidates, wanted, type(acquisition).__name__)
     score = acquisition.scores(candidates) if wanted else None
     everything = torch.cat([picked, at_random])
     of_pool = {} if score is None else {"score": score.cpu()}
@@ -180,7 +179,8 @@ def _infer_statistics(index: Tensor, datamodule: PoolDataModule, trained: Traine
         trained.statistics.update(part, scores.pseudo_el2n(weak), scores.symmetric_kl(weak, strong), assume_unique=True)
 
 
-def _check_picks(picked: Tensor, candidates: Candidates, budget: int, name: str) -> None:
+def _positions_of_picks(picked: Tensor, candidates: Candidates, budget: int, name: str) -> Tensor:
+    """(budget,) int64, where each pick stands among the candidates, whose index ascends; raises for a wrong answer."""
     if picked.dtype != torch.int64 or picked.shape != (budget,):
         raise ValueError(
             f"{name} must return {budget} int64 pool indices; got {picked.dtype} of shape {tuple(picked.shape)}"
@@ -191,9 +191,11 @@ def _check_picks(picked: Tensor, candidates: Candidates, budget: int, name: str)
             f"{name} returned index {int(distinct[counts > 1][0])} twice; a strategy must return `budget` distinct "
             f"candidate indices"
         )
-    strange = distinct[~torch.isin(distinct, candidates.index)]
+    positions = torch.searchsorted(candidates.index, picked.contiguous()).clamp_max(len(candidates) - 1)
+    strange = picked[candidates.index[positions] != picked]
     if len(strange):
         raise ValueError(
-            f"{name} returned index {int(strange[0])}, which is not among the {len(candidates)} candidates; return "
+            f"{name} returned index {int(strange.min())}, which is not among the {len(candidates)} candidates; return "
             f"entries of candidates.index, not positions in it"
         )
+    return positions

@@ -35,8 +35,8 @@ class CandidateStatistics:
     inconsistency_variance: Tensor  # (M,)
     visits: Tensor  # (M,) int32
 
-    def take(self, positions: Tensor) -> CandidateStatistics:
-        """The rows at `positions` (m,) int64."""
+    def take(self, positions: Tensor | slice) -> CandidateStatistics:
+        """The rows at `positions`, (m,) int64; a slice gives views, not copies."""
         return CandidateStatistics(
             uncertainty_mean=self.uncertainty_mean[positions],
             uncertainty_variance=self.uncertainty_variance[positions],
@@ -226,19 +226,14 @@ class SampleStatistics:
     def _known(self, value: Tensor) -> Tensor:
         return torch.where(self.visits > 0, value, torch.nan)
 
-    def rows(self, index: Tensor) -> CandidateStatistics:
-        """The statistics of the samples at `index` (M,) int64, as acquisition functions take them.
+    def rows(self, index: Tensor | slice) -> CandidateStatistics:
+        """The statistics of the samples at `index`, (M,) int64, as acquisition functions take them.
 
-        Raises what `check` raises.
+        A slice gives views of the table, not copies. Raises what `check` raises.
         """
         self.check()
-        return CandidateStatistics(
-            uncertainty_mean=self.uncertainty_mean[index],
-            uncertainty_variance=self.uncertainty_variance[index],
-            inconsistency_mean=self.inconsistency_mean[index],
-            inconsistency_variance=self.inconsistency_variance[index],
-            visits=self.visits[index],
-        )
+        values = self._values[:-1][index]  # (M, 4), a whole row at a time, since a row lies in one place
+        return CandidateStatistics(visits=self.visits[index], **dict(zip(_COLUMNS, values.unbind(-1), strict=True)))
 
     def to(self, device: torch.device | str) -> SampleStatistics:
         """Move the tensors to `device`; returns itself."""

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from assl_lightning.acquisition import selection
 from assl_lightning.acquisition.assl import ASSL
 from assl_lightning.acquisition.base import Candidates
 from assl_lightning.statistics import CandidateStatistics
@@ -46,6 +49,53 @@ def test_the_score_and_the_picks_are_those_of_the_papers_equations(
     torch.testing.assert_close(strategy.scores(candidates), torch.tensor(expected))
     best = sorted(range(50), key=lambda row: -expected[row])[:7]
     assert strategy.acquire(candidates, 7, torch.Generator()).tolist() == candidates.index[best].tolist()
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes how many numbers the largest tensor had that was made; views were there before."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor) and not func.is_view:
+            self.numbers = max(self.numbers, made.numel())
+        return made
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64, 1000])
+def test_the_picks_are_those_of_a_full_sort_however_large_the_chunks(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "_CHUNK", chunk)
+    candidates = make_candidates(300)
+    assert candidates.statistics is not None
+    candidates.statistics.uncertainty_mean[:100] = 0.25
+    candidates.statistics.uncertainty_variance[:100] = 0.25
+    candidates.statistics.inconsistency_mean[:100] = 0.25
+    candidates.statistics.inconsistency_variance[:100] = 0.25
+    score = ASSL().scores(candidates).tolist()
+    rows = sorted(range(300), key=lambda row: (-score[row], candidates.index[row].item()))
+    picks = ASSL().acquire(candidates, 290, torch.Generator())
+    assert picks.tolist() == candidates.index[rows[:290]].tolist()
+
+
+def test_acquiring_makes_no_tensor_larger_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "_CHUNK", 64)
+    candidates = make_candidates(5000)
+    with LargestTensor() as largest:
+        ASSL().acquire(candidates, 20, torch.Generator())
+    assert 64 <= largest.numbers <= 64 + 2 * 20
+
+
+def test_statistics_of_other_rows_than_the_candidates_are_an_error() -> None:
+    candidates = make_candidates(5)
+    assert candidates.statistics is not None
+    fewer = replace(candidates, statistics=candidates.statistics.take(slice(0, 4)))
+    with pytest.raises(ValueError, match=r"visits must be one number for each candidate, shape \(5,\); got \(4,\)"):
+        ASSL().acquire(fewer, 1, torch.Generator())
 
 
 def test_the_defaults_are_the_papers_constants() -> None:

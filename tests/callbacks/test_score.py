@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, TensorDataset
 
 from assl_lightning import ASSLScoreCallback, Observation, SampleStatistics, scores
+from assl_lightning.acquisition import selection
 
 NUM_SAMPLES = 24
 
@@ -139,20 +145,125 @@ def test_a_query_never_returns_what_training_did_not_visit() -> None:
         callback.query(2, candidates=[3, 4])
 
 
-def test_strange_candidates_are_refused() -> None:
-    callback = ASSLScoreCallback(NUM_SAMPLES)
-    fit(callback)
-    with pytest.raises(IndexError, match="candidate 24 lies outside the pool's 0 … 23"):
-        callback.query(1, candidates=[3, 24])
-    with pytest.raises(ValueError, match=r"distinct pool indices in one dimension; got shape \(2,\), 1 of them"):
-        callback.query(1, candidates=[3, 3])
+def with_table(num_samples: int, *, levels: int = 0, visited: float = 1.0, seed: int = 0) -> ASSLScoreCallback:
+    """A callback that has random statistics, each of `levels` different numbers (0: any), as after a fit."""
+    generator = torch.Generator().manual_seed(seed)
+    columns = torch.rand(2, num_samples, generator=generator)
+    columns = (columns * levels).floor() if levels else columns
+    index = (torch.rand(num_samples, generator=generator) < visited).nonzero()[:, 0]
+    table = SampleStatistics(num_samples)
+    table.update(index, columns[0, index], columns[1, index])
+    callback = ASSLScoreCallback(num_samples)
+    callback.load_state_dict({"statistics": table.state_dict()})
+    return callback
 
 
-def test_a_mask_of_candidates_is_refused_with_the_way_to_indices() -> None:
-    callback = ASSLScoreCallback(NUM_SAMPLES)
-    fit(callback)
-    with pytest.raises(ValueError, match=r"not a mask; pass mask\.nonzero\(\)\[:, 0\]"):
-        callback.query(1, candidates=torch.ones(NUM_SAMPLES, dtype=torch.bool))
+def reference_query(callback: ASSLScoreCallback, candidates: Sequence[int]) -> list[int]:
+    """All visited candidates, sorted by score and then by index."""
+    score = callback.scores().tolist()
+    visited = [index for index in candidates if callback.statistics.visits[index] > 0]
+    return sorted(visited, key=lambda index: (-score[index], index))
+
+
+@given(
+    num_samples=st.integers(1, 60),
+    levels=st.integers(0, 3),
+    visited=st.sampled_from([0.5, 1.0]),
+    chunk=st.integers(1, 70),
+    given_as=st.sampled_from(["everything", "list", "int32", "ascending", "mask"]),
+    data=st.data(),
+)
+def test_a_query_in_chunks_is_the_head_of_the_sorted_list(
+    num_samples: int, levels: int, visited: float, chunk: int, given_as: str, data: st.DataObject
+) -> None:
+    callback = with_table(num_samples, levels=levels, visited=visited, seed=chunk)
+    chosen = [*range(num_samples)]
+    if given_as != "everything":
+        chosen = data.draw(st.lists(st.integers(0, num_samples - 1), unique=True))
+    candidates: Any = {
+        "everything": None,
+        "list": chosen,
+        "int32": torch.tensor(chosen).int(),
+        "ascending": torch.tensor(sorted(chosen)),
+        "mask": torch.zeros(num_samples, dtype=torch.bool).index_fill(0, torch.tensor(chosen).long(), True),
+    }[given_as]
+    best_first = reference_query(callback, chosen)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selection, "_CHUNK", chunk)
+        for k in range(1, len(best_first) + 1, 1 + len(best_first) // 3):
+            assert callback.query(k, candidates).tolist() == best_first[:k]
+        with pytest.raises(ValueError, match=f"visited only {len(best_first)} of the {len(chosen)} candidates"):
+            callback.query(len(best_first) + 1, candidates)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes how many bytes the largest tensor had that was made; what shares its memory with an argument was there."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        made = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(made):
+            if isinstance(leaf, Tensor) and leaf.untyped_storage().data_ptr() not in given:
+                self.bytes = max(self.bytes, leaf.untyped_storage().nbytes())
+        return made
+
+
+@pytest.mark.parametrize("levels", [0, 1])
+@pytest.mark.parametrize("visited", [0.5, 1.0])
+def test_a_query_makes_no_tensor_larger_than_a_chunk(
+    levels: int, visited: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "_CHUNK", 64)
+    callback = with_table(5000, levels=levels, visited=visited)
+    for candidates in (None, torch.arange(5000) % 3 == 0):
+        with LargestTensor() as largest:
+            callback.query(20, candidates)
+        assert 8 * 64 <= largest.bytes <= 16 * 64, "a row of the table has 16 bytes beside its visits"
+    indices = torch.arange(0, 5000, 3)
+    with LargestTensor() as largest:
+        callback.query(20, indices)
+    assert largest.bytes == 5000, "one for each sample of the pool"
+
+
+def test_a_query_of_a_poisoned_table_is_an_error() -> None:
+    callback = with_table(NUM_SAMPLES)
+    callback.statistics.update(torch.tensor([4]), torch.tensor([torch.nan]), torch.ones(1))
+    with pytest.raises(ValueError, match=r"observed uncertainty nan and inconsistency 1\.0 for sample 4"):
+        callback.query(1, candidates=[])
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 100])
+def test_strange_candidates_are_refused(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "_CHUNK", chunk)
+    callback = with_table(NUM_SAMPLES)
+    for outside in (24, -1):
+        with pytest.raises(IndexError, match=f"candidate {outside} lies outside the pool's 0 … 23"):
+            callback.query(1, candidates=[3, 5, outside])
+    for twice in ([3, 3], [3, 5, 3], [1, 2, 3, 3]):
+        distinct = f"got {len(twice)}, {len(set(twice))} of them distinct"
+        with pytest.raises(ValueError, match=f"candidates must be distinct pool indices; {distinct}"):
+            callback.query(1, candidates=twice)
+    with pytest.raises(ValueError, match=r"in one dimension, or a mask of the pool; got shape \(2, 2\)"):
+        callback.query(1, candidates=torch.tensor([[1, 2], [3, 4]]))
+    for shape in (23,), (25,), (24, 1):
+        with pytest.raises(ValueError, match=r"a mask of candidates must have .* shape \(24,\); got shape"):
+            callback.query(1, candidates=torch.ones(shape, dtype=torch.bool))
+
+
+def test_far_more_samples_than_there_are_can_be_asked_for_in_vain() -> None:
+    with pytest.raises(ValueError, match="training visited only 24 of the 24 candidates"):
+        with_table(NUM_SAMPLES).query(10**15)
+    with pytest.raises(ValueError, match="training visited only 0 of the 0 candidates"):
+        with_table(NUM_SAMPLES).query(10**15, candidates=[])
+
+
+def test_fewer_than_one_sample_cannot_be_asked_for() -> None:
+    with pytest.raises(ValueError, match="the budget must be at least 1 sample; got 0"):
+        with_table(NUM_SAMPLES).query(0)
 
 
 def test_repeated_indices_count_as_visits_in_order() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from assl_lightning.acquisition.base import Candidates, Requirement
-from assl_lightning.acquisition.selection import top_k
+from assl_lightning.acquisition.selection import RunningTopK, check_budget, check_shape, chunks
 from assl_lightning.statistics import CandidateStatistics, upper_confidence_bound
 
 Factors = Literal["both", "uncertainty", "inconsistency"]
@@ -42,11 +42,24 @@ class ASSL:
         """(M,) ≥ 0, in the candidates' order; larger means label sooner."""
         candidates.require("statistics")
         assert candidates.statistics is not None
-        return confidence_bound(candidates.statistics, self.c_u, self.c_i, self.factors)
+        return self._bound(candidates.statistics)
 
     def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
-        """(budget,) int64 pool indices on the CPU, best first; nothing is drawn from the generator."""
-        return top_k(self.scores(candidates), candidates.index, budget)
+        """(budget,) int64 pool indices on the CPU, best first; nothing is drawn from the generator.
+
+        The scores exist a chunk at a time.
+        """
+        candidates.require("statistics")
+        assert candidates.statistics is not None
+        check_shape("number of visits", candidates.statistics.visits, candidates.index)
+        check_budget(budget, len(candidates))
+        best = RunningTopK(budget)
+        for rows in chunks(len(candidates)):
+            best.update(self._bound(candidates.statistics.take(rows)), candidates.index[rows])
+        return best.picks()
+
+    def _bound(self, statistics: CandidateStatistics) -> Tensor:
+        return confidence_bound(statistics, self.c_u, self.c_i, self.factors)
 
 
 def confidence_bound(statistics: CandidateStatistics, c_u: float, c_i: float, factors: Factors) -> Tensor:
