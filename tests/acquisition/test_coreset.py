@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from assl_lightning.acquisition import selection
 from assl_lightning.acquisition.base import Acquisition, Candidates, LabelledSamples
 from assl_lightning.acquisition.cdal import CDAL
 from assl_lightning.acquisition.coreset import CoreSet
@@ -183,7 +184,10 @@ Watch = Callable[[Callable[[], object]], tuple[Counter[str], int]]
 
 
 @both_strategies
-def test_no_more_is_read_from_the_device_for_a_larger_budget(strategy: Acquisition, watch: Watch) -> None:
+def test_no_more_is_read_from_another_device_for_a_larger_budget(
+    strategy: Acquisition, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "pick_lazily", selection.pick_eagerly)  # what a device other than the CPU gets
     values = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
     candidates = make_candidates(values[10:], values[:10])
     few, _ = watch(lambda: acquire(strategy, candidates, 2))

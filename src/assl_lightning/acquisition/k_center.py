@@ -32,9 +32,9 @@ class Points:
     def __len__(self) -> int:
         return len(self.term)
 
-    def at(self, position: Tensor) -> Points:
-        """The one point at `position` () int64; unlike `vectors[position]`, this does not wait for the device."""
-        return Points(self.vectors.index_select(0, position.view(1)), self.term.index_select(0, position.view(1)))
+    def at(self, positions: Tensor) -> Points:
+        """The points at `positions` (m,) int64."""
+        return Points(self.vectors.index_select(0, positions), self.term.index_select(0, positions))
 
 
 def least_gap(points: Points, centres: Points) -> Tensor:
@@ -57,7 +57,8 @@ class KCenter(ABC):
     """Pick, again and again, the candidate that is farthest from all samples labelled or picked so far.
 
     Where no sample is labelled, the candidate with the lowest index is first. O((L + budget) · M · k) time for vectors
-    of k numbers, and 8 · k bytes of memory for each of the M candidates and L labelled samples.
+    of k numbers, though on a CPU the picks need hardly any of theirs, and 8 · k bytes of memory for each of the M
+    candidates and L labelled samples.
     """
 
     field: ClassVar[Literal["features", "logits"]]
@@ -95,12 +96,15 @@ class KCenter(ABC):
         points = self.points(values, index)
         labelled = self._labelled(candidates, points)
 
-        def distance(centres: Points) -> Tensor:
+        def distance(rows: Tensor | None, centres: Points) -> Tensor:
             # float32: equal distances that float64 rounded differently are equal again, and ties go to the lower index.
-            return self.distance(points, centres).float()
+            return self.distance(points if rows is None else points.at(rows), centres).float()
 
-        nearest = distance(labelled) if len(labelled) else torch.full_like(points.term, torch.inf).float()
-        return index.cpu()[greedy_k_center(nearest, lambda pick: distance(points.at(pick)), budget)]
+        def to_nearest(rows: Tensor | None, centres: Tensor) -> Tensor:
+            return distance(rows, points.at(centres))
+
+        nearest = distance(None, labelled) if len(labelled) else torch.full_like(points.term, torch.inf).float()
+        return index.cpu()[greedy_k_center(nearest, to_nearest, budget)]
 
     def _values(self, samples: Candidates | LabelledSamples) -> Tensor:
         if isinstance(samples, Candidates):
