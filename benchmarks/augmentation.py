@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count, islice
 
 import torch
 from PIL import Image
@@ -22,6 +23,7 @@ from benchmarks.pillow import Pad, padded_by_strips, padded_by_torchvision, stro
 
 _SECTION = "augmentation"
 _BATCH = 448
+_BATCHES = 10  # that ours makes for each of Pillow's
 _SHAPES = ((3, 32, 32), (1, 28, 28), (3, 84, 84))
 _MEAN, _STD = 0.5, 0.25
 
@@ -36,16 +38,17 @@ def measure(device: torch.device, quick: bool) -> Iterator[Figure]:
 def _measure_shape(images: torch.Tensor, repeats: int, is_paper: bool) -> Iterator[Figure]:
     batch, channels, height, width = images.shape
     figure = partial(Figure, _SECTION, size=f"{height} × {width} × {channels}, batches of {batch}")
-    rate = partial(_rate, batch)
     if images.device.type == "cuda":
-        times = in_turns({"ours": ours(images), "tensors": ours(images, tensors=True)}, images.device, repeats=repeats)
+        pair = _seconds_a_pair(images, repeats, {"views": ours(images), "tensors": ours(images, tensors=True)})
         bound = Target("≥", 1e6) if is_paper else None
-        yield figure("views", unit="pairs/s", values=rate(times["ours"]), target=bound)
-        yield figure("tensors", unit="pairs/s", values=rate(times["tensors"]))
+        yield figure("views", unit="pairs/s", values=_rates(pair["views"]), target=bound)
+        yield figure("tensors", unit="pairs/s", values=_rates(pair["tensors"]))
         return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    times = in_turns(
+    pair = _seconds_a_pair(
+        images,
+        repeats,
         {
             "ours": ours(images),
             "ours, tensors": ours(images, tensors=True),
@@ -53,47 +56,52 @@ def _measure_shape(images: torch.Tensor, repeats: int, is_paper: bool) -> Iterat
             "Pillow, strips": pillow(images, padded_by_strips),
             "Pillow, tensors": pillow(images, padded_by_torchvision, tensors=True),
         },
-        images.device,
-        repeats=repeats,
     )
     torch.set_num_threads(threads)
-    for what, other, mine, bound in (
-        (
-            "views: ours ÷ Pillow padding as torchvision, per core",
-            "Pillow",
-            "ours",
-            Target("≥", 15) if is_paper else None,
-        ),
+    target = Target("≥", 15) if is_paper else None
+    for what, theirs, mine, bound in (
+        ("views: ours ÷ Pillow padding as torchvision, per core", "Pillow", "ours", target),
         ("views: ours ÷ Pillow padding by strips, per core", "Pillow, strips", "ours", None),
         ("tensors: ours ÷ Pillow, per core", "Pillow, tensors", "ours, tensors", None),
     ):
-        yield figure(what, unit="×", values=ratios(times[other], times[mine]), target=bound)
-    for name, values in times.items():
-        yield figure(f"{name}, one thread", unit="pairs/s", values=rate(values))
-    times = in_turns({"ours": ours(images)}, images.device, repeats=repeats)
-    yield figure(f"ours, {threads} threads", unit="pairs/s", values=rate(times["ours"]))
+        yield figure(what, unit="×", values=ratios(pair[theirs], pair[mine]), target=bound)
+    for name, values in pair.items():
+        yield figure(f"{name}, one thread", unit="pairs/s", values=_rates(values))
+    pair = _seconds_a_pair(images, repeats, {"ours": ours(images)})
+    yield figure(f"ours, {threads} threads", unit="pairs/s", values=_rates(pair["ours"]))
 
 
-def ours(images: torch.Tensor, tensors: bool = False) -> Callable[[], object]:
-    """One batch of pairs, other draws in each call."""
+def _seconds_a_pair(
+    images: torch.Tensor, repeats: int, calls: dict[str, Callable[[], int]]
+) -> dict[str, tuple[float, ...]]:
+    """By name, in turns; each call says how many pairs it made."""
+    pairs = {name: call() for name, call in calls.items()}
+    times = in_turns(calls, images.device, repeats=repeats, warm_up=1)
+    return {name: tuple(value / pairs[name] for value in values) for name, values in times.items()}
+
+
+def ours(images: torch.Tensor, tensors: bool = False) -> Callable[[], int]:
+    """Batch after batch, other draws in each, for about as long as Pillow takes for one."""
     weak, strong = WeakAugment(), StrongAugment()
-    normalise = _normalise(images.shape[1]) if tensors else lambda view: view
+    normalise = _normalise(images.shape[1])
     row = torch.arange(len(images), device=images.device)
-    step = iter(range(1 << 60))
+    numbers = count()
 
-    def call() -> object:
-        number = next(step)
-        views = (
-            weak(images, Draws(derive_key(0, "weak", number), row)),
-            strong(images, Draws(derive_key(0, "strong", number), row)),
-        )
-        return [normalise(view) for view in views]
+    def call() -> int:
+        for number in islice(numbers, _BATCHES):
+            views = (
+                weak(images, Draws(derive_key(0, "weak", number), row)),
+                strong(images, Draws(derive_key(0, "strong", number), row)),
+            )
+            if tensors:
+                views = normalise(views[0]), normalise(views[1])
+        return _BATCHES * len(images)
 
     return call
 
 
-def pillow(images: torch.Tensor, pad: Pad, tensors: bool = False) -> Callable[[], object]:
-    """As many pairs, one by one."""
+def pillow(images: torch.Tensor, pad: Pad, tensors: bool = False) -> Callable[[], int]:
+    """One by one, as many as a batch."""
     pictures = [functional.to_pil_image(image) for image in images]
     channels = images.shape[1]
 
@@ -102,8 +110,11 @@ def pillow(images: torch.Tensor, pad: Pad, tensors: bool = False) -> Callable[[]
             return view
         return functional.normalize(functional.to_tensor(view), [_MEAN] * channels, [_STD] * channels)
 
-    def call() -> object:
-        return [(finish(weak_view(picture, pad)), finish(strong_view(picture, pad))) for picture in pictures]
+    def call() -> int:
+        for picture in pictures:
+            finish(weak_view(picture, pad))
+            finish(strong_view(picture, pad))
+        return len(pictures)
 
     return call
 
@@ -112,5 +123,5 @@ def _normalise(channels: int) -> Callable[[torch.Tensor], torch.Tensor]:
     return Normalise((_MEAN,) * channels, (_STD,) * channels)
 
 
-def _rate(batch: int, seconds: tuple[float, ...]) -> tuple[float, ...]:
-    return tuple(batch / value for value in seconds)
+def _rates(seconds: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(1 / value for value in seconds)
