@@ -50,7 +50,7 @@ types: install ## mypy --strict
 wheel: install ## dist/*.whl, made from the sdist
 	$(BIN)/python -m build
 
-bench: install ## benchmarks/results: speed against floors, on whatever device there is; half an hour of two CPU cores
+bench: install ## benchmarks/results: speed against floors, on whatever device there is; a quarter of an hour of two CPU cores
 	$(BIN)/python -m benchmarks
 
 compare-digits: install ## the README's digits table and figure: 40 runs, about 40 minutes
