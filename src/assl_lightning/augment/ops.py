@@ -1,6 +1,6 @@
 """RandAugment's operations on a batch, each sample with its own magnitude, each equal to PIL's in every bit.
 
-Operations of one kind share one function, a *family*, which is told row by row which of its members is meant. Three
+Operations of one kind share one function, a *family*, which is told row by row which operation is meant. Three
 kinds of families: one moves pixels; four make a table each that says what becomes of every grey level, all of which are
 looked up together; two blend an image with a poorer one. Two plans send the rows of a batch through them and give the
 same bits: `apply_grouped` computes only the rows that need a family, and has to look at the codes for it; `apply_dense`
@@ -20,8 +20,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-Family = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # images, member, magnitude, sign → images
-LevelFamily = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # images, their levels, member, magnitude → tables
+Family = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # images, code, magnitude, sign → images
+LevelFamily = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # images, their levels, code, magnitude → tables
 Plan = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # images, code, magnitude, sign → images
 
 MAX_MAGNITUDE = 10
@@ -74,7 +74,7 @@ def apply_grouped(images: Tensor, code: Tensor, magnitude: Tensor, sign: Tensor)
     for family, first, last in _FAMILY_CODES:
         rows = rows_of(first, last)
         if rows.start < rows.stop:
-            changed[rows] = family(changed[rows], code[rows] - first, magnitude[rows], sign[rows])
+            changed[rows] = family(changed[rows], code[rows], magnitude[rows], sign[rows])
     leveled = changed[rows_of(_FIRST_LEVEL, _LAST_LEVEL)]
     levels = leveled.flatten(2).long()
     tables = torch.empty(*levels.shape[:2], 256, dtype=torch.uint8, device=images.device)
@@ -83,7 +83,7 @@ def apply_grouped(images: Tensor, code: Tensor, magnitude: Tensor, sign: Tensor)
         rows = rows_of(first, last)
         if rows.start < rows.stop:
             part = slice(rows.start - offset, rows.stop - offset)
-            tables[part] = level_family(leveled[part], levels[part], code[rows] - first, magnitude[rows])
+            tables[part] = level_family(leveled[part], levels[part], code[rows], magnitude[rows])
     leveled.flatten(2).copy_(tables.gather(2, levels))
     return changed.index_select(0, order.argsort())
 
@@ -93,14 +93,12 @@ def apply_dense(images: Tensor, code: Tensor, magnitude: Tensor, sign: Tensor) -
     changed = images
     for family, first, last in _FAMILY_CODES:
         chosen = _is_between(code, first, last)[:, None, None, None]
-        member = (code - first).clamp(0, last - first)  # in range for the rows that are not chosen, too
-        changed = torch.where(chosen, family(images, member, magnitude, sign), changed)
+        changed = torch.where(chosen, family(images, code, magnitude, sign), changed)
     levels = images.flatten(2).long()
     tables = torch.arange(256, dtype=torch.uint8, device=images.device).expand(*levels.shape[:2], 256)
     for level_family, first, last in _LEVEL_CODES:
         chosen = _is_between(code, first, last)[:, None, None]
-        member = (code - first).clamp(0, last - first)
-        tables = torch.where(chosen, level_family(images, levels, member, magnitude), tables)
+        tables = torch.where(chosen, level_family(images, levels, code, magnitude), tables)
     leveled = tables.gather(2, levels).view_as(images)
     return torch.where(_is_between(code, _FIRST_LEVEL, _LAST_LEVEL)[:, None, None, None], leveled, changed)
 
@@ -109,13 +107,19 @@ def _is_between(code: Tensor, first: int, last: int) -> Tensor:
     return (first <= code) & (code <= last)
 
 
+def _member(code: Tensor, names: tuple[str, ...]) -> Tensor:
+    """(b,) int64, which of a family's operations is meant; in range for the rows of other families, too."""
+    first = OPERATIONS.index(names[0])
+    return (code - first).clamp(0, len(names) - 1)
+
+
 # ---- geometry: PIL's Image.transform(AFFINE, NEAREST) and Image.rotate, black outside ------------------------------
 
 
-def _geometric(images: Tensor, member: Tensor, magnitude: Tensor, sign: Tensor) -> Tensor:
+def _geometric(images: Tensor, code: Tensor, magnitude: Tensor, sign: Tensor) -> Tensor:
     """Rotate, ShearX, ShearY, TranslateX, TranslateY: one gather, from where PIL's 16.16 fixed point says."""
     sources, inside = _sources(*images.shape[-2:], images.device)
-    motion = member * (2 * MAX_MAGNITUDE + 1) + MAX_MAGNITUDE + sign * magnitude
+    motion = _member(code, _GEOMETRIC) * (2 * MAX_MAGNITUDE + 1) + MAX_MAGNITUDE + sign * magnitude
     index = sources.index_select(0, motion)[:, None].expand(-1, images.shape[1], -1)
     moved = images.flatten(2).gather(2, index).mul_(inside.index_select(0, motion)[:, None])
     return moved.view_as(images)
@@ -168,9 +172,9 @@ def _fixed_point(matrix: tuple[float, ...]) -> list[int]:
 # ---- level by level: tables (b, c or 1, 256) uint8 of what becomes of each grey level -------------------------------
 
 
-def _curve(images: Tensor, _levels: Tensor, member: Tensor, magnitude: Tensor) -> Tensor:
+def _curve(images: Tensor, _levels: Tensor, code: Tensor, magnitude: Tensor) -> Tensor:
     """Brightness, Posterize, Solarize: the table follows from the magnitude alone."""
-    curve = member * (MAX_MAGNITUDE + 1) + magnitude
+    curve = _member(code, _CURVE) * (MAX_MAGNITUDE + 1) + magnitude
     return _curves(images.device).index_select(0, curve)[:, None]
 
 
@@ -189,7 +193,7 @@ def _curves(device: torch.device) -> Tensor:
     return curves.flatten(0, 1).to(device)
 
 
-def _autocontrast(images: Tensor, _levels: Tensor, _member: Tensor, _magnitude: Tensor) -> Tensor:
+def _autocontrast(images: Tensor, _levels: Tensor, _code: Tensor, _magnitude: Tensor) -> Tensor:
     """Per channel, the levels in use are stretched to 0 … 255. In float64, as PIL's Python code does it."""
     level = torch.arange(256, device=images.device)
     darkest = images.flatten(2).amin(2, keepdim=True).double()  # (b, c, 1)
@@ -199,7 +203,7 @@ def _autocontrast(images: Tensor, _levels: Tensor, _member: Tensor, _magnitude: 
     return torch.where(span > 0, stretched, level.to(torch.uint8))
 
 
-def _equalize(images: Tensor, levels: Tensor, _member: Tensor, _magnitude: Tensor) -> Tensor:
+def _equalize(images: Tensor, levels: Tensor, _code: Tensor, _magnitude: Tensor) -> Tensor:
     """Per channel, the levels are spread so that each is used about equally often."""
     one = torch.ones((), dtype=torch.int32, device=images.device)
     histogram = torch.zeros(*levels.shape[:2], 256, dtype=torch.int32, device=images.device)
@@ -213,7 +217,7 @@ def _equalize(images: Tensor, levels: Tensor, _member: Tensor, _magnitude: Tenso
     return torch.where(step > 0, spread, level)
 
 
-def _contrast(images: Tensor, _levels: Tensor, _member: Tensor, magnitude: Tensor) -> Tensor:
+def _contrast(images: Tensor, _levels: Tensor, _code: Tensor, magnitude: Tensor) -> Tensor:
     """Towards the mean grey of the whole image, rounded half up."""
     pixels = images.shape[-2] * images.shape[-1]
     mean = (2 * _grey(images).sum((1, 2, 3)) + pixels) // (2 * pixels)  # (b,)
@@ -225,14 +229,14 @@ def _contrast(images: Tensor, _levels: Tensor, _member: Tensor, magnitude: Tenso
 # ---- PIL's ImageEnhance: a blend with a degenerate image -----------------------------------------------------------
 
 
-def _color(images: Tensor, _member: Tensor, magnitude: Tensor, _sign: Tensor) -> Tensor:
+def _color(images: Tensor, _code: Tensor, magnitude: Tensor, _sign: Tensor) -> Tensor:
     """Towards grey. One channel has no colour to lose."""
     if images.shape[1] == 1:
         return images
     return _blend(_grey(images), images, _factors_of(magnitude)[:, None, None, None])
 
 
-def _sharpness(images: Tensor, _member: Tensor, magnitude: Tensor, _sign: Tensor) -> Tensor:
+def _sharpness(images: Tensor, _code: Tensor, magnitude: Tensor, _sign: Tensor) -> Tensor:
     """Towards PIL's SMOOTH: a 3 × 3 mean with weight 5 in the centre and 1 around it. The border pixels stay."""
     height, width = images.shape[-2:]
     changed = images.clone()
