@@ -144,6 +144,18 @@ def test_both_plans_agree_on_a_batch_of_mixed_operations(channels: int) -> None:
 
 
 @pytest.mark.parametrize("plan", [apply_grouped, apply_dense])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_how_the_images_lie_in_memory_does_not_matter(name: str, plan: Plan) -> None:
+    images = torch.randint(0, 256, (4, 3, 9, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    code = torch.full((4,), OPERATIONS.index(name))
+    magnitude, sign = torch.tensor([1, 4, 7, 10]), torch.tensor([1, -1, 1, -1])
+    expected = plan(images, code, magnitude, sign)
+    turned = images.transpose(2, 3).contiguous().transpose(2, 3)
+    for lying in (turned, images.contiguous(memory_format=torch.channels_last)):
+        torch.testing.assert_close(plan(lying, code, magnitude, sign), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("plan", [apply_grouped, apply_dense])
 def test_an_empty_batch_stays_empty(plan: Plan) -> None:
     nothing = torch.zeros(0, dtype=torch.int64)
     assert plan(torch.zeros(0, 3, 8, 8, dtype=torch.uint8), nothing, nothing, nothing).shape == (0, 3, 8, 8)

@@ -239,7 +239,7 @@ def _color(images: Tensor, _code: Tensor, magnitude: Tensor, _sign: Tensor) -> T
 def _sharpness(images: Tensor, _code: Tensor, magnitude: Tensor, _sign: Tensor) -> Tensor:
     """Towards PIL's SMOOTH: a 3 × 3 mean with weight 5 in the centre and 1 around it. The border pixels stay."""
     height, width = images.shape[-2:]
-    changed = images.clone()
+    changed = images.clone(memory_format=torch.contiguous_format)  # flatten(2), which is written to, must be a view
     if min(height, width) < 3:
         return changed
     # Rows end to end, so that every step is one long run. What wraps from row to row falls on the border.
