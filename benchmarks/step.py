@@ -1,7 +1,8 @@
 """The whole training step against its floor, and where the step's time goes.
 
 The *floor* is the bare forward, backward and optimizer step of the same network in a plain loop, on one batch that is
-staged on the device: same sizes, same precision. Blocks of whole steps, as `run_rounds` trains them, and of the floor's
+staged on the device: same sizes, same precision, and the weak views without a gradient where FixMatch takes them so.
+Blocks of whole steps, as `run_rounds` trains them, and of the floor's
 take turns within one fit, so that a ratio is of one moment. A second fit runs with a stopwatch around every part; what
 no part claims is Lightning's loop and logging.
 """
@@ -137,19 +138,24 @@ class Turns(Callback):
 
 
 def floor_step(trainer: Trainer, algorithm: Algorithm, batch: Any) -> Callable[[], None]:
-    """A step of a copy of the network: one joint forward of the batch's images, backward, optimizer."""
+    """A step of a copy of the network: forward of the batch's images, backward, optimizer."""
     twin = deepcopy(algorithm.network)
     groups = [
         group | {"params": [dict(twin.named_parameters())[name] for name in names]}
         for group, names in _named_groups(algorithm)
     ]
     optimizer = algorithm.optimizer_factory(groups)
-    images = torch.cat([batch["labelled_image"], batch["weak"], batch["strong"]])
-    target = torch.randint(algorithm.network.num_classes, (len(images),), device=images.device)
+    labelled, weak, strong = batch["labelled_image"], batch["weak"], batch["strong"]
+    apart = twin.samples_are_independent
+    images = torch.cat([labelled, strong] if apart else [labelled, weak, strong])
+    target = torch.randint(twin.num_classes, (len(images),), device=images.device)
 
     def step() -> None:
         with trainer.precision_plugin.forward_context():
             loss = F.cross_entropy(twin(images).float(), target)
+            if apart:
+                with torch.no_grad():
+                    twin(weak)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -203,6 +203,15 @@ def test_steps_of_sgd_and_weight_averaging_equal_plain_torch(make_network: Calla
         torch.testing.assert_close(value, average.state_dict()[name], rtol=1e-4, atol=1e-6)
 
 
+def test_every_weight_gets_a_gradient_where_autocast_keeps_what_it_cast() -> None:
+    algorithm, datamodule = make_parts(make_network=tiny_vit)
+    batch: Any = datamodule.on_after_batch_transfer(next(iter(datamodule.train_dataloader())), 0)
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=True):
+        features = algorithm._features(batch)
+        algorithm.network.head(features).float().square().mean().backward()
+    assert [name for name, weight in algorithm.network.named_parameters() if weight.grad is None] == []
+
+
 def test_the_step_returns_what_the_score_callback_needs_detached() -> None:
     algorithm, datamodule = make_parts()
     batch: Any = datamodule.on_after_batch_transfer(next(iter(datamodule.train_dataloader())), 0)

@@ -263,7 +263,8 @@ def greedy_k_center(nearest: Tensor, to_nearest: ToNearest, budget: int) -> Tens
 
     Sener and Savarese 2018, Algorithm 1. Ties go to the lower position, so where every distance is 0 the rest is picked
     in the order of the positions. On a CPU only the few points that may be farthest are brought up to date before each
-    pick; anywhere else all of them are, and nothing in the loop waits for the device. The picks are the same.
+    pick; anywhere else all of them are, and nothing in the loop waits for the device. The picks are the same, but among
+    points whose distances differ by no more than their rounding.
 
     Args:
         nearest: (M,) floating-point, of each point to the nearest of the centres that there are before the first pick,
