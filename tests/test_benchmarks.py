@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from benchmarks.figures import Figure, Target, as_markdown, number, this_machine
+from benchmarks.measuring import in_turns, ratios
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,3 +59,37 @@ def test_the_parts_of_a_step_are_all_there(written: tuple[dict[str, Any], str]) 
     names = {"draw indices", "gather and transfer", "weak augmentation", "strong augmentation", "forward", "backward"}
     names |= {"optimizer", "weight EMA", "score callback", "Lightning's loop and logging"}
     assert {f"part: {name}" for name in names} <= parts
+
+
+def test_a_figure_has_the_median_and_the_quartiles_of_its_repeats() -> None:
+    figure = Figure("s", "w", "z", "s", (5.0, 1.0, 2.0, 4.0, 3.0))
+    assert (figure.median, figure.spread) == (3.0, (2.0, 4.0))
+    assert Figure("s", "w", "z", "s", (5.0, 1.0, 2.0)).spread == (1.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "met"),
+    [("≤", 1.0, True), ("≤", 1.5, True), ("≤", 1.51, False), ("≥", 1.5, True), ("≥", 1.49, False)],
+)
+def test_a_target_is_met_up_to_its_bound_and_the_table_says_so(bound: Any, value: float, met: bool) -> None:
+    figure = Figure("s", "w", "z", "×", (value,), Target(bound, 1.5))
+    row = as_markdown(this_machine(torch.device("cpu"), "m"), [figure]).splitlines()[-1]
+    assert row.endswith(": met |" if met else ": **missed** |")
+
+
+def test_what_was_not_measured_says_so() -> None:
+    row = as_markdown(this_machine(torch.device("cpu"), "m"), [Figure("s", "w", "z", "×", ())]).splitlines()[-1]
+    assert row == "| w | z | not measured | | 0 |  |"
+
+
+def test_ratios_are_of_one_turn_and_turns_alternate() -> None:
+    assert ratios((6.0, 8.0), (2.0, 4.0)) == (3.0, 2.0)
+    called: list[str] = []
+    calls = {name: (lambda name=name: called.append(name)) for name in ("a", "b")}
+    times = in_turns(calls, torch.device("cpu"), repeats=2, warm_up=1)
+    assert called == ["a", "b", "a", "b", "a", "b"]
+    assert {name: len(values) for name, values in times.items()} == {"a": 2, "b": 2}
+
+
+def test_numbers_have_three_figures() -> None:
+    assert [number(value) for value in (0.0123456, 1.25, 59612.3, 0)] == ["0.0123", "1.25", "59,600", "0"]

@@ -203,6 +203,24 @@ def test_steps_of_sgd_and_weight_averaging_equal_plain_torch(make_network: Calla
         torch.testing.assert_close(value, average.state_dict()[name], rtol=1e-4, atol=1e-6)
 
 
+def test_weak_views_without_a_gradient_change_neither_the_features_nor_the_gradient() -> None:
+    algorithm, datamodule = make_parts(make_network=tiny_vit)
+    network = algorithm.network.double()
+    batch: Any = datamodule.on_after_batch_transfer(next(iter(datamodule.train_dataloader())), 0)
+    for name in ("labelled_image", "weak", "strong"):
+        batch[name] = batch[name].double()
+    weights = torch.randn(4 + 12 + 12, network.feature_dim, dtype=torch.float64)
+    weights[4:16] = 0  # what the loss sends back to the weak views
+
+    together = network.features(torch.cat([batch["labelled_image"], batch["weak"], batch["strong"]]))
+    apart = algorithm._features(batch)
+    torch.testing.assert_close(apart, together)
+    parameters = [weight for name, weight in network.named_parameters() if not name.startswith("head")]
+    gradients = [torch.autograd.grad((features * weights).sum(), parameters) for features in (apart, together)]
+    torch.testing.assert_close(*gradients)
+    assert all(gradient.abs().sum() > 0 for gradient in gradients[0])
+
+
 def test_every_weight_gets_a_gradient_where_autocast_keeps_what_it_cast() -> None:
     algorithm, datamodule = make_parts(make_network=tiny_vit)
     batch: Any = datamodule.on_after_batch_transfer(next(iter(datamodule.train_dataloader())), 0)
