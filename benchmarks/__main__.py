@@ -32,6 +32,10 @@ def main(arguments: list[str] | None = None) -> None:
     device = torch.device(given.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no CUDA device here; leave it out to measure the CPU")
+    try:
+        given.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--output {given.output}: cannot be made ({error.strerror}); name a directory to write to")
 
     set_up_messages()
     machine = this_machine(device, given.name)
@@ -42,8 +46,9 @@ def main(arguments: list[str] | None = None) -> None:
             figures.append(figure)
             value = f"{figure.median:.4g} {figure.unit}" if figure.values else "not measured"
             print(f"{section}: {figure.what}, {figure.size}: {value}", file=sys.stderr, flush=True)
+        written = write(given.output, machine, figures)  # after each section, so that a later one loses nothing
     print(as_markdown(machine, figures))
-    print("written:", *write(given.output, machine, figures))
+    print("written:", *written)
 
 
 if __name__ == "__main__":

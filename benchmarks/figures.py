@@ -141,7 +141,6 @@ def as_markdown(machine: Machine, figures: Sequence[Figure]) -> str:
 
 def write(directory: Path, machine: Machine, figures: Sequence[Figure]) -> tuple[Path, Path]:
     """The Markdown and the JSON file, named by the machine."""
-    directory.mkdir(parents=True, exist_ok=True)
     markdown, data = directory / f"{machine.name}.md", directory / f"{machine.name}.json"
     markdown.write_text(as_markdown(machine, figures), encoding="utf-8")
     data.write_text(as_json(machine, figures), encoding="utf-8")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.__main__ import main
 from benchmarks.figures import Figure, Target, as_markdown, number, this_machine
 from benchmarks.measuring import in_turns, ratios
 
@@ -59,6 +60,23 @@ def test_the_parts_of_a_step_are_all_there(written: tuple[dict[str, Any], str]) 
     names = {"draw indices", "gather and transfer", "weak augmentation", "strong augmentation", "forward", "backward"}
     names |= {"optimizer", "weight EMA", "score callback", "Lightning's loop and logging"}
     assert {f"part: {name}" for name in names} <= parts
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["stepp"], "no section 'stepp'; there are step, augmentation"),
+        (["--output", "a_file/results"], "--output a_file/results: cannot be made (Not a directory); name a directory"),
+    ],
+)
+def test_nonsense_is_one_line_before_anything_is_measured(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    (tmp_path / "a_file").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert message in capsys.readouterr().err
 
 
 def test_a_figure_has_the_median_and_the_quartiles_of_its_repeats() -> None:
