@@ -13,10 +13,10 @@ import assl_lightning
 PACKAGE = Path(assl_lightning.__file__).parent
 
 LAYERS: dict[str, int] = {
-    **dict.fromkeys(("atomic", "contracts", "differences", "seeding"), 0),
+    **dict.fromkeys(("atomic", "contracts", "differences", "interruption", "seeding", "tensor_files"), 0),
     **dict.fromkeys(("acquisition", "augment", "data", "inference", "networks", "oracles", "records"), 1),
     **dict.fromkeys(("contact_sheet", "histograms", "run_directory", "sample_features", "scores", "statistics"), 1),
-    **dict.fromkeys(("algorithms", "callbacks", "datamodule"), 2),
+    **dict.fromkeys(("algorithms", "callbacks", "datamodule", "processes", "slurm"), 2),
     **dict.fromkeys(("analysis", "querying", "report", "round_settings", "rounds", "training"), 3),
     **dict.fromkeys(("__main__", "build", "cli", "composing", "jobs", "schema", "sweep_table", "sweeping"), 4),
 }

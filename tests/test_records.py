@@ -12,12 +12,12 @@ from omegaconf import OmegaConf
 
 from assl_lightning.records import (
     RoundRecord,
-    append_record,
     common_directory,
     complete_records,
     read_config,
     read_records,
     round_directory,
+    write_record,
 )
 
 RECORD = RoundRecord(
@@ -35,8 +35,8 @@ RECORD = RoundRecord(
 
 def test_records_come_back_in_order_one_line_each(tmp_path: Path) -> None:
     second = RoundRecord(1, 12, 88, 5, 0.75, 0.5)
-    append_record(tmp_path, RECORD)
-    append_record(tmp_path, second)
+    write_record(tmp_path, RECORD)
+    write_record(tmp_path, second)
     assert read_records(tmp_path) == [RECORD, second]
     lines = (tmp_path / "rounds.jsonl").read_text().splitlines()
     first = json.loads(lines[0])
@@ -55,7 +55,7 @@ def test_records_come_back_in_order_one_line_each(tmp_path: Path) -> None:
 
 
 def test_a_line_without_the_fields_that_came_later_is_read(tmp_path: Path) -> None:
-    append_record(tmp_path, RECORD)
+    write_record(tmp_path, RECORD)
     content = json.loads((tmp_path / "rounds.jsonl").read_text())
     for name in ("test_balanced_accuracy_ema", "test_balanced_accuracy_raw", "queried_labels"):
         del content[name]
@@ -76,7 +76,7 @@ def test_a_directory_without_records_has_none(tmp_path: Path) -> None:
     ],
 )
 def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: str, message: str) -> None:
-    append_record(tmp_path, RECORD)
+    write_record(tmp_path, RECORD)
     with (tmp_path / "rounds.jsonl").open("a") as file:
         file.write(line + "\n")
     with pytest.raises(ValueError, match=message):
@@ -84,8 +84,8 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: str, message: s
 
 
 def test_a_round_that_is_missing_is_noticed(tmp_path: Path) -> None:
-    append_record(tmp_path, RECORD)
-    append_record(tmp_path, RoundRecord(2, 12, 88, 5, 0.75, 0.5))
+    write_record(tmp_path, RECORD)
+    write_record(tmp_path, RoundRecord(2, 12, 88, 5, 0.75, 0.5))
     with pytest.raises(ValueError, match="line 2 must be the record of round 1, but is that of round 2"):
         read_records(tmp_path)
 
@@ -110,7 +110,7 @@ def test_the_records_of_a_run_that_has_rounds_left_are_not_complete(tmp_path: Pa
     assert complete_records(tmp_path, rounds=0) == ()
     records = RECORD, RoundRecord(1, 12, 88, 5, 0.75, 0.5)
     for record in records:
-        append_record(tmp_path, record)
+        write_record(tmp_path, record)
     assert complete_records(tmp_path, rounds=1) == records
     assert complete_records(tmp_path, rounds=2) == ()
 

@@ -542,7 +542,7 @@ def test_a_trainer_that_leaves_the_last_test_out_is_noticed(tmp_path: Path) -> N
     ("name", "content", "message"),
     [
         ("round_00/state.json", "", r"round_00/state\.json is not JSON .*; remove it, and its round is trained again"),
-        ("round_00/pool.pt", "", r"round_00/pool\.pt cannot be read \(.*\); restore it or begin anew"),
+        ("round_00/pool.pt", "", r"round_00/pool\.pt cannot be read: .*; restore it or begin anew"),
         ("config.yaml", "", r"config\.yaml holds no configuration; restore it"),
     ],
 )

@@ -29,6 +29,9 @@ def plain() -> dict[str, Any]:
         "steps_per_epoch": None,
         "init": "rand",
         "continue_from": "raw",
+        "non_finite": "stop",
+        "checkpoint": {"every_n_steps": None, "every_n_seconds": 300},
+        "change_devices": False,
         "score": {"alpha": 0.8, "c_u": 0.5, "c_i": 2, "variance": "post", "reset": True},
         "data": {
             "name": "digits",

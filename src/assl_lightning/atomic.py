@@ -17,7 +17,8 @@ def open_atomic(path: Path) -> Iterator[IO[bytes]]:
     """A binary file to write, which replaces `path` when the block ends and is removed when the block raises.
 
     It is written under a temporary name in the same directory (a rename across file systems is not atomic), flushed to
-    the disk, then renamed; the directory is flushed too, so that the name survives a power cut.
+    the disk, then renamed; the directory is flushed too, so that the name survives a power cut. An `OSError` on the way
+    names `path`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
@@ -26,8 +27,10 @@ def open_atomic(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            raise type(error)(error.errno, error.strerror, str(path)) from error
         raise
     directory = os.open(path.parent, os.O_RDONLY)
     try:

@@ -38,13 +38,13 @@ from assl_lightning.datamodule import PoolDataModule
 from assl_lightning.networks.adapt import with_features
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.oracles import Oracle
+from assl_lightning.processes import is_first_rank
 from assl_lightning.records import RoundRecord
 from assl_lightning.report.curve import plot_curve
 from assl_lightning.report.table import print_rounds
-from assl_lightning.round_settings import RoundSettings, ScoreSettings
+from assl_lightning.round_settings import CheckpointSettings, RoundSettings, ScoreSettings
 from assl_lightning.rounds import run_rounds
 from assl_lightning.schema import Config, ConfigurationError, Node, check_budget, nearest, show
-from assl_lightning.training import is_first_rank
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,9 @@ def make_settings(config: Config) -> RoundSettings:
         acquisition_weights=config.acquisition.weights,
         acquisition_features=config.acquisition.features,
         weight_ema=config.algorithm.weight_ema,
+        non_finite=config.non_finite,
+        checkpoint=CheckpointSettings(**asdict(config.checkpoint)),
+        change_devices=config.change_devices,
         config=config.as_dict(),
     )
 

@@ -18,12 +18,12 @@ from hydra.types import RunMode
 
 from assl_lightning import __version__
 from assl_lightning.composing import compose, one_line_errors, quote
-from assl_lightning.jobs import Terminated, print_errors, run_in_child, run_job
+from assl_lightning.interruption import Interrupted
+from assl_lightning.jobs import print_errors, run_in_child, run_job
 from assl_lightning.schema import ConfigurationError
 from assl_lightning.sweeping import sweep
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
-_TERMINATED = 143  # 128 + SIGTERM
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,11 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_errors(error.lines)
         return 1
     except KeyboardInterrupt:
-        print_errors(["interrupted; the same command goes on from the last complete round"])
+        print_errors(["interrupted; the same command goes on from where the run was last saved"])
         return _INTERRUPTED
-    except Terminated:
-        print_errors(["terminated; the same command goes on from the last complete round"])
-        return _TERMINATED
+    except Interrupted as interrupted:
+        print_errors([str(interrupted)])
+        return interrupted.exit_code
 
 
 def conf_dir() -> Path:

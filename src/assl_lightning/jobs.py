@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from math import nan
 from statistics import fmean
 
+from assl_lightning.interruption import Interrupted
 from assl_lightning.schema import Config, ConfigurationError, read
 
 RUN_IN_CHILD = "ASSL_LIGHTNING_RUN"
@@ -33,12 +34,11 @@ class Outcome:
     mean_accuracy: float = nan
 
 
-class Terminated(Exception):  # noqa: N818, as KeyboardInterrupt is none either
-    """The process was asked to end (SIGTERM), as schedulers do."""
-
-
 def run_job(config: Config) -> Outcome:
-    """Run one configuration; whatever it raises becomes one line, for the jobs behind it must run."""
+    """Run one configuration; whatever it raises becomes one line, for the jobs behind it must run.
+
+    `Interrupted` alone is raised, and `KeyboardInterrupt`, for the jobs behind it must not.
+    """
     os.environ[RUN_IN_CHILD] = json.dumps(config.as_dict())
     started_here = "LOCAL_RANK" not in os.environ
     try:
@@ -51,8 +51,6 @@ def run_job(config: Config) -> Outcome:
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):  # Lightning exits where it was interrupted
             raise KeyboardInterrupt from error
-        if type(error).__name__ == "SIGTERMException":  # Lightning's, with no exit code of its own
-            raise Terminated from error
         return Outcome((f"the run ended itself with exit code {error.code}",) if error.code else ())
     except Exception as error:
         return Outcome((line_of(error),))
@@ -68,7 +66,10 @@ def run_in_child() -> int | None:
     """The exit code of a process that Lightning started for another device; None where this is not one."""
     if int(os.environ.get("LOCAL_RANK", "0")) == 0 or RUN_IN_CHILD not in os.environ:
         return None
-    outcome = run_job(read(json.loads(os.environ[RUN_IN_CHILD])))
+    try:
+        outcome = run_job(read(json.loads(os.environ[RUN_IN_CHILD])))
+    except Interrupted:
+        return 0  # as agreed among all processes; the first one tells it
     print_errors(outcome.errors)
     return 1 if outcome.errors else 0
 

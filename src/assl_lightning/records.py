@@ -17,6 +17,12 @@ from assl_lightning.atomic import write_text
 CONFIG = "config.yaml"
 FILE_NAME = "rounds.jsonl"
 
+OF_THE_RUN = ("environment", "history")
+"""Keys of config.yaml that tell how a run came about, not what was asked for."""
+
+CHANGES_NOTHING = ("run_dir", "trainer.logger", "trainer.log_every_n_steps", "checkpoint", "change_devices")
+"""Keys, with all below them, that a run's results do not depend on."""
+
 QUERIED = "queried.csv"
 """Below `round_directory`, as are the next two: what was asked for, best first."""
 
@@ -42,6 +48,7 @@ class RoundRecord:
     coverage: float | None = None  # share of the unlabelled samples that training visited; None without statistics
     queried: list[int] = field(default_factory=list)  # in pick order; empty in the last round
     queried_labels: list[int] = field(default_factory=list)  # what the oracle answered to each; −1 where it did not
+    skipped_steps: int = 0  # whose gradients were not finite, under `non_finite: skip`
     drawn_at_random: int = 0  # of the queried ones, for want of visited candidates or by `unvisited: random`
     seconds: dict[str, float] = field(default_factory=dict)  # by part: train, test, acquire, label
 
@@ -57,11 +64,11 @@ def common_directory(paths: Iterable[Path]) -> Path | None:
     return None if common == Path(common.anchor) else common
 
 
-def append_record(run_dir: Path, record: RoundRecord) -> None:
-    """Add the line of a round that is complete; the file is replaced in one piece."""
+def write_record(run_dir: Path, record: RoundRecord) -> None:
+    """Write the line of a round that is complete, or write it again; the file is replaced in one piece."""
     path = run_dir / FILE_NAME
-    before = path.read_text() if path.exists() else ""
-    write_text(path, before + json.dumps(asdict(record)) + "\n")
+    before = path.read_text().splitlines()[: record.round] if path.exists() else []
+    write_text(path, "".join(f"{line}\n" for line in [*before, json.dumps(asdict(record))]))
 
 
 def read_records(run_dir: Path) -> list[RoundRecord]:
@@ -69,8 +76,6 @@ def read_records(run_dir: Path) -> list[RoundRecord]:
     path = run_dir / FILE_NAME
     if not path.exists():
         return []
-    names = {entry.name for entry in fields(RoundRecord)}
-    needed = {entry.name for entry in fields(RoundRecord) if entry.default is entry.default_factory is MISSING}
     records = []
     for number, line in enumerate(path.read_text().splitlines(), start=1):
         try:
@@ -79,18 +84,26 @@ def read_records(run_dir: Path) -> list[RoundRecord]:
             raise ValueError(
                 f"{path}, line {number} is not JSON ({error}); restore the file or remove the run"
             ) from None
-        if not isinstance(content, dict) or not needed <= content.keys() <= names:
-            raise ValueError(
-                f"{path}, line {number} is not the record of a round; it needs the keys {', '.join(sorted(needed))} "
-                f"and may have {', '.join(sorted(names - needed))}. Restore the file or remove the run"
-            )
-        if content["round"] != number - 1:
+        record = record_of(content, f"{path}, line {number}")
+        if record.round != number - 1:
             raise ValueError(
                 f"{path}, line {number} must be the record of round {number - 1}, but is that of round "
-                f"{content['round']}; restore the file or remove the run"
+                f"{record.round}; restore the file or remove the run"
             )
-        records.append(RoundRecord(**content))
+        records.append(record)
     return records
+
+
+def record_of(content: object, where: str) -> RoundRecord:
+    """The record that a plain dictionary holds; `where` it was read, for the error."""
+    names = {entry.name for entry in fields(RoundRecord)}
+    needed = {entry.name for entry in fields(RoundRecord) if entry.default is entry.default_factory is MISSING}
+    if not isinstance(content, dict) or not needed <= content.keys() <= names:
+        raise ValueError(
+            f"{where} is not the record of a round; it needs the keys {', '.join(sorted(needed))} and may have "
+            f"{', '.join(sorted(names - needed))}. Restore the file or remove the run"
+        )
+    return RoundRecord(**content)
 
 
 def complete_records(run_dir: Path, rounds: int) -> tuple[RoundRecord, ...]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args
 
+from assl_lightning.callbacks.checkpointing import StepCheckpoints
+from assl_lightning.callbacks.non_finite import OnNonFinite
 from assl_lightning.callbacks.score import ASSLScoreCallback
 from assl_lightning.callbacks.weight_ema import WeightEMA
 from assl_lightning.querying import Unvisited
@@ -31,6 +34,17 @@ class ScoreSettings:
 
 
 @dataclass(frozen=True)
+class CheckpointSettings:
+    """How often a training is saved from within, in optimizer steps and in seconds; see `StepCheckpoints`."""
+
+    every_n_steps: int | None = None
+    every_n_seconds: float | None = 300.0
+
+    def __post_init__(self) -> None:
+        StepCheckpoints(lambda step: Path(str(step)), **asdict(self))  # raises for what it would refuse
+
+
+@dataclass(frozen=True)
 class RoundSettings:
     """What a run does.
 
@@ -49,6 +63,10 @@ class RoundSettings:
         acquisition_features: where its features come from: "inference", a pass over the pool, or "training", the latest
             weak views', which the callback then keeps on the device.
         weight_ema: decay of the averaged weights that are tested; None: the raw weights alone.
+        non_finite: what becomes of a step whose loss or gradients are not finite: "stop" ends the run with the step and
+            its samples, "skip" leaves the weights as they were and counts it; see `NonFinite`.
+        checkpoint: how often a training is saved from within.
+        change_devices: go on with other devices than the run had so far, which is else refused.
         config: whatever else tells this run from another; joins these settings in config.yaml, which a run that goes
             on is compared with.
     """
@@ -66,6 +84,9 @@ class RoundSettings:
     acquisition_weights: Weights = "raw"
     acquisition_features: Features = "inference"
     weight_ema: float | None = 0.999
+    non_finite: OnNonFinite = "stop"
+    checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
+    change_devices: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -84,6 +105,7 @@ class RoundSettings:
             ("unvisited", get_args(Unvisited)),
             ("acquisition_weights", get_args(Weights)),
             ("acquisition_features", get_args(Features)),
+            ("non_finite", get_args(OnNonFinite)),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")

@@ -7,9 +7,9 @@ begins, so that the same call goes on from the last complete round with the pick
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,22 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
+from assl_lightning import slurm
 from assl_lightning.acquisition.base import Acquisition
 from assl_lightning.algorithms.base import Algorithm
 from assl_lightning.contact_sheet import contact_sheet
 from assl_lightning.data.pool import Pool
 from assl_lightning.datamodule import PoolDataModule
+from assl_lightning.interruption import Interrupted, Interruption
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.oracles import Answers, LabelRequest, Oracle, Pending
-from assl_lightning.querying import query
+from assl_lightning.processes import is_first_rank, meet_other_processes, wait_for_all_ranks
+from assl_lightning.querying import Trained, query
 from assl_lightning.records import RoundRecord
 from assl_lightning.round_settings import RoundSettings
 from assl_lightning.run_directory import RunDirectory
 from assl_lightning.seeding import make_generator
-from assl_lightning.training import RoundTraining, is_first_rank
+from assl_lightning.training import RoundTraining
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +73,13 @@ def run_rounds(
 
     Raises:
         ValueError: settings that contradict the pool, the algorithm or the run that `run_dir` holds; before training.
+        Interrupted: Ctrl-C or SIGTERM came, which this call answers while it runs in the main thread: a training is
+            saved at its next step, and the same call goes on from there. SIGUSR1 in a job of SLURM likewise, which is
+            then put back into the queue.
     """
+    requeue_signal = slurm.requeue_signal()
     directory = RunDirectory(Path(run_dir))
+    interruption = Interruption((signal.SIGINT, signal.SIGTERM, *([requeue_signal] if requeue_signal else [])))
     training = RoundTraining(
         datamodule=datamodule,
         make_network=make_network,
@@ -82,9 +90,16 @@ def run_rounds(
         directory=directory,
         make_progress=make_progress,
         clock=clock,
+        interruption=interruption,
     )
-    loop = _Loop(pool, datamodule, training, acquisition, oracle, settings, directory, clock)
-    return loop.run()
+    loop = _Loop(pool, datamodule, training, acquisition, oracle, settings, directory, clock, interruption)
+    try:
+        with interruption:
+            return loop.run()
+    except Interrupted as interrupted:
+        if interrupted.signum == slurm.requeue_signal() and is_first_rank():
+            slurm.requeue()
+        raise
 
 
 @dataclass(frozen=True)
@@ -97,30 +112,51 @@ class _Loop:
     settings: RoundSettings
     directory: RunDirectory
     clock: Callable[[], float]
+    interruption: Interruption
 
     def run(self) -> list[RoundRecord]:
         self._check_pool()
+        meet_other_processes(self.training.make_trainer)
         own = {key: value for key, value in asdict(self.settings).items() if key != "config"}
-        self.directory.open({**own, **self.settings.config})
-        with self.directory.held() if is_first_rank() else nullcontext():
+        config = {**own, **self.settings.config}
+        if is_first_rank():
+            self.directory.open(config)
+        wait_for_all_ranks()
+        if not is_first_rank():
+            self.directory.open(config)
+            return self._run()
+        with self.directory.held():
+            self.directory.sweep()
+            self.directory.note_changes(config)
             return self._run()
 
     def _run(self) -> list[RoundRecord]:
         records = self.directory.records()
-        if records and is_first_rank():
+        must_reopen = 0 < len(records) <= self.settings.rounds and not self.directory.has(len(records), "pool.pt")
+        if records and not must_reopen and is_first_rank():
             self.directory.tidy(records[-1].round)
         if len(records) > self.settings.rounds:
             log.info("the run in %s is finished; nothing to do", self.directory.path)
             self.pool.load_state_dict(self.directory.load_tensors(records[-1].round, "pool.pt"))
             return records
+        if must_reopen:
+            self._reopen(records.pop())
         if not self._begin():
             return records
         for number in range(len(records), self.settings.rounds + 1):
+            self.interruption.raise_if_asked("the same command goes on from the last complete round")
             record = self._round(number)
             if record is None:
                 break
             records.append(record)
         return records
+
+    def _reopen(self, record: RoundRecord) -> None:
+        """The last round of a run that was finished, and is to have more of them, still has its query to make."""
+        state, _ = self.directory.read_state(record.round)
+        if state == "training" and is_first_rank():
+            self.directory.write_state(record.round, "trained", record)
+        wait_for_all_ranks()
 
     def _check_pool(self) -> None:
         if self.datamodule.pool is not self.pool:
@@ -157,7 +193,7 @@ class _Loop:
         self.pool.exclude(answers.excluded)
         if is_first_rank():
             self.directory.save_tensors(request.round_number + 1, "pool.pt", self.pool.state_dict())
-        _wait_for_all_ranks()
+        wait_for_all_ranks()
         return True
 
     @staticmethod
@@ -173,14 +209,17 @@ class _Loop:
     # ---- one round
 
     def _round(self, number: int) -> RoundRecord | None:
-        """Train, acquire and label; None where the oracle must be waited for."""
+        """Train, acquire and label; None where the oracle must be waited for. Each of the three begins from files."""
         self.pool.load_state_dict(self.directory.load_tensors(number, "pool.pt"))
-        record = self.directory.waiting_record(number)
+        state, record = self.directory.read_state(number)
+        trained = None
         if record is None:
-            record, request = self._train_and_acquire(number)
-        else:
-            request = self._request(number, torch.tensor(record.queried, dtype=torch.int64))
-        if request is not None:
+            trained, record = self._train(number)
+        if number < self.settings.rounds:
+            if state == "waiting":
+                request = self._request(number, torch.tensor(record.queried, dtype=torch.int64))
+            else:
+                record, request = self._acquire(record, trained or self.training.restore(number))
             started = self.clock()
             if not self._label(request):
                 return None
@@ -188,15 +227,22 @@ class _Loop:
             record = replace(record, queried_labels=self.pool.labels[request.index].tolist(), seconds=seconds)
         if is_first_rank():
             self.directory.commit(record)
-        _wait_for_all_ranks()
+        wait_for_all_ranks()
         return record
 
-    def _train_and_acquire(self, number: int) -> tuple[RoundRecord, LabelRequest | None]:
-        if is_first_rank():
-            self.directory.write_state(number, "training")
-        trained, record = self.training.train(number)
-        if number == self.settings.rounds:
-            return record, None
+    def _train(self, number: int) -> tuple[Trained, RoundRecord]:
+        with self.interruption.deferred():
+            if is_first_rank():
+                self.directory.write_state(number, "training")
+            trained, record = self.training.train(number)
+            if is_first_rank():
+                self.directory.write_state(number, "trained", record)
+                self.directory.remove_checkpoints(number)
+        if number < self.settings.rounds:
+            self.interruption.raise_if_asked(f"round {number} is trained, and the same command goes on with its query")
+        return trained, record
+
+    def _acquire(self, record: RoundRecord, trained: Trained) -> tuple[RoundRecord, LabelRequest]:
         started = self.clock()
         picks = query(
             self.acquisition,
@@ -211,16 +257,11 @@ class _Loop:
             drawn_at_random=picks.drawn_at_random,
             seconds=record.seconds | {"acquire": self.clock() - started},
         )
+        number = record.round
         request = self._request(number, picks.index, score=picks.score, parts=picks.parts, prediction=picks.prediction)
         if is_first_rank():
             self.directory.write_queried(number, picks.rows(request.sample_id), picks.histograms)
             thumbnails = contact_sheet(self.datamodule.pool_images[picks.index[:_MAX_THUMBNAILS]])
             self.directory.write_thumbnails(number, thumbnails)
-            self.directory.write_state(number, "waiting", asdict(record))
+            self.directory.write_state(number, "waiting", record)
         return record, request
-
-
-def _wait_for_all_ranks() -> None:
-    """What the first rank has written is there for the others to read."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()

@@ -3,7 +3,8 @@
 <run_dir>/config.yaml               what the run was asked to do, with versions
 <run_dir>/rounds.jsonl              one line for each complete round (`records`)
 <run_dir>/round_00/pool.pt          who is labelled while this round trains
-<run_dir>/round_00/state.json       training | waiting, until the round's line is written
+<run_dir>/round_00/state.json       training | trained | waiting, until the round's line is written
+<run_dir>/round_00/checkpoints/     the last two checkpoints from within the training; removed when it is done
 <run_dir>/round_00/queried.csv      what was asked for, best first
 <run_dir>/round_00/queried.png      the first hundred of them, as `contact_sheet` lays them out
 <run_dir>/round_00/histograms.json  how score and statistics are distributed, in the pool and among the queried
@@ -16,38 +17,52 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Literal, cast, get_args
+from uuid import uuid4
 
-import torch
 from omegaconf import OmegaConf
 
-from assl_lightning import __version__
+from assl_lightning import __version__, tensor_files
 from assl_lightning.atomic import TEMPORARY, open_atomic, write_text
 from assl_lightning.differences import differences
 from assl_lightning.histograms import Histogram
 from assl_lightning.records import (
+    CHANGES_NOTHING,
     CONFIG,
     HISTOGRAMS,
+    OF_THE_RUN,
     QUERIED,
     THUMBNAILS,
     RoundRecord,
-    append_record,
     read_records,
+    record_of,
     round_directory,
+    write_record,
 )
 
-_LOCK = ".lock"
+log = logging.getLogger(__name__)
 
-MAY_CHANGE = ("run_dir", "trainer.logger", "trainer.log_every_n_steps")
-"""Keys under which a run that goes on may differ from the one that began."""
+_LOCK = ".lock"
+_CHECKPOINTS_KEPT = 2  # the newest, and the one before in case the newest is damaged
+
+CHECKPOINT_IDENTITY = "assl_lightning"
+"""The key under which a checkpoint says what it is of."""
+
+CHECKPOINT_FORMAT = 1
+"""Of what the loop needs in a checkpoint; another number means another version of this package."""
+
+DEVICES = ("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
+"""Keys that a run that goes on may change where it is told to, by `change_devices`."""
 
 _PACKAGES = (
     "torch",
@@ -60,6 +75,9 @@ _PACKAGES = (
 )
 
 
+State = Literal["training", "trained", "waiting"]
+
+
 class RunDirectory:
     """One run's files. Every file is replaced in one piece, so whatever is there is whole."""
 
@@ -68,6 +86,9 @@ class RunDirectory:
 
     def open(self, config: Mapping[str, Any]) -> None:
         """Begin a run in a new or empty directory, or go on with the same run.
+
+        What may change between the two: `CHANGES_NOTHING`; a larger `rounds`, which extends the run; and `DEVICES`,
+        where `config` has `change_devices`. The last two are noted in config.yaml by `note_changes`.
 
         Raises:
             ValueError: the directory holds something else, or a run with another configuration; the keys are named.
@@ -84,19 +105,77 @@ class RunDirectory:
                 raise ValueError(
                     f"run_dir {self.path} cannot be made ({error.strerror}); choose another run_dir"
                 ) from error
-            content = {**config, "environment": _environment()}
-            write_text(file, OmegaConf.to_yaml(OmegaConf.create(content)))
+            self._write_config({**config, "environment": _environment(), "history": {"run_id": uuid4().hex}})
             return
+        _, refused = self._compare(config)
+        if refused:
+            is_devices = all(line.startswith(DEVICES) for line in refused)
+            hint = "change_devices=true to go on with other devices, " if is_devices else ""
+            raise ValueError(
+                f"run_dir {self.path} holds a run with another configuration ({'; '.join(refused)}); "
+                f"repeat its settings to go on with it, {hint}or choose another run_dir"
+            )
+
+    def note_changes(self, config: Mapping[str, Any]) -> None:
+        """Write down in config.yaml what `open` let pass and is different from now on."""
+        allowed, _ = self._compare(config)
+        if allowed:
+            self._note(allowed, config)
+
+    def check_devices(self, devices: str, change: bool) -> None:
+        """`devices`, in words, must be those that trained the run so far, unless it is to `change`; both are noted.
+
+        Raises:
+            ValueError: they are others.
+        """
+        known = self._history().get("devices")
+        if known is not None and known != devices and not change:
+            raise ValueError(
+                f"run_dir {self.path} holds a run that was trained on {known}, and here is {devices}, whose results "
+                f"differ in the last digits; go on where it began, or with change_devices=true"
+            )
+        if known != devices:
+            changes = [] if known is None else [f"devices were {known}, now {devices}"]
+            self._note(changes, devices=devices)
+
+    @property
+    def run_id(self) -> str | None:
+        """What tells this run from all others; None for one that began before there was such a thing."""
+        run_id: str | None = self._history().get("run_id")
+        return run_id
+
+    def _compare(self, config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+        """What is different from the run that is here: what may be, and what may not."""
+        before = {key: value for key, value in self._read_config().items() if key not in OF_THE_RUN}
+        now = OmegaConf.to_container(OmegaConf.create(dict(config)))
+        assert isinstance(now, dict)
+        may_change = list(DEVICES) if now.get("change_devices") else []
+        if isinstance(before.get("rounds"), int) and now.get("rounds", 0) > before["rounds"]:
+            may_change.append("rounds")
+        refused = list(differences(before, now, (*CHANGES_NOTHING, *may_change)))
+        return [line for line in differences(before, now, CHANGES_NOTHING) if line not in refused], refused
+
+    def _note(self, changes: Sequence[str], config: Mapping[str, Any] | None = None, **history: str) -> None:
+        before = self._read_config()
+        asked = {key: value for key, value in before.items() if key not in OF_THE_RUN} if config is None else config
+        known = self._history()
+        if changes:
+            note = {"complete_rounds": len(self.records()), "changes": list(changes)}
+            known = {**known, "changes": [*known.get("changes", []), note]}
+        self._write_config({**asked, "environment": before.get("environment"), "history": {**known, **history}})
+
+    def _history(self) -> dict[str, Any]:
+        return dict(self._read_config().get("history") or {})
+
+    def _read_config(self) -> dict[str, Any]:
+        file = self.path / CONFIG
         before = OmegaConf.to_container(OmegaConf.load(file))
         if not isinstance(before, dict) or not before:
             raise ValueError(f"{file} holds no configuration; restore it, or choose another run_dir")
-        before.pop("environment", None)
-        found = list(differences(before, OmegaConf.to_container(OmegaConf.create(dict(config))), MAY_CHANGE))
-        if found:
-            raise ValueError(
-                f"run_dir {self.path} holds a run with another configuration ({'; '.join(found)}); "
-                f"repeat its settings to go on with it, or choose another run_dir"
-            )
+        return {str(key): value for key, value in before.items()}
+
+    def _write_config(self, content: Mapping[str, Any]) -> None:
+        write_text(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(content))))
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -125,14 +204,67 @@ class RunDirectory:
 
     def commit(self, record: RoundRecord) -> None:
         """Write a round's line: from here on the round is complete."""
-        append_record(self.path, record)
+        write_record(self.path, record)
         self.tidy(record.round)
 
     def tidy(self, number: int) -> None:
         """Remove what nobody needs once round `number` is complete; again where a kill came between."""
         (self.round(number) / "state.json").unlink(missing_ok=True)
+        self.remove_checkpoints(number)
         if number > 0:
             (self.round(number - 1) / "final.ckpt").unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what was being written when a process was killed; only while `held`."""
+        for leftover in self.path.rglob(f".*{TEMPORARY}"):
+            leftover.unlink(missing_ok=True)
+
+    # ---- within a round's training
+
+    def checkpoint_path(self, number: int, step: int) -> Path:
+        """Where the checkpoint of step `step` of round `number` goes."""
+        return self._checkpoints(number) / f"step_{step:08d}.ckpt"
+
+    def checkpoint_identity(self, number: int) -> dict[str, Any]:
+        """What a checkpoint of this round says of itself, beside its step."""
+        return {"format": CHECKPOINT_FORMAT, "run_id": self.run_id, "round": number}
+
+    def last_checkpoint(self, number: int) -> Path | None:
+        """The newest checkpoint that is whole and of this round; those that are not are told."""
+        for path in self._all_checkpoints(number):
+            problem = self._problem_of(path, number)
+            if problem is None:
+                return path
+            log.warning("checkpoint %s is passed over for the one before it: %s", path, problem)
+        return None
+
+    def drop_old_checkpoints(self, number: int) -> None:
+        """Keep the newest ones; called once the newest is whole."""
+        for path in self._all_checkpoints(number)[_CHECKPOINTS_KEPT:]:
+            path.unlink(missing_ok=True)
+
+    def remove_checkpoints(self, number: int) -> None:
+        """All of a round's, once its training is done."""
+        shutil.rmtree(self._checkpoints(number), ignore_errors=True)
+
+    def _problem_of(self, path: Path, number: int) -> str | None:
+        try:
+            identity = tensor_files.load(path).get(CHECKPOINT_IDENTITY)
+        except (ValueError, OSError) as error:
+            return str(error)
+        expected = self.checkpoint_identity(number)
+        if not isinstance(identity, dict) or {name: identity.get(name) for name in expected} != expected:
+            return f"it says of itself {identity}, and a checkpoint of this round says {expected}"
+        return None
+
+    def _all_checkpoints(self, number: int) -> list[Path]:
+        """Newest first, by their steps: a clock may have jumped."""
+        return sorted(self._checkpoints(number).glob("step_*.ckpt"), reverse=True)
+
+    def _checkpoints(self, number: int) -> Path:
+        return self.round(number) / "checkpoints"
+
+    # ---- a round's other files
 
     def round(self, number: int) -> Path:
         """The directory of a round."""
@@ -141,8 +273,7 @@ class RunDirectory:
     def save_tensors(self, number: int, name: str, state: dict[str, Any]) -> None:
         """Write tensors and plain values, to be read by `load_tensors`."""
         self.round(number).mkdir(exist_ok=True)
-        with open_atomic(self.round(number) / name) as file:
-            torch.save(state, file)
+        tensor_files.save(state, self.round(number) / name)
 
     def load_tensors(self, number: int, name: str) -> dict[str, Any]:
         """Read what `save_tensors`, or a trainer's checkpoint, wrote; on the CPU, running no code from the file."""
@@ -150,33 +281,36 @@ class RunDirectory:
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing, but the run cannot go on without it; restore it or begin anew")
         try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (EOFError, OSError, RuntimeError, UnpicklingError) as error:
-            raise ValueError(
-                f"{path} cannot be read ({error or 'it ends too early'}); restore it or begin anew"
-            ) from error
-        return state
+            return tensor_files.load(path)
+        except ValueError as error:
+            raise ValueError(f"{error}; restore it or begin anew") from error
 
     def has(self, number: int, name: str) -> bool:
         """Whether a round's file is there."""
         return (self.round(number) / name).exists()
 
-    def write_state(self, number: int, state: str, record: Mapping[str, Any] | None = None) -> None:
-        """`training`, or `waiting` for labels with what the round's record will say."""
-        content = {"state": state} if record is None else {"state": state, "record": record}
+    def write_state(self, number: int, state: State, record: RoundRecord | None = None) -> None:
+        """`training`; `trained` or `waiting` for labels, with what the round's record will say."""
+        content = {"state": state} if record is None else {"state": state, "record": asdict(record)}
         self.round(number).mkdir(exist_ok=True)
         write_text(self.round(number) / "state.json", json.dumps(content))
 
-    def waiting_record(self, number: int) -> RoundRecord | None:
-        """What a round that is trained and waits for its labels will say; None for any other round."""
+    def read_state(self, number: int) -> tuple[State, RoundRecord | None]:
+        """How far a round is that is not complete, and what its record will say."""
         path = self.round(number) / "state.json"
         if not path.exists():
-            return None
+            return "training", None
         try:
             content = json.loads(path.read_text())
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not JSON ({error}); remove it, and its round is trained again") from None
-        return RoundRecord(**content["record"]) if content["state"] == "waiting" else None
+        state = content.get("state") if isinstance(content, dict) else None
+        if state not in get_args(State):
+            raise ValueError(
+                f"{path} must give a state, one of {', '.join(get_args(State))}; got {state!r}. Remove it, and its "
+                f"round is trained again"
+            )
+        return cast(State, state), None if state == "training" else record_of(content.get("record"), str(path))
 
     def write_queried(
         self, number: int, rows: Sequence[Mapping[str, object]], histograms: Mapping[str, Histogram]

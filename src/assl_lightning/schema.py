@@ -66,6 +66,14 @@ class ScoreSection:
 
 
 @dataclass(frozen=True)
+class CheckpointSection:
+    """How often a training is saved from within; it goes on from there when it was stopped."""
+
+    every_n_steps: Annotated[int | None, _at_least(1)]
+    every_n_seconds: Annotated[float | None, _above(0)]
+
+
+@dataclass(frozen=True)
 class DataSection:
     """A data set: what can be known before it is loaded, and how its images are loaded and augmented."""
 
@@ -126,6 +134,9 @@ class Config:
     steps_per_epoch: Annotated[int | None, _at_least(1)]
     init: Literal["rand", "continue"]
     continue_from: Literal["raw", "ema"]
+    non_finite: Literal["stop", "skip"]
+    checkpoint: CheckpointSection
+    change_devices: bool
     score: ScoreSection
     data: DataSection
     network: Node
@@ -457,7 +468,7 @@ _SET_BY_THE_LOOP: Mapping[str, str] = {
     "val_check_interval": "use steps_per_epoch",
     "default_root_dir": "use run_dir",
     "num_sanity_val_steps": "the network is tested where steps_per_epoch says",
-    "enable_checkpointing": "every round leaves a checkpoint to go on from",
+    "enable_checkpointing": "use checkpoint.every_n_steps and checkpoint.every_n_seconds",
     "use_distributed_sampler": "the samplers divide each batch among devices themselves",
     "reload_dataloaders_every_n_epochs": "the samplers know the epoch themselves",
     "accumulate_grad_batches": "use algorithm.batch_size, which is the batch of one optimizer step",

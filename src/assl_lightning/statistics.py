@@ -55,6 +55,7 @@ class SampleStatistics:
         variance: which mean a visit's deviation is taken from: "post", the one that the visit just updated (as the
             paper prints it), or "pre", the one before. With means and variances that start at 0 the two differ by the
             factor (1 − α)², so UCB_post(c) = UCB_pre((1 − α)·c).
+        skip_non_finite: a value that is not finite is left out in silence, instead of being an error.
         device: where the tensors live.
 
     >>> statistics = SampleStatistics(num_samples=3)
@@ -74,6 +75,7 @@ class SampleStatistics:
         alpha: float = 0.8,
         variance: Variance = "post",
         *,
+        skip_non_finite: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
         if num_samples < 1:
@@ -85,6 +87,7 @@ class SampleStatistics:
         self.num_samples = num_samples
         self.alpha = alpha
         self.variance: Variance = variance
+        self.skip_non_finite = skip_non_finite
         self._updates = 0
         # One row more than there are samples: what may not be written goes there, at the same cost and shape.
         self._values = torch.zeros(num_samples + 1, len(_COLUMNS), dtype=torch.float32, device=device)
@@ -103,9 +106,9 @@ class SampleStatistics:
         """
         self._check_shapes(index, uncertainty, inconsistency)
         observed = torch.stack([uncertainty.detach().float(), inconsistency.detach().float()], dim=-1)  # (B, 2)
-        # squares, because the variance must stay finite too
-        valid = (index >= 0) & (index < self.num_samples) & observed.square().isfinite().all(-1)
-        self._note_fault(index, observed, valid | (index == _NOTHING))
+        in_pool = (index >= 0) & (index < self.num_samples)
+        valid = in_pool & observed.square().isfinite().all(-1)  # squares, because the variance must stay finite too
+        self._note_fault(index, observed, (in_pool if self.skip_non_finite else valid) | (index == _NOTHING))
         row = torch.where(valid, index, self.num_samples)
         observed = torch.where(valid[:, None], observed, 0.0)
         if assume_unique:

@@ -8,20 +8,25 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from assl_lightning.acquisition.base import Acquisition
 from assl_lightning.algorithms.base import Algorithm
-from assl_lightning.callbacks.checkpointing import AtomicCheckpointIO
+from assl_lightning.callbacks.checkpointing import AtomicCheckpointIO, StepCheckpoints
+from assl_lightning.callbacks.non_finite import NonFinite
 from assl_lightning.callbacks.score import ASSLScoreCallback
 from assl_lightning.callbacks.step_seed import StepSeed
 from assl_lightning.callbacks.weight_ema import WeightEMA
 from assl_lightning.datamodule import PoolDataModule
+from assl_lightning.interruption import Interruption
 from assl_lightning.networks.base import FeatureNetwork
+from assl_lightning.processes import is_first_rank
 from assl_lightning.querying import Trained
 from assl_lightning.records import RoundRecord
 from assl_lightning.round_settings import RoundSettings
@@ -43,15 +48,16 @@ class RoundTraining:
     directory: RunDirectory
     make_progress: Callable[..., Callback] | None
     clock: Callable[[], float]
+    interruption: Interruption
 
     def train(self, number: int) -> tuple[Trained, RoundRecord]:
+        """Train a round, from its last checkpoint if there is one.
+
+        Raises:
+            Interrupted: a signal came, and what there is was saved.
+        """
         settings, datamodule = self.settings, self.datamodule
-        datamodule.start_round(
-            number,
-            seed=settings.seed,
-            steps_per_round=settings.steps_per_round,
-            steps_per_epoch=settings.steps_per_epoch,
-        )
+        self._start_round(number)
         num_steps, num_labelled, num_unlabelled = (
             datamodule.num_steps,
             len(self.datamodule.pool.labelled),
@@ -60,26 +66,31 @@ class RoundTraining:
         algorithm = self._new_algorithm(number)
         score = self._score_callback(algorithm, number)
         weight_ema = None if settings.weight_ema is None else WeightEMA(settings.weight_ema)
-        tests = _Tests(self.clock)
-        trainer = self._new_trainer(number, [StepSeed(settings.seed, number), score, weight_ema, tests])
+        times, non_finite = _Times(self.clock), NonFinite(settings.non_finite)
+        callbacks = [StepSeed(settings.seed, number), non_finite, score, weight_ema, times]
+        trainer = self._new_trainer(number, [*callbacks, self._step_checkpoints(number), self._progress(number)])
+        devices = f"{trainer.world_size} × {trainer.strategy.root_device.type}"
+        if is_first_rank():
+            self.directory.check_devices(devices, settings.change_devices)
 
-        started = self.clock()
         with warnings.catch_warnings():
             # the round's directory holds pool.pt before the CSV logger comes to it
             warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
             # the algorithms log by the round's step, so that an epoch may be shorter than the interval
             warnings.filterwarnings("ignore", message="The number of training batches .* logging interval")
-            trainer.fit(algorithm, datamodule=datamodule)
-        seconds = self.clock() - started
+            warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
+            checkpoint = self.directory.last_checkpoint(number)
+            trainer.fit(algorithm, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+        seconds = {"train": times.of_fit - times.of_tests, "test": times.of_tests}
         stopped_early = trainer.should_stop and 0 < trainer.global_step < num_steps
         if trainer.global_step != num_steps and not stopped_early:
             raise RuntimeError(
                 f"round {number} was to train {num_steps} steps, but the trainer made {trainer.global_step}; "
                 f"a trainer setting such as max_steps or limit_train_batches must have cut it short"
             )
-        if tests.last_step != trainer.global_step:
+        if times.last_step != trainer.global_step:
             raise RuntimeError(
-                f"round {number} was last tested at step {tests.last_step}, not at its last step, "
+                f"round {number} was last tested at step {times.last_step}, not at its last step, "
                 f"{trainer.global_step}; a trainer setting such as check_val_every_n_epoch must have left it out"
             )
         # weights_only: a checkpoint without callbacks would hold neither the averaged weights nor the statistics
@@ -99,7 +110,8 @@ class RoundTraining:
             test_balanced_accuracy_ema=_accuracy(trainer, f"test_balanced_accuracy_{averaged}"),
             test_balanced_accuracy_raw=_accuracy(trainer, "test_balanced_accuracy_raw"),
             coverage=self._coverage(statistics),
-            seconds={"train": seconds - tests.seconds, "test": tests.seconds},
+            skipped_steps=non_finite.skipped,
+            seconds=seconds,
         )
         network = algorithm.network.to(trainer.strategy.root_device)
         if settings.acquisition_weights == "ema" and weight_ema is not None:
@@ -107,16 +119,53 @@ class RoundTraining:
         features = score.features if score is not None and score.keep_features else None
         return Trained(network, statistics, trainer.precision_plugin.forward_context, features), record
 
+    def restore(self, number: int) -> Trained:
+        """What `train` returned for a round that was trained before, from its files."""
+        self._start_round(number)
+        checkpoint = self.directory.load_tensors(number, "final.ckpt")
+        algorithm = self._initial_algorithm()
+        raw = checkpoint.get("current_model_state", checkpoint["state_dict"])
+        algorithm.load_state_dict(checkpoint["state_dict"] if self.settings.acquisition_weights == "ema" else raw)
+        score = self._score_callback(algorithm, number)
+        statistics = features = None
+        if score is not None:
+            score.load_state_dict(checkpoint["callbacks"][score.state_key])
+            statistics, features = score.statistics, score.features if score.keep_features else None
+        trainer = self._new_trainer(number, [])
+        network = algorithm.network.to(trainer.strategy.root_device)
+        return Trained(network, statistics, trainer.precision_plugin.forward_context, features)
+
+    def _start_round(self, number: int) -> None:
+        self.datamodule.start_round(
+            number,
+            seed=self.settings.seed,
+            steps_per_round=self.settings.steps_per_round,
+            steps_per_epoch=self.settings.steps_per_epoch,
+        )
+
+    def _step_checkpoints(self, number: int) -> StepCheckpoints:
+        return StepCheckpoints(
+            partial(self.directory.checkpoint_path, number),
+            self.settings.checkpoint.every_n_steps,
+            self.settings.checkpoint.every_n_seconds,
+            identity=self.directory.checkpoint_identity(number),
+            interruption=self.interruption,
+            on_saved=lambda: self.directory.drop_old_checkpoints(number),
+        )
+
     def _new_algorithm(self, number: int) -> Algorithm:
         """The same initial weights each round; under `init: continue`, then the last round's."""
-        with torch.random.fork_rng():
-            torch.manual_seed(derive_key(self.settings.seed, "initial_weights"))
-            algorithm = self.make_algorithm(self.make_network())
+        algorithm = self._initial_algorithm()
         if self.settings.init == "continue" and number > 0:
             checkpoint = self.directory.load_tensors(number - 1, "final.ckpt")
             is_raw_apart = self.settings.continue_from == "raw" and "current_model_state" in checkpoint
             algorithm.load_state_dict(checkpoint["current_model_state" if is_raw_apart else "state_dict"])
         return algorithm
+
+    def _initial_algorithm(self) -> Algorithm:
+        with torch.random.fork_rng():
+            torch.manual_seed(derive_key(self.settings.seed, "initial_weights"))
+            return self.make_algorithm(self.make_network())
 
     def _score_callback(self, algorithm: Algorithm, number: int) -> ASSLScoreCallback | None:
         keep_features = self.settings.acquisition_features == "training" and "features" in self.acquisition.requires
@@ -144,6 +193,7 @@ class RoundTraining:
             assume_unique=self.datamodule.draws_distinct,
             reset=score.reset,
             keep_features=keep_features,
+            skip_non_finite=self.settings.non_finite == "skip",
         )
         if not score.reset and number > 0:
             callback.load_state_dict({"statistics": self.directory.load_tensors(number - 1, "statistics.pt")})
@@ -174,26 +224,28 @@ class RoundTraining:
 
     def _new_trainer(self, number: int, callbacks: list[Callback | None]) -> Trainer:
         directory = self.directory.round(number)
-        wanted = [callback for callback in callbacks if callback is not None]
-        if self.make_progress is not None:
-            labels = len(self.datamodule.pool.labelled)
-            views = 2 * self.datamodule.mu if len(self.datamodule.streamed) else 0
-            images = self.datamodule.batch_size * (1 + views)
-            progress = self.make_progress(
-                round=number, rounds=self.settings.rounds, labels=labels, images_per_step=images
-            )
-            wanted.append(progress)
         return self.make_trainer(
             max_epochs=self.datamodule.num_epochs,
-            callbacks=wanted,
+            callbacks=[callback for callback in callbacks if callback is not None],
             plugins=[AtomicCheckpointIO()],
             logger=CSVLogger(str(directory), name="", version=""),
             default_root_dir=str(directory),
-            enable_checkpointing=False,
+            enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
             reload_dataloaders_every_n_epochs=1,  # or a shorter last epoch would end without a test
+        )
+
+    def _progress(self, number: int) -> Callback | None:
+        if self.make_progress is None:
+            return None
+        views = 2 * self.datamodule.mu if len(self.datamodule.streamed) else 0
+        return self.make_progress(
+            round=number,
+            rounds=self.settings.rounds,
+            labels=len(self.datamodule.pool.labelled),
+            images_per_step=self.datamodule.batch_size * (1 + views),
         )
 
     def _coverage(self, statistics: SampleStatistics | None) -> float | None:
@@ -203,28 +255,34 @@ class RoundTraining:
         return (statistics.visits[unlabelled] > 0).float().mean().item()
 
 
-class _Tests(Callback):
-    """When a fit was last tested, and the seconds that its tests took."""
+class _Times(Callback):
+    """When a fit was last tested, and the seconds that it and its tests took, also before it was resumed."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__()
         self._clock = clock
-        self._started = 0.0
-        self.seconds = 0.0
+        self._fit_started = self._test_started = clock()
+        self._before = 0.0
+        self.of_tests = 0.0
         self.last_step: int | None = None
 
+    @property
+    def of_fit(self) -> float:
+        return self._before + self._clock() - self._fit_started
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"of_fit": self.of_fit, "of_tests": self.of_tests}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._before, self.of_tests = float(state_dict["of_fit"]), float(state_dict["of_tests"])
+
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._started = self._clock()
+        self._test_started = self._clock()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.seconds += self._clock() - self._started
+        self.of_tests += self._clock() - self._test_started
         self.last_step = trainer.global_step
 
 
 def _accuracy(trainer: Trainer, name: str) -> float:
     return round(trainer.callback_metrics[name].item(), 7)  # what a float32 ratio is good for
-
-
-def is_first_rank() -> bool:
-    """Whether this process is the one that writes."""
-    return getattr(rank_zero_only, "rank", 0) in (0, None)

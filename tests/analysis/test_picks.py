@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from assl_lightning.analysis.picks import compare_directories, compare_picks, main
 from assl_lightning.analysis.runs import find_runs
-from assl_lightning.records import RoundRecord, append_record
+from assl_lightning.records import RoundRecord, write_record
 
 GROUP = {"name": "x"}
 CONFIG = {
@@ -24,7 +24,7 @@ def write_run(
     directory.mkdir(parents=True)
     OmegaConf.save(OmegaConf.create({**CONFIG, "seed": seed}), directory / "config.yaml")
     for number, picks in enumerate([*queried, []]):
-        append_record(
+        write_record(
             directory,
             RoundRecord(
                 round=number,

@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from assl_lightning.analysis.runs import Setting, accuracies, find_runs, group, init_pairs, shared_seeds
-from assl_lightning.records import RoundRecord, append_record
+from assl_lightning.records import RoundRecord, write_record
 from assl_lightning.schema import Config
 
 Write = Callable[..., Path]
@@ -65,7 +65,7 @@ def write(tmp_path: Path) -> Write:
             OmegaConf.create(config | {"environment": {"git_commit": f"of {directory}"}}), run_dir / "config.yaml"
         )
         for number, value in enumerate(accuracy):
-            append_record(
+            write_record(
                 run_dir,
                 RoundRecord(
                     round=number,
@@ -304,7 +304,7 @@ def test_real_configurations_are_named_as_their_groups(tmp_path: Path, compose_r
         config = compose_run(f"acquisition={acquisition}", change, f"seed={number}", f"run_dir={directory}")
         directory.mkdir()
         OmegaConf.save(OmegaConf.create(config.as_dict()), directory / "config.yaml")
-        append_record(directory, RoundRecord(0, 10, 1287, 600, 0.5, 0.5))
+        write_record(directory, RoundRecord(0, 10, 1287, 600, 0.5, 0.5))
     (setting,) = group(find_runs([tmp_path]))
     assert setting.name == "digits smallcnn"
     assert list(setting.methods) == [

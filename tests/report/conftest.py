@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from PIL import Image, PngImagePlugin
 
 from assl_lightning.analysis.runs import Setting, find_runs, group
-from assl_lightning.records import RoundRecord, append_record
+from assl_lightning.records import RoundRecord, write_record
 
 CLASSES = 4
 STATISTICS = ("uncertainty_mean", "uncertainty_variance", "inconsistency_mean", "inconsistency_variance")
@@ -57,7 +57,7 @@ class Runs:
                 queried_labels=[*queried_labels],
                 seconds=dict(seconds or {}),
             )
-            append_record(run, record)
+            write_record(run, record)
         return run
 
     def method(self, name: str, table: Sequence[Sequence[float]], **changes: Any) -> None:

@@ -18,6 +18,7 @@ from assl_lightning.networks.base import FeatureNetwork
 MakeOptimizer = Callable[[Iterable[dict[str, Any]]], Optimizer]
 WeightDecayExempt = Literal["by_module", "by_name"]
 
+_SINCE_LOGGED = "assl_lightning_since_logged"
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
@@ -72,13 +73,23 @@ class Algorithm(LightningModule):
         self.log_dict(accuracies_by_name(self.test_counts.compute(), "raw"), sync_dist=True)
         self.test_counts.reset()
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what was summed up since the last logging."""
+        checkpoint[_SINCE_LOGGED] = {"sums": dict(self._sums), "steps": self._logged_steps}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on summing up from there."""
+        since = checkpoint.get(_SINCE_LOGGED, {"sums": {}, "steps": 0})
+        self._sums, self._logged_steps = dict(since["sums"]), since["steps"]
+
     def log_step(self, values: Mapping[str, Tensor], batch_size: int) -> None:
         """Add () tensors to running sums, and log their means once every `log_every_n_steps`.
 
         One `log_dict` costs as much as a small training step, and a value that is read makes the host wait.
         """
         for name, value in values.items():
-            self._sums[name] = self._sums[name] + value.detach() if name in self._sums else value.detach()
+            before = self._sums.get(name)
+            self._sums[name] = value.detach() if before is None else before.to(value.device) + value.detach()
         self._logged_steps += 1
         interval = max(self.trainer.log_every_n_steps, 1)  # type: ignore[attr-defined]
         if (self.trainer.global_step + 1) % interval == 0:

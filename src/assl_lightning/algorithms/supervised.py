@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -10,6 +10,8 @@ from torch import Tensor
 from assl_lightning.algorithms.base import Algorithm, MakeOptimizer, WeightDecayExempt, mean_cross_entropy
 from assl_lightning.contracts import Batch, StepOutput
 from assl_lightning.networks.base import FeatureNetwork
+
+_RIGHT = "assl_lightning_right"
 
 
 class Supervised(Algorithm):
@@ -54,9 +56,19 @@ class Supervised(Algorithm):
                 self._stop_if_learned(self.stop_at_train_accuracy)
         return {"loss": loss}
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add which answers of the current pass were right."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[_RIGHT] = list(self._right)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting from there."""
+        super().on_load_checkpoint(checkpoint)
+        self._right = list(checkpoint.get(_RIGHT, []))
+
     def _stop_if_learned(self, target: float) -> None:
         """Once a pass, the only place where the host waits for the device."""
-        right = torch.cat(self._right)
+        right = torch.cat([part.to(self.device) for part in self._right])
         self._right = []
         counts = torch.stack([right.sum(), torch.tensor(len(right), device=right.device)])
         if self.trainer.world_size > 1:

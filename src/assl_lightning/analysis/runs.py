@@ -15,7 +15,15 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from assl_lightning.records import CONFIG, FILE_NAME, RoundRecord, read_config, read_records
+from assl_lightning.records import (
+    CHANGES_NOTHING,
+    CONFIG,
+    FILE_NAME,
+    OF_THE_RUN,
+    RoundRecord,
+    read_config,
+    read_records,
+)
 
 Facts = dict[str, Any]
 """Dotted key → value of a configuration; `data`, `network`, … alone stand for the group's name."""
@@ -30,9 +38,10 @@ WHERE_IMAGES_LIE = ("data.root", "data.source.root", "data.source.download")
 """Keys in which runs on the same images may differ."""
 
 _NOT_COMPARED = (
-    *("seed", "name", "run_dir", "environment"),
+    *("seed", "name"),
+    *OF_THE_RUN,
+    *CHANGES_NOTHING,
     *WHERE_IMAGES_LIE,
-    *("trainer.logger", "trainer.log_every_n_steps"),
 )
 
 _SETTING = ("data", "network", "initial_labels", "labels_per_round", "rounds")

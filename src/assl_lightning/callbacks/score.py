@@ -54,6 +54,7 @@ class ASSLScoreCallback(Callback):
             earlier fit or `load_state_dict` left.
         keep_features: also keep each sample's latest weak-view features, from the key `features_weak` (B, d), as
             float16 on the device; with them `ASSLDiv` needs no pass over the pool either.
+        skip_non_finite: values that are not finite are left out, instead of ending the fit.
         name: tells two such callbacks in one trainer apart.
     """
 
@@ -69,6 +70,7 @@ class ASSLScoreCallback(Callback):
         assume_unique: bool = False,
         reset: bool = True,
         keep_features: bool = False,
+        skip_non_finite: bool = False,
         name: str = "default",
     ) -> None:
         super().__init__()
@@ -86,6 +88,7 @@ class ASSLScoreCallback(Callback):
         self.assume_unique = assume_unique
         self.reset = reset
         self.keep_features = keep_features
+        self.skip_non_finite = skip_non_finite
         self.name = name
         self._observe = observe or observe_step_output
         self._statistics: SampleStatistics | None = None
@@ -169,7 +172,7 @@ class ASSLScoreCallback(Callback):
                 "with a `num_samples` attribute"
             )
         if self.reset or self._statistics is None:
-            self._statistics = SampleStatistics(num_samples, self.alpha, self.variance)
+            self._statistics = self._new_statistics(num_samples)
             self._features = SampleFeatures(num_samples) if self.keep_features else None
         self._batches = self._observed_batches = 0
 
@@ -214,11 +217,14 @@ class ASSLScoreCallback(Callback):
         kept = {} if self._features is None else {"features": self._features.state_dict()}
         return {"statistics": self._statistics.state_dict(), **kept}
 
+    def _new_statistics(self, num_samples: int) -> SampleStatistics:
+        return SampleStatistics(num_samples, self.alpha, self.variance, skip_non_finite=self.skip_non_finite)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a checkpoint's table."""
         state = state_dict["statistics"]
         if self._statistics is None:
-            self._statistics = SampleStatistics(state["num_samples"], self.alpha, self.variance)
+            self._statistics = self._new_statistics(state["num_samples"])
         self._statistics.load_state_dict(state)
         if self.keep_features and "features" in state_dict:
             self._features = SampleFeatures(state["num_samples"])

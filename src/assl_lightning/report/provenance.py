@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from assl_lightning.analysis.runs import Run, Setting, own_leaves
+from assl_lightning.records import OF_THE_RUN
 from assl_lightning.report.numerals import UNKNOWN, counted
 from assl_lightning.report.views import Block, Fold, Paragraph, Table
 
-NOT_SHOWN = ("seed", "run_dir", "environment")  # another for each run, or told under versions
+NOT_SHOWN = ("seed", "run_dir", *OF_THE_RUN)  # another for each run, or told under versions
 
 
 def provenance_blocks(setting: Setting) -> tuple[Block, ...]:

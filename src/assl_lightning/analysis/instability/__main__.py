@@ -20,7 +20,7 @@ from assl_lightning.analysis.instability.tables import (
 from assl_lightning.analysis.runs import own_leaves
 from assl_lightning.atomic import write_text
 from assl_lightning.callbacks.snapshot_files import DIRECTORY, read_snapshots
-from assl_lightning.records import CONFIG, read_config
+from assl_lightning.records import CHANGES_NOTHING, CONFIG, OF_THE_RUN, read_config
 from assl_lightning.report.instability_figures import (
     plot_rank_correlations,
     plot_uncertainty_by_instability,
@@ -88,7 +88,7 @@ def _kind(run_dir: Path) -> str:
     """What runs that are averaged must share: all of config.yaml but the seed, or the directory where there is none."""
     if not (run_dir / CONFIG).exists():
         return str(run_dir)
-    ignore = ("seed", "name", "run_dir", "environment")
+    ignore = ("seed", "name", *OF_THE_RUN, *CHANGES_NOTHING)
     return json.dumps(sorted(own_leaves(read_config(run_dir), ignore)), default=str)
 
 

@@ -1,0 +1,38 @@
+"""Several processes of one run: which one writes, and where they wait for one another."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+
+import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch import Trainer
+
+
+def is_first_rank() -> bool:
+    """Whether this process is the one that writes."""
+    return getattr(rank_zero_only, "rank", 0) in (0, None)
+
+
+def wait_for_all_ranks() -> None:
+    """What the first rank has written is there for the others to read."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+def meet_other_processes(make_trainer: Callable[..., Trainer]) -> None:
+    """Where somebody else has started several processes (torchrun, srun), open their group before the first fit does.
+
+    Lightning's own children, which begin while the first process is in its first fit, wait here for it.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return
+    if not any(int(os.environ.get(name) or 1) > 1 for name in ("WORLD_SIZE", "SLURM_NTASKS")):
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        trainer = make_trainer(max_epochs=1, default_root_dir=directory, enable_checkpointing=False, logger=False)
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if trainer.world_size > 1 and environment is not None and environment.creates_processes_externally:
+        trainer.strategy.setup_environment()

@@ -1,0 +1,476 @@
+"""A run that is stopped anywhere and started again is the same run, to the last bit."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from assl_lightning import FixMatch, PoolDataModule, run_rounds
+from assl_lightning.acquisition.assl import ASSL
+from assl_lightning.acquisition.assl_div import ASSLDiv
+from assl_lightning.acquisition.badge import BADGE
+from assl_lightning.acquisition.base import Acquisition, Candidates
+from assl_lightning.algorithms.supervised import Supervised
+from assl_lightning.augment import Normalise, StrongAugment, WeakAugment
+from assl_lightning.data.pool import Pool
+from assl_lightning.interruption import Interrupted
+from assl_lightning.networks.small import SmallCNN
+from assl_lightning.oracles import Answers, HeldBackLabels, LabelRequest, Oracle
+from assl_lightning.records import RoundRecord, read_records
+from assl_lightning.round_settings import CheckpointSettings, RoundSettings, ScoreSettings
+
+GENERATOR = torch.Generator().manual_seed(0)
+LABELS = torch.arange(90) % 3
+IMAGES = (
+    (128 + 80 * torch.sin(torch.arange(8)[None, None, None] * (1 + LABELS[:, None, None, None]) * 0.8))
+    + 20 * torch.randn(90, 1, 8, 8, generator=GENERATOR)
+).to(torch.uint8)
+POOL_SIZE = 60
+SGD = functools.partial(torch.optim.SGD, lr=0.05, momentum=0.9, nesterov=True)
+SETTINGS = RoundSettings(
+    rounds=1,
+    initial_labels=6,
+    labels_per_round=3,
+    steps_per_round=9,
+    steps_per_epoch=3,
+    weight_ema=0.8,
+    checkpoint=CheckpointSettings(every_n_steps=2),
+)
+
+
+class WithDropout(SmallCNN):
+    """Draws from the default generators."""
+
+    def __init__(self) -> None:
+        super().__init__(3, width=4)
+        self.drop = nn.Dropout(0.3)
+
+    def features(self, images: Tensor) -> Tensor:
+        features: Tensor = self.drop(super().features(images))
+        return features
+
+
+class Stopped(Exception):
+    pass
+
+
+class StopAt(Callback):
+    """Ends the fit, as a kill would, in the middle of a certain step of a certain round."""
+
+    def __init__(self, number: int, step: int) -> None:
+        self.number, self.step = number, step
+
+    def on_before_backward(self, trainer: Any, module: Any, loss: Tensor) -> None:
+        if (trainer.datamodule.round_number, trainer.global_step) == (self.number, self.step):
+            raise Stopped
+
+
+def run(run_dir: Path, *callbacks: Callback, data: dict[str, Any] | None = None, **changes: Any) -> list[RoundRecord]:
+    pool = Pool(POOL_SIZE, 3)
+    weak = WeakAugment(flip=False)
+    datamodule = PoolDataModule(
+        pool,
+        pool_images=IMAGES[:POOL_SIZE],
+        test_images=IMAGES[POOL_SIZE:],
+        test_labels=LABELS[POOL_SIZE:],
+        normalise=Normalise((0.5,), (0.3,)),
+        weak=weak,
+        strong=StrongAugment(weak=weak),
+        batch_size=4,
+        **({"mu": 3} | (data or {})),
+    )
+
+    def make_trainer(**keywords: Any) -> Trainer:
+        of_call = keywords.pop("callbacks", [])
+        return Trainer(accelerator="cpu", log_every_n_steps=2, callbacks=[*of_call, *callbacks], **keywords)
+
+    arguments: dict[str, Any] = {
+        "make_network": WithDropout,
+        "make_algorithm": lambda network: FixMatch(network, optimizer=SGD, threshold=0.6),
+        "make_trainer": make_trainer,
+        "acquisition": ASSL(),
+        "oracle": HeldBackLabels(LABELS[:POOL_SIZE]),
+        "settings": SETTINGS,
+    }
+    return run_rounds(pool=pool, datamodule=datamodule, run_dir=run_dir, **(arguments | changes))
+
+
+def tensors_of(state: object, prefix: str = "") -> dict[str, Any]:
+    """Every leaf of a checkpoint, but for times and what tells one run from another."""
+    if isinstance(state, (list, tuple)):
+        state = dict(enumerate(state))
+    if not isinstance(state, dict):
+        return {prefix: state}
+    left_out = ("of_fit", "of_tests", "run_id")
+    leaves = [tensors_of(value, f"{prefix}/{key}") for key, value in state.items() if key not in left_out]
+    return {name: value for part in leaves for name, value in part.items()}
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """All that two runs left behind is the same: records, metrics, weights, optimizers, statistics, pictures."""
+    names = {path.relative_to(one) for path in one.rglob("*") if path.is_file()}
+    assert names == {path.relative_to(other) for path in other.rglob("*") if path.is_file()}
+    without_times = [[replace(record, seconds={}) for record in read_records(path)] for path in (one, other)]
+    assert without_times[0] == without_times[1]
+    for name in sorted(names - {Path("rounds.jsonl"), Path("config.yaml")}):
+        if name.suffix not in (".pt", ".ckpt"):
+            assert (one / name).read_bytes() == (other / name).read_bytes(), name
+            continue
+        mine, theirs = (tensors_of(torch.load(path / name, weights_only=True)) for path in (one, other))
+        assert mine.keys() == theirs.keys(), name
+        for key, value in mine.items():
+            same = torch.equal(value, theirs[key]) if isinstance(value, Tensor) else value == theirs[key]
+            assert same, f"{name}: {key}"
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "assl": {},
+    "continue": {"settings": replace(SETTINGS, init="continue")},
+    "statistics that go on": {"settings": replace(SETTINGS, score=ScoreSettings(reset=False))},
+    "kept features": {
+        "settings": replace(SETTINGS, acquisition_features="training"),
+        "acquisition": ASSLDiv(),
+    },
+    "raw weights alone, one epoch": {"settings": replace(SETTINGS, weight_ema=None, steps_per_epoch=None)},
+    "supervised": {
+        "make_algorithm": lambda network: Supervised(network, optimizer=SGD, stop_at_train_accuracy=0.9),
+        "acquisition": BADGE(),
+        "data": {"mu": 0, "labelled_stream": "passes", "labelled_view": "weak"},
+    },
+}
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=list(KINDS))
+def straight(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A run that nothing disturbed, and how it was called."""
+    path = tmp_path_factory.mktemp("straight") / "run"
+    run(path, **KINDS[request.param])
+    return path, KINDS[request.param]
+
+
+@pytest.mark.parametrize(("number", "step"), [(0, 5), (1, 6)])
+def test_a_run_that_is_stopped_within_a_round_goes_on_from_its_checkpoint(
+    straight: tuple[Path, dict[str, Any]], tmp_path: Path, number: int, step: int
+) -> None:
+    path, keywords = straight
+    steps: list[int] = []
+
+    class Watch(Callback):
+        def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+            if trainer.datamodule.round_number == number:
+                steps.append(trainer.global_step)
+
+    if read_records(path)[number].steps <= step:
+        pytest.skip("this algorithm has learned before that step")
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", StopAt(number, step), **keywords)
+    run(tmp_path / "run", Watch(), **keywords)
+    assert steps[0] == step // 2 * 2, "from the last checkpoint, of every second step"
+    assert_same_run(path, tmp_path / "run")
+
+
+def test_a_run_may_be_stopped_again_and_again(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, checkpoint=CheckpointSettings(every_n_steps=1))
+    run(tmp_path / "straight", settings=settings)
+    for number in (0, 1):
+        for step in range(9):
+            with pytest.raises(Stopped):
+                run(tmp_path / "run", StopAt(number, step), settings=settings)
+    run(tmp_path / "run", settings=settings)
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+
+
+def stopping(acquisition: Acquisition) -> Acquisition:
+    """Like `acquisition`, but for that its query never ends."""
+
+    class Stopping(Acquisition):
+        requires = acquisition.requires
+
+        def scores(self, candidates: Candidates) -> None:
+            return None
+
+        def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
+            raise Stopped
+
+    return Stopping()
+
+
+@pytest.mark.parametrize("kind", ["assl", "continue", "kept features", "supervised"])
+def test_a_run_that_is_stopped_in_its_query_does_not_train_again(tmp_path: Path, kind: str) -> None:
+    keywords = KINDS[kind]
+    run(tmp_path / "straight", **keywords)
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", **(keywords | {"acquisition": stopping(keywords.get("acquisition", ASSL()))}))
+    assert json.loads((tmp_path / "run" / "round_00" / "state.json").read_text())["state"] == "trained"
+    assert not (tmp_path / "run" / "round_00" / "checkpoints").exists()
+    run(tmp_path / "run", StopAt(0, 0), **keywords)  # which would stop a training of round 0
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+
+
+# ---- which checkpoint
+
+
+def stopped_run(run_dir: Path) -> list[Path]:
+    """Stopped at step 8 of round 0, after checkpoints at 2, 4, 6 and 8, of which the last two are there."""
+    with pytest.raises(Stopped):
+        run(run_dir, StopAt(0, 8))
+    found = sorted((run_dir / "round_00" / "checkpoints").iterdir())
+    assert [path.name for path in found] == ["step_00000006.ckpt", "step_00000008.ckpt"]
+    return found
+
+
+def first_step_of(run_dir: Path) -> int:
+    steps: list[int] = []
+
+    class Watch(Callback):
+        def on_train_start(self, trainer: Any, module: Any) -> None:
+            steps.append(trainer.global_step)
+
+    run(run_dir, Watch())
+    return steps[0]
+
+
+def torn(path: Path, _: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def empty(path: Path, _: Path) -> None:
+    path.write_bytes(b"")
+
+
+def with_a_wrong_byte(path: Path, _: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def of_another_run(path: Path, directory: Path) -> None:
+    shutil.copy(stopped_run(directory / "other")[-1], path)
+
+
+def of_another_version(path: Path, _: Path) -> None:
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["assl_lightning"]["format"] = 99
+    torch.save(checkpoint, path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (torn, "is torn"),
+        (empty, "is torn"),
+        (with_a_wrong_byte, "checksum is wrong"),
+        (of_another_run, "run_id"),
+        (of_another_version, "'format': 99"),
+    ],
+)
+def test_a_checkpoint_that_is_not_whole_or_not_of_this_run_is_told_and_the_one_before_is_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path, Path], None], told: str
+) -> None:
+    run(tmp_path / "straight")
+    newest = stopped_run(tmp_path / "run")[-1]
+    damage(newest, tmp_path)
+    with caplog.at_level(logging.WARNING, "assl_lightning"):
+        assert first_step_of(tmp_path / "run") == 6
+    assert "step_00000008.ckpt is passed over" in caplog.text
+    assert told in caplog.text
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+
+
+def test_without_any_good_checkpoint_the_round_begins_anew(tmp_path: Path) -> None:
+    run(tmp_path / "straight")
+    for path in stopped_run(tmp_path / "run"):
+        torn(path, tmp_path)
+    assert first_step_of(tmp_path / "run") == 0
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+
+
+def test_what_was_being_written_when_the_process_was_killed_is_swept_away(tmp_path: Path) -> None:
+    stopped_run(tmp_path / "run")
+    leftover = tmp_path / "run" / "round_00" / "checkpoints" / ".step_00000009.ckpt.123.tmp"
+    leftover.write_bytes(b"half")
+    run(tmp_path / "run")
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+# ---- signals
+
+
+class Raise(Callback):
+    """Sends this process a signal in a certain step or test."""
+
+    def __init__(self, signum: int, step: int, hook: str = "on_before_backward") -> None:
+        self.signum, self.step = signum, step
+        setattr(self, hook, self._raise)
+
+    def _raise(self, trainer: Any, *_: Any) -> None:
+        if trainer.datamodule.round_number == 0 and trainer.global_step == self.step:
+            signal.raise_signal(self.signum)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("step", "hook", "saved", "resumed"),
+    [
+        (4, "on_before_backward", "step 5 is saved", 5),
+        (5, "on_before_backward", "step 6 is saved", 6),  # an epoch's last: its test comes first
+        (6, "on_validation_start", "step 6 is saved", 6),
+    ],
+)
+def test_a_signal_saves_the_step_and_ends_the_run(
+    tmp_path: Path, signum: int, step: int, hook: str, saved: str, resumed: int
+) -> None:
+    settings = replace(SETTINGS, checkpoint=CheckpointSettings(None, None))
+    run(tmp_path / "straight", settings=settings)
+    before = signal.getsignal(signum)
+    with pytest.raises(Interrupted, match=saved) as caught:
+        run(tmp_path / "run", Raise(signum, step, hook), settings=settings)
+    assert caught.value.exit_code == 128 + signum
+    assert signal.getsignal(signum) == before
+    assert first_step_of(tmp_path / "run") == resumed
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+
+
+def test_a_signal_in_the_last_step_or_test_lets_the_round_be_kept(tmp_path: Path) -> None:
+    run(tmp_path / "straight")
+    with pytest.raises(Interrupted, match="round 0 is trained"):
+        run(tmp_path / "run", Raise(signal.SIGTERM, 9, "on_validation_start"))
+    run(tmp_path / "run", StopAt(0, 0))
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+
+
+def test_a_signal_outside_of_training_ends_the_run_at_once(tmp_path: Path) -> None:
+    class Impatient(HeldBackLabels):
+        def answer(self, request: LabelRequest) -> Answers:
+            signal.raise_signal(signal.SIGTERM)
+            raise AssertionError("the signal should have ended this")
+
+    with pytest.raises(Interrupted, match="goes on from the last checkpoint"):
+        run(tmp_path / "run", oracle=Impatient(LABELS[:POOL_SIZE]))
+
+
+def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted, match="interrupted; the same command goes on from the last checkpoint"):
+        run(tmp_path / "run", Raise(signal.SIGINT, 4), Raise(signal.SIGINT, 4))
+    assert sorted(path.name for path in tmp_path.rglob("step_*")) == ["step_00000002.ckpt", "step_00000004.ckpt"]
+
+
+# ---- what may change
+
+
+@pytest.mark.parametrize("init", ["rand", "continue"])
+def test_a_finished_run_is_extended_by_more_rounds(tmp_path: Path, init: Any) -> None:
+    run(tmp_path / "straight", settings=replace(SETTINGS, rounds=2, init=init))
+    run(tmp_path / "run", settings=replace(SETTINGS, rounds=0, init=init))
+    run(tmp_path / "run", StopAt(0, 0), settings=replace(SETTINGS, rounds=1, init=init))
+    run(tmp_path / "run", settings=replace(SETTINGS, rounds=2, init=init))
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+    history = OmegaConf.load(tmp_path / "run" / "config.yaml").history.changes
+    assert [list(note.changes) for note in history] == [["rounds was 0, now 1"], ["rounds was 1, now 2"]]
+    assert [note.complete_rounds for note in history] == [1, 2]
+
+
+@pytest.mark.parametrize("oracle_stops", [True, False])
+def test_an_extension_may_be_stopped_too(tmp_path: Path, oracle_stops: bool) -> None:
+    class Stopping(Oracle):
+        def answer(self, request: LabelRequest) -> Answers:
+            raise Stopped
+
+    run(tmp_path / "straight")
+    run(tmp_path / "run", settings=replace(SETTINGS, rounds=0))
+    stop = {"oracle": Stopping()} if oracle_stops else {"acquisition": stopping(ASSL())}
+    for _ in range(2):
+        with pytest.raises(Stopped):
+            run(tmp_path / "run", **stop)
+    run(tmp_path / "run", StopAt(0, 0))
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+
+
+def test_fewer_rounds_are_another_run(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    with pytest.raises(ValueError, match="rounds was 1, now 0"):
+        run(tmp_path / "run", settings=replace(SETTINGS, rounds=0))
+
+
+def test_how_often_it_is_saved_may_change_within_a_round(tmp_path: Path) -> None:
+    run(tmp_path / "straight")
+    stopped_run(tmp_path / "run")
+    run(tmp_path / "run", settings=replace(SETTINGS, checkpoint=CheckpointSettings(5, 7.5)))
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+
+
+def test_other_devices_are_refused_unless_asked_for_and_then_noted(tmp_path: Path) -> None:
+    config = {"trainer": {"devices": 1, "precision": "32-true"}}
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", StopAt(0, 5), settings=replace(SETTINGS, config=config))
+    other = {"trainer": {"devices": "auto", "precision": "32-true"}}
+    with pytest.raises(ValueError, match=r"trainer\.devices was 1, now 'auto'.*change_devices=true"):
+        run(tmp_path / "run", settings=replace(SETTINGS, config=other))
+    run(tmp_path / "run", settings=replace(SETTINGS, config=other, change_devices=True))
+    history = OmegaConf.load(tmp_path / "run" / "config.yaml").history
+    assert history.devices == "1 × cpu"
+    assert list(history.changes[0].changes) == ["trainer.devices was 1, now 'auto'"]
+    third = {"trainer": {"devices": "auto", "precision": "bf16"}}
+    with pytest.raises(ValueError, match=r"precision was '32-true', now 'bf16'\); repeat"):
+        run(tmp_path / "run", settings=replace(SETTINGS, config=third, change_devices=True))
+
+
+def test_devices_that_are_others_than_they_were_are_refused_whatever_the_configuration_says(tmp_path: Path) -> None:
+    stopped_run(tmp_path / "run")
+    file = tmp_path / "run" / "config.yaml"
+    file.write_text(file.read_text().replace("1 × cpu", "1 × cuda"))
+    with pytest.raises(ValueError, match=r"trained on 1 × cuda, and here is 1 × cpu.*change_devices=true"):
+        run(tmp_path / "run")
+    run(tmp_path / "run", settings=replace(SETTINGS, change_devices=True))
+    history = OmegaConf.load(file).history
+    assert list(history.changes[-1].changes) == ["devices were 1 × cuda, now 1 × cpu"]
+    assert history.devices == "1 × cpu"
+
+
+# ---- SLURM
+
+
+@pytest.mark.parametrize(
+    ("job", "name"),
+    [({"SLURM_JOB_ID": "77"}, "77"), ({"SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "3"}, "70_3")],
+)
+@pytest.mark.parametrize("succeeds", [True, False])
+def test_a_job_of_slurm_that_is_told_of_its_end_is_saved_and_queued_again(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    job: dict[str, str],
+    name: str,
+    succeeds: bool,
+) -> None:
+    of_slurm = {"SLURM_JOB_NAME": "train", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", **job}
+    for key, value in of_slurm.items():
+        monkeypatch.setenv(key, value)
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/called\n' + ("" if succeeds else "echo no >&2; exit 1\n"))
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{scontrol.parent}:/usr/bin:/bin")
+
+    run(tmp_path / "straight")
+    with pytest.raises(Interrupted, match="step 5 is saved") as caught, caplog.at_level(logging.INFO, "assl_lightning"):
+        run(tmp_path / "run", Raise(signal.SIGUSR1, 4))
+    assert caught.value.exit_code == 138
+    assert (tmp_path / "called").read_text() == f"requeue {name}\n"
+    assert ("back in the queue" if succeeds else "failed (no); submit the job again") in caplog.text
+    run(tmp_path / "run")
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+    assert not list(tmp_path.rglob("hpc_ckpt*")), "Lightning's own handler would save in the middle of a step"
