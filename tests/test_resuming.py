@@ -31,6 +31,7 @@ from assl_lightning.networks.small import SmallCNN
 from assl_lightning.oracles import Answers, HeldBackLabels, LabelRequest, Oracle
 from assl_lightning.records import RoundRecord, read_records
 from assl_lightning.round_settings import CheckpointSettings, RoundSettings, ScoreSettings
+from tests.same_run import differences_of_runs
 
 GENERATOR = torch.Generator().manual_seed(0)
 LABELS = torch.arange(90) % 3
@@ -108,32 +109,8 @@ def run(run_dir: Path, *callbacks: Callback, data: dict[str, Any] | None = None,
     return run_rounds(pool=pool, datamodule=datamodule, run_dir=run_dir, **(arguments | changes))
 
 
-def tensors_of(state: object, prefix: str = "") -> dict[str, Any]:
-    """Every leaf of a checkpoint, but for times and what tells one run from another."""
-    if isinstance(state, (list, tuple)):
-        state = dict(enumerate(state))
-    if not isinstance(state, dict):
-        return {prefix: state}
-    left_out = ("of_fit", "of_tests", "run_id")
-    leaves = [tensors_of(value, f"{prefix}/{key}") for key, value in state.items() if key not in left_out]
-    return {name: value for part in leaves for name, value in part.items()}
-
-
 def assert_same_run(one: Path, other: Path) -> None:
-    """All that two runs left behind is the same: records, metrics, weights, optimizers, statistics, pictures."""
-    names = {path.relative_to(one) for path in one.rglob("*") if path.is_file()}
-    assert names == {path.relative_to(other) for path in other.rglob("*") if path.is_file()}
-    without_times = [[replace(record, seconds={}) for record in read_records(path)] for path in (one, other)]
-    assert without_times[0] == without_times[1]
-    for name in sorted(names - {Path("rounds.jsonl"), Path("config.yaml")}):
-        if name.suffix not in (".pt", ".ckpt"):
-            assert (one / name).read_bytes() == (other / name).read_bytes(), name
-            continue
-        mine, theirs = (tensors_of(torch.load(path / name, weights_only=True)) for path in (one, other))
-        assert mine.keys() == theirs.keys(), name
-        for key, value in mine.items():
-            same = torch.equal(value, theirs[key]) if isinstance(value, Tensor) else value == theirs[key]
-            assert same, f"{name}: {key}"
+    assert list(differences_of_runs(one, other)) == []
 
 
 KINDS: dict[str, dict[str, Any]] = {

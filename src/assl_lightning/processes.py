@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
 
@@ -25,7 +26,8 @@ def wait_for_all_ranks() -> None:
 def meet_other_processes(make_trainer: Callable[..., Trainer]) -> None:
     """Where somebody else has started several processes (torchrun, srun), open their group before the first fit does.
 
-    Lightning's own children, which begin while the first process is in its first fit, wait here for it.
+    Processes that Lightning starts need no such place: they begin while the first one is in its first fit, with all
+    files of that round written.
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return
@@ -34,5 +36,5 @@ def meet_other_processes(make_trainer: Callable[..., Trainer]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         trainer = make_trainer(max_epochs=1, default_root_dir=directory, enable_checkpointing=False, logger=False)
     environment = getattr(trainer.strategy, "cluster_environment", None)
-    if trainer.world_size > 1 and environment is not None and environment.creates_processes_externally:
+    if trainer.world_size > 1 and environment is not None and not isinstance(environment, LightningEnvironment):
         trainer.strategy.setup_environment()
