@@ -101,11 +101,11 @@ class FixMatch(Algorithm):
         labelled, weak, strong = batch["labelled_image"], batch["weak"], batch["strong"]
         if not self.network.samples_are_independent:
             return self.network.features(torch.cat([labelled, weak, strong]))
-        with torch.no_grad():
-            of_weak = self.network.features(weak)
         of_labelled, of_strong = self.network.features(torch.cat([labelled, strong])).split(
             [len(labelled), len(strong)]
         )
+        with torch.no_grad():  # last: autocast may keep a weight as it first cast it, gradient or not (torch < 2.11)
+            of_weak = self.network.features(weak)
         return torch.cat([of_labelled, of_weak, of_strong])
 
 
