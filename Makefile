@@ -5,9 +5,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check format lint types wheel bench compare-digits compare-fashion-mnist \
+.PHONY: help install demo test test-slow test-oldest check format lint types wheel bench compare-digits compare-fashion-mnist \
 	results-digits results-fashion-mnist results-instability results-picks clean
 
 RUN := $(BIN)/python -m assl_lightning
@@ -33,6 +34,20 @@ test: install ## the tests: minutes on two CPU cores
 
 test-slow: install ## the tests that take longer or need data that is not in the package
 	$(BIN)/python -m pytest -m slow
+
+test-oldest: $(OLDEST)/.installed $(OLDEST)-activeml/.installed ## the tests with each dependency at its floor in pyproject.toml: 6 GB, then minutes
+	$(OLDEST)/bin/python -m pytest
+	$(OLDEST)-activeml/bin/python -m pytest tests/acquisition tests/test_benchmarks.py
+
+# scikit-activeml needs newer packages than the floors, so it has an environment of its own. uv knows `lowest-direct`.
+
+$(OLDEST)/.installed: EXTRAS := test
+$(OLDEST)-activeml/.installed: EXTRAS := test,activeml
+$(OLDEST)/.installed $(OLDEST)-activeml/.installed: pyproject.toml
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet uv
+	$(@D)/bin/python -m uv pip install --quiet --python $(@D) --resolution lowest-direct --editable '.[$(EXTRAS)]'
+	touch $@
 
 check: lint types ## what the continuous integration asks of the code, beside the tests
 
@@ -109,6 +124,6 @@ results-picks: results-digits results-fashion-mnist ## results/picks.md: what sw
 		$(PICKS) $$base/assl_div $$base/assl_div_kept; \
 	done
 
-clean: ## caches and built files; .venv and runs stay
+clean: ## caches and built files; .venv* and runs stay
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './$(VENV)*/*' -prune -exec rm -rf {} +
