@@ -32,6 +32,7 @@ from assl_lightning.oracles import Answers, HeldBackLabels, LabelRequest, Pendin
 from assl_lightning.records import RoundRecord, read_records
 from assl_lightning.round_settings import RoundSettings, ScoreSettings
 from assl_lightning.run_directory import RunDirectory
+from assl_lightning.seeding import make_generator
 
 GENERATOR = torch.Generator().manual_seed(0)
 LABELS = torch.arange(90) % 3
@@ -692,3 +693,57 @@ def test_the_head_takes_what_the_pass_gave_in_the_networks_own_precision_and_wit
             settings=replace(SETTINGS, rounds=1),
         )
     assert len(strategy.candidates) == 2
+
+
+# --- samples that were excluded beforehand ---------------------------------------------------------------------------
+
+
+def pool_without(excluded: list[int]) -> Pool:
+    pool = Pool(POOL_SIZE, 3)
+    pool.exclude(torch.tensor(excluded, dtype=torch.int64))
+    return pool
+
+
+def test_the_initial_labels_are_a_permutation_of_the_pool_where_nothing_was_excluded(tmp_path: Path) -> None:
+    pool = Pool(POOL_SIZE, 3)
+    run(tmp_path / "run", pool=pool, settings=replace(SETTINGS, rounds=0, steps_per_round=1, steps_per_epoch=None))
+    order = torch.randperm(POOL_SIZE, generator=make_generator(0, "initial_labels"))
+    assert set(pool.labelled.tolist()) == set(order[:4].tolist())
+
+
+def test_what_was_excluded_beforehand_is_never_asked_for_and_a_killed_run_goes_on(tmp_path: Path) -> None:
+    excluded = [index for index in range(POOL_SIZE) if index % 4]  # 15 of 60 are left
+    asked: list[int] = []
+
+    class Asking(HeldBackLabels):
+        def answer(self, request: LabelRequest) -> Answers:
+            asked.extend(request.index.tolist())
+            return super().answer(request)
+
+    settings = replace(SETTINGS, initial_labels=9, steps_per_round=4)
+    arguments: dict[str, Any] = {"settings": settings, "oracle": Asking(LABELS[:POOL_SIZE])}
+    pool = pool_without(excluded)
+    whole = run(tmp_path / "whole", pool=pool, **arguments)
+    assert len(asked) == 15
+    assert set(asked) == set(range(0, POOL_SIZE, 4))
+    assert [record.unlabelled for record in whole] == [6, 3, 0]
+    assert pool.labelled_in_round[torch.tensor(excluded)].unique().tolist() == [-2]
+
+    def die(*arguments: Any, **keywords: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("assl_lightning.rounds.query", die)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "killed", pool=pool_without(excluded), **arguments)
+    first = torch.load(tmp_path / "killed" / "round_00" / "pool.pt", weights_only=True)
+    assert (first["labelled_in_round"] == -2).sum() == len(excluded)
+    resumed = pool_without(excluded)
+    assert without_times(run(tmp_path / "killed", pool=resumed, **arguments)) == without_times(whole)
+    assert torch.equal(resumed.labelled_in_round, pool.labelled_in_round)
+
+
+def test_labels_beyond_what_was_not_excluded_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="= 10, but the pool has only 9 samples; lower one of them"):
+        run(tmp_path / "run", pool=pool_without(list(range(51))))
+    assert not (tmp_path / "run").exists()

@@ -57,7 +57,8 @@ def run_rounds(
     """Run active learning, or go on with it, and return the records of all complete rounds.
 
     Args:
-        pool: the samples; nobody labelled yet. Its labels are filled in as the oracle answers.
+        pool: the samples; nobody labelled yet. Its labels are filled in as the oracle answers. What was excluded from
+            it (`Pool.exclude`) is never asked for.
         datamodule: over the same pool.
         make_network: called once a round, under the same initial random state each time.
         make_algorithm: called once a round with the network.
@@ -161,11 +162,13 @@ class _Loop:
     def _check_pool(self) -> None:
         if self.datamodule.pool is not self.pool:
             raise ValueError("datamodule and run_rounds must share one pool; they were given two")
-        if self.settings.total_labels > self.pool.num_samples:
+        # what an oracle excludes was asked for, and counts; what was excluded before the first label is never asked for
+        available = self.pool.num_samples if len(self.pool.labelled) else len(self.pool.unlabelled)
+        if self.settings.total_labels > available:
             raise ValueError(
                 f"initial_labels + rounds × labels_per_round = {self.settings.initial_labels} + {self.settings.rounds} "
                 f"× {self.settings.labels_per_round} = {self.settings.total_labels}, but the pool has only "
-                f"{self.pool.num_samples} samples; lower one of them"
+                f"{available} samples; lower one of them"
             )
 
     # ---- labels
@@ -174,8 +177,9 @@ class _Loop:
         """Initial labels, unless a run that goes on has them; False where the oracle must be waited for."""
         if self.directory.has(0, "pool.pt"):
             return True
-        order = torch.randperm(self.pool.num_samples, generator=make_generator(self.settings.seed, "initial_labels"))
-        request = self._request(-1, order[: self.settings.initial_labels])
+        candidates = self.pool.unlabelled  # every sample, but for those that were excluded beforehand
+        order = torch.randperm(len(candidates), generator=make_generator(self.settings.seed, "initial_labels"))
+        request = self._request(-1, candidates[order[: self.settings.initial_labels]])
         return self._label(request)
 
     def _request(self, number: int, index: Tensor, **details: Any) -> LabelRequest:
