@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import StringIO
@@ -20,6 +21,7 @@ from assl_lightning import build, datamodule, querying, round_settings, schema, 
 from assl_lightning.acquisition import base
 from assl_lightning.algorithms.fixmatch import FixMatch
 from assl_lightning.data import samplers
+from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.oracles import Answers, LabelRequest
 from assl_lightning.records import read_records
@@ -356,3 +358,91 @@ def test_a_strategy_that_reads_something_else_than_was_declared_is_refused(compo
     expected = r"acquisition.requires=\[features\]: must be what CoreSet requires, .*\[features, labelled\]"
     with pytest.raises(ConfigurationError, match=expected):
         build.check(config)
+
+
+# --- images that cannot be decoded -----------------------------------------------------------------------------------
+
+UNREADABLE = (
+    "data.num_samples=60",
+    "data.num_classes=3",
+    "data.image_size=[8,8]",
+    f"data.source._target_={__name__}.load",
+)
+
+
+def load(image_size: int, num_test: int, split_seed: int) -> PoolSource:
+    """Sixty images in three classes, the last `num_test` of which cannot be decoded."""
+    labels = torch.arange(60) % 3
+    images = torch.randint(256, (60, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return PoolSource(
+        pool_images=images,
+        hidden_labels=labels,
+        test_images=255 - images,
+        test_labels=labels,
+        class_names=("a", "b", "c"),
+        sample_ids=tuple(f"image/{index}" for index in range(60)),
+        unreadable=torch.arange(60 - num_test, 60),
+    )
+
+
+@pytest.fixture
+def with_unreadable(compose_run: Compose, monkeypatch: pytest.MonkeyPatch) -> Compose:
+    """A configuration whose source says that four of its sixty pool images cannot be decoded."""
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[load.__module__])
+    return lambda *overrides: compose_run(*UNREADABLE, "data.source.num_test=4", *overrides)
+
+
+def test_images_that_cannot_be_decoded_are_refused_unless_they_may_be_left_out(with_unreadable: Compose) -> None:
+    assert refused(with_unreadable()) == (
+        "data.unreadable=fail: 4 of the pool's 60 images cannot be decoded (image/56, image/57, image/58, …); fetch "
+        "them again, or leave them out of the run with data.unreadable=exclude",
+    )
+
+
+def test_images_that_cannot_be_decoded_are_left_out_for_good_and_named(
+    with_unreadable: Compose, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = build.assemble(with_unreadable("data.unreadable=exclude"))
+
+    assert (parts.pool.labelled_in_round == -2).nonzero()[:, 0].tolist() == [56, 57, 58, 59]
+    assert parts.pool.num_samples == 60
+    assert parts.pool.sample_ids[56] == "image/56"
+    assert [entry.getMessage() for entry in caplog.records if entry.name == build.__name__] == [
+        "4 of the pool's 60 images cannot be decoded and are left out of the run, which keeps their indices: "
+        "image/56, image/57, image/58, …"
+    ]
+
+
+def test_the_budget_counts_the_images_that_can_be_decoded(with_unreadable: Compose) -> None:
+    fits = ("data.unreadable=exclude", "rounds=1", "labels_per_round=6", "initial_labels=50")
+    build.assemble(with_unreadable(*fits))
+
+    (line,) = refused(with_unreadable(*fits, "initial_labels=51"))
+    assert "= 57 labels, but the pool of digits has 56 images (without 4 that cannot be decoded)" in line
+
+
+def test_a_run_goes_on_only_without_the_images_that_it_had_left_out(
+    with_unreadable: Compose, quiet: Console, working_directory: Path
+) -> None:
+    begun = [*SHORT, "data.unreadable=exclude", "steps_per_round=1"]
+    build.run(with_unreadable(*begun), quiet)
+    build.assemble(with_unreadable(*begun))
+    build.assemble(with_unreadable(*begun, "data.source.num_test=3"))  # one was mended, and stays out
+
+    (line,) = refused(with_unreadable(*begun, "data.source.num_test=6"))
+    assert line == (
+        "run_dir=runs/digits/seed_0: holds a run that has 2 images in its pool that cannot be decoded any more, such "
+        "as image/54; fetch them again to go on with it, or choose another run_dir"
+    )
+
+
+def test_a_run_that_began_before_there_was_the_key_goes_on(compose_run: Compose, quiet: Console) -> None:
+    config = compose_run(*SHORT, "steps_per_round=1")
+    records = build.run(config, quiet)
+    file = Path(config.run_dir) / "config.yaml"
+    before = OmegaConf.to_container(OmegaConf.load(file))
+    assert isinstance(before, dict)
+    assert before["data"].pop("unreadable") == "fail"
+    file.write_text(OmegaConf.to_yaml(OmegaConf.create(before)))
+
+    assert build.run(config, quiet) == records

@@ -43,6 +43,7 @@ def plain() -> dict[str, Any]:
             "std": [0.3],
             "imbalance_factor": 1,
             "imbalance_seed": 0,
+            "unreadable": "fail",
             "root": None,
             "source": {"_target_": "a.Source"},
             "weak": {"_target_": "a.Weak"},

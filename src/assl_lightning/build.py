@@ -32,7 +32,7 @@ from assl_lightning.algorithms.base import Algorithm
 from assl_lightning.augment.normalise import Normalise
 from assl_lightning.callbacks.progress import RoundProgress
 from assl_lightning.data.long_tail import long_tailed
-from assl_lightning.data.pool import Pool
+from assl_lightning.data.pool import EXCLUDED, Pool
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.datamodule import PoolDataModule
 from assl_lightning.networks.adapt import with_features
@@ -44,7 +44,10 @@ from assl_lightning.report.curve import plot_curve
 from assl_lightning.report.table import print_rounds
 from assl_lightning.round_settings import CheckpointSettings, RoundSettings, ScoreSettings
 from assl_lightning.rounds import run_rounds
+from assl_lightning.run_directory import RunDirectory
 from assl_lightning.schema import Config, ConfigurationError, Node, check_budget, nearest, show
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -134,10 +137,20 @@ def assemble(config: Config) -> Parts:
     if Path(config.run_dir).exists() and not Path(config.run_dir).is_dir():
         raise ConfigurationError(f"{show('run_dir', config.run_dir)}: must be a directory, or not exist; it is a file")
     check(config)
+    return put_together(config, load_source(config))
+
+
+def load_source(config: Config) -> PoolSource:
+    """Read the data, hold them against what was declared, and make them as long-tailed as was asked for."""
     source: PoolSource = _instantiate("data.source", config.data.source)
     _check_source(config, source)
-    source = _make_long_tailed(config, source)
+    return _make_long_tailed(config, source)
+
+
+def put_together(config: Config, source: PoolSource) -> Parts:
+    """What the loop is called with, over the images of `source`. Writes nothing."""
     pool = Pool(len(source.pool_images), config.data.num_classes, source.sample_ids)
+    _exclude_unreadable(config, source, pool)
     datamodule = PoolDataModule(
         pool,
         pool_images=source.pool_images,
@@ -212,10 +225,10 @@ def set_up_messages() -> None:
 
     For the command line alone: logging and warnings are process-wide, so a library must not do this to its users.
     """
-    log = logging.getLogger("assl_lightning")
-    if not log.handlers and os.environ.get("LOCAL_RANK", "0") == "0":  # the first process speaks for all
-        log.addHandler(logging.StreamHandler(sys.stdout))
-        log.setLevel(logging.INFO)
+    ours = logging.getLogger("assl_lightning")
+    if not ours.handlers and os.environ.get("LOCAL_RANK", "0") == "0":  # the first process speaks for all
+        ours.addHandler(logging.StreamHandler(sys.stdout))
+        ours.setLevel(logging.INFO)
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in _NOISE:
@@ -296,6 +309,49 @@ def _make_long_tailed(config: Config, source: PoolSource) -> PoolSource:
     if errors:
         raise ConfigurationError(errors)
     return source
+
+
+_NAMED = 3  # of the images that cannot be decoded
+
+
+def _exclude_unreadable(config: Config, source: PoolSource, pool: Pool) -> None:
+    """Take images that cannot be decoded out of the pool, as `data.unreadable` says, and name the first of them."""
+    if not len(source.unreadable):
+        return
+    count = len(source.unreadable)
+    names = ", ".join(source.sample_ids[index] for index in source.unreadable[:_NAMED].tolist())
+    found = f"{count} of the pool's {pool.num_samples:,} images cannot be decoded"
+    named = f"{names}{', …' if count > _NAMED else ''}"
+    if config.data.unreadable == "fail":
+        raise ConfigurationError(
+            f"{show('data.unreadable', 'fail')}: {found} ({named}); fetch them again, or leave them out of the run "
+            f"with data.unreadable=exclude"
+        )
+    _check_readable_when_begun(config, source, pool)
+    errors = check_budget(config, pool.num_samples - count, f"without {count} that cannot be decoded")
+    if errors:
+        raise ConfigurationError(errors)
+    pool.exclude(source.unreadable)
+    log.warning("%s and are left out of the run, which keeps their indices: %s", found, named)
+
+
+def _check_readable_when_begun(config: Config, source: PoolSource, pool: Pool) -> None:
+    """A run that goes on must have excluded what cannot be decoded now: it would train on no image under a label."""
+    directory = RunDirectory(Path(config.run_dir))
+    begun = [number for number in range(config.rounds + 1) if directory.has(number, "pool.pt")]
+    if not begun:
+        return
+    with _error_at("run_dir", {"run_dir": config.run_dir}):
+        since = directory.load_tensors(begun[-1], "pool.pt")["labelled_in_round"]
+    if len(since) != pool.num_samples:
+        return  # another data set, which the loop refuses
+    lost = source.unreadable[since[source.unreadable] != EXCLUDED].tolist()
+    if lost:
+        raise ConfigurationError(
+            f"{show('run_dir', config.run_dir)}: holds a run that has {len(lost)} images in its pool that cannot be "
+            f"decoded any more, such as {source.sample_ids[lost[0]]}; fetch them again to go on with it, or choose "
+            f"another run_dir"
+        )
 
 
 def _trainer_factory(config: Config) -> Callable[..., Trainer]:

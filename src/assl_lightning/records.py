@@ -20,8 +20,11 @@ FILE_NAME = "rounds.jsonl"
 OF_THE_RUN = ("environment", "history")
 """Keys of config.yaml that tell how a run came about, not what was asked for."""
 
-CHANGES_NOTHING = ("run_dir", "trainer.logger", "trainer.log_every_n_steps", "checkpoint", "change_devices")
-"""Keys, with all below them, that a run's results do not depend on."""
+CHANGES_NOTHING = (
+    *("run_dir", "trainer.logger", "trainer.log_every_n_steps", "checkpoint", "change_devices"),
+    *("data.unreadable", "data.source.unreadable"),
+)
+"""Keys, with all below them, that a run's results do not depend on; which images it excluded is in pool.pt."""
 
 QUERIED = "queried.csv"
 """Below `round_directory`, as are the next two: what was asked for, best first."""

@@ -86,6 +86,7 @@ class DataSection:
     std: Annotated[tuple[float, ...], _ALL_ABOVE_ZERO]
     imbalance_factor: Annotated[float, _at_least(1)]  # 1: the pool as it is loaded
     imbalance_seed: Annotated[int, _at_least(0)]
+    unreadable: Literal["fail", "exclude"]  # what becomes of pool images that cannot be decoded
     root: str | None  # where files are, or are downloaded to
     source: Node
     weak: Node

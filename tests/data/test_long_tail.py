@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def make_source(counts: list[int]) -> PoolSource:
     return PoolSource(
         pool_images=pixels[:, None, :, None],
         hidden_labels=labels,
-        test_images=torch.arange(2 * len(counts), dtype=torch.uint8)[:, None, None, None],
+        test_images=torch.arange(2 * len(counts), dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 2, 1),
         test_labels=torch.arange(len(counts)).repeat(2),
         class_names=tuple(f"class {number}" for number in range(len(counts))),
         sample_ids=tuple(f"sample {number}" for number in range(len(labels))),
@@ -81,6 +82,16 @@ def test_what_stays_keeps_its_image_label_name_and_place() -> None:
     assert tail.class_names == source.class_names
     assert torch.equal(tail.test_images, source.test_images)
     assert torch.equal(tail.test_labels, source.test_labels)
+
+
+def test_images_that_cannot_be_decoded_are_carried_along_and_move_no_other() -> None:
+    source = make_source([60] * 5)
+    damaged = replace(source, unreadable=torch.arange(0, 300, 7))
+    tail = long_tailed(damaged, 20, seed=1)
+    kept = indices(tail)
+    assert torch.equal(kept, indices(long_tailed(source, 20, seed=1)))
+    assert 0 < len(tail.unreadable) < len(damaged.unreadable)
+    assert tail.unreadable.tolist() == [place for place, index in enumerate(kept.tolist()) if index % 7 == 0]
 
 
 def test_a_factor_of_one_leaves_the_source_as_it_is() -> None:

@@ -21,7 +21,7 @@ def long_tailed(source: PoolSource, imbalance_factor: float, seed: int) -> PoolS
 
     Which images stay is uniform within the class and depends on `seed` and on each image's pool index alone: a larger
     factor keeps some of what a smaller one keeps. Those that stay keep their order and their sample ids; their pool
-    indices close up.
+    indices close up. An image that cannot be decoded counts as the others do, so that a damaged file moves no other.
 
     Raises:
         ValueError: `imbalance_factor` is below 1 or not finite.
@@ -39,6 +39,7 @@ def long_tailed(source: PoolSource, imbalance_factor: float, seed: int) -> PoolS
         pool_images=source.pool_images[kept],
         hidden_labels=source.hidden_labels[kept],
         sample_ids=tuple(source.sample_ids[index] for index in kept.tolist()),
+        unreadable=torch.isin(kept, source.unreadable).nonzero()[:, 0],
     )
 
 

@@ -26,6 +26,7 @@ KEYS = {
     "std",
     "imbalance_factor",
     "imbalance_seed",
+    "unreadable",
     "root",
     "source",
     "weak",

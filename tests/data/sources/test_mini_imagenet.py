@@ -17,7 +17,7 @@ from assl_lightning.data.sources.mini_imagenet import load_mini_imagenet
 
 SPLITS = {"train": 64, "val": 16, "test": 20}
 EACH, TEST = 3, 1
-SMALL = {"images_per_class": EACH, "test_per_class": TEST}
+SMALL: dict[str, Any] = {"images_per_class": EACH, "test_per_class": TEST}
 
 Caches = dict[str, dict[str, Any]]
 
@@ -251,12 +251,87 @@ def test_spaces_empty_lines_and_a_byte_order_mark_in_a_table_mean_nothing(tmp_pa
     assert torch.equal(found.pool_images, expected.pool_images)
 
 
-def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def damage(path: Path, how: str) -> None:
+    contents = {"short": path.read_bytes()[:300], "empty": b"", "text": b"<html>404</html>"}
+    path.write_bytes(contents[how])
+
+
+@pytest.mark.parametrize("how", ["short", "empty", "text"])
+def test_a_pool_image_that_cannot_be_decoded_is_named(tmp_path: Path, how: str) -> None:
     files = write_tables(tmp_path)
     path = tmp_path / "images" / files["nval03"][1]
-    path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(ValueError, match=rf"{path} cannot be read as an image \(.*\); fetch it again"):
+    damage(path, how)
+    with pytest.raises(ValueError, match=rf"^1 of the pool's images cannot be decoded: {path} \(.+\); fetch") as caught:
         load_mini_imagenet(tmp_path, **SMALL)
+    assert str(caught.value).endswith("or leave them out of the run with data.unreadable=exclude")
+    assert "0x" not in str(caught.value)
+
+
+def test_of_many_images_that_cannot_be_decoded_the_first_are_named_and_all_are_counted(tmp_path: Path) -> None:
+    files = write_tables(tmp_path)
+    for place in (1, 2):
+        for name in ("ntrain02", "nval03", "ntest19"):
+            damage(tmp_path / "images" / files[name][place], "short")
+    with pytest.raises(ValueError, match=r"^6 of the pool's images cannot be decoded: ") as caught:
+        load_mini_imagenet(tmp_path, **SMALL)
+    assert [name for name in files["ntrain02"][1:] + files["nval03"][1:2] if name not in str(caught.value)] == []
+    assert "; and 3 more; fetch them again" in str(caught.value)
+    assert files["ntest19"][2] not in str(caught.value)
+
+
+def test_pool_images_that_cannot_be_decoded_are_black_and_listed_where_they_may_be_and_move_no_other(
+    tmp_path: Path,
+) -> None:
+    files = write_tables(tmp_path)
+    whole = load_mini_imagenet(tmp_path, **SMALL)
+    for name, place in (("ntest19", 2), ("ntrain02", 1)):
+        damage(tmp_path / "images" / files[name][place], "short")
+    source = load_mini_imagenet(tmp_path, **SMALL, unreadable="exclude")
+    assert source.unreadable.tolist() == [2 * 2, 2 * 99 + 1]
+    assert source.sample_ids == whole.sample_ids
+    assert torch.equal(source.hidden_labels, whole.hidden_labels)
+    expected = whole.pool_images.clone()
+    expected[source.unreadable] = 0
+    assert torch.equal(source.pool_images, expected)
+    assert torch.equal(source.test_images, whole.test_images)
+
+
+@pytest.mark.parametrize("unreadable", ["fail", "exclude"])
+def test_a_test_image_that_cannot_be_decoded_is_always_an_error(tmp_path: Path, unreadable: Any) -> None:
+    files = write_tables(tmp_path)
+    path = tmp_path / "images" / files["nval03"][0]
+    damage(path, "short")
+    with pytest.raises(
+        ValueError, match=rf"^1 of the test set's images cannot be decoded: {path} \(.*\); fetch them again$"
+    ):
+        load_mini_imagenet(tmp_path, **SMALL, unreadable=unreadable)
+
+
+def test_a_file_that_cannot_be_read_at_all_is_an_error_since_it_may_be_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write_tables(tmp_path)
+    path = tmp_path / "images" / files["nval03"][1]
+    path.unlink()
+    path.mkdir()  # which is there, and is no file
+    with pytest.raises(FileNotFoundError, match="names 1 images that are not in"):
+        load_mini_imagenet(tmp_path, **SMALL, unreadable="exclude")
+
+    path.rmdir()
+    path.touch()
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda file: fail_to_read() if file == path else read_bytes(file))
+    with pytest.raises(OSError, match="Input/output error"):
+        load_mini_imagenet(tmp_path, **SMALL, unreadable="exclude")
+
+
+def fail_to_read() -> bytes:
+    raise OSError(5, "Input/output error")
+
+
+def test_another_policy_than_the_two_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unreadable must be one of fail, exclude; got 'skip'"):
+        load_mini_imagenet(tmp_path, **SMALL, unreadable="skip")  # type: ignore[arg-type]
 
 
 # --- neither ---------------------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from torch import Tensor
 class PoolSource:
     """A data set for active learning. Images are uint8, the pool's order is the index space and never changes.
 
-    `hidden_labels` are for the oracle alone: nothing that trains or acquires is given them.
+    `hidden_labels` are for the oracle alone: nothing that trains or acquires is given them. An image that cannot be
+    decoded keeps its place, label and name, and any pixels stand for it; a run takes it out of its pool for good.
     """
 
     pool_images: Tensor  # (N, channels, height, width) uint8
@@ -21,6 +22,7 @@ class PoolSource:
     test_labels: Tensor  # (M,) int64 in [0, C)
     class_names: tuple[str, ...]  # C names
     sample_ids: tuple[str, ...] = field(repr=False)  # N stable, distinct names, as files that people exchange key them
+    unreadable: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))  # (K,) int64, ascending
 
     def __post_init__(self) -> None:
         for name, images, labels in (
@@ -42,8 +44,27 @@ class PoolSource:
                     f"the {name} labels must lie in [0, {len(self.class_names)}), one number per class name; "
                     f"got {int(labels.min())} … {int(labels.max())}"
                 )
+        if self.pool_images.shape[1:] != self.test_images.shape[1:]:
+            raise ValueError(
+                f"pool and test images must be of one size, (channels, height, width); got "
+                f"{tuple(self.pool_images.shape[1:])} in the pool and {tuple(self.test_images.shape[1:])} in the test"
+            )
         if len(set(self.sample_ids)) != len(self.pool_images):
             raise ValueError(
                 f"sample_ids must be distinct and as many as the pool's {len(self.pool_images)} images; "
                 f"got {len(self.sample_ids)}, {len(set(self.sample_ids))} of them distinct"
+            )
+        self._check_unreadable()
+
+    def _check_unreadable(self) -> None:
+        index = self.unreadable
+        if index.dtype != torch.int64 or index.ndim != 1 or not bool((index[1:] > index[:-1]).all()):
+            raise ValueError(
+                f"unreadable must be int64 pool indices of shape (K,), ascending, each once; got {index.dtype} of "
+                f"shape {tuple(index.shape)}"
+            )
+        if len(index) and not (int(index[0]) >= 0 and int(index[-1]) < len(self.pool_images)):
+            raise ValueError(
+                f"unreadable must lie in [0, {len(self.pool_images)}), the pool's indices; got "
+                f"{int(index[0])} … {int(index[-1])}"
             )

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import csv
 import os
+import struct
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.unpickling import load_plain_pickle
@@ -21,10 +24,23 @@ from assl_lightning.data.unpickling import load_plain_pickle
 _IMAGE_SIZE = 84
 _NUM_CLASSES = {"train": 64, "val": 16, "test": 20}  # Ravi & Larochelle 2017; merged here in this order
 
+_NAMED = 3  # of the images that cannot be decoded, in an error
+
+_UNDECODABLE = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error),
+    Image.DecompressionBombError,
+)
+"""What Pillow raises for a damaged image, by format and by place of the damage."""
+
 _Images = npt.NDArray[np.uint8]  # (n, 84, 84, 3)
+_Faults = dict[int, str]  # place among n images → what is wrong with that one
+
+Unreadable = Literal["fail", "exclude"]
 
 
-def load_mini_imagenet(root: str | Path, images_per_class: int = 600, test_per_class: int = 120) -> PoolSource:
+def load_mini_imagenet(
+    root: str | Path, images_per_class: int = 600, test_per_class: int = 120, unreadable: Unreadable = "fail"
+) -> PoolSource:
     """The three splits' 100 classes as one data set, each class's first 120 images for the test and 480 in the pool.
 
     That is what ALFA-Mix, and with it the paper, takes: 48,000 and 12,000 images (N, 3, 84, 84), class by class. The
@@ -38,11 +54,17 @@ def load_mini_imagenet(root: str | Path, images_per_class: int = 600, test_per_c
     A sample's id is its class and its place among the class's images in the file, "mini_imagenet/n01532829/00120".
     The two formats need not list images in one order: accuracies compare within a format.
 
+    A pool image that cannot be decoded is an error, or with `unreadable` "exclude" black and listed in the source's
+    `unreadable`; one of the test set is always an error.
+
     Raises:
         FileNotFoundError: neither format is there in full, or an image is missing.
+        OSError: a file cannot be read at all.
         ValueError: a file is damaged or not as above, a split has not its 64, 16 or 20 classes, a class has not
             `images_per_class` images, or `test_per_class` leaves the pool or the test set without any.
     """
+    if unreadable not in get_args(Unreadable):
+        raise ValueError(f"unreadable must be one of {', '.join(get_args(Unreadable))}; got {unreadable!r}")
     if not 1 <= test_per_class < images_per_class:
         raise ValueError(
             f"test_per_class must be in 1 … {images_per_class - 1}, so that every class has images in the test set and "
@@ -54,13 +76,29 @@ def load_mini_imagenet(root: str | Path, images_per_class: int = 600, test_per_c
     pool_images = torch.empty(num_classes * pool_per_class, 3, _IMAGE_SIZE, _IMAGE_SIZE, dtype=torch.uint8)
     test_images = torch.empty(num_classes * test_per_class, 3, _IMAGE_SIZE, _IMAGE_SIZE, dtype=torch.uint8)
     names: list[str] = []
+    test_faults: _Faults = {}
+    pool_faults: _Faults = {}
     for split in _open_splits(root):
         _check(split, names, images_per_class)
         for name, rows in split.classes.items():
-            images = torch.from_numpy(split.read(rows)).permute(0, 3, 1, 2)
-            test_images[len(names) * test_per_class :][:test_per_class] = images[:test_per_class]
-            pool_images[len(names) * pool_per_class :][:pool_per_class] = images[test_per_class:]
+            pixels, faults = split.read(rows)
+            images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+            first_test, first_pool = len(names) * test_per_class, len(names) * pool_per_class
+            test_images[first_test:][:test_per_class] = images[:test_per_class]
+            pool_images[first_pool:][:pool_per_class] = images[test_per_class:]
+            for place, fault in faults.items():
+                if place < test_per_class:
+                    test_faults[first_test + place] = fault
+                else:
+                    pool_faults[first_pool + place - test_per_class] = fault
             names.append(name)
+    if test_faults:
+        raise ValueError(f"{_describe(test_faults, 'test set')}; fetch them again")
+    if pool_faults and unreadable == "fail":
+        raise ValueError(
+            f"{_describe(pool_faults, 'pool')}; fetch them again, or leave them out of the run with "
+            f"data.unreadable=exclude"
+        )
     labels = torch.arange(num_classes)
     places = range(test_per_class, images_per_class)
     return PoolSource(
@@ -70,7 +108,15 @@ def load_mini_imagenet(root: str | Path, images_per_class: int = 600, test_per_c
         test_labels=labels.repeat_interleave(test_per_class),
         class_names=tuple(names),
         sample_ids=tuple(f"mini_imagenet/{name}/{place:05d}" for name in names for place in places),
+        unreadable=torch.tensor(sorted(pool_faults), dtype=torch.int64),
     )
+
+
+def _describe(faults: _Faults, part: str) -> str:
+    """How many images cannot be decoded, and which: the first few, each with its reason."""
+    named = "; ".join(list(faults.values())[:_NAMED])
+    more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
+    return f"{len(faults)} of the {part}'s images cannot be decoded: {named}{more}"
 
 
 @dataclass(frozen=True)
@@ -80,7 +126,9 @@ class _Split:
     name: str
     path: Path
     classes: Mapping[str, Sequence[Any]]
-    read: Callable[[Sequence[Any]], _Images]  # some of them → their images
+    read: Callable[
+        [Sequence[Any]], tuple[_Images, _Faults]
+    ]  # some of them → their images; black where there is a fault
 
 
 def _open_splits(root: Path) -> Iterator[_Split]:
@@ -144,7 +192,7 @@ def _open_pickle(name: str, path: Path) -> _Split:
         name,
         path,
         {str(label): _check_rows(path, label, rows, len(images)) for label, rows in classes.items()},
-        lambda rows: images[rows],
+        lambda rows: (images[rows], {}),
     )
 
 
@@ -183,17 +231,24 @@ def _open_table(name: str, path: Path) -> _Split:
     return _Split(name, path, classes, _read_images)
 
 
-def _read_images(files: Sequence[Path]) -> _Images:
+def _read_images(files: Sequence[Path]) -> tuple[_Images, _Faults]:
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow decodes and resizes without the interpreter's lock
-        return np.stack(list(threads.map(_read_image, files)))
+        found = list(threads.map(_read_image, files))
+    black = np.zeros((_IMAGE_SIZE, _IMAGE_SIZE, 3), dtype=np.uint8)
+    images = np.stack([black if isinstance(image, str) else image for image in found])
+    return images, {place: image for place, image in enumerate(found) if isinstance(image, str)}
 
 
-def _read_image(file: Path) -> _Images:
+def _read_image(file: Path) -> _Images | str:
+    """The image, or what is wrong with it. A file that cannot be read at all may well be whole: that raises."""
+    content = file.read_bytes()
     try:
-        with Image.open(file) as stored:
+        with Image.open(BytesIO(content)) as stored:
             image = stored.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
-        raise ValueError(f"{file} cannot be read as an image ({problem}); fetch it again") from problem
+    except UnidentifiedImageError:
+        return f"{file} (no image format that Pillow knows)"
+    except _UNDECODABLE as problem:
+        return f"{file} ({' '.join(str(problem).split()) or type(problem).__name__})"
     if image.size != (_IMAGE_SIZE, _IMAGE_SIZE):
         image = image.resize((_IMAGE_SIZE, _IMAGE_SIZE), Image.Resampling.BILINEAR)
     return np.asarray(image)
