@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
 import assl_lightning
+from assl_lightning.check.__main__ import main as check_main
 from assl_lightning.cli import main
 from assl_lightning.report.__main__ import main as report_main
 
@@ -96,3 +97,17 @@ def test_the_readmes_lines_of_python_score_the_samples_of_somebody_elses_trainer
     to_label = names["to_label"].tolist()
     assert len(set(to_label)) == 100
     assert all(index % 2 == 1 for index in to_label)
+
+
+def test_a_run_is_checked_as_the_readme_says(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its images are not in the package, and that is what the check says."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("assl_lightning.build.set_up_messages", lambda: None)
+    (check,) = re.findall(r"^python -m assl_lightning\.check (.+)$", README, re.MULTILINE)
+    assert (
+        check_main([*shlex.split(check, comments=True), "data.source.download=false", "trainer.accelerator=cpu"]) == 1
+    )
+    assert "wrong:  data.source (" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []

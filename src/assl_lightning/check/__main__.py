@@ -1,0 +1,124 @@
+"""`python -m assl_lightning.check …`: what a run would meet, before it is run."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from assl_lightning.cli import conf_dir
+from assl_lightning.composing import compose, quote
+from assl_lightning.jobs import Terminated, line_of, print_errors
+from assl_lightning.schema import Config, ConfigurationError
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+_TERMINATED = 143  # 128 + SIGTERM
+
+_DESCRIPTION = """\
+Check a run before it takes hours: configuration, data, run_dir and disk, and how long it will take.
+
+  python -m assl_lightning.check                                the default run
+  python -m assl_lightning.check +experiment=cifar10_resnet18   whatever python -m assl_lightning takes
+
+The data are read (and downloaded, where the run would); then a few steps are trained, tested and queried in
+a temporary directory, as the run would do it on this machine. What is found: images that cannot be decoded;
+sizes, labels and classes that are not as declared; classes without an example; test images in the pool, and
+repeated ones; a run_dir that holds something else; too little disk. Nothing is left behind but downloads.
+"""
+
+_EPILOG = """\
+Times are those of this machine, as busy as it is now. Exit code: 0 where nothing is wrong (remarks stop
+nothing), 1 where something is.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigurationError(f"{message}; see python -m assl_lightning.check --help")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check the run of the command line `arguments` (default: this process's); the exit code."""
+    try:
+        config = _read(_make_parser().parse_intermixed_args(arguments))
+        with _cleaning_up():
+            return _check(config)
+    except ConfigurationError as error:
+        print_errors(error.lines)
+        return 1
+    except KeyboardInterrupt:
+        print_errors(["interrupted; nothing was left behind"])
+        return _INTERRUPTED
+    except Terminated:
+        print_errors(["terminated; nothing was left behind"])
+        return _TERMINATED
+
+
+@contextmanager
+def _cleaning_up() -> Iterator[None]:
+    """Being asked to end (SIGTERM) raises `Terminated`, so that temporary files are removed on the way out."""
+
+    def end(*_: object) -> NoReturn:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m assl_lightning.check",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("overrides", nargs="*", help="key=value, group=option, +experiment=NAME")
+    parser.add_argument("--config-dir", "-cd", type=Path, metavar="DIR", help="also look for groups in DIR")
+    parser.add_argument("--multirun", "-m", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def _read(options: argparse.Namespace) -> Config:
+    overrides: list[str] = options.overrides
+    if options.multirun:
+        raise ConfigurationError("a check is of one run: leave -m out, and give each key one value")
+    if options.config_dir is not None:
+        if not options.config_dir.is_dir():
+            raise ConfigurationError(f"--config-dir {options.config_dir}: is not a directory; give one that exists")
+        overrides = [f"hydra.searchpath=[{quote(f'file://{options.config_dir.resolve()}')}]", *overrides]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="assl_lightning"):
+        return compose(GlobalHydra.instance().hydra, overrides)
+
+
+def _check(config: Config) -> int:
+    from rich.console import Console
+
+    from assl_lightning import build
+    from assl_lightning.check.checking import check_run
+    from assl_lightning.check.printing import print_report
+
+    build.set_up_messages()
+    try:
+        report = check_run(config)
+    except (ConfigurationError, Terminated):
+        raise
+    except Exception as error:
+        print_errors([line_of(error)])
+        return 1
+    print_report(report, Console())
+    return 1 if report.num_wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

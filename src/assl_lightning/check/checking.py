@@ -1,0 +1,104 @@
+"""The whole check of one configuration: directory, data, trial, disk. Nothing that it writes stays."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from assl_lightning import build
+from assl_lightning.check.directory import DirectoryState, nearest_existing, read_directory
+from assl_lightning.check.estimate import Estimate, check_disk, extrapolate, remarks_on
+from assl_lightning.check.findings import Finding, wrong
+from assl_lightning.check.images import check_images
+from assl_lightning.check.trial import Trial, run_trial
+from assl_lightning.data.sources.base import PoolSource
+from assl_lightning.jobs import Terminated, line_of
+from assl_lightning.schema import Config, ConfigurationError
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check has found; None where it did not come so far."""
+
+    config: Config
+    directory: DirectoryState
+    free_bytes: int
+    free_at: Path
+    findings: tuple[Finding, ...]
+    source: PoolSource | None = None
+    trial: Trial | None = None
+    estimate: Estimate | None = None
+
+    @property
+    def num_wrong(self) -> int:
+        """How much has to be mended before the run."""
+        return sum(finding.severity == "wrong" for finding in self.findings)
+
+
+def check_run(config: Config) -> Report:
+    """Check what a run of `config` would meet.
+
+    Raises:
+        ConfigurationError: a class does not take what the configuration gives it.
+    """
+    build.check(config)
+    run_dir = Path(config.run_dir)
+    directory = read_directory(run_dir, build.make_settings(config))
+    free_at = nearest_existing(run_dir)
+    findings = [*directory.findings]
+    source: PoolSource | None = None
+    trial: Trial | None = None
+    estimate: Estimate | None = None
+    started = time.perf_counter()
+    with _as_findings(findings, "Reading the data"):
+        source = build.load_source(_tolerant(config))
+    read_seconds = time.perf_counter() - started
+    if source is not None:
+        may_exclude = config.data.unreadable == "exclude"
+        findings += check_images(source, config.initial_labels, may_exclude=may_exclude)
+        if directory.complete_rounds <= config.rounds:
+            trial = _try(config, source, findings)
+    free = shutil.disk_usage(free_at).free
+    if trial is not None:
+        estimate = extrapolate(config, trial, read_seconds, directory.complete_rounds)
+        findings += remarks_on(config, trial)
+        findings += check_disk(max(estimate.most_bytes - directory.num_bytes, 0), free, free_at)
+    return Report(config, directory, free, free_at, tuple(findings), source, trial, estimate)
+
+
+def _try(config: Config, source: PoolSource, findings: list[Finding]) -> Trial | None:
+    """The trial; None, and why in `findings`, where the parts do not fit or it raised."""
+    with _as_findings(findings, "A trial of a few steps"):
+        return run_trial(_tolerant(config), source)
+    return None
+
+
+def _tolerant(config: Config) -> Config:
+    """The same, where images that cannot be decoded are listed instead of raised for."""
+    node = config.data.source
+    if "unreadable" in node:
+        node = {**node, "unreadable": "exclude"}
+    return replace(config, data=replace(config.data, source=node, unreadable="exclude"))
+
+
+@contextmanager
+def _as_findings(findings: list[Finding], what: str) -> Iterator[None]:
+    """Whatever the block, which does `what`, raises is something wrong, and the rest is checked too."""
+    try:
+        yield
+    except Terminated:
+        raise
+    except ConfigurationError as error:
+        findings += [wrong(f"{line}.") for line in error.lines]
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning exits where it was interrupted
+            raise KeyboardInterrupt from error
+        if type(error).__name__ == "SIGTERMException":  # Lightning's, with no exit code of its own
+            raise Terminated from error
+        findings.append(wrong(f"{what} ended itself with exit code {error.code}."))
+    except Exception as error:
+        findings.append(wrong(f"{what} failed: {line_of(error)}."))

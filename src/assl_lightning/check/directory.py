@@ -1,0 +1,69 @@
+"""What a run's directory holds before the run, told without changing it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from assl_lightning.atomic import TEMPORARY
+from assl_lightning.check.findings import Finding, wrong
+from assl_lightning.jobs import line_of
+from assl_lightning.round_settings import RoundSettings
+from assl_lightning.run_directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class DirectoryState:
+    """Where a run stands."""
+
+    words: str
+    complete_rounds: int = 0
+    num_bytes: int = 0  # that lie there now
+    findings: tuple[Finding, ...] = ()
+
+
+def read_directory(run_dir: Path, settings: RoundSettings) -> DirectoryState:
+    """Whether a run begins, goes on or is finished there; or why it can do none of these, in `RunDirectory`'s words."""
+    existing = nearest_existing(run_dir)
+    if not existing.is_dir():
+        return _refused(f"run_dir {run_dir} cannot be made, since {existing} is a file; choose another run_dir")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return _refused(
+            f"run_dir {run_dir} cannot be written, since {existing} belongs to others; choose another run_dir"
+        )
+    if not run_dir.exists() or all(path.name.endswith(TEMPORARY) for path in run_dir.iterdir()):
+        return DirectoryState("new")
+    directory = RunDirectory(run_dir)
+    try:
+        directory.open(_as_written(settings))  # compares; the directory is there, and so nothing is made
+        if (run_dir / ".lock").exists():
+            with directory.held():
+                pass
+        complete = len(directory.records())
+    except Exception as error:  # a config.yaml that is no YAML raises what its parser likes
+        return _refused(f"{line_of(error)}.")
+    num_bytes = weigh(run_dir)
+    if complete > settings.rounds:
+        return DirectoryState(f"finished, all {complete} rounds; the run would do nothing", complete, num_bytes)
+    begun = f"{complete} of {settings.rounds + 1} rounds are complete" if complete else "in its first round"
+    return DirectoryState(f"holds this run, to go on with: {begun}", complete, num_bytes)
+
+
+def nearest_existing(path: Path) -> Path:
+    """`path`, or the deepest directory above it that exists."""
+    return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+
+
+def weigh(directory: Path) -> int:
+    """Bytes of all files below."""
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def _as_written(settings: RoundSettings) -> dict[str, object]:
+    """What `run_rounds` writes to, and compares with, config.yaml."""
+    return {key: value for key, value in asdict(settings).items() if key != "config"} | dict(settings.config)
+
+
+def _refused(sentence: str) -> DirectoryState:
+    return DirectoryState("cannot be used", findings=(wrong(sentence),))

@@ -1,0 +1,164 @@
+"""From what a trial has shown to the whole run: seconds and bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from assl_lightning.check.findings import Finding, remark, wrong
+from assl_lightning.check.trial import Trial
+from assl_lightning.data.samplers import batches_per_pass
+from assl_lightning.report.numerals import counted
+from assl_lightning.schema import Config
+
+_INNER_CHECKPOINTS = 3  # at most, of a round while it trains
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something that a run does or writes several times."""
+
+    name: str
+    each: float  # seconds or bytes
+    times: int
+
+    @property
+    def total(self) -> float:
+        """Seconds or bytes in all."""
+        return self.each * self.times
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A run of so many rounds."""
+
+    seconds: tuple[Item, ...]
+    kept: tuple[Item, ...]  # bytes that stay when the run is finished
+    meanwhile: tuple[Item, ...]  # bytes beside them, at most, while it trains
+
+    @property
+    def total_seconds(self) -> float:
+        """Of the whole run."""
+        return sum(item.total for item in self.seconds)
+
+    @property
+    def kept_bytes(self) -> int:
+        """When it is finished."""
+        return round(sum(item.total for item in self.kept))
+
+    @property
+    def most_bytes(self) -> int:
+        """At any time."""
+        return self.kept_bytes + round(sum(item.total for item in self.meanwhile))
+
+
+def extrapolate(config: Config, trial: Trial, read_seconds: float = 0.0, complete_rounds: int = 0) -> Estimate:
+    """The time of reading the data and of the rounds after `complete_rounds`, and the bytes of the whole run."""
+    steps = [_steps_of(config, number) for number in range(config.rounds + 1)]
+    tests = [-(-count // (config.steps_per_epoch or config.steps_per_round)) for count in steps]
+    steps_left, tests_left = steps[complete_rounds:], tests[complete_rounds:]
+    log_every: int = config.trainer.get("log_every_n_steps", 50)
+    rows = sum(steps) // log_every + sum(tests)
+    seconds = (
+        Item("reading of the data", read_seconds, 1),
+        Item("training step", trial.step_seconds, sum(steps_left)),
+        Item("test", trial.test_seconds, sum(tests_left)),
+        Item("acquisition", trial.query_seconds, max(len(steps_left) - 1, 0)),
+        Item("start and end of a training", trial.setup_seconds, len(steps_left)),
+    )
+    kept = (
+        Item("round that acquires", trial.round_bytes, config.rounds),
+        Item("last round", trial.last_round_bytes, 1),
+        Item("row of metrics", trial.metrics_bytes, rows),
+        Item("line of rounds.jsonl", trial.line_bytes, config.rounds + 1),
+        Item("config.yaml", trial.config_bytes, 1),
+        Item("weights (final.ckpt)", trial.checkpoint_bytes, 1),
+    )
+    meanwhile = (
+        Item("weights of the round before", trial.checkpoint_bytes, min(config.rounds, 1)),
+        Item("checkpoint inside a round, at most", trial.inner_checkpoint_bytes, _INNER_CHECKPOINTS),
+    )
+    return Estimate(seconds, kept, meanwhile)
+
+
+def check_disk(needed: int, free: int, place: object) -> list[Finding]:
+    """Whether `needed` bytes more have room in the `free` ones at `place`."""
+    if needed > free:
+        return [
+            wrong(
+                f"The run needs {size(needed)}, and {place} has {size(free)} free; make room, or choose another "
+                f"run_dir."
+            )
+        ]
+    if needed > free / 2:
+        return [
+            remark(
+                f"The run needs {size(needed)} of the {size(free)} free at {place}, where another one would have no "
+                f"room beside it."
+            )
+        ]
+    return []
+
+
+def remarks_on(config: Config, trial: Trial) -> list[Finding]:
+    """What the figures leave out."""
+    remarks = []
+    if trial.devices > 1:
+        remarks.append(
+            remark(
+                f"The run has {trial.devices} devices; one was timed, with its share of each batch, so that what they "
+                f"tell one another is not in the times."
+            )
+        )
+    if config.trainer.get("callbacks"):
+        remarks.append(
+            remark("What the callbacks in trainer.callbacks write, or do every so many steps, is not in the figures.")
+        )
+    if config.trainer.get("logger") and not trial.metrics_bytes:
+        remarks.append(remark("What the logger writes is not in the figures; it was not called."))
+    if trial.steps < config.steps_per_round and trial.steps < 4:
+        remarks.append(remark(f"Only {counted(trial.steps, 'step')} could be timed, so that the times are rough."))
+    return remarks
+
+
+def duration(seconds: float) -> str:
+    """In its two largest units.
+
+    >>> duration(0.0123), duration(5.26), duration(75), duration(7260), duration(200000)
+    ('0.012 s', '5.3 s', '1 min 15 s', '2 h 1 min', '2 d 8 h')
+    """
+    if seconds < 59.5:
+        digits = next((digits for limit, digits in ((9.95, 0), (0.0995, 1)) if seconds >= limit), 3)
+        return f"{seconds:.{digits}f} s"
+    if round(seconds) < 3600:
+        return _in_two_units(round(seconds), 60, "min", "s")
+    if round(seconds / 60) < 24 * 60:
+        return _in_two_units(round(seconds / 60), 60, "h", "min")
+    return _in_two_units(round(seconds / 3600), 24, "d", "h")
+
+
+def _in_two_units(number: int, base: int, larger: str, smaller: str) -> str:
+    whole, rest = divmod(number, base)
+    return f"{whole} {larger} {rest} {smaller}"
+
+
+def size(num_bytes: float) -> str:
+    """In the unit that leaves one to three digits before the point.
+
+    >>> size(0), size(999), size(12345), size(1e6), size(45.3e9)
+    ('0 B', '999 B', '12 kB', '1.0 MB', '45 GB')
+    """
+    value, unit = float(num_bytes), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if round(value) < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.1f} {unit}" if value < 9.95 and unit != "B" else f"{value:.0f} {unit}"
+
+
+def _steps_of(config: Config, number: int) -> int:
+    """Steps of a training, at most: an algorithm may stop when it has learned its labels."""
+    algorithm = config.algorithm
+    if algorithm.labelled_stream == "passes" and algorithm.max_passes is not None:
+        labels = config.initial_labels + number * config.labels_per_round
+        return min(config.steps_per_round, algorithm.max_passes * batches_per_pass(labels, algorithm.batch_size))
+    return config.steps_per_round

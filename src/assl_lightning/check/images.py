@@ -1,0 +1,166 @@
+"""What is wrong with a data set that loads: classes without an example, test images in the pool, repeated images.
+
+From tensors to findings; nothing here trains, or knows of a run. What does not load, such as files that are damaged,
+images of several sizes and labels out of range, its source has refused by then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from assl_lightning.check.findings import Finding, first_few, remark, wrong
+from assl_lightning.data.sources.base import PoolSource
+from assl_lightning.report.numerals import counted, per_cent
+
+_LARGEST_LEAK = 0.01  # share of the test set; accuracies are told apart by about as much
+
+_EXPECTED_MISSES = 0.5  # classes
+
+
+def check_images(source: PoolSource, initial_labels: int, *, may_exclude: bool) -> list[Finding]:
+    """Everything below, of the pool's images that can be decoded; `may_exclude`: the others are no error."""
+    readable = torch.ones(len(source.pool_images), dtype=torch.bool)
+    readable[source.unreadable] = False
+    index = readable.nonzero()[:, 0]
+    pool = group_by_content(source.pool_images, index)
+    test = group_by_content(source.test_images, torch.arange(len(source.test_images)))
+    counts = source.hidden_labels[index].bincount(minlength=len(source.class_names))
+    return [
+        *find_unreadable(source, may_exclude=may_exclude),
+        *find_missing_classes(source, counts),
+        *find_leaks(source, pool, test),
+        *find_repeats(source, pool),
+        *find_expected_misses(counts, initial_labels),
+    ]
+
+
+def group_by_content(images: Tensor, index: Tensor) -> dict[bytes, list[int]]:
+    """Digest → which of the images at `index` (K,) int64 have these very pixels, in the order of `index`.
+
+    `images` are (N, channels, height, width) uint8. The digest is BLAKE2b's of 128 bits; 60,000 images of 3 × 32 × 32
+    take about half a second.
+    """
+    pixels = images.contiguous().numpy()
+    groups: dict[bytes, list[int]] = {}
+    for position in index.tolist():
+        groups.setdefault(hashlib.blake2b(pixels[position], digest_size=16).digest(), []).append(position)
+    return groups
+
+
+def find_unreadable(source: PoolSource, *, may_exclude: bool) -> list[Finding]:
+    """Pool images that cannot be decoded."""
+    if not len(source.unreadable):
+        return []
+    names = first_few([source.sample_ids[index] for index in source.unreadable.tolist()])
+    found = f"{len(source.unreadable)} of the pool's {len(source.pool_images):,} images cannot be decoded ({names})"
+    if may_exclude:
+        return [remark(f"{found} and will be left out of the run, since data.unreadable=exclude.")]
+    return [wrong(f"{found}; fetch them again, or leave them out of the run with data.unreadable=exclude.")]
+
+
+def find_missing_classes(source: PoolSource, counts: Tensor) -> list[Finding]:
+    """Classes without an example in the pool, whose `counts` are (C,) int64, or in the test set."""
+    in_test = source.test_labels.bincount(minlength=len(source.class_names))
+    findings = []
+    for of_part, part, consequence in (
+        (counts, "pool", "no label can ever be asked for them"),
+        (in_test, "test set", "no accuracy can be measured on them"),
+    ):
+        names = [source.class_names[number] for number in (of_part == 0).nonzero()[:, 0].tolist()]
+        if names:
+            findings.append(
+                wrong(
+                    f"{len(names)} of the {len(source.class_names)} classes have no example in the {part} "
+                    f"({first_few(names)}), so {consequence}; add examples, or lower data.num_classes."
+                )
+            )
+    return findings
+
+
+def find_leaks(
+    source: PoolSource, pool: Mapping[bytes, Sequence[int]], test: Mapping[bytes, Sequence[int]]
+) -> list[Finding]:
+    """Test images that are in the pool too, pixel for pixel; wrong where they are more than 1 % of the test set."""
+    leaked = [(position, pool[digest][0]) for digest, group in test.items() if digest in pool for position in group]
+    if not leaked:
+        return []
+    position, index = min(leaked)
+    share = len(leaked) / len(source.test_images)
+    found = (
+        f"{len(leaked)} of the {len(source.test_images):,} test images ({per_cent(share, digits=2)} %) are in the pool "
+        f"too, pixel for pixel, such as test image {position}, which is {source.sample_ids[index]}"
+    )
+    if share > _LARGEST_LEAK:
+        return [wrong(f"{found}; accuracy would be measured on what is trained on: take them out of one of the two.")]
+    return [remark(f"{found}; accuracy can be too high by {per_cent(share, digits=2)} points at most.")]
+
+
+def find_repeats(source: PoolSource, pool: Mapping[bytes, Sequence[int]]) -> list[Finding]:
+    """Pool images that are the same as another of the pool, and whether they have the same label."""
+    groups = [group for group in pool.values() if len(group) > 1]
+    if not groups:
+        return []
+    labels = source.hidden_labels
+    contrary = [group for group in groups if len(set(labels[list(group)].tolist())) > 1]
+    first, second, *_ = (contrary or groups)[0]
+    repeats = sum(len(group) - 1 for group in groups)
+    say = "image repeats" if repeats == 1 else "images repeat"
+    disagree = f"; {counted(len(contrary), 'such group')} with more than one label" if contrary else ""
+    return [
+        remark(
+            f"{repeats:,} of the pool's {say} another one pixel for pixel{disagree}, such as "
+            f"{source.sample_ids[first]} and {source.sample_ids[second]}; a label for each of them is paid for twice."
+        )
+    ]
+
+
+def find_expected_misses(counts: Tensor, initial_labels: int) -> list[Finding]:
+    """Whether classes can be expected to have no example among labels that are drawn uniformly from the pool."""
+    if initial_labels > int(counts.sum()):
+        return []  # which is an error of its own
+    present = int((counts > 0).sum())
+    expected = expected_misses(counts.tolist(), initial_labels)
+    if expected < _EXPECTED_MISSES:
+        return []
+    enough = labels_for(counts.tolist(), _EXPECTED_MISSES)
+    return [
+        remark(
+            f"Of the {present} classes, {expected:.1f} can be expected to have no example among "
+            f"{counted(initial_labels, 'initial label')}, drawn uniformly; from initial_labels={enough} on it is less "
+            f"than {_EXPECTED_MISSES:g}."
+        )
+    ]
+
+
+def expected_misses(counts: Sequence[int], drawn: int) -> float:
+    """Classes of `counts` > 0 examples that a uniform draw of `drawn` without replacement misses, in expectation.
+
+    Σ_c C(N − n_c, drawn) / C(N, drawn), the hypergeometric probabilities of drawing none.
+
+    >>> round(expected_misses([2, 2], 1), 6), round(expected_misses([2, 2], 2), 6)
+    (1.0, 0.333333)
+    """
+    total = sum(counts)
+    return sum(
+        math.exp(_log_choose(total - count, drawn) - _log_choose(total, drawn))
+        for count in counts
+        if 0 < count <= total - drawn
+    )
+
+
+def labels_for(counts: Sequence[int], misses: float) -> int:
+    """The fewest labels with fewer than `misses` classes missed in expectation."""
+    low, high = 0, sum(counts)  # enough labels are in (low, high]
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if expected_misses(counts, middle) < misses else (middle, high)
+    return high
+
+
+def _log_choose(total: int, drawn: int) -> float:
+    return math.lgamma(total + 1) - math.lgamma(drawn + 1) - math.lgamma(total - drawn + 1)

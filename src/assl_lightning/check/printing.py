@@ -1,0 +1,84 @@
+"""A check as a reader sees it: what will run, how long, how much, and a sentence for each finding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from assl_lightning.check.checking import Report
+from assl_lightning.check.estimate import Estimate, Item, duration, size
+from assl_lightning.report.numerals import counted
+from assl_lightning.schema import Config
+
+_STYLES = {"wrong": "bold red", "remark": "yellow"}
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print what was found to `console`."""
+    config = report.config
+    _say(console, "bold", "run", _run_in_words(config))
+    _say(console, "bold", "data", _data_in_words(report))
+    _say(console, "bold", "run_dir", f"{config.run_dir}: {report.directory.words}")
+    console.print()
+    if report.estimate is not None:
+        console.print(_table(report, report.estimate))
+        console.print()
+    for finding in report.findings:
+        _say(console, _STYLES[finding.severity], f"{finding.severity}:", finding.sentence)
+    console.print(_verdict(report), soft_wrap=True)
+
+
+def _say(console: Console, style: str, label: str, words: str) -> None:
+    console.print(Text(f"{label:<8}", style) + Text(words, ""), soft_wrap=True)
+
+
+def _run_in_words(config: Config) -> str:
+    last = config.initial_labels + config.rounds * config.labels_per_round
+    labels = f"{config.initial_labels:,} to {last:,} labels" if config.rounds else counted(last, "label")
+    trainings = counted(config.rounds + 1, "training")
+    steps = counted(config.steps_per_round, "step")
+    return f"{config.name}, {config.acquisition.name}, seed {config.seed}: {trainings} of {steps}, {labels}"
+
+
+def _data_in_words(report: Report) -> str:
+    source = report.source
+    if source is None:
+        return f"{report.config.data.name}, which cannot be read as it should be"
+    size_in_words = " × ".join(map(str, source.pool_images.shape[1:]))
+    pool, test = len(source.pool_images) - len(source.unreadable), len(source.test_images)
+    return (
+        f"{report.config.data.name}: {counted(pool, 'image')} in the pool, {test:,} in the test set, "
+        f"{len(source.class_names)} classes, {size_in_words}"
+    )
+
+
+def _table(report: Report, estimate: Estimate) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("")
+    for name in ("each", "times", "in all"):
+        table.add_column(name, justify="right", no_wrap=True)
+    _add(table, estimate.seconds, duration)
+    left = "time that is left" if report.directory.complete_rounds else "time, about"
+    table.add_row(left, "", "", duration(estimate.total_seconds), style="bold")
+    table.add_row()
+    _add(table, estimate.kept, size)
+    table.add_row("disk, when finished", "", "", size(estimate.kept_bytes), style="bold")
+    _add(table, estimate.meanwhile, size)
+    table.add_row("disk, at most", "", "", size(estimate.most_bytes), style="bold")
+    table.add_row(f"free at {report.free_at}", "", "", size(report.free_bytes))
+    return table
+
+
+def _add(table: Table, items: Sequence[Item], show: Callable[[float], str]) -> None:
+    for item in items:
+        if item.total:
+            table.add_row(item.name, show(item.each), f"{item.times:,}", show(item.total))
+
+
+def _verdict(report: Report) -> Text:
+    if not report.num_wrong:
+        return Text("Nothing is wrong.", "bold green")
+    return Text(f"{counted(report.num_wrong, 'thing')} to mend before the run.", _STYLES["wrong"])

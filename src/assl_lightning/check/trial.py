@@ -1,0 +1,222 @@
+"""A few steps of the real run in a temporary directory: how long its parts take, and what its files weigh.
+
+`run_rounds` itself runs, with the run's own network, images, trainer and strategy, but two trainings of a few steps
+instead of all. People are not asked: the labels are the data set's.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger
+
+from assl_lightning import build
+from assl_lightning.callbacks.score import ASSLScoreCallback
+from assl_lightning.check.directory import weigh
+from assl_lightning.data.sources.base import PoolSource
+from assl_lightning.datamodule import PoolDataModule
+from assl_lightning.oracles import HeldBackLabels
+from assl_lightning.records import CONFIG, FILE_NAME, RoundRecord, round_directory
+from assl_lightning.rounds import run_rounds
+from assl_lightning.schema import Config
+from assl_lightning.statistics import SampleStatistics
+
+_WARM_UP_STEPS = 3  # before the clock starts: kernels are chosen, memory is taken
+_TIMED_STEPS = 10
+
+_CHECKPOINT = "final.ckpt"
+_METRICS = "metrics.csv"
+
+_CSV_LOGGER = f"{CSVLogger.__module__}.{CSVLogger.__qualname__}"
+_CSV_LOGGERS = (_CSV_LOGGER, "lightning.pytorch.loggers.CSVLogger")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a few steps have shown. Seconds are of one of a thing, sizes are bytes."""
+
+    devices: int  # that the run will have; the trial has one, with its share of each batch
+    steps: int  # of a training
+    step_seconds: float  # median after the warm-up
+    test_seconds: float  # one pass over the test set
+    query_seconds: float  # one acquisition; 0 for a run without
+    setup_seconds: float  # of a training, beside its steps and tests
+    round_bytes: int  # what a round leaves that acquires, without metrics and weights
+    last_round_bytes: int  # likewise for the last round
+    checkpoint_bytes: int  # what the last round leaves to go on from
+    inner_checkpoint_bytes: int  # the same inside a round, with the optimizer's state
+    metrics_bytes: float  # one row of metrics; 0 where no CSV is written
+    line_bytes: float  # one line of rounds.jsonl
+    config_bytes: int
+
+
+def run_trial(config: Config, source: PoolSource, clock: Callable[[], float] = time.perf_counter) -> Trial:
+    """Train, test and query as `config` says on `source`, shortened, and leave nothing behind.
+
+    Raises:
+        ConfigurationError: the parts do not fit one another, or what the run's directory holds.
+    """
+    with tempfile.TemporaryDirectory(prefix="assl_lightning_check_") as place, _only_errors():
+        without_logger = replace(config, trainer={**config.trainer, "logger": None})
+        whole = build.put_together(without_logger, source)
+        devices = _count_devices(whole.make_trainer, Path(place))
+        run_dir = Path(place) / "run"
+        shortened = _shorten(config, run_dir, devices)
+        parts = build.put_together(shortened, source)
+        watches: list[_Watch] = []
+
+        def watch(**_: Any) -> Callback:
+            watches.append(_Watch(parts.datamodule, config, Path(place) / "inner.ckpt", clock))
+            return watches[-1]
+
+        records = run_rounds(
+            **vars(replace(parts, oracle=HeldBackLabels(source.hidden_labels))),
+            settings=build.make_settings(shortened),
+            run_dir=run_dir,
+            make_progress=watch,
+            clock=clock,
+        )
+        return _sum_up(devices, records, watches[-1], run_dir)
+
+
+def _sum_up(devices: int, records: list[RoundRecord], watch: _Watch, run_dir: Path) -> Trial:
+    first, last = round_directory(run_dir, 0), round_directory(run_dir, records[-1].round)
+    train_seconds = records[-1].seconds["train"] - watch.own_seconds
+    step_seconds = watch.step_seconds or train_seconds / records[-1].steps
+    return Trial(
+        devices=devices,
+        steps=records[-1].steps,
+        step_seconds=step_seconds,
+        test_seconds=records[-1].seconds["test"] / devices,
+        query_seconds=records[0].seconds.get("acquire", 0.0),
+        setup_seconds=max(train_seconds - step_seconds * records[-1].steps, 0.0),
+        round_bytes=_weigh_kept(first) if len(records) > 1 else 0,
+        last_round_bytes=_weigh_kept(last),
+        checkpoint_bytes=(last / _CHECKPOINT).stat().st_size,
+        inner_checkpoint_bytes=watch.checkpoint_bytes,
+        metrics_bytes=_row_bytes(last / _METRICS),
+        line_bytes=(run_dir / FILE_NAME).stat().st_size / len(records),
+        config_bytes=(run_dir / CONFIG).stat().st_size,
+    )
+
+
+def _weigh_kept(directory: Path) -> int:
+    beside = sum((directory / name).stat().st_size for name in (_CHECKPOINT, _METRICS) if (directory / name).exists())
+    return weigh(directory) - beside
+
+
+def _row_bytes(metrics: Path) -> float:
+    """Of a row, its share of the header included; 0 where there is no such file."""
+    if not metrics.exists():
+        return 0.0
+    rows = len(metrics.read_text().splitlines()) - 1
+    return metrics.stat().st_size / max(rows, 1)
+
+
+def _shorten(config: Config, run_dir: Path, devices: int) -> Config:
+    """The same run with a few steps, at most one acquisition, one device, and no logger but CSV's."""
+    logger = config.trainer.get("logger")
+    writes_csv = isinstance(logger, Mapping) and logger.get("_target_") in _CSV_LOGGERS
+    trainer = {**config.trainer, "logger": logger if writes_csv else None}
+    if devices > 1:
+        trainer |= {"devices": 1, "num_nodes": 1, "strategy": "auto"}
+    return replace(
+        config,
+        run_dir=str(run_dir),
+        rounds=min(config.rounds, 1),
+        steps_per_round=min(config.steps_per_round, _WARM_UP_STEPS + _TIMED_STEPS),
+        steps_per_epoch=None,
+        algorithm=replace(config.algorithm, batch_size=max(config.algorithm.batch_size // devices, 1)),
+        trainer=trainer,
+    )
+
+
+def _count_devices(make_trainer: Callable[..., Trainer], place: Path) -> int:
+    trainer = make_trainer(default_root_dir=str(place), enable_checkpointing=False, max_epochs=1)
+    return max(trainer.num_devices * trainer.num_nodes, 1)
+
+
+@contextmanager
+def _only_errors() -> Iterator[None]:
+    """What the run would say is not the trial's to say."""
+    ours = logging.getLogger("assl_lightning")
+    level = ours.level
+    ours.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        ours.setLevel(level)
+
+
+class _Watch(Callback):
+    """Times the steps of one training, weighs a checkpoint, and makes as many samples visited as the run will have."""
+
+    def __init__(
+        self, datamodule: PoolDataModule, config: Config, checkpoint: Path, clock: Callable[[], float]
+    ) -> None:
+        super().__init__()
+        self._datamodule = datamodule
+        self._config = config
+        self._checkpoint = checkpoint
+        self._clock = clock
+        self._ended: list[float] = []  # the clock at each step's end
+        self.own_seconds = 0.0
+        self.checkpoint_bytes = 0
+
+    @property
+    def step_seconds(self) -> float | None:
+        """The median after the warm-up; None where there were too few steps."""
+        timed = self._ended[_WARM_UP_STEPS - 1 :] if len(self._ended) > _WARM_UP_STEPS else self._ended
+        durations = [after - before for before, after in pairwise(timed)]
+        return median(durations) if durations else None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if pl_module.device.type != "cpu":
+            torch.accelerator.synchronize(pl_module.device)
+        self._ended.append(self._clock())
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        started = self._clock()
+        trainer.save_checkpoint(self._checkpoint, weights_only=False)
+        self.checkpoint_bytes = self._checkpoint.stat().st_size
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # set outside the class
+        for callback in callbacks:
+            if isinstance(callback, ASSLScoreCallback):
+                self._visit(callback)
+        self.own_seconds = self._clock() - started
+
+    def _visit(self, score: ASSLScoreCallback) -> None:
+        """The query of a whole round has more candidates, and takes longer, than one after a few steps."""
+        unlabelled = self._datamodule.pool.unlabelled
+        algorithm = self._config.algorithm
+        seen = self._config.steps_per_round * algorithm.batch_size * algorithm.mu
+        mark_visited(score, unlabelled[: min(seen, len(unlabelled))])
+
+
+def mark_visited(score: ASSLScoreCallback, index: torch.Tensor) -> None:
+    """One visit of made-up numbers, and features where they are kept, for those of `index` (M,) that had none."""
+    statistics: SampleStatistics = score.statistics
+    device = statistics.visits.device
+    index = index.to(device)
+    index = index[statistics.visits[index] == 0]
+    for part in index.split(4096):
+        statistics.update(part, *torch.rand(2, len(part), device=device).unbind(), assume_unique=True)
+        if score.keep_features:
+            like = score.features.rows(part)
+            score.features.update(part, torch.randn_like(like), assume_unique=True)
