@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from assl_lightning.check.directory import DirectoryState, nearest_existing, read_directory, weigh
-from assl_lightning.records import RoundRecord, append_record
+from assl_lightning.records import RoundRecord, write_record
 from assl_lightning.round_settings import RoundSettings
 from assl_lightning.run_directory import RunDirectory
 
@@ -22,7 +22,7 @@ def as_written(settings: RoundSettings) -> dict[str, object]:
 def begin(run_dir: Path, complete: int) -> None:
     RunDirectory(run_dir).open(as_written(SETTINGS))
     for number in range(complete):
-        append_record(run_dir, RoundRecord(number, 10, 50, 8, 0.5, 0.5))
+        write_record(run_dir, RoundRecord(number, 10, 50, 8, 0.5, 0.5))
 
 
 def contents(directory: Path) -> dict[str, bytes]:

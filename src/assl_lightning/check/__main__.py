@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,11 +13,9 @@ from hydra.core.global_hydra import GlobalHydra
 
 from assl_lightning.cli import conf_dir
 from assl_lightning.composing import compose, quote
-from assl_lightning.jobs import Terminated, line_of, print_errors
+from assl_lightning.interruption import Interrupted, Interruption
+from assl_lightning.jobs import line_of, print_errors
 from assl_lightning.schema import Config, ConfigurationError
-
-_INTERRUPTED = 130  # 128 + SIGINT, as shells count
-_TERMINATED = 143  # 128 + SIGTERM
 
 _DESCRIPTION = """\
 Check a run before it takes hours: configuration, data, run_dir and disk, and how long it will take.
@@ -48,31 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Check the run of the command line `arguments` (default: this process's); the exit code."""
     try:
         config = _read(_make_parser().parse_intermixed_args(arguments))
-        with _cleaning_up():
+        with Interruption():
             return _check(config)
     except ConfigurationError as error:
         print_errors(error.lines)
         return 1
-    except KeyboardInterrupt:
-        print_errors(["interrupted; nothing was left behind"])
-        return _INTERRUPTED
-    except Terminated:
-        print_errors(["terminated; nothing was left behind"])
-        return _TERMINATED
-
-
-@contextmanager
-def _cleaning_up() -> Iterator[None]:
-    """Being asked to end (SIGTERM) raises `Terminated`, so that temporary files are removed on the way out."""
-
-    def end(*_: object) -> NoReturn:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    except Interrupted as interrupted:
+        print_errors([str(Interrupted(interrupted.signum, "nothing was left behind"))])
+        return interrupted.exit_code
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -111,7 +90,7 @@ def _check(config: Config) -> int:
     build.set_up_messages()
     try:
         report = check_run(config)
-    except (ConfigurationError, Terminated):
+    except ConfigurationError:
         raise
     except Exception as error:
         print_errors([line_of(error)])

@@ -16,7 +16,7 @@ from assl_lightning.check.findings import Finding, wrong
 from assl_lightning.check.images import check_images
 from assl_lightning.check.trial import Trial, run_trial
 from assl_lightning.data.sources.base import PoolSource
-from assl_lightning.jobs import Terminated, line_of
+from assl_lightning.jobs import line_of
 from assl_lightning.schema import Config, ConfigurationError
 
 
@@ -90,15 +90,9 @@ def _as_findings(findings: list[Finding], what: str) -> Iterator[None]:
     """Whatever the block, which does `what`, raises is something wrong, and the rest is checked too."""
     try:
         yield
-    except Terminated:
-        raise
     except ConfigurationError as error:
         findings += [wrong(f"{line}.") for line in error.lines]
     except SystemExit as error:
-        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning exits where it was interrupted
-            raise KeyboardInterrupt from error
-        if type(error).__name__ == "SIGTERMException":  # Lightning's, with no exit code of its own
-            raise Terminated from error
         findings.append(wrong(f"{what} ended itself with exit code {error.code}."))
     except Exception as error:
         findings.append(wrong(f"{what} failed: {line_of(error)}."))
