@@ -59,12 +59,16 @@ class Supervised(Algorithm):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add which answers of the current pass were right."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint[_RIGHT] = list(self._right)
+        right = torch.cat(self._right) if self._right else torch.zeros(0, dtype=torch.bool, device=self.device)
+        if self.trainer.world_size > 1:
+            right = self.all_gather(right).flatten()  # type: ignore[union-attr]
+        checkpoint[_RIGHT] = right
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on counting from there."""
         super().on_load_checkpoint(checkpoint)
-        self._right = list(checkpoint.get(_RIGHT, []))
+        right, ranks = checkpoint.get(_RIGHT, torch.zeros(0, dtype=torch.bool)), self.trainer.world_size
+        self._right = [right.tensor_split(ranks)[self.trainer.global_rank]] if len(right) else []
 
     def _stop_if_learned(self, target: float) -> None:
         """Once a pass, the only place where the host waits for the device."""

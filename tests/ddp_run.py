@@ -1,0 +1,111 @@
+"""A small run from Python, as one process or as several: python tests/ddp_run.py OUTPUT DEVICES.
+
+Each rank writes what it saw to OUTPUT/rank_N.pt: the indices of each step, its rows of them, the table of statistics and
+the labelled samples of each round. The network has no batch norm, so that one process and two compute the same.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor, nn
+
+from assl_lightning import FixMatch, PoolDataModule, run_rounds
+from assl_lightning.acquisition.assl import ASSL
+from assl_lightning.augment import Normalise, StrongAugment, WeakAugment
+from assl_lightning.callbacks.score import ASSLScoreCallback
+from assl_lightning.data.pool import Pool
+from assl_lightning.networks.base import FeatureNetwork
+from assl_lightning.oracles import HeldBackLabels
+from assl_lightning.round_settings import CheckpointSettings, RoundSettings
+
+POOL_SIZE, CLASSES = 60, 3
+LABELS = torch.arange(90) % CLASSES
+IMAGES = (
+    (128 + 80 * torch.sin(torch.arange(8)[None, None, None] * (1 + LABELS[:, None, None, None]) * 0.8))
+    + 20 * torch.randn(90, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+).to(torch.uint8)
+SETTINGS = RoundSettings(
+    rounds=2,
+    initial_labels=6,
+    labels_per_round=3,
+    steps_per_round=6,
+    steps_per_epoch=3,
+    weight_ema=0.8,
+    checkpoint=CheckpointSettings(every_n_steps=2),
+)
+
+
+class Plain(FeatureNetwork):
+    """Two layers."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(16, CLASSES), 16, CLASSES)
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU())
+
+    def features(self, images: Tensor) -> Tensor:
+        features: Tensor = self.body(images)
+        return features
+
+
+class Watch(Callback):
+    """Keeps what this rank saw, over all rounds."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, list[Any]] = {"labelled": [], "index": [], "tables": [], "pools": []}
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.seen["labelled"].append(batch["labelled_index"].clone())
+        self.seen["index"].append(batch["index"].clone())
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:
+        (score,) = (callback for callback in trainer.callbacks if isinstance(callback, ASSLScoreCallback))
+        self.seen["tables"].append(score.statistics.state_dict())
+        self.seen["pools"].append(trainer.datamodule.pool.labelled.clone())
+
+
+def main(output: Path, devices: int) -> None:
+    torch.set_num_threads(1)
+    pool, weak, watch = Pool(POOL_SIZE, CLASSES), WeakAugment(flip=False), Watch()
+    datamodule = PoolDataModule(
+        pool,
+        pool_images=IMAGES[:POOL_SIZE],
+        test_images=IMAGES[POOL_SIZE:],
+        test_labels=LABELS[POOL_SIZE:],
+        normalise=Normalise((0.5,), (0.3,)),
+        weak=weak,
+        strong=StrongAugment(weak=weak),
+        batch_size=4,
+        mu=3,
+    )
+
+    def make_trainer(**keywords: Any) -> Trainer:
+        callbacks = [*keywords.pop("callbacks", []), watch]
+        strategy = "ddp" if devices > 1 else "auto"
+        return Trainer(
+            accelerator="cpu", devices=devices, strategy=strategy, log_every_n_steps=2, callbacks=callbacks, **keywords
+        )
+
+    sgd = functools.partial(torch.optim.SGD, lr=0.05, momentum=0.9, nesterov=True)
+    records = run_rounds(
+        pool=pool,
+        datamodule=datamodule,
+        make_network=Plain,
+        make_algorithm=lambda network: FixMatch(network, optimizer=sgd, threshold=0.5),
+        make_trainer=make_trainer,
+        acquisition=ASSL(),
+        oracle=HeldBackLabels(LABELS[:POOL_SIZE]),
+        settings=SETTINGS,
+        run_dir=output / "run",
+    )
+    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+    torch.save({**watch.seen, "queried": [record.queried for record in records]}, output / f"rank_{rank}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
