@@ -36,7 +36,11 @@ def weak_by_definition(images: torch.Tensor, draws: Draws, flip: bool, fraction:
 
 @pytest.mark.parametrize("flip", [True, False])
 @pytest.mark.parametrize("fraction", [0.125, 0.0, 0.3, 0.99])
-@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28), (3, 17, 23), (3, 84, 84), (1, 1, 1), (3, 2, 9)], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [(3, 32, 32), (1, 28, 28), (3, 17, 23), (3, 84, 84), (1, 1, 1), (3, 2, 9), (1, 128, 256), (1, 129, 256)],
+    ids=str,
+)
 def test_the_weak_view_equals_flip_pad_and_crop(shape: tuple[int, int, int], fraction: float, flip: bool) -> None:
     images = batch(64, *shape)
     view = WeakAugment(flip, fraction)(images, draws(64))
