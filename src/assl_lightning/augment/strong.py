@@ -125,21 +125,34 @@ class StrongAugment:
     def _cutout(self, images: Tensor, draws: Draws) -> Tensor:
         height, width = images.shape[-2:]
         centre_y, centre_x = draws.uniform((StrongSlot.CUTOUT_Y, StrongSlot.CUTOUT_X)).double().unbind(1)
-        in_rows = _in_box(height, self.cutout_fraction, centre_y)
-        in_columns = _in_box(width, self.cutout_fraction, centre_x)
-        box = in_rows[:, None, :, None] * in_columns[:, None, None, :]  # (B, 1, H, W)
-        return (images * (1 - box)).add_(CUTOUT_GREY * box)  # in bytes: masked_fill takes five times as long on a CPU
+        first_y = _first_in_box(height, self.cutout_fraction, centre_y)
+        first_x = _first_in_box(width, self.cutout_fraction, centre_x)
+        y = torch.arange(height, device=images.device)
+        in_box = (first_y <= y) & (y <= first_y + int(height * self.cutout_fraction))  # (B, H)
+        row = torch.where(in_box, first_x, width).flatten()  # of the table, whose last one has no box
+        box = _box_rows(width, int(width * self.cutout_fraction), images.device).index_select(0, row)
+        box = box.view(-1, 1, height, width)
+        # in bits: masked_fill takes five times as long on a CPU
+        return (images | box).bitwise_xor_(box & (CUTOUT_GREY ^ 255))
 
 
-def _in_box(size: int, fraction: float, centre: Tensor) -> Tensor:
-    """(B, size) uint8: 1 at the positions that the box covers along one axis, both ends included, else 0.
+def _first_in_box(size: int, fraction: float, centre: Tensor) -> Tensor:
+    """(B, 1) int64: the first position that the box covers along one axis.
 
     `centre` (B,) is a share of the size, in float64, which keeps every step exact.
     """
-    side = int(size * fraction)
-    first = (centre * size - side / 2).clamp(min=0).long()[:, None]  # (B, 1)
-    position = torch.arange(size, device=centre.device)
-    return ((first <= position) & (position <= first + side)).to(torch.uint8)
+    return (centre * size - int(size * fraction) / 2).clamp(min=0).long()[:, None]
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _box_rows(width: int, side: int, device: torch.device) -> Tensor:
+    """(width + 1, width) uint8: row `x` is 255 from x to x + side, both included, else 0; the last row is 0.
+
+    A CPU copies such rows in half the time that it takes to multiply them out.
+    """
+    first, x = torch.arange(width + 1)[:, None], torch.arange(width)
+    return ((first <= x) & (x <= first + side)).to(device, torch.uint8).mul_(255)
 
 
 @lru_cache(maxsize=64)
