@@ -11,7 +11,7 @@ from scipy.stats import chi2_contingency, chisquare
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from assl_lightning.augment import FIXMATCH_OPS, StrongAugment, WeakAugment
-from assl_lightning.augment.ops import OPERATIONS, apply_dense, apply_grouped, apply_operation
+from assl_lightning.augment.ops import OPERATIONS, apply_dense, apply_grouped, apply_operation, change_grouped
 from assl_lightning.augment.strong import SLOTS_PER_OPERATION, StrongSlot
 from assl_lightning.augment.weak import WeakSlot
 from assl_lightning.seeding import Draws, Slots, derive_key
@@ -57,7 +57,7 @@ def strong_by_definition(augment: StrongAugment, images: torch.Tensor, draws: Dr
     return torch.stack([cutout_by_pil(views[i], u[i], v[i], augment.cutout_fraction) for i in range(len(views))])
 
 
-@pytest.mark.parametrize("plan", [apply_grouped, apply_dense])
+@pytest.mark.parametrize("plan", [apply_grouped, change_grouped, apply_dense])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("num_ops", [2, 0, 3])
 def test_the_strong_view_equals_its_definition(num_ops: int, shape: tuple[int, int, int], plan: Any) -> None:
@@ -152,7 +152,7 @@ def test_no_two_parts_share_a_slot() -> None:
     assert len(set(slots)) == len(slots)
 
 
-@pytest.mark.parametrize("plan", [apply_grouped, apply_dense])
+@pytest.mark.parametrize("plan", [apply_grouped, change_grouped, apply_dense])
 def test_a_part_of_the_batch_is_augmented_as_in_the_whole(plan: Any) -> None:
     images, positions = batch(200, 3, 16, 16), torch.tensor([141, 3, 3, 7])
     whole = StrongAugment()._augment(images, draws(200), plan)
@@ -175,8 +175,30 @@ def test_the_same_draws_give_the_same_view_and_no_global_generator_moves() -> No
     torch.testing.assert_close(images, before, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("plan", [apply_grouped, change_grouped, apply_dense])
+@pytest.mark.parametrize("num_ops", [0, 2])
+def test_a_weak_view_that_is_the_images_leaves_them_as_they_were(plan: Any, num_ops: int) -> None:
+    images = batch(50, 3, 16, 16)
+    before = images.clone()
+    same: list[Any] = [lambda images, _draws: images, lambda images, _draws: images.view_as(images), STILL]
+    views = [StrongAugment(weak=weak, num_ops=num_ops)._augment(images, draws(50), plan) for weak in same]
+    torch.testing.assert_close(images, before, rtol=0, atol=0)
+    for view in views[:-1]:
+        torch.testing.assert_close(view, views[-1], rtol=0, atol=0)
+
+
+def test_how_a_weak_view_lies_in_memory_does_not_matter() -> None:
+    images = batch(50, 3, 16, 16)
+
+    def channels_last(images: torch.Tensor, _draws: Draws) -> torch.Tensor:
+        return images.contiguous(memory_format=torch.channels_last)
+
+    views = [StrongAugment(weak=weak)(images, draws(50)) for weak in (channels_last, STILL)]  # type: ignore[arg-type]
+    torch.testing.assert_close(*views, rtol=0, atol=0)
+
+
 def test_an_empty_batch_stays_empty() -> None:
-    for plan in (apply_grouped, apply_dense):
+    for plan in (apply_grouped, change_grouped, apply_dense):
         assert StrongAugment()._augment(batch(0, 3, 8, 8), draws(0), plan).shape == (0, 3, 8, 8)
 
 

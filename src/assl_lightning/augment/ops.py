@@ -64,8 +64,15 @@ def apply_grouped(images: Tensor, code: Tensor, magnitude: Tensor, sign: Tensor)
 
     `images` (b, c, h, w) uint8; `code`, `magnitude` and `sign` (b,) int64 → (b, c, h, w) uint8.
     """
-    order = code.argsort()
-    ends = torch.bincount(code, minlength=len(OPERATIONS)).cumsum(0).tolist()  # where each operation's rows end
+    changed = images.clone(memory_format=torch.contiguous_format)
+    return change_grouped(changed, code, magnitude, sign)
+
+
+def change_grouped(images: Tensor, code: Tensor, magnitude: Tensor, sign: Tensor) -> Tensor:
+    """`apply_grouped` in place, for contiguous images: on a CPU, new memory costs more than many an operation."""
+    idle, *ends = torch.bincount(code, minlength=len(OPERATIONS)).cumsum(0).tolist()
+    ends = [0, *(end - idle for end in ends)]  # where each operation's rows end in `changed`, which has no Identity's
+    order = code.argsort()[idle:]
     changed, code, magnitude, sign = (x.index_select(0, order) for x in (images, code, magnitude, sign))
 
     def rows_of(first: int, last: int) -> slice:
@@ -85,7 +92,15 @@ def apply_grouped(images: Tensor, code: Tensor, magnitude: Tensor, sign: Tensor)
             part = slice(rows.start - offset, rows.stop - offset)
             tables[part] = level_family(leveled[part], levels[part], code[rows], magnitude[rows])
     leveled.flatten(2).copy_(tables.gather(2, levels))
-    return changed.index_select(0, order.argsort())
+    _words(images).index_copy_(0, order, _words(changed))
+    return images
+
+
+def _words(images: Tensor) -> Tensor:
+    """(b, …) the same bytes, as the longest numbers that fill a row: a CPU puts those in place ten times as fast."""
+    rows = images.flatten(1)
+    numbers = (torch.complex128, torch.int64, torch.int32, torch.uint8)
+    return rows.view(next(number for number in numbers if rows.shape[1] % number.itemsize == 0))
 
 
 def apply_dense(images: Tensor, code: Tensor, magnitude: Tensor, sign: Tensor) -> Tensor:

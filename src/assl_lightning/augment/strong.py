@@ -15,7 +15,7 @@ from assl_lightning.augment.ops import (
     OPERATIONS,
     Plan,
     apply_dense,
-    apply_grouped,
+    change_grouped,
 )
 from assl_lightning.augment.weak import WeakAugment, WeakSlot
 from assl_lightning.seeding import Draws
@@ -98,16 +98,18 @@ class StrongAugment:
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
         """`images` (B, channels, H, W) uint8 → the same shape and type; `draws` has one row per image."""
         # On a CPU it pays to compute only the rows that an operation changes; a GPU must not be waited for.
-        apply = apply_grouped if images.device.type == "cpu" else apply_dense
+        apply = change_grouped if images.device.type == "cpu" else apply_dense
         return self._augment(images, draws, apply)
 
     def _augment(self, images: Tensor, draws: Draws, apply: Plan) -> Tensor:
-        """`apply` is one of the two plans of `ops`; both give the same bits."""
+        """`apply` is a plan of `ops`; all give the same bits. Like Cutout, it may work in place."""
         draws = draws.ahead([*WeakSlot, StrongSlot.CUTOUT_Y, StrongSlot.CUTOUT_X, *self._operation_slots()])
-        images = self.weak(images, draws)
+        views = self.weak(images, draws).contiguous()
+        if views.untyped_storage().data_ptr() == images.untyped_storage().data_ptr():  # a `weak` that does nothing
+            views = views.clone()
         for code, magnitude, sign in zip(*(drawn.unbind(1) for drawn in self._draw_operations(draws)), strict=True):
-            images = apply(images, code, magnitude, sign)
-        return self._cutout(images, draws) if self.cutout_fraction else images
+            views = apply(views, code, magnitude, sign)
+        return self._cutout(views, draws) if self.cutout_fraction else views
 
     def _draw_operations(self, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
         """Code, magnitude and sign of each row's operations, (B, num_ops) int64 each."""
@@ -123,6 +125,7 @@ class StrongAugment:
         return [first + position * SLOTS_PER_OPERATION for first in firsts for position in range(self.num_ops)]
 
     def _cutout(self, images: Tensor, draws: Draws) -> Tensor:
+        """In place: `images` are the view so far."""
         height, width = images.shape[-2:]
         centre_y, centre_x = draws.uniform((StrongSlot.CUTOUT_Y, StrongSlot.CUTOUT_X)).double().unbind(1)
         first_y = _first_in_box(height, self.cutout_fraction, centre_y)
@@ -133,7 +136,7 @@ class StrongAugment:
         box = _box_rows(width, int(width * self.cutout_fraction), images.device).index_select(0, row)
         box = box.view(-1, 1, height, width)
         # in bits: masked_fill takes five times as long on a CPU
-        return (images | box).bitwise_xor_(box & (CUTOUT_GREY ^ 255))
+        return images.bitwise_or_(box).bitwise_xor_(box & (CUTOUT_GREY ^ 255))
 
 
 def _first_in_box(size: int, fraction: float, centre: Tensor) -> Tensor:
