@@ -1,12 +1,15 @@
 """A small run from Python, as one process or as several: python tests/ddp_run.py OUTPUT DEVICES.
 
-Each rank writes what it saw to OUTPUT/rank_N.pt: the indices of each step, its rows of them, the table of statistics and
-the labelled samples of each round. The network has no batch norm, so that one process and two compute the same.
+DDP_RUN_NODES says how many nodes there are; 1 without it.
+
+Each rank writes what it saw to OUTPUT/rank_N.pt: the indices of each step, the table of statistics and the labelled
+samples of each round. The network has no batch norm, so that one process and two compute the same.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -69,7 +72,7 @@ class Watch(Callback):
         self.seen["pools"].append(trainer.datamodule.pool.labelled.clone())
 
 
-def main(output: Path, devices: int) -> None:
+def main(output: Path, devices: int, nodes: int) -> None:
     torch.set_num_threads(1)
     pool, weak, watch = Pool(POOL_SIZE, CLASSES), WeakAugment(flip=False), Watch()
     datamodule = PoolDataModule(
@@ -86,9 +89,14 @@ def main(output: Path, devices: int) -> None:
 
     def make_trainer(**keywords: Any) -> Trainer:
         callbacks = [*keywords.pop("callbacks", []), watch]
-        strategy = "ddp" if devices > 1 else "auto"
         return Trainer(
-            accelerator="cpu", devices=devices, strategy=strategy, log_every_n_steps=2, callbacks=callbacks, **keywords
+            accelerator="cpu",
+            devices=devices,
+            num_nodes=nodes,
+            strategy="ddp" if devices * nodes > 1 else "auto",
+            log_every_n_steps=2,
+            callbacks=callbacks,
+            **keywords,
         )
 
     sgd = functools.partial(torch.optim.SGD, lr=0.05, momentum=0.9, nesterov=True)
@@ -108,4 +116,4 @@ def main(output: Path, devices: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(os.environ.get("DDP_RUN_NODES", "1")))

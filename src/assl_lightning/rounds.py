@@ -134,6 +134,8 @@ class _Loop:
     def _run(self) -> list[RoundRecord]:
         records = self.directory.records()
         must_reopen = 0 < len(records) <= self.settings.rounds and not self.directory.has(len(records), "pool.pt")
+        has_begun = self.directory.has(0, "pool.pt")
+        wait_for_all_ranks()  # all have read what the first one may change from here on
         if records and not must_reopen and is_first_rank():
             self.directory.tidy(records[-1].round)
         if len(records) > self.settings.rounds:
@@ -142,7 +144,7 @@ class _Loop:
             return records
         if must_reopen:
             self._reopen(records.pop())
-        if not self._begin():
+        if not has_begun and not self._label_the_first():
             return records
         for number in range(len(records), self.settings.rounds + 1):
             self.interruption.raise_if_asked("the same command goes on from the last complete round")
@@ -173,10 +175,8 @@ class _Loop:
 
     # ---- labels
 
-    def _begin(self) -> bool:
-        """Initial labels, unless a run that goes on has them; False where the oracle must be waited for."""
-        if self.directory.has(0, "pool.pt"):
-            return True
+    def _label_the_first(self) -> bool:
+        """The initial labels; False where the oracle must be waited for."""
         candidates = self.pool.unlabelled  # every sample, but for those that were excluded beforehand
         order = torch.randperm(len(candidates), generator=make_generator(self.settings.seed, "initial_labels"))
         request = self._request(-1, candidates[order[: self.settings.initial_labels]])
