@@ -5,8 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +29,10 @@ from assl_lightning.acquisition.badge import BADGE
 from assl_lightning.acquisition.base import Acquisition, Candidates
 from assl_lightning.algorithms.supervised import Supervised
 from assl_lightning.augment import Normalise, StrongAugment, WeakAugment
+from assl_lightning.callbacks.checkpointing import StepCheckpoints
 from assl_lightning.data.pool import Pool
 from assl_lightning.interruption import Interrupted
+from assl_lightning.jobs import line_of
 from assl_lightning.networks.small import SmallCNN
 from assl_lightning.oracles import Answers, HeldBackLabels, LabelRequest, Oracle
 from assl_lightning.records import RoundRecord, read_records
@@ -281,6 +287,112 @@ def test_what_was_being_written_when_the_process_was_killed_is_swept_away(tmp_pa
     leftover.write_bytes(b"half")
     run(tmp_path / "run")
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+# ---- bad weather
+
+
+def test_seconds_are_counted_by_a_clock_that_cannot_be_set(tmp_path: Path) -> None:
+    seconds = iter(range(0, 1000, 4))
+    saved: list[int] = []
+
+    class Counting(StepCheckpoints):
+        def __init__(self) -> None:
+            super().__init__(self._path, every_n_seconds=10, clock=lambda: next(seconds))
+
+        def _path(self, step: int) -> Path:
+            saved.append(step)
+            return tmp_path / f"{step}.ckpt"
+
+    run(tmp_path / "run", Counting(), settings=replace(SETTINGS, rounds=0, checkpoint=CheckpointSettings(None, None)))
+    assert saved == [3, 6], "four seconds a look, of which a save takes one more"
+    assert StepCheckpoints(Path).clock is time.monotonic  # type: ignore[arg-type]
+
+
+def test_the_newest_checkpoint_is_the_one_of_the_latest_step_whatever_the_clock_said(tmp_path: Path) -> None:
+    older, newer = stopped_run(tmp_path / "run")
+    os.utime(newer, (0, 0))
+    os.utime(older, (4e9, 4e9))
+    assert first_step_of(tmp_path / "run") == 8
+
+
+def test_a_full_disk_ends_the_run_with_the_file_and_keeps_what_there_was(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for the disk."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    class Full(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if trainer.global_step == 6:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+
+    run(tmp_path / "straight")
+    try:
+        with pytest.raises(OSError, match=r"File too large: .*step_00000006\.ckpt") as caught:
+            run(tmp_path / "run", Full())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "make room, and the same command goes on" in line_of(caught.value)
+    assert sorted(path.name for path in (tmp_path / "run").rglob("*.ckpt")) == [
+        "step_00000002.ckpt",
+        "step_00000004.ckpt",
+    ]
+    assert not list(tmp_path.rglob("*.tmp"))
+    run(tmp_path / "run")
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+
+
+@pytest.mark.skipif(not hasattr(os, "setuid") or os.geteuid() != 0, reason="only root can become nobody, who may not")
+def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    script = f"""
+import os
+from pathlib import Path
+from assl_lightning.run_directory import RunDirectory
+os.setuid(65534)
+RunDirectory(Path({str(tmp_path / "run")!r})).open({{"seed": 0}})
+"""
+    for directory in [tmp_path, *tmp_path.parents]:
+        if directory.owner() == "root" and directory != Path("/"):
+            directory.chmod(directory.stat().st_mode | 0o055)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert (
+        ended.stderr.splitlines()[-1]
+        == f"ValueError: run_dir {tmp_path / 'run'} cannot be written; choose another run_dir"
+    )
+    assert not list((tmp_path / "run").iterdir())
+
+
+class Diverging(FixMatch):
+    """One loss that is not finite, in a round of 10 labels."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        outputs = super().training_step(batch, batch_idx)
+        if batch["step"] == 5:
+            outputs["loss"] = outputs["loss"] * torch.inf
+        return outputs
+
+
+def diverging(network: Any) -> FixMatch:
+    return Diverging(network, optimizer=SGD, threshold=0.6)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_no_checkpoint_holds_what_came_of_it(tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(FloatingPointError, match=r"the loss of step 5 of round 0 .* \(labelled samples "):
+            run(tmp_path / "run", make_algorithm=diverging)
+        assert sorted(path.stem for path in tmp_path.rglob("*.ckpt")) == ["step_00000002", "step_00000004"]
+
+
+def test_a_step_that_was_skipped_is_counted_also_after_the_run_went_on(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, non_finite="skip")
+    records = run(tmp_path / "straight", make_algorithm=diverging, settings=settings)
+    assert [record.skipped_steps for record in records] == [1, 1]
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", StopAt(0, 7), make_algorithm=diverging, settings=settings)
+    run(tmp_path / "run", make_algorithm=diverging, settings=settings)
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
 
 
 # ---- signals

@@ -5,6 +5,7 @@ Its error is a line, whatever raised it, so that one wrong job does not end a sw
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -17,6 +18,8 @@ from statistics import fmean
 
 from assl_lightning.interruption import Interrupted
 from assl_lightning.schema import Config, ConfigurationError, read
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 RUN_IN_CHILD = "ASSL_LIGHTNING_RUN"
 """Environment variable with the resolved configuration as JSON. Lightning starts the processes of the other devices by
@@ -79,6 +82,8 @@ def line_of(error: Exception) -> str:
     if any(os.environ.get(name) == "1" for name in SHOW_TRACEBACK):
         traceback.print_exception(error)
     text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        text = f"{text}; make room, and the same command goes on from where the run was last saved"
     if isinstance(error, (ValueError, OSError)) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

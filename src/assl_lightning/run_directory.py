@@ -18,6 +18,7 @@ import csv
 import io
 import json
 import logging
+import os
 import platform
 import shutil
 import subprocess
@@ -105,6 +106,8 @@ class RunDirectory:
                 raise ValueError(
                     f"run_dir {self.path} cannot be made ({error.strerror}); choose another run_dir"
                 ) from error
+            if not os.access(self.path, os.W_OK | os.X_OK):
+                raise ValueError(f"run_dir {self.path} cannot be written; choose another run_dir")
             self._write_config({**config, "environment": _environment(), "history": {"run_id": uuid4().hex}})
             return
         _, refused = self._compare(config)
