@@ -9,7 +9,7 @@ OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow test-oldest check format lint types wheel bench compare-digits compare-fashion-mnist \
-	results-digits results-fashion-mnist results-instability results-picks clean
+	results-digits results-fashion-mnist results-instability results-kills results-picks clean
 
 RUN := $(BIN)/python -m assl_lightning
 REPORT := $(BIN)/python -m assl_lightning.report
@@ -67,6 +67,9 @@ wheel: install ## dist/*.whl, made from the sdist
 
 bench: install ## benchmarks/results: speed against floors, on whatever device there is; a quarter of an hour of two CPU cores
 	$(BIN)/python -m benchmarks
+
+results-kills: install ## results/kills.md: 200 kills of small runs that go on, a quarter of an hour of one core
+	$(ONE_THREAD) $(BIN)/python tests/kills.py --kills 200 --output results/kills.md
 
 compare-digits: install ## the README's digits table and figure: 40 runs, about 40 minutes
 	$(RUN) -m +experiment=digits_supervised 'seed=range(10)' 'run_dir=runs/compare_digits/supervised/seed_$${seed}'
