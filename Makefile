@@ -12,6 +12,7 @@ OLDEST := .venv-oldest
 	results-digits results-fashion-mnist results-instability results-kills results-picks clean
 
 RUN := $(BIN)/python -m assl_lightning
+ONE_THREAD := OMP_NUM_THREADS=1
 REPORT := $(BIN)/python -m assl_lightning.report
 PICKS := $(BIN)/python -m assl_lightning.analysis.picks
 
@@ -29,8 +30,8 @@ $(INSTALLED): pyproject.toml
 demo: install ## a whole run on scikit-learn's digits, nothing to download: a table and runs/digits/seed_0/report/curve.png
 	$(BIN)/python -m assl_lightning
 
-test: install ## the tests: minutes on two CPU cores
-	$(BIN)/python -m pytest
+test: install ## the tests on all cores: minutes on two
+	$(ONE_THREAD) $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: install ## the tests that take longer or need data that is not in the package
 	$(BIN)/python -m pytest -m slow
@@ -90,7 +91,6 @@ STRATEGIES := random,assl,assl_div,entropy,coreset,badge,cdal,alfa_mix,alfa_mix_
 WITHOUT_STATISTICS := $(subst assl$(COMMA)assl_div$(COMMA),,$(STRATEGIES))
 OF_METHOD := $${acquisition.name}/seed_$${seed}
 OF_SEED := seed_\$${seed}
-ONE_THREAD := OMP_NUM_THREADS=1
 
 results-digits: install ## results/digits: 380 runs, about an hour and a half of one core
 	$(ONE_THREAD) $(RUN) -m +experiment=digits_short 'seed=range(10)' acquisition=$(STRATEGIES) 'run_dir=runs/results/digits/rand/$(OF_METHOD)'

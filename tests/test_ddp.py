@@ -150,7 +150,7 @@ def children_of(process: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found in /proc")
-@pytest.mark.parametrize("who", ["second", "first"])
+@pytest.mark.parametrize("who", ["second", pytest.param("first", marks=pytest.mark.slow)])
 def test_a_rank_that_dies_ends_the_run_which_then_goes_on(undisturbed: Path, tmp_path: Path, who: str) -> None:
     """Within half a minute: Lightning looks after its children every five seconds, gloo notices a lost connection."""
     process = start(tmp_path / "run", *DDP, "checkpoint.every_n_steps=1")

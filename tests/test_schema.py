@@ -12,7 +12,16 @@ import pytest
 from assl_lightning.schema import Config, ConfigurationError, check_budget, read, show
 
 Change = dict[str, Any]
-MISSING = object()
+
+
+class Missing:
+    """No value at all; its name is the same in every process, as the names of tests must be."""
+
+    def __repr__(self) -> str:
+        return "missing"
+
+
+MISSING = Missing()
 
 
 @pytest.fixture(scope="module")
