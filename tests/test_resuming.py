@@ -273,6 +273,21 @@ def test_a_checkpoint_that_is_not_whole_or_not_of_this_run_is_told_and_the_one_b
     assert_same_run(tmp_path / "straight", tmp_path / "run")
 
 
+def test_checkpoints_that_were_passed_over_are_in_nobodys_way(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, checkpoint=CheckpointSettings(every_n_steps=1))
+    run(tmp_path / "straight", settings=settings)
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", StopAt(0, 8), settings=settings)
+    directory = tmp_path / "run" / "round_00" / "checkpoints"
+    for path in list(directory.iterdir()):
+        torn(path, tmp_path)
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", StopAt(0, 3), settings=settings)
+    assert sorted(path.stem for path in directory.iterdir()) == ["step_00000002", "step_00000003"]
+    run(tmp_path / "run", settings=settings)
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+
+
 def test_without_any_good_checkpoint_the_round_begins_anew(tmp_path: Path) -> None:
     run(tmp_path / "straight")
     for path in stopped_run(tmp_path / "run"):

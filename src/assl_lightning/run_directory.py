@@ -241,9 +241,11 @@ class RunDirectory:
             log.warning("checkpoint %s is passed over for the one before it: %s", path, problem)
         return None
 
-    def drop_old_checkpoints(self, number: int) -> None:
-        """Keep the newest ones; called once the newest is whole."""
-        for path in self._all_checkpoints(number)[_CHECKPOINTS_KEPT:]:
+    def keep_newest_checkpoints(self, number: int, step: int) -> None:
+        """Keep that of `step`, which is whole, and the one before; later ones were passed over when the run went on."""
+        found = self._all_checkpoints(number)
+        newest = found.index(self.checkpoint_path(number, step))
+        for path in [*found[:newest], *found[newest + _CHECKPOINTS_KEPT :]]:
             path.unlink(missing_ok=True)
 
     def remove_checkpoints(self, number: int) -> None:

@@ -150,7 +150,7 @@ class RoundTraining:
             self.settings.checkpoint.every_n_seconds,
             identity=self.directory.checkpoint_identity(number),
             interruption=self.interruption,
-            on_saved=lambda: self.directory.drop_old_checkpoints(number),
+            on_saved=partial(self.directory.keep_newest_checkpoints, number),
         )
 
     def _new_algorithm(self, number: int) -> Algorithm:

@@ -55,7 +55,7 @@ class StepCheckpoints(Checkpoint):
         every_n_seconds: seconds between two, by a clock that cannot be set; None: none for the time's sake.
         identity: plain values that a checkpoint says of itself, under the key `CHECKPOINT_IDENTITY`.
         interruption: whose signal ends the fit with `Interrupted`, once its next step is saved.
-        on_saved: called on the first rank once a checkpoint is whole.
+        on_saved: called on the first rank with the step, once its checkpoint is whole.
         clock: seconds from any start.
     """
 
@@ -67,7 +67,7 @@ class StepCheckpoints(Checkpoint):
         *,
         identity: dict[str, Any] | None = None,
         interruption: Interruption | None = None,
-        on_saved: Callable[[], None] = lambda: None,
+        on_saved: Callable[[int], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
@@ -141,8 +141,8 @@ class StepCheckpoints(Checkpoint):
         step = trainer.global_step
         trainer.save_checkpoint(self.path_of_step(step), weights_only=False)
         self._saved_at = self.clock()
-        if trainer.is_global_zero:
-            self.on_saved()
+        if trainer.is_global_zero and self.on_saved is not None:
+            self.on_saved(step)
         if self.interruption is not None:
             self.interruption.raise_if_asked(f"step {step} is saved, and the same command goes on from there")
 
