@@ -140,7 +140,8 @@ def _report(outcome: Outcome, seconds: float) -> str:
     return f"""# A run that is killed is the same run
 
 `python tests/kills.py --kills {outcome.kills.total()}`: {outcome.kills.total()} × SIGKILL, {outcome.starts} starts, \
-{outcome.runs} runs that ended, {seconds:,.0f} s. Digits, three trainings of 40 steps, a checkpoint every third step.
+{outcome.runs} runs that ended, {seconds:,.0f} s.
+Digits, three trainings of 40 steps, a checkpoint every third step.
 
 | where it was killed | kills |
 | --- | ---: |
