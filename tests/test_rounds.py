@@ -544,7 +544,7 @@ def test_a_trainer_that_leaves_the_last_test_out_is_noticed(tmp_path: Path) -> N
     [
         ("round_00/state.json", "", r"round_00/state\.json is not JSON .*; remove it, and its round is trained again"),
         ("round_00/pool.pt", "", r"round_00/pool\.pt cannot be read: .*; restore it or begin anew"),
-        ("config.yaml", "", r"config\.yaml holds no configuration; restore it"),
+        ("config.yaml", "", r"config\.yaml is not the configuration of a run; restore it"),
     ],
 )
 def test_a_torn_file_of_a_run_is_named(tmp_path: Path, name: str, content: str, message: str) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from math import isfinite, isnan
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +80,15 @@ def read_records(run_dir: Path) -> list[RoundRecord]:
     path = run_dir / FILE_NAME
     if not path.exists():
         return []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text ({error}); restore the file or remove the run") from None
     records = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             content = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(
                 f"{path}, line {number} is not JSON ({error}); restore the file or remove the run"
             ) from None
@@ -106,7 +111,60 @@ def record_of(content: object, where: str) -> RoundRecord:
             f"{where} is not the record of a round; it needs the keys {', '.join(sorted(needed))} and may have "
             f"{', '.join(sorted(names - needed))}. Restore the file or remove the run"
         )
-    return RoundRecord(**content)
+    for entry in fields(RoundRecord):
+        expected, is_right = _VALUES[_NARROWER.get(entry.name, str(entry.type))]
+        if entry.name in content and not is_right(content[entry.name]):
+            raise ValueError(
+                f"{where}: {entry.name} must be {expected}; got {_shortened(content[entry.name])}. Restore the file or "
+                f"remove the run"
+            )
+    record = RoundRecord(**content)
+    if record.queried_labels and len(record.queried_labels) != len(record.queried):
+        raise ValueError(
+            f"{where}: queried_labels must be as many as the {len(record.queried)} queried; got "
+            f"{len(record.queried_labels)}. Restore the file or remove the run"
+        )
+    return record
+
+
+def _is_integer(value: object, smallest: int = 0) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= smallest
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+
+
+def _is_share(value: object) -> bool:
+    is_unknown = isinstance(value, float) and isnan(value)
+    return is_unknown or (_is_number(value) and 0 <= value <= 1)  # type: ignore[operator]
+
+
+_VALUES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "int": ("an integer of at least 0", _is_integer),
+    "float": ("a number in [0, 1], or NaN where it is not known", _is_share),
+    "float | None": ("a number in [0, 1], NaN or null", lambda value: value is None or _is_share(value)),
+    "list[int]": (
+        "a list of integers of at least 0, each once",
+        lambda value: isinstance(value, list) and all(map(_is_integer, value)) and len(set(value)) == len(value),
+    ),
+    "labels": (
+        "a list of integers of at least -1",
+        lambda value: isinstance(value, list) and all(_is_integer(one, -1) for one in value),
+    ),
+    "dict[str, float]": (
+        "a dictionary of finite numbers",
+        lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+    ),
+}
+"""A field's type, or what it says more narrowly → what its value must be, and whether it is."""
+
+_NARROWER = {"queried_labels": "labels"}
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def complete_records(run_dir: Path, rounds: int) -> tuple[RoundRecord, ...]:
@@ -128,6 +186,25 @@ _ConfigLoader.add_implicit_resolver(
 )
 
 
+_ODD_CONTENT = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+"""What the parser says to tags that do not fit their values, such as !!int x, and to nesting without end."""
+
+
+_DEEPEST, _MOST_GROUPS = 50, 100_000
+
+
+def _check_ends(content: object) -> None:
+    """Raise where aliases, or brackets, make of a small file what nobody could walk through."""
+    groups, left = 0, [(content, 1)]
+    while left:
+        node, depth = left.pop()
+        if isinstance(node, (dict, list)):
+            groups += 1
+            if depth > _DEEPEST or groups > _MOST_GROUPS:
+                raise ValueError(f"it is nested more than {_DEEPEST} deep, or has more than {_MOST_GROUPS:,} groups")
+            left += [(child, depth + 1) for child in (node.values() if isinstance(node, dict) else node)]
+
+
 def read_config(run_dir: Path) -> dict[str, Any]:
     """What a run was asked to do: its config.yaml, whose values are plain, since a run resolves before it writes.
 
@@ -139,7 +216,8 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     path = run_dir / CONFIG
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _ConfigLoader)
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        _check_ends(content)
+    except (yaml.YAMLError, OSError, *_ODD_CONTENT) as error:
         raise ValueError(
             f"{path} cannot be read ({' '.join(str(error).split())}); restore it, or leave it out"
         ) from None

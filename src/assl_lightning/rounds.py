@@ -140,7 +140,7 @@ class _Loop:
             self.directory.tidy(records[-1].round)
         if len(records) > self.settings.rounds:
             log.info("the run in %s is finished; nothing to do", self.directory.path)
-            self.pool.load_state_dict(self.directory.load_tensors(records[-1].round, "pool.pt"))
+            self.directory.load_pool(records[-1].round, self.pool)
             return records
         if must_reopen:
             self._reopen(records.pop())
@@ -158,6 +158,7 @@ class _Loop:
         """The last round of a run that was finished, and is to have more of them, still has its query to make."""
         state, _ = self.directory.read_state(record.round)
         if state == "training" and is_first_rank():
+            self.directory.require(record.round, "final.ckpt")
             self.directory.write_state(record.round, "trained", record)
         wait_for_all_ranks()
 
@@ -214,13 +215,15 @@ class _Loop:
 
     def _round(self, number: int) -> RoundRecord | None:
         """Train, acquire and label; None where the oracle must be waited for. Each of the three begins from files."""
-        self.pool.load_state_dict(self.directory.load_tensors(number, "pool.pt"))
+        self.directory.load_pool(number, self.pool)
         state, record = self.directory.read_state(number)
         trained = None
         if record is None:
             trained, record = self._train(number)
         if number < self.settings.rounds:
             if state == "waiting":
+                with self.directory.reading(number, "state.json"):
+                    self.pool.check_unlabelled(torch.tensor(record.queried, dtype=torch.int64))
                 request = self._request(number, torch.tensor(record.queried, dtype=torch.int64))
             else:
                 record, request = self._acquire(record, trained or self.training.restore(number))

@@ -20,6 +20,7 @@ import json
 import logging
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from omegaconf import OmegaConf
 
 from assl_lightning import __version__, tensor_files
 from assl_lightning.atomic import TEMPORARY, open_atomic, write_text
+from assl_lightning.data.pool import Pool
 from assl_lightning.differences import differences
 from assl_lightning.histograms import Histogram
 from assl_lightning.records import (
@@ -45,6 +47,7 @@ from assl_lightning.records import (
     QUERIED,
     THUMBNAILS,
     RoundRecord,
+    read_config,
     read_records,
     record_of,
     round_directory,
@@ -54,7 +57,11 @@ from assl_lightning.records import (
 log = logging.getLogger(__name__)
 
 _LOCK = ".lock"
+_CHECKPOINT_NAME = re.compile(r"step_(\d{8,})\.ckpt")
+_OF_A_CHECKPOINT = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step", "epoch")
 _CHECKPOINTS_KEPT = 2  # the newest, and the one before in case the newest is damaged
+
+POOL = "pool.pt"
 
 CHECKPOINT_IDENTITY = "assl_lightning"
 """The key under which a checkpoint says what it is of."""
@@ -110,6 +117,7 @@ class RunDirectory:
                 raise ValueError(f"run_dir {self.path} cannot be written; choose another run_dir")
             self._write_config({**config, "environment": _environment(), "history": {"run_id": uuid4().hex}})
             return
+        self._history()
         _, refused = self._compare(config)
         if refused:
             is_devices = all(line.startswith(DEVICES) for line in refused)
@@ -168,14 +176,19 @@ class RunDirectory:
         self._write_config({**asked, "environment": before.get("environment"), "history": {**known, **history}})
 
     def _history(self) -> dict[str, Any]:
-        return dict(self._read_config().get("history") or {})
+        history = self._read_config().get("history") or {}
+        if not isinstance(history, dict) or not isinstance(history.get("changes", []), list):
+            raise ValueError(  # noqa: TRY004
+                f"{self.path / CONFIG}: history must be a group of keys, and its changes a list; got {history!r}. "
+                f"Restore it, or choose another run_dir"
+            )
+        return history
 
     def _read_config(self) -> dict[str, Any]:
-        file = self.path / CONFIG
-        before = OmegaConf.to_container(OmegaConf.load(file))
-        if not isinstance(before, dict) or not before:
-            raise ValueError(f"{file} holds no configuration; restore it, or choose another run_dir")
-        return {str(key): value for key, value in before.items()}
+        try:
+            return read_config(self.path)
+        except ValueError as error:
+            raise ValueError(f"run_dir {self.path} holds a run that cannot go on: {error}") from error
 
     def _write_config(self, content: Mapping[str, Any]) -> None:
         write_text(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(content))))
@@ -234,7 +247,10 @@ class RunDirectory:
 
     def last_checkpoint(self, number: int) -> Path | None:
         """The newest checkpoint that is whole and of this round; those that are not are told."""
-        for path in self._all_checkpoints(number):
+        well_named = self._all_checkpoints(number)
+        for path in sorted({*self._checkpoints(number).glob("step_*")} - {*well_named}):
+            log.warning("%s is passed over: it is no file of the name of a checkpoint, step_00000001.ckpt", path)
+        for path in well_named:
             problem = self._problem_of(path, number)
             if problem is None:
                 return path
@@ -254,17 +270,21 @@ class RunDirectory:
 
     def _problem_of(self, path: Path, number: int) -> str | None:
         try:
-            identity = tensor_files.load(path).get(CHECKPOINT_IDENTITY)
+            content = tensor_files.load(path)
         except (ValueError, OSError) as error:
             return str(error)
+        identity = content.get(CHECKPOINT_IDENTITY)
         expected = self.checkpoint_identity(number)
         if not isinstance(identity, dict) or {name: identity.get(name) for name in expected} != expected:
             return f"it says of itself {identity}, and a checkpoint of this round says {expected}"
-        return None
+        missing = [name for name in _OF_A_CHECKPOINT if name not in content]
+        return f"it is without {', '.join(missing)}" if missing else None
 
     def _all_checkpoints(self, number: int) -> list[Path]:
         """Newest first, by their steps: a clock may have jumped."""
-        return sorted(self._checkpoints(number).glob("step_*.ckpt"), reverse=True)
+        files = (path for path in self._checkpoints(number).glob("step_*") if path.is_file())
+        found = ((_CHECKPOINT_NAME.fullmatch(path.name), path) for path in files)
+        return [path for _, path in sorted(((int(name[1]), path) for name, path in found if name), reverse=True)]
 
     def _checkpoints(self, number: int) -> Path:
         return self.round(number) / "checkpoints"
@@ -282,13 +302,39 @@ class RunDirectory:
 
     def load_tensors(self, number: int, name: str) -> dict[str, Any]:
         """Read what `save_tensors`, or a trainer's checkpoint, wrote; on the CPU, running no code from the file."""
-        path = self.round(number) / name
-        if not path.exists():
-            raise FileNotFoundError(f"{path} is missing, but the run cannot go on without it; restore it or begin anew")
+        path = self.require(number, name)
         try:
             return tensor_files.load(path)
         except ValueError as error:
             raise ValueError(f"{error}; restore it or begin anew") from error
+
+    def require(self, number: int, name: str) -> Path:
+        """The path of a round's file, which must be there."""
+        path = self.round(number) / name
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is missing, but the run cannot go on without it; restore it or begin anew")
+        return path
+
+    @contextmanager
+    def reading(self, number: int, name: str) -> Iterator[None]:
+        """Name a round's file in the error of who finds in it something else than was written there."""
+        path = self.round(number) / name
+        try:
+            yield
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            problem = " ".join(str(error).split())[:200]
+            if str(path) in problem:
+                raise
+            raise ValueError(
+                f"{path} does not hold what this run needs of it ({type(error).__name__}: {problem}); restore it or "
+                f"begin anew"
+            ) from error
+
+    def load_pool(self, number: int, pool: Pool) -> None:
+        """Put into `pool` who is labelled while a round trains."""
+        state = self.load_tensors(number, POOL)
+        with self.reading(number, POOL):
+            pool.load_state_dict(state)
 
     def has(self, number: int, name: str) -> bool:
         """Whether a round's file is there."""
@@ -306,8 +352,8 @@ class RunDirectory:
         if not path.exists():
             return "training", None
         try:
-            content = json.loads(path.read_text())
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not JSON ({error}); remove it, and its round is trained again") from None
         state = content.get("state") if isinstance(content, dict) else None
         if state not in get_args(State):
@@ -315,7 +361,15 @@ class RunDirectory:
                 f"{path} must give a state, one of {', '.join(get_args(State))}; got {state!r}. Remove it, and its "
                 f"round is trained again"
             )
-        return cast(State, state), None if state == "training" else record_of(content.get("record"), str(path))
+        if state == "training":
+            return "training", None
+        record = record_of(content.get("record"), str(path))
+        if record.round != number:
+            raise ValueError(
+                f"{path} must hold the record of round {number}, but has that of round {record.round}; remove it, and "
+                f"its round is trained again"
+            )
+        return cast(State, state), record
 
     def write_queried(
         self, number: int, rows: Sequence[Mapping[str, object]], histograms: Mapping[str, Histogram]

@@ -265,11 +265,22 @@ class SampleStatistics:
                     f"these statistics were kept with {name} = {state[name]!r}, but this table has "
                     f"{getattr(self, name)!r}; load them into a table made with the same settings"
                 )
+        columns = {name: self._checked(name, state[name], torch.float32) for name in _COLUMNS}
+        visits = self._checked("visits", state["visits"], torch.int32)
         for column, name in enumerate(_COLUMNS):
-            self._values[:-1, column] = torch.as_tensor(state[name]).to(self._values.device)
-        self._visits[:-1] = torch.as_tensor(state["visits"]).to(self._visits.device)
+            self._values[:-1, column] = columns[name].to(self._values.device)
+        self._visits[:-1] = visits.to(self._visits.device)
         self._updates = int(state["updates"])
         self._fault.fill_(-1.0)
+
+    def _checked(self, name: str, values: object, dtype: torch.dtype) -> Tensor:
+        """What `state_dict` gave for a column, if it can be that."""
+        if not isinstance(values, Tensor) or values.dtype != dtype or values.shape != (self.num_samples,):
+            got = f"{values.dtype} of shape {tuple(values.shape)}" if isinstance(values, Tensor) else repr(values)
+            raise ValueError(f"the saved {name} must be {dtype} of shape ({self.num_samples},); got {got}")
+        if not bool((values.isfinite() & (values >= (0 if dtype == torch.int32 else -torch.inf))).all()):
+            raise ValueError(f"the saved {name} must be finite, and visits at least 0; they are not")
+        return values
 
 
 def upper_confidence_bound(mean: Tensor, variance: Tensor, c: float) -> Tensor:

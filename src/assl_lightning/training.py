@@ -124,13 +124,14 @@ class RoundTraining:
         self._start_round(number)
         checkpoint = self.directory.load_tensors(number, "final.ckpt")
         algorithm = self._initial_algorithm()
-        raw = checkpoint.get("current_model_state", checkpoint["state_dict"])
-        algorithm.load_state_dict(checkpoint["state_dict"] if self.settings.acquisition_weights == "ema" else raw)
         score = self._score_callback(algorithm, number)
         statistics = features = None
-        if score is not None:
-            score.load_state_dict(checkpoint["callbacks"][score.state_key])
-            statistics, features = score.statistics, score.features if score.keep_features else None
+        with self.directory.reading(number, "final.ckpt"):
+            raw = checkpoint.get("current_model_state", checkpoint["state_dict"])
+            algorithm.load_state_dict(checkpoint["state_dict"] if self.settings.acquisition_weights == "ema" else raw)
+            if score is not None:
+                score.load_state_dict(checkpoint["callbacks"][score.state_key])
+                statistics, features = score.statistics, score.features if score.keep_features else None
         trainer = self._new_trainer(number, [])
         network = algorithm.network.to(trainer.strategy.root_device)
         return Trained(network, statistics, trainer.precision_plugin.forward_context, features)
@@ -159,7 +160,8 @@ class RoundTraining:
         if self.settings.init == "continue" and number > 0:
             checkpoint = self.directory.load_tensors(number - 1, "final.ckpt")
             is_raw_apart = self.settings.continue_from == "raw" and "current_model_state" in checkpoint
-            algorithm.load_state_dict(checkpoint["current_model_state" if is_raw_apart else "state_dict"])
+            with self.directory.reading(number - 1, "final.ckpt"):
+                algorithm.load_state_dict(checkpoint["current_model_state" if is_raw_apart else "state_dict"])
         return algorithm
 
     def _initial_algorithm(self) -> Algorithm:
@@ -196,7 +198,9 @@ class RoundTraining:
             skip_non_finite=self.settings.non_finite == "skip",
         )
         if not score.reset and number > 0:
-            callback.load_state_dict({"statistics": self.directory.load_tensors(number - 1, "statistics.pt")})
+            state = {"statistics": self.directory.load_tensors(number - 1, "statistics.pt")}
+            with self.directory.reading(number - 1, "statistics.pt"):
+                callback.load_state_dict(state)
         return callback
 
     def _check_kept_features(self) -> None:

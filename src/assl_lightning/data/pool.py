@@ -60,7 +60,7 @@ class Pool:
             label: (K,) int64 in [0, C).
             round_number: the first round that trains on them, ≥ 0 (0 is the initial set).
         """
-        self._check_unlabelled(index)
+        self.check_unlabelled(index)
         if label.shape != index.shape:
             raise ValueError(f"{len(index)} samples need {len(index)} labels; got shape {tuple(label.shape)}")
         wrong = ((label < 0) | (label >= self.num_classes)).nonzero()[:, 0]
@@ -76,10 +76,11 @@ class Pool:
 
     def exclude(self, index: Tensor) -> None:
         """Take unlabelled samples out of the run for good: (K,) int64. They keep their indices."""
-        self._check_unlabelled(index)
+        self.check_unlabelled(index)
         self.labelled_in_round[index] = EXCLUDED
 
-    def _check_unlabelled(self, index: Tensor) -> None:
+    def check_unlabelled(self, index: Tensor) -> None:
+        """Raise unless `index` is (K,) int64, distinct and of samples without a label that are not excluded."""
         if index.dtype != torch.int64 or index.ndim != 1:
             raise ValueError(f"index must be int64 of shape (K,); got {index.dtype} of shape {tuple(index.shape)}")
         outside = index[(index < 0) | (index >= self.num_samples)]
@@ -100,12 +101,31 @@ class Pool:
         return {"labelled_in_round": self.labelled_in_round.clone(), "labels": self.labels.clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over what `state_dict` gave; another pool size is an error."""
+        """Take over what `state_dict` gave; all of it or, if anything is wrong, nothing.
+
+        Raises:
+            ValueError: it is of another pool size, or not what `state_dict` gives.
+        """
         for name in ("labelled_in_round", "labels"):
-            if state[name].shape != (self.num_samples,):
+            value = state.get(name)
+            if not isinstance(value, Tensor) or value.dtype != torch.int32:
+                got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+                raise ValueError(f"{name} must be int32 of shape ({self.num_samples},); got {got}")
+            if value.shape != (self.num_samples,):
                 raise ValueError(
                     f"this pool has {self.num_samples} samples, but the saved {name} has shape "
-                    f"{tuple(state[name].shape)}; it was saved for another data set"
+                    f"{tuple(value.shape)}; it was saved for another data set"
                 )
-        self.labelled_in_round = state["labelled_in_round"].to(torch.int32).clone()
-        self.labels = state["labels"].to(torch.int32).clone()
+        since, labels = state["labelled_in_round"], state["labels"]
+        is_labelled = since >= 0
+        wrong = (since < EXCLUDED) | ~torch.where(
+            is_labelled, (labels >= 0) & (labels < self.num_classes), labels == -1
+        )
+        if wrong.any():
+            sample = int(wrong.nonzero()[0, 0])
+            raise ValueError(
+                f"sample {sample} is saved as labelled in round {int(since[sample])} with the label "
+                f"{int(labels[sample])}; labels are 0 … {self.num_classes - 1}, and -1 of what is not labelled"
+            )
+        self.labelled_in_round = since.clone()
+        self.labels = labels.clone()
