@@ -18,14 +18,15 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from rich.console import Console
+from torch import Tensor, nn
 
 from assl_lightning.acquisition.base import Acquisition
 from assl_lightning.algorithms.base import Algorithm
@@ -48,6 +49,8 @@ from assl_lightning.run_directory import RunDirectory
 from assl_lightning.schema import Config, ConfigurationError, Node, check_budget, nearest, show
 
 log = logging.getLogger(__name__)
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -118,13 +121,19 @@ def check(config: Config) -> None:
     ):
         _instantiate(key, node)
     _check_requires(config)
-    _try_trainer(_trainer_factory(config))
+    _try_trainer(config)
     _try_network(config)
+
+
+def _make_strategy(config: Config) -> Acquisition:
+    strategy: Acquisition = _instantiate("acquisition.strategy", config.acquisition.strategy)
+    _check_kind(strategy, Acquisition, "acquisition.strategy", config.acquisition.strategy)
+    return strategy
 
 
 def _check_requires(config: Config) -> None:
     """What the strategy reads must be what was declared, by which other keys were checked."""
-    strategy: Acquisition = _instantiate("acquisition.strategy", config.acquisition.strategy)
+    strategy = _make_strategy(config)
     if strategy.requires != set(config.acquisition.requires):
         raise ConfigurationError(
             f"{show('acquisition.requires', config.acquisition.requires)}: must be what "
@@ -142,7 +151,7 @@ def assemble(config: Config) -> Parts:
 
 def load_source(config: Config) -> PoolSource:
     """Read the data, hold them against what was declared, and make them as long-tailed as was asked for."""
-    source: PoolSource = _instantiate("data.source", config.data.source)
+    source = _instantiate_as(PoolSource, "data.source", config.data.source)
     _check_source(config, source)
     return _make_long_tailed(config, source)
 
@@ -175,14 +184,14 @@ def put_together(config: Config, source: PoolSource) -> Parts:
         make_network=partial(make_network, config),
         make_algorithm=partial(make_algorithm, config),
         make_trainer=_trainer_factory(config),
-        acquisition=_instantiate("acquisition.strategy", config.acquisition.strategy),
+        acquisition=_make_strategy(config),
         oracle=oracle,
     )
 
 
 def make_network(config: Config) -> FeatureNetwork:
     """The network, with as many outputs as the data has classes."""
-    network = _instantiate("network", config.network)
+    network = _instantiate_as(nn.Module, "network", config.network)
     with _error_at("network", config.network):
         return with_features(network, config.data.num_classes)
 
@@ -260,6 +269,21 @@ def nodes(config: Config) -> Iterator[tuple[str, Node]]:
 def _instantiate(key: str, node: Node) -> Any:
     with _error_at(key, node):
         return instantiate(node, _convert_="all")
+
+
+def _instantiate_as(kind: type[Kind], key: str, node: Node) -> Kind:
+    """What the class of a node makes, which must be of a `kind`."""
+    made = _instantiate(key, node)
+    _check_kind(made, kind, key, node)
+    return made  # type: ignore[no-any-return]
+
+
+def _check_kind(made: object, kind: type, key: str, node: Node) -> None:
+    if not isinstance(made, kind):
+        raise ConfigurationError(
+            f"{show(f'{key}._target_', node['_target_'])}: must make an object of "
+            f"{kind.__module__}.{kind.__qualname__}, but made one of {type(made).__name__}; name another class"
+        )
 
 
 _BUILT_IN_REFUSALS = (ValueError, TypeError, OSError, ImportError, RuntimeError)
@@ -342,9 +366,9 @@ def _check_readable_when_begun(config: Config, source: PoolSource, pool: Pool) -
     if not begun:
         return
     with _error_at("run_dir", {"run_dir": config.run_dir}):
-        since = directory.load_tensors(begun[-1], "pool.pt")["labelled_in_round"]
-    if len(since) != pool.num_samples:
-        return  # another data set, which the loop refuses
+        since = directory.load_tensors(begun[-1], "pool.pt").get("labelled_in_round")
+    if not isinstance(since, Tensor) or since.shape != (pool.num_samples,):
+        return  # of another data set, or damaged, which the loop refuses
     lost = source.unreadable[since[source.unreadable] != EXCLUDED].tolist()
     if lost:
         raise ConfigurationError(
@@ -358,10 +382,11 @@ def _trainer_factory(config: Config) -> Callable[..., Trainer]:
     """Makes a Trainer as `Trainer` does; the configuration's arguments, callbacks and logger join those of the call."""
     arguments = {key: value for key, value in config.trainer.items() if key != "logger" and not key.startswith("_")}
     logger = config.trainer.get("logger")
-    trainer_class: Callable[..., Trainer] = resolve_name(config.trainer["_target_"])
+    make: Callable[..., Trainer] = _instantiate("trainer", {"_target_": config.trainer["_target_"], "_partial_": True})
 
     def make_trainer(**keywords: Any) -> Trainer:
         configured: dict[str, Any] = _instantiate("trainer", arguments)  # anew each time: callbacks have states
+        _check_callbacks(configured.get("callbacks"))
         for name in ("callbacks", "plugins"):
             configured[name] = [*keywords.get(name, []), *(configured.get(name) or [])]
         configured["logger"] = False
@@ -370,22 +395,34 @@ def _trainer_factory(config: Config) -> Callable[..., Trainer]:
             with _error_at("trainer.logger", logger):
                 configured["logger"] = make_logger(save_dir=keywords["default_root_dir"])
         with _error_at("trainer", config.trainer):
-            return trainer_class(**{**keywords, **configured})
+            return make(**{**keywords, **configured})
 
     return make_trainer
 
 
-def _try_trainer(make_trainer: Callable[..., Trainer]) -> None:
+def _check_callbacks(callbacks: object) -> None:
+    """Lightning looks at them only in a fit."""
+    if callbacks is None or (isinstance(callbacks, list) and all(isinstance(one, Callback) for one in callbacks)):
+        return
+    raise ConfigurationError(
+        f"{show('trainer.callbacks', callbacks)}: must be a list of callbacks of Lightning, each with its class in "
+        f"_target_"
+    )
+
+
+def _try_trainer(config: Config) -> None:
     """Devices, precision, strategy and logger: what this machine and these packages cannot do is said at once."""
     with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        make_trainer(default_root_dir=directory, enable_checkpointing=False, max_epochs=1)
+        made = _trainer_factory(config)(default_root_dir=directory, enable_checkpointing=False, max_epochs=1)
+    _check_kind(made, Trainer, "trainer", config.trainer)
 
 
 def _try_network(config: Config) -> None:
     """Two blank images through a network of the same kind must give two rows of logits."""
     data = config.data
-    images = torch.zeros(2, data.channels, *data.image_size)
+    with _error_at("data", {"channels": data.channels, "image_size": data.image_size}):
+        images = torch.zeros(2, data.channels, *data.image_size)
     with torch.random.fork_rng(devices=[]):
         network = make_network(config)
         make_algorithm(config, network)

@@ -16,10 +16,12 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from assl_lightning.schema import Config, ConfigurationError, nearest, read, unknown_key
 
-_REFUSALS = (HydraException, OmegaConfBaseException, ValueError)  # ValueError: Hydra's, for group=5
+_BY_ACCIDENT = (ValueError, TypeError, AttributeError, AssertionError)  # Hydra's, for group=5, group=[5], …
+_REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, *_BY_ACCIDENT)
 
 
 def compose(hydra: Any, overrides: Sequence[str]) -> Config:
@@ -62,8 +64,8 @@ def _explain(hydra: Any, overrides: Sequence[str], mode: RunMode, error: Excepti
         said = next((text for text in overrides if any(mark in text for mark in marks)), None)
         said = said or next((text for text in overrides if text.lstrip("+").startswith(f"{key}=")), key)
         return f"{said}: {_first_line(error)}" if said else _first_line(error)
-    if isinstance(error, OverrideParseException):
-        return f"{override}: must be key=value; a value that holds spaces, commas or brackets is quoted, key='\"a, b\"'"
+    if isinstance(error, _UNREADABLE):
+        return f"{override}: {_explain_unreadable(error)}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
         group, _, name = error.missing_cfg_file.rpartition("/")
         options = list(error.options or hydra.config_loader.get_group_options(group))
@@ -72,6 +74,15 @@ def _explain(hydra: Any, overrides: Sequence[str], mode: RunMode, error: Excepti
     if parsed.is_sweep_override() and mode == RunMode.RUN:
         return f"{override}: several values; add -m to run each of them, or write [1,2] for a list"
     return f"{override}: {_explain_parsed(hydra, before, parsed, error)}"
+
+
+_UNREADABLE = (OverrideParseException, YAMLError, UnicodeDecodeError)
+
+
+def _explain_unreadable(error: Exception) -> str:
+    if isinstance(error, OverrideParseException):
+        return "must be key=value; a value that holds spaces, commas or brackets is quoted, key='\"a, b\"'"
+    return f"its file cannot be read ({' '.join(str(error).split())}); correct it"  # YAML's names it, and the line
 
 
 def _explain_parsed(hydra: Any, before: Sequence[str], override: Override, error: Exception) -> str:

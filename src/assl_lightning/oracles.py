@@ -93,6 +93,8 @@ class HeldBackLabels:
             raise ValueError(f"noise_kind must be one of {', '.join(get_args(NoiseKind))}; got {noise_kind}")
         if transition is not None and noise > 0:
             raise ValueError(f"transition says how often answers are wrong; set noise=0 beside it, not {noise}")
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"seed must be an integer of at least 0; got {seed!r}")
         self._labels = labels
         self._key = derive_key(seed, "label noise")
         self._transition: Tensor | None = None  # (C, C) float64

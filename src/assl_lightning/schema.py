@@ -11,7 +11,7 @@ import difflib
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
-from math import isfinite
+from math import isfinite, isqrt
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Node = dict[str, Any]
@@ -43,11 +43,20 @@ def _at_least(smallest: int) -> Rule:
     return Rule(f"at least {smallest}", lambda value: bool(value >= smallest))
 
 
+_MOST = 10**9
+
+
+def _count(smallest: int) -> Rule:
+    """Of steps, images or labels; what is larger was never meant, and some of it no integer of PyTorch's holds."""
+    return Rule(f"at least {smallest} and at most {_MOST}", lambda value: bool(smallest <= value <= _MOST))
+
+
 def _above(bound: int) -> Rule:
     return Rule(f"above {bound}", lambda value: bool(value > bound))
 
 
 _NOT_EMPTY = Rule("a text that is not empty", lambda value: bool(value.strip()))
+_PATH = Rule("a text that is not empty, without a zero byte", lambda value: bool(value.strip()) and "\0" not in value)
 _SHARE = Rule("in (0, 1]", lambda value: 0 < value <= 1)
 _DECAY = Rule("above 0 and below 1, or null for no averaging", lambda value: 0 < value < 1)
 _SIZE = Rule("[height, width], each at least 1", lambda value: min(value) >= 1)
@@ -99,8 +108,8 @@ class AlgorithmSection:
 
     name: Annotated[str, _NOT_EMPTY]
     produces: tuple[Product, ...]
-    batch_size: Annotated[int, _at_least(1)]
-    mu: Annotated[int, _at_least(0)]
+    batch_size: Annotated[int, _count(1)]
+    mu: Annotated[int, _count(0)]
     labelled_view: Literal["weak", "plain"]
     labelled_stream: Literal["tiled", "passes"]
     max_passes: Annotated[int | None, _at_least(1)]
@@ -127,11 +136,11 @@ class Config:
 
     name: Annotated[str, _NOT_EMPTY]
     seed: Annotated[int, _at_least(0)]
-    run_dir: Annotated[str, _NOT_EMPTY]
+    run_dir: Annotated[str, _PATH]
     rounds: Annotated[int, _at_least(0)]
     initial_labels: Annotated[int, _at_least(1)]
     labels_per_round: Annotated[int, _at_least(1)]
-    steps_per_round: Annotated[int, _at_least(1)]
+    steps_per_round: Annotated[int, _count(1)]
     steps_per_epoch: Annotated[int | None, _at_least(1)]
     init: Literal["rand", "continue"]
     continue_from: Literal["raw", "ema"]
@@ -332,7 +341,8 @@ def _check_pool(config: Config) -> list[str]:
 def _check_epochs(config: Config) -> list[str]:
     if config.steps_per_epoch is None or config.steps_per_round % config.steps_per_epoch == 0:
         return []
-    divisors = [d for d in range(1, config.steps_per_round + 1) if config.steps_per_round % d == 0]
+    small = [d for d in range(1, isqrt(config.steps_per_round) + 1) if config.steps_per_round % d == 0]
+    divisors = [*small, *(config.steps_per_round // d for d in reversed(small))]
     closest = min(divisors, key=lambda d: abs(d - config.steps_per_epoch))  # type: ignore[operator]
     return [
         f"{show('steps_per_epoch', config.steps_per_epoch)}: must divide steps_per_round={config.steps_per_round}, "

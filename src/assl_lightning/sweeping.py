@@ -22,7 +22,9 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -31,7 +33,7 @@ from assl_lightning.composing import compose, one_line_errors, quote, validate
 from assl_lightning.differences import differences
 from assl_lightning.jobs import Outcome, line_of, print_errors, run_job
 from assl_lightning.records import RoundRecord, common_directory, complete_records, read_config
-from assl_lightning.schema import Config, ConfigurationError
+from assl_lightning.schema import Config, ConfigurationError, show
 
 _FAILURES = "failed.txt"
 _BASIC_LAUNCHER = f"{BasicLauncher.__module__}.{BasicLauncher.__qualname__}"
@@ -62,6 +64,7 @@ def sweep(hydra: Any, overrides: Sequence[str]) -> int:
     """Every job is checked before the first one trains; the valid ones run, whatever became of the others."""
     with one_line_errors(hydra, overrides, RunMode.MULTIRUN):
         settings = hydra.compose_config("config", list(overrides), RunMode.MULTIRUN, from_shell=False).hydra
+        _check_groups(settings)
         is_basic = settings.sweeper._target_ == _BASIC_SWEEPER
         combinations = _expand(hydra, settings) if is_basic else []
     if not is_basic:
@@ -100,8 +103,29 @@ def _expand(hydra: Any, settings: DictConfig) -> list[list[str]]:
     given: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)  # ${…} is each job's own
     parser = OverridesParser.create(config_loader=hydra.config_loader)
     parsed = parser.parse_overrides([*swept, *map(str, given)])
+    for override in parsed:
+        _check_sweepable(override)
     (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
     return batch
+
+
+def _check_groups(settings: DictConfig) -> None:
+    for name in ("sweeper", "launcher"):
+        if not isinstance(settings[name], DictConfig) or "_target_" not in settings[name]:
+            raise ConfigurationError(
+                f"{show(f'hydra.{name}', settings[name])}: must be a group of keys with a _target_; choose one with "
+                f"hydra/{name}=OPTION"
+            )
+
+
+def _check_sweepable(override: Override) -> None:
+    """Hydra's sweeper does not say which override it cannot expand, and of no value at all it makes no job."""
+    try:
+        batches = BasicSweeper.split_arguments([override], max_batch_size=None)
+    except (HydraException, ValueError) as error:
+        raise ConfigurationError(f"{override.input_line}: cannot be swept over ({line_of(error)})") from error
+    if not any(batches):
+        raise ConfigurationError(f"{override.input_line}: is a sweep over no value at all; give at least one")
 
 
 def _prepare(hydra: Any, number: int, overrides: Sequence[str], settings: DictConfig) -> Job:
