@@ -104,7 +104,7 @@ def test_a_file_that_is_not_in_the_format_is_named(tmp_path: Path, content: byte
     contents = {name: pack(array) for name, array in make_arrays().items()}
     contents["train-labels-idx1-ubyte.gz"] = gzip.compress(content)
     dataset = make_data_set(tmp_path / "FashionMNIST" / "raw", contents)
-    message = f"train-labels-idx1-ubyte.gz must hold unsigned bytes in the IDX format; .* holds {len(content)} bytes"
+    message = f"{NAMES[1]} must hold unsigned bytes in the IDX format, with 1 axes; .* holds {len(content)} bytes"
     with pytest.raises(RuntimeError, match=message):
         load_fashion_mnist(tmp_path, download=False, debian_dir=NOWHERE, dataset=dataset)
 

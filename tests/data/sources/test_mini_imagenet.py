@@ -226,9 +226,12 @@ def test_pickles_are_taken_where_both_formats_are_there(tmp_path: Path) -> None:
     [
         ("", "must begin with the line filename,label; it begins with ''"),
         ("file,class\na.jpg,n1\n", "must begin with the line filename,label; it begins with 'file,class'"),
-        ("filename,label\na.jpg\n", "must have a filename and a label in each line; got 'a.jpg'"),
-        ("filename,label\n,n1\n", "must have a filename and a label in each line; got ',n1'"),
-        ("filename,label\nnone.jpg,n1\n", "names 1 images that are not in .*/images, such as none.jpg; copy them"),
+        ("filename,label\na.jpg\n", "line 2 must have a filename and a label; got 'a.jpg'"),
+        ("filename,label\n\n,n1\n", "line 3 must have a filename and a label; got ',n1'"),
+        (
+            "filename,label\nnone.jpg,n1\n",
+            "line 2 names none.jpg, which is not in .*/images .images missing in all: 1",
+        ),
         ("filename,label\n", "must have 16 classes, .*; it has 0"),
         ("\x00\xff", "cannot be read as a table"),
     ],
@@ -236,7 +239,7 @@ def test_pickles_are_taken_where_both_formats_are_there(tmp_path: Path) -> None:
 def test_a_table_that_is_not_as_it_should_be_is_named(tmp_path: Path, table: str, message: str) -> None:
     write_tables(tmp_path, each=2)
     (tmp_path / "val.csv").write_bytes(table.encode("latin1"))
-    with pytest.raises((ValueError, FileNotFoundError), match=f"^{tmp_path}/val.csv {message}"):
+    with pytest.raises((ValueError, FileNotFoundError), match=f"^{tmp_path}/val.csv,? {message}"):
         load_mini_imagenet(tmp_path, images_per_class=2, test_per_class=1)
 
 
@@ -314,7 +317,7 @@ def test_a_file_that_cannot_be_read_at_all_is_an_error_since_it_may_be_whole(
     path = tmp_path / "images" / files["nval03"][1]
     path.unlink()
     path.mkdir()  # which is there, and is no file
-    with pytest.raises(FileNotFoundError, match="names 1 images that are not in"):
+    with pytest.raises(FileNotFoundError, match=r"names nval0300000001\.jpg, which is not in"):
         load_mini_imagenet(tmp_path, **SMALL, unreadable="exclude")
 
     path.rmdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import zlib
 from pathlib import Path
 
@@ -99,14 +100,19 @@ def _unpack(path: Path, md5: str | None = None) -> bytes:
 
 
 def _read_idx(name: str, contents: dict[str, bytes]) -> Tensor:
-    """One content in the IDX format: two zero bytes, type, number of axes, the axes' lengths, the numbers; as uint8."""
+    """One content in the IDX format: two zero bytes, type, number of axes, the axes' lengths, the numbers; as uint8.
+
+    Images have three axes and labels one, as their names say (…-idx3-…).
+    """
     content = contents[name]
-    first_number = 4 + 4 * content[3] if len(content) >= 4 else len(content)
-    lengths = np.frombuffer(content[4:first_number], dtype=">u4").astype(np.int64)
-    if content[:3] != bytes([0, 0, _UNSIGNED_BYTES]) or len(content) - first_number != lengths.prod():
+    num_axes = int(name.partition("-idx")[2][0])
+    first_number = 4 + 4 * num_axes
+    lengths = [int.from_bytes(content[place : place + 4], "big") for place in range(4, first_number, 4)]
+    is_idx = content[:4] == bytes([0, 0, _UNSIGNED_BYTES, num_axes]) and len(content) >= first_number
+    if not is_idx or len(content) - first_number != math.prod(lengths):
         raise RuntimeError(
-            f"{name} must hold unsigned bytes in the IDX format; it begins with {content[:16].hex(' ')} and holds "
-            f"{len(content)} bytes; fetch it again"
+            f"{name} must hold unsigned bytes in the IDX format, with {num_axes} axes; it begins with "
+            f"{content[:16].hex(' ')} and holds {len(content)} bytes; fetch it again"
         )
     numbers = np.frombuffer(content, dtype=np.uint8, offset=first_number).reshape(lengths)
     return torch.from_numpy(numbers.copy())  # a copy, because bytes are read-only

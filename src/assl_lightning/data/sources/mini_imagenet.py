@@ -198,7 +198,10 @@ def _open_pickle(name: str, path: Path) -> _Split:
 
 def _check_rows(path: Path, label: object, rows: object, num_images: int) -> list[int]:
     """The rows of one class, as integers in [0, `num_images`)."""
-    numbers = np.asarray(rows if isinstance(rows, (list, tuple, np.ndarray)) else None)
+    try:
+        numbers = np.asarray(rows if isinstance(rows, (list, tuple, np.ndarray)) else None)
+    except ValueError:  # rows of rows, not all as long
+        numbers = np.asarray(None)
     if numbers.dtype.kind not in "iu" or numbers.ndim != 1 or not np.all((numbers >= 0) & (numbers < num_images)):
         raise ValueError(f"{path} must give class_dict[{label!r}] as a list of rows of its {num_images} images")
     plain: list[int] = numbers.tolist()
@@ -210,25 +213,40 @@ def _check_rows(path: Path, label: object, rows: object, num_images: int) -> lis
 
 def _open_table(name: str, path: Path) -> _Split:
     directory = path.parent / "images"
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header, *lines = [[cell.strip() for cell in line] for line in csv.reader(file) if line] or [[]]
-    except (UnicodeDecodeError, csv.Error) as problem:
-        raise ValueError(f"{path} cannot be read as a table ({problem}); fetch it again") from problem
+    (_, header), *lines = _read_lines(path) or [(1, [])]
     if header != ["filename", "label"]:
         raise ValueError(f"{path} must begin with the line filename,label; it begins with {','.join(header)!r}")
     classes: dict[str, list[Path]] = {}
-    for line in lines:
-        if len(line) != 2 or not all(line):
-            raise ValueError(f"{path} must have a filename and a label in each line; got {','.join(line)!r}")
-        classes.setdefault(line[1], []).append(directory / line[0])
-    missing = [file for files in classes.values() for file in files if not file.is_file()]
+    missing = []
+    for number, cells in lines:
+        where = f"{path}, line {number}"
+        if len(cells) != 2 or not all(cells):
+            raise ValueError(f"{where} must have a filename and a label; got {','.join(cells)!r}")
+        filename, label = cells
+        if filename != Path(filename).name or "\0" in filename or filename == "..":
+            raise ValueError(
+                f"{where} names {filename!r}, which must be a file's name in {directory}, and no path; correct it"
+            )
+        classes.setdefault(label, []).append(directory / filename)
+        if not os.path.isfile(directory / filename):  # noqa: PTH113  (Path.is_file raises for a name that is too long)
+            missing.append((where, filename))
     if missing:
+        where, filename = missing[0]
         raise FileNotFoundError(
-            f"{path} names {len(missing)} images that are not in {directory}, such as {missing[0].name}; "
-            f"copy them there"
+            f"{where} names {filename}, which is not in {directory} (images missing in all: {len(missing)}); copy them "
+            f"there"
         )
     return _Split(name, path, classes, _read_images)
+
+
+def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
+    """Number, from 1, and cells of each line of a table that is not empty; of a cell in quotes, that of its last."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            return [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if cells]
+    except (UnicodeDecodeError, csv.Error) as problem:
+        raise ValueError(f"{path} cannot be read as a table ({problem}); fetch it again") from problem
 
 
 def _read_images(files: Sequence[Path]) -> tuple[_Images, _Faults]:
