@@ -202,6 +202,11 @@ def _read_run(directory: Path) -> Run:
             f"{directory / CONFIG} is not the configuration of a run: {', '.join(wrong)} must be there, groups as "
             f"groups and numbers as integers; restore it, or leave the directory out"
         )
+    environment = config.get("environment") or {}
+    if not isinstance(environment, dict) or not all(isinstance(value, str) for value in environment.values()):
+        raise ValueError(
+            f"{directory / CONFIG}: environment must map names to versions; restore it, or leave the directory out"
+        )
     return Run(directory, config, tuple(read_records(directory)))
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -64,9 +65,22 @@ def read_snapshot(path: Path) -> Snapshot:
     """Read what `write_snapshot` wrote; no code in the file is run."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            return Snapshot(**{field.name: content[field.name] for field in fields(Snapshot)})
-    except (AttributeError, BadZipFile, EOFError, KeyError, OSError, TypeError, ValueError) as error:
+            snapshot = Snapshot(**{field.name: content[field.name] for field in fields(Snapshot)})
+            _check_columns(snapshot)
+            return snapshot
+    except (AttributeError, EOFError, KeyError, RuntimeError, TypeError, ValueError, *_TORN) as error:
         raise ValueError(f"{path} is not the file of a snapshot ({error}); remove it, or run it again") from error
+
+
+_TORN = (BadZipFile, zlib.error, OSError)
+
+
+def _check_columns(snapshot: Snapshot) -> None:
+    """One number of each kind for each sample, and one step for all."""
+    for name, values in vars(snapshot).items():
+        shape = () if name in ("step", "c_u", "c_i") else snapshot.index.shape
+        if values.shape != shape or values.ndim > 1 or values.dtype.kind not in "iuf":
+            raise ValueError(f"{name} must be numbers of shape {shape}, not {values.dtype} of shape {values.shape}")
 
 
 def read_snapshots(directory: Path) -> list[Snapshot]:

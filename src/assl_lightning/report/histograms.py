@@ -39,18 +39,27 @@ def read_histograms(path: Path) -> dict[str, Histogram]:
             name: Histogram(*(np.asarray(parts[key], dtype=np.float64) for key in ("edges", "pool", "queried")))
             for name, parts in content.items()
         }
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} must map names to edges, pool and queried ({type(error).__name__}: {error}); remove it"
         ) from None
     for name, histogram in found.items():
+        _check_lists(path, name, histogram)
         bins = len(histogram.edges) - 1
         if not len(histogram.pool) == len(histogram.queried) == bins:
             raise ValueError(
                 f"{path}: {name} has {len(histogram.edges)} edges, so pool and queried must have {bins} counts, but "
                 f"have {len(histogram.pool)} and {len(histogram.queried)}; remove the file"
             )
+        if (np.diff(histogram.edges) < 0).any() or min(histogram.pool.min(), histogram.queried.min()) < 0:
+            raise ValueError(f"{path}: {name} must have ascending edges and counts of at least 0; remove the file")
     return found
+
+
+def _check_lists(path: Path, name: str, histogram: Histogram) -> None:
+    parts = (histogram.edges, histogram.pool, histogram.queried)
+    if any(part.ndim != 1 or not np.isfinite(part).all() for part in parts) or len(histogram.edges) < 2:
+        raise ValueError(f"{path}: {name} must have edges, pool and queried that are lists of numbers; remove the file")
 
 
 def histogram_blocks(setting: Setting, seeds: dict[str, int]) -> tuple[Block, ...]:

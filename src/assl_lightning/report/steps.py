@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import isinf
+from pathlib import Path
 from statistics import fmean, median, stdev
 
 from matplotlib.figure import Figure
@@ -109,18 +111,31 @@ def read_evaluations(run: Run) -> tuple[Evaluation, ...]:
             raise ValueError(
                 f"{path} is missing, but --steps reads the tests in it; only runs with trainer/logger=csv have it"
             )
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                if row.get("test_accuracy_raw"):
-                    step = before + int(row["step"]) + 1  # the logger counts from 0
-                    raw = float(row["test_accuracy_raw"])
-                    evaluations[step] = Evaluation(
-                        record.round, record.labels, step, float(row.get("test_accuracy_ema") or raw), raw
-                    )
+        try:
+            for step, ema, raw in _read_tests(path):
+                evaluations[before + step] = Evaluation(record.round, record.labels, before + step, ema, raw)
+        except (ValueError, KeyError, TypeError, csv.Error) as error:
+            raise ValueError(
+                f"{path} must have a whole number in step and accuracies in [0, 1] where there are any "
+                f"({type(error).__name__}: {error}); restore it, or leave {run.directory} out"
+            ) from error
         before += record.steps
     if not evaluations:
         raise ValueError(f"{run.directory} has no row with test_accuracy_raw in its {FILE_NAME} files; leave it out")
     return tuple(evaluations[step] for step in sorted(evaluations))
+
+
+def _read_tests(path: Path) -> Iterator[tuple[int, float, float]]:
+    """Step from 1 and accuracies (EMA, raw) of each row of a metrics file that has a test."""
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row.get("test_accuracy_raw"):
+                raw = float(row["test_accuracy_raw"])
+                ema = float(row.get("test_accuracy_ema") or raw)
+                step = int(row["step"]) + 1  # the logger counts from 0
+                if step < 1 or any(share < 0 or share > 1 or isinf(share) for share in (raw, ema)):
+                    raise ValueError(f"got step {row['step']} with {raw} and {ema}")
+                yield step, ema, raw
 
 
 def steps_csv(courses: Sequence[Course]) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from math import sqrt
 from pathlib import Path
 
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 
 from assl_lightning.analysis.runs import Method, Run, Setting, shared_seeds
 from assl_lightning.records import QUERIED, THUMBNAILS, round_directory
@@ -74,11 +76,32 @@ def _lines(rank: int, rows: Sequence[Row], labels: Sequence[int]) -> tuple[str, 
 
 
 def read_queried(path: Path) -> list[Row]:
-    """The rows of queried.csv in pick order; none where there is no file."""
+    """The rows of queried.csv in pick order; none where there is no file.
+
+    Raises:
+        ValueError: the file is no such table, or has a text for a number; it is named.
+    """
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    line = 0
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows: list[Row] = []
+            for row in reader:
+                line = reader.line_num
+                for name in _NUMBERS:
+                    float(row.get(name) or 0)
+                rows.append(row)
+    except (ValueError, TypeError, csv.Error) as error:
+        raise ValueError(
+            f"{path} is not a table of queried samples ({error}, after line {line}); restore or remove it"
+        ) from error
+    return rows
+
+
+_NUMBERS = ("score", "uncertainty_mean", "uncertainty_variance", "inconsistency_mean", "inconsistency_variance")
+"""Columns of queried.csv that are shown, where they are there."""
 
 
 def read_tiles(path: Path, most: int) -> list[Picture]:
@@ -96,16 +119,23 @@ def read_tiles(path: Path, most: int) -> list[Picture]:
             rows = -(-count // max(columns, 1))
             if min(width, height, columns) < 1 or width * columns > sheet.width or height * rows > sheet.height:
                 size = f"{sheet.width} × {sheet.height}"
-                raise ValueError(f"{count} tiles of {width} × {height} in {columns} columns do not fit its {size}")  # noqa: TRY301
+                raise ValueError(f"{count} tiles of {width} × {height} in {columns} columns do not fit its {size}")
             return [
                 _tile(sheet, (rank % columns * width, rank // columns * height, width, height))
                 for rank in range(min(most, count))
             ]
-    except (KeyError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (KeyError, *_DAMAGED) as error:
         raise ValueError(
             f"{path} is not a contact sheet, a PNG whose text has tile_width, tile_height, columns and count "
             f"({type(error).__name__}: {error}); remove it, and the report does without"
         ) from None
+
+
+_DAMAGED = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError, struct.error, zlib.error),
+    Image.DecompressionBombError,
+)
+"""What Pillow raises for a damaged PNG, by place of the damage."""
 
 
 def _tile(sheet: Image.Image, place: tuple[int, int, int, int]) -> Picture:
