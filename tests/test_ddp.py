@@ -134,7 +134,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_sigterm_saves_a_run_of_two_processes_which_goes_on_to_the_last_bit(undisturbed: Path, tmp_path: Path) -> None:
     process = start(tmp_path / "run", *DDP, "checkpoint.every_n_steps=1")
-    wait_for("round_00/checkpoints/step_0000000[4-9].ckpt", tmp_path / "run")
+    wait_for("round_00/resume/step_0000000[4-9].ckpt", tmp_path / "run")
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 143
@@ -154,7 +154,7 @@ def children_of(process: int) -> list[int]:
 def test_a_rank_that_dies_ends_the_run_which_then_goes_on(undisturbed: Path, tmp_path: Path, who: str) -> None:
     """Within half a minute: Lightning looks after its children every five seconds, gloo notices a lost connection."""
     process = start(tmp_path / "run", *DDP, "checkpoint.every_n_steps=1")
-    wait_for("round_00/checkpoints/step_0000000[4-9].ckpt", tmp_path / "run")
+    wait_for("round_00/resume/step_0000000[4-9].ckpt", tmp_path / "run")
     (child,) = children_of(process.pid)
     os.kill(child if who == "second" else process.pid, signal.SIGKILL)
     process.communicate(timeout=30)  # also until the child has closed what it shares

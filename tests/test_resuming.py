@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
@@ -198,9 +199,22 @@ def test_a_run_that_is_stopped_in_its_query_does_not_train_again(tmp_path: Path,
     with pytest.raises(Stopped):
         run(tmp_path / "run", **(keywords | {"acquisition": stopping(keywords.get("acquisition", ASSL()))}))
     assert json.loads((tmp_path / "run" / "round_00" / "state.json").read_text())["state"] == "trained"
-    assert not (tmp_path / "run" / "round_00" / "checkpoints").exists()
+    assert not (tmp_path / "run" / "round_00" / "resume").exists()
     run(tmp_path / "run", StopAt(0, 0), **keywords)  # which would stop a training of round 0
     assert_same_run(tmp_path / "straight", tmp_path / "run")
+
+
+def test_a_model_checkpoint_of_ones_own_keeps_its_files(tmp_path: Path) -> None:
+    def make_trainer(callbacks: list[Callback] | None = None, **keywords: Any) -> Trainer:
+        own = ModelCheckpoint(filename="step_{step}", save_top_k=-1)
+        return Trainer(accelerator="cpu", log_every_n_steps=2, callbacks=[*(callbacks or []), own], **keywords)
+
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", make_trainer=make_trainer, acquisition=stopping(ASSL()))
+    run(tmp_path / "run", make_trainer=make_trainer)
+    for number in ("round_00", "round_01"):
+        kept = sorted(path.name for path in (tmp_path / "run" / number / "checkpoints").iterdir())
+        assert kept == ["step_step=3.ckpt", "step_step=6.ckpt", "step_step=9.ckpt"]
 
 
 # ---- which checkpoint
@@ -210,7 +224,7 @@ def stopped_run(run_dir: Path) -> list[Path]:
     """Stopped at step 8 of round 0, after checkpoints at 2, 4, 6 and 8, of which the last two are there."""
     with pytest.raises(Stopped):
         run(run_dir, StopAt(0, 8))
-    found = sorted((run_dir / "round_00" / "checkpoints").iterdir())
+    found = sorted((run_dir / "round_00" / "resume").iterdir())
     assert [path.name for path in found] == ["step_00000006.ckpt", "step_00000008.ckpt"]
     return found
 
@@ -298,7 +312,7 @@ def test_without_any_good_checkpoint_the_round_begins_anew(tmp_path: Path) -> No
 
 def test_what_was_being_written_when_the_process_was_killed_is_swept_away(tmp_path: Path) -> None:
     stopped_run(tmp_path / "run")
-    leftover = tmp_path / "run" / "round_00" / "checkpoints" / ".step_00000009.ckpt.123.tmp"
+    leftover = tmp_path / "run" / "round_00" / "resume" / ".step_00000009.ckpt.123.tmp"
     leftover.write_bytes(b"half")
     run(tmp_path / "run")
     assert not list(tmp_path.rglob("*.tmp"))

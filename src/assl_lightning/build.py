@@ -414,7 +414,7 @@ def _try_trainer(config: Config) -> None:
     """Devices, precision, strategy and logger: what this machine and these packages cannot do is said at once."""
     with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made = _trainer_factory(config)(default_root_dir=directory, enable_checkpointing=False, max_epochs=1)
+        made = _trainer_factory(config)(default_root_dir=directory, max_epochs=1)
     _check_kind(made, Trainer, "trainer", config.trainer)
 
 

@@ -34,7 +34,7 @@ def meet_other_processes(make_trainer: Callable[..., Trainer]) -> None:
     if not any(int(os.environ.get(name) or 1) > 1 for name in ("WORLD_SIZE", "SLURM_NTASKS")):
         return
     with tempfile.TemporaryDirectory() as directory:
-        trainer = make_trainer(max_epochs=1, default_root_dir=directory, enable_checkpointing=False, logger=False)
+        trainer = make_trainer(max_epochs=1, default_root_dir=directory, logger=False)
     environment = getattr(trainer.strategy, "cluster_environment", None)
     if trainer.world_size > 1 and environment is not None and not isinstance(environment, LightningEnvironment):
         trainer.strategy.setup_environment()

@@ -4,7 +4,7 @@
 <run_dir>/rounds.jsonl              one line for each complete round (`records`)
 <run_dir>/round_00/pool.pt          who is labelled while this round trains
 <run_dir>/round_00/state.json       training | trained | waiting, until the round's line is written
-<run_dir>/round_00/checkpoints/     the last two checkpoints from within the training; removed when it is done
+<run_dir>/round_00/resume/          the last two checkpoints from within the training; removed when it is done
 <run_dir>/round_00/queried.csv      what was asked for, best first
 <run_dir>/round_00/queried.png      the first hundred of them, as `contact_sheet` lays them out
 <run_dir>/round_00/histograms.json  how score and statistics are distributed, in the pool and among the queried
@@ -287,7 +287,7 @@ class RunDirectory:
         return [path for _, path in sorted(((int(name[1]), path) for name, path in found if name), reverse=True)]
 
     def _checkpoints(self, number: int) -> Path:
-        return self.round(number) / "checkpoints"
+        return self.round(number) / "resume"  # Lightning's ModelCheckpoint takes "checkpoints"
 
     # ---- a round's other files
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from assl_lightning.acquisition.base import Acquisition
@@ -234,7 +233,6 @@ class RoundTraining:
             plugins=[AtomicCheckpointIO()],
             logger=CSVLogger(str(directory), name="", version=""),
             default_root_dir=str(directory),
-            enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,

@@ -144,7 +144,7 @@ def _shorten(config: Config, run_dir: Path, devices: int) -> Config:
 
 
 def _count_devices(make_trainer: Callable[..., Trainer], place: Path) -> int:
-    trainer = make_trainer(default_root_dir=str(place), enable_checkpointing=False, max_epochs=1)
+    trainer = make_trainer(default_root_dir=str(place), max_epochs=1)
     return max(trainer.num_devices * trainer.num_nodes, 1)
 
 
