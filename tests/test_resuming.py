@@ -470,6 +470,23 @@ def test_a_signal_in_the_last_step_or_test_lets_the_round_be_kept(tmp_path: Path
     assert_same_run(tmp_path / "straight", tmp_path / "run")
 
 
+def test_a_signal_in_the_last_round_s_last_test_ends_the_run_once_it_is_complete(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, rounds=0)
+    with pytest.raises(Interrupted, match="terminated; all rounds are complete") as caught:
+        run(tmp_path / "run", Raise(signal.SIGTERM, 9, "on_validation_start"), settings=settings)
+    assert caught.value.exit_code == 143, "or the next job of a sweep would begin"
+    assert len(read_records(tmp_path / "run")) == 1
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_first_step_ends_the_run(tmp_path: Path, signum: int) -> None:
+    with pytest.raises(Interrupted, match="goes on from"):
+        run(tmp_path / "run", Raise(signum, 0, "on_train_start"))
+    run(tmp_path / "straight")
+    run(tmp_path / "run")
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+
+
 def test_a_signal_outside_of_training_ends_the_run_at_once(tmp_path: Path) -> None:
     class Impatient(HeldBackLabels):
         def answer(self, request: LabelRequest) -> Answers:

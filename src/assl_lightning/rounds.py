@@ -150,8 +150,9 @@ class _Loop:
             self.interruption.raise_if_asked("the same command goes on from the last complete round")
             record = self._round(number)
             if record is None:
-                break
+                return records
             records.append(record)
+        self.interruption.raise_if_asked("all rounds are complete")
         return records
 
     def _reopen(self, record: RoundRecord) -> None:

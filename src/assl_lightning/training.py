@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from assl_lightning.acquisition.base import Acquisition
 from assl_lightning.algorithms.base import Algorithm
@@ -79,7 +80,11 @@ class RoundTraining:
             warnings.filterwarnings("ignore", message="The number of training batches .* logging interval")
             warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
             checkpoint = self.directory.last_checkpoint(number)
-            trainer.fit(algorithm, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+            try:
+                trainer.fit(algorithm, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+            except SIGTERMException:  # it came before `StepCheckpoints` took the signals back
+                self.interruption.raise_if_asked("the same command goes on from the last checkpoint")
+                raise
         seconds = {"train": times.of_fit - times.of_tests, "test": times.of_tests}
         stopped_early = trainer.should_stop and 0 < trainer.global_step < num_steps
         if trainer.global_step != num_steps and not stopped_early:
