@@ -177,6 +177,26 @@ def test_a_run_may_be_stopped_again_and_again(tmp_path: Path) -> None:
     assert_same_run(tmp_path / "straight", tmp_path / "run")
 
 
+def test_whatever_a_callback_logs_is_written_again_as_it_was(tmp_path: Path) -> None:
+    class Log(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            values = {
+                "phase": 'warm, "up"',
+                "on": True,
+                "small": 1e-7,
+                "zero": -0.0,
+                "none": float("nan"),
+                "large": 10**20,
+            }
+            trainer.logger.log_metrics(values, step=trainer.global_step)
+
+    run(tmp_path / "straight", Log())
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", Log(), StopAt(0, 5))
+    run(tmp_path / "run", Log())
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+
+
 def stopping(acquisition: Acquisition) -> Acquisition:
     """Like `acquisition`, but for that its query never ends."""
 

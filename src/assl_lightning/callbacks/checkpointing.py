@@ -174,12 +174,8 @@ def _read(logger: CSVLogger) -> str:
 
 
 def _log_again(logger: CSVLogger, text: str) -> None:
-    """Put the rows of a metrics file into a new one, past the logger's own prefix, which they have."""
+    """Put the rows of a metrics file into a new one as they are, past the logger's own prefix, which they have."""
     for row in csv.DictReader(io.StringIO(text)):
-        values = {name: _number(value) for name, value in row.items() if value != "" and name != "step"}
+        values = {name: value for name, value in row.items() if value != "" and name != "step"}
         logger.experiment.log_metrics(values, step=int(row["step"]))
     logger.save()
-
-
-def _number(text: str) -> float:
-    return int(text) if text.lstrip("-").isdigit() else float(text)
