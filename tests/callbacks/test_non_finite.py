@@ -69,7 +69,10 @@ def test_a_loss_that_is_not_finite_ends_the_fit_where_the_algorithms_log() -> No
     assert module.trainer.global_step == 6, "nothing waits for the device in between"
 
 
-def test_no_checkpoint_holds_what_came_of_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("gradient_alone", "told"), [(False, "the loss of step 3"), (True, "after 4 steps the weights are not finite")]
+)
+def test_no_checkpoint_holds_what_came_of_it(tmp_path: Path, gradient_alone: bool, told: str) -> None:
     class Saving(NonFinite):
         def on_before_zero_grad(self, trainer: Trainer, *_: Any) -> None:
             trainer.save_checkpoint(tmp_path / f"{trainer.global_step}.ckpt")
@@ -85,8 +88,8 @@ def test_no_checkpoint_holds_what_came_of_it(tmp_path: Path) -> None:
         enable_model_summary=False,
     )
     torch.manual_seed(0)
-    with pytest.raises(FloatingPointError, match="the loss of step 3"):
-        trainer.fit(Bad(), DataLoader(torch.randn(8, 16, 4), batch_size=None))  # type: ignore[arg-type]
+    with pytest.raises(FloatingPointError, match=told):
+        trainer.fit(Bad(gradient_alone=gradient_alone), DataLoader(torch.randn(8, 16, 4), batch_size=None))  # type: ignore[arg-type]
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["0", "1", "2", "3"], (
         "each before the step of its number"
     )

@@ -14,13 +14,18 @@ from assl_lightning.data.samplers import StepSampler
 OnNonFinite = Literal["stop", "skip"]
 
 _SHOWN = 8  # indices of each kind in an error
+_ADVICE = (
+    "lower the learning rate, clip gradients (+trainer.gradient_clip_val=1), use another precision, or leave such "
+    "steps out with non_finite=skip. The last checkpoint is from before"
+)
 
 
 class NonFinite(Callback):
     """Stops at a loss that is not finite, or leaves out steps whose gradients are not.
 
     "stop" notes the first such step on the device and raises at the next reading: every `trainer.log_every_n_steps`
-    steps, before each test and before each checkpoint, so that no checkpoint holds what came of it.
+    steps, before each test and before each checkpoint, so that no checkpoint holds what came of it; the weights of each
+    checkpoint are looked at, too.
 
     "skip" waits for the device once a step. Where a gradient is not finite, the optimizer makes no step: neither
     weights nor momentum nor the batch norms' running statistics change, and the step counts in `skipped`. Under 16-bit
@@ -30,7 +35,7 @@ class NonFinite(Callback):
         on_non_finite: "stop" or "skip".
 
     Raises:
-        FloatingPointError: under "stop", with the step, the loss and, with a `PoolDataModule`, the samples of the step.
+        FloatingPointError: under "stop", with the step and, with a `PoolDataModule`, its round and its samples.
     """
 
     def __init__(self, on_non_finite: OnNonFinite = "stop") -> None:
@@ -84,8 +89,13 @@ class NonFinite(Callback):
         self.check(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """No checkpoint of them either."""
+        """No checkpoint of them either, nor of weights that a gradient alone has spoilt."""
         self.check(trainer)
+        if self.on_non_finite == "stop" and not all(weights.isfinite().all() for weights in pl_module.parameters()):
+            raise FloatingPointError(
+                f"after {trainer.global_step} steps{_round_of(trainer)} the weights are not finite, though every loss "
+                f"was, so a gradient was not; {_ADVICE}"
+            )
 
     def check(self, trainer: Trainer) -> None:
         """Raise what was noted on any rank; waits for the device."""
@@ -98,9 +108,7 @@ class NonFinite(Callback):
         step = int(first)
         if step >= 0:
             raise FloatingPointError(
-                f"the loss of step {step}{_round_of(trainer)} was not finite{_samples_of(trainer, step)}; lower the "
-                f"learning rate, clip gradients (+trainer.gradient_clip_val=1), use another precision, or leave such "
-                f"steps out with non_finite=skip. The last checkpoint is from before"
+                f"the loss of step {step}{_round_of(trainer)} was not finite{_samples_of(trainer, step)}; {_ADVICE}"
             )
 
     def state_dict(self) -> dict[str, Any]:
