@@ -572,6 +572,24 @@ def test_a_second_process_in_the_same_directory_is_refused(tmp_path: Path) -> No
     assert run(tmp_path / "run") == first
 
 
+def test_of_two_that_begin_at_once_the_second_does_not_write_over_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = RunDirectory(tmp_path / "run"), RunDirectory(tmp_path / "run")
+    make_directory, run_ids = Path.mkdir, []
+
+    def make_and_be_overtaken(path: Path, *arguments: Any, **keywords: Any) -> None:
+        monkeypatch.undo()
+        make_directory(path, *arguments, **keywords)
+        first.open({"seed": 0})
+        run_ids.append(first.run_id)
+
+    monkeypatch.setattr(Path, "mkdir", make_and_be_overtaken)
+    with pytest.raises(ValueError, match="seed was 0, now 1"):
+        second.open({"seed": 1})
+    assert run_ids == [first.run_id]
+
+
 class Patient:
     """People: they answer when the test says so."""
 

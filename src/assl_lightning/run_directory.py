@@ -103,7 +103,7 @@ class RunDirectory:
         """
         file = self.path / CONFIG
         if not file.exists():
-            if self.path.exists() and any(not path.name.endswith(TEMPORARY) for path in self.path.iterdir()):
+            if not self.is_new():
                 raise ValueError(
                     f"run_dir {self.path} is not empty and holds no run (no config.yaml); choose another run_dir"
                 )
@@ -115,8 +115,11 @@ class RunDirectory:
                 ) from error
             if not os.access(self.path, os.W_OK | os.X_OK):
                 raise ValueError(f"run_dir {self.path} cannot be written; choose another run_dir")
-            self._write_config({**config, "environment": _environment(), "history": {"run_id": uuid4().hex}})
-            return
+            with self.held():
+                if not file.exists():  # another process may have begun meanwhile
+                    history = {"run_id": uuid4().hex}
+                    self._write_config({**config, "environment": _environment(), "history": history})
+                    return
         self._history()
         _, refused = self._compare(config)
         if refused:
@@ -126,6 +129,12 @@ class RunDirectory:
                 f"run_dir {self.path} holds a run with another configuration ({'; '.join(refused)}); "
                 f"repeat its settings to go on with it, {hint}or choose another run_dir"
             )
+
+    def is_new(self) -> bool:
+        """Whether nothing is there, or no more than a killed start has left."""
+        if not self.path.exists():
+            return True
+        return all(path.name == _LOCK or path.name.endswith(TEMPORARY) for path in self.path.iterdir())
 
     def note_changes(self, config: Mapping[str, Any]) -> None:
         """Write down in config.yaml what `open` let pass and is different from now on."""

@@ -49,6 +49,7 @@ def test_a_directory_that_is_not_there_or_empty_is_new(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert read(tmp_path / "empty") == DirectoryState("new")
     (tmp_path / "empty" / ".config.yaml.1.tmp").touch()
+    (tmp_path / "empty" / ".lock").touch()
     assert read(tmp_path / "empty") == DirectoryState("new")
 
 

@@ -578,7 +578,7 @@ def test_a_checkpoint_that_is_none_is_passed_over_with_a_warning(
     copy: Callable[[str], Path], caplog: pytest.LogCaptureFixture, number: int
 ) -> None:
     path = copy("training")
-    older, newest = sorted((path / "round_00" / "checkpoints").iterdir())
+    older, newest = sorted((path / "round_00" / "resume").iterdir())
     CHECKPOINTS[number](newest)
     before = contents(path)
     with caplog.at_level(logging.WARNING, "assl_lightning"):
@@ -596,21 +596,21 @@ def test_a_checkpoint_of_another_name_is_passed_over_and_moves_no_other(
     copy: Callable[[str], Path], caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     path = copy("training")
-    older, newest = sorted((path / "round_00" / "checkpoints").iterdir())
+    older, newest = sorted((path / "round_00" / "resume").iterdir())
     shutil.copy(older, older.parent / name)
     directory = RunDirectory(path)
     with caplog.at_level(logging.WARNING, "assl_lightning"):
         assert directory.last_checkpoint(0) == newest
     assert f"{older.parent / name} is passed over" in caplog.text
-    directory.drop_old_checkpoints(0)
+    directory.keep_newest_checkpoints(0, 8)
     assert older.exists()
     assert newest.exists()
 
 
 def test_a_directory_with_the_name_of_a_checkpoint_does_not_end_the_run(copy: Callable[[str], Path]) -> None:
     path = copy("training")
-    (path / "round_00" / "checkpoints" / "step_00000001.ckpt").mkdir()
-    RunDirectory(path).drop_old_checkpoints(0)
+    (path / "round_00" / "resume" / "step_00000001.ckpt").mkdir()
+    RunDirectory(path).keep_newest_checkpoints(0, 8)
     assert first_step_of(path) == 8
     assert len(read_records(path)) == 2
 

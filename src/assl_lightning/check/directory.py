@@ -6,7 +6,6 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from assl_lightning.atomic import TEMPORARY
 from assl_lightning.check.findings import Finding, wrong
 from assl_lightning.jobs import line_of
 from assl_lightning.round_settings import RoundSettings
@@ -32,9 +31,9 @@ def read_directory(run_dir: Path, settings: RoundSettings) -> DirectoryState:
         return _refused(
             f"run_dir {run_dir} cannot be written, since {existing} belongs to others; choose another run_dir"
         )
-    if not run_dir.exists() or all(path.name.endswith(TEMPORARY) for path in run_dir.iterdir()):
-        return DirectoryState("new")
     directory = RunDirectory(run_dir)
+    if directory.is_new():
+        return DirectoryState("new")
     try:
         directory.open(_as_written(settings))  # compares; the directory is there, and so nothing is made
         if (run_dir / ".lock").exists():
