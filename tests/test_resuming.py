@@ -233,7 +233,7 @@ def test_a_model_checkpoint_of_ones_own_keeps_its_files(tmp_path: Path) -> None:
         run(tmp_path / "run", make_trainer=make_trainer, acquisition=stopping(ASSL()))
     run(tmp_path / "run", make_trainer=make_trainer)
     for number in ("round_00", "round_01"):
-        kept = sorted(path.name for path in (tmp_path / "run" / number / "checkpoints").iterdir())
+        kept = sorted(path.name for path in (tmp_path / "run" / number / "resume").iterdir())
         assert kept == ["step_step=3.ckpt", "step_step=6.ckpt", "step_step=9.ckpt"]
 
 
@@ -312,7 +312,7 @@ def test_checkpoints_that_were_passed_over_are_in_nobodys_way(tmp_path: Path) ->
     run(tmp_path / "straight", settings=settings)
     with pytest.raises(Stopped):
         run(tmp_path / "run", StopAt(0, 8), settings=settings)
-    directory = tmp_path / "run" / "round_00" / "checkpoints"
+    directory = tmp_path / "run" / "round_00" / "resume"
     for path in list(directory.iterdir()):
         torn(path, tmp_path)
     with pytest.raises(Stopped):
