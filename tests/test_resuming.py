@@ -583,12 +583,17 @@ def test_other_devices_are_refused_unless_asked_for_and_then_noted(tmp_path: Pat
         run(tmp_path / "run", settings=replace(SETTINGS, config=third, change_devices=True))
 
 
-def test_devices_that_are_others_than_they_were_are_refused_whatever_the_configuration_says(tmp_path: Path) -> None:
-    stopped_run(tmp_path / "run")
+@pytest.mark.parametrize("stop", [{}, {"acquisition": stopping(ASSL())}], ids=["in a training", "in a query"])
+def test_devices_that_are_others_than_they_were_are_refused_whatever_the_configuration_says(
+    tmp_path: Path, stop: dict[str, Any]
+) -> None:
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", *([] if stop else [StopAt(0, 5)]), **stop)
     file = tmp_path / "run" / "config.yaml"
     file.write_text(file.read_text().replace("1 × cpu", "1 × cuda"))
     with pytest.raises(ValueError, match=r"trained on 1 × cuda, and here is 1 × cpu.*change_devices=true"):
         run(tmp_path / "run")
+    assert read_records(tmp_path / "run") == []
     run(tmp_path / "run", settings=replace(SETTINGS, change_devices=True))
     history = OmegaConf.load(file).history
     assert list(history.changes[-1].changes) == ["devices were 1 × cuda, now 1 × cpu"]

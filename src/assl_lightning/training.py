@@ -69,9 +69,6 @@ class RoundTraining:
         times, non_finite = _Times(self.clock), NonFinite(settings.non_finite)
         callbacks = [StepSeed(settings.seed, number), non_finite, score, weight_ema, times]
         trainer = self._new_trainer(number, [*callbacks, self._step_checkpoints(number), self._progress(number)])
-        devices = f"{trainer.world_size} × {trainer.strategy.root_device.type}"
-        if is_first_rank():
-            self.directory.check_devices(devices, settings.change_devices)
 
         with warnings.catch_warnings():
             # the round's directory holds pool.pt before the CSV logger comes to it
@@ -232,7 +229,7 @@ class RoundTraining:
 
     def _new_trainer(self, number: int, callbacks: list[Callback | None]) -> Trainer:
         directory = self.directory.round(number)
-        return self.make_trainer(
+        trainer = self.make_trainer(
             max_epochs=self.datamodule.num_epochs,
             callbacks=[callback for callback in callbacks if callback is not None],
             plugins=[AtomicCheckpointIO()],
@@ -243,6 +240,10 @@ class RoundTraining:
             num_sanity_val_steps=0,
             reload_dataloaders_every_n_epochs=1,  # or a shorter last epoch would end without a test
         )
+        if is_first_rank():
+            devices = f"{trainer.world_size} × {trainer.strategy.root_device.type}"
+            self.directory.check_devices(devices, self.settings.change_devices)
+        return trainer
 
     def _progress(self, number: int) -> Callback | None:
         if self.make_progress is None:
