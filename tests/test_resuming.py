@@ -517,6 +517,21 @@ def test_a_signal_outside_of_training_ends_the_run_at_once(tmp_path: Path) -> No
         run(tmp_path / "run", oracle=Impatient(LABELS[:POOL_SIZE]))
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_whose_exception_is_lost_ends_the_run_before_the_next_round(tmp_path: Path) -> None:
+    class Collected:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)  # what is raised in here goes no further
+
+    class Collecting(HeldBackLabels):
+        def answer(self, request: LabelRequest) -> Answers:
+            Collected()
+            return super().answer(request)
+
+    with pytest.raises(Interrupted, match="goes on from the last complete round"):
+        run(tmp_path / "run", oracle=Collecting(LABELS[:POOL_SIZE]))
+
+
 def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
     with pytest.raises(Interrupted, match="interrupted; the same command goes on from the last checkpoint"):
         run(tmp_path / "run", Raise(signal.SIGINT, 4), Raise(signal.SIGINT, 4))

@@ -82,7 +82,7 @@ class Interruption:
             raise Interrupted(self.signum, saved)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        if not self._is_deferring or (self.signum is not None and signum == signal.SIGINT):
-            raise Interrupted(signum)
-        if self.signum is None:
-            self.signum = signum
+        is_second = self.signum is not None
+        self.signum = signum if self.signum is None else self.signum
+        if not self._is_deferring or (is_second and signum == signal.SIGINT):
+            raise Interrupted(signum)  # lost where it meets a __del__, but noted
