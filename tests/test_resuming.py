@@ -233,7 +233,7 @@ def test_a_model_checkpoint_of_ones_own_keeps_its_files(tmp_path: Path) -> None:
         run(tmp_path / "run", make_trainer=make_trainer, acquisition=stopping(ASSL()))
     run(tmp_path / "run", make_trainer=make_trainer)
     for number in ("round_00", "round_01"):
-        kept = sorted(path.name for path in (tmp_path / "run" / number / "resume").iterdir())
+        kept = sorted(path.name for path in (tmp_path / "run" / number / "checkpoints").iterdir())
         assert kept == ["step_step=3.ckpt", "step_step=6.ckpt", "step_step=9.ckpt"]
 
 

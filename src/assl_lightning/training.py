@@ -56,55 +56,28 @@ class RoundTraining:
         Raises:
             Interrupted: a signal came, and what there is was saved.
         """
-        settings, datamodule = self.settings, self.datamodule
+        settings = self.settings
         self._start_round(number)
-        num_steps, num_labelled, num_unlabelled = (
-            datamodule.num_steps,
-            len(self.datamodule.pool.labelled),
-            len(self.datamodule.pool.unlabelled),
-        )
         algorithm = self._new_algorithm(number)
         score = self._score_callback(algorithm, number)
         weight_ema = None if settings.weight_ema is None else WeightEMA(settings.weight_ema)
         times, non_finite = _Times(self.clock), NonFinite(settings.non_finite)
         callbacks = [StepSeed(settings.seed, number), non_finite, score, weight_ema, times]
         trainer = self._new_trainer(number, [*callbacks, self._step_checkpoints(number), self._progress(number)])
-
-        with warnings.catch_warnings():
-            # the round's directory holds pool.pt before the CSV logger comes to it
-            warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
-            # the algorithms log by the round's step, so that an epoch may be shorter than the interval
-            warnings.filterwarnings("ignore", message="The number of training batches .* logging interval")
-            warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
-            checkpoint = self.directory.last_checkpoint(number)
-            try:
-                trainer.fit(algorithm, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-            except SIGTERMException:  # it came before `StepCheckpoints` took the signals back
-                self.interruption.raise_if_asked("the same command goes on from the last checkpoint")
-                raise
+        self._fit(trainer, algorithm, number)
         seconds = {"train": times.of_fit - times.of_tests, "test": times.of_tests}
-        stopped_early = trainer.should_stop and 0 < trainer.global_step < num_steps
-        if trainer.global_step != num_steps and not stopped_early:
-            raise RuntimeError(
-                f"round {number} was to train {num_steps} steps, but the trainer made {trainer.global_step}; "
-                f"a trainer setting such as max_steps or limit_train_batches must have cut it short"
-            )
-        if times.last_step != trainer.global_step:
-            raise RuntimeError(
-                f"round {number} was last tested at step {times.last_step}, not at its last step, "
-                f"{trainer.global_step}; a trainer setting such as check_val_every_n_epoch must have left it out"
-            )
+        self._check_steps(trainer, times, number)
+
         # weights_only: a checkpoint without callbacks would hold neither the averaged weights nor the statistics
         trainer.save_checkpoint(self.directory.round(number) / "final.ckpt", weights_only=False)
         statistics = None if score is None else score.statistics.to("cpu")
         if statistics is not None and is_first_rank():
             self.directory.save_tensors(number, "statistics.pt", statistics.state_dict())
-
         averaged = "raw" if weight_ema is None else "ema"
         record = RoundRecord(
             round=number,
-            labels=num_labelled,
-            unlabelled=num_unlabelled,
+            labels=len(self.datamodule.pool.labelled),
+            unlabelled=len(self.datamodule.pool.unlabelled),
             steps=trainer.global_step,
             test_accuracy_ema=_accuracy(trainer, f"test_accuracy_{averaged}"),
             test_accuracy_raw=_accuracy(trainer, "test_accuracy_raw"),
@@ -119,6 +92,37 @@ class RoundTraining:
             network = weight_ema.averaged(network, prefix="network.")
         features = score.features if score is not None and score.keep_features else None
         return Trained(network, statistics, trainer.precision_plugin.forward_context, features), record
+
+    def _fit(self, trainer: Trainer, algorithm: Algorithm, number: int) -> None:
+        """Fit from the last good checkpoint, or from the start."""
+        with warnings.catch_warnings():
+            # the round's directory holds pool.pt before the CSV logger comes to it
+            warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
+            # the algorithms log by the round's step, so that an epoch may be shorter than the interval
+            warnings.filterwarnings("ignore", message="The number of training batches .* logging interval")
+            # the sampler knows where it is by the step
+            warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
+            checkpoint = self.directory.last_checkpoint(number)
+            try:
+                trainer.fit(algorithm, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
+            except SIGTERMException:  # it came before `StepCheckpoints` took the signals back
+                self.interruption.raise_if_asked("the same command goes on from the last checkpoint")
+                raise
+
+    def _check_steps(self, trainer: Trainer, times: _Times, number: int) -> None:
+        """The round must have made all its steps, unless its algorithm stopped early, and end with a test."""
+        num_steps = self.datamodule.num_steps
+        stopped_early = trainer.should_stop and 0 < trainer.global_step < num_steps
+        if trainer.global_step != num_steps and not stopped_early:
+            raise RuntimeError(
+                f"round {number} was to train {num_steps} steps, but the trainer made {trainer.global_step}; "
+                f"a trainer setting such as max_steps or limit_train_batches must have cut it short"
+            )
+        if times.last_step != trainer.global_step:
+            raise RuntimeError(
+                f"round {number} was last tested at step {times.last_step}, not at its last step, "
+                f"{trainer.global_step}; a trainer setting such as check_val_every_n_epoch must have left it out"
+            )
 
     def restore(self, number: int) -> Trained:
         """What `train` returned for a round that was trained before, from its files."""
