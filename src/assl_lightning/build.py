@@ -141,6 +141,15 @@ def _check_requires(config: Config) -> None:
         )
 
 
+def processes_to_start(config: Config) -> int:
+    """How many more processes Lightning starts for a run, by repeating the command line; 0 where others start them."""
+    strategy = _try_trainer(config).strategy
+    environment = getattr(strategy, "cluster_environment", None)
+    if environment is None or environment.creates_processes_externally:
+        return 0
+    return int(getattr(strategy, "num_processes", 1)) - 1
+
+
 def assemble(config: Config) -> Parts:
     """Check, read the data and build what the loop is called with. Writes nothing but downloads."""
     if Path(config.run_dir).exists() and not Path(config.run_dir).is_dir():
@@ -410,12 +419,13 @@ def _check_callbacks(callbacks: object) -> None:
     )
 
 
-def _try_trainer(config: Config) -> None:
+def _try_trainer(config: Config) -> Trainer:
     """Devices, precision, strategy and logger: what this machine and these packages cannot do is said at once."""
     with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made = _trainer_factory(config)(default_root_dir=directory, max_epochs=1)
     _check_kind(made, Trainer, "trainer", config.trainer)
+    return cast(Trainer, made)
 
 
 def _try_network(config: Config) -> None:

@@ -21,6 +21,9 @@ class Interrupted(BaseException):
         self.saved = saved or "the same command goes on from the last checkpoint"
         super().__init__(f"{_WORDS.get(signum, f'ended by signal {signum}')}; {self.saved}")
 
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[int, str]]:
+        return Interrupted, (self.signum, self.saved)  # a launcher's worker may hand it to the sweep's process
+
     @property
     def exit_code(self) -> int:
         """As shells count: 130 after Ctrl-C, 143 after SIGTERM."""

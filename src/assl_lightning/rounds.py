@@ -76,11 +76,10 @@ def run_rounds(
         ValueError: settings that contradict the pool, the algorithm or the run that `run_dir` holds; before training.
         Interrupted: Ctrl-C or SIGTERM came, which this call answers while it runs in the main thread: a training is
             saved at its next step, and the same call goes on from there. SIGUSR1 in a job of SLURM likewise, which is
-            then put back into the queue.
+            then put back into the queue; in a job of submitit likewise at its signal, and its queue is its own affair.
     """
-    requeue_signal = slurm.requeue_signal()
     directory = RunDirectory(Path(run_dir))
-    interruption = Interruption((signal.SIGINT, signal.SIGTERM, *([requeue_signal] if requeue_signal else [])))
+    interruption = Interruption((signal.SIGINT, signal.SIGTERM, *slurm.preemption_signals()))
     training = RoundTraining(
         datamodule=datamodule,
         make_network=make_network,

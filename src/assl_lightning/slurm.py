@@ -1,4 +1,7 @@
-"""SLURM's pre-emption: the signal that announces it, and putting the job back into the queue."""
+"""SLURM's pre-emption: the signal that announces it, and putting the job back into the queue.
+
+Jobs that submitit has started, in SLURM or as local processes, it announces and queues again by itself.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,19 @@ log = logging.getLogger(__name__)
 
 def requeue_signal() -> int | None:
     """SIGUSR1 in a batch job of SLURM, as `#SBATCH --signal=SIGUSR1@90` asks for; None anywhere else."""
-    return int(signal.SIGUSR1) if SLURMEnvironment.detect() else None
+    return int(signal.SIGUSR1) if SLURMEnvironment.detect() and submitit_signal() is None else None
+
+
+def submitit_signal() -> int | None:
+    """What submitit sends to a job of its own before it is pre-empted or its time is over; None anywhere else."""
+    if "SUBMITIT_EXECUTOR" not in os.environ:
+        return None
+    return int(signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"])
+
+
+def preemption_signals() -> tuple[int, ...]:
+    """Those at which a job is to save what it has and end."""
+    return tuple(signum for signum in (requeue_signal(), submitit_signal()) if signum is not None)
 
 
 def job_id(environment: Mapping[str, str]) -> str:

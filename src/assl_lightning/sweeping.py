@@ -9,29 +9,26 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.callbacks import Callbacks
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from hydra.types import HydraContext, RunMode
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from assl_lightning.composing import compose, one_line_errors, quote, validate
 from assl_lightning.differences import differences
 from assl_lightning.jobs import Outcome, line_of, print_errors, run_job
+from assl_lightning.launching import launch, refuse_more_processes, runs_here, sweep_directory
 from assl_lightning.records import RoundRecord, common_directory, complete_records, read_config
 from assl_lightning.schema import Config, ConfigurationError, show
 
@@ -70,27 +67,27 @@ def sweep(hydra: Any, overrides: Sequence[str]) -> int:
     if not is_basic:
         return _sweep_adaptively(hydra, overrides, settings)
     jobs = give_own_directories([_prepare(hydra, n, job, settings) for n, job in enumerate(combinations, 1)])
-    left = _left_to_run(jobs)
+    left = _left_to_run(jobs, refuse_more_processes if runs_here(settings) else None)
     wrong = [job for job in left if job.config is None]
     valid = [job for job in left if job.config is not None]
     if valid:  # else they are told once, below
         _print_job_errors(wrong)
-    launch = _launch_here if settings.launcher._target_ == _BASIC_LAUNCHER else _launcher(hydra, overrides, settings)
-    failed = sorted([*wrong, *launch(valid)], key=lambda job: job.number)
+    run = _run_here if settings.launcher._target_ == _BASIC_LAUNCHER else _launcher(hydra, overrides, settings)
+    failed = sorted([*wrong, *run(valid)], key=lambda job: job.number)
     _show_table(jobs, {job.number for job in failed}, overrides)
     _say(f"sweep: {len(jobs) - len(failed)} of {len(jobs)} jobs done")
     _print_job_errors(failed)
     return 1 if failed else 0
 
 
-def _left_to_run(jobs: Sequence[Job]) -> list[Job]:
+def _left_to_run(jobs: Sequence[Job], also: Callable[[Config], None] | None = None) -> list[Job]:
     """The jobs that are not finished, checked; those that are finished are told."""
     finished = {job.number for job in jobs if job.config is not None and is_finished(job.config)}
     for job in jobs:
         if job.number in finished:
             _say(f"{job.title} → {job.run_dir}: finished before, skipped")
     left = [job for job in jobs if job.number not in finished]
-    return _check_classes(left) if any(job.config is not None for job in left) else left
+    return _check_classes(left, also) if any(job.config is not None for job in left) else left
 
 
 def _expand(hydra: Any, settings: DictConfig) -> list[list[str]]:
@@ -145,8 +142,8 @@ def _run_dir_of(hydra: Any, overrides: Sequence[str]) -> str | None:
         return None
 
 
-def _check_classes(jobs: Sequence[Job]) -> list[Job]:
-    """What each class says to its arguments, before the first job trains rather than hours later."""
+def _check_classes(jobs: Sequence[Job], also: Callable[[Config], None] | None) -> list[Job]:
+    """What each class says to its arguments, before the first job trains rather than hours later; what `also` says."""
     from assl_lightning import build
 
     build.set_up_messages()
@@ -155,6 +152,8 @@ def _check_classes(jobs: Sequence[Job]) -> list[Job]:
         try:
             if job.config is not None:
                 build.check(job.config)
+                if also is not None:
+                    also(job.config)
         except ConfigurationError as error:
             checked.append(replace(job, config=None, errors=error.lines))
         else:
@@ -217,7 +216,7 @@ def _append(run_dir: str, overrides: Sequence[str]) -> str:
     return "_".join([run_dir.rstrip("/"), *(re.sub(r"[^\w.\-]+", "_", override).strip("_") for override in overrides)])
 
 
-def _launch_here(jobs: Sequence[Job]) -> list[Job]:
+def _run_here(jobs: Sequence[Job]) -> list[Job]:
     """Run the jobs one after the other; those that failed."""
     failed = []
     for job in jobs:
@@ -233,26 +232,17 @@ def _launch_here(jobs: Sequence[Job]) -> list[Job]:
 def _launcher(hydra: Any, overrides: Sequence[str], settings: DictConfig) -> Callable[[Sequence[Job]], list[Job]]:
     """One of Hydra's other launchers (joblib, submitit, …), given jobs that were already checked."""
 
-    def launch(jobs: Sequence[Job]) -> list[Job]:
-        if not jobs:
+    def run(jobs: Sequence[Job]) -> list[Job]:
+        configs = [job.config for job in jobs if job.config is not None]
+        if not configs:
             return []
-        with _sweep_directory(settings) as (_, more), one_line_errors(hydra, overrides, RunMode.MULTIRUN):
-            composed = hydra.compose_config("config", [*overrides, *more], RunMode.MULTIRUN, from_shell=False)
-            context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(composed))
-            launcher = Plugins.instance().instantiate_launcher(
-                hydra_context=context, task_function=run_composed, config=composed
-            )
-            tasks = [[*job.overrides, f"run_dir={quote(job.config.run_dir)}"] for job in jobs if job.config]
-            results = launcher.launch(tasks, initial_job_idx=0)
-        outcomes = [result.return_value for result in results]
+        for job in jobs:
+            _say(f"{job.title} → {job.run_dir}")
+        tasks = [[*job.overrides, f"run_dir={quote(str(job.run_dir))}"] for job in jobs]
+        outcomes = launch(hydra, overrides, settings, tasks, _directory_of(configs) or Path.cwd())
         return [replace(job, errors=out.errors) for job, out in zip(jobs, outcomes, strict=True) if out.errors]
 
-    return launch
-
-
-def run_composed(composed: DictConfig) -> Outcome:
-    """One job in a launcher's worker; it was checked before."""
-    return run_job(validate(composed))
+    return run
 
 
 def _sweep_adaptively(hydra: Any, overrides: Sequence[str], settings: DictConfig) -> int:
@@ -261,12 +251,13 @@ def _sweep_adaptively(hydra: Any, overrides: Sequence[str], settings: DictConfig
     Whether a job that failed ends the sweep is the sweeper's own setting.
     """
     lines: list[str] = []
-    with _sweep_directory(settings) as (directory, more):
+    with sweep_directory(settings) as directory:
+        arguments = [*overrides, f"hydra.sweep.dir={quote(str(directory.path))}"]
         try:
-            hydra.multirun("config", mean_accuracy_of_composed, [*overrides, *more], with_log_configuration=False)
+            hydra.multirun("config", mean_accuracy_of_composed, arguments, with_log_configuration=False)
         except Exception as error:
             lines = [line_of(error)]
-        failures = directory / _FAILURES
+        failures = directory.path / _FAILURES
         if failures.exists():
             lines = failures.read_text().splitlines()
     print_errors(lines)
@@ -280,6 +271,8 @@ def mean_accuracy_of_composed(composed: DictConfig) -> float:
     try:
         config = validate(composed)
         config = replace(config, run_dir=_append(config.run_dir, of_job.overrides.task))
+        if of_job.launcher._target_ != _BASIC_LAUNCHER:
+            refuse_more_processes(config)
         _say(f"{title} → {config.run_dir}")
         outcome = run_job(config)
     except ConfigurationError as error:
@@ -292,16 +285,6 @@ def mean_accuracy_of_composed(composed: DictConfig) -> float:
     return outcome.mean_accuracy
 
 
-@contextmanager
-def _sweep_directory(settings: DictConfig) -> Iterator[tuple[Path, list[str]]]:
-    """Where launchers leave files of their own, and overrides that say so: hydra.sweep.dir if given, else temporary."""
-    if any(override.startswith("hydra.sweep.dir=") for override in settings.overrides.hydra):
-        yield Path(settings.sweep.dir), []
-        return
-    with tempfile.TemporaryDirectory(prefix="assl_lightning_") as directory:
-        yield Path(directory), [f"hydra.sweep.dir={quote(directory)}"]
-
-
 def _show_table(jobs: Sequence[Job], failed: Collection[int], overrides: Sequence[str]) -> None:
     """What all jobs found, printed and written to the directory that holds their own; nothing where none is done."""
     done = {job.number: _rounds_of(job, failed) for job in jobs}
@@ -312,11 +295,16 @@ def _show_table(jobs: Sequence[Job], failed: Collection[int], overrides: Sequenc
     results = [sweep_table.Result(job.overrides, done[job.number], job.number in failed) for job in jobs]
     combinations = sweep_table.summarise(results)
     Console().print(sweep_table.terminal_table(combinations))
-    directory = common_directory(Path(job.config.run_dir).resolve().parent for job in jobs if job.config)
+    directory = _directory_of(job.config for job in jobs if job.config)
     if directory is not None:
         command = shlex.join(["python", "-m", "assl_lightning", "-m", *overrides])
         sweep_table.write_table(combinations, directory, command)
         _say(f"table: {directory / sweep_table.CSV}")
+
+
+def _directory_of(configs: Iterable[Config]) -> Path | None:
+    """The deepest directory that holds all run directories; None where that is the file system's root."""
+    return common_directory(Path(config.run_dir).resolve().parent for config in configs)
 
 
 def _rounds_of(job: Job, failed: Collection[int]) -> tuple[RoundRecord, ...]:
