@@ -425,7 +425,7 @@ def _try_trainer(config: Config) -> Trainer:
         warnings.simplefilter("ignore")
         made = _trainer_factory(config)(default_root_dir=directory, max_epochs=1)
     _check_kind(made, Trainer, "trainer", config.trainer)
-    return cast(Trainer, made)
+    return made
 
 
 def _try_network(config: Config) -> None:
