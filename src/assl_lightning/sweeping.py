@@ -27,6 +27,7 @@ from rich.console import Console
 
 from assl_lightning.composing import compose, one_line_errors, quote, validate
 from assl_lightning.differences import differences
+from assl_lightning.interruption import Interruption
 from assl_lightning.jobs import Outcome, line_of, print_errors, run_job
 from assl_lightning.launching import launch, refuse_more_processes, runs_here, sweep_directory
 from assl_lightning.records import RoundRecord, common_directory, complete_records, read_config
@@ -58,7 +59,16 @@ class Job:
 
 
 def sweep(hydra: Any, overrides: Sequence[str]) -> int:
-    """Every job is checked before the first one trains; the valid ones run, whatever became of the others."""
+    """Every job is checked before the first one trains; the valid ones run, whatever became of the others.
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM came, also between two jobs; what launchers have started is cleared up.
+    """
+    with Interruption():
+        return _sweep(hydra, overrides)
+
+
+def _sweep(hydra: Any, overrides: Sequence[str]) -> int:
     with one_line_errors(hydra, overrides, RunMode.MULTIRUN):
         settings = hydra.compose_config("config", list(overrides), RunMode.MULTIRUN, from_shell=False).hydra
         _check_groups(settings)
