@@ -466,12 +466,13 @@ class Raise(Callback):
         (4, "on_before_backward", "step 5 is saved", 5),
         (5, "on_before_backward", "step 6 is saved", 6),  # an epoch's last: its test comes first
         (6, "on_validation_start", "step 6 is saved", 6),
+        (4, "on_save_checkpoint", "step 5 is saved", 5),  # other ranks know of it from the next step on
     ],
 )
 def test_a_signal_saves_the_step_and_ends_the_run(
     tmp_path: Path, signum: int, step: int, hook: str, saved: str, resumed: int
 ) -> None:
-    settings = replace(SETTINGS, checkpoint=CheckpointSettings(None, None))
+    settings = replace(SETTINGS, checkpoint=CheckpointSettings(4, None))
     run(tmp_path / "straight", settings=settings)
     before = signal.getsignal(signum)
     with pytest.raises(Interrupted, match=saved) as caught:

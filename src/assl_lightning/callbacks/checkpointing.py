@@ -83,6 +83,7 @@ class StepCheckpoints(Checkpoint):
         self.clock = clock
         self._saved_at = 0.0
         self._last_step = 0
+        self._signum = 0  # as agreed on when it last was time to ask
         self._logged: list[str] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -122,9 +123,9 @@ class StepCheckpoints(Checkpoint):
         if trainer.global_step == self._last_step:
             return False
         self._last_step = trainer.global_step
-        by_time, signum = self._agreed(trainer)
+        by_time, self._signum = self._agreed(trainer)
         by_steps = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
-        return by_time or by_steps or signum > 0
+        return by_time or by_steps or self._signum > 0
 
     def _agreed(self, trainer: Trainer) -> tuple[bool, int]:
         """Whether it is time for a checkpoint, and the signal that asks to stop, or 0; the same on all ranks."""
@@ -143,7 +144,7 @@ class StepCheckpoints(Checkpoint):
         self._saved_at = self.clock()
         if trainer.is_global_zero and self.on_saved is not None:
             self.on_saved(step)
-        if self.interruption is not None:
+        if self.interruption is not None and self._signum:  # one that came since then is not agreed on
             self.interruption.raise_if_asked(f"step {step} is saved, and the same command goes on from there")
 
 
