@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import logging
@@ -38,6 +39,7 @@ from assl_lightning.networks.small import SmallCNN
 from assl_lightning.oracles import Answers, HeldBackLabels, LabelRequest, Oracle
 from assl_lightning.records import RoundRecord, read_records
 from assl_lightning.round_settings import CheckpointSettings, RoundSettings, ScoreSettings
+from assl_lightning.run_directory import RunDirectory
 from tests.same_run import differences_of_runs
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -432,6 +434,42 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_no_checkpoint_holds_what_cam
         with pytest.raises(FloatingPointError, match=r"the loss of step 5 of round 0 .* \(labelled samples "):
             run(tmp_path / "run", make_algorithm=diverging)
         assert sorted(path.stem for path in tmp_path.rglob("*.ckpt")) == ["step_00000002", "step_00000004"]
+
+
+def test_a_run_that_a_loss_has_stopped_goes_on_without_such_steps(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, non_finite="skip")
+    run(tmp_path / "straight", make_algorithm=diverging, settings=settings)
+    with pytest.raises(FloatingPointError):
+        run(tmp_path / "run", make_algorithm=diverging)
+    run(tmp_path / "run", make_algorithm=diverging, settings=settings)
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+    history = OmegaConf.load(tmp_path / "run" / "config.yaml").history
+    assert list(history.changes[0].changes) == ["non_finite was 'stop', now 'skip'"]
+
+
+def test_an_algorithm_whose_checkpoints_could_not_be_read_is_told_at_the_first_one(tmp_path: Path) -> None:
+    class Remembering(FixMatch):
+        def __init__(self, network: Any) -> None:
+            super().__init__(network, optimizer=SGD, threshold=0.6)
+            self.save_hyperparameters(ignore="network")
+            self.hparams["optimizer"] = SGD
+
+    with pytest.raises(ValueError, match=r"step_00000002\.ckpt cannot be read: .*; keep what is no tensor"):
+        run(tmp_path / "run", make_algorithm=Remembering)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
+def test_a_file_system_without_locks_is_told_and_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with caplog.at_level(logging.WARNING, "assl_lightning"), RunDirectory(tmp_path).held():
+        assert "cannot be locked" in caplog.text
 
 
 def test_a_step_that_was_skipped_is_counted_also_after_the_run_went_on(tmp_path: Path) -> None:

@@ -95,8 +95,8 @@ class RunDirectory:
     def open(self, config: Mapping[str, Any]) -> None:
         """Begin a run in a new or empty directory, or go on with the same run.
 
-        What may change between the two: `CHANGES_NOTHING`; a larger `rounds`, which extends the run; and `DEVICES`,
-        where `config` has `change_devices`. The last two are noted in config.yaml by `note_changes`.
+        What may change between the two: `CHANGES_NOTHING`; and, noted in config.yaml by `note_changes`, a larger
+        `rounds`, which extends the run, `non_finite`, and `DEVICES` where `config` has `change_devices`.
 
         Raises:
             ValueError: the directory holds something else, or a run with another configuration; the keys are named.
@@ -169,7 +169,7 @@ class RunDirectory:
         before = {key: value for key, value in self._read_config().items() if key not in OF_THE_RUN}
         now = OmegaConf.to_container(OmegaConf.create(dict(config)))
         assert isinstance(now, dict)
-        may_change = list(DEVICES) if now.get("change_devices") else []
+        may_change = ["non_finite", *(DEVICES if now.get("change_devices") else ())]
         if isinstance(before.get("rounds"), int) and now.get("rounds", 0) > before["rounds"]:
             may_change.append("rounds")
         refused = list(differences(before, now, (*CHANGES_NOTHING, *may_change)))
@@ -221,6 +221,8 @@ class RunDirectory:
                 raise ValueError(
                     f"run_dir {self.path} is in use by another process; wait for it, or choose another run_dir"
                 ) from None
+            except OSError as error:  # some file systems of clusters have no locks
+                log.warning("run_dir %s cannot be locked (%s); see that no other process runs there", self.path, error)
             yield
 
     def records(self) -> list[RoundRecord]:

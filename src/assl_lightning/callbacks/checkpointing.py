@@ -83,6 +83,7 @@ class StepCheckpoints(Checkpoint):
         self.clock = clock
         self._saved_at = 0.0
         self._last_step = 0
+        self._is_first = True
         self._signum = 0  # as agreed on when it last was time to ask
         self._logged: list[str] = []
 
@@ -141,6 +142,9 @@ class StepCheckpoints(Checkpoint):
     def _save(self, trainer: Trainer) -> None:
         step = trainer.global_step
         trainer.save_checkpoint(self.path_of_step(step), weights_only=False)
+        if self._is_first and trainer.is_global_zero:
+            _check_that_it_loads(self.path_of_step(step))
+        self._is_first = False
         self._saved_at = self.clock()
         if trainer.is_global_zero and self.on_saved is not None:
             self.on_saved(step)
@@ -149,6 +153,17 @@ class StepCheckpoints(Checkpoint):
 
 
 _LOGGED = "assl_lightning_metrics_csv"
+
+
+def _check_that_it_loads(path: Path) -> None:
+    """Say at once, not when the run is to go on, that a module puts into checkpoints what is not read from files."""
+    try:
+        tensor_files.load(path)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; keep what is no tensor or plain value out of checkpoints, such as what save_hyperparameters() "
+            f"finds in an algorithm"
+        ) from error
 
 
 @contextmanager

@@ -16,7 +16,7 @@ OnNonFinite = Literal["stop", "skip"]
 _SHOWN = 8  # indices of each kind in an error
 _ADVICE = (
     "lower the learning rate, clip gradients (+trainer.gradient_clip_val=1), use another precision, or leave such "
-    "steps out with non_finite=skip. The last checkpoint is from before"
+    "steps out with non_finite=skip. No checkpoint holds what came of it"
 )
 
 
