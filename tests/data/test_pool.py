@@ -66,6 +66,21 @@ def test_names_must_be_distinct_and_enough() -> None:
         Pool(0, 2)
 
 
+def test_a_state_is_of_the_names_that_it_was_saved_for() -> None:
+    pool = Pool(3, 2, ["a", "b", "c"])
+    pool.label(ints(1), ints(1), 0)
+    state = pool.state_dict()
+    Pool(3, 2, ["a", "b", "c"]).load_state_dict(state)
+    for names in (["a", "c", "b"], ["a", "b", "d"], ["a", "bc", ""]):
+        other = Pool(3, 2, names)
+        with pytest.raises(ValueError, match="of 3 samples with other names than this pool's, or in another order"):
+            other.load_state_dict(state)
+        assert other.labelled.tolist() == []
+    before_there_were_digests = {name: state[name] for name in ("labelled_in_round", "labels")}
+    other.load_state_dict(before_there_were_digests)
+    assert other.labelled.tolist() == [1]
+
+
 def test_a_state_comes_back_and_another_pools_state_is_refused() -> None:
     pool, again = Pool(4, 3), Pool(4, 3)
     pool.label(ints(2), ints(1), 0)

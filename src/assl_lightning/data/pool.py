@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -39,6 +41,7 @@ class Pool:
         self.num_samples = num_samples
         self.num_classes = num_classes
         self.sample_ids = tuple(sample_ids) if sample_ids is not None else tuple(map(str, range(num_samples)))
+        self._has_names = sample_ids is not None
         self.labelled_in_round = torch.full((num_samples,), UNLABELLED, dtype=torch.int32)
         self.labels = torch.full((num_samples,), -1, dtype=torch.int32)
 
@@ -96,15 +99,24 @@ class Pool:
             state = "excluded" if since == EXCLUDED else f"labelled since round {since}"
             raise ValueError(f"sample {sample} ({self.sample_ids[sample]}) is {state}; it cannot be labelled again")
 
+    @cached_property
+    def _names_digest(self) -> Tensor:
+        """(16,) uint8, of the sample ids in their order."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name in self.sample_ids:
+            digest.update(name.encode(errors="surrogatepass") + b"\0")
+        return torch.tensor(list(digest.digest()), dtype=torch.uint8)
+
     def state_dict(self) -> dict[str, Tensor]:
-        """Two (N,) int32 tensors: `labelled_in_round` and `labels`."""
-        return {"labelled_in_round": self.labelled_in_round.clone(), "labels": self.labels.clone()}
+        """Two (N,) int32 tensors, `labelled_in_round` and `labels`; where samples have names, the names' digest."""
+        state = {"labelled_in_round": self.labelled_in_round.clone(), "labels": self.labels.clone()}
+        return state | ({"sample_ids_digest": self._names_digest} if self._has_names else {})
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over what `state_dict` gave; all of it or, if anything is wrong, nothing.
 
         Raises:
-            ValueError: it is of another pool size, or not what `state_dict` gives.
+            ValueError: it is of another pool size, of other sample ids, or not what `state_dict` gives.
         """
         for name in ("labelled_in_round", "labels"):
             value = state.get(name)
@@ -116,6 +128,12 @@ class Pool:
                     f"this pool has {self.num_samples} samples, but the saved {name} has shape "
                     f"{tuple(value.shape)}; it was saved for another data set"
                 )
+        digest = state.get("sample_ids_digest")
+        if digest is not None and self._has_names and not torch.equal(digest.cpu(), self._names_digest):
+            raise ValueError(
+                f"the saved labels are of {self.num_samples} samples with other names than this pool's, or in another "
+                f"order; images were added, taken away or renamed since: restore them, or begin a new run"
+            )
         since, labels = state["labelled_in_round"], state["labels"]
         is_labelled = since >= 0
         wrong = (since < EXCLUDED) | ~torch.where(
