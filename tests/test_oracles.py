@@ -62,6 +62,11 @@ def table_of(noise: float, kind: str) -> list[list[float]]:
     return table
 
 
+def test_labels_that_nobody_knows_cannot_be_held_back() -> None:
+    with pytest.raises(ValueError, match="labels must be known for the whole pool, but 2 of its 4 samples have none; "):
+        HeldBackLabels(torch.tensor([0, -1, 1, -1]))
+
+
 def test_without_noise_the_answers_are_the_labels() -> None:
     index = torch.tensor([7, 3, 19_999, 0])
     oracle = HeldBackLabels(LABELS)

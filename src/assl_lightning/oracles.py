@@ -66,7 +66,7 @@ class HeldBackLabels:
     where the noise is larger, answers that were wrong stay wrong.
 
     Args:
-        labels: (N,) int64, by pool index.
+        labels: (N,) int64, by pool index; every one must be known.
         num_classes: C; None where every answer is right, or where `transition` says it.
         noise: share of wrong answers, in [0, 1].
         noise_kind: what a wrong answer is. "symmetric": any other class, each as likely as the next; "pair": class c is
@@ -95,6 +95,12 @@ class HeldBackLabels:
             raise ValueError(f"transition says how often answers are wrong; set noise=0 beside it, not {noise}")
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ValueError(f"seed must be an integer of at least 0; got {seed!r}")
+        unknown = int((labels < 0).sum())
+        if unknown:
+            raise ValueError(
+                f"labels must be known for the whole pool, but {unknown:,} of its {len(labels):,} samples have none; "
+                f"label them, or choose an oracle that asks somebody who can"
+            )
         self._labels = labels
         self._key = derive_key(seed, "label noise")
         self._transition: Tensor | None = None  # (C, C) float64

@@ -146,6 +146,26 @@ def test_a_class_of_which_no_image_can_be_decoded_has_no_example() -> None:
     )
 
 
+# --- labels that nobody knows ----------------------------------------------------------------------------------------
+
+
+def test_of_classes_that_nobody_knows_nothing_is_said_but_of_the_test_sets() -> None:
+    source = make_source(class_names=("ant", "bee", "cat", "dog", "eel"))
+    source.hidden_labels[::2] = -1
+    (test,) = check(source, initial_labels=1)
+    assert test.sentence.startswith("1 of the 5 classes have no example in the test set (eel), so no accuracy")
+
+
+def test_repeats_disagree_only_where_both_labels_are_known() -> None:
+    source = with_images("pool_images", {9: make_source().pool_images[4]})
+    (known,) = check(source)
+    assert "with more than one label" in known.sentence
+    source.hidden_labels[9] = -1
+    (unknown,) = check(source)
+    assert "with more than one label" not in unknown.sentence
+    assert unknown.sentence.endswith("image/004 and image/009; a label for each of them is paid for twice.")
+
+
 # --- classes ---------------------------------------------------------------------------------------------------------
 
 

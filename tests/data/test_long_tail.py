@@ -135,6 +135,14 @@ def test_images_stay_uniformly_within_their_class() -> None:
     assert kstest(places.numpy(), "uniform").pvalue > 1e-3
 
 
+def test_classes_that_nobody_knows_cannot_be_made_rarer() -> None:
+    source = make_source([4, 3])
+    source.hidden_labels[:2] = -1
+    assert long_tailed(source, 1, seed=0) is source
+    with pytest.raises(ValueError, match="imbalance_factor must be 1 where nobody knows the label of 2 of the pool's"):
+        long_tailed(source, 2, seed=0)
+
+
 @pytest.mark.parametrize("factor", [0.5, 0, -3, math.nan, math.inf])
 def test_a_factor_below_one_is_refused(factor: float) -> None:
     with pytest.raises(ValueError, match=f"imbalance_factor must be at least 1, .*; got {factor}"):

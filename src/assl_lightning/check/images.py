@@ -29,13 +29,14 @@ def check_images(source: PoolSource, initial_labels: int, *, may_exclude: bool) 
     index = readable.nonzero()[:, 0]
     pool = group_by_content(source.pool_images, index)
     test = group_by_content(source.test_images, torch.arange(len(source.test_images)))
-    counts = source.hidden_labels[index].bincount(minlength=len(source.class_names))
+    labels = source.hidden_labels[index]
+    counts = labels.bincount(minlength=len(source.class_names)) if bool((labels >= 0).all()) else None
     return [
         *find_unreadable(source, may_exclude=may_exclude),
         *find_missing_classes(source, counts),
         *find_leaks(source, pool, test),
         *find_repeats(source, pool),
-        *find_expected_misses(counts, initial_labels),
+        *([] if counts is None else find_expected_misses(counts, initial_labels)),
     ]
 
 
@@ -63,14 +64,16 @@ def find_unreadable(source: PoolSource, *, may_exclude: bool) -> list[Finding]:
     return [wrong(f"{found}; fetch them again, or leave them out of the run with data.unreadable=exclude.")]
 
 
-def find_missing_classes(source: PoolSource, counts: Tensor) -> list[Finding]:
-    """Classes without an example in the pool, whose `counts` are (C,) int64, or in the test set."""
+def find_missing_classes(source: PoolSource, counts: Tensor | None) -> list[Finding]:
+    """Classes without an example in the test set, or in the pool, whose `counts` are (C,) int64; None: nobody knows."""
     in_test = source.test_labels.bincount(minlength=len(source.class_names))
     findings = []
     for of_part, part, consequence in (
         (counts, "pool", "no label can ever be asked for them"),
         (in_test, "test set", "no accuracy can be measured on them"),
     ):
+        if of_part is None:
+            continue
         names = [source.class_names[number] for number in (of_part == 0).nonzero()[:, 0].tolist()]
         if names:
             findings.append(
@@ -106,7 +109,7 @@ def find_repeats(source: PoolSource, pool: Mapping[bytes, Sequence[int]]) -> lis
     if not groups:
         return []
     labels = source.hidden_labels
-    contrary = [group for group in groups if len(set(labels[list(group)].tolist())) > 1]
+    contrary = [group for group in groups if len(set(labels[list(group)].tolist()) - {-1}) > 1]
     first, second, *_ = (contrary or groups)[0]
     repeats = sum(len(group) - 1 for group in groups)
     say = "image repeats" if repeats == 1 else "images repeat"

@@ -82,13 +82,19 @@ def run_trial(config: Config, source: PoolSource, clock: Callable[[], float] = t
             return watches[-1]
 
         records = run_rounds(
-            **vars(replace(parts, oracle=HeldBackLabels(source.hidden_labels))),
+            **vars(replace(parts, oracle=HeldBackLabels(_made_up(source)))),
             settings=build.make_settings(shortened),
             run_dir=run_dir,
             make_progress=watch,
             clock=clock,
         )
         return _sum_up(devices, records, watches[-1], run_dir)
+
+
+def _made_up(source: PoolSource) -> torch.Tensor:
+    """(N,) int64: the labels, and any where nobody knows them, which takes the same time."""
+    index = torch.arange(len(source.hidden_labels))
+    return torch.where(source.hidden_labels < 0, index % len(source.class_names), source.hidden_labels)
 
 
 def _sum_up(devices: int, records: list[RoundRecord], watch: _Watch, run_dir: Path) -> Trial:

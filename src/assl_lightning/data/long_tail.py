@@ -24,12 +24,20 @@ def long_tailed(source: PoolSource, imbalance_factor: float, seed: int) -> PoolS
     indices close up. An image that cannot be decoded counts as the others do, so that a damaged file moves no other.
 
     Raises:
-        ValueError: `imbalance_factor` is below 1 or not finite.
+        ValueError: `imbalance_factor` is below 1 or not finite, or above 1 where some labels are not known.
     """
     if not (math.isfinite(imbalance_factor) and imbalance_factor >= 1):
         raise ValueError(
             f"imbalance_factor must be at least 1, the images of the most frequent class for each of the least; "
             f"got {imbalance_factor}"
+        )
+    if imbalance_factor == 1:
+        return source
+    unknown = int((source.hidden_labels < 0).sum())
+    if unknown:
+        raise ValueError(
+            f"imbalance_factor must be 1 where nobody knows the label of {unknown:,} of the pool's images, whose "
+            f"classes cannot be counted; got {imbalance_factor}"
         )
     kept = _kept(source.hidden_labels, len(source.class_names), imbalance_factor, seed)
     if len(kept) == len(source.pool_images):

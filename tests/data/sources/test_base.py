@@ -28,9 +28,14 @@ def test_every_image_can_be_decoded_unless_it_is_said() -> None:
     assert make(unreadable=torch.tensor([1, 3])).unreadable.tolist() == [1, 3]
 
 
+def test_a_label_of_the_pool_may_be_one_that_nobody_knows() -> None:
+    assert make(hidden_labels=torch.tensor([0, -1, -1, 1])).hidden_labels.tolist() == [0, -1, -1, 1]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"hidden_labels": torch.tensor([0, -2, 0, 1])}, "or be -1 where nobody knows; got -2 … 1"),
         ({"pool_images": torch.zeros(4, 1, 8, 6)}, "the pool images must be uint8"),
         ({"hidden_labels": torch.tensor([0, 1, 0, 2])}, "the pool labels must lie in [0, 2)"),
         ({"test_labels": torch.tensor([0, -1])}, "the test labels must lie in [0, 2)"),

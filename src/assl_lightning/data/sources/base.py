@@ -17,7 +17,7 @@ class PoolSource:
     """
 
     pool_images: Tensor  # (N, channels, height, width) uint8
-    hidden_labels: Tensor = field(repr=False)  # (N,) int64 in [0, C)
+    hidden_labels: Tensor = field(repr=False)  # (N,) int64 in [0, C), −1 where nobody knows
     test_images: Tensor  # (M, channels, height, width) uint8
     test_labels: Tensor  # (M,) int64 in [0, C)
     class_names: tuple[str, ...]  # C names
@@ -25,9 +25,9 @@ class PoolSource:
     unreadable: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))  # (K,) int64, ascending
 
     def __post_init__(self) -> None:
-        for name, images, labels in (
-            ("pool", self.pool_images, self.hidden_labels),
-            ("test", self.test_images, self.test_labels),
+        for name, images, labels, least in (
+            ("pool", self.pool_images, self.hidden_labels, -1),
+            ("test", self.test_images, self.test_labels, 0),
         ):
             if images.dtype != torch.uint8 or images.ndim != 4:
                 raise ValueError(
@@ -39,9 +39,10 @@ class PoolSource:
                     f"the {name} labels must be int64 of shape ({images.shape[0]},), one for each image; "
                     f"got {labels.dtype} of shape {tuple(labels.shape)}"
                 )
-            if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < len(self.class_names)):
+            if len(labels) and not (int(labels.min()) >= least and int(labels.max()) < len(self.class_names)):
+                unknown = ", or be -1 where nobody knows" if least else ""
                 raise ValueError(
-                    f"the {name} labels must lie in [0, {len(self.class_names)}), one number per class name; "
+                    f"the {name} labels must lie in [0, {len(self.class_names)}), one number per class name{unknown}; "
                     f"got {int(labels.min())} … {int(labels.max())}"
                 )
         if self.pool_images.shape[1:] != self.test_images.shape[1:]:
