@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import struct
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,22 +16,14 @@ import numpy.typing as npt
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from assl_lightning.data.decoding import UNDECODABLE, Faults, describe_faults
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.unpickling import load_plain_pickle
 
 _IMAGE_SIZE = 84
 _NUM_CLASSES = {"train": 64, "val": 16, "test": 20}  # Ravi & Larochelle 2017; merged here in this order
 
-_NAMED = 3  # of the images that cannot be decoded, in an error
-
-_UNDECODABLE = (
-    *(OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error),
-    Image.DecompressionBombError,
-)
-"""What Pillow raises for a damaged image, by format and by place of the damage."""
-
 _Images = npt.NDArray[np.uint8]  # (n, 84, 84, 3)
-_Faults = dict[int, str]  # place among n images → what is wrong with that one
 
 Unreadable = Literal["fail", "exclude"]
 
@@ -76,8 +66,8 @@ def load_mini_imagenet(
     pool_images = torch.empty(num_classes * pool_per_class, 3, _IMAGE_SIZE, _IMAGE_SIZE, dtype=torch.uint8)
     test_images = torch.empty(num_classes * test_per_class, 3, _IMAGE_SIZE, _IMAGE_SIZE, dtype=torch.uint8)
     names: list[str] = []
-    test_faults: _Faults = {}
-    pool_faults: _Faults = {}
+    test_faults: Faults = {}
+    pool_faults: Faults = {}
     for split in _open_splits(root):
         _check(split, names, images_per_class)
         for name, rows in split.classes.items():
@@ -93,10 +83,10 @@ def load_mini_imagenet(
                     pool_faults[first_pool + place - test_per_class] = fault
             names.append(name)
     if test_faults:
-        raise ValueError(f"{_describe(test_faults, 'test set')}; fetch them again")
+        raise ValueError(f"{describe_faults([*test_faults.values()], 'test set')}; fetch them again")
     if pool_faults and unreadable == "fail":
         raise ValueError(
-            f"{_describe(pool_faults, 'pool')}; fetch them again, or leave them out of the run with "
+            f"{describe_faults([*pool_faults.values()], 'pool')}; fetch them again, or leave them out of the run with "
             f"data.unreadable=exclude"
         )
     labels = torch.arange(num_classes)
@@ -112,13 +102,6 @@ def load_mini_imagenet(
     )
 
 
-def _describe(faults: _Faults, part: str) -> str:
-    """How many images cannot be decoded, and which: the first few, each with its reason."""
-    named = "; ".join(list(faults.values())[:_NAMED])
-    more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
-    return f"{len(faults)} of the {part}'s images cannot be decoded: {named}{more}"
-
-
 @dataclass(frozen=True)
 class _Split:
     """One file's classes, in its order, and what its images are known by."""
@@ -126,9 +109,7 @@ class _Split:
     name: str
     path: Path
     classes: Mapping[str, Sequence[Any]]
-    read: Callable[
-        [Sequence[Any]], tuple[_Images, _Faults]
-    ]  # some of them → their images; black where there is a fault
+    read: Callable[[Sequence[Any]], tuple[_Images, Faults]]  # some of them → their images; black where there is a fault
 
 
 def _open_splits(root: Path) -> Iterator[_Split]:
@@ -249,7 +230,7 @@ def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
         raise ValueError(f"{path} cannot be read as a table ({problem}); fetch it again") from problem
 
 
-def _read_images(files: Sequence[Path]) -> tuple[_Images, _Faults]:
+def _read_images(files: Sequence[Path]) -> tuple[_Images, Faults]:
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow decodes and resizes without the interpreter's lock
         found = list(threads.map(_read_image, files))
     black = np.zeros((_IMAGE_SIZE, _IMAGE_SIZE, 3), dtype=np.uint8)
@@ -265,7 +246,7 @@ def _read_image(file: Path) -> _Images | str:
             image = stored.convert("RGB")
     except UnidentifiedImageError:
         return f"{file} (no image format that Pillow knows)"
-    except _UNDECODABLE as problem:
+    except UNDECODABLE as problem:
         return f"{file} ({' '.join(str(problem).split()) or type(problem).__name__})"
     if image.size != (_IMAGE_SIZE, _IMAGE_SIZE):
         image = image.resize((_IMAGE_SIZE, _IMAGE_SIZE), Image.Resampling.BILINEAR)

@@ -1,0 +1,118 @@
+"""Decoded images in memory, or in a file that is mapped into memory and outlives the process.
+
+The file is the pixels as uint8 and, behind them, JSON that says of which files, by name, size and time of change, it
+was made; where these have changed it is stale, and made anew. It is written in one piece.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from assl_lightning.atomic import open_atomic
+from assl_lightning.data.decoding import Faults, ImageFormat, decode_all
+
+log = logging.getLogger(__name__)
+
+_VERSION = 1  # of the file, and of what decoding makes of an image
+
+
+def load_images(
+    sample_ids: Sequence[str], paths: Sequence[Path], form: ImageFormat, cache: Path | None
+) -> tuple[Tensor, Faults]:
+    """(N, channels, height, width) uint8 and, by place, what is wrong with those that cannot be decoded, black ones.
+
+    Without a `cache` they are decoded into memory. With one, a directory that is made where it is missing, they are
+    decoded there the first time; the tensor is then the file's memory, read when it is looked at, and what is written
+    to the tensor stays out of the file. Each list of ids and format has a file of its own; files that nobody needs any
+    more may be removed at any time. A file that is stale or torn is told and made anew.
+
+    Raises:
+        OSError: an image cannot be read at all, or the cache cannot be written.
+    """
+    if cache is None:
+        images = torch.empty(len(paths), *form.shape, dtype=torch.uint8)
+        faults: Faults = {}
+        first = 0
+        for part, part_faults in decode_all(paths, form):
+            images[first : first + len(part)] = torch.from_numpy(part)
+            faults |= {first + place: fault for place, fault in part_faults.items()}
+            first += len(part)
+        return images, faults
+    shape = (len(paths), *form.shape)
+    wanted = {
+        "version": _VERSION,
+        "shape": list(shape),
+        "resize": form.resize,
+        "files": _digest_files(sample_ids, paths),
+    }
+    file = cache / f"{_digest([*sample_ids, str(form)])}.images"
+    faults_there = _faults_of(file, wanted)
+    if faults_there is None:
+        cache.mkdir(parents=True, exist_ok=True)
+        log.info("decoding %s images into %s", f"{len(paths):,}", file)
+        faults_there = _write(file, wanted, paths, form)
+    return _map(file, shape), faults_there
+
+
+def _digest_files(sample_ids: Sequence[str], paths: Sequence[Path]) -> str:
+    """Of names, sizes and times of change: what is looked at without reading the images."""
+    states = [path.stat() for path in paths]
+    return _digest(
+        [
+            json.dumps([name, str(path.absolute()), state.st_size, state.st_mtime_ns])
+            for name, path, state in zip(sample_ids, paths, states, strict=True)
+        ]
+    )
+
+
+def _digest(texts: Sequence[str]) -> str:
+    digest = hashlib.blake2b(digest_size=12)
+    for text in texts:
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()
+
+
+def _faults_of(file: Path, wanted: Mapping[str, Any]) -> Faults | None:
+    """What the file says is wrong with images; None where it is not there, stale or torn, and is to be made."""
+    if not file.exists():
+        return None
+    try:
+        with file.open("rb") as stream:
+            stream.seek(math.prod(wanted["shape"]))
+            said = json.loads(stream.read())
+        faults = {int(place): str(fault) for place, fault in said.pop("faults").items()}
+    except (ValueError, AttributeError, KeyError):
+        log.warning("cache %s is torn, and is made anew", file)
+        return None
+    if said != wanted:
+        log.warning("cache %s is of files that have changed since, and is made anew", file)
+        return None
+    return faults
+
+
+def _write(file: Path, wanted: Mapping[str, Any], paths: Sequence[Path], form: ImageFormat) -> Faults:
+    """Decode into `file`, part by part, so that memory never holds them all."""
+    faults: Faults = {}
+    first = 0
+    with open_atomic(file) as stream:
+        for part, part_faults in decode_all(paths, form):
+            stream.write(part.tobytes())
+            faults |= {first + place: fault for place, fault in part_faults.items()}
+            first += len(part)
+        stream.write(json.dumps({**wanted, "faults": faults}).encode())
+    return faults
+
+
+def _map(file: Path, shape: Sequence[int]) -> Tensor:
+    """The pixels as the file's memory; copied page by page where somebody writes to them."""
+    return torch.from_numpy(np.memmap(file, dtype=np.uint8, mode="c", shape=tuple(shape)))

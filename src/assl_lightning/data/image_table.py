@@ -1,0 +1,388 @@
+"""Which images there are, by what name, with which label, for the pool or for the test; no pixel is looked at here.
+
+Folders, folders of classes and manifests all become one `ImageTable`. Whatever is wrong with one is told at once.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import hashlib
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+log = logging.getLogger(__name__)
+
+UNKNOWN = -1
+"""The label of an image that nobody has labelled."""
+
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".avif", ".jp2")
+)
+"""How the names of image files end, in small letters."""
+
+_SPLITS = ("pool", "test")
+_COLUMNS = ("sample_id", "path", "label", "split", "group")
+_SHOWN = 10  # of what is wrong with a table
+
+_Row = Mapping[str, str]  # column → cell, without spaces around it; "" where there is none
+
+
+@dataclass(frozen=True)
+class ImageTable:
+    """N images. Folders give them in the order of their sample ids, manifests in their own."""
+
+    sample_ids: tuple[str, ...] = field(repr=False)  # N stable, distinct names
+    paths: tuple[Path, ...] = field(repr=False)
+    labels: npt.NDArray[np.int64] = field(repr=False)  # (N,) in [0, C), −1 where nobody knows
+    splits: tuple[str, ...] = field(repr=False)  # pool | test, and "" where it is not said
+    groups: tuple[str, ...] = field(repr=False)  # what must not be parted; the sample's id where it stands alone
+    class_names: tuple[str, ...]  # C names; a label is a place among them
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    def take(self, rows: Sequence[int]) -> ImageTable:
+        """Some of the images, in the order of `rows`."""
+        return ImageTable(
+            sample_ids=tuple(self.sample_ids[row] for row in rows),
+            paths=tuple(self.paths[row] for row in rows),
+            labels=self.labels[np.asarray(rows, dtype=np.int64)],
+            splits=tuple(self.splits[row] for row in rows),
+            groups=tuple(self.groups[row] for row in rows),
+            class_names=self.class_names,
+        )
+
+
+def read_folder(root: Path, class_names: Sequence[str]) -> ImageTable:
+    """All images below `root`, without labels. An image's sample id is its path from `root`, "2024/cat 1.jpg".
+
+    Files are images by their `SUFFIXES`; the others are counted in a message. What begins with a dot is passed over,
+    directories that are links are gone into.
+
+    Raises:
+        FileNotFoundError: `root` is no directory.
+        ValueError: there is no image, or a name that cannot be written as UTF-8.
+    """
+    sample_ids = _find_images(root)
+    return _make_table(root, sample_ids, [UNKNOWN] * len(sample_ids), class_names)
+
+
+def read_image_folder(root: Path, class_names: Sequence[str] | None = None) -> ImageTable:
+    """All images below `root`, each with the name of its first directory as its class; otherwise as `read_folder`.
+
+    The classes are `class_names` in that order, or all directories that have an image, as `class_order` has them.
+
+    Raises:
+        FileNotFoundError: `root` is no directory.
+        ValueError: as `read_folder`; an image that is in no directory, or in one that is not among `class_names`.
+    """
+    sample_ids = _find_images(root)
+    problems = [f"{name} is in no class's directory" for name in sample_ids if "/" not in name]
+    found = [name.partition("/")[0] for name in sample_ids]
+    names = _distinct(class_names) if class_names is not None else class_order(set(found))
+    number = {name: place for place, name in enumerate(names)}
+    strange = Counter(name for name, sample_id in zip(found, sample_ids, strict=True) if "/" in sample_id)
+    problems += [
+        f"{name}/ ({count} images) is not among the classes{_nearest(name, names)}"
+        for name, count in strange.items()
+        if name not in number
+    ]
+    _refuse(f"{root} must have one directory for each of its classes", problems)
+    return _make_table(root, sample_ids, [number[name] for name in found], names)
+
+
+def read_manifest(path: Path, root: Path | None = None, class_names: Sequence[str] | None = None) -> ImageTable:
+    """A table of images: CSV (UTF-8, commas, a header), or Parquet where the name ends in .parquet, with pyarrow.
+
+    Columns, in any order; others are passed over with a message:
+
+    * path: relative to `root` (default: where the manifest is), or absolute.
+    * sample_id: the stable name; without the column, the path as it stands there.
+    * label: the class's name; empty where nobody knows.
+    * split: pool or test; empty where it is to be drawn, see `hold_out`.
+    * group: images that must not be parted between pool and test, of one patient for instance; empty where it is alone.
+
+    The classes are `class_names` in that order, or all that the column label has, as `class_order` has them.
+
+    Raises:
+        FileNotFoundError: the manifest is missing.
+        ImportError: it is Parquet, and pyarrow is not installed.
+        ValueError: it cannot be read, or anything in it is wrong; the first ten problems are named, by their lines.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} must be a manifest, a CSV or Parquet file; there is no such file")
+    numbered = list(_read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path))
+    place = path.parent if root is None else root
+    labels = {row["label"] for _, row, _ in numbered if row["label"]}
+    names = _distinct(class_names) if class_names is not None else class_order(labels)
+    _refuse(f"{path} must be a table of images", _problems(numbered, place, names))
+    rows = [row for _, row, _ in numbered]
+    if not rows:
+        raise ValueError(f"{path} must have a line for each image; it has a header and nothing below it")
+    number = {name: position for position, name in enumerate(names)}
+    sample_ids = [_id_of(row) for row in rows]
+    return ImageTable(
+        sample_ids=tuple(sample_ids),
+        paths=tuple(place / row["path"] for row in rows),
+        labels=np.array([number.get(row["label"], UNKNOWN) for row in rows], dtype=np.int64),
+        splits=tuple(row["split"] for row in rows),
+        groups=tuple(row["group"] or name for row, name in zip(rows, sample_ids, strict=True)),
+        class_names=tuple(names),
+    )
+
+
+def hold_out(table: ImageTable, fraction: float, seed: int) -> tuple[ImageTable, ImageTable]:
+    """The table in two, pool and test.
+
+    Where any split is said, test is what says so and the pool is the rest. Where none is, each labelled image goes to
+    the test with probability `fraction`, by its group and `seed` alone: an image stays where it is, whichever others
+    come or go. Images without a label are the pool's, and so are all of a group that has one.
+
+    Raises:
+        ValueError: a test image without a label, no image left for one of the two, or `fraction` is not in (0, 1).
+    """
+    if not any(table.splits):
+        is_test = _draw(table, fraction, seed)
+        advice = f"test_fraction={fraction:g} takes none: make it larger, or say which by a column split"
+    else:
+        is_test = [split == "test" for split in table.splits]
+        advice = "no line has the split test: mark some"
+    unlabelled = [name for name, test, label in _rows(table, is_test) if test and label == UNKNOWN]
+    _refuse("every test image must have a label", [f"{name} has none" for name in unlabelled])
+    pool = table.take([row for row, test in enumerate(is_test) if not test])
+    test = table.take([row for row, test in enumerate(is_test) if test])
+    if not len(test):
+        labelled = int((table.labels != UNKNOWN).sum())
+        raise ValueError(
+            f"there must be labelled images to test with; of the {len(table)} images {labelled} have a label, and "
+            f"{advice}"
+        )
+    if not len(pool):
+        raise ValueError(f"there must be images in the pool; all {len(table)} are for the test: leave some to the pool")
+    return pool, test
+
+
+def class_order(names: set[str]) -> list[str]:
+    """By their letters; by their values where all of them are whole numbers.
+
+    >>> class_order({"dent", "Ok", "scratch"}), class_order({"0", "10", "2"})
+    (['Ok', 'dent', 'scratch'], ['0', '2', '10'])
+    """
+    are_numbers = all(name.isascii() and name.isdigit() for name in names)
+    return sorted(names, key=lambda name: (int(name) if are_numbers else 0, name))
+
+
+# --- folders ---------------------------------------------------------------------------------------------------------
+
+
+def _make_table(root: Path, sample_ids: Sequence[str], labels: Sequence[int], class_names: Sequence[str]) -> ImageTable:
+    return ImageTable(
+        sample_ids=tuple(sample_ids),
+        paths=tuple(root / name for name in sample_ids),
+        labels=np.array(labels, dtype=np.int64),
+        splits=("",) * len(sample_ids),
+        groups=tuple(sample_ids),
+        class_names=tuple(class_names),
+    )
+
+
+def _find_images(root: Path) -> list[str]:
+    """Paths from `root`, with slashes, sorted: the order on the disk does not matter."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root} must be a directory of images; there is no such directory")
+    names = [name for name in _walk(root) if not name.rpartition("/")[2].startswith(".")]
+    images = sorted(name for name in names if Path(name).suffix.lower() in SUFFIXES)
+    _refuse(f"{root} must have names that UTF-8 can write", [f"{name!a}" for name in images if not _is_utf8(name)])
+    others = Counter(Path(name).suffix.lower() or "no suffix" for name in names) - Counter(
+        Path(name).suffix.lower() for name in images
+    )
+    in_words = ", ".join(f"{count} × {suffix}" for suffix, count in sorted(others.items()))
+    if not images:
+        raise ValueError(
+            f"{root} must have image files in it ({', '.join(sorted(SUFFIXES))}); it has {in_words or 'no file at all'}"
+        )
+    if others:
+        log.info("%s: files that are no images by their names are passed over: %s", root, in_words)
+    return images
+
+
+def _walk(root: Path) -> Iterator[str]:
+    above: dict[str, frozenset[str]] = {}  # directory → the real places of it and of all above it
+    for directory, subdirectories, files in os.walk(root, followlinks=True, onerror=_raise):
+        places = above.pop(directory, frozenset()) | {os.path.realpath(directory)}
+        subdirectories[:] = [name for name in subdirectories if not name.startswith(".")]
+        for name in subdirectories:
+            below = os.path.join(directory, name)  # noqa: PTH118  # as os.walk joins them
+            if os.path.realpath(below) in places:
+                raise ValueError(f"{below} is a link that leads back to a directory above it; remove the link")
+            above[below] = places
+        yield from (Path(directory, name).relative_to(root).as_posix() for name in files)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+# --- manifests -------------------------------------------------------------------------------------------------------
+
+_Numbered = tuple[str, _Row, str]  # where it stands ("line 3"), its cells, what is wrong with it as a line
+
+
+def _read_csv(path: Path) -> Iterator[_Numbered]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = [cell.strip() for cell in next(reader, [])]
+            _check_header(path, header)
+            begins = reader.line_num + 1
+            for cells in reader:
+                line, begins = begins, reader.line_num + 1
+                if not any(cell.strip() for cell in cells):
+                    continue
+                fault = "" if len(cells) == len(header) else f"has {len(cells)} cells, the header {len(header)}"
+                yield f"line {line}", _row(header, cells), fault
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} must be written in UTF-8 ({error}); save it so") from error
+    except csv.Error as error:
+        raise ValueError(f"{path} must be a CSV file; {error} after line {reader.line_num}") from error
+
+
+def _read_parquet(path: Path) -> Iterator[_Numbered]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ImportError(
+            f"{path} is a Parquet file, and pyarrow, which reads it, is not installed; install it with pip install "
+            f"'assl-lightning[parquet]', or save the table as CSV"
+        ) from error
+    try:
+        table = parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{path} must be a Parquet file ({error}); write it again") from error
+    header = table.column_names
+    _check_header(path, header)
+    known = [name for name in header if name in _COLUMNS]
+    columns = [table.column(name).to_pylist() for name in known]
+    for number, cells in enumerate(zip(*columns, strict=True), start=1):
+        yield f"row {number}", _row(known, ["" if cell is None else str(cell) for cell in cells]), ""
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    repeated = [name for name, count in Counter(header).items() if count > 1 and name in _COLUMNS]
+    problems = [f"it has the column {name} more than once" for name in repeated]
+    if "path" not in header:
+        problems.append(f"it has no column path; its columns are {', '.join(header) or 'none'}")
+    others = [name for name in header if name not in _COLUMNS]
+    absent = [name for name in _COLUMNS if name not in header]
+    problems += [f"it has a column {name}{hint}" for name in others if (hint := _nearest(name, absent))]
+    _refuse(f"{path} must have a header with the column path, and may have {', '.join(_COLUMNS)}", problems)
+    if others:
+        log.info("%s: columns that are not used: %s", path, ", ".join(others))
+
+
+def _row(header: Sequence[str], cells: Sequence[str]) -> _Row:
+    given = {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
+    return {name: given.get(name, "") for name in _COLUMNS}
+
+
+def _id_of(row: _Row) -> str:
+    return row["sample_id"] or row["path"]
+
+
+def _problems(numbered: Sequence[_Numbered], root: Path, names: Sequence[str]) -> Iterator[str]:
+    """Everything that is wrong with the lines, in their order."""
+    ids: dict[str, str] = {}
+    places: dict[str, str] = {}
+    splits: dict[str, tuple[str, str]] = {}  # group → its split, and where that was said
+    known = set(names)
+    for where, row, fault in numbered:
+        for problem in (fault,) if fault else _problems_of(row, root, names, known):
+            yield f"{where} {problem}"
+        if fault or not row["path"]:
+            continue
+        path = os.path.normpath(root / row["path"])
+        for kind, seen, value in (("sample_id", ids, _id_of(row)), ("path", places, path)):
+            first = seen.setdefault(value, where)
+            if first != where:
+                yield f"{where} has the {kind} {value} of {first}"
+                break
+        split, first = splits.setdefault(row["group"], (row["split"], where))
+        if row["group"] and (split or "pool") != (row["split"] or "pool"):
+            yield f"{where} has another split than {first}, of the same group {row['group']}"
+
+
+def _problems_of(row: _Row, root: Path, names: Sequence[str], known: set[str]) -> Iterator[str]:
+    if not row["path"]:
+        yield "has no path"
+    elif not (root / row["path"]).is_file():
+        yield f"names {root / row['path']}, and there is no such file"
+    if row["label"] and row["label"] not in known:
+        yield f"has the label {row['label']}, which is not among the classes{_nearest(row['label'], names)}"
+    if row["split"] not in (*_SPLITS, ""):
+        yield f"has the split {row['split']}, which must be {', '.join(_SPLITS)} or empty"
+
+
+# --- parting ---------------------------------------------------------------------------------------------------------
+
+
+def _draw(table: ImageTable, fraction: float, seed: int) -> list[bool]:
+    """Whether each image is drawn for the test."""
+    if not 0 < fraction < 1:
+        raise ValueError(f"test_fraction must be above 0 and below 1, a share of the labelled images; got {fraction}")
+    unlabelled = {group for group, label in zip(table.groups, table.labels, strict=True) if label == UNKNOWN}
+    return [group not in unlabelled and _place(group, seed) < fraction for group in table.groups]
+
+
+def _place(group: str, seed: int) -> float:
+    """Uniform in [0, 1), of the group and the seed alone."""
+    digest = hashlib.blake2b(f"test:{seed}:{group}".encode(), digest_size=8).digest()
+    return (int.from_bytes(digest, "big") >> 11) * 2.0**-53
+
+
+def _rows(table: ImageTable, is_test: Sequence[bool]) -> Iterator[tuple[str, bool, int]]:
+    return zip(table.sample_ids, is_test, table.labels.tolist(), strict=True)
+
+
+def _distinct(class_names: Sequence[str]) -> list[str]:
+    """As texts, since a configuration may have classes that look like numbers."""
+    names = [str(name) for name in class_names]
+    _refuse(
+        "class_names must be distinct",
+        [f"{name} is there {count} times" for name, count in Counter(names).items() if count > 1],
+    )
+    return names
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def _refuse(expected: str, problems: Iterator[str] | Sequence[str]) -> None:
+    """Raise for all problems at once, the first ten by name."""
+    found = list(problems)
+    if not found:
+        return
+    more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+    count = "one thing is" if len(found) == 1 else f"{len(found)} things are"
+    raise ValueError(f"{expected}; {count} wrong: {'; '.join([*found[:_SHOWN], *more])}")
+
+
+def _nearest(name: str, choices: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.75)
+    return f" (did you mean {close[0]}?)" if close else ""
