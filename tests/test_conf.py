@@ -36,6 +36,9 @@ BESIDE = {
     # what a choice cannot be without
     "algorithm=supervised": ["acquisition=random"],
     "network=torchvision": ["data=cifar10"],
+    "data=folder": ["data.root=pool", "data.source.test_root=test", "data.num_classes=2"],
+    "data=image_folder": ["data.root=pool", "data.num_classes=2"],
+    "data=manifest": ["data.source.manifest=images.csv", "data.num_classes=2"],
 }
 
 

@@ -14,7 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
@@ -33,6 +33,7 @@ from assl_lightning.algorithms.base import Algorithm
 from assl_lightning.augment.normalise import Normalise
 from assl_lightning.callbacks.progress import RoundProgress
 from assl_lightning.data.long_tail import long_tailed
+from assl_lightning.data.pixel_statistics import pixel_statistics
 from assl_lightning.data.pool import EXCLUDED, Pool
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.datamodule import PoolDataModule
@@ -46,7 +47,7 @@ from assl_lightning.report.table import print_rounds
 from assl_lightning.round_settings import CheckpointSettings, RoundSettings, ScoreSettings
 from assl_lightning.rounds import run_rounds
 from assl_lightning.run_directory import RunDirectory
-from assl_lightning.schema import Config, ConfigurationError, Node, check_budget, nearest, show
+from assl_lightning.schema import Config, ConfigurationError, Node, check_budget, left_open, nearest, show
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,8 @@ def run(config: Config, console: Console | None = None) -> list[RoundRecord]:
     Raises `ConfigurationError`, before anything is written, where the configuration does not fit its classes or data.
     """
     console = console or Console()
-    parts = assemble(config)
+    config, source = _prepare(config)
+    parts = put_together(config, source)
     records = run_rounds(
         **vars(parts),
         settings=make_settings(config),
@@ -151,11 +153,17 @@ def processes_to_start(config: Config) -> int:
 
 
 def assemble(config: Config) -> Parts:
-    """Check, read the data and build what the loop is called with. Writes nothing but downloads."""
+    """Check, read the data and build what the loop is called with. Writes nothing but downloads and caches."""
+    return put_together(*_prepare(config))
+
+
+def _prepare(config: Config) -> tuple[Config, PoolSource]:
+    """The configuration, checked and complete, and the data."""
     if Path(config.run_dir).exists() and not Path(config.run_dir).is_dir():
         raise ConfigurationError(f"{show('run_dir', config.run_dir)}: must be a directory, or not exist; it is a file")
     check(config)
-    return put_together(config, load_source(config))
+    source = load_source(config)
+    return complete(config, source), source
 
 
 def load_source(config: Config) -> PoolSource:
@@ -165,8 +173,27 @@ def load_source(config: Config) -> PoolSource:
     return _make_long_tailed(config, source)
 
 
+def complete(config: Config, source: PoolSource) -> Config:
+    """The same with what only the data tell, where it was left open: the run's directory holds it fast from then on.
+
+    That is `data.mean` and `data.std`, the pool's, and `data.source.class_names` where the source takes such a thing.
+    """
+    data, open_keys = config.data, left_open(config)
+    if "data.mean" in open_keys or "data.std" in open_keys:
+        readable = torch.ones(len(source.pool_images), dtype=torch.bool)
+        readable[source.unreadable] = False
+        with _error_at("data", {"mean": data.mean, "std": data.std}):
+            mean, std = pixel_statistics(source.pool_images, readable.nonzero()[:, 0])
+        data = replace(data, mean=data.mean or mean, std=data.std or std)
+    if "data.source.class_names" in open_keys:
+        data = replace(data, source={**data.source, "class_names": list(source.class_names)})
+    return replace(config, data=data)
+
+
 def put_together(config: Config, source: PoolSource) -> Parts:
-    """What the loop is called with, over the images of `source`. Writes nothing."""
+    """What the loop is called with, over the images of `source`; the configuration is `complete`. Writes nothing."""
+    assert config.data.mean is not None
+    assert config.data.std is not None
     pool = Pool(len(source.pool_images), config.data.num_classes, source.sample_ids)
     _exclude_unreadable(config, source, pool)
     datamodule = PoolDataModule(
@@ -336,7 +363,8 @@ def _check_source(config: Config, source: PoolSource) -> None:
 
 def _make_long_tailed(config: Config, source: PoolSource) -> PoolSource:
     """The source with the class frequencies that were asked for; what is left must be enough for the labels."""
-    source = long_tailed(source, config.data.imbalance_factor, config.data.imbalance_seed)
+    with _error_at("data", {"imbalance_factor": config.data.imbalance_factor}):
+        source = long_tailed(source, config.data.imbalance_factor, config.data.imbalance_seed)
     why = f"after {show('data.imbalance_factor', config.data.imbalance_factor)}"
     errors = check_budget(config, len(source.pool_images), why)
     if errors:

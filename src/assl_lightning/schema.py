@@ -91,8 +91,8 @@ class DataSection:
     num_samples: Annotated[int | None, _at_least(2)]  # of the pool as it is loaded; None: known once it is
     channels: Annotated[int, _at_least(1)]
     image_size: Annotated[tuple[int, int], _SIZE]
-    mean: tuple[float, ...]  # one for each channel, of pixels in [0, 1]
-    std: Annotated[tuple[float, ...], _ALL_ABOVE_ZERO]
+    mean: tuple[float, ...] | None  # one for each channel, of pixels in [0, 1]; None: the pool's, once it is loaded
+    std: Annotated[tuple[float, ...] | None, _ALL_ABOVE_ZERO]
     imbalance_factor: Annotated[float, _at_least(1)]  # 1: the pool as it is loaded
     imbalance_seed: Annotated[int, _at_least(0)]
     unreadable: Literal["fail", "exclude"]  # what becomes of pool images that cannot be decoded
@@ -185,6 +185,15 @@ def show(key: str, value: object) -> str:
     """
     text = _as_yaml(value)
     return f"{key}={text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def left_open(config: Config) -> tuple[str, ...]:
+    """The keys whose value only the data tell, as long as it is null: a run fills them in, and holds them fast."""
+    data = config.data
+    keys = {"data.mean": data.mean, "data.std": data.std}
+    if "class_names" in data.source:
+        keys["data.source.class_names"] = data.source["class_names"]
+    return tuple(key for key, value in keys.items() if value is None)
 
 
 def unknown_key(section: str, name: str, known: Iterable[str]) -> str:
@@ -355,7 +364,7 @@ def _check_channels(config: Config) -> list[str]:
     return [
         f"{show(f'data.{name}', values)}: must hold data.channels={data.channels} numbers, one for each channel"
         for name, values in (("mean", data.mean), ("std", data.std))
-        if len(values) != data.channels
+        if values is not None and len(values) != data.channels
     ]
 
 

@@ -31,7 +31,7 @@ from assl_lightning.interruption import Interruption
 from assl_lightning.jobs import Outcome, line_of, print_errors, run_job
 from assl_lightning.launching import launch, refuse_more_processes, runs_here, sweep_directory
 from assl_lightning.records import RoundRecord, common_directory, complete_records, read_config
-from assl_lightning.schema import Config, ConfigurationError, show
+from assl_lightning.schema import Config, ConfigurationError, left_open, show
 
 _FAILURES = "failed.txt"
 _BASIC_LAUNCHER = f"{BasicLauncher.__module__}.{BasicLauncher.__qualname__}"
@@ -214,7 +214,7 @@ def is_finished(config: Config) -> bool:
         before = read_config(run_dir)
     except (OSError, ValueError):
         return False
-    return not any(differences({key: before.get(key) for key in now}, now))
+    return not any(differences({key: before.get(key) for key in now}, now, left_open(config)))
 
 
 def _append(run_dir: str, overrides: Sequence[str]) -> str:

@@ -26,7 +26,8 @@ Check a run before it takes hours: configuration, data, run_dir and disk, and ho
 The data are read (and downloaded, where the run would); then a few steps are trained, tested and queried in
 a temporary directory, as the run would do it on this machine. What is found: images that cannot be decoded;
 sizes, labels and classes that are not as declared; classes without an example; test images in the pool, and
-repeated ones; a run_dir that holds something else; too little disk. Nothing is left behind but downloads.
+repeated ones; a run_dir that holds something else; too little disk. Nothing is left behind but downloads
+and, where data.source.cache asks for it, decoded images.
 """
 
 _EPILOG = """\

@@ -47,16 +47,18 @@ def check_run(config: Config) -> Report:
     """
     build.check(config)
     run_dir = Path(config.run_dir)
-    directory = read_directory(run_dir, build.make_settings(config))
     free_at = nearest_existing(run_dir)
-    findings = [*directory.findings]
+    of_the_data: list[Finding] = []
     source: PoolSource | None = None
     trial: Trial | None = None
     estimate: Estimate | None = None
     started = time.perf_counter()
-    with _as_findings(findings, "Reading the data"):
+    with _as_findings(of_the_data, "Reading the data"):
         source = build.load_source(_tolerant(config))
+        config = build.complete(config, source)
     read_seconds = time.perf_counter() - started
+    directory = read_directory(run_dir, build.make_settings(config))
+    findings = [*directory.findings, *of_the_data]
     if source is not None:
         may_exclude = config.data.unreadable == "exclude"
         findings += check_images(source, config.initial_labels, may_exclude=may_exclude)

@@ -1,0 +1,41 @@
+"""The mean and the standard deviation of a pool's pixels, by which images are normalised."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_AT_ONCE = 1024  # images; a memory-mapped pool is never in memory as a whole
+
+
+def pixel_statistics(images: Tensor, index: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, of the pixels in [0, 1] of the images at `index` (K,) int64.
+
+    `images` are (N, channels, height, width) uint8. The sums are whole numbers, so the result depends neither on the
+    order of the images nor on the machine; it is rounded to four decimals, as it is written into a configuration.
+
+    Raises:
+        ValueError: all pixels of a channel are one, so that nothing can be normalised by their deviation.
+
+    >>> pixel_statistics(torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1), torch.arange(2))
+    ((0.5,), (0.5,))
+    """
+    channels = images.shape[1]
+    counts = torch.zeros(channels, 256, dtype=torch.int64)
+    for part in index.split(_AT_ONCE):
+        pixels = images[part]
+        for channel in range(channels):
+            counts[channel] += pixels[:, channel].flatten().bincount(minlength=256)
+    values = torch.arange(256)
+    means, deviations = [], []
+    for channel, of_channel in enumerate(counts):
+        total, first, second = (int((of_channel * values**power).sum()) for power in range(3))
+        deviation = (second * total - first**2) ** 0.5 / total / 255
+        if round(deviation, 4) == 0:
+            raise ValueError(
+                f"the pixels of the pool must differ to be normalised by their deviation, but channel {channel} has "
+                f"{first / total:g} throughout; set data.mean and data.std"
+            )
+        means.append(round(first / total / 255, 4))
+        deviations.append(round(deviation, 4))
+    return tuple(means), tuple(deviations)

@@ -1,0 +1,133 @@
+"""Images of one's own: a folder, folders of classes, or a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+
+from assl_lightning.data.decoding import ImageFormat, Resize, describe_faults
+from assl_lightning.data.image_cache import load_images
+from assl_lightning.data.image_table import ImageTable, hold_out, read_folder, read_image_folder, read_manifest
+from assl_lightning.data.sources.base import PoolSource
+
+Unreadable = Literal["fail", "exclude"]
+
+
+def load_folder(
+    root: str | Path,
+    test_root: str | Path,
+    image_size: Sequence[int],
+    channels: int,
+    class_names: Sequence[str] | None = None,
+    resize: Resize = "crop",
+    unreadable: Unreadable = "fail",
+    cache: str | Path | None = None,
+) -> PoolSource:
+    """All images below `root` as a pool of which nobody knows a label, and those below `test_root` as the test set.
+
+    `test_root` has a directory for each class. The classes are `class_names` in that order, or these directories as
+    `class_order` has them. Sample ids are the paths from `root`. What becomes of an image is in `ImageFormat`, what
+    `cache` is in `load_images`. A pool image that cannot be decoded is an error, or with `unreadable` "exclude" black
+    and listed in the source's `unreadable`; one of the test set is always an error.
+
+    Raises:
+        FileNotFoundError: one of the two is no directory.
+        OSError: a file cannot be read at all, or the cache cannot be written.
+        ValueError: `root` and `test_root` are not apart, or what `read_folder`, `read_image_folder`, `ImageFormat` and
+            the images refuse.
+    """
+    pool_root, apart = _apart(root, test_root)
+    test = read_image_folder(apart, class_names)
+    pool = read_folder(pool_root, test.class_names)
+    return _load(pool, test, ImageFormat(_pair(image_size), channels, resize), unreadable, cache)
+
+
+def load_image_folder(
+    root: str | Path,
+    image_size: Sequence[int],
+    channels: int,
+    test_root: str | Path | None = None,
+    test_fraction: float = 0.2,
+    test_seed: int = 0,
+    class_names: Sequence[str] | None = None,
+    resize: Resize = "crop",
+    unreadable: Unreadable = "fail",
+    cache: str | Path | None = None,
+) -> PoolSource:
+    """All images below `root`, which has a directory for each class, as the pool; otherwise as `load_folder`.
+
+    The test set is `test_root`, laid out likewise; where it is None, `test_fraction` of the images of `root`, drawn by
+    `hold_out` with `test_seed`. The classes are `class_names`, or the directories of `root`.
+    """
+    form = ImageFormat(_pair(image_size), channels, resize)
+    if test_root is None:
+        pool, test = hold_out(read_image_folder(Path(root).expanduser(), class_names), test_fraction, test_seed)
+        return _load(pool, test, form, unreadable, cache)
+    pool_root, apart = _apart(root, test_root)
+    pool = read_image_folder(pool_root, class_names)
+    return _load(pool, read_image_folder(apart, pool.class_names), form, unreadable, cache)
+
+
+def load_manifest(
+    manifest: str | Path,
+    image_size: Sequence[int],
+    channels: int,
+    root: str | Path | None = None,
+    test_fraction: float = 0.2,
+    test_seed: int = 0,
+    class_names: Sequence[str] | None = None,
+    resize: Resize = "crop",
+    unreadable: Unreadable = "fail",
+    cache: str | Path | None = None,
+) -> PoolSource:
+    """The images of a CSV or Parquet file that `read_manifest` reads; otherwise as `load_folder`.
+
+    Its column split says what is for the test; where it says nothing, `test_fraction` of the labelled images, drawn by
+    `hold_out` with `test_seed`. Images without a label are in the pool, and nobody knows their labels.
+    """
+    place = None if root is None else Path(root).expanduser()
+    table = read_manifest(Path(manifest).expanduser(), place, class_names)
+    pool, test = hold_out(table, test_fraction, test_seed)
+    return _load(pool, test, ImageFormat(_pair(image_size), channels, resize), unreadable, cache)
+
+
+def _load(
+    pool: ImageTable, test: ImageTable, form: ImageFormat, unreadable: Unreadable, cache: str | Path | None
+) -> PoolSource:
+    if unreadable not in get_args(Unreadable):
+        raise ValueError(f"unreadable must be one of {', '.join(get_args(Unreadable))}; got {unreadable!r}")
+    directory = None if cache is None else Path(cache).expanduser()
+    test_images, test_faults = load_images(test.sample_ids, test.paths, form, directory)
+    if test_faults:
+        raise ValueError(f"{describe_faults([*test_faults.values()], 'test set')}; mend them or take them out")
+    pool_images, pool_faults = load_images(pool.sample_ids, pool.paths, form, directory)
+    if pool_faults and unreadable == "fail":
+        raise ValueError(
+            f"{describe_faults([*pool_faults.values()], 'pool')}; mend them or take them out, or leave them out of the "
+            f"run with data.unreadable=exclude"
+        )
+    return PoolSource(
+        pool_images=pool_images,
+        hidden_labels=torch.from_numpy(pool.labels),
+        test_images=test_images,
+        test_labels=torch.from_numpy(test.labels),
+        class_names=pool.class_names,
+        sample_ids=pool.sample_ids,
+        unreadable=torch.tensor(sorted(pool_faults), dtype=torch.int64),
+    )
+
+
+def _apart(root: str | Path, test_root: str | Path) -> tuple[Path, Path]:
+    """Both as paths; one inside of the other would put test images into the pool, or a class into the classes."""
+    pool, test = Path(root).expanduser(), Path(test_root).expanduser()
+    if pool.resolve().is_relative_to(test.resolve()) or test.resolve().is_relative_to(pool.resolve()):
+        raise ValueError(f"root and test_root must be apart, neither inside the other; got {pool} and {test}")
+    return pool, test
+
+
+def _pair(image_size: Sequence[int]) -> tuple[int, int]:
+    height, width = image_size
+    return height, width

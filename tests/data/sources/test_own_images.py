@@ -1,0 +1,194 @@
+"""Small data sets in real files: what a source makes of them, and what it refuses."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from PIL import Image
+
+from assl_lightning.cli import conf_dir
+from assl_lightning.data.sources.base import PoolSource
+from assl_lightning.data.sources.own_images import load_folder, load_image_folder, load_manifest
+
+SHAPE: dict[str, Any] = {"image_size": [6, 5], "channels": 3}
+
+
+def pixels(number: int) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(number).integers(256, size=(6, 5, 3), dtype=np.uint8)
+
+
+def make_tree(root: Path, classes: tuple[str, ...] = ("dent", "ok"), count: int = 8, first: int = 0) -> Path:
+    """`count` images in each class; image k of all shows `pixels(first + k)`."""
+    for place, name in enumerate(classes):
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            Image.fromarray(pixels(first + place * count + number)).save(root / name / f"{number:02d}.png")
+    return root
+
+
+def expected_images(numbers: range | list[int]) -> torch.Tensor:
+    return torch.from_numpy(np.stack([pixels(number).transpose(2, 0, 1) for number in numbers]))
+
+
+def images_of(source: PoolSource) -> set[bytes]:
+    images = torch.cat([source.pool_images, source.test_images])
+    return {image.numpy().tobytes() for image in images}
+
+
+# --- what comes out --------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_a_pool_without_labels_and_its_test_set_has_the_classes(tmp_path: Path) -> None:
+    make_tree(tmp_path / "pool", ("a", "b"))
+    make_tree(tmp_path / "test", first=100)
+    source = load_folder(tmp_path / "pool", tmp_path / "test", **SHAPE)
+
+    assert torch.equal(source.pool_images, expected_images(range(16)))
+    assert source.hidden_labels.tolist() == [-1] * 16
+    assert source.sample_ids[:2] == ("a/00.png", "a/01.png")
+    assert torch.equal(source.test_images, expected_images(range(100, 116)))
+    assert source.test_labels.tolist() == [0] * 8 + [1] * 8
+    assert source.class_names == ("dent", "ok")
+
+
+def test_an_image_folder_parts_itself(tmp_path: Path) -> None:
+    source = load_image_folder(make_tree(tmp_path / "root"), **SHAPE, test_fraction=0.4)
+
+    of_pool = [int(name[-6:-4]) + (8 if name.startswith("ok") else 0) for name in source.sample_ids]
+    of_test = [number for number in range(16) if number not in of_pool]
+    assert 0 < len(of_test) < 16
+    assert torch.equal(source.pool_images, expected_images(of_pool))
+    assert torch.equal(source.test_images, expected_images(of_test))
+    assert source.hidden_labels.tolist() == [number // 8 for number in of_pool]
+    assert source.test_labels.tolist() == [number // 8 for number in of_test]
+
+
+def test_an_image_folder_takes_another_for_its_test(tmp_path: Path) -> None:
+    root, test_root = make_tree(tmp_path / "train"), make_tree(tmp_path / "test", ("ok",), first=100)
+    source = load_image_folder(root, **SHAPE, test_root=test_root)
+    assert source.sample_ids[0] == "dent/00.png"
+    assert len(source.sample_ids) == 16
+    assert source.test_labels.tolist() == [1] * 8, "by the classes of the pool"
+
+
+def test_the_classes_of_a_configuration_decide_the_numbers(tmp_path: Path) -> None:
+    root, test_root = make_tree(tmp_path / "train", ("1", "0")), make_tree(tmp_path / "test", ("1", "0"), first=100)
+    numbers: Any = [1, 0, 2]  # as YAML has them
+    source = load_image_folder(root, **SHAPE, test_root=test_root, class_names=numbers)
+    assert source.class_names == ("1", "0", "2")
+    assert source.hidden_labels.tolist() == [1] * 8 + [0] * 8, "the directory 0 comes first, and is class 1"
+
+
+def test_a_manifest_has_known_and_unknown_labels(tmp_path: Path) -> None:
+    make_tree(tmp_path / "images")
+    lines = ["sample_id,path,label,split"]
+    lines += [f"n{number},images/dent/{number:02d}.png,{'ok' if number else ''},pool" for number in range(4)]
+    lines += [f"t{number},images/ok/{number:02d}.png,dent,test" for number in range(3)]
+    (tmp_path / "images.csv").write_text("\n".join(lines))
+    source = load_manifest(tmp_path / "images.csv", **SHAPE)
+
+    assert source.sample_ids == ("n0", "n1", "n2", "n3")
+    assert source.hidden_labels.tolist() == [-1, 1, 1, 1]
+    assert torch.equal(source.pool_images, expected_images(range(4)))
+    assert torch.equal(source.test_images, expected_images(range(8, 11)))
+    assert source.test_labels.tolist() == [0, 0, 0]
+
+
+def test_a_cache_changes_nothing(tmp_path: Path) -> None:
+    root = make_tree(tmp_path / "root")
+    without = load_image_folder(root, **SHAPE)
+    for _ in range(2):
+        source = load_image_folder(root, **SHAPE, cache=tmp_path / "cache")
+        assert torch.equal(source.pool_images, without.pool_images)
+        assert torch.equal(source.test_images, without.test_images)
+        assert source.sample_ids == without.sample_ids
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_images_that_come_keep_the_names_and_parts_of_the_others(tmp_path: Path) -> None:
+    root = make_tree(tmp_path / "root")
+    before = load_image_folder(root, **SHAPE, test_fraction=0.5)
+    for number in range(10):
+        Image.fromarray(pixels(1000 + number)).save(root / "dent" / f"0{number}_new.png")
+    after = load_image_folder(root, **SHAPE, test_fraction=0.5)
+    assert set(before.sample_ids) <= set(after.sample_ids)
+    assert images_of(before) < images_of(after)
+    old_test = {image.numpy().tobytes() for image in before.test_images}
+    assert old_test <= {image.numpy().tobytes() for image in after.test_images}
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+def test_a_pool_image_that_cannot_be_decoded_is_an_error_or_left_out(tmp_path: Path) -> None:
+    root, test_root = make_tree(tmp_path / "train"), make_tree(tmp_path / "test", first=100)
+    (root / "ok" / "03.png").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"1 of the pool's images cannot be decoded: .*ok/03\.png") as caught:
+        load_image_folder(root, **SHAPE, test_root=test_root)
+    assert str(caught.value).endswith("or leave them out of the run with data.unreadable=exclude")
+
+    source = load_image_folder(root, **SHAPE, test_root=test_root, unreadable="exclude")
+    assert source.unreadable.tolist() == [11]
+    assert source.sample_ids[11] == "ok/03.png"
+    assert not source.pool_images[11].any()
+
+    (test_root / "ok" / "03.png").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"1 of the test set's images cannot be decoded: .*ok/03\.png"):
+        load_image_folder(root, **SHAPE, test_root=test_root, unreadable="exclude")
+
+
+@pytest.mark.parametrize(("root", "test_root"), [("a", "a"), ("a", "a/b"), ("a/b", "a"), ("a", "link")])
+def test_pool_and_test_are_apart(tmp_path: Path, root: str, test_root: str) -> None:
+    make_tree(tmp_path / "a" / "b")
+    (tmp_path / "link").symlink_to(tmp_path / "a" / "b")
+    for load in (load_folder, load_image_folder):
+        with pytest.raises(ValueError, match="root and test_root must be apart, neither inside the other"):
+            load(tmp_path / root, test_root=tmp_path / test_root, **SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"unreadable": "ignore"}, "unreadable must be one of fail, exclude; got 'ignore'"),
+        ({"channels": 2}, "channels must be 1, for grey images, or 3, for colour; got 2"),
+        ({"class_names": ["ok"]}, "dent/ (8 images) is not among the classes"),
+        ({"test_fraction": 0.0}, "test_fraction must be above 0 and below 1"),
+    ],
+)
+def test_what_cannot_be_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_image_folder(make_tree(tmp_path / "root"), **(SHAPE | changes))
+
+
+# --- as configured ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["folder", "image_folder", "manifest"])
+def test_as_it_is_configured_a_source_gives_what_is_said_of_it(tmp_path: Path, name: str) -> None:
+    make_tree(tmp_path / "pool")
+    make_tree(tmp_path / "test", first=100)
+    paths = sorted(path.relative_to(tmp_path) for path in (tmp_path / "pool").rglob("*.png"))
+    (tmp_path / "images.csv").write_text("\n".join(["path,label", *(f"{path},{path.parent.name}" for path in paths)]))
+    config = OmegaConf.create({"data": OmegaConf.load(conf_dir() / "data" / f"{name}.yaml")})
+    given = {
+        "folder": {"root": "pool", "source": {"test_root": str(tmp_path / "test")}},
+        "image_folder": {"root": "pool"},
+        "manifest": {"source": {"manifest": str(tmp_path / "images.csv")}},
+    }[name]
+    config.merge_with({"data": given})
+    if config.data.root:
+        config.data.root = str(tmp_path / config.data.root)
+    source = instantiate(config.data.source)
+
+    assert source.pool_images.shape[1:] == (config.data.channels, *config.data.image_size)
+    assert source.class_names == ("dent", "ok")
+    assert set(source.test_labels.tolist()) == {0, 1}
+    assert set(source.hidden_labels.tolist()) == ({-1} if name == "folder" else {0, 1})
