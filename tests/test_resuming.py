@@ -351,7 +351,7 @@ def test_seconds_are_counted_by_a_clock_that_cannot_be_set(tmp_path: Path) -> No
         def __init__(self) -> None:
             super().__init__(self._path, every_n_seconds=10, clock=lambda: next(seconds))
 
-        def _path(self, step: int) -> Path:
+        def _path(self, step: int) -> Path:  # asked for once a save
             saved.append(step)
             return tmp_path / f"{step}.ckpt"
 

@@ -141,9 +141,10 @@ class StepCheckpoints(Checkpoint):
 
     def _save(self, trainer: Trainer) -> None:
         step = trainer.global_step
-        trainer.save_checkpoint(self.path_of_step(step), weights_only=False)
+        path = self.path_of_step(step)
+        trainer.save_checkpoint(path, weights_only=False)
         if self._is_first and trainer.is_global_zero:
-            _check_that_it_loads(self.path_of_step(step))
+            _check_that_it_loads(path)
         self._is_first = False
         self._saved_at = self.clock()
         if trainer.is_global_zero and self.on_saved is not None:
