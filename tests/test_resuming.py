@@ -40,6 +40,7 @@ from assl_lightning.oracles import Answers, HeldBackLabels, LabelRequest, Oracle
 from assl_lightning.records import RoundRecord, read_records
 from assl_lightning.round_settings import CheckpointSettings, RoundSettings, ScoreSettings
 from assl_lightning.run_directory import RunDirectory
+from tests.damage import flip_a_bit
 from tests.same_run import differences_of_runs
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -271,9 +272,7 @@ def empty(path: Path, _: Path) -> None:
 
 
 def with_a_wrong_byte(path: Path, _: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+    flip_a_bit(path)
 
 
 def of_another_run(path: Path, directory: Path) -> None:

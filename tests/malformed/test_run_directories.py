@@ -26,6 +26,7 @@ from assl_lightning.acquisition.assl import ASSL
 from assl_lightning.records import read_config, read_records, record_of
 from assl_lightning.round_settings import RoundSettings, ScoreSettings
 from assl_lightning.run_directory import RunDirectory
+from tests.damage import flip_a_bit
 from tests.malformed.trees import MADE, Trap, contents, problem_of, refused
 from tests.test_resuming import POOL_SIZE, SETTINGS, StopAt, Stopped, first_step_of, run, stopped_run, stopping
 
@@ -440,9 +441,7 @@ def headless(path: Path) -> None:
 
 
 def flipped(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+    flip_a_bit(path)
 
 
 def a_text(path: Path) -> None:
