@@ -37,8 +37,8 @@ test-slow: install ## the tests that take longer or need data that is not in the
 	$(BIN)/python -m pytest -m slow
 
 test-oldest: $(OLDEST)/.installed $(OLDEST)-activeml/.installed ## the tests with each dependency at its floor in pyproject.toml: 6 GB, then minutes
-	$(OLDEST)/bin/python -m pytest
-	$(OLDEST)-activeml/bin/python -m pytest tests/acquisition tests/test_benchmarks.py
+	$(ONE_THREAD) $(OLDEST)/bin/python -m pytest -n auto --dist loadfile
+	$(ONE_THREAD) $(OLDEST)-activeml/bin/python -m pytest -n auto --dist loadfile tests/acquisition tests/test_benchmarks.py
 
 # scikit-activeml needs newer packages than the floors, so it has an environment of its own. uv knows `lowest-direct`.
 
