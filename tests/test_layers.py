@@ -15,7 +15,9 @@ PACKAGE = Path(assl_lightning.__file__).parent
 LAYERS: dict[str, int] = {
     **dict.fromkeys(("atomic", "contracts", "differences", "interruption", "seeding", "tensor_files"), 0),
     **dict.fromkeys(("acquisition", "augment", "data", "inference", "networks", "oracles", "records"), 1),
-    **dict.fromkeys(("contact_sheet", "histograms", "run_directory", "sample_features", "scores", "statistics"), 1),
+    **dict.fromkeys(
+        ("contact_sheet", "histograms", "labelling", "run_directory", "sample_features", "scores", "statistics"), 1
+    ),
     **dict.fromkeys(("algorithms", "callbacks", "datamodule", "processes", "slurm"), 2),
     **dict.fromkeys(("analysis", "querying", "report", "round_settings", "rounds", "training"), 3),
     **dict.fromkeys(("__main__", "build", "check", "cli", "composing", "jobs", "launching", "schema"), 4),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -42,13 +41,7 @@ def long_tailed(source: PoolSource, imbalance_factor: float, seed: int) -> PoolS
     kept = _kept(source.hidden_labels, len(source.class_names), imbalance_factor, seed)
     if len(kept) == len(source.pool_images):
         return source
-    return replace(
-        source,
-        pool_images=source.pool_images[kept],
-        hidden_labels=source.hidden_labels[kept],
-        sample_ids=tuple(source.sample_ids[index] for index in kept.tolist()),
-        unreadable=torch.isin(kept, source.unreadable).nonzero()[:, 0],
-    )
+    return source.take(kept)
 
 
 def _kept(labels: Tensor, num_classes: int, imbalance_factor: float, seed: int) -> Tensor:

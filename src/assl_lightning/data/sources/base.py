@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ class PoolSource:
     class_names: tuple[str, ...]  # C names
     sample_ids: tuple[str, ...] = field(repr=False)  # N stable, distinct names, as files that people exchange key them
     unreadable: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))  # (K,) int64, ascending
+    paths: tuple[Path, ...] = field(default=(), repr=False)  # N files, as people look at them; () where there are none
 
     def __post_init__(self) -> None:
         for name, images, labels, least in (
@@ -55,7 +57,23 @@ class PoolSource:
                 f"sample_ids must be distinct and as many as the pool's {len(self.pool_images)} images; "
                 f"got {len(self.sample_ids)}, {len(set(self.sample_ids))} of them distinct"
             )
+        if self.paths and len(self.paths) != len(self.pool_images):
+            raise ValueError(
+                f"paths must be as many as the pool's {len(self.pool_images)} images, or none; got {len(self.paths)}"
+            )
         self._check_unreadable()
+
+    def take(self, index: Tensor) -> PoolSource:
+        """The same test set, and some of the pool's images in the order of `index` (K,) int64; indices close up."""
+        places = index.tolist()
+        return replace(
+            self,
+            pool_images=self.pool_images[index],
+            hidden_labels=self.hidden_labels[index],
+            sample_ids=tuple(self.sample_ids[place] for place in places),
+            unreadable=torch.isin(index, self.unreadable).nonzero()[:, 0],
+            paths=tuple(self.paths[place] for place in places) if self.paths else (),
+        )
 
     def _check_unreadable(self) -> None:
         index = self.unreadable

@@ -1,0 +1,212 @@
+"""The ledger: every answer that was ever given, with its time, its source and who gave it. It only grows.
+
+`<run_dir>/labels.sqlite` has a row for each answer; one that is taken back stays, and a later row revokes it. Rows can
+be neither changed nor deleted, and what is appended in one call is there as a whole or not at all.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Literal, get_args
+
+FILE_NAME = "labels.sqlite"
+"""Of the ledger, in a run's directory."""
+
+Kind = Literal["label", "skip", "bad"]
+"""What an answer may be: a class; "I do not know", after which the image may be asked for again later; an image that
+nobody should be asked about again."""
+
+_FORMAT = 1
+_APPLICATION = 0x4153534C  # "ASSL", in the header of the file
+_PATIENCE = 30.0  # seconds, while another process writes
+
+_TABLES = """
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    sample_id TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('label', 'skip', 'bad', 'revoke')),
+    label TEXT,
+    annotator TEXT NOT NULL,
+    source TEXT NOT NULL,
+    seconds REAL,
+    revokes INTEGER REFERENCES events (id),
+    CHECK ((kind = 'label') = (label IS NOT NULL)),
+    CHECK ((kind = 'revoke') = (revokes IS NOT NULL))
+);
+CREATE INDEX events_of_a_sample ON events (sample_id);
+CREATE TRIGGER events_stay BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'the ledger only grows'); END;
+CREATE TRIGGER events_are_final BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'the ledger only grows'); END;
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What somebody said of a sample."""
+
+    sample_id: str
+    kind: Kind
+    annotator: str
+    source: str  # by what way it came: "page", "labels.csv, line 7", "label_studio, task 12"
+    round: int  # of the batch that asked for it
+    label: str | None = None  # the class's name where `kind` is "label"
+    seconds: float | None = None  # that it took, ≥ 0; None where nobody knows
+    at: str | None = None  # when, ISO 8601 in UTC; None: now
+    id: int | None = None  # its place in the ledger, from 1; None: not there yet
+
+
+class Ledger:
+    """The answers of one run. Each call opens the file anew, so that threads and processes may share it.
+
+    Args:
+        path: the file; it is made by the first answer.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, answers: Sequence[Answer]) -> list[Answer]:
+        """Write all of the answers or, whatever happens, none; return them with their times and ids."""
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        timed = [replace(answer, at=answer.at or now) for answer in answers]
+        if not timed:
+            return []
+        with self._writing() as connection:
+            return [replace(answer, id=_insert(connection, answer)) for answer in timed]
+
+    def revoke(self, ids: Iterable[int], annotator: str, source: str) -> list[Answer]:
+        """Take answers back, all or none; they stay in the file, marked by later rows. Returns them.
+
+        Raises:
+            ValueError: an id is of no answer that stands.
+        """
+        wanted = sorted(set(ids))
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        with self._writing() as connection:
+            standing = {answer.id: answer for answer in _standing(connection)}
+            missing = [number for number in wanted if number not in standing]
+            if missing:
+                raise ValueError(
+                    f"{self.path} has no answer {missing[0]} that could be taken back; it was taken back before, or "
+                    f"never was there"
+                )
+            for number in wanted:
+                answer = standing[number]
+                connection.execute(
+                    "INSERT INTO events (at, round, sample_id, kind, annotator, source, revokes) "
+                    "VALUES (?, ?, ?, 'revoke', ?, ?, ?)",
+                    (now, answer.round, answer.sample_id, annotator, source, number),
+                )
+            return [standing[number] for number in wanted]
+
+    def standing(self) -> list[Answer]:
+        """All answers that were not taken back, in the order in which they came; none where there is no file."""
+        with self._open() as connection:
+            return _standing(connection) if _has_tables(connection) else []
+
+    def history(self) -> list[tuple[Answer, int | None]]:
+        """Every answer in its order, each with the id of the row that took it back, or None."""
+        with self._open() as connection:
+            if not _has_tables(connection):
+                return []
+            rows = connection.execute(
+                f"SELECT {_COLUMNS}, (SELECT later.id FROM events later WHERE later.revokes = events.id) "
+                "FROM events WHERE kind != 'revoke' ORDER BY id"
+            )
+            return [(_answer_of(row[:-1]), row[-1]) for row in rows]
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction, which waits for others to end theirs."""
+        with self._open(make=True) as connection:
+            if not _has_tables(connection):
+                connection.execute("PRAGMA journal_mode = WAL")  # readers do not wait for a writer
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                if not _has_tables(connection):  # else another process was faster
+                    _make_tables(connection)
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _open(self, make: bool = False) -> Iterator[sqlite3.Connection]:
+        try:
+            name = self.path if make or self.path.exists() else ":memory:"  # who reads makes no file
+            with closing(sqlite3.connect(name, timeout=_PATIENCE, isolation_level=None)) as connection:
+                if _has_tables(connection) and _identity(connection) != (_APPLICATION, _FORMAT):
+                    raise ValueError(f"{self.path} is not a ledger of this version's; restore it, or move it away")
+                connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged survives a power cut
+                yield connection
+        except sqlite3.DatabaseError as error:
+            raise ValueError(
+                f"{self.path} must be a ledger of labels that can be read and written; SQLite says: {error}. Restore "
+                f"it, or free what holds it"
+            ) from error
+
+
+def _identity(connection: sqlite3.Connection) -> tuple[int, int]:
+    (application,), (version,) = (
+        connection.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
+    )
+    return application, version
+
+
+def _has_tables(connection: sqlite3.Connection) -> bool:
+    (count,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return bool(count)
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    for statement in _statements(_TABLES):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {_FORMAT}")
+
+
+def _statements(script: str) -> Iterator[str]:
+    statement = ""
+    for line in script.splitlines():
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+_COLUMNS = "sample_id, kind, annotator, source, round, label, seconds, at, id"
+
+
+def _insert(connection: sqlite3.Connection, answer: Answer) -> int:
+    if answer.kind not in get_args(Kind) or (answer.kind == "label") != (answer.label is not None):
+        raise ValueError(f"an answer must be a label with its class, or a skip or bad without one; got {answer}")
+    cursor = connection.execute(
+        "INSERT INTO events (sample_id, kind, annotator, source, round, label, seconds, at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(answer.sample_id, answer.kind, answer.annotator, answer.source),
+            *(answer.round, answer.label, answer.seconds, answer.at),
+        ),
+    )
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid
+
+
+def _standing(connection: sqlite3.Connection) -> list[Answer]:
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM events WHERE kind != 'revoke' "
+        "AND id NOT IN (SELECT revokes FROM events WHERE revokes IS NOT NULL) ORDER BY id"
+    )
+    return [_answer_of(row) for row in rows]
+
+
+def _answer_of(row: Sequence[object]) -> Answer:
+    return Answer(**dict(zip(_COLUMNS.split(", "), row, strict=True)))  # type: ignore[arg-type]

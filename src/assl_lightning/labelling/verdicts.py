@@ -1,0 +1,54 @@
+"""From everything that was said of a sample to what holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from assl_lightning.labelling.ledger import Answer
+
+Conflicts = Literal["error", "latest", "majority"]
+"""What becomes of a sample of which people say different things: it waits until they agree; the answer that came last
+holds; the answer that most gave holds, and with as many for another it waits."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What holds of a sample."""
+
+    kind: Literal["label", "skip", "bad", "conflict"]
+    label: str | None  # where `kind` is "label"
+    votes: tuple[Answer, ...]  # each annotator's last answer, in the order in which they came
+
+
+def verdicts(standing: Iterable[Answer], conflicts: Conflicts) -> Mapping[str, Verdict]:
+    """Sample id → what holds of it, for all of which anybody said anything; `standing` in the order of the ledger.
+
+    An annotator's last answer is their vote, however often and in whatever round they were asked. A skip gives way to
+    any vote that is none.
+
+    >>> votes = [Answer("a.png", "label", who, "page", 0, name) for who, name in (("Ann", "ok"), ("Bo", "dent"))]
+    >>> verdicts(votes, "latest")["a.png"].label, verdicts(votes, "majority")["a.png"].kind
+    ('dent', 'conflict')
+    """
+    last: dict[str, dict[str, Answer]] = {}
+    for answer in standing:
+        of_sample = last.setdefault(answer.sample_id, {})
+        of_sample.pop(answer.annotator, None)  # so that the order is that of the last answers
+        of_sample[answer.annotator] = answer
+    return {name: _verdict(tuple(votes.values()), conflicts) for name, votes in last.items()}
+
+
+def _verdict(votes: tuple[Answer, ...], conflicts: Conflicts) -> Verdict:
+    decided = [vote for vote in votes if vote.kind != "skip"]
+    if not decided:
+        return Verdict("skip", None, votes)
+    counted = Counter((vote.kind, vote.label) for vote in decided).most_common()
+    if len(counted) == 1 or conflicts == "latest":
+        return Verdict(decided[-1].kind, decided[-1].label, votes)
+    if conflicts == "majority" and counted[0][1] > counted[1][1]:
+        kind, label = counted[0][0]
+        return Verdict(kind, label, votes)
+    return Verdict("conflict", None, votes)
