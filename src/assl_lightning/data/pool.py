@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
 UNLABELLED = -1
 EXCLUDED = -2
+HELD_OUT = -3
+NEVER = -1
+
+_VECTORS = ("labelled_in_round", "labels", "asked_in_round")
 
 
 class Pool:
@@ -23,8 +26,10 @@ class Pool:
 
     Attributes:
         labelled_in_round: (N,) int32, −1 unlabelled, 0 initial, r + 1 queried after the training of round r, −2
-            excluded.
+            excluded, −3 held out: for the test, whether its label is known yet or not.
         labels: (N,) int32, −1 where unknown.
+        asked_in_round: (N,) int32, the last round for which a sample's label was asked for, −1 never; also where nobody
+            could tell it.
     """
 
     def __init__(self, num_samples: int, num_classes: int, sample_ids: Sequence[str] | None = None) -> None:
@@ -42,8 +47,10 @@ class Pool:
         self.num_classes = num_classes
         self.sample_ids = tuple(sample_ids) if sample_ids is not None else tuple(map(str, range(num_samples)))
         self._has_names = sample_ids is not None
+        self._digests: dict[int, Tensor] = {}
         self.labelled_in_round = torch.full((num_samples,), UNLABELLED, dtype=torch.int32)
         self.labels = torch.full((num_samples,), -1, dtype=torch.int32)
+        self.asked_in_round = torch.full((num_samples,), NEVER, dtype=torch.int32)
 
     @property
     def labelled(self) -> Tensor:
@@ -52,8 +59,18 @@ class Pool:
 
     @property
     def unlabelled(self) -> Tensor:
-        """(M,) int64 indices without a label, ascending; excluded samples are neither."""
+        """(M,) int64 indices without a label, ascending; samples that are excluded or held out are neither."""
         return (self.labelled_in_round == UNLABELLED).nonzero()[:, 0]
+
+    @property
+    def held_out(self) -> Tensor:
+        """(H,) int64 indices of what the test is made on, ascending: held out, and with a label."""
+        return ((self.labelled_in_round == HELD_OUT) & (self.labels >= 0)).nonzero()[:, 0]
+
+    @property
+    def excluded(self) -> Tensor:
+        """(E,) int64 indices that are out of the run, ascending."""
+        return (self.labelled_in_round == EXCLUDED).nonzero()[:, 0]
 
     def label(self, index: Tensor, label: Tensor, round_number: int) -> None:
         """Label samples; all of them or, if anything is wrong, none.
@@ -64,18 +81,48 @@ class Pool:
             round_number: the first round that trains on them, ≥ 0 (0 is the initial set).
         """
         self.check_unlabelled(index)
-        if label.shape != index.shape:
-            raise ValueError(f"{len(index)} samples need {len(index)} labels; got shape {tuple(label.shape)}")
-        wrong = ((label < 0) | (label >= self.num_classes)).nonzero()[:, 0]
-        if len(wrong):
-            raise ValueError(
-                f"sample {int(index[wrong[0]])} was given the label {int(label[wrong[0]])}; labels are "
-                f"0 … {self.num_classes - 1}"
-            )
-        if round_number < 0:
-            raise ValueError(f"samples are labelled for a round ≥ 0; got {round_number}")
+        self._check_labels(index, label, least=0)
+        _check_round(round_number)
         self.labelled_in_round[index] = round_number
         self.labels[index] = label.to(torch.int32)
+
+    def hold_out(self, index: Tensor) -> None:
+        """Set unlabelled samples apart for the test, for good: (K,) int64. Nothing trains on them or asks for them."""
+        self.check_unlabelled(index)
+        self.labelled_in_round[index] = HELD_OUT
+
+    def settle(self, index: Tensor, label: Tensor, round_number: int) -> None:
+        """What holds from now on of samples that were asked for; some may have had another label, or none.
+
+        A sample that was held out stays so, one that has its label already keeps its round.
+
+        Args:
+            index: (K,) int64, distinct.
+            label: (K,) int64 in [0, C); −1 where it is not known, or not any more; −2 where it is to be excluded.
+            round_number: the first round that trains on those that are new, ≥ 0.
+        """
+        self._check_index(index)
+        self._check_labels(index, label, least=EXCLUDED)
+        _check_round(round_number)
+        since = self.labelled_in_round[index]
+        held_out, is_new = since == HELD_OUT, since < 0
+        after = torch.where(is_new, round_number, since)
+        after = torch.where(label == UNLABELLED, UNLABELLED, after)
+        after = torch.where(held_out, HELD_OUT, after)
+        self.labelled_in_round[index] = torch.where(label == EXCLUDED, EXCLUDED, after).to(torch.int32)
+        self.labels[index] = label.clamp(min=-1).to(torch.int32)
+
+    def withdraw(self, index: Tensor) -> None:
+        """Exclude samples whatever they are, labelled ones too: (K,) int64. They keep their indices."""
+        self._check_index(index)
+        self.labelled_in_round[index] = EXCLUDED
+        self.labels[index] = -1
+
+    def note_asked(self, index: Tensor, round_number: int) -> None:
+        """Remember for which round samples were asked for last: (K,) int64."""
+        self._check_index(index)
+        _check_round(round_number)
+        self.asked_in_round[index] = round_number
 
     def exclude(self, index: Tensor) -> None:
         """Take unlabelled samples out of the run for good: (K,) int64. They keep their indices."""
@@ -83,7 +130,18 @@ class Pool:
         self.labelled_in_round[index] = EXCLUDED
 
     def check_unlabelled(self, index: Tensor) -> None:
-        """Raise unless `index` is (K,) int64, distinct and of samples without a label that are not excluded."""
+        """Raise unless `index` is (K,) int64, distinct and of `unlabelled` samples."""
+        self._check_index(index)
+        taken = index[self.labelled_in_round[index] != UNLABELLED]
+        if len(taken):
+            sample = int(taken[0])
+            since = int(self.labelled_in_round[sample])
+            state = {EXCLUDED: "excluded", HELD_OUT: "held out for the test"}.get(
+                since, f"labelled since round {since}"
+            )
+            raise ValueError(f"sample {sample} ({self.sample_ids[sample]}) is {state}; it cannot be labelled again")
+
+    def _check_index(self, index: Tensor) -> None:
         if index.dtype != torch.int64 or index.ndim != 1:
             raise ValueError(f"index must be int64 of shape (K,); got {index.dtype} of shape {tuple(index.shape)}")
         outside = index[(index < 0) | (index >= self.num_samples)]
@@ -92,58 +150,85 @@ class Pool:
         distinct, counts = index.unique(return_counts=True)
         if len(distinct) != len(index):
             raise ValueError(f"sample {int(distinct[counts > 1][0])} was named twice in one request; name each once")
-        taken = index[self.labelled_in_round[index] != UNLABELLED]
-        if len(taken):
-            sample = int(taken[0])
-            since = int(self.labelled_in_round[sample])
-            state = "excluded" if since == EXCLUDED else f"labelled since round {since}"
-            raise ValueError(f"sample {sample} ({self.sample_ids[sample]}) is {state}; it cannot be labelled again")
 
-    @cached_property
-    def _names_digest(self) -> Tensor:
-        """(16,) uint8, of the sample ids in their order."""
-        digest = hashlib.blake2b(digest_size=16)
-        for name in self.sample_ids:
-            digest.update(name.encode(errors="surrogatepass") + b"\0")
-        return torch.tensor(list(digest.digest()), dtype=torch.uint8)
+    def _check_labels(self, index: Tensor, label: Tensor, least: int) -> None:
+        if label.shape != index.shape:
+            raise ValueError(f"{len(index)} samples need {len(index)} labels; got shape {tuple(label.shape)}")
+        wrong = ((label < least) | (label >= self.num_classes)).nonzero()[:, 0]
+        if len(wrong):
+            raise ValueError(
+                f"sample {int(index[wrong[0]])} was given the label {int(label[wrong[0]])}; labels are "
+                f"0 … {self.num_classes - 1}"
+            )
+
+    def _names_digest(self, count: int) -> Tensor:
+        """(16,) uint8, of the first `count` sample ids in their order."""
+        if count not in self._digests:
+            digest = hashlib.blake2b(digest_size=16)
+            for name in self.sample_ids[:count]:
+                digest.update(name.encode(errors="surrogatepass") + b"\0")
+            self._digests[count] = torch.tensor(list(digest.digest()), dtype=torch.uint8)
+        return self._digests[count]
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Two (N,) int32 tensors, `labelled_in_round` and `labels`; where samples have names, the names' digest."""
-        state = {"labelled_in_round": self.labelled_in_round.clone(), "labels": self.labels.clone()}
-        return state | ({"sample_ids_digest": self._names_digest} if self._has_names else {})
+        """Three (N,) int32 tensors, the attributes; where samples have names, the names' digest."""
+        state = {name: getattr(self, name).clone() for name in _VECTORS}
+        return state | ({"sample_ids_digest": self._names_digest(self.num_samples)} if self._has_names else {})
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor], *, grown: bool = False) -> None:
         """Take over what `state_dict` gave; all of it or, if anything is wrong, nothing.
+
+        Args:
+            state: of this pool, or of one before there was such a thing as `asked_in_round`.
+            grown: the state may be of fewer samples, the first ones of this pool; the others are unlabelled.
 
         Raises:
             ValueError: it is of another pool size, of other sample ids, or not what `state_dict` gives.
         """
-        for name in ("labelled_in_round", "labels"):
+        count = self.num_samples
+        labels = state.get("labels")
+        if isinstance(labels, Tensor) and "asked_in_round" not in state:
+            state = {**state, "asked_in_round": torch.full_like(labels, NEVER)}
+        for name in _VECTORS:
             value = state.get(name)
             if not isinstance(value, Tensor) or value.dtype != torch.int32:
                 got = value.dtype if isinstance(value, Tensor) else type(value).__name__
                 raise ValueError(f"{name} must be int32 of shape ({self.num_samples},); got {got}")
-            if value.shape != (self.num_samples,):
+            if value.shape != (count,):
+                if name == _VECTORS[0] and grown and value.ndim == 1 and len(value) < count:
+                    count = len(value)
+                    continue
                 raise ValueError(
-                    f"this pool has {self.num_samples} samples, but the saved {name} has shape "
-                    f"{tuple(value.shape)}; it was saved for another data set"
+                    f"this pool has {count} samples, but the saved {name} has shape {tuple(value.shape)}; it was "
+                    f"saved for another data set"
                 )
         digest = state.get("sample_ids_digest")
-        if digest is not None and self._has_names and not torch.equal(digest.cpu(), self._names_digest):
+        if digest is not None and self._has_names and not torch.equal(digest.cpu(), self._names_digest(count)):
             raise ValueError(
-                f"the saved labels are of {self.num_samples} samples with other names than this pool's, or in another "
-                f"order; images were added, taken away or renamed since: restore them, or begin a new run"
+                f"the saved labels are of {count} samples with other names than this pool's, or in another order; "
+                f"images were added, taken away or renamed since: restore them, or begin a new run"
             )
+        self._check_state(state)
+        fresh = Pool(self.num_samples, self.num_classes)
+        for name in _VECTORS:
+            getattr(fresh, name)[:count] = state[name]
+            setattr(self, name, getattr(fresh, name))
+
+    def _check_state(self, state: dict[str, Tensor]) -> None:
         since, labels = state["labelled_in_round"], state["labels"]
-        is_labelled = since >= 0
-        wrong = (since < EXCLUDED) | ~torch.where(
-            is_labelled, (labels >= 0) & (labels < self.num_classes), labels == -1
+        is_known = (labels >= 0) & (labels < self.num_classes)
+        fits = torch.where(
+            since >= 0, is_known, torch.where(since == HELD_OUT, is_known | (labels == -1), labels == -1)
         )
+        wrong = (since < HELD_OUT) | ~fits | (state["asked_in_round"] < NEVER)
         if wrong.any():
             sample = int(wrong.nonzero()[0, 0])
             raise ValueError(
                 f"sample {sample} is saved as labelled in round {int(since[sample])} with the label "
                 f"{int(labels[sample])}; labels are 0 … {self.num_classes - 1}, and -1 of what is not labelled"
             )
-        self.labelled_in_round = since.clone()
-        self.labels = labels.clone()
+
+
+def _check_round(round_number: int) -> None:
+    if round_number < 0:
+        raise ValueError(f"samples are labelled for a round ≥ 0; got {round_number}")
