@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
+import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from assl_lightning.labelling.incoming import IngestError
 from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
 
 OK = Answer("a.png", "label", "Ann", "page", 0, label="ok", seconds=1.5)
@@ -81,3 +87,63 @@ def test_another_file_is_no_ledger(ledger: Ledger) -> None:
     connection.close()
     with pytest.raises(ValueError, match="is not a ledger of this version's"):
         ledger.standing()
+
+
+def test_who_begins_a_ledger_waits_for_another_who_does(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(sqlite3.connect(ledger.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # SQLite refuses to begin a write-ahead log now, and does not wait
+        monkeypatch.setattr("assl_lightning.labelling.ledger.time.sleep", lambda _: other.execute("ROLLBACK"))
+        ledger.append([OK])
+    assert len(ledger.standing()) == 1
+
+
+def test_what_is_to_be_written_is_judged_in_sight_of_what_stands(ledger: Ledger) -> None:
+    (first,) = ledger.append([OK])
+    seen: list[Answer] = []
+
+    def judge(standing: list[Answer]) -> list[Answer]:
+        seen.extend(standing)
+        return [SKIP]
+
+    (second,) = ledger.append_judged(judge)
+    assert seen == [first]
+    assert ledger.standing() == [first, second]
+
+
+def test_a_judgement_that_refuses_leaves_nothing(ledger: Ledger) -> None:
+    def refuse(standing: list[Answer]) -> list[Answer]:
+        raise IngestError("line 2: no")
+
+    with pytest.raises(IngestError, match="line 2: no"):
+        ledger.append_judged(refuse)
+    assert ledger.standing() == []
+
+
+_READ_AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from assl_lightning.labelling.ledger import Answer, Ledger
+
+os.setuid({user})
+ledger = Ledger(Path(sys.argv[1]))
+print(len(ledger.standing()), len(ledger.history()))
+try:
+    ledger.append([Answer("a.png", "skip", "Ann", "page", 0)])
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_a_ledger_that_may_not_be_written_can_be_read(ledger: Ledger) -> None:
+    ledger.append([OK, SKIP])
+    with tempfile.TemporaryDirectory() as directory:  # pytest's own can be entered by nobody else
+        path = Path(directory, FILE_NAME)
+        path.write_bytes(ledger.path.read_bytes())
+        path.chmod(0o444)
+        path.parent.chmod(0o555)
+        code = _READ_AS_NOBODY.format(user=os.getuid() or 65534)  # root may write everywhere
+        done = subprocess.run([sys.executable, "-c", code, path], check=True, capture_output=True, text=True)
+        path.parent.chmod(0o755)
+    counts, refusal = done.stdout.splitlines()
+    assert counts == "2 2"
+    assert "can be read and written; SQLite says: attempt to write a readonly database. Restore it, or" in refusal

@@ -6,8 +6,10 @@ be neither changed nor deleted, and what is appended in one call is there as a w
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -73,11 +75,16 @@ class Ledger:
 
     def append(self, answers: Sequence[Answer]) -> list[Answer]:
         """Write all of the answers or, whatever happens, none; return them with their times and ids."""
-        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        timed = [replace(answer, at=answer.at or now) for answer in answers]
-        if not timed:
-            return []
+        return self.append_judged(lambda _: answers) if answers else []
+
+    def append_judged(self, judge: Callable[[list[Answer]], Sequence[Answer]]) -> list[Answer]:
+        """Write what `judge` says in sight of all answers that stand, while nobody else can write; all or none.
+
+        An error that `judge` raises goes on to the caller, and nothing is written.
+        """
         with self._writing() as connection:
+            now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+            timed = [replace(answer, at=answer.at or now) for answer in judge(_standing(connection))]
             return [replace(answer, id=_insert(connection, answer)) for answer in timed]
 
     def revoke(self, ids: Iterable[int], annotator: str, source: str) -> list[Answer]:
@@ -126,7 +133,7 @@ class Ledger:
         """One transaction, which waits for others to end theirs."""
         with self._open(make=True) as connection:
             if not _has_tables(connection):
-                connection.execute("PRAGMA journal_mode = WAL")  # readers do not wait for a writer
+                _write_ahead(connection)
             connection.execute("BEGIN IMMEDIATE")
             try:
                 if not _has_tables(connection):  # else another process was faster
@@ -138,11 +145,19 @@ class Ledger:
                     connection.execute("ROLLBACK")
                 raise
 
+    def _readable_name(self) -> str:
+        """Who reads makes no file; where nobody may write, nor beside the file, it does not change."""
+        if not self.path.exists():
+            return ":memory:"
+        uri = self.path.absolute().as_uri()
+        is_still = not os.access(self.path.parent, os.W_OK) and not Path(f"{self.path}-wal").exists()
+        return f"{uri}?immutable=1" if is_still else uri
+
     @contextmanager
     def _open(self, make: bool = False) -> Iterator[sqlite3.Connection]:
         try:
-            name = self.path if make or self.path.exists() else ":memory:"  # who reads makes no file
-            with closing(sqlite3.connect(name, timeout=_PATIENCE, isolation_level=None)) as connection:
+            name = str(self.path) if make else self._readable_name()
+            with closing(sqlite3.connect(name, timeout=_PATIENCE, isolation_level=None, uri=not make)) as connection:
                 if _has_tables(connection) and _identity(connection) != (_APPLICATION, _FORMAT):
                     raise ValueError(f"{self.path} is not a ledger of this version's; restore it, or move it away")
                 connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged survives a power cut
@@ -152,6 +167,20 @@ class Ledger:
                 f"{self.path} must be a ledger of labels that can be read and written; SQLite says: {error}. Restore "
                 f"it, or free what holds it"
             ) from error
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """So that readers do not wait for a writer. SQLite itself does not wait where several begin a ledger at once."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.005)
+        else:
+            return
 
 
 def _identity(connection: sqlite3.Connection) -> tuple[int, int]:
