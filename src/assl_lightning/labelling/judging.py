@@ -1,0 +1,292 @@
+"""Whether what people send back may be true, and what of it goes into the ledger: all of it, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from assl_lightning.labelling.batch import LabelBatch, find_batches, waiting_batch
+from assl_lightning.labelling.incoming import Incoming, IngestError, is_utf8
+from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
+from assl_lightning.labelling.suggestions import Suggestions
+from assl_lightning.labelling.verdicts import Conflicts
+
+_SHOWN = 5  # lines that a notice over many of them names
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What becomes of answers that came from outside. Any problem means that nothing is applied."""
+
+    answers: tuple[Answer, ...]  # to append to the ledger; none where there is a problem
+    problems: tuple[str, ...]  # in the order of the lines
+    notices: tuple[str, ...]
+
+
+def ingest(
+    run_dir: Path, incoming: Sequence[Incoming], *, conflicts: Conflicts = "error", dry_run: bool = False
+) -> Judgement:
+    """Judge answers that came from outside, and write those that are new into the ledger of a run.
+
+    They are judged while nobody else can write, so that of two that contradict each other one is refused, however close
+    together they come. Whatever happens, all are written or none. A `dry_run` writes nothing.
+
+    Raises:
+        IngestError: with every problem; nothing was written.
+        ValueError: there is no run or batch, or one of its files cannot be read or written.
+    """
+    batches = find_batches(run_dir)
+    if not batches:
+        waiting_batch(run_dir)  # which says why there is none
+    ledger = Ledger(run_dir / FILE_NAME)
+    judgement = _accepted(judge(incoming, batches, ledger.standing(), conflicts=conflicts))
+    if dry_run or not judgement.answers:
+        return judgement
+
+    def judge_again(standing: Sequence[Answer]) -> Sequence[Answer]:
+        nonlocal judgement
+        judgement = _accepted(judge(incoming, batches, standing, conflicts=conflicts))
+        return judgement.answers
+
+    ledger.append_judged(judge_again)
+    return judgement
+
+
+def judge(
+    incoming: Sequence[Incoming],
+    batches: Sequence[LabelBatch],
+    standing: Sequence[Answer],
+    *,
+    conflicts: Conflicts = "error",
+) -> Judgement:
+    """What becomes of answers that came together, in sight of all that stand (in the ledger's order).
+
+    An answer belongs to the newest batch that asked for its sample. What its annotator said before, to the same effect,
+    is not written again; to another effect, it is a correction. See `Conflicts` for what others said.
+    """
+    asked = _Asked(batches)
+    judging = _Judging(asked, standing, conflicts)
+    for place, one in enumerate(incoming):
+        judging.look_up(place, one)
+    judging.compare()
+    problems = tuple(text for _, text in sorted(judging.problems, key=lambda problem: problem[0]))
+    if problems:
+        return Judgement((), problems, ())
+    return Judgement(tuple(judging.answers), (), (*judging.notices, *_progress(batches, standing, judging.answers)))
+
+
+def unanswered(batch: LabelBatch, standing: Iterable[Answer]) -> list[str]:
+    """The sample ids of a batch of which nobody has said anything, in its order."""
+    answered = {answer.sample_id for answer in standing}
+    return [sample.sample_id for sample in batch.samples if sample.sample_id not in answered]
+
+
+def _accepted(judgement: Judgement) -> Judgement:
+    if judgement.problems:
+        raise IngestError(judgement.problems)
+    return judgement
+
+
+def _progress(batches: Sequence[LabelBatch], standing: Sequence[Answer], new: Sequence[Answer]) -> Iterator[str]:
+    for batch in batches:
+        if batch.is_open:
+            count, left = len(batch.samples), len(unanswered(batch, [*standing, *new]))
+            have = f"{left} of {count} images have no answer yet" if left else f"all {count} images have an answer"
+            yield f"round {batch.round}: {have}"
+
+
+class _Asked:
+    """What was asked for, in all batches."""
+
+    def __init__(self, batches: Sequence[LabelBatch]) -> None:
+        self.batch: dict[str, LabelBatch] = {}  # sample id → the newest that asked for it
+        self.open_rounds = {batch.round for batch in batches if batch.is_open}
+        aliases: dict[str, str] = {}
+        for batch in sorted(batches, key=lambda one: one.round):
+            for sample in batch.samples:
+                self.batch[sample.sample_id] = batch
+                if sample.path is not None:
+                    aliases[sample.path] = sample.sample_id
+        classes = dict.fromkeys(name for batch in batches for name in batch.class_names)
+        self.samples, self.classes = Suggestions(self.batch, aliases), Suggestions(classes)
+        self._classes = tuple(classes)
+
+    def problems(self, one: Incoming) -> Iterator[str]:
+        batch = self.batch.get(one.sample_id)
+        if batch is None:
+            yield f"{one.sample_id!r} is no sample that was asked for{self.samples.hint(one.sample_id)}"
+        classes = self._classes if batch is None else batch.class_names
+        if one.kind == "label" and one.label not in classes:
+            label = one.label or ""
+            hint = self.classes.hint(label) or f"; they are {_listed(classes)}"
+            yield f"{label!r} is none of the classes{hint}"
+        if not is_utf8(one.annotator):
+            yield f"the annotator must be a text that UTF-8 can write; got {one.annotator!a}"
+
+
+@dataclass
+class _Judging:
+    """One judgement on its way."""
+
+    asked: _Asked
+    standing: Sequence[Answer]
+    conflicts: Conflicts
+    answers: list[Answer] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    problems: list[tuple[int, str]] = field(default_factory=list)  # place among the incoming, what is wrong
+    _said: dict[tuple[str, str], list[tuple[int, Incoming]]] = field(default_factory=dict)  # by sample and annotator
+
+    def look_up(self, place: int, one: Incoming) -> None:
+        """Whether sample and class exist."""
+        found = [f"{one.where}: {problem}" for problem in self.asked.problems(one)]
+        self.problems += [(place, problem) for problem in found]
+        if not found:
+            self._said.setdefault((one.sample_id, one.annotator), []).append((place, one))
+
+    def compare(self) -> None:
+        """The answers with one another, and with those that stand."""
+        votes = sorted((self._one_of(said) for said in self._said.values()), key=lambda vote: vote[0])
+        before = _Before(self.standing)
+        new: list[tuple[int, Incoming]] = []
+        known: list[str] = []
+        for place, one in votes:
+            last = before.last(one)
+            if last is not None and _content(last) == _content(one):
+                known.append(one.where)
+            elif last is not None and before.is_outdated(one, last):
+                self.notices.append(
+                    f"{one.where}: {_said(one)} of {one.sample_id!r} was taken over before, and replaced since by "
+                    f"{_said(last)} ({last.source}), which stays"
+                )
+            else:
+                new.append((place, one))
+                if last is not None:
+                    self.notices.append(
+                        f"{one.where}: {_who(one)} corrects {one.sample_id!r} from {_said(last)} ({last.source}) to "
+                        f"{_said(one)}"
+                    )
+        self._summarise(known, "in the ledger already, and not written again")
+        self._compare_people(new, before)
+        self._append(one for _, one in new)
+
+    def _one_of(self, said: Sequence[tuple[int, Incoming]]) -> tuple[int, Incoming]:
+        """Of all that one annotator said of one sample, what counts."""
+        kept_place, kept = said[0]
+        for place, one in said[1:]:
+            if _content(one) == _content(kept):
+                self.notices.append(f"{one.where}: says the same of {one.sample_id!r} as {kept.where}; it counts once")
+            elif self.conflicts == "latest":
+                self.notices.append(
+                    f"{one.where}: {_said(one)} of {one.sample_id!r} replaces {_said(kept)} of {kept.where}"
+                )
+                kept_place, kept = place, one
+            else:
+                self.problems.append(
+                    (
+                        place,
+                        f"{one.where}: {_who(one)} says {_said(one)} of {one.sample_id!r}, and {_said(kept)} in "
+                        f"{kept.where}; leave one of them",
+                    )
+                )
+        return kept_place, kept
+
+    def _compare_people(self, new: Sequence[tuple[int, Incoming]], before: _Before) -> None:
+        """Under the policy error, nobody may contradict what another said, before or beside it."""
+        if self.conflicts != "error":
+            return
+        beside: dict[str, list[Incoming]] = {}
+        replaced = {(one.sample_id, one.annotator) for _, one in new}
+        for place, one in new:
+            others: list[Answer | Incoming] = [
+                answer for answer in before.votes(one.sample_id) if (answer.sample_id, answer.annotator) not in replaced
+            ]
+            others += beside.get(one.sample_id, [])
+            contrary = [other for other in others if _contradict(one, other)]
+            if contrary:
+                told = " and ".join(f"{_who(other)} {_said(other)} ({_source(other)})" for other in contrary[:_SHOWN])
+                self.problems.append(
+                    (
+                        place,
+                        f"{one.where}: {_who(one)} says {_said(one)} of {one.sample_id!r}, but {told}; agree on one, "
+                        f"or choose --conflicts latest or majority",
+                    )
+                )
+            beside.setdefault(one.sample_id, []).append(one)
+
+    def _append(self, new: Iterable[Incoming]) -> None:
+        late: dict[int, list[str]] = {}
+        for one in new:
+            batch = self.asked.batch[one.sample_id]
+            if batch.round not in self.asked.open_rounds:
+                late.setdefault(batch.round, []).append(one.where)
+            self.answers.append(
+                Answer(
+                    sample_id=one.sample_id,
+                    kind=one.kind,
+                    annotator=one.annotator,
+                    source=one.where,
+                    round=batch.round,
+                    label=one.label,
+                    seconds=one.seconds,
+                    at=one.at,
+                )
+            )
+        for number, places in late.items():
+            self._summarise(places, f"for round {number}, which has trained already; the next round takes them over")
+
+    def _summarise(self, places: Sequence[str], what: str) -> None:
+        if places:
+            more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+            answers = "1 answer is" if len(places) == 1 else f"{len(places)} answers are"
+            self.notices.append(f"{answers} {what} ({'; '.join(places[:_SHOWN])}{more})")
+
+
+class _Before:
+    """What stands in the ledger, by sample and annotator."""
+
+    def __init__(self, standing: Sequence[Answer]) -> None:
+        self._said: dict[str, dict[str, list[Answer]]] = {}
+        for answer in standing:
+            self._said.setdefault(answer.sample_id, {}).setdefault(answer.annotator, []).append(answer)
+
+    def votes(self, sample_id: str) -> list[Answer]:
+        """Each annotator's last answer."""
+        return [answers[-1] for answers in self._said.get(sample_id, {}).values()]
+
+    def last(self, one: Incoming) -> Answer | None:
+        """What its annotator said last of its sample."""
+        answers = self._said.get(one.sample_id, {}).get(one.annotator)
+        return answers[-1] if answers else None
+
+    def is_outdated(self, one: Incoming, last: Answer) -> bool:
+        """Whether this very line was taken over before, and its annotator then said something else elsewhere."""
+        answers = self._said[one.sample_id][one.annotator]
+        was_here = any(answer.source == one.where and _content(answer) == _content(one) for answer in answers)
+        return was_here and last.source != one.where
+
+
+def _content(answer: Answer | Incoming) -> tuple[str, str | None]:
+    return answer.kind, answer.label
+
+
+def _contradict(one: Answer | Incoming, other: Answer | Incoming) -> bool:
+    """A skip contradicts nobody."""
+    return "skip" not in (one.kind, other.kind) and _content(one) != _content(other)
+
+
+def _said(answer: Answer | Incoming) -> str:
+    return repr(answer.label) if answer.kind == "label" else answer.kind
+
+
+def _who(answer: Answer | Incoming) -> str:
+    return repr(answer.annotator) if answer.annotator else "somebody without a name"
+
+
+def _source(answer: Answer | Incoming) -> str:
+    return answer.source if isinstance(answer, Answer) else answer.where
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    return ", ".join(map(repr, names[:20])) + more
