@@ -1,0 +1,62 @@
+"""Diversity alone: k-means++ seeding over feature vectors (Arthur and Vassilvitskii 2007, §2.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, final, get_args
+
+import torch
+from torch import Tensor
+
+from assl_lightning.acquisition.base import Candidates, Requirement
+from assl_lightning.acquisition.selection import (
+    FirstCentre,
+    check_budget,
+    check_finite,
+    float64_device,
+    in_index_order,
+    seed_outer_products,
+)
+
+
+@final
+@dataclass(frozen=True)
+class KMeansPlusPlus:
+    """D² sampling of the feature vectors: picks lie apart, whatever the model thinks of them.
+
+    It needs no label, so that it can ask for the first ones (a cold start). O(M·d) memory, and as much time per pick.
+
+    Args:
+        first: the first pick is the longest vector ("norm") or any ("uniform").
+        normalize_features: scale every feature vector to length 1 first, so that only its direction counts.
+    """
+
+    first: FirstCentre = "uniform"
+    normalize_features: bool = False
+    requires: ClassVar[frozenset[Requirement]] = frozenset({"features"})
+
+    def __post_init__(self) -> None:
+        if self.first not in get_args(FirstCentre):
+            raise ValueError(f"first must be one of {', '.join(get_args(FirstCentre))}; got {self.first!r}")
+
+    def scores(self, candidates: Candidates) -> None:
+        """None: how much a candidate is worth depends on those that were picked before."""
+
+    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
+        """(budget,) int64 distinct pool indices on the CPU, in the order of the picks.
+
+        A feature vector that is not finite is an error that names the sample.
+        """
+        candidates.require("features")
+        assert candidates.features is not None
+        check_budget(budget, len(candidates))
+        features = candidates.features.detach()
+        device = float64_device(features.device)
+        features = features.to(device, torch.promote_types(features.dtype, torch.float32))
+        index, features = in_index_order(candidates.index.to(device), features)
+        norm = torch.linalg.vector_norm(features, dim=1)
+        check_finite("length of the feature vector", norm, index)
+        scale = torch.ones_like(norm, dtype=torch.float64)
+        if self.normalize_features:
+            scale = torch.where(norm > 0, 1 / norm.double(), 0.0)
+        return index.cpu()[seed_outer_products(features, scale[:, None], budget, generator, self.first)]
