@@ -8,7 +8,6 @@ samples of each round. The network has no batch norm, so that one process and tw
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 from pathlib import Path
@@ -18,21 +17,18 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 
-from assl_lightning import FixMatch, PoolDataModule, run_rounds
+from assl_lightning import FixMatch, run_rounds
 from assl_lightning.acquisition.assl import ASSL
-from assl_lightning.augment import Normalise, StrongAugment, WeakAugment
 from assl_lightning.callbacks.score import ASSLScoreCallback
 from assl_lightning.data.pool import Pool
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.oracles import HeldBackLabels
 from assl_lightning.round_settings import CheckpointSettings, RoundSettings
 
-POOL_SIZE, CLASSES = 60, 3
-LABELS = torch.arange(90) % CLASSES
-IMAGES = (
-    (128 + 80 * torch.sin(torch.arange(8)[None, None, None] * (1 + LABELS[:, None, None, None]) * 0.8))
-    + 20 * torch.randn(90, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-).to(torch.uint8)
+sys.path.insert(0, str(Path(__file__).parents[1]))  # it is run as a script
+
+from tests.stripes import CLASSES, LABELS, POOL_SIZE, SGD, make_datamodule
+
 SETTINGS = RoundSettings(
     rounds=2,
     initial_labels=6,
@@ -74,18 +70,7 @@ class Watch(Callback):
 
 def main(output: Path, devices: int, nodes: int) -> None:
     torch.set_num_threads(1)
-    pool, weak, watch = Pool(POOL_SIZE, CLASSES), WeakAugment(flip=False), Watch()
-    datamodule = PoolDataModule(
-        pool,
-        pool_images=IMAGES[:POOL_SIZE],
-        test_images=IMAGES[POOL_SIZE:],
-        test_labels=LABELS[POOL_SIZE:],
-        normalise=Normalise((0.5,), (0.3,)),
-        weak=weak,
-        strong=StrongAugment(weak=weak),
-        batch_size=4,
-        mu=3,
-    )
+    pool, watch = Pool(POOL_SIZE, CLASSES), Watch()
 
     def make_trainer(**keywords: Any) -> Trainer:
         callbacks = [*keywords.pop("callbacks", []), watch]
@@ -99,12 +84,11 @@ def main(output: Path, devices: int, nodes: int) -> None:
             **keywords,
         )
 
-    sgd = functools.partial(torch.optim.SGD, lr=0.05, momentum=0.9, nesterov=True)
     records = run_rounds(
         pool=pool,
-        datamodule=datamodule,
+        datamodule=make_datamodule(pool),
         make_network=Plain,
-        make_algorithm=lambda network: FixMatch(network, optimizer=sgd, threshold=0.5),
+        make_algorithm=lambda network: FixMatch(network, optimizer=SGD, threshold=0.5),
         make_trainer=make_trainer,
         acquisition=ASSL(),
         oracle=HeldBackLabels(LABELS[:POOL_SIZE]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import functools
 import json
 import logging
 import os
@@ -24,13 +23,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from assl_lightning import FixMatch, PoolDataModule, run_rounds
+from assl_lightning import FixMatch, run_rounds
 from assl_lightning.acquisition.assl import ASSL
 from assl_lightning.acquisition.assl_div import ASSLDiv
 from assl_lightning.acquisition.badge import BADGE
 from assl_lightning.acquisition.base import Acquisition, Candidates
 from assl_lightning.algorithms.supervised import Supervised
-from assl_lightning.augment import Normalise, StrongAugment, WeakAugment
 from assl_lightning.callbacks.checkpointing import StepCheckpoints
 from assl_lightning.data.pool import Pool
 from assl_lightning.interruption import Interrupted
@@ -42,15 +40,8 @@ from assl_lightning.round_settings import CheckpointSettings, RoundSettings, Sco
 from assl_lightning.run_directory import RunDirectory
 from tests.damage import flip_a_bit
 from tests.same_run import differences_of_runs
+from tests.stripes import LABELS, POOL_SIZE, SGD, make_datamodule
 
-GENERATOR = torch.Generator().manual_seed(0)
-LABELS = torch.arange(90) % 3
-IMAGES = (
-    (128 + 80 * torch.sin(torch.arange(8)[None, None, None] * (1 + LABELS[:, None, None, None]) * 0.8))
-    + 20 * torch.randn(90, 1, 8, 8, generator=GENERATOR)
-).to(torch.uint8)
-POOL_SIZE = 60
-SGD = functools.partial(torch.optim.SGD, lr=0.05, momentum=0.9, nesterov=True)
 SETTINGS = RoundSettings(
     rounds=1,
     initial_labels=6,
@@ -91,18 +82,7 @@ class StopAt(Callback):
 
 def run(run_dir: Path, *callbacks: Callback, data: dict[str, Any] | None = None, **changes: Any) -> list[RoundRecord]:
     pool = Pool(POOL_SIZE, 3)
-    weak = WeakAugment(flip=False)
-    datamodule = PoolDataModule(
-        pool,
-        pool_images=IMAGES[:POOL_SIZE],
-        test_images=IMAGES[POOL_SIZE:],
-        test_labels=LABELS[POOL_SIZE:],
-        normalise=Normalise((0.5,), (0.3,)),
-        weak=weak,
-        strong=StrongAugment(weak=weak),
-        batch_size=4,
-        **({"mu": 3} | (data or {})),
-    )
+    datamodule = make_datamodule(pool, **(data or {}))
 
     def make_trainer(**keywords: Any) -> Trainer:
         of_call = keywords.pop("callbacks", [])

@@ -15,7 +15,7 @@ from lightning.pytorch import Trainer
 from PIL import Image
 from torch import Tensor, nn
 
-from assl_lightning import FixMatch, PoolDataModule, run_rounds
+from assl_lightning import FixMatch, run_rounds
 from assl_lightning.acquisition.assl import ASSL
 from assl_lightning.acquisition.assl_div import ASSLDiv
 from assl_lightning.acquisition.base import Candidates, Requirement
@@ -23,9 +23,6 @@ from assl_lightning.acquisition.coreset import CoreSet
 from assl_lightning.acquisition.random import RandomSampling
 from assl_lightning.acquisition.uncertainty import Entropy
 from assl_lightning.algorithms.supervised import Supervised
-from assl_lightning.augment.normalise import Normalise
-from assl_lightning.augment.strong import StrongAugment
-from assl_lightning.augment.weak import WeakAugment
 from assl_lightning.data.pool import Pool
 from assl_lightning.networks.small import SmallCNN
 from assl_lightning.oracles import Answers, HeldBackLabels, LabelRequest, Pending
@@ -33,20 +30,8 @@ from assl_lightning.records import RoundRecord, read_records
 from assl_lightning.round_settings import RoundSettings, ScoreSettings
 from assl_lightning.run_directory import RunDirectory
 from assl_lightning.seeding import make_generator
+from tests.stripes import IMAGES, LABELS, POOL_SIZE, SGD, make_datamodule
 
-GENERATOR = torch.Generator().manual_seed(0)
-LABELS = torch.arange(90) % 3
-# three classes of blurry stripes, so that a few steps learn something
-IMAGES = (
-    (
-        (128 + 80 * torch.sin(torch.arange(8)[None, None, None] * (1 + LABELS[:, None, None, None]) * 0.8))
-        + 20 * torch.randn(90, 1, 8, 8, generator=GENERATOR)
-    )
-    .clamp(0, 255)
-    .to(torch.uint8)
-)
-POOL_SIZE = 60
-SGD = functools.partial(torch.optim.SGD, lr=0.05, momentum=0.9, nesterov=True)
 SETTINGS = RoundSettings(
     rounds=2, initial_labels=4, labels_per_round=3, steps_per_round=8, steps_per_epoch=4, weight_ema=0.8
 )
@@ -54,18 +39,7 @@ SETTINGS = RoundSettings(
 
 def run(run_dir: Path, **changes: Any) -> list[RoundRecord]:
     pool = changes.pop("pool", Pool(POOL_SIZE, 3))
-    weak = WeakAugment(flip=False)
-    datamodule = PoolDataModule(
-        pool,
-        pool_images=IMAGES[:POOL_SIZE],
-        test_images=IMAGES[POOL_SIZE:],
-        test_labels=LABELS[POOL_SIZE:],
-        normalise=Normalise((0.5,), (0.3,)),
-        weak=weak,
-        strong=StrongAugment(weak=weak),
-        batch_size=4,
-        **({"mu": 3} | changes.pop("data", {})),
-    )
+    datamodule = make_datamodule(pool, **changes.pop("data", {}))
     arguments: dict[str, Any] = {
         "pool": pool,
         "datamodule": datamodule,
@@ -269,7 +243,7 @@ def test_continue_takes_the_weights_that_it_was_told(tmp_path: Path, weights: An
 
         def answer(self, request: LabelRequest) -> Answers:
             if request.round_number == 0 and request.directory is not None:
-                shutil.copy(request.directory / "final.ckpt", tmp_path / "final.ckpt")
+                shutil.copy(request.directory.parent / "round_00" / "final.ckpt", tmp_path / "final.ckpt")
             return super().answer(request)
 
     run(

@@ -28,7 +28,8 @@ from assl_lightning.round_settings import RoundSettings, ScoreSettings
 from assl_lightning.run_directory import RunDirectory
 from tests.damage import flip_a_bit
 from tests.malformed.trees import MADE, Trap, contents, problem_of, refused
-from tests.test_resuming import POOL_SIZE, SETTINGS, StopAt, Stopped, first_step_of, run, stopped_run, stopping
+from tests.stripes import POOL_SIZE
+from tests.test_resuming import SETTINGS, StopAt, Stopped, first_step_of, run, stopped_run, stopping
 
 CONTINUED = replace(SETTINGS, init="continue", score=ScoreSettings(reset=False))
 
