@@ -25,6 +25,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
+from omegaconf import OmegaConf
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -32,6 +33,7 @@ from assl_lightning.acquisition.base import Acquisition
 from assl_lightning.algorithms.base import Algorithm
 from assl_lightning.augment.normalise import Normalise
 from assl_lightning.callbacks.progress import RoundProgress
+from assl_lightning.data.growth import align
 from assl_lightning.data.long_tail import long_tailed
 from assl_lightning.data.pixel_statistics import pixel_statistics
 from assl_lightning.data.pool import EXCLUDED, Pool
@@ -41,12 +43,12 @@ from assl_lightning.networks.adapt import with_features
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.oracles import Oracle
 from assl_lightning.processes import is_first_rank
-from assl_lightning.records import RoundRecord
+from assl_lightning.records import CONFIG, RoundRecord, read_config
 from assl_lightning.report.curve import plot_curve
 from assl_lightning.report.table import print_rounds
 from assl_lightning.round_settings import CheckpointSettings, RoundSettings, ScoreSettings
 from assl_lightning.rounds import run_rounds
-from assl_lightning.run_directory import RunDirectory
+from assl_lightning.run_directory import POOL, RunDirectory
 from assl_lightning.schema import Config, ConfigurationError, Node, check_budget, left_open, nearest, show
 
 log = logging.getLogger(__name__)
@@ -95,6 +97,8 @@ def make_settings(config: Config) -> RoundSettings:
         seed=config.seed,
         rounds=config.rounds,
         initial_labels=config.initial_labels,
+        initial_acquisition=config.initial_acquisition,
+        hold_out=config.hold_out,
         labels_per_round=config.labels_per_round,
         steps_per_round=config.steps_per_round,
         steps_per_epoch=config.steps_per_epoch,
@@ -162,32 +166,67 @@ def _prepare(config: Config) -> tuple[Config, PoolSource]:
     if Path(config.run_dir).exists() and not Path(config.run_dir).is_dir():
         raise ConfigurationError(f"{show('run_dir', config.run_dir)}: must be a directory, or not exist; it is a file")
     check(config)
+    config = remember(config)
     source = load_source(config)
     return complete(config, source), source
 
 
 def load_source(config: Config) -> PoolSource:
-    """Read the data, hold them against what was declared, and make them as long-tailed as was asked for."""
+    """Read the data, hold them against what was declared, and make them as long-tailed as was asked for.
+
+    Where the run has begun, its images have the indices that they had.
+    """
     source = _instantiate_as(PoolSource, "data.source", config.data.source)
     _check_source(config, source)
-    return _make_long_tailed(config, source)
+    source = _make_long_tailed(config, source)
+    with _error_at("run_dir", {"run_dir": config.run_dir}):
+        begun = RunDirectory(Path(config.run_dir)).standing()
+        return source if begun is None else align(source, begun.names, begun.size, begun.between_rounds)
+
+
+def remember(config: Config) -> Config:
+    """The same with the classes that the run has begun with, where they were left open: others may have come."""
+    if "data.source.class_names" not in left_open(config) or not (Path(config.run_dir) / CONFIG).exists():
+        return config
+    with _error_at("run_dir", {"run_dir": config.run_dir}):
+        before = read_config(Path(config.run_dir))
+    known = OmegaConf.select(OmegaConf.create(before), "data.source.class_names")
+    return replace(config, data=replace(config.data, source={**config.data.source, "class_names": known and [*known]}))
 
 
 def complete(config: Config, source: PoolSource) -> Config:
     """The same with what only the data tell, where it was left open: the run's directory holds it fast from then on.
 
-    That is `data.mean` and `data.std`, the pool's, and `data.source.class_names` where the source takes such a thing.
+    That is `data.mean` and `data.std`, those of the pool as the run begins, and `data.source.class_names` where the
+    source takes such a thing.
     """
     data, open_keys = config.data, left_open(config)
     if "data.mean" in open_keys or "data.std" in open_keys:
-        readable = torch.ones(len(source.pool_images), dtype=torch.bool)
-        readable[source.unreadable] = False
-        with _error_at("data", {"mean": data.mean, "std": data.std}):
-            mean, std = pixel_statistics(source.pool_images, readable.nonzero()[:, 0])
+        mean, std = _pixel_statistics(config, source)
         data = replace(data, mean=data.mean or mean, std=data.std or std)
     if "data.source.class_names" in open_keys:
         data = replace(data, source={**data.source, "class_names": list(source.class_names)})
     return replace(config, data=data)
+
+
+def _pixel_statistics(config: Config, source: PoolSource) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of the pool as the run begins.
+
+    A run that has begun finds the same, or its images were changed; where some of them cannot be looked at any more, it
+    is taken at its word.
+    """
+    with _error_at("run_dir", {"run_dir": config.run_dir}):
+        begun = RunDirectory(Path(config.run_dir)).standing()
+        before = {} if begun is None else read_config(Path(config.run_dir)).get("data") or {}
+    missing = torch.cat([source.unreadable, source.absent])
+    if len(missing) and "mean" in before and "std" in before:
+        return tuple(before["mean"]), tuple(before["std"])
+    looked_at = torch.ones(len(source.pool_images), dtype=torch.bool)
+    looked_at[missing] = False
+    if begun is not None:
+        looked_at[begun.first_size :] = False
+    with _error_at("data", {"mean": config.data.mean, "std": config.data.std}):
+        return pixel_statistics(source.pool_images, looked_at.nonzero()[:, 0])
 
 
 def put_together(config: Config, source: PoolSource) -> Parts:
@@ -196,11 +235,15 @@ def put_together(config: Config, source: PoolSource) -> Parts:
     assert config.data.std is not None
     pool = Pool(len(source.pool_images), config.data.num_classes, source.sample_ids)
     _exclude_unreadable(config, source, pool)
+    pool.exclude(source.absent)
+    if config.known_labels == "given":
+        _give_labels(config, source, pool)
     datamodule = PoolDataModule(
         pool,
         pool_images=source.pool_images,
         test_images=source.test_images,
         test_labels=source.test_labels,
+        test_ids=source.test_ids,
         normalise=Normalise(config.data.mean, config.data.std),
         weak=_instantiate("data.weak", config.data.weak),
         strong=_instantiate("data.strong", config.data.strong),
@@ -213,7 +256,7 @@ def put_together(config: Config, source: PoolSource) -> Parts:
     )
     make_oracle = _instantiate("oracle", config.oracle | {"_partial_": True})
     with _error_at("oracle", config.oracle):
-        oracle: Oracle = make_oracle(labels=source.hidden_labels)
+        oracle: Oracle = make_oracle(source=source)
     return Parts(
         pool=pool,
         datamodule=datamodule,
@@ -372,6 +415,19 @@ def _make_long_tailed(config: Config, source: PoolSource) -> PoolSource:
     return source
 
 
+def _give_labels(config: Config, source: PoolSource, pool: Pool) -> None:
+    """The labels that the data have are known from the first round on; the rest must be enough for the others."""
+    index = pool.unlabelled[source.hidden_labels[pool.unlabelled] >= 0]
+    pool.label(index, source.hidden_labels[index], 0)
+    if RunDirectory(Path(config.run_dir)).has(0, POOL):
+        return
+    errors = check_budget(config, len(pool.unlabelled), f"without {len(index)} that have a label, known_labels=given")
+    if not (config.initial_labels or len(index)):
+        errors.append(f"{show('initial_labels', 0)}: must be at least 1, since {config.data.name} has no label")
+    if errors:
+        raise ConfigurationError(errors)
+
+
 _NAMED = 3  # of the images that cannot be decoded
 
 
@@ -399,11 +455,14 @@ def _exclude_unreadable(config: Config, source: PoolSource, pool: Pool) -> None:
 def _check_readable_when_begun(config: Config, source: PoolSource, pool: Pool) -> None:
     """A run that goes on must have excluded what cannot be decoded now: it would train on no image under a label."""
     directory = RunDirectory(Path(config.run_dir))
-    begun = [number for number in range(config.rounds + 1) if directory.has(number, "pool.pt")]
+    begun = [number for number in range(config.rounds + 1) if directory.has(number, POOL)]
     if not begun:
         return
     with _error_at("run_dir", {"run_dir": config.run_dir}):
-        since = directory.load_tensors(begun[-1], "pool.pt").get("labelled_in_round")
+        standing = directory.standing()
+        since = directory.load_tensors(begun[-1], POOL).get("labelled_in_round")
+    if standing is not None and standing.between_rounds:
+        return  # the next one leaves them out
     if not isinstance(since, Tensor) or since.shape != (pool.num_samples,):
         return  # of another data set, or damaged, which the loop refuses
     lost = source.unreadable[since[source.unreadable] != EXCLUDED].tolist()

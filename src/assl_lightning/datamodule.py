@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -35,8 +35,9 @@ class PoolDataModule(LightningDataModule):
     Args:
         pool: who is labelled.
         pool_images: (N, channels, height, width) uint8, in the pool's order.
-        test_images: (M, channels, height, width) uint8.
+        test_images: (M, channels, height, width) uint8; M = 0 where the test is made on what the pool holds out.
         test_labels: (M,) int64.
+        test_ids: M stable names, by which a test set stays the same where a pool grows; () where they have none.
         normalise: uint8 images → float32.
         weak: `weak(images, draws) → images`, uint8 → uint8, a draw for each row.
         strong: likewise, for the strong view.
@@ -79,6 +80,7 @@ class PoolDataModule(LightningDataModule):
         pool_images: Tensor,
         test_images: Tensor,
         test_labels: Tensor,
+        test_ids: Sequence[str] = (),
         normalise: Callable[[Tensor], Tensor],
         weak: Augment,
         strong: Augment,
@@ -113,6 +115,7 @@ class PoolDataModule(LightningDataModule):
         self.pool_images = pool_images
         self.test_images = test_images
         self.test_labels = test_labels
+        self.test_ids = tuple(test_ids)
         self.normalise = normalise
         self.weak = weak
         self.strong = strong
@@ -143,6 +146,11 @@ class PoolDataModule(LightningDataModule):
         self.seed = seed
         self.steps_per_round = steps_per_round
         self.steps_per_epoch = steps_per_round if steps_per_epoch is None else steps_per_epoch
+
+    @property
+    def num_test_images(self) -> int:
+        """M, or what the pool holds out where there are no other test images."""
+        return len(self.test_images) or len(self.pool.held_out)
 
     @property
     def num_steps(self) -> int:
@@ -182,9 +190,9 @@ class PoolDataModule(LightningDataModule):
         return DataLoader(_LabelledIndices(self.pool.labels.long()), batch_size=None, sampler=sampler)
 
     def val_dataloader(self) -> DataLoader[Tensor]:
-        """The test images: they are reported after each epoch, and nothing is chosen by them."""
+        """The test images, or what the pool holds out: reported after each epoch, and nothing is chosen by them."""
         ranks, rank = self._ranks()
-        sampler = ChunkSampler(len(self.test_images), self.test_batch_size, num_replicas=ranks, rank=rank)
+        sampler = ChunkSampler(self.num_test_images, self.test_batch_size, num_replicas=ranks, rank=rank)
         return DataLoader(_Positions(), batch_size=None, sampler=sampler)
 
     def test_dataloader(self) -> DataLoader[Tensor]:
@@ -202,12 +210,15 @@ class PoolDataModule(LightningDataModule):
 
     @torch.no_grad()
     def _test_batch(self, position: Tensor) -> EvaluationBatch:
-        images, labels = self._on_device("test_images", position), self._on_device("test_labels", position)
         found = position.clamp(min=0)
-        return {
-            "image": self.normalise(images[found]),
-            "label": torch.where(position >= 0, labels[found], -1),
-        }
+        if len(self.test_images):
+            images = self._on_device("test_images", position)[found]
+            labels = self._on_device("test_labels", position)[found]
+        else:
+            index = self.pool.held_out
+            images = self._images(index.to(position.device)[found])
+            labels = self.pool.labels[index].long().to(position.device)[found]
+        return {"image": self.normalise(images), "label": torch.where(position >= 0, labels, -1)}
 
     @torch.no_grad()
     def _training_batch(self, item: dict[str, Any]) -> Batch:

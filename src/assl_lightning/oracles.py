@@ -10,6 +10,7 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 import torch
 from torch import Tensor
 
+from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.seeding import Draws, derive_key
 
 NoiseKind = Literal["symmetric", "pair"]
@@ -24,12 +25,24 @@ class LabelRequest:
     """
 
     round_number: int  # asked after the training of this round; −1 for the initial labels
-    index: Tensor  # (K,) int64 pool indices
+    index: Tensor  # (K,) int64 distinct pool indices; none where nothing is to be labelled before the first training
     sample_id: tuple[str, ...]  # K names
     score: Tensor | None = None  # (≤ K,) larger = more wanted; samples drawn at random come last and have none
     parts: Mapping[str, Tensor] = field(default_factory=dict)  # what the score was made of, (K,) each
     prediction: Tensor | None = None  # (≤ K,) int64, what the model takes them for; None without an inference pass
-    directory: Path | None = None  # where an oracle may leave files for this round
+    directory: Path | None = None  # of the round that trains on the labels, for an oracle's files; it may not exist yet
+
+
+def _none() -> Tensor:
+    return torch.empty(0, dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """What holds now of samples that were asked for in earlier rounds, whether it is anything new or not."""
+
+    index: Tensor = field(default_factory=_none)  # (E,) int64, distinct
+    label: Tensor = field(default_factory=_none)  # (E,) int64 in [0, C); −1 where nobody knows it, −2 to exclude it
 
 
 @dataclass(frozen=True)
@@ -38,8 +51,9 @@ class Answers:
 
     index: Tensor  # (A,) int64, among those asked for
     label: Tensor  # (A,) int64 in [0, C)
-    excluded: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))  # never ask for these again
+    excluded: Tensor = field(default_factory=_none)  # never ask for these again
     reason: str = ""  # why some were excluded or not answered
+    earlier: Corrections = field(default_factory=Corrections)
 
 
 @dataclass(frozen=True)
@@ -120,6 +134,25 @@ class HeldBackLabels:
         if self._transition is not None:
             labels = _mislabel(labels, self._transition, Draws(self._key, request.index))
         return Answers(request.index, labels)
+
+
+def held_back_labels(
+    source: PoolSource,
+    num_classes: int | None = None,
+    noise: float = 0.0,
+    noise_kind: NoiseKind = "symmetric",
+    transition: Sequence[Sequence[float]] | None = None,
+    seed: int = 0,
+) -> HeldBackLabels:
+    """`HeldBackLabels` of a data set that has them all."""
+    return HeldBackLabels(
+        source.hidden_labels,
+        num_classes=num_classes,
+        noise=noise,
+        noise_kind=noise_kind,
+        transition=transition,
+        seed=seed,
+    )
 
 
 def _make_transition(num_classes: int | None, noise: float, noise_kind: NoiseKind) -> Tensor:

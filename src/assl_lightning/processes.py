@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
+
+Made = TypeVar("Made")
 
 
 def is_first_rank() -> bool:
@@ -21,6 +24,15 @@ def wait_for_all_ranks() -> None:
     """What the first rank has written is there for the others to read."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()
+
+
+def from_first_rank(make: Callable[[], Made]) -> Made:
+    """What `make` returns in the first process, in all of them; the others do not call it."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return make()
+    made: list[Any] = [make() if is_first_rank() else None]
+    torch.distributed.broadcast_object_list(made, src=0)
+    return cast(Made, made[0])
 
 
 def meet_other_processes(make_trainer: Callable[..., Trainer]) -> None:

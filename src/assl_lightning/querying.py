@@ -13,6 +13,7 @@ from torch import Tensor
 
 from assl_lightning import scores
 from assl_lightning.acquisition.base import Acquisition, Candidates, LabelledSamples
+from assl_lightning.acquisition.kmeans_plus_plus import KMeansPlusPlus
 from assl_lightning.datamodule import PoolDataModule
 from assl_lightning.histograms import Histogram, histogram
 from assl_lightning.inference import evaluate
@@ -82,7 +83,7 @@ def query(
         ValueError: the strategy did not return `budget` distinct candidates.
     """
     trained.network.eval()  # a head that a strategy calls must not drop out
-    index = datamodule.pool.unlabelled
+    index = _candidate_indices(datamodule, budget)
     known = torch.ones_like(index, dtype=torch.bool)
     learned = {"statistics"} if trained.features is None else {"statistics", "features"}  # known of visited samples
     if learned & acquisition.requires and trained.statistics is not None:
@@ -119,6 +120,30 @@ def query(
         parts=parts,
         histograms={name: found for name, found in histograms.items() if found is not None},
     )
+
+
+def query_untrained(datamodule: PoolDataModule, untrained: Trained, index: Tensor, budget: int) -> Tensor:
+    """(budget,) int64 of the samples at `index` (M,) int64, ascending: k-means++ over the features of a network.
+
+    What a cold start asks for: nothing has learned yet, so that far apart is all that counts. The first is drawn
+    uniformly.
+    """
+    _, features = evaluate(
+        untrained.network,
+        datamodule.plain_view,
+        index,
+        batch_size=datamodule.test_batch_size,
+        context=untrained.context,
+    )
+    generator = make_generator(datamodule.seed, "initial_acquisition")
+    return KMeansPlusPlus(first="uniform").acquire(Candidates(index, features=features), budget, generator)
+
+
+def _candidate_indices(datamodule: PoolDataModule, budget: int) -> Tensor:
+    """Unlabelled samples; without those that were just asked for and that nobody labelled, while others are enough."""
+    index = datamodule.pool.unlabelled
+    others = index[datamodule.pool.asked_in_round[index] != datamodule.round_number]
+    return others if len(others) >= budget else index
 
 
 def _parts(statistics: SampleStatistics, index: Tensor) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from assl_lightning.statistics import Variance
 Init = Literal["rand", "continue"]
 Weights = Literal["raw", "ema"]
 Features = Literal["inference", "training"]
+InitialAcquisition = Literal["random", "kmeans_plus_plus"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,10 @@ class RoundSettings:
     Attributes:
         seed: of every draw.
         rounds: acquisitions, ≥ 0; trainings are one more.
-        initial_labels: drawn uniformly from the pool before the first training.
+        initial_labels: asked for before the first training, beside those that are known beforehand.
+        initial_acquisition: which these are: "random", or "kmeans_plus_plus" over the untrained network's features.
+        hold_out: samples that are drawn uniformly from the pool before the first training, labelled with the initial
+            ones, and make up the test set: no training and no acquisition sees them. 0: the data have a test set.
         labels_per_round: K, asked for after each training but the last.
         steps_per_round: optimizer steps of a training.
         steps_per_epoch: a test follows every so many steps; None: once a round.
@@ -74,6 +78,8 @@ class RoundSettings:
     seed: int = 0
     rounds: int = 10
     initial_labels: int = 100
+    initial_acquisition: InitialAcquisition = "random"
+    hold_out: int = 0
     labels_per_round: int = 100
     steps_per_round: int = 5120
     steps_per_epoch: int | None = None
@@ -92,7 +98,8 @@ class RoundSettings:
     def __post_init__(self) -> None:
         for name, least in (
             ("rounds", 0),
-            ("initial_labels", 1),
+            ("initial_labels", 0),
+            ("hold_out", 0),
             ("labels_per_round", 1),
             ("steps_per_round", 1),
             ("steps_per_epoch", 1),
@@ -102,6 +109,7 @@ class RoundSettings:
         for name, choices in (
             ("init", get_args(Init)),
             ("continue_from", get_args(Weights)),
+            ("initial_acquisition", get_args(InitialAcquisition)),
             ("unvisited", get_args(Unvisited)),
             ("acquisition_weights", get_args(Weights)),
             ("acquisition_features", get_args(Features)),
@@ -117,5 +125,5 @@ class RoundSettings:
 
     @property
     def total_labels(self) -> int:
-        """Labels that the last round trains on."""
-        return self.initial_labels + self.rounds * self.labels_per_round
+        """Labels that the run asks for: those that the last round trains on, and those of the hold-out."""
+        return self.hold_out + self.initial_labels + self.rounds * self.labels_per_round

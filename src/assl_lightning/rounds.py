@@ -27,8 +27,8 @@ from assl_lightning.datamodule import PoolDataModule
 from assl_lightning.interruption import Interrupted, Interruption
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.oracles import Answers, LabelRequest, Oracle, Pending
-from assl_lightning.processes import is_first_rank, meet_other_processes, wait_for_all_ranks
-from assl_lightning.querying import Trained, query
+from assl_lightning.processes import from_first_rank, is_first_rank, meet_other_processes, wait_for_all_ranks
+from assl_lightning.querying import Trained, query, query_untrained
 from assl_lightning.records import RoundRecord
 from assl_lightning.round_settings import RoundSettings
 from assl_lightning.run_directory import RunDirectory
@@ -57,8 +57,10 @@ def run_rounds(
     """Run active learning, or go on with it, and return the records of all complete rounds.
 
     Args:
-        pool: the samples; nobody labelled yet. Its labels are filled in as the oracle answers. What was excluded from
-            it (`Pool.exclude`) is never asked for.
+        pool: the samples. Labels that are known beforehand may be there, as of round 0; the others are filled in as
+            the oracle answers. What was excluded (`Pool.exclude`) is never asked for. A later call may give a pool with
+            more samples behind those that it had: where the run waits for labels, they join the next round, and what is
+            excluded by then leaves it, labelled or not.
         datamodule: over the same pool.
         make_network: called once a round, under the same initial random state each time.
         make_algorithm: called once a round with the network.
@@ -116,6 +118,7 @@ class _Loop:
 
     def run(self) -> list[RoundRecord]:
         self._check_pool()
+        withdrawn = self.pool.excluded
         meet_other_processes(self.training.make_trainer)
         own = {key: value for key, value in asdict(self.settings).items() if key != "config"}
         config = {**own, **self.settings.config}
@@ -124,13 +127,14 @@ class _Loop:
         wait_for_all_ranks()
         if not is_first_rank():
             self.directory.open(config)
-            return self._run()
+            return self._run(withdrawn)
         with self.directory.held():
             self.directory.sweep()
             self.directory.note_changes(config)
-            return self._run()
+            self.directory.note_samples(self.pool.sample_ids, self.datamodule.test_ids)
+            return self._run(withdrawn)
 
-    def _run(self) -> list[RoundRecord]:
+    def _run(self, withdrawn: Tensor) -> list[RoundRecord]:
         records = self.directory.records()
         must_reopen = 0 < len(records) <= self.settings.rounds and not self.directory.has(len(records), "pool.pt")
         has_begun = self.directory.has(0, "pool.pt")
@@ -139,15 +143,15 @@ class _Loop:
             self.directory.tidy(records[-1].round)
         if len(records) > self.settings.rounds:
             log.info("the run in %s is finished; nothing to do", self.directory.path)
-            self.directory.load_pool(records[-1].round, self.pool)
+            self.directory.load_pool(records[-1].round, self.pool, grown=True)
             return records
         if must_reopen:
             self._reopen(records.pop())
-        if not has_begun and not self._label_the_first():
+        if not has_begun and not self._label_the_first(withdrawn):
             return records
         for number in range(len(records), self.settings.rounds + 1):
             self.interruption.raise_if_asked("the same command goes on from the last complete round")
-            record = self._round(number)
+            record = self._round(number, withdrawn)
             if record is None:
                 return records
             records.append(record)
@@ -166,40 +170,83 @@ class _Loop:
         if self.datamodule.pool is not self.pool:
             raise ValueError("datamodule and run_rounds must share one pool; they were given two")
         # what an oracle excludes was asked for, and counts; what was excluded before the first label is never asked for
-        available = self.pool.num_samples if len(self.pool.labelled) else len(self.pool.unlabelled)
-        if self.settings.total_labels > available:
+        has_begun = self.directory.has(0, "pool.pt")
+        available = self.pool.num_samples if has_begun else len(self.pool.unlabelled)
+        settings = self.settings
+        if settings.total_labels > available:
+            name, value = ("hold_out + ", f"{settings.hold_out} + ") if settings.hold_out else ("", "")
+            without = " without a label" if len(self.pool.labelled) and not has_begun else ""
             raise ValueError(
-                f"initial_labels + rounds × labels_per_round = {self.settings.initial_labels} + {self.settings.rounds} "
-                f"× {self.settings.labels_per_round} = {self.settings.total_labels}, but the pool has only "
-                f"{available} samples; lower one of them"
+                f"{name}initial_labels + rounds × labels_per_round = {value}{settings.initial_labels} + "
+                f"{settings.rounds} × {settings.labels_per_round} = {settings.total_labels}, but the pool has only "
+                f"{available} samples{without}; lower one of them"
             )
+        if not (len(self.datamodule.test_images) or settings.hold_out):
+            raise ValueError(
+                "there must be a test set: give the datamodule test images, or set hold_out to draw one from the pool"
+            )
+        num_test = len(self.datamodule.test_images)
+        if num_test and settings.hold_out:
+            raise ValueError(
+                f"hold_out must be 0 where the data have a test set, here of {num_test} images; got {settings.hold_out}"
+            )
+        if not (settings.initial_labels or has_begun or len(self.pool.labelled)):
+            raise ValueError("initial_labels must be at least 1 where no label is known beforehand; got 0")
 
     # ---- labels
 
-    def _label_the_first(self) -> bool:
-        """The initial labels; False where the oracle must be waited for."""
-        candidates = self.pool.unlabelled  # every sample, but for those that were excluded beforehand
+    def _label_the_first(self, withdrawn: Tensor) -> bool:
+        """The initial labels and those of the hold-out; False where the oracle must be waited for."""
+        candidates = self.pool.unlabelled  # every sample, but for those that were labelled or excluded beforehand
         order = torch.randperm(len(candidates), generator=make_generator(self.settings.seed, "initial_labels"))
-        request = self._request(-1, candidates[order[: self.settings.initial_labels]])
-        return self._label(request)
+        held_out = candidates[order[: self.settings.hold_out]]
+        others = candidates[order[self.settings.hold_out :]]
+        if self.settings.initial_acquisition == "kmeans_plus_plus" and self.settings.initial_labels:
+            untrained = self.training.untrained()
+            initial = query_untrained(self.datamodule, untrained, others.sort().values, self.settings.initial_labels)
+        else:
+            initial = others[: self.settings.initial_labels]
+        request = self._request(-1, torch.cat([held_out, initial]))
+        return self._label(request, withdrawn, held_out)
 
     def _request(self, number: int, index: Tensor, **details: Any) -> LabelRequest:
         names = tuple(self.pool.sample_ids[i] for i in index.tolist())
-        return LabelRequest(number, index, names, directory=self.directory.round(max(number, 0)), **details)
+        return LabelRequest(number, index, names, directory=self.directory.round(number + 1), **details)
 
-    def _label(self, request: LabelRequest) -> bool:
+    def _label(self, request: LabelRequest, withdrawn: Tensor, held_out: Tensor | None = None) -> bool:
         """Ask, and save the pool that the next round trains on; False where the answers are pending."""
-        answers = self.oracle.answer(request)
+        answers = from_first_rank(lambda: self.oracle.answer(request))
         if isinstance(answers, Pending):
             log.warning("%s", answers.message)
             return False
         self._check_answers(request, answers)
-        self.pool.label(answers.index, answers.label, request.round_number + 1)
-        self.pool.exclude(answers.excluded)
+        self._apply(request, answers, request.index[:0] if held_out is None else held_out)
+        self.pool.withdraw(withdrawn)
+        self._check_labels()
         if is_first_rank():
             self.directory.save_tensors(request.round_number + 1, "pool.pt", self.pool.state_dict())
         wait_for_all_ranks()
         return True
+
+    def _apply(self, request: LabelRequest, answers: Answers, held_out: Tensor) -> None:
+        number = request.round_number + 1
+        is_for_test, is_bad_for_test = torch.isin(answers.index, held_out), torch.isin(answers.excluded, held_out)
+        self.pool.label(answers.index[~is_for_test], answers.label[~is_for_test], number)
+        self.pool.exclude(answers.excluded[~is_bad_for_test])
+        self.pool.hold_out(held_out)
+        self.pool.settle(answers.index[is_for_test], answers.label[is_for_test], number)
+        self.pool.withdraw(answers.excluded[is_bad_for_test])
+        self.pool.settle(answers.earlier.index, answers.earlier.label, number)
+        self.pool.note_asked(request.index, number)
+
+    def _check_labels(self) -> None:
+        """Training needs a label, and the test one too."""
+        if not len(self.pool.labelled):
+            raise ValueError("no sample has a label to train on; label some of those that were asked for")
+        if self.settings.hold_out and not len(self.pool.held_out):
+            raise ValueError(
+                f"none of the {self.settings.hold_out} samples that were held out has a label to test with; label some"
+            )
 
     @staticmethod
     def _check_answers(request: LabelRequest, answers: Answers) -> None:
@@ -213,10 +260,10 @@ class _Loop:
 
     # ---- one round
 
-    def _round(self, number: int) -> RoundRecord | None:
+    def _round(self, number: int, withdrawn: Tensor) -> RoundRecord | None:
         """Train, acquire and label; None where the oracle must be waited for. Each of the three begins from files."""
-        self.directory.load_pool(number, self.pool)
         state, record = self.directory.read_state(number)
+        self.directory.load_pool(number, self.pool, grown=state == "waiting")
         trained = None
         if record is None:
             trained, record = self._train(number)
@@ -228,7 +275,7 @@ class _Loop:
             else:
                 record, request = self._acquire(record, trained or self.training.restore(number))
             started = self.clock()
-            if not self._label(request):
+            if not self._label(request, withdrawn):
                 return None
             seconds = record.seconds | {"label": self.clock() - started}
             record = replace(record, queried_labels=self.pool.labels[request.index].tolist(), seconds=seconds)

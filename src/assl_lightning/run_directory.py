@@ -1,6 +1,7 @@
 """The files of a run: where they lie, and when a directory may go on.
 
 <run_dir>/config.yaml               what the run was asked to do, with versions
+<run_dir>/samples.csv               the samples' names, in the order of their indices (`data.sample_names`)
 <run_dir>/rounds.jsonl              one line for each complete round (`records`)
 <run_dir>/round_00/pool.pt          who is labelled while this round trains
 <run_dir>/round_00/state.json       training | trained | waiting, until the round's line is written
@@ -26,7 +27,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -37,6 +38,7 @@ from omegaconf import OmegaConf
 from assl_lightning import __version__, tensor_files
 from assl_lightning.atomic import TEMPORARY, open_atomic, write_text
 from assl_lightning.data.pool import Pool
+from assl_lightning.data.sample_names import SampleNames, read_samples, write_samples
 from assl_lightning.differences import differences
 from assl_lightning.histograms import Histogram
 from assl_lightning.records import (
@@ -72,6 +74,12 @@ CHECKPOINT_FORMAT = 1
 DEVICES = ("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
 """Keys that a run that goes on may change where it is told to, by `change_devices`."""
 
+HOW_PEOPLE_ANSWER = (
+    *("oracle.tool", "oracle.conflicts", "oracle.min_fraction", "oracle.relabel_fraction"),
+    *("oracle.show_predictions", "oracle.longest_side"),
+)
+"""Keys that a run that goes on may change: what was answered so far stands, whatever they are."""
+
 _PACKAGES = (
     "torch",
     "torchvision",
@@ -81,6 +89,16 @@ _PACKAGES = (
     "numpy",
     "scikit-learn",
 )
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Which images a run has, and whether others may join it now."""
+
+    names: SampleNames
+    size: int  # of the pool in the round that is under way
+    first_size: int  # of the pool as the run began
+    between_rounds: bool  # labels are waited for: what was trained is done, and the next round has no pool yet
 
 
 State = Literal["training", "trained", "waiting"]
@@ -96,7 +114,8 @@ class RunDirectory:
         """Begin a run in a new or empty directory, or go on with the same run.
 
         What may change between the two: `CHANGES_NOTHING`; and, noted in config.yaml by `note_changes`, a larger
-        `rounds`, which extends the run, `non_finite`, and `DEVICES` where `config` has `change_devices`.
+        `rounds`, which extends the run, `non_finite`, `HOW_PEOPLE_ANSWER`, and `DEVICES` where `config` has
+        `change_devices`.
 
         Raises:
             ValueError: the directory holds something else, or a run with another configuration; the keys are named.
@@ -169,7 +188,7 @@ class RunDirectory:
         before = {key: value for key, value in self._read_config().items() if key not in OF_THE_RUN}
         now = OmegaConf.to_container(OmegaConf.create(dict(config)))
         assert isinstance(now, dict)
-        may_change = ["non_finite", *(DEVICES if now.get("change_devices") else ())]
+        may_change = ["non_finite", *HOW_PEOPLE_ANSWER, *(DEVICES if now.get("change_devices") else ())]
         if isinstance(before.get("rounds"), int) and now.get("rounds", 0) > before["rounds"]:
             may_change.append("rounds")
         refused = list(differences(before, now, (*CHANGES_NOTHING, *may_change)))
@@ -341,11 +360,33 @@ class RunDirectory:
                 f"begin anew"
             ) from error
 
-    def load_pool(self, number: int, pool: Pool) -> None:
-        """Put into `pool` who is labelled while a round trains."""
+    def load_pool(self, number: int, pool: Pool, *, grown: bool = False) -> None:
+        """Put into `pool` who is labelled while a round trains; where it has `grown`, others may be behind them."""
         state = self.load_tensors(number, POOL)
         with self.reading(number, POOL):
-            pool.load_state_dict(state)
+            pool.load_state_dict(state, grown=grown)
+
+    def standing(self) -> Standing | None:
+        """Where the run stands, for its images to be given their indices; None where it has not begun to name them."""
+        names = read_samples(self.path)
+        if not names.pool:
+            return None
+        if not self.has(0, POOL):
+            return Standing(names, len(names.pool), len(names.pool), between_rounds=False)
+        number = len(self.records())
+        between_rounds = self.has(number, POOL) and self.read_state(number)[0] == "waiting"
+        newest = number if self.has(number, POOL) else number - 1  # of a finished run the last
+        return Standing(names, self._size(newest), self._size(0), between_rounds)
+
+    def _size(self, number: int) -> int:
+        """How many samples the pool had in a round."""
+        with self.reading(number, POOL):
+            return len(self.load_tensors(number, POOL)["labelled_in_round"])
+
+    def note_samples(self, pool: Sequence[str], test: Sequence[str]) -> None:
+        """Write down all samples' names, in the order of their indices, where there are more than so far."""
+        if len(pool) > len(read_samples(self.path).pool):
+            write_samples(self.path, SampleNames(tuple(pool), tuple(test)))
 
     def has(self, number: int, name: str) -> bool:
         """Whether a round's file is there."""

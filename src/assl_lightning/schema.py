@@ -138,7 +138,10 @@ class Config:
     seed: Annotated[int, _at_least(0)]
     run_dir: Annotated[str, _PATH]
     rounds: Annotated[int, _at_least(0)]
-    initial_labels: Annotated[int, _at_least(1)]
+    initial_labels: Annotated[int, _at_least(0)]
+    initial_acquisition: Literal["random", "kmeans_plus_plus"]
+    known_labels: Literal["hidden", "given"]
+    hold_out: Annotated[int, _at_least(0)]
     labels_per_round: Annotated[int, _at_least(1)]
     steps_per_round: Annotated[int, _count(1)]
     steps_per_epoch: Annotated[int | None, _at_least(1)]
@@ -213,7 +216,8 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 def check_budget(config: Config, num_samples: int | None, because: str = "data.num_samples") -> list[str]:
     """A line if the run would ask for more labels than the pool of `num_samples` images has, `because` of a key."""
-    needed = config.initial_labels + config.rounds * config.labels_per_round
+    at_first = config.hold_out + config.initial_labels
+    needed = at_first + config.rounds * config.labels_per_round
     if num_samples is None or needed <= num_samples:
         return []
     if config.initial_labels > num_samples:
@@ -221,11 +225,12 @@ def check_budget(config: Config, num_samples: int | None, because: str = "data.n
             f"{show('initial_labels', config.initial_labels)}: must be at most {num_samples}, "
             f"the images in the pool of {config.data.name} ({because})"
         ]
-    possible = (num_samples - config.initial_labels) // config.labels_per_round
+    possible = max(num_samples - at_first, 0) // config.labels_per_round
+    given, summed = (f", hold_out={config.hold_out}", "hold_out + ") if config.hold_out else ("", "")
     return [
-        f"rounds={config.rounds}, labels_per_round={config.labels_per_round}, initial_labels={config.initial_labels}: "
-        f"initial_labels + rounds × labels_per_round = {needed} labels, but the pool of {config.data.name} has "
-        f"{num_samples} images ({because}); lower one of them, for example rounds={possible}"
+        f"rounds={config.rounds}, labels_per_round={config.labels_per_round}, initial_labels={config.initial_labels}"
+        f"{given}: {summed}initial_labels + rounds × labels_per_round = {needed} labels, but the pool of "
+        f"{config.data.name} has {num_samples} images ({because}); lower one of them, for example rounds={possible}"
     ]
 
 
@@ -345,6 +350,15 @@ def _as_yaml(value: object) -> str:
 
 def _check_pool(config: Config) -> list[str]:
     return check_budget(config, config.data.num_samples)
+
+
+def _check_first_labels(config: Config) -> list[str]:
+    if config.initial_labels or config.known_labels == "given":
+        return []
+    return [
+        f"{show('initial_labels', 0)}, {show('known_labels', config.known_labels)}: must be at least 1, for nothing "
+        f"can be learned without a label; or give those that the data have with known_labels=given"
+    ]
 
 
 def _check_epochs(config: Config) -> list[str]:
@@ -515,6 +529,7 @@ def _check_trainer(config: Config) -> list[str]:
 
 _CHECKS: tuple[Callable[[Config], list[str]], ...] = (
     _check_pool,
+    _check_first_labels,
     _check_epochs,
     _check_channels,
     _check_classes,

@@ -141,6 +141,13 @@ class RoundTraining:
         network = algorithm.network.to(trainer.strategy.root_device)
         return Trained(network, statistics, trainer.precision_plugin.forward_context, features)
 
+    def untrained(self) -> Trained:
+        """The network as its first training begins with it."""
+        self._start_round(0)
+        trainer = self._new_trainer(0, [])
+        network = self._initial_algorithm().network.to(trainer.strategy.root_device)
+        return Trained(network, None, trainer.precision_plugin.forward_context)
+
     def _start_round(self, number: int) -> None:
         self.datamodule.start_round(
             number,

@@ -154,3 +154,16 @@ def _resize(image: Image.Image, form: ImageFormat) -> Image.Image:
     if form.resize == "squash":
         return image.resize(size, Image.Resampling.BILINEAR)
     return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+
+
+def read_upright(path: Path, channels: int) -> Image.Image | str:
+    """The image in its own size, grey or in colour, as `ImageFormat` says; or what is wrong with it."""
+    try:
+        with Image.open(BytesIO(path.read_bytes())) as stored:
+            refusal = _refusal(stored)
+            if refusal:
+                return f"{path} ({refusal})"
+            upright = ImageOps.exif_transpose(stored)
+            return _to_channels(_to_8_bit(upright) if _is_16_bit(stored) else upright, channels)
+    except UNDECODABLE as problem:
+        return f"{path} ({' '.join(str(problem).split()) or type(problem).__name__})"

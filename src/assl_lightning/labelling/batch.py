@@ -154,7 +154,7 @@ def _table(batch: LabelBatch) -> str:
     text = io.StringIO()
     parts = list(batch.samples[0].parts) if batch.samples else []
     prediction = ["prediction"] if batch.show_predictions else []
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text)  # with line ends of which each character is quoted
     writer.writerow(["sample_id", "label", "status", "path", "image", *prediction, "score", *parts, "round"])
     for sample in batch.samples:
         thought = [sample.prediction or ""] if batch.show_predictions else []

@@ -14,7 +14,8 @@ class PoolSource:
     """A data set for active learning. Images are uint8, the pool's order is the index space and never changes.
 
     `hidden_labels` are for the oracle alone: nothing that trains or acquires is given them. An image that cannot be
-    decoded keeps its place, label and name, and any pixels stand for it; a run takes it out of its pool for good.
+    decoded (`unreadable`), or that was there when a run began and is gone (`absent`), keeps its place, label and name,
+    and any pixels stand for it; a run takes it out of its pool for good.
     """
 
     pool_images: Tensor  # (N, channels, height, width) uint8
@@ -24,6 +25,10 @@ class PoolSource:
     class_names: tuple[str, ...]  # C names
     sample_ids: tuple[str, ...] = field(repr=False)  # N stable, distinct names, as files that people exchange key them
     unreadable: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))  # (K,) int64, ascending
+    absent: Tensor = field(
+        default_factory=lambda: torch.empty(0, dtype=torch.int64)
+    )  # (K,) likewise; see `growth.align`
+    test_ids: tuple[str, ...] = field(default=(), repr=False)  # M names of the test images; () where they have none
     paths: tuple[Path, ...] = field(default=(), repr=False)  # N files, as people look at them; () where there are none
 
     def __post_init__(self) -> None:
@@ -57,6 +62,11 @@ class PoolSource:
                 f"sample_ids must be distinct and as many as the pool's {len(self.pool_images)} images; "
                 f"got {len(self.sample_ids)}, {len(set(self.sample_ids))} of them distinct"
             )
+        if self.test_ids and len(set(self.test_ids)) != len(self.test_images):
+            raise ValueError(
+                f"test_ids must be distinct and as many as the {len(self.test_images)} test images, or none; got "
+                f"{len(self.test_ids)}, {len(set(self.test_ids))} of them distinct"
+            )
         if self.paths and len(self.paths) != len(self.pool_images):
             raise ValueError(
                 f"paths must be as many as the pool's {len(self.pool_images)} images, or none; got {len(self.paths)}"
@@ -72,6 +82,7 @@ class PoolSource:
             hidden_labels=self.hidden_labels[index],
             sample_ids=tuple(self.sample_ids[place] for place in places),
             unreadable=torch.isin(index, self.unreadable).nonzero()[:, 0],
+            absent=torch.isin(index, self.absent).nonzero()[:, 0],
             paths=tuple(self.paths[place] for place in places) if self.paths else (),
         )
 

@@ -117,6 +117,7 @@ def _load(
         class_names=pool.class_names,
         sample_ids=pool.sample_ids,
         unreadable=torch.tensor(sorted(pool_faults), dtype=torch.int64),
+        test_ids=test.sample_ids,
         paths=pool.paths,
     )
 

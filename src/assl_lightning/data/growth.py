@@ -1,0 +1,101 @@
+"""A pool whose images come and go between the rounds of a run, while every index stays what it was."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from assl_lightning.data.sample_names import SampleNames
+from assl_lightning.data.sources.base import PoolSource
+
+log = logging.getLogger(__name__)
+
+_NAMED = 3  # of the images that came or went
+
+
+def align(source: PoolSource, known: SampleNames, size: int, may_change: bool) -> PoolSource:
+    """The source with its images at the indices that a run has given them.
+
+    Args:
+        source: as the data are now.
+        known: what the run has written down.
+        size: images of the pool in the round that is under way, the first of `known`.
+        may_change: the run stands between two rounds, so that images that came since are put behind the others, in the
+            order of their names, and those that are gone are the source's `absent`. Otherwise what came waits
+            for the next round, which is told, and what is gone is an error.
+
+    Raises:
+        ValueError: an image is gone that the round that is under way, or the test set, needs.
+    """
+    source = _align_test(source, known.test)
+    if source.sample_ids == known.pool[:size]:
+        return source
+    place = {name: number for number, name in enumerate(source.sample_ids)}
+    new = sorted(place.keys() - set(known.pool[:size]))
+    if not may_change:
+        gone = [name for name in known.pool[:size] if name not in place]
+        if gone:
+            raise ValueError(
+                f"the pool lacks {len(gone)} of the images that the round under way has in it, such as {gone[0]}; "
+                f"restore them (between two rounds, while labels are waited for, they may go)"
+            )
+        if new:
+            log.warning("%s images have come since (%s); they join after the next query", len(new), _some(new))
+        return source.take(_places(place, known.pool[:size]))
+    names = [*known.pool, *(name for name in new if name not in set(known.pool))]
+    gone = [name for name in names if name not in place]
+    if len(names) > size:
+        log.info("%s images have come since (%s); they join the next round", len(names) - size, _some(names[size:]))
+    if gone:
+        log.warning("%s images are gone (%s); the next round leaves them out", len(gone), _some(gone))
+    return _with_gaps(source, names, place)
+
+
+def _align_test(source: PoolSource, known: Sequence[str]) -> PoolSource:
+    """The test images that the run began with, so that the rounds' accuracies are of the same images."""
+    if not known or source.test_ids == tuple(known):
+        return source
+    place = {name: number for number, name in enumerate(source.test_ids)}
+    gone = [name for name in known if name not in place]
+    if gone:
+        raise ValueError(
+            f"the test set lacks {len(gone)} of the images that the run began with, such as {gone[0]}; restore them, "
+            f"or begin a new run"
+        )
+    if len(place) > len(known):
+        log.info("%s images have come to the test set since, and are left out of it", len(place) - len(known))
+    places = _places(place, known)
+    return replace(
+        source,
+        test_images=source.test_images[places],
+        test_labels=source.test_labels[places],
+        test_ids=tuple(known),
+    )
+
+
+def _with_gaps(source: PoolSource, names: Sequence[str], place: dict[str, int]) -> PoolSource:
+    """The source in the order of `names`; any image stands for one that is gone."""
+    is_gone = torch.tensor([name not in place for name in names])
+    places = torch.tensor([place.get(name, 0) for name in names], dtype=torch.int64)
+    paths = tuple(source.paths[number] for number in places.tolist()) if source.paths else ()
+    return replace(
+        source,
+        pool_images=source.pool_images[places],
+        hidden_labels=torch.where(is_gone, -1, source.hidden_labels[places]),
+        sample_ids=tuple(names),
+        unreadable=(~is_gone & torch.isin(places, source.unreadable)).nonzero()[:, 0],
+        absent=is_gone.nonzero()[:, 0],
+        paths=paths,
+    )
+
+
+def _places(place: dict[str, int], names: Sequence[str]) -> Tensor:
+    return torch.tensor([place[name] for name in names], dtype=torch.int64)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")

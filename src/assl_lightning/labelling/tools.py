@@ -1,0 +1,57 @@
+"""By what way people are asked, where nothing but the run's own directory is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from assl_lightning.labelling.batch import TABLE, LabelBatch
+from assl_lightning.labelling.incoming import Incoming
+from assl_lightning.labelling.label_files import read_labels
+
+RETURNED = ("labels.csv", "labels.parquet", "labels.json")
+"""The names by which labels are looked for in a batch's directory."""
+
+
+def returned_file(batch: LabelBatch) -> Path | None:
+    """The file of labels that somebody put into a batch's directory; None where there is none yet.
+
+    Raises:
+        ValueError: there are several.
+    """
+    found = [batch.directory / name for name in RETURNED if (batch.directory / name).exists()]
+    if len(found) > 1:
+        raise ValueError(
+            f"{batch.directory} must hold one file of labels, but has {' and '.join(path.name for path in found)}; "
+            f"hand one in with python -m assl_lightning.ingest {batch.run_dir} FILE and move it away"
+        )
+    return found[0] if found else None
+
+
+class LabelsByFile:
+    """A table goes out, and comes back with its column label filled in: into the batch's directory, or by `ingest`."""
+
+    def offer(self, batch: LabelBatch) -> str:
+        """What to do; the table is there already."""
+        return (
+            f"Fill in the column label of {batch.directory / TABLE} ({', '.join(batch.class_names)}; or status: skip, "
+            f"bad), and save it as {batch.directory / 'labels.csv'}, or hand any file in with python -m "
+            f"assl_lightning.ingest {batch.run_dir} FILE."
+        )
+
+    def collect(self, batch: LabelBatch) -> Sequence[Incoming]:
+        """What the file says that came back, again each time; nothing where there is none yet."""
+        path = returned_file(batch)
+        return [] if path is None else read_labels(path)
+
+
+class LabelsByPage:
+    """A page in the browser, which writes each answer into the ledger at once."""
+
+    def offer(self, batch: LabelBatch) -> str:
+        """The command that opens the page."""
+        return f"Open the page with python -m assl_lightning.label {batch.run_dir}."
+
+    def collect(self, batch: LabelBatch) -> Sequence[Incoming]:
+        """Nothing: the ledger has it."""
+        return []

@@ -1,0 +1,136 @@
+"""Whatever comes and goes, an index stays with its image."""
+
+from __future__ import annotations
+
+import logging
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from assl_lightning.data.growth import align
+from assl_lightning.data.sample_names import SampleNames, read_samples, write_samples
+from assl_lightning.data.sources.base import PoolSource
+
+
+def source_of(*names: str, test: tuple[str, ...] = ("t",), unreadable: tuple[str, ...] = ()) -> PoolSource:
+    """An image's grey level and label follow from its name, so that a mix-up shows."""
+    level = {name: sum(map(ord, name)) % 251 for name in (*names, *test)}
+    images = {part: torch.tensor([level[name] for name in part], dtype=torch.uint8) for part in (names, test)}
+    return PoolSource(
+        pool_images=images[names].view(-1, 1, 1, 1).expand(-1, 1, 2, 2),
+        hidden_labels=images[names].long() % 3,
+        test_images=images[test].view(-1, 1, 1, 1).expand(-1, 1, 2, 2),
+        test_labels=images[test].long() % 3,
+        class_names=("a", "b", "c"),
+        sample_ids=names,
+        test_ids=test,
+        unreadable=torch.tensor([number for number, name in enumerate(names) if name in unreadable], dtype=torch.int64),
+        paths=tuple(Path(name) for name in names),
+    )
+
+
+def check(source: PoolSource, names: tuple[str, ...], absent: tuple[str, ...] = ()) -> None:
+    assert source.sample_ids == names
+    assert tuple(names[index] for index in source.absent.tolist()) == absent
+    for index, name in enumerate(names):
+        if name not in absent:
+            assert source.pool_images[index].unique().tolist() == [sum(map(ord, name)) % 251]
+            assert source.hidden_labels[index] == sum(map(ord, name)) % 251 % 3
+            assert source.paths[index] == Path(name)
+        else:
+            assert source.hidden_labels[index] == -1
+
+
+KNOWN = SampleNames(("c", "a", "d"), ("t",))
+
+
+def test_what_came_is_put_behind_the_others_in_the_order_of_the_names() -> None:
+    check(align(source_of("a", "b", "c", "d", "e"), KNOWN, 3, True), ("c", "a", "d", "b", "e"))
+
+
+def test_what_is_gone_keeps_its_place(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        check(align(source_of("a", "b", "c"), KNOWN, 3, True), ("c", "a", "d", "b"), absent=("d",))
+    assert "1 images have come since (b); they join the next round" in caplog.text
+    assert "1 images are gone (d); the next round leaves them out" in caplog.text
+
+
+def test_in_a_round_what_came_waits_and_what_is_gone_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    check(align(source_of("a", "b", "c", "d"), KNOWN, 3, False), ("c", "a", "d"))
+    assert "1 images have come since (b); they join after the next query" in caplog.text
+    with pytest.raises(
+        ValueError, match="the pool lacks 1 of the images that the round under way has in it, such as d"
+    ):
+        align(source_of("a", "b", "c"), KNOWN, 3, False)
+
+
+def test_names_that_were_written_down_and_not_used_yet_keep_their_places_too() -> None:
+    known = SampleNames(("c", "a", "d", "z", "b"))
+    check(align(source_of("a", "b", "c", "d", "e", "z"), known, 3, True), ("c", "a", "d", "z", "b", "e"))
+    check(align(source_of("a", "b", "c", "d", "e", "z"), known, 3, False), ("c", "a", "d"))
+
+
+def test_what_cannot_be_decoded_stays_so_wherever_it_is() -> None:
+    aligned = align(source_of("a", "b", "c", "d", unreadable=("a", "b")), KNOWN, 3, True)
+    assert [aligned.sample_ids[index] for index in aligned.unreadable.tolist()] == ["a", "b"]
+
+
+def test_the_test_set_stays_what_it_was() -> None:
+    known = SampleNames(("a",), ("u", "t"))
+    aligned = align(source_of("a", test=("s", "t", "u")), known, 1, True)
+    assert aligned.test_ids == ("u", "t")
+    assert aligned.test_images[:, 0, 0, 0].tolist() == [ord("u"), ord("t")]
+    assert aligned.test_labels.tolist() == [ord("u") % 3, ord("t") % 3]
+    with pytest.raises(ValueError, match="the test set lacks 1 of the images that the run began with, such as u"):
+        align(source_of("a", test=("t",)), known, 1, True)
+
+
+@given(st.lists(st.tuples(st.sets(st.sampled_from("abcdefgh"), min_size=1), st.booleans()), min_size=1), st.randoms())
+def test_no_index_ever_changes_its_image(days: list[tuple[set[str], bool]], order: random.Random) -> None:
+    """Images come and go in any way, and on some days a round begins with what is there."""
+    known: SampleNames | None = None
+    size = 0
+    for present, begins_round in days:
+        names = sorted(present)
+        order.shuffle(names)
+        if known is None:
+            known, size = SampleNames(tuple(names), ("t",)), len(names)
+        aligned = align(source_of(*names), known, size, True)
+        assert aligned.sample_ids[: len(known.pool)] == known.pool
+        assert set(aligned.sample_ids) == set(known.pool) | present
+        check(aligned, aligned.sample_ids, tuple(name for name in aligned.sample_ids if name not in present))
+        known = SampleNames(aligned.sample_ids, ("t",))
+        size = len(known.pool) if begins_round else size
+
+
+def test_names_are_read_as_they_were_written(tmp_path: Path) -> None:
+    names = SampleNames(("a,b", 'quo"te', "line\nbreak", "carriage\rreturn", "ü", " space ", "=1+1"), ("t", "\u2028"))
+    assert read_samples(tmp_path) == SampleNames()
+    write_samples(tmp_path, names)
+    assert read_samples(tmp_path) == names
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe", "cannot be read"),
+        (b"", None),
+        (b"sample_id\na\n", "row 1 must be split,sample_id"),
+        (b"split,sample_id\npool\n", "row 2 must be pool or test, a comma and a sample's name; got 'pool'"),
+        (b"split,sample_id\ntrain,a\n", "row 2 must be pool or test"),
+        (b"split,sample_id\npool,a\npool,a\n", "must name each sample once"),
+    ],
+)
+def test_a_damaged_list_is_named(tmp_path: Path, content: bytes, message: Any) -> None:
+    (tmp_path / "samples.csv").write_bytes(content)
+    if message is None:
+        assert read_samples(tmp_path) == SampleNames()
+        return
+    with pytest.raises(ValueError, match=message) as caught:
+        read_samples(tmp_path)
+    assert str(tmp_path / "samples.csv") in str(caught.value)

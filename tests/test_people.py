@@ -1,0 +1,433 @@
+"""A run that asks people: it ends where it has to wait, and goes on with what they answered."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from PIL import Image
+
+from assl_lightning import FixMatch, run_rounds
+from assl_lightning.acquisition.assl import ASSL
+from assl_lightning.data.pool import HELD_OUT, Pool
+from assl_lightning.data.sources.base import PoolSource
+from assl_lightning.labelling.batch import LabelBatch, find_batches, read_batch
+from assl_lightning.labelling.incoming import Incoming
+from assl_lightning.labelling.judging import ingest
+from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
+from assl_lightning.networks.small import SmallCNN
+from assl_lightning.people import People
+from assl_lightning.records import RoundRecord
+from assl_lightning.round_settings import RoundSettings
+from assl_lightning.run_directory import RunDirectory
+from tests.same_run import differences_of_runs
+from tests.stripes import CLASS_NAMES, LABELS, POOL_SIZE, SGD, make_datamodule, make_source
+
+SETTINGS = RoundSettings(
+    rounds=2, initial_labels=6, labels_per_round=4, steps_per_round=6, steps_per_epoch=3, weight_ema=0.8
+)
+
+
+class ByHand:
+    """A tool for the tests: answers are put into the ledger by hand."""
+
+    def offer(self, batch: LabelBatch) -> str:
+        return "Label them by hand."
+
+    def collect(self, batch: LabelBatch) -> Sequence[Incoming]:
+        return []
+
+
+def run(run_dir: Path, source: PoolSource | None = None, **changes: Any) -> list[RoundRecord]:
+    """One call of a run; `people` are arguments of `People`, `pool` is as of before."""
+    source = source or make_source()
+    pool = Pool(len(source.pool_images), len(source.class_names), source.sample_ids)
+    pool.exclude(torch.cat([source.unreadable, source.absent]).unique())
+    known = source.hidden_labels if changes.pop("given", False) else torch.full_like(source.hidden_labels, -1)
+    index = pool.unlabelled[known[pool.unlabelled] >= 0]
+    pool.label(index, known[index], 0)
+    arguments: dict[str, Any] = {
+        "make_network": lambda: SmallCNN(3, width=4),
+        "make_algorithm": lambda network: FixMatch(network, optimizer=SGD, threshold=0.6),
+        "make_trainer": functools.partial(Trainer, accelerator="cpu", log_every_n_steps=3),
+        "acquisition": ASSL(),
+        "settings": SETTINGS,
+        "oracle": People(source, changes.pop("tool", ByHand()), **changes.pop("people", {})),
+    }
+    datamodule = make_datamodule(
+        pool,
+        pool_images=source.pool_images,
+        test_images=source.test_images,
+        test_labels=source.test_labels,
+        test_ids=source.test_ids,
+    )
+    return run_rounds(pool=pool, datamodule=datamodule, run_dir=run_dir, **(arguments | changes))
+
+
+def truth(source: PoolSource) -> dict[str, str]:
+    return {
+        name: CLASS_NAMES[label] for name, label in zip(source.sample_ids, source.hidden_labels.tolist(), strict=True)
+    }
+
+
+def say(run_dir: Path, answers: Mapping[str, str | None], annotator: str = "Ann", seconds: float = 2.0) -> None:
+    """Answers by sample id, into the newest batch: a class, "!" for a bad image, None for a skip."""
+    number = find_batches(run_dir)[-1].round
+    said = []
+    for name, label in answers.items():
+        kind: Any = {None: "skip", "!": "bad"}.get(label, "label")
+        of_class = label if kind == "label" else None
+        said.append(Answer(name, kind, annotator, "by hand", number, label=of_class, seconds=seconds))
+    Ledger(run_dir / FILE_NAME).append(said)
+
+
+def label_all(run_dir: Path, source: PoolSource | None = None, **changes: str | None) -> LabelBatch:
+    """The truth for all of the newest batch, but for the `changes`, by their place in it."""
+    batch = find_batches(run_dir)[-1]
+    labels = truth(source or make_source())
+    answers: dict[str, str | None] = {sample.sample_id: labels[sample.sample_id] for sample in batch.samples}
+    say(
+        run_dir,
+        answers | {batch.samples[int(place.removeprefix("at_"))].sample_id: one for place, one in changes.items()},
+    )
+    return batch
+
+
+def to_the_end(
+    run_dir: Path, source: PoolSource | None = None, knows: PoolSource | None = None, **arguments: Any
+) -> list[RoundRecord]:
+    """Call the run, label what it asks for, as one who `knows`, and call it again until it ends."""
+    for _ in range(10):
+        records = run(run_dir, source, **arguments)
+        if len(records) == SETTINGS.rounds + 1:
+            return records
+        label_all(run_dir, knows or source)
+    raise AssertionError("the run does not end")
+
+
+def pool_of(run_dir: Path, number: int, size: int = POOL_SIZE) -> Pool:
+    pool = Pool(size, 3)
+    state = torch.load(run_dir / f"round_{number:02d}" / "pool.pt", weights_only=True)
+    state.pop("sample_ids_digest", None)
+    pool.load_state_dict(state)
+    return pool
+
+
+@pytest.fixture
+def messages(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    """What the run has told, as it is told."""
+    with caplog.at_level(logging.INFO, logger="assl_lightning"):
+
+        class Told(list[str]):
+            def __contains__(self, words: object) -> bool:
+                return any(str(words) in record.getMessage() for record in caplog.records)
+
+        yield Told()
+
+
+def test_a_run_with_no_label_at_all_asks_ends_and_goes_on(tmp_path: Path, messages: list[str]) -> None:
+    nobody_knows = make_source(torch.full((POOL_SIZE,), -1), pool_images=make_source().pool_images)
+    run_dir = tmp_path / "run"
+    assert run(run_dir, nobody_knows) == []
+    assert "0 of the 6 images" in messages
+    assert "Label them by hand." in messages
+    assert run(run_dir, nobody_knows) == []
+    batch = label_all(run_dir)
+    assert (batch.round, len(batch.samples), batch.class_names) == (0, 6, CLASS_NAMES)
+    assert {(sample.prediction, sample.score) for sample in batch.samples} == {(None, None)}
+
+    assert len(run(run_dir, nobody_knows)) == 0  # round 0 is trained, and waits
+    asked = find_batches(run_dir)[-1]
+    assert (asked.round, len(asked.samples)) == (1, 4)
+    assert all(sample.score is not None and "visits" in sample.parts for sample in asked.samples)
+    records = to_the_end(run_dir, nobody_knows, knows=make_source())
+    assert [record.labels for record in records] == [6, 10, 14]
+    expected = [LABELS[index].item() for index in records[0].queried]
+    assert records[0].queried_labels == expected
+
+
+def test_people_who_know_are_as_good_as_held_back_labels(tmp_path: Path) -> None:
+    from assl_lightning.oracles import HeldBackLabels
+
+    to_the_end(tmp_path / "asked")
+    run(tmp_path / "held_back", oracle=HeldBackLabels(make_source().hidden_labels))
+    different = list(differences_of_runs(tmp_path / "asked", tmp_path / "held_back"))
+    assert all("to_label" in line or FILE_NAME in line for line in different), different
+
+
+def test_images_are_shown_from_their_files_and_as_training_sees_them_where_there_are_none(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(POOL_SIZE):
+        Image.new("RGB", (2000, 500), (number, 0, 0)).save(photos / f"{number:02d}.png")
+    paths = tuple(photos / f"{number:02d}.png" for number in range(POOL_SIZE))
+    (photos / "07.png").write_bytes(b"damaged since")
+    for name, source in (("files", make_source(paths=paths)), ("none", make_source())):
+        run(tmp_path / name, source, people={"longest_side": 1000}, settings=replace(SETTINGS, initial_labels=50))
+        (batch,) = find_batches(tmp_path / name)
+        for sample in batch.samples:
+            with Image.open(batch.image_path(sample)) as image:
+                is_there = name == "files" and sample.sample_id != "07.png"
+                assert image.size == ((1000, 250) if is_there else (8, 8))
+                assert image.format == ("JPEG" if is_there else "PNG")
+        assert (batch.directory / "contact_sheet.png").read_bytes().startswith(b"\x89PNG")
+        assert batch.samples[0].path == (str(paths[batch.samples[0].index]) if name == "files" else None)
+
+
+def test_a_skip_waits_a_round_and_a_bad_image_never_comes_again(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run(run_dir)
+    first = label_all(run_dir, at_0=None, at_1="!")
+    run(run_dir)
+    skipped, bad = first.samples[0], first.samples[1]
+    pool = pool_of(run_dir, 0)
+    assert pool.labels[skipped.index] == -1
+    assert pool.excluded.tolist() == [bad.index]
+    assert len(pool.labelled) == 4
+    for batch in find_batches(run_dir)[1:]:
+        assert skipped.index not in [sample.index for sample in batch.samples]
+    records = to_the_end(run_dir)
+    asked = [index for record in records for index in record.queried]
+    assert bad.index not in asked
+    assert [record.labels for record in records] == [4, 8, 12]
+
+
+def test_what_was_asked_for_in_vain_is_asked_for_again_only_where_nothing_else_is_left(tmp_path: Path) -> None:
+    labels = torch.arange(14) % 3
+    source = make_source(labels)
+    settings = replace(SETTINGS, rounds=2, initial_labels=4, labels_per_round=5)
+    run_dir = tmp_path / "run"
+    run(run_dir, source, settings=settings)
+    label_all(run_dir, source)
+    run(run_dir, source, settings=settings)
+    second = label_all(run_dir, source, at_0=None, at_1=None)
+    run(run_dir, source, settings=settings)
+    third = find_batches(run_dir)[-1]
+    skipped = {sample.index for sample in second.samples[:2]}
+    assert not skipped & {sample.index for sample in third.samples}  # five others are left
+    shutil.rmtree(run_dir)
+    settings = replace(settings, labels_per_round=5, initial_labels=3)
+    for changes in ({}, {"at_0": None, "at_1": None, "at_2": None}):
+        run(run_dir, make_source(labels[:13]), settings=settings)
+        label_all(run_dir, source, **changes)
+    run(run_dir, make_source(labels[:13]), settings=settings)
+    second, third = find_batches(run_dir)[1:]
+    rest = set(range(13)) - {sample.index for batch in find_batches(run_dir)[:2] for sample in batch.samples}
+    assert len(rest) == 5
+    assert {sample.index for sample in third.samples} == rest
+
+
+def test_a_share_of_the_answers_is_enough_where_it_was_said(tmp_path: Path, messages: list[str]) -> None:
+    run_dir = tmp_path / "run"
+    run(run_dir, people={"min_fraction": 0.5})
+    (batch,) = find_batches(run_dir)
+    labels = truth(make_source())
+    say(run_dir, {sample.sample_id: labels[sample.sample_id] for sample in batch.samples[:2]})
+    run(run_dir, people={"min_fraction": 0.5})
+    assert "2 of the 6 images" in messages
+    assert "3 are enough" in messages
+    assert not (run_dir / "round_00" / "pool.pt").exists()
+    say(run_dir, {batch.samples[2].sample_id: labels[batch.samples[2].sample_id]})
+    run(run_dir, people={"min_fraction": 0.5})
+    assert pool_of(run_dir, 0).labelled.tolist() == sorted(sample.index for sample in batch.samples[:3])
+
+
+def test_people_who_disagree_are_waited_for_or_overruled(tmp_path: Path, messages: list[str]) -> None:
+    run_dir = tmp_path / "run"
+    run(run_dir)
+    batch = label_all(run_dir)
+    disputed = batch.samples[2]
+    others = [name for name in CLASS_NAMES if name != truth(make_source())[disputed.sample_id]]
+    say(run_dir, {disputed.sample_id: others[0]}, annotator="Bo")
+    assert run(run_dir) == []
+    assert f"{disputed.sample_id} (Ann: {truth(make_source())[disputed.sample_id]}, Bo: {others[0]})" in messages
+    assert not (run_dir / "round_00" / "pool.pt").exists()
+    run(run_dir, people={"conflicts": "latest"})
+    assert pool_of(run_dir, 0).labels[disputed.index] == CLASS_NAMES.index(others[0])
+
+
+def test_corrections_and_late_answers_are_taken_over_by_the_next_round(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run(run_dir)
+    first = label_all(run_dir, at_0=None, at_1="!")
+    run(run_dir)
+    late, not_bad, corrected, taken_back = first.samples[:4]
+    labels = truth(make_source())
+    wrong = next(name for name in CLASS_NAMES if name != labels[corrected.sample_id])
+    ledger = Ledger(run_dir / FILE_NAME)
+    ingest(
+        run_dir,
+        [
+            Incoming("a", late.sample_id, "label", labels[late.sample_id], "Ann"),
+            Incoming("a", corrected.sample_id, "label", wrong, "Ann"),
+        ],
+    )
+    for sample in (not_bad, taken_back):
+        (place,) = (one.id for one in ledger.standing() if one.sample_id == sample.sample_id)
+        assert place is not None
+        ledger.revoke([place], "Ann", "by hand")
+    label_all(run_dir)
+    run(run_dir)
+    pool = pool_of(run_dir, 1)
+    assert pool.labels[corrected.index] == CLASS_NAMES.index(wrong)
+    assert pool.labelled_in_round[corrected.index] == 0
+    assert pool.labelled_in_round[late.index] == 1
+    assert pool.labelled_in_round[[not_bad.index, taken_back.index]].tolist() == [-1, -1]
+
+
+def test_some_are_asked_for_again_and_their_second_answer_holds(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    people = {"relabel_fraction": 0.5}
+    run(run_dir, people=people)
+    assert not any(sample.again for sample in label_all(run_dir).samples)
+    run(run_dir, people=people)
+    second = find_batches(run_dir)[-1]
+    again = [sample for sample in second.samples if sample.again]
+    assert (len(second.samples), len(again)) == (6, 2)
+    assert {sample.index for sample in again} <= {sample.index for sample in find_batches(run_dir)[0].samples}
+    labels = truth(make_source())
+    say(run_dir, {sample.sample_id: labels[sample.sample_id] for sample in second.samples if not sample.again})
+    assert not (run_dir / "round_01" / "pool.pt").exists()
+    assert len(run(run_dir, people=people)) == 0  # the two are waited for
+    other = next(name for name in CLASS_NAMES if name != labels[again[0].sample_id])
+    say(run_dir, {again[0].sample_id: other, again[1].sample_id: labels[again[1].sample_id]})
+    run(run_dir, people=people)
+    pool = pool_of(run_dir, 1)
+    assert pool.labels[again[0].index] == CLASS_NAMES.index(other)
+    assert len(pool.labelled) == 10
+    third = find_batches(run_dir)[-1]
+    assert not {sample.index for sample in third.samples if sample.again} & {sample.index for sample in again}
+
+
+def test_labels_that_the_data_have_are_known_from_the_first_round_on(tmp_path: Path, messages: list[str]) -> None:
+    labels = LABELS[:POOL_SIZE].clone()
+    labels[5:] = -1
+    source = make_source(labels, pool_images=make_source().pool_images)
+    records = run(tmp_path / "run", source, given=True, settings=replace(SETTINGS, initial_labels=0))
+    assert records == []
+    assert pool_of(tmp_path / "run", 0).labelled.tolist() == [0, 1, 2, 3, 4]
+    (batch,) = find_batches(tmp_path / "run")
+    assert batch.round == 1
+    nobody = replace(source, hidden_labels=torch.full_like(labels, -1))
+    with pytest.raises(ValueError, match="initial_labels must be at least 1 where no label is known beforehand"):
+        run(tmp_path / "none", nobody, given=True, settings=replace(SETTINGS, initial_labels=0))
+    assert not (tmp_path / "none").exists()
+
+
+class TestHoldOut:
+    SETTINGS = replace(SETTINGS, hold_out=8)
+    WITHOUT_TEST: ClassVar = {"test_images": torch.zeros(0, 1, 8, 8).byte(), "test_labels": torch.zeros(0).long()}
+
+    def test_it_is_labelled_with_the_first_and_touched_by_nothing_else(self, tmp_path: Path) -> None:
+        source = make_source(**self.WITHOUT_TEST)
+        run_dir = tmp_path / "run"
+        run(run_dir, source, settings=self.SETTINGS)
+        batch = label_all(run_dir, source)
+        assert len(batch.samples) == 8 + 6
+        records = to_the_end(run_dir, source, settings=self.SETTINGS)
+        for number in range(3):
+            pool = pool_of(run_dir, number)
+            assert len(pool.held_out) == 8
+            assert (pool.labelled_in_round[pool.held_out] == HELD_OUT).all()
+        held_out = set(pool.held_out.tolist())
+        assert held_out < {sample.index for sample in batch.samples}
+        assert [record.labels for record in records] == [6, 10, 14]
+        assert [record.unlabelled for record in records] == [60 - 8 - 6, 60 - 8 - 10, 60 - 8 - 14]
+        assert not held_out & {index for record in records for index in record.queried}
+        # eighths alone: the test is made on these eight
+        assert all((8 * record.test_accuracy_raw) == round(8 * record.test_accuracy_raw) for record in records)
+
+    def test_its_labels_make_the_accuracy(self, tmp_path: Path) -> None:
+        source = make_source(**self.WITHOUT_TEST)
+        settings = replace(self.SETTINGS, rounds=0, steps_per_round=40, steps_per_epoch=None)
+        accuracy = {}
+        for shift in (0, 1):
+            run_dir = tmp_path / str(shift)
+            run(run_dir, source, settings=settings)
+            (batch,) = find_batches(run_dir)
+            for place, sample in enumerate(batch.samples):
+                label = LABELS[sample.index].item() + shift * (place < 8)  # the hold-out's alone
+                say(run_dir, {sample.sample_id: CLASS_NAMES[int(label) % 3]})
+            (record,) = run(run_dir, source, settings=settings)
+            accuracy[shift] = record.test_accuracy_raw
+        assert accuracy[0] > 0.5  # of stripes that forty steps can tell apart
+        assert accuracy[1] <= 1 - accuracy[0]
+
+    def test_a_data_set_has_a_test_set_or_a_hold_out(self, tmp_path: Path) -> None:
+        with pytest.raises(
+            ValueError, match="hold_out must be 0 where the data have a test set, here of 30 images; got 8"
+        ):
+            run(tmp_path / "run", settings=self.SETTINGS)
+        with pytest.raises(ValueError, match="there must be a test set"):
+            run(tmp_path / "run", make_source(**self.WITHOUT_TEST))
+        assert not (tmp_path / "run").exists()
+
+    def test_skipped_and_bad_images_are_not_tested_with(self, tmp_path: Path) -> None:
+        source = make_source(**self.WITHOUT_TEST)
+        run_dir = tmp_path / "run"
+        run(run_dir, source, settings=self.SETTINGS)
+        batch = label_all(run_dir, source, at_0=None, at_1="!")
+        run(run_dir, source, settings=self.SETTINGS)
+        pool = pool_of(run_dir, 0)
+        assert pool.held_out.tolist() == sorted(sample.index for sample in batch.samples[2:8])
+        assert pool.excluded.tolist() == [batch.samples[1].index]
+
+
+def test_a_cold_start_asks_for_images_that_lie_apart(tmp_path: Path) -> None:
+    images = make_source().pool_images.clone()
+    images[:57] = images[0]  # all alike, but for three
+    source = make_source(pool_images=images)
+    asked = {}
+    for name in ("random", "kmeans_plus_plus"):
+        settings: Any = replace(SETTINGS, initial_acquisition=name, initial_labels=4)
+        for again in ("", "_again"):
+            run(tmp_path / f"{name}{again}", source, settings=settings)
+            (batch,) = find_batches(tmp_path / f"{name}{again}")
+            asked[name + again] = [sample.index for sample in batch.samples]
+        assert asked[name] == asked[name + "_again"]
+    assert {57, 58, 59} < set(asked["kmeans_plus_plus"])
+    assert not {57, 58, 59} < set(asked["random"])
+
+
+def test_a_batch_of_another_request_is_not_taken(tmp_path: Path) -> None:
+    run(tmp_path / "one")
+    run(tmp_path / "two", settings=replace(SETTINGS, seed=1))
+    shutil.rmtree(tmp_path / "one" / "round_00" / "to_label")
+    shutil.copytree(tmp_path / "two" / "round_00" / "to_label", tmp_path / "one" / "round_00" / "to_label")
+    with pytest.raises(ValueError, match="asks for other images than this round does"):
+        run(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"conflicts": "first"}, "conflicts must be one of error, latest, majority; got 'first'"),
+        ({"min_fraction": 0}, "min_fraction must be in"),
+        ({"min_fraction": True}, "min_fraction must be in"),
+        ({"min_fraction": float("nan")}, "min_fraction must be in"),
+        ({"relabel_fraction": -0.1}, "relabel_fraction must be at least 0"),
+        ({"longest_side": 8}, "longest_side must be at least 16"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        People(make_source(), ByHand(), **arguments)
+
+
+def test_while_it_waits_the_state_says_so_and_the_directory_stands(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run(run_dir)
+    assert RunDirectory(run_dir).standing() is not None
+    assert read_batch(run_dir / "round_00" / "to_label").is_open
+    label_all(run_dir)
+    run(run_dir)
+    assert RunDirectory(run_dir).read_state(0)[0] == "waiting"
+    assert not read_batch(run_dir / "round_00" / "to_label").is_open
