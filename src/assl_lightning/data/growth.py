@@ -32,7 +32,7 @@ def align(source: PoolSource, known: SampleNames, size: int, may_change: bool) -
         ValueError: an image is gone that the round that is under way, or the test set, needs.
     """
     source = _align_test(source, known.test)
-    if source.sample_ids == known.pool[:size]:
+    if source.sample_ids == (known.pool if may_change else known.pool[:size]):
         return source
     place = {name: number for number, name in enumerate(source.sample_ids)}
     new = sorted(place.keys() - set(known.pool[:size]))
