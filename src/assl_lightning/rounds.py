@@ -143,7 +143,7 @@ class _Loop:
             self.directory.tidy(records[-1].round)
         if len(records) > self.settings.rounds:
             log.info("the run in %s is finished; nothing to do", self.directory.path)
-            self.directory.load_pool(records[-1].round, self.pool, grown=True)
+            self.directory.load_pool(records[-1].round, self.pool)
             return records
         if must_reopen:
             self._reopen(records.pop())

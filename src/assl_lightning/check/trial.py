@@ -25,6 +25,7 @@ from lightning.pytorch.loggers import CSVLogger
 from assl_lightning import build
 from assl_lightning.callbacks.score import ASSLScoreCallback
 from assl_lightning.check.directory import weigh
+from assl_lightning.data.sample_names import FILE_NAME as SAMPLES
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.datamodule import PoolDataModule
 from assl_lightning.oracles import HeldBackLabels
@@ -59,7 +60,7 @@ class Trial:
     inner_checkpoint_bytes: int  # the same inside a round, with the optimizer's state
     metrics_bytes: float  # one row of metrics; 0 where no CSV is written
     line_bytes: float  # one line of rounds.jsonl
-    config_bytes: int
+    config_bytes: int  # and of the list of the samples' names
 
 
 def run_trial(config: Config, source: PoolSource, clock: Callable[[], float] = time.perf_counter) -> Trial:
@@ -114,7 +115,7 @@ def _sum_up(devices: int, records: list[RoundRecord], watch: _Watch, run_dir: Pa
         inner_checkpoint_bytes=watch.checkpoint_bytes,
         metrics_bytes=_row_bytes(last / _METRICS),
         line_bytes=(run_dir / FILE_NAME).stat().st_size / len(records),
-        config_bytes=(run_dir / CONFIG).stat().st_size,
+        config_bytes=sum((run_dir / name).stat().st_size for name in (CONFIG, SAMPLES)),
     )
 
 
