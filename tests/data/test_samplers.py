@@ -96,6 +96,13 @@ def test_a_stream_that_starts_in_the_middle_goes_on_from_there() -> None:
     assert [batch.step for batch in sampler] == list(range(32, 40))
 
 
+def test_a_loader_that_asks_for_an_iterator_twice_begins_where_the_first_would_have() -> None:
+    sampler = StepSampler(LABELLED, UNLABELLED, PLAN, 10)
+    sampler.start_at(23)
+    _, asked_again = iter(sampler), iter(sampler)
+    assert [batch.step for batch in asked_again] == [*range(23, 30)]
+
+
 def test_passes_are_for_one_process() -> None:
     with pytest.raises(ValueError, match="shorter batch, which 2 processes cannot share evenly; use one device"):
         batches(replace(PLAN, labelled_stream="passes"), num_replicas=2, rank=0)

@@ -136,10 +136,11 @@ class StepSampler(DistributedSampler[StepIndices]):
         self.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[StepIndices]:
+        # A generator, which begins with its first item: a loader with workers asks for an iterator twice.
         start = self.epoch * self.steps_per_epoch
         steps = range(start + self._skip, start + len(self))
         self._skip = 0
-        return (self.step_indices(step) for step in steps)
+        yield from map(self.step_indices, steps)
 
     def step_indices(self, step: int) -> StepIndices:
         """Batch `step` of the round, as this rank sees it."""
