@@ -382,7 +382,7 @@ class TestHoldOut:
 
 
 def test_a_cold_start_asks_for_images_that_lie_apart(tmp_path: Path) -> None:
-    images = make_source().pool_images.clone()
+    images = make_source().pool_images[torch.arange(POOL_SIZE)]
     images[:57] = images[0]  # all alike, but for three
     source = make_source(pool_images=images)
     asked = {}

@@ -253,6 +253,7 @@ def put_together(config: Config, source: PoolSource) -> Parts:
         labelled_stream=config.algorithm.labelled_stream,
         max_passes=config.algorithm.max_passes,
         include_labelled=config.algorithm.include_labelled,
+        num_workers=config.data.num_workers,
     )
     make_oracle = _instantiate("oracle", config.oracle | {"_partial_": True})
     with _error_at("oracle", config.oracle):

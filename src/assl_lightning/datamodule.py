@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast, get_args
+from weakref import WeakSet
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from assl_lightning.contracts import Batch, EvaluationBatch
+from assl_lightning.data.image_stream import StoredImages, StreamedImages
 from assl_lightning.data.pool import Pool
 from assl_lightning.data.samplers import (
     BatchPlan,
@@ -20,6 +22,7 @@ from assl_lightning.data.samplers import (
     StepSampler,
     batches_per_pass,
 )
+from assl_lightning.data.workers import Item, WorkerLoader, leave_signals_to_the_run
 from assl_lightning.seeding import Draws, derive_key
 
 Augment = Callable[[Tensor, Draws], Tensor]
@@ -30,12 +33,13 @@ class PoolDataModule(LightningDataModule):
     """Gives training a `Batch` a step, and evaluation the test images.
 
     The pool's images are one uint8 tensor that moves to the training device once; the loader yields indices only, and
-    gathering, augmentation and normalisation happen on the device in `on_after_batch_transfer`.
+    gathering, augmentation and normalisation happen on the device in `on_after_batch_transfer`. Of images in files the
+    loader's workers decode what a step needs, and the rest happens on the device all the same, to the same batches.
 
     Args:
         pool: who is labelled.
-        pool_images: (N, channels, height, width) uint8, in the pool's order.
-        test_images: (M, channels, height, width) uint8; M = 0 where the test is made on what the pool holds out.
+        pool_images: (N, channels, height, width) uint8, in the pool's order; a tensor, or images in files.
+        test_images: (M, channels, height, width) uint8, likewise; M = 0: the test is made on what the pool holds out.
         test_labels: (M,) int64.
         test_ids: M stable names, by which a test set stays the same where a pool grows; () where they have none.
         normalise: uint8 images → float32.
@@ -49,6 +53,7 @@ class PoolDataModule(LightningDataModule):
         include_labelled: the unlabelled stream draws from labelled samples too (their labels unused), as in FixMatch's
             own code; the paper's U is the pool without them.
         test_batch_size: test images a batch in each process.
+        num_workers: processes that decode images in files, beside each process that trains; 0: that one does.
         seed: of all draws, in every round.
         steps_per_round: steps of a fit.
         steps_per_epoch: a test follows every so many steps; None: once, at the end.
@@ -77,8 +82,8 @@ class PoolDataModule(LightningDataModule):
         self,
         pool: Pool,
         *,
-        pool_images: Tensor,
-        test_images: Tensor,
+        pool_images: StoredImages,
+        test_images: StoredImages,
         test_labels: Tensor,
         test_ids: Sequence[str] = (),
         normalise: Callable[[Tensor], Tensor],
@@ -91,6 +96,7 @@ class PoolDataModule(LightningDataModule):
         max_passes: int | None = None,
         include_labelled: bool = False,
         test_batch_size: int = 256,
+        num_workers: int = 0,
         seed: int = 0,
         steps_per_round: int = 1024,
         steps_per_epoch: int | None = None,
@@ -102,6 +108,7 @@ class PoolDataModule(LightningDataModule):
             ("batch_size", batch_size, 1),
             ("mu", mu, 0),
             ("test_batch_size", test_batch_size, 1),
+            ("num_workers", num_workers, 0),
         ):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}; got {value}")
@@ -126,6 +133,8 @@ class PoolDataModule(LightningDataModule):
         self.max_passes = max_passes
         self.include_labelled = include_labelled
         self.test_batch_size = test_batch_size
+        self.num_workers = num_workers
+        self._loaders: WeakSet[WorkerLoader[Any]] = WeakSet()
         self.start_round(0, seed=seed, steps_per_round=steps_per_round, steps_per_epoch=steps_per_epoch)
 
     @property
@@ -178,7 +187,7 @@ class PoolDataModule(LightningDataModule):
         return len(self.streamed) >= self.batch_size * self.mu
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """One item a step: indices, and the labels of the labelled ones."""
+        """One item a step: indices, the labels of the labelled ones, and of images in files their pixels."""
         ranks, rank = self._ranks()
         plan = BatchPlan(self.seed, self.round_number, self.num_steps, self.batch_size, self.mu, self.labelled_stream)
         sampler = StepSampler(
@@ -187,17 +196,39 @@ class PoolDataModule(LightningDataModule):
         if self.trainer is not None:
             # A resumed fit asks for its first batch before Lightning tells the sampler where it is.
             sampler.start_at(self.trainer.global_step * self.trainer.accumulate_grad_batches)
-        return DataLoader(_LabelledIndices(self.pool.labels.long()), batch_size=None, sampler=sampler)
+        return self._loader(_Steps(self.pool.labels.long(), self.pool_images), sampler)
 
-    def val_dataloader(self) -> DataLoader[Tensor]:
+    def val_dataloader(self) -> DataLoader[Tensor | dict[str, Any]]:
         """The test images, or what the pool holds out: reported after each epoch, and nothing is chosen by them."""
         ranks, rank = self._ranks()
         sampler = ChunkSampler(self.num_test_images, self.test_batch_size, num_replicas=ranks, rank=rank)
-        return DataLoader(_Positions(), batch_size=None, sampler=sampler)
+        if len(self.test_images) or not isinstance(self.pool_images, StreamedImages):
+            return self._loader(_Positions(self.test_images), sampler)
+        return self._loader(_Positions(self.pool_images.take(self.pool.held_out)), sampler)
 
-    def test_dataloader(self) -> DataLoader[Tensor]:
+    def test_dataloader(self) -> DataLoader[Tensor | dict[str, Any]]:
         """As `val_dataloader`."""
         return self.val_dataloader()
+
+    def _loader(self, dataset: _Loaded[Item], sampler: Sampler[Any]) -> DataLoader[Item]:
+        """Of a batch an item. Workers are for images in files; indices alone come faster without them."""
+        if dataset.files is None:
+            return DataLoader(dataset, batch_size=None, sampler=sampler)
+        loader = WorkerLoader(
+            dataset,
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            worker_init_fn=leave_signals_to_the_run,
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+        )
+        self._loaders.add(loader)
+        return loader
+
+    def stop_loading(self) -> None:
+        """End the workers, also where a fit was cut short."""
+        for loader in list(self._loaders):
+            loader.stop()
 
     def _ranks(self) -> tuple[int, int]:
         return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
@@ -205,27 +236,34 @@ class PoolDataModule(LightningDataModule):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch | EvaluationBatch:
         """Indices → augmented, normalised images, on the device of the indices."""
         if isinstance(batch, Tensor):
-            return self._test_batch(batch)
+            return self._test_batch(batch, self._images_to_test(batch))
+        if "position" in batch:
+            return self._test_batch(batch["position"], _decoded(batch))
         return self._training_batch(batch)
 
-    @torch.no_grad()
-    def _test_batch(self, position: Tensor) -> EvaluationBatch:
+    def _images_to_test(self, position: Tensor) -> Tensor:
+        """Of a test set that lies in memory."""
         found = position.clamp(min=0)
         if len(self.test_images):
-            images = self._on_device("test_images", position)[found]
-            labels = self._on_device("test_labels", position)[found]
-        else:
-            index = self.pool.held_out
-            images = self._images(index.to(position.device)[found])
-            labels = self.pool.labels[index].long().to(position.device)[found]
+            return self._on_device("test_images", position)[found]
+        return self._images(self.pool.held_out.to(position.device)[found])
+
+    def _labels_to_test(self, position: Tensor) -> Tensor:
+        found = position.clamp(min=0)
+        if len(self.test_images):
+            return self._on_device("test_labels", position)[found]
+        return self.pool.labels[self.pool.held_out].long().to(position.device)[found]
+
+    @torch.no_grad()
+    def _test_batch(self, position: Tensor, images: Tensor) -> EvaluationBatch:
+        labels = self._labels_to_test(position)
         return {"image": self.normalise(images), "label": torch.where(position >= 0, labels, -1)}
 
     @torch.no_grad()
     def _training_batch(self, item: dict[str, Any]) -> Batch:
-        labelled = self._images(item["labelled"])
+        labelled, unlabelled = self._images_of_step(item)
         if self.labelled_view == "weak":
             labelled = self.weak(labelled, self._draws("labelled_view", item["step"], item["labelled_row"]))
-        unlabelled = self._images(item["unlabelled"])
         row = item["unlabelled_row"]
         return {
             "step": item["step"],
@@ -256,7 +294,17 @@ class PoolDataModule(LightningDataModule):
     def _draws(self, purpose: str, step: int, row: Tensor) -> Draws:
         return Draws(derive_key(self.seed, purpose, self.round_number, step), row)
 
+    def _images_of_step(self, item: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Labelled and unlabelled, uint8: gathered on the device, or as the loader has decoded them."""
+        labelled, unlabelled = item["labelled"], item["unlabelled"]
+        if "pixels" not in item:
+            return self._images(labelled), self._images(unlabelled)
+        of_labelled, of_unlabelled = _decoded(item).split([len(labelled), len(unlabelled)])
+        return of_labelled, of_unlabelled
+
     def _images(self, index: Tensor) -> Tensor:
+        if isinstance(self.pool_images, StreamedImages):
+            return self.pool_images[index].to(index.device)
         return self._on_device("pool_images", index)[index]
 
     def _on_device(self, name: str, like: Tensor) -> Tensor:
@@ -276,18 +324,46 @@ class PoolDataModule(LightningDataModule):
         self.round_number, self.seed = state_dict["round_number"], state_dict["seed"]
 
 
-class _LabelledIndices(Dataset[dict[str, Any]]):
+class _Loaded(Dataset[Item]):
+    """What the loader yields. Of images in files (`files`) it decodes; of those in memory only indices go their way."""
+
+    def __init__(self, images: StoredImages) -> None:
+        self.files = images if isinstance(images, StreamedImages) else None
+
+
+class _Steps(_Loaded[dict[str, Any]]):
     """Adds the labels of the labelled samples to a step's indices; those of the others are unknown here."""
 
-    def __init__(self, labels: Tensor) -> None:
+    def __init__(self, labels: Tensor, images: StoredImages) -> None:
+        super().__init__(images)
         self.labels = labels
 
     def __getitem__(self, item: StepIndices) -> dict[str, Any]:
-        return item._asdict() | {"label": self.labels[item.labelled]}
+        labelled = item._asdict() | {"label": self.labels[item.labelled]}
+        if self.files is None:
+            return labelled
+        return labelled | _decode(self.files, torch.cat([item.labelled, item.unlabelled]))
 
 
-class _Positions(Dataset[Tensor]):
-    """The sampler's tensors as they are."""
+class _Positions(_Loaded[Tensor | dict[str, Any]]):
+    """The sampler's tensors as they are; those of images in files beside their pixels."""
 
-    def __getitem__(self, position: Tensor) -> Tensor:
-        return position
+    def __getitem__(self, position: Tensor) -> Tensor | dict[str, Any]:
+        if self.files is None:
+            return position
+        return {"position": position} | _decode(self.files, position.clamp(min=0))
+
+
+def _decode(images: StreamedImages, index: Tensor) -> dict[str, Tensor | str]:
+    """The pixels, or what is wrong: raised in a worker, it would come with that one's traceback."""
+    try:
+        return {"pixels": images[index]}
+    except ValueError as error:
+        return {"pixels": str(error)}
+
+
+def _decoded(item: dict[str, Any]) -> Tensor:
+    pixels: Tensor | str = item["pixels"]
+    if isinstance(pixels, Tensor):
+        return pixels
+    raise ValueError(pixels)

@@ -24,6 +24,7 @@ OF_THE_RUN = ("environment", "history")
 CHANGES_NOTHING = (
     *("run_dir", "trainer.logger", "trainer.log_every_n_steps", "checkpoint", "change_devices"),
     *("data.unreadable", "data.source.unreadable", "data.source.cache"),
+    *("data.source.images", "data.num_workers"),
 )
 """Keys, with all below them, that a run's results do not depend on; which images it excluded is in pool.pt."""
 

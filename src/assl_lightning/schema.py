@@ -96,6 +96,7 @@ class DataSection:
     imbalance_factor: Annotated[float, _at_least(1)]  # 1: the pool as it is loaded
     imbalance_seed: Annotated[int, _at_least(0)]
     unreadable: Literal["fail", "exclude"]  # what becomes of pool images that cannot be decoded
+    num_workers: Annotated[int, _at_least(0)]  # processes that decode, where the source leaves images in files
     root: str | None  # where files are, or are downloaded to
     source: Node
     weak: Node

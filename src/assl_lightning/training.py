@@ -105,9 +105,12 @@ class RoundTraining:
             checkpoint = self.directory.last_checkpoint(number)
             try:
                 trainer.fit(algorithm, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
-            except SIGTERMException:  # it came before `StepCheckpoints` took the signals back
+            except (SIGTERMException, ChildProcessError):
+                # it came before `StepCheckpoints` took the signals back, or went to a worker that decodes too
                 self.interruption.raise_if_asked("the same command goes on from the last checkpoint")
                 raise
+            finally:
+                self.datamodule.stop_loading()
 
     def _check_steps(self, trainer: Trainer, times: _Times, number: int) -> None:
         """The round must have made all its steps, unless its algorithm stopped early, and end with a test."""

@@ -21,6 +21,7 @@ from assl_lightning.check.images import (
     group_by_content,
     labels_for,
 )
+from assl_lightning.data.image_stream import in_memory
 from assl_lightning.data.sources.base import PoolSource
 
 NUM_POOL, NUM_TEST = 120, 80
@@ -80,7 +81,7 @@ def test_only_the_images_that_were_named_are_grouped() -> None:
 
 def test_more_than_one_test_image_in_a_hundred_in_the_pool_is_wrong_and_says_which() -> None:
     source = make_source()
-    source = with_images("test_images", {7: source.pool_images[30], 12: source.pool_images[30]})
+    source = with_images("test_images", {7: in_memory(source.pool_images)[30], 12: in_memory(source.pool_images)[30]})
     assert check(source) == [
         Finding(
             "wrong",
@@ -95,7 +96,7 @@ def test_fewer_test_images_in_the_pool_are_a_remark_that_says_how_much_they_can_
         test_images=torch.randint(256, (200, 3, 5, 4), generator=torch.Generator().manual_seed(1)).byte(),
         test_labels=torch.arange(200) % 4,
     )
-    source.test_images[199] = source.pool_images[0]
+    in_memory(source.test_images)[199] = in_memory(source.pool_images)[0]
     (finding,) = check(source)
     assert finding.severity == "remark"
     assert finding.sentence.startswith(
@@ -106,7 +107,7 @@ def test_fewer_test_images_in_the_pool_are_a_remark_that_says_how_much_they_can_
 
 def test_repeats_within_the_pool_are_a_remark_and_those_with_another_label_come_first() -> None:
     source = make_source()
-    first, second = source.pool_images[3], source.pool_images[8]
+    first, second = in_memory(source.pool_images)[3], in_memory(source.pool_images)[8]
     assert check(with_images("pool_images", {7: first, 12: second, 16: second})) == [
         Finding(
             "remark",
@@ -126,7 +127,7 @@ def test_repeats_within_the_pool_are_a_remark_and_those_with_another_label_come_
 
 def test_images_that_cannot_be_decoded_are_counted_and_named_and_are_no_repeats_of_one_another() -> None:
     source = make_source(unreadable=torch.tensor([1, 5, 9, 80]))
-    source.pool_images[source.unreadable] = 0
+    in_memory(source.pool_images)[source.unreadable] = 0
     found = "4 of the pool's 120 images cannot be decoded (image/001, image/005, image/009, …)"
     assert check(source) == [
         Finding("wrong", f"{found}; fetch them again, or leave them out of the run with data.unreadable=exclude.")
@@ -157,7 +158,7 @@ def test_of_classes_that_nobody_knows_nothing_is_said_but_of_the_test_sets() -> 
 
 
 def test_repeats_disagree_only_where_both_labels_are_known() -> None:
-    source = with_images("pool_images", {9: make_source().pool_images[4]})
+    source = with_images("pool_images", {9: in_memory(make_source().pool_images)[4]})
     (known,) = check(source)
     assert "with more than one label" in known.sentence
     source.hidden_labels[9] = -1
@@ -184,7 +185,9 @@ def test_classes_without_an_example_in_the_test_set_are_named() -> None:
 
 def test_an_empty_test_set_lacks_every_class() -> None:
     source = make_source()
-    (finding,) = check(replace(source, test_images=source.test_images[:0], test_labels=source.test_labels[:0]))
+    (finding,) = check(
+        replace(source, test_images=in_memory(source.test_images)[:0], test_labels=source.test_labels[:0])
+    )
     assert finding.sentence.startswith("4 of the 4 classes have no example in the test set")
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 from torch import Tensor
 
+from assl_lightning.data.image_stream import in_memory
 from assl_lightning.data.long_tail import long_tailed
 from assl_lightning.data.sources.base import PoolSource
 
@@ -36,7 +37,7 @@ def make_source(counts: list[int]) -> PoolSource:
 
 def indices(source: PoolSource) -> Tensor:
     """The pool indices that the images had at first."""
-    return source.pool_images[:, 0, 0, 0].long() * 256 + source.pool_images[:, 0, 1, 0].long()
+    return in_memory(source.pool_images)[:, 0, 0, 0].long() * 256 + in_memory(source.pool_images)[:, 0, 1, 0].long()
 
 
 def counts_of_definition(counts: list[int], factor: float) -> list[int]:
@@ -80,7 +81,7 @@ def test_what_stays_keeps_its_image_label_name_and_place() -> None:
     assert torch.equal(tail.hidden_labels, source.hidden_labels[kept])
     assert tail.sample_ids == tuple(f"sample {number}" for number in kept.tolist())
     assert tail.class_names == source.class_names
-    assert torch.equal(tail.test_images, source.test_images)
+    assert torch.equal(in_memory(tail.test_images), in_memory(source.test_images))
     assert torch.equal(tail.test_labels, source.test_labels)
 
 

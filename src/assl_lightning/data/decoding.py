@@ -88,20 +88,36 @@ def decode_all(paths: Sequence[Path], form: ImageFormat) -> Iterator[tuple[Image
 
 def decode(path: Path, form: ImageFormat) -> Images | str:
     """The image, (channels, height, width), or what is wrong with it, which begins with its path."""
-    content = path.read_bytes()
+    return decode_bytes(path.read_bytes(), form, str(path))
+
+
+def decode_bytes(content: bytes, form: ImageFormat, name: str) -> Images | str:
+    """As `decode`, of what a file holds; `name` is what it is called where something is wrong with it."""
     try:
         with Image.open(BytesIO(content)) as stored:
-            refusal = _refusal(stored)
-            if refusal:
-                return f"{path} ({refusal})"
-            upright = ImageOps.exif_transpose(stored)
-            image = _resize(_to_channels(_to_8_bit(upright) if _is_16_bit(stored) else upright, form.channels), form)
-    except UnidentifiedImageError:
-        return f"{path} (no image format that Pillow knows)"
+            return convert(stored, form, name)
     except UNDECODABLE as problem:
-        return f"{path} ({' '.join(str(problem).split()) or type(problem).__name__})"
+        return _fault(name, problem)
+
+
+def convert(stored: Image.Image, form: ImageFormat, name: str) -> Images | str:
+    """As `decode`, of an image that Pillow has opened; it is not changed."""
+    try:
+        refusal = _refusal(stored)
+        if refusal:
+            return f"{name} ({refusal})"
+        upright = ImageOps.exif_transpose(stored)
+        image = _resize(_to_channels(_to_8_bit(upright) if _is_16_bit(stored) else upright, form.channels), form)
+    except UNDECODABLE as problem:
+        return _fault(name, problem)
     pixels = np.asarray(image)
     return pixels[None] if form.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _fault(name: str, problem: Exception) -> str:
+    if isinstance(problem, UnidentifiedImageError):
+        return f"{name} (no image format that Pillow knows)"
+    return f"{name} ({' '.join(str(problem).split()) or type(problem).__name__})"
 
 
 def describe_faults(faults: Sequence[str], part: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from assl_lightning.data.image_stream import take_images
 from assl_lightning.data.sample_names import SampleNames
 from assl_lightning.data.sources.base import PoolSource
 
@@ -71,7 +72,7 @@ def _align_test(source: PoolSource, known: Sequence[str]) -> PoolSource:
     places = _places(place, known)
     return replace(
         source,
-        test_images=source.test_images[places],
+        test_images=take_images(source.test_images, places),
         test_labels=source.test_labels[places],
         test_ids=tuple(known),
     )
@@ -84,7 +85,7 @@ def _with_gaps(source: PoolSource, names: Sequence[str], place: dict[str, int]) 
     paths = tuple(source.paths[number] for number in places.tolist()) if source.paths else ()
     return replace(
         source,
-        pool_images=source.pool_images[places],
+        pool_images=take_images(source.pool_images, places),
         hidden_labels=torch.where(is_gone, -1, source.hidden_labels[places]),
         sample_ids=tuple(names),
         unreadable=(~is_gone & torch.isin(places, source.unreadable)).nonzero()[:, 0],

@@ -39,7 +39,7 @@ def load_images(
     Raises:
         OSError: an image cannot be read at all, or the cache cannot be written.
     """
-    if cache is None:
+    if cache is None or not paths:
         images = torch.empty(len(paths), *form.shape, dtype=torch.uint8)
         faults: Faults = {}
         first = 0
@@ -48,20 +48,29 @@ def load_images(
             faults |= {first + place: fault for place, fault in part_faults.items()}
             first += len(part)
         return images, faults
-    shape = (len(paths), *form.shape)
-    wanted = {
-        "version": _VERSION,
-        "shape": list(shape),
-        "resize": form.resize,
-        "files": _digest_files(sample_ids, paths),
-    }
-    file = cache / f"{_digest([*sample_ids, str(form)])}.images"
+    wanted = describe_files(sample_ids, paths, form)
+    file = cache / f"{name_of(sample_ids, form)}.images"
     faults_there = _faults_of(file, wanted)
     if faults_there is None:
         cache.mkdir(parents=True, exist_ok=True)
         log.info("decoding %s images into %s", f"{len(paths):,}", file)
         faults_there = _write(file, wanted, paths, form)
-    return _map(file, shape), faults_there
+    return _map(file, wanted["shape"]), faults_there
+
+
+def describe_files(sample_ids: Sequence[str], paths: Sequence[Path], form: ImageFormat) -> dict[str, Any]:
+    """What is kept of images is kept beside this, as JSON, and is stale where it is another by now."""
+    return {
+        "version": _VERSION,
+        "shape": [len(paths), *form.shape],
+        "resize": form.resize,
+        "files": _digest_files(sample_ids, paths),
+    }
+
+
+def name_of(sample_ids: Sequence[str], form: ImageFormat) -> str:
+    """What a file is called, but for its suffix, that keeps something of these images."""
+    return _digest([*sample_ids, str(form)])
 
 
 def _digest_files(sample_ids: Sequence[str], paths: Sequence[Path]) -> str:

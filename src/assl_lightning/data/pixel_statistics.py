@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_AT_ONCE = 1024  # images; a memory-mapped pool is never in memory as a whole
+from assl_lightning.data.image_stream import StoredImages, StreamedImages, count_pixels
+
+_AT_ONCE = 256  # images; a pool in files is never in memory as a whole
 
 
-def pixel_statistics(images: Tensor, index: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def pixel_statistics(images: StoredImages, index: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, of the pixels in [0, 1] of the images at `index` (K,) int64.
 
     `images` are (N, channels, height, width) uint8. The sums are whole numbers, so the result depends neither on the
@@ -20,15 +22,9 @@ def pixel_statistics(images: Tensor, index: Tensor) -> tuple[tuple[float, ...], 
     >>> pixel_statistics(torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1), torch.arange(2))
     ((0.5,), (0.5,))
     """
-    channels = images.shape[1]
-    counts = torch.zeros(channels, 256, dtype=torch.int64)
-    for part in index.split(_AT_ONCE):
-        pixels = images[part]
-        for channel in range(channels):
-            counts[channel] += pixels[:, channel].flatten().bincount(minlength=256)
     values = torch.arange(256)
     means, deviations = [], []
-    for channel, of_channel in enumerate(counts):
+    for channel, of_channel in enumerate(_histogram(images, index)):
         total, first, second = (int((of_channel * values**power).sum()) for power in range(3))
         deviation = (second * total - first**2) ** 0.5 / total / 255
         if round(deviation, 4) == 0:
@@ -39,3 +35,13 @@ def pixel_statistics(images: Tensor, index: Tensor) -> tuple[tuple[float, ...], 
         means.append(round(first / total / 255, 4))
         deviations.append(round(deviation, 4))
     return tuple(means), tuple(deviations)
+
+
+def _histogram(images: StoredImages, index: Tensor) -> Tensor:
+    """(channels, 256) int64, of the images at `index`."""
+    if isinstance(images, StreamedImages) and images.histogram is not None and torch.equal(index, images.readable):
+        return images.histogram
+    counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)
+    for part in index.split(_AT_ONCE):
+        counts += count_pixels(images[part])
+    return counts

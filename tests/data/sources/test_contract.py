@@ -27,6 +27,7 @@ KEYS = {
     "imbalance_factor",
     "imbalance_seed",
     "unreadable",
+    "num_workers",
     "root",
     "source",
     "weak",

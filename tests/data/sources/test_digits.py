@@ -8,6 +8,7 @@ import sklearn.datasets
 import torch
 from PIL import Image
 
+from assl_lightning.data.image_stream import in_memory
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.digits import load_digits
 
@@ -30,10 +31,10 @@ def test_at_their_own_size_images_are_the_librarys_scaled_to_bytes() -> None:
     source = load_digits(image_size=8)
     positions = positions_of(source)
     expected = np.round(digits.images * 255 / 16).astype(np.uint8)
-    np.testing.assert_array_equal(source.pool_images[:, 0].numpy(), expected[positions])
+    np.testing.assert_array_equal(in_memory(source.pool_images)[:, 0].numpy(), expected[positions])
     np.testing.assert_array_equal(source.hidden_labels.numpy(), digits.target[positions])
     held_out = [position for position in range(len(expected)) if position not in set(positions)]
-    np.testing.assert_array_equal(source.test_images[:, 0].numpy(), expected[held_out])
+    np.testing.assert_array_equal(in_memory(source.test_images)[:, 0].numpy(), expected[held_out])
     np.testing.assert_array_equal(source.test_labels.numpy(), digits.target[held_out])
     assert source.sample_ids[0] == f"digits/{positions[0]:05d}"
     assert positions == sorted(positions)
@@ -47,7 +48,7 @@ def test_images_are_resized_as_pil_does(image_size: int) -> None:
         image = Image.fromarray((digits.images[position] * 255 / 16).astype(np.float32))
         resized = np.asarray(image.resize((image_size, image_size), Image.Resampling.BILINEAR))
         # half a grey level for the rounding, and PIL's single precision
-        np.testing.assert_allclose(source.pool_images[row, 0].numpy(), resized, rtol=0, atol=0.5001)
+        np.testing.assert_allclose(in_memory(source.pool_images)[row, 0].numpy(), resized, rtol=0, atol=0.5001)
 
 
 def test_the_split_is_stratified_and_the_same_every_time() -> None:
@@ -71,8 +72,8 @@ def test_another_split_seed_holds_out_other_images_under_the_same_names() -> Non
     assert set(first.sample_ids) != set(second.sample_ids)
     shared = sorted(set(first.sample_ids) & set(second.sample_ids))
     for name in shared[:20]:
-        one = first.pool_images[first.sample_ids.index(name)]
-        other = second.pool_images[second.sample_ids.index(name)]
+        one = in_memory(first.pool_images)[first.sample_ids.index(name)]
+        other = in_memory(second.pool_images)[second.sample_ids.index(name)]
         torch.testing.assert_close(one, other)
 
 

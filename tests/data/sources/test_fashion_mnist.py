@@ -14,6 +14,7 @@ import pytest
 import torch
 from torchvision.datasets import FashionMNIST
 
+from assl_lightning.data.image_stream import in_memory
 from assl_lightning.data.sources.fashion_mnist import load_fashion_mnist
 
 DEBIAN_DIR = Path("/usr/share/datasets/fashion-mnist")
@@ -56,9 +57,9 @@ def test_images_and_labels_are_the_ones_in_torchvisions_place(tmp_path: Path) ->
     packed = {name: pack(array) for name, array in arrays.items()}
     dataset = make_data_set(tmp_path / "FashionMNIST" / "raw", packed)
     source = load_fashion_mnist(tmp_path, download=False, debian_dir=NOWHERE, dataset=dataset)
-    np.testing.assert_array_equal(source.pool_images[:, 0], arrays["train-images-idx3-ubyte.gz"])
+    np.testing.assert_array_equal(in_memory(source.pool_images)[:, 0], arrays["train-images-idx3-ubyte.gz"])
     np.testing.assert_array_equal(source.hidden_labels, arrays["train-labels-idx1-ubyte.gz"])
-    np.testing.assert_array_equal(source.test_images[:, 0], arrays["t10k-images-idx3-ubyte.gz"])
+    np.testing.assert_array_equal(in_memory(source.test_images)[:, 0], arrays["t10k-images-idx3-ubyte.gz"])
     np.testing.assert_array_equal(source.test_labels, arrays["t10k-labels-idx1-ubyte.gz"])
     assert source.pool_images.shape == (12, 1, 28, 28)
     assert source.sample_ids[11] == "fashion_mnist/train/00011"
@@ -72,7 +73,7 @@ def test_missing_files_are_fetched_from_the_mirror_that_has_them(tmp_path: Path,
     empty.mkdir()
     dataset.mirrors = [serve(empty), serve(tmp_path / "mirror")]
     source = load_fashion_mnist(tmp_path / "data", debian_dir=NOWHERE, dataset=dataset)
-    np.testing.assert_array_equal(source.pool_images[:, 0], arrays["train-images-idx3-ubyte.gz"])
+    np.testing.assert_array_equal(in_memory(source.pool_images)[:, 0], arrays["train-images-idx3-ubyte.gz"])
     assert (tmp_path / "data" / "FashionMNIST" / "raw" / NAMES[0]).is_file()
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from assl_lightning.data.image_stream import in_memory
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.mini_imagenet import load_mini_imagenet
 
@@ -75,13 +76,15 @@ def check_source(source: PoolSource, names: list[str], images: list[list[npt.NDA
     """`images`: for each class, in order, those of all its images (84, 84, 3); the first is the test's."""
     assert source.pool_images.shape == (200, 3, 84, 84)
     assert source.test_images.shape == (100, 3, 84, 84)
-    assert source.pool_images.is_contiguous()
+    assert in_memory(source.pool_images).is_contiguous()
     assert source.class_names == tuple(names)
     assert source.hidden_labels.tolist() == [number for number in range(100) for _ in range(2)]
     assert source.test_labels.tolist() == list(range(100))
     for number, of_class in enumerate(images):
         for found, expected in zip(
-            [source.test_images[number], *source.pool_images[2 * number : 2 * number + 2]], of_class, strict=True
+            [in_memory(source.test_images)[number], *in_memory(source.pool_images)[2 * number : 2 * number + 2]],
+            of_class,
+            strict=True,
         ):
             np.testing.assert_array_equal(found.permute(1, 2, 0), expected)
     expected_ids = [f"mini_imagenet/{name}/{place:05d}" for name in names for place in (1, 2)]
@@ -110,7 +113,7 @@ def test_images_of_no_class_are_left_out(tmp_path: Path) -> None:
     expected = load_mini_imagenet(tmp_path, **SMALL)
     caches["val"]["image_data"] = np.concatenate([caches["val"]["image_data"], caches["val"]["image_data"][:2]])
     write_caches(tmp_path, caches)
-    assert torch.equal(load_mini_imagenet(tmp_path, **SMALL).pool_images, expected.pool_images)
+    assert torch.equal(in_memory(load_mini_imagenet(tmp_path, **SMALL).pool_images), in_memory(expected.pool_images))
 
 
 def drop_a_class(caches: Caches) -> None:
@@ -210,8 +213,8 @@ def test_larger_images_are_resized_as_pil_does_and_grey_ones_have_three_channels
         grey = np.asarray(image.resize((84, 84), Image.Resampling.BILINEAR).convert("RGB"))
     with Image.open(tmp_path / "images" / files["ntest19"][2]) as image:
         last = np.asarray(image.resize((84, 84), Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(source.pool_images[0].permute(1, 2, 0), grey)
-    np.testing.assert_array_equal(source.pool_images[-1].permute(1, 2, 0), last)
+    np.testing.assert_array_equal(in_memory(source.pool_images)[0].permute(1, 2, 0), grey)
+    np.testing.assert_array_equal(in_memory(source.pool_images)[-1].permute(1, 2, 0), last)
 
 
 def test_pickles_are_taken_where_both_formats_are_there(tmp_path: Path) -> None:
@@ -251,7 +254,7 @@ def test_spaces_empty_lines_and_a_byte_order_mark_in_a_table_mean_nothing(tmp_pa
     table.write_bytes(b"\xef\xbb\xbf" + lines.encode())
     found = load_mini_imagenet(tmp_path, **SMALL)
     assert found.sample_ids == expected.sample_ids
-    assert torch.equal(found.pool_images, expected.pool_images)
+    assert torch.equal(in_memory(found.pool_images), in_memory(expected.pool_images))
 
 
 def damage(path: Path, how: str) -> None:
@@ -293,10 +296,10 @@ def test_pool_images_that_cannot_be_decoded_are_black_and_listed_where_they_may_
     assert source.unreadable.tolist() == [2 * 2, 2 * 99 + 1]
     assert source.sample_ids == whole.sample_ids
     assert torch.equal(source.hidden_labels, whole.hidden_labels)
-    expected = whole.pool_images.clone()
+    expected = in_memory(whole.pool_images).clone()
     expected[source.unreadable] = 0
-    assert torch.equal(source.pool_images, expected)
-    assert torch.equal(source.test_images, whole.test_images)
+    assert torch.equal(in_memory(source.pool_images), expected)
+    assert torch.equal(in_memory(source.test_images), in_memory(whole.test_images))
 
 
 @pytest.mark.parametrize("unreadable", ["fail", "exclude"])

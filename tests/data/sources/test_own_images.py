@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from assl_lightning.cli import conf_dir
+from assl_lightning.data.image_stream import in_memory
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.own_images import load_folder, load_image_folder, load_manifest
 
@@ -39,7 +40,7 @@ def expected_images(numbers: range | list[int]) -> torch.Tensor:
 
 
 def images_of(source: PoolSource) -> set[bytes]:
-    images = torch.cat([source.pool_images, source.test_images])
+    images = torch.cat([in_memory(source.pool_images), in_memory(source.test_images)])
     return {image.numpy().tobytes() for image in images}
 
 
@@ -51,10 +52,10 @@ def test_a_folder_is_a_pool_without_labels_and_its_test_set_has_the_classes(tmp_
     make_tree(tmp_path / "test", first=100)
     source = load_folder(tmp_path / "pool", tmp_path / "test", **SHAPE)
 
-    assert torch.equal(source.pool_images, expected_images(range(16)))
+    assert torch.equal(in_memory(source.pool_images), expected_images(range(16)))
     assert source.hidden_labels.tolist() == [-1] * 16
     assert source.sample_ids[:2] == ("a/00.png", "a/01.png")
-    assert torch.equal(source.test_images, expected_images(range(100, 116)))
+    assert torch.equal(in_memory(source.test_images), expected_images(range(100, 116)))
     assert source.test_labels.tolist() == [0] * 8 + [1] * 8
     assert source.class_names == ("dent", "ok")
 
@@ -65,8 +66,8 @@ def test_an_image_folder_parts_itself(tmp_path: Path) -> None:
     of_pool = [int(name[-6:-4]) + (8 if name.startswith("ok") else 0) for name in source.sample_ids]
     of_test = [number for number in range(16) if number not in of_pool]
     assert 0 < len(of_test) < 16
-    assert torch.equal(source.pool_images, expected_images(of_pool))
-    assert torch.equal(source.test_images, expected_images(of_test))
+    assert torch.equal(in_memory(source.pool_images), expected_images(of_pool))
+    assert torch.equal(in_memory(source.test_images), expected_images(of_test))
     assert source.hidden_labels.tolist() == [number // 8 for number in of_pool]
     assert source.test_labels.tolist() == [number // 8 for number in of_test]
 
@@ -97,8 +98,8 @@ def test_a_manifest_has_known_and_unknown_labels(tmp_path: Path) -> None:
 
     assert source.sample_ids == ("n0", "n1", "n2", "n3")
     assert source.hidden_labels.tolist() == [-1, 1, 1, 1]
-    assert torch.equal(source.pool_images, expected_images(range(4)))
-    assert torch.equal(source.test_images, expected_images(range(8, 11)))
+    assert torch.equal(in_memory(source.pool_images), expected_images(range(4)))
+    assert torch.equal(in_memory(source.test_images), expected_images(range(8, 11)))
     assert source.test_labels.tolist() == [0, 0, 0]
 
 
@@ -107,8 +108,8 @@ def test_a_cache_changes_nothing(tmp_path: Path) -> None:
     without = load_image_folder(root, **SHAPE)
     for _ in range(2):
         source = load_image_folder(root, **SHAPE, cache=tmp_path / "cache")
-        assert torch.equal(source.pool_images, without.pool_images)
-        assert torch.equal(source.test_images, without.test_images)
+        assert torch.equal(in_memory(source.pool_images), in_memory(without.pool_images))
+        assert torch.equal(in_memory(source.test_images), in_memory(without.test_images))
         assert source.sample_ids == without.sample_ids
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
@@ -121,8 +122,8 @@ def test_images_that_come_keep_the_names_and_parts_of_the_others(tmp_path: Path)
     after = load_image_folder(root, **SHAPE, test_fraction=0.5)
     assert set(before.sample_ids) <= set(after.sample_ids)
     assert images_of(before) < images_of(after)
-    old_test = {image.numpy().tobytes() for image in before.test_images}
-    assert old_test <= {image.numpy().tobytes() for image in after.test_images}
+    old_test = {image.numpy().tobytes() for image in in_memory(before.test_images)}
+    assert old_test <= {image.numpy().tobytes() for image in in_memory(after.test_images)}
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
@@ -138,7 +139,7 @@ def test_a_pool_image_that_cannot_be_decoded_is_an_error_or_left_out(tmp_path: P
     source = load_image_folder(root, **SHAPE, test_root=test_root, unreadable="exclude")
     assert source.unreadable.tolist() == [11]
     assert source.sample_ids[11] == "ok/03.png"
-    assert not source.pool_images[11].any()
+    assert not in_memory(source.pool_images)[11].any()
 
     (test_root / "ok" / "03.png").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"1 of the test set's images cannot be decoded: .*ok/03\.png"):

@@ -12,6 +12,7 @@ import pytest
 import scipy.io
 from torchvision.datasets import SVHN
 
+from assl_lightning.data.image_stream import in_memory
 from assl_lightning.data.sources.svhn import load_svhn
 
 Arrays = dict[str, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
@@ -37,10 +38,10 @@ def test_the_first_training_images_are_the_pool(tmp_path: Path) -> None:
     dataset, arrays = make_svhn(tmp_path)
     source = load_svhn(tmp_path, download=False, pool_size=11, dataset=dataset)
     assert source.pool_images.shape == (11, 3, 32, 32)
-    assert source.pool_images.is_contiguous()
+    assert in_memory(source.pool_images).is_contiguous()
     assert source.test_images.shape == (5, 3, 32, 32)
     for images, split in ((source.pool_images, "train"), (source.test_images, "test")):
-        for position, image in enumerate(images):
+        for position, image in enumerate(in_memory(images)):
             expected = arrays[split][0][:, :, :, position].transpose(2, 0, 1)
             np.testing.assert_array_equal(image, expected)
     assert source.hidden_labels.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]

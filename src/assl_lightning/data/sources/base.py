@@ -8,19 +8,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from assl_lightning.data.image_stream import StoredImages, take_images
+
 
 @dataclass(frozen=True)
 class PoolSource:
     """A data set for active learning. Images are uint8, the pool's order is the index space and never changes.
+
+    They lie in memory, as a tensor, or in files that are decoded when they are looked at (`StreamedImages`).
 
     `hidden_labels` are for the oracle alone: nothing that trains or acquires is given them. An image that cannot be
     decoded (`unreadable`), or that was there when a run began and is gone (`absent`), keeps its place, label and name,
     and any pixels stand for it; a run takes it out of its pool for good.
     """
 
-    pool_images: Tensor  # (N, channels, height, width) uint8
+    pool_images: StoredImages  # (N, channels, height, width) uint8
     hidden_labels: Tensor = field(repr=False)  # (N,) int64 in [0, C), −1 where nobody knows
-    test_images: Tensor  # (M, channels, height, width) uint8
+    test_images: StoredImages  # (M, channels, height, width) uint8
     test_labels: Tensor  # (M,) int64 in [0, C)
     class_names: tuple[str, ...]  # C names
     sample_ids: tuple[str, ...] = field(repr=False)  # N stable, distinct names, as files that people exchange key them
@@ -78,7 +82,7 @@ class PoolSource:
         places = index.tolist()
         return replace(
             self,
-            pool_images=self.pool_images[index],
+            pool_images=take_images(self.pool_images, index),
             hidden_labels=self.hidden_labels[index],
             sample_ids=tuple(self.sample_ids[place] for place in places),
             unreadable=torch.isin(index, self.unreadable).nonzero()[:, 0],

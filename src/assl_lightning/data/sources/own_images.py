@@ -10,10 +10,12 @@ import torch
 
 from assl_lightning.data.decoding import ImageFormat, Resize, describe_faults
 from assl_lightning.data.image_cache import load_images
+from assl_lightning.data.image_stream import open_images
 from assl_lightning.data.image_table import ImageTable, hold_out, read_folder, read_image_folder, read_manifest
 from assl_lightning.data.sources.base import PoolSource
 
 Unreadable = Literal["fail", "exclude"]
+Storage = Literal["memory", "stream"]
 
 
 def load_folder(
@@ -24,14 +26,16 @@ def load_folder(
     class_names: Sequence[str] | None = None,
     resize: Resize = "crop",
     unreadable: Unreadable = "fail",
+    images: Storage = "memory",
     cache: str | Path | None = None,
 ) -> PoolSource:
     """All images below `root` as a pool of which nobody knows a label, and those below `test_root` as the test set.
 
     `test_root` has a directory for each class. The classes are `class_names` in that order, or these directories as
-    `class_order` has them. Sample ids are the paths from `root`. What becomes of an image is in `ImageFormat`, what
-    `cache` is in `load_images`. A pool image that cannot be decoded is an error, or with `unreadable` "exclude" black
-    and listed in the source's `unreadable`; one of the test set is always an error.
+    `class_order` has them. Sample ids are the paths from `root`. What becomes of an image is in `ImageFormat`. With
+    `images` "memory" all are decoded at once, with "stream" when they are looked at; what `cache` is, is in
+    `load_images` for the one and in `open_images` for the other. A pool image that cannot be decoded is an error, or
+    with `unreadable` "exclude" black and listed in the source's `unreadable`; one of the test set is always an error.
 
     Raises:
         FileNotFoundError: one of the two is no directory.
@@ -42,7 +46,7 @@ def load_folder(
     pool_root, apart = _apart(root, test_root)
     test = read_image_folder(apart, class_names)
     pool = read_folder(pool_root, test.class_names)
-    return _load(pool, test, ImageFormat(_pair(image_size), channels, resize), unreadable, cache)
+    return _load(pool, test, _form(image_size, channels, resize), unreadable, images, cache)
 
 
 def load_image_folder(
@@ -55,6 +59,7 @@ def load_image_folder(
     class_names: Sequence[str] | None = None,
     resize: Resize = "crop",
     unreadable: Unreadable = "fail",
+    images: Storage = "memory",
     cache: str | Path | None = None,
 ) -> PoolSource:
     """All images below `root`, which has a directory for each class, as the pool; otherwise as `load_folder`.
@@ -62,13 +67,13 @@ def load_image_folder(
     The test set is `test_root`, laid out likewise; where it is None, `test_fraction` of the images of `root`, drawn by
     `hold_out` with `test_seed`. The classes are `class_names`, or the directories of `root`.
     """
-    form = ImageFormat(_pair(image_size), channels, resize)
     if test_root is None:
         pool, test = hold_out(read_image_folder(Path(root).expanduser(), class_names), test_fraction, test_seed)
-        return _load(pool, test, form, unreadable, cache)
-    pool_root, apart = _apart(root, test_root)
-    pool = read_image_folder(pool_root, class_names)
-    return _load(pool, read_image_folder(apart, pool.class_names), form, unreadable, cache)
+    else:
+        pool_root, apart = _apart(root, test_root)
+        pool = read_image_folder(pool_root, class_names)
+        test = read_image_folder(apart, pool.class_names)
+    return _load(pool, test, _form(image_size, channels, resize), unreadable, images, cache)
 
 
 def load_manifest(
@@ -81,6 +86,7 @@ def load_manifest(
     class_names: Sequence[str] | None = None,
     resize: Resize = "crop",
     unreadable: Unreadable = "fail",
+    images: Storage = "memory",
     cache: str | Path | None = None,
 ) -> PoolSource:
     """The images of a CSV or Parquet file that `read_manifest` reads; otherwise as `load_folder`.
@@ -91,19 +97,34 @@ def load_manifest(
     place = None if root is None else Path(root).expanduser()
     table = read_manifest(Path(manifest).expanduser(), place, class_names)
     pool, test = hold_out(table, test_fraction, test_seed)
-    return _load(pool, test, ImageFormat(_pair(image_size), channels, resize), unreadable, cache)
+    return _load(pool, test, _form(image_size, channels, resize), unreadable, images, cache)
+
+
+def _form(image_size: Sequence[int], channels: int, resize: Resize) -> ImageFormat:
+    height, width = image_size
+    return ImageFormat((height, width), channels, resize)
 
 
 def _load(
-    pool: ImageTable, test: ImageTable, form: ImageFormat, unreadable: Unreadable, cache: str | Path | None
+    pool: ImageTable,
+    test: ImageTable,
+    form: ImageFormat,
+    unreadable: Unreadable,
+    images: Storage,
+    cache: str | Path | None,
 ) -> PoolSource:
-    if unreadable not in get_args(Unreadable):
-        raise ValueError(f"unreadable must be one of {', '.join(get_args(Unreadable))}; got {unreadable!r}")
+    for name, value, choices in (
+        ("unreadable", unreadable, get_args(Unreadable)),
+        ("images", images, get_args(Storage)),
+    ):
+        if value not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+    read = open_images if images == "stream" else load_images
     directory = None if cache is None else Path(cache).expanduser()
-    test_images, test_faults = load_images(test.sample_ids, test.paths, form, directory)
+    test_images, test_faults = read(test.sample_ids, test.paths, form, directory)
     if test_faults:
         raise ValueError(f"{describe_faults([*test_faults.values()], 'test set')}; mend them or take them out")
-    pool_images, pool_faults = load_images(pool.sample_ids, pool.paths, form, directory)
+    pool_images, pool_faults = read(pool.sample_ids, pool.paths, form, directory)
     if pool_faults and unreadable == "fail":
         raise ValueError(
             f"{describe_faults([*pool_faults.values()], 'pool')}; mend them or take them out, or leave them out of the "
@@ -128,8 +149,3 @@ def _apart(root: str | Path, test_root: str | Path) -> tuple[Path, Path]:
     if pool.resolve().is_relative_to(test.resolve()) or test.resolve().is_relative_to(pool.resolve()):
         raise ValueError(f"root and test_root must be apart, neither inside the other; got {pool} and {test}")
     return pool, test
-
-
-def _pair(image_size: Sequence[int]) -> tuple[int, int]:
-    height, width = image_size
-    return height, width
