@@ -39,6 +39,9 @@ BESIDE = {
     "data=folder": ["data.root=pool", "data.source.test_root=test", "data.num_classes=2"],
     "data=image_folder": ["data.root=pool", "data.num_classes=2"],
     "data=manifest": ["data.source.manifest=images.csv", "data.num_classes=2"],
+    "data=torchvision": ["data.source.dataset=STL10", "data.num_classes=10"],
+    "data=huggingface": ["data.source.path=saved", "data.num_classes=2"],
+    "data=dataset": ["data.source.pool={_target_: torchvision.datasets.FakeData}", "data.num_classes=2"],
 }
 
 

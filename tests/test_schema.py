@@ -56,6 +56,7 @@ def plain() -> dict[str, Any]:
             "imbalance_factor": 1,
             "imbalance_seed": 0,
             "unreadable": "fail",
+            "num_workers": 0,
             "root": None,
             "source": {"_target_": "a.Source"},
             "weak": {"_target_": "a.Weak"},

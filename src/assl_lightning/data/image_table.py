@@ -344,16 +344,20 @@ def _problems_of(row: _Row, root: Path, names: Sequence[str], known: set[str]) -
 
 def _draw(table: ImageTable, fraction: float, seed: int) -> list[bool]:
     """Whether each image is drawn for the test."""
+    unlabelled = {group for group, label in zip(table.groups, table.labels, strict=True) if label == UNKNOWN}
+    return [is_drawn(group, fraction, seed) and group not in unlabelled for group in table.groups]
+
+
+def is_drawn(group: str, fraction: float, seed: int) -> bool:
+    """Whether an image, or a group, is for the test: of `fraction` of all names, by the name and the seed alone.
+
+    Raises:
+        ValueError: `fraction` is not in (0, 1).
+    """
     if not 0 < fraction < 1:
         raise ValueError(f"test_fraction must be above 0 and below 1, a share of the labelled images; got {fraction}")
-    unlabelled = {group for group, label in zip(table.groups, table.labels, strict=True) if label == UNKNOWN}
-    return [group not in unlabelled and _place(group, seed) < fraction for group in table.groups]
-
-
-def _place(group: str, seed: int) -> float:
-    """Uniform in [0, 1), of the group and the seed alone."""
     digest = hashlib.blake2b(f"test:{seed}:{group}".encode(), digest_size=8).digest()
-    return (int.from_bytes(digest, "big") >> 11) * 2.0**-53
+    return (int.from_bytes(digest, "big") >> 11) * 2.0**-53 < fraction
 
 
 def _rows(table: ImageTable, is_test: Sequence[bool]) -> Iterator[tuple[str, bool, int]]:

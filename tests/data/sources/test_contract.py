@@ -37,6 +37,9 @@ OWN = {  # images of one's own → what has no value until it is given
     "folder": {"num_classes": 2, "root": "pool", "source": {"test_root": "test"}},
     "image_folder": {"num_classes": 2, "root": "pool"},
     "manifest": {"num_classes": 2, "source": {"manifest": "images.csv"}},
+    "torchvision": {"num_classes": 10, "source": {"dataset": "STL10"}},
+    "huggingface": {"num_classes": 2, "source": {"path": "saved"}},
+    "dataset": {"num_classes": 2, "source": {"pool": {"_target_": "torchvision.datasets.FakeData"}}},
 }
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")
 

@@ -1,0 +1,95 @@
+"""Any map-style `torch.utils.data.Dataset` that hands out images and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from PIL import Image
+
+from assl_lightning.data.decoding import ImageFormat, Resize
+from assl_lightning.data.sources.base import PoolSource
+from assl_lightning.data.sources.items import (
+    Items,
+    Parting,
+    make_source,
+    name_by_content,
+    numbered,
+    read_items,
+    require_distinct,
+)
+from assl_lightning.data.sources.own_images import Unreadable
+
+
+def load_dataset(
+    pool: Any,
+    image_size: Sequence[int],
+    channels: int,
+    num_classes: int,
+    test: Any = None,
+    image: str = "image",
+    label: str = "label",
+    sample_ids: str | None = None,
+    test_fraction: float = 0.2,
+    test_seed: int = 0,
+    class_names: Sequence[str] | None = None,
+    resize: Resize = "crop",
+    unreadable: Unreadable = "fail",
+) -> PoolSource:
+    """The images of the data set `pool`, and those of `test`, or `test_fraction` of the pool's labelled ones.
+
+    Both have a length and items (image, label), or dictionaries with the keys `image` and `label`: a Pillow image, or
+    uint8 pixels as an array (height, width, channels) or a tensor (channels, height, width); a class's number or name,
+    None or −1 where nobody knows it. The classes are `class_names`, what the pool has as `classes`, or numbers.
+
+    Sample ids are the texts of the attribute `sample_ids` of `pool`, as many as it has items; None: the place with a
+    digest of the pixels, so that a data set that is in another order is another one.
+
+    Raises:
+        ValueError: a part is no such data set, its names are not one for each item, or what `make_source` refuses.
+    """
+    height, width = image_size
+    form = ImageFormat((height, width), channels, resize)
+    names = class_names or getattr(pool, "classes", None) or numbered(num_classes)
+    of_pool = _read(pool, "pool", (image, label), form, _namer(pool, sample_ids))
+    of_test = None if test is None else _read(test, "test", (image, label), form, name_by_content("test"))
+    return make_source(of_pool, of_test, require_distinct(names), Parting(test_fraction, test_seed), unreadable)
+
+
+def _namer(pool: Any, attribute: str | None) -> Callable[[int, Image.Image], str]:
+    if attribute is None:
+        return name_by_content("pool")
+    ids = getattr(pool, attribute, None)
+    if ids is None or not hasattr(ids, "__len__") or len(ids) != len(pool):
+        found = "no such attribute" if ids is None else f"{len(ids) if hasattr(ids, '__len__') else 'no list of'} names"
+        raise ValueError(
+            f"sample_ids={attribute} must name an attribute of {type(pool).__name__} with a name for each of its "
+            f"{len(pool)} items; it has {found}"
+        )
+    return lambda place, _: str(ids[place])
+
+
+def _read(
+    dataset: Any, part: str, keys: tuple[str, str], form: ImageFormat, name: Callable[[int, Image.Image], str]
+) -> Items:
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise ValueError(
+            f"{part} must be a data set with a length and items by their places; {type(dataset).__name__} is none: "
+            f"what streams cannot be a pool"
+        )
+    return read_items(_pairs(dataset, part, keys), len(dataset), form, name)
+
+
+def _pairs(dataset: Any, part: str, keys: tuple[str, str]) -> Iterator[tuple[object, object]]:
+    for place in range(len(dataset)):
+        item = dataset[place]
+        if isinstance(item, Mapping) and keys[0] in item:
+            yield item[keys[0]], item.get(keys[1])
+        elif isinstance(item, (tuple, list)) and len(item) == 2:
+            yield item[0], item[1]
+        else:
+            found = f"keys {', '.join(map(str, item))}" if isinstance(item, Mapping) else f"a {type(item).__name__}"
+            raise ValueError(
+                f"{part} must have items (image, label), or dictionaries with the key {keys[0]}; item {place} of "
+                f"{type(dataset).__name__} is {found}"
+            )

@@ -1,0 +1,173 @@
+"""A data set of Hugging Face's library `datasets`: a directory that it has saved, or one by its name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from assl_lightning.data.decoding import Faults, ImageFormat, Images, Resize, decode_bytes
+from assl_lightning.data.image_table import class_order
+from assl_lightning.data.sources.base import PoolSource
+from assl_lightning.data.sources.items import (
+    Items,
+    Label,
+    Parting,
+    make_source,
+    numbered,
+    require_distinct,
+    short_digest,
+    to_label,
+)
+from assl_lightning.data.sources.own_images import Unreadable
+
+_AT_ONCE = 256  # rows; their files are in memory together
+
+
+def load_huggingface(
+    path: str | Path,
+    image_size: Sequence[int],
+    channels: int,
+    num_classes: int,
+    name: str | None = None,
+    split: str | None = "train",
+    test_split: str | None = "test",
+    image: str = "image",
+    label: str | None = "label",
+    sample_id: str | None = None,
+    test_fraction: float = 0.2,
+    test_seed: int = 0,
+    class_names: Sequence[str] | None = None,
+    resize: Resize = "crop",
+    unreadable: Unreadable = "fail",
+) -> PoolSource:
+    """The rows of `split` as the pool, those of `test_split`, or where it is None `test_fraction` of them, as the test.
+
+    `path` is a directory that `save_to_disk` wrote, or whatever `datasets.load_dataset` takes, with the configuration
+    `name`; no code of a data set's is run. `image` names the column of its feature Image, `label` that of the classes
+    (None: nobody knows any label): a ClassLabel with its names, whole numbers, or texts. The classes are `class_names`,
+    the names of the ClassLabel, the texts in `class_order`, or numbers up to `num_classes`.
+
+    Sample ids are the column `sample_id`, or the split, the row and a digest of the image's bytes, so that a data set
+    in another order is another one.
+
+    Raises:
+        ImportError: `datasets` is not installed.
+        OSError: there is no such data set, or it cannot be had.
+        TypeError: it streams, or its images are no images.
+        ValueError: it has no such split or column; what `make_source` refuses.
+    """
+    height, width = image_size
+    form = ImageFormat((height, width), channels, resize)
+    rows = find_split(_load(path, name), split, "split")
+    tests = None if test_split is None else find_split(_load(path, name), test_split, "test_split")
+    _check_columns(rows, image, label, sample_id)
+    pool = _read(rows, form, image, label, sample_id, split or "rows")
+    test = None
+    if tests is not None:
+        _check_columns(tests, image, label, None)
+        test = _read(tests, form, image, label, None, test_split or "rows")
+    names = class_names or _class_names(rows, label, pool, num_classes)
+    return make_source(pool, test, require_distinct(names), Parting(test_fraction, test_seed), unreadable)
+
+
+def find_split(loaded: Any, split: str | None, key: str) -> Any:
+    """The table of rows that `datasets` has loaded, of its `split`.
+
+    Raises:
+        TypeError: it streams.
+        ValueError: it has no such split.
+    """
+    import datasets
+
+    if isinstance(loaded, (datasets.IterableDataset, datasets.IterableDatasetDict)):
+        raise TypeError(
+            "a pool needs its rows by their numbers, and a data set that streams has none; load it without streaming"
+        )
+    if isinstance(loaded, datasets.Dataset):
+        if split is None or str(loaded.split) == split:
+            return loaded
+        raise ValueError(f"{key} must be null, since the data set is one table without splits; got {split!r}")
+    if split in loaded:
+        return loaded[split]
+    raise ValueError(f"{key} must be one of {', '.join(loaded)}, the splits that the data set has; got {split!r}")
+
+
+def _load(path: str | Path, name: str | None) -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise ImportError(
+            "data=huggingface needs the package datasets, which is not installed; install it with pip install "
+            "'assl-lightning[huggingface]'"
+        ) from error
+    directory = Path(path).expanduser()
+    if any((directory / file).is_file() for file in ("dataset_dict.json", "state.json")):
+        return datasets.load_from_disk(str(directory))
+    return datasets.load_dataset(str(directory) if directory.exists() else str(path), name)
+
+
+def _check_columns(rows: Any, image: str, label: str | None, sample_id: str | None) -> None:
+    import datasets
+
+    for key, column in (("image", image), ("label", label), ("sample_id", sample_id)):
+        if column is not None and column not in rows.column_names:
+            raise ValueError(f"{key} must be one of the columns {', '.join(rows.column_names)}; got {column!r}")
+    if not isinstance(rows.features[image], datasets.Image):
+        raise TypeError(
+            f"the column {image} must have the feature Image; it is {type(rows.features[image]).__name__}: cast it "
+            f"with cast_column({image!r}, datasets.Image())"
+        )
+
+
+def _class_names(rows: Any, label: str | None, pool: Items, num_classes: int) -> Sequence[str]:
+    names: Sequence[str] | None = None if label is None else getattr(rows.features[label], "names", None)
+    texts = {text for text in pool.labels if isinstance(text, str)}
+    return names or class_order(texts) or numbered(num_classes)
+
+
+def _read(rows: Any, form: ImageFormat, image: str, label: str | None, sample_id: str | None, part: str) -> Items:
+    import datasets
+
+    rows = rows.with_format(None).cast_column(image, datasets.Image(decode=False))
+    images = torch.zeros(len(rows), *form.shape, dtype=torch.uint8)
+    labels: list[Label] = []
+    sample_ids: list[str] = []
+    faults: Faults = {}
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for first in range(0, len(rows), _AT_ONCE):
+            columns = rows[first : first + _AT_ONCE]
+            contents = list(threads.map(_content, columns[image]))
+            places = range(first, first + len(contents))
+            labels += [to_label(columns[label][place - first] if label else None, f"row {place}") for place in places]
+            sample_ids += (
+                [str(name) for name in columns[sample_id]]
+                if sample_id
+                else [
+                    f"{part}/{place:06d}-{short_digest(content)}"
+                    for place, content in zip(places, contents, strict=True)
+                ]
+            )
+            decoded = threads.map(partial(_decode, form=form), places, contents)
+            for place, pixels in zip(places, decoded, strict=True):
+                if isinstance(pixels, str):
+                    faults[place] = pixels
+                else:
+                    images[place].numpy()[:] = pixels
+    return Items(images, labels, sample_ids, faults)
+
+
+def _decode(place: int, content: bytes, form: ImageFormat) -> Images | str:
+    return decode_bytes(content, form, f"row {place}")
+
+
+def _content(cell: Any) -> bytes:
+    """The bytes of an image's file; none of a row without an image, which nothing can decode."""
+    if cell is None:
+        return b""
+    return bytes(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"]).read_bytes()

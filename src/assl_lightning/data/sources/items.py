@@ -1,0 +1,211 @@
+"""What other libraries' data sets hand out, an image and its label at a time, as a `PoolSource` in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from assl_lightning.data.decoding import Faults, ImageFormat, convert, describe_faults
+from assl_lightning.data.image_table import UNKNOWN, is_drawn
+from assl_lightning.data.sources.base import PoolSource
+from assl_lightning.data.sources.own_images import Unreadable
+
+Label = int | str | None
+"""A place among the classes, a class's name, or None: nobody knows it."""
+
+_CHANNELS = (1, 3, 4)
+
+
+@dataclass(frozen=True)
+class Items:
+    """N images with their names and labels, as one of the two parts of a source."""
+
+    images: Tensor  # (N, channels, height, width) uint8, black where one cannot be decoded
+    labels: Sequence[Label]
+    sample_ids: Sequence[str]
+    faults: Faults  # place → what is wrong with that image
+
+    def take(self, rows: Sequence[int]) -> Items:
+        """Some of them, in the order of `rows`."""
+        return Items(
+            images=self.images[torch.tensor(rows, dtype=torch.int64)],
+            labels=[self.labels[row] for row in rows],
+            sample_ids=[self.sample_ids[row] for row in rows],
+            faults={place: self.faults[row] for place, row in enumerate(rows) if row in self.faults},
+        )
+
+
+@dataclass(frozen=True)
+class Parting:
+    """How many images are drawn for the test where a data set has none for it, and which, as `is_drawn` has it."""
+
+    test_fraction: float
+    test_seed: int
+
+
+def read_items(
+    items: Iterable[tuple[object, object]], count: int, form: ImageFormat, name: Callable[[int, Image.Image], str]
+) -> Items:
+    """`count` pairs of an image, a Pillow image, an array or a tensor (see `to_pillow`), and a label (see `to_label`).
+
+    `name` makes the sample id of place and image.
+    """
+    images = torch.zeros(count, *form.shape, dtype=torch.uint8)
+    labels: list[Label] = []
+    sample_ids: list[str] = []
+    faults: Faults = {}
+    for place, (image, label) in enumerate(items):
+        stored = to_pillow(image, f"item {place}")
+        labels.append(to_label(label, f"item {place}"))
+        pixels = convert(stored, form, f"item {place}")
+        sample_ids.append(name(place, stored))
+        if isinstance(pixels, str):
+            faults[place] = pixels
+        else:
+            images[place].numpy()[:] = pixels
+    return Items(images, labels, sample_ids, faults)
+
+
+def to_pillow(image: object, where: str) -> Image.Image:
+    """A Pillow image as it is; uint8 arrays (height, width) or (height, width, 1, 3 or 4), 16-bit ones (height, width);
+    tensors with the channels first.
+
+    Raises:
+        TypeError: it is none of these.
+        ValueError: it has another shape, or floating-point numbers, for instance, whose white nobody says.
+    """
+    if isinstance(image, Image.Image):
+        return image
+    if isinstance(image, Tensor):
+        array = image.cpu().numpy()
+        array = np.moveaxis(array, 0, -1) if array.ndim == 3 else array
+    elif isinstance(image, np.ndarray):
+        array = image
+    else:
+        raise TypeError(f"{where}: an image must be a Pillow image, an array or a tensor; got {type(image).__name__}")
+    is_grey = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1)
+    if array.dtype == np.uint8 and (is_grey or (array.ndim == 3 and array.shape[2] in _CHANNELS)):
+        return Image.fromarray(array[:, :, 0] if is_grey and array.ndim == 3 else array)
+    if array.dtype == np.uint16 and is_grey:
+        return Image.fromarray(array.reshape(array.shape[:2]))
+    raise ValueError(
+        f"{where}: an image must be uint8 of shape (height, width), (height, width, 1, 3 or 4), a tensor (1, 3 or 4, "
+        f"height, width), or 16-bit grey; got {image.dtype} of shape {tuple(image.shape)}; leave out transforms such "
+        f"as ToTensor and Normalize"
+    )
+
+
+def to_label(label: object, where: str) -> Label:
+    """A whole number, a class's name, or None; −1 is None too.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if isinstance(label, (Tensor, np.ndarray, np.generic)) and label.ndim == 0:
+        label = label.item()
+    if label is None or isinstance(label, str):
+        return label
+    if isinstance(label, int) and not isinstance(label, bool) and label >= UNKNOWN:
+        return None if label == UNKNOWN else label
+    raise ValueError(
+        f"{where}: a label must be a class's number or name, or None where nobody knows; got {label!r} of type "
+        f"{type(label).__name__}"
+    )
+
+
+def name_by_content(part: str) -> Callable[[int, Image.Image], str]:
+    """Sample ids of the place and a digest of the pixels: another image in that place has another name."""
+    return lambda place, image: f"{part}/{place:06d}-{short_digest(image.tobytes())}"
+
+
+def short_digest(content: bytes) -> str:
+    """Eight hexadecimal digits."""
+    return hashlib.blake2b(content, digest_size=4).hexdigest()
+
+
+def make_source(
+    pool: Items, test: Items | None, class_names: Sequence[str], parting: Parting, unreadable: Unreadable
+) -> PoolSource:
+    """Both parts as a source; without a test set, `parting` draws one of the pool's labelled images.
+
+    Raises:
+        ValueError: a label that is no class, a test image without a label, none or nothing else drawn for the test, or
+            images that cannot be decoded, unless those of the pool are to be excluded.
+    """
+    if unreadable not in get_args(Unreadable):
+        raise ValueError(f"unreadable must be one of {', '.join(get_args(Unreadable))}; got {unreadable!r}")
+    if test is None:
+        pool, test = _part(pool, parting)
+    if test.faults:
+        raise ValueError(f"{describe_faults([*test.faults.values()], 'test set')}; mend them or take them out")
+    if pool.faults and unreadable == "fail":
+        raise ValueError(
+            f"{describe_faults([*pool.faults.values()], 'pool')}; mend them or take them out, or leave them out of the "
+            f"run with data.unreadable=exclude"
+        )
+    pool_labels, test_labels = _numbers(pool, class_names, "pool"), _numbers(test, class_names, "test set")
+    unlabelled = (test_labels == UNKNOWN).nonzero()[:, 0].tolist()
+    if unlabelled:
+        raise ValueError(
+            f"every test image must have a label; {len(unlabelled)} have none, such as item {unlabelled[0]}"
+        )
+    return PoolSource(
+        pool_images=pool.images,
+        hidden_labels=pool_labels,
+        test_images=test.images,
+        test_labels=test_labels,
+        class_names=tuple(class_names),
+        sample_ids=tuple(pool.sample_ids),
+        unreadable=torch.tensor(sorted(pool.faults), dtype=torch.int64),
+    )
+
+
+def require_distinct(class_names: Sequence[Any]) -> list[str]:
+    """As texts; ValueError where two are one."""
+    names = [str(name) for name in class_names]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"class_names must be distinct; {', '.join(repeated)} is there more than once")
+    return names
+
+
+def _part(items: Items, parting: Parting) -> tuple[Items, Items]:
+    drawn = [
+        label is not None and is_drawn(name, parting.test_fraction, parting.test_seed)
+        for name, label in zip(items.sample_ids, items.labels, strict=True)
+    ]
+    pool, test = ([row for row, is_test in enumerate(drawn) if is_test == wanted] for wanted in (False, True))
+    if not pool or not test:
+        raise ValueError(
+            f"there must be images for the pool and labelled ones for the test; "
+            f"test_fraction={parting.test_fraction:g} takes {len(test)} of {len(drawn)}: choose "
+            f"another, or name what is for the test"
+        )
+    return items.take(pool), items.take(test)
+
+
+def _numbers(items: Items, class_names: Sequence[str], part: str) -> Tensor:
+    """(N,) int64 in [0, C), −1 where nobody knows."""
+    number = {name: place for place, name in enumerate(class_names)}
+    labels = []
+    for place, label in enumerate(items.labels):
+        known = number.get(label) if isinstance(label, str) else label
+        if label is not None and (known is None or known >= len(class_names)):
+            raise ValueError(
+                f"the label of item {place} of the {part}, {label!r}, is not among the {len(class_names)} classes "
+                f"({', '.join(class_names[:10])}{', …' if len(class_names) > 10 else ''}); name them all in class_names"
+            )
+        labels.append(UNKNOWN if known is None else known)
+    return torch.tensor(labels, dtype=torch.int64)
+
+
+def numbered(num_classes: int) -> list[str]:
+    """The names of classes that have none: "0", "1", …"""
+    return [str(number) for number in range(num_classes)]

@@ -1,0 +1,130 @@
+"""The classification data sets of torchvision, by the names of their classes."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+from torchvision import datasets
+
+from assl_lightning.data.decoding import ImageFormat, Resize
+from assl_lightning.data.sources.base import PoolSource
+from assl_lightning.data.sources.items import Items, Parting, make_source, numbered, read_items, require_distinct
+from assl_lightning.data.sources.own_images import Unreadable
+
+_SPLITS: Mapping[str, tuple[Any, Any]] = {"train": (True, False), "split": ("train", "test")}
+"""By which argument a data set tells its parts apart, and what it is for the pool and for the test."""
+
+
+def load_torchvision(
+    dataset: str,
+    image_size: Sequence[int],
+    channels: int,
+    num_classes: int,
+    root: str | Path | None = None,
+    download: bool = False,
+    pool: Mapping[str, Any] | None = None,
+    test: Mapping[str, Any] | None = None,
+    test_fraction: float = 0.2,
+    test_seed: int = 0,
+    class_names: Sequence[str] | None = None,
+    resize: Resize = "crop",
+    unreadable: Unreadable = "fail",
+) -> PoolSource:
+    """A pool and a test set of `torchvision.datasets.DATASET`, a class whose items are an image and one label.
+
+    `pool` and `test` are its arguments for the two parts, such as {"split": "train"}; None for both: `train` or `split`
+    as the class takes it, and where it takes neither, or only `test` is None, the test is `test_fraction` of the pool's
+    labelled images, by their names and `test_seed`. The classes are `class_names`, the data set's own, or numbers up to
+    `num_classes`. Sample ids are the data set's name, its part and the place, "CIFAR10/train/000042".
+
+    Raises:
+        RuntimeError: the files are not there, or not whole.
+        ValueError: there is no such class, or it takes other arguments; its items are no images with one label; what
+            `make_source` refuses.
+    """
+    height, width = image_size
+    form = ImageFormat((height, width), channels, resize)
+    kind = _find(dataset)
+    taken = inspect.signature(kind).parameters
+    if pool is None and test is None:
+        by = next((name for name in _SPLITS if name in taken), None)
+        pool, test = ({by: value} for value in _SPLITS[by]) if by else ({}, None)
+    of_pool = _open(kind, taken, root, download, pool or {})
+    of_test = None if test is None else _open(kind, taken, root, download, test)
+    names = class_names or _class_names(of_pool) or numbered(num_classes)
+    return make_source(
+        _read(of_pool, form, _name(dataset, pool or {})),
+        None if of_test is None else _read(of_test, form, _name(dataset, test or {})),
+        require_distinct(names),
+        Parting(test_fraction, test_seed),
+        unreadable,
+    )
+
+
+def _find(name: str) -> type[Dataset[Any]]:
+    kinds = {key: kind for key, kind in vars(datasets).items() if inspect.isclass(kind) and issubclass(kind, Dataset)}
+    if name in kinds:
+        return kinds[name]
+    small = {key.lower(): key for key in kinds}
+    close = difflib.get_close_matches(name.lower(), small, n=1)
+    hint = f" (did you mean {small[close[0]]}?)" if close else ""
+    raise ValueError(f"dataset must be the name of a class of torchvision.datasets, such as STL10; got {name!r}{hint}")
+
+
+def _open(
+    kind: type[Dataset[Any]],
+    taken: Mapping[str, Any],
+    root: str | Path | None,
+    download: bool,
+    arguments: Mapping[str, Any],
+) -> Dataset[Any]:
+    unknown = [name for name in arguments if name not in taken]
+    if unknown:
+        raise ValueError(
+            f"{kind.__name__} takes no argument {unknown[0]!r}; it takes {', '.join(taken)}; name those that make the "
+            f"part in pool and test"
+        )
+    if download and "download" not in taken:
+        raise ValueError(
+            f"torchvision cannot download {kind.__name__}; fetch it yourself, lay it under {root}, and set download: "
+            f"false"
+        )
+    place = {} if root is None or "root" not in taken else {"root": str(Path(root).expanduser())}
+    fetch = {"download": download} if "download" in taken else {}
+    try:
+        return kind(**place, **fetch, **arguments)
+    except (RuntimeError, OSError) as error:
+        raise RuntimeError(
+            f"torchvision's {kind.__name__} must lie under {root}, whole ({error}); set download: true to fetch it "
+            f"where torchvision can, or copy the files there"
+        ) from error
+
+
+def _class_names(dataset: Dataset[Any]) -> list[str] | None:
+    """The data set's own; where a class has several names, as in ImageNet, all of them."""
+    names = getattr(dataset, "classes", None)
+    if not names:
+        return None
+    return [name if isinstance(name, str) else ", ".join(name) for name in names]
+
+
+def _name(dataset: str, arguments: Mapping[str, Any]) -> str:
+    parts = [("train" if value else "test") if name == "train" else str(value) for name, value in arguments.items()]
+    return "/".join([dataset, *parts])
+
+
+def _read(dataset: Any, form: ImageFormat, name: str) -> Items:
+    return read_items(_pairs(dataset, name), len(dataset), form, lambda place, _: f"{name}/{place:06d}")
+
+
+def _pairs(dataset: Any, name: str) -> Iterator[tuple[object, object]]:
+    for place in range(len(dataset)):
+        item = dataset[place]
+        if not isinstance(item, tuple) or len(item) != 2:
+            raise ValueError(f"{name} must have items of an image and a label; item {place} is a {type(item).__name__}")
+        yield item

@@ -1,0 +1,88 @@
+"""Data sets that somebody has written, as a pool and a test set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Dataset, IterableDataset
+
+from assl_lightning import build
+from assl_lightning.data.image_stream import in_memory
+from assl_lightning.data.sources.any_dataset import load_dataset
+
+PIXELS = np.random.default_rng(0).integers(256, size=(12, 6, 5, 3), dtype=np.uint8)
+SHAPE: dict[str, Any] = {"image_size": [6, 5], "channels": 3, "num_classes": 2}
+
+
+class Photos(Dataset[Any]):
+    """Twelve images, as pairs or as dictionaries, in an order."""
+
+    def __init__(self, kind: str = "pair", order: tuple[int, ...] = tuple(range(12)), unlabelled: int = 0) -> None:
+        self.kind, self.order, self.unlabelled = kind, order, unlabelled
+        self.names = [f"photo/{number}" for number in order]
+        self.too_few = self.names[1:]
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, place: int) -> Any:
+        number = self.order[place]
+        image, label = Image.fromarray(PIXELS[number]), -1 if number < self.unlabelled else number % 2
+        return {"pair": (image, label), "keys": {"photo": image, "kind": label}, "image": image}[self.kind]
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        return iter(())
+
+
+@pytest.mark.parametrize("kind", ["pair", "keys"])
+def test_items_are_images_with_labels(kind: str) -> None:
+    pool, test = Photos(kind, order=tuple(range(8)), unlabelled=3), Photos(kind, order=(8, 9, 10, 11))
+    source = load_dataset(pool, **SHAPE, test=test, image="photo", label="kind", sample_ids="names")
+    assert torch.equal(in_memory(source.pool_images), torch.from_numpy(PIXELS[:8]).permute(0, 3, 1, 2))
+    assert torch.equal(in_memory(source.test_images), torch.from_numpy(PIXELS[8:]).permute(0, 3, 1, 2))
+    assert source.hidden_labels.tolist() == [-1, -1, -1, 1, 0, 1, 0, 1]
+    assert source.test_labels.tolist() == [0, 1, 0, 1]
+    assert source.sample_ids == tuple(pool.names)
+    assert source.class_names == ("0", "1")
+
+
+def test_without_names_another_order_is_another_data_set() -> None:
+    names = load_dataset(Photos(), **SHAPE, test=Photos()).sample_ids
+    turned = load_dataset(Photos(order=(1, 0, *range(2, 12))), **SHAPE, test=Photos()).sample_ids
+    assert names[0].startswith("pool/000000-")
+    assert set(names[:2]).isdisjoint(turned)
+    assert names[2:] == turned[2:]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"pool": Photos("image")}, "pool must have items .*; item 0 of Photos is a Image"),
+        ({"pool": Photos("keys")}, "dictionaries with the key image; item 0 of Photos is keys photo, kind"),
+        ({"pool": Stream()}, "what streams cannot be a pool"),
+        ({"sample_ids": "ids"}, "sample_ids=ids must name an attribute of Photos .* it has no such attribute"),
+        ({"sample_ids": "too_few"}, "with a name for each of its 12 items; it has 11 names"),
+        ({"num_classes": 1}, "the label of item 1 of the pool, 1, is not among the 1 classes"),
+        ({"class_names": ["a", "a"]}, "class_names must be distinct; a is there more than once"),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_dataset(**({"pool": Photos(), "test": Photos()} | SHAPE | arguments))
+
+
+def test_a_configuration_names_the_two_by_their_classes(compose_run: Any) -> None:
+    fake = "{_target_: torchvision.datasets.FakeData, size: %d, image_size: [3, 8, 8], num_classes: 2}"
+    config = compose_run(
+        *("data=dataset", "data.num_classes=2", "data.image_size=[8,8]", "data.source.class_names=[ok,dent]"),
+        *(f"data.source.pool={fake % 60}", f"data.source.test={fake % 7}"),
+    )
+    source = build.load_source(config)
+    assert (len(source.pool_images), len(source.test_images)) == (60, 7)
+    assert source.class_names == ("ok", "dent")

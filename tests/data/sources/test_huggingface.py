@@ -1,0 +1,127 @@
+"""Data sets made here and saved with `datasets`, against what was put into them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+datasets = pytest.importorskip("datasets", reason="the package datasets is not installed")
+
+from assl_lightning.data.image_stream import in_memory  # noqa: E402
+from assl_lightning.data.sources.huggingface import find_split, load_huggingface  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of that package's own
+
+PIXELS = np.random.default_rng(0).integers(256, size=(12, 6, 5, 3), dtype=np.uint8)
+NAMES = ["ok", "dent"]
+SHAPE: dict[str, Any] = {"image_size": [6, 5], "channels": 3, "num_classes": 2}
+
+
+def table(numbers: Any, kind: Any = None, labels: list[Any] | None = None, **columns: list[Any]) -> Any:
+    features = {"image": datasets.Image(), "label": kind or datasets.ClassLabel(names=NAMES)}
+    rows = {
+        "image": [Image.fromarray(PIXELS[number]) for number in numbers],
+        "label": labels or [number % 2 for number in numbers],
+    }
+    features |= {name: datasets.Value("string") for name in columns}
+    return datasets.Dataset.from_dict(rows | columns, features=datasets.Features(features))
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    both = {"train": table(range(8), named=[f"photo/{number}" for number in range(8)]), "test": table(range(8, 12))}
+    datasets.DatasetDict(both).save_to_disk(str(tmp_path / "saved"))
+    return tmp_path / "saved"
+
+
+def test_a_directory_that_was_saved_gives_pool_and_test(saved: Path) -> None:
+    source = load_huggingface(saved, **SHAPE)
+    assert torch.equal(in_memory(source.pool_images), torch.from_numpy(PIXELS[:8]).permute(0, 3, 1, 2))
+    assert torch.equal(in_memory(source.test_images), torch.from_numpy(PIXELS[8:]).permute(0, 3, 1, 2))
+    assert source.hidden_labels.tolist() == [number % 2 for number in range(8)]
+    assert source.test_labels.tolist() == [0, 1, 0, 1]
+    assert source.class_names == ("ok", "dent")
+    assert source.sample_ids[3].startswith("train/000003-")
+    assert load_huggingface(saved, **SHAPE, sample_id="named").sample_ids[3] == "photo/3"
+
+
+def test_one_table_parts_itself_and_rows_that_move_are_others(tmp_path: Path) -> None:
+    table(range(12)).save_to_disk(str(tmp_path / "one"))
+    table([1, 0, *range(2, 12)]).save_to_disk(str(tmp_path / "turned"))
+    one, turned = (
+        load_huggingface(tmp_path / name, **SHAPE, split=None, test_split=None, test_fraction=0.4)
+        for name in ("one", "turned")
+    )
+    assert 0 < len(one.test_labels) < 12
+    kept = {name for name in (*one.sample_ids, *turned.sample_ids) if int(name[5:11]) > 1}
+    assert set(one.sample_ids) & kept == set(turned.sample_ids) & kept
+    assert not {name for name in one.sample_ids if name not in kept} & set(turned.sample_ids)
+
+
+def test_parquet_files_are_read_by_the_directory_that_holds_them(tmp_path: Path, saved: Path) -> None:
+    (tmp_path / "files").mkdir()
+    table(range(8)).to_parquet(str(tmp_path / "files" / "train.parquet"))
+    table(range(8, 12)).to_parquet(str(tmp_path / "files" / "test.parquet"))
+    source, expected = load_huggingface(tmp_path / "files", **SHAPE), load_huggingface(saved, **SHAPE)
+    assert torch.equal(in_memory(source.pool_images), in_memory(expected.pool_images))
+    assert source.hidden_labels.tolist() == expected.hidden_labels.tolist()
+    assert source.class_names == expected.class_names
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "class_names", "expected"),
+    [
+        ("string", ["dent", None, "ok", "ok"], None, ([0, -1, 1, 1], ("dent", "ok"))),
+        ("string", ["dent", None, "ok", "ok"], ["ok", "dent"], ([1, -1, 0, 0], ("ok", "dent"))),
+        ("int64", [0, -1, 1, 1], None, ([0, -1, 1, 1], ("0", "1"))),
+    ],
+)
+def test_labels_may_be_texts_or_numbers(
+    tmp_path: Path, kind: str, labels: list[Any], class_names: list[str] | None, expected: tuple[Any, Any]
+) -> None:
+    both = {
+        "train": table(range(4), datasets.Value(kind), labels),
+        "test": table([4], datasets.Value(kind), labels[:1]),
+    }
+    datasets.DatasetDict(both).save_to_disk(str(tmp_path / "saved"))
+    source = load_huggingface(tmp_path / "saved", **SHAPE, class_names=class_names)
+    assert (source.hidden_labels.tolist(), source.class_names) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"split": "training"}, "split must be one of train, test, the splits that the data set has; got 'training'"),
+        ({"test_split": None, "label": None}, "labelled ones for the test; test_fraction=0.2 takes 0 of 8"),
+        ({"image": "photo"}, "image must be one of the columns image, label, named; got 'photo'"),
+        ({"image": "named"}, "the column named must have the feature Image; it is Value"),
+        ({"sample_id": "id"}, "sample_id must be one of the columns image, label, named; got 'id'"),
+        ({"sample_id": "label"}, "sample_ids must be distinct"),
+    ],
+)
+def test_what_cannot_be_is_refused(saved: Path, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        load_huggingface(saved, **(SHAPE | arguments))
+
+
+def test_a_damaged_image_is_an_error_or_left_out(tmp_path: Path) -> None:
+    rows = {"image": [{"bytes": b"nothing", "path": None}, None], "label": [0, 1]}
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=NAMES)})
+    damaged = datasets.concatenate_datasets([table(range(3)), datasets.Dataset.from_dict(rows, features=features)])
+    datasets.DatasetDict({"train": damaged, "test": table([4])}).save_to_disk(str(tmp_path / "saved"))
+    with pytest.raises(ValueError, match=r"2 of the pool's images cannot be decoded: row 3 \(no image format"):
+        load_huggingface(tmp_path / "saved", **SHAPE)
+    source = load_huggingface(tmp_path / "saved", **SHAPE, unreadable="exclude")
+    assert source.unreadable.tolist() == [3, 4]
+    assert source.hidden_labels.tolist() == [0, 1, 0, 0, 1]
+
+
+def test_a_data_set_that_streams_is_refused(saved: Path) -> None:
+    streamed = datasets.load_from_disk(str(saved))["train"].to_iterable_dataset()
+    with pytest.raises(TypeError, match="a data set that streams has none; load it without streaming"):
+        find_split(streamed, "train", "split")

@@ -1,0 +1,108 @@
+"""What a data set's items may be, and what becomes of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from assl_lightning.data.decoding import ImageFormat
+from assl_lightning.data.sources.items import Parting, make_source, name_by_content, read_items, to_label, to_pillow
+
+COLOUR = np.random.default_rng(0).integers(256, size=(6, 5, 3), dtype=np.uint8)
+GREY = COLOUR[:, :, 0]
+FORM = ImageFormat((6, 5), 3)
+PARTING = Parting(0.5, 0)
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (Image.fromarray(COLOUR), COLOUR),
+        (COLOUR, COLOUR),
+        (torch.from_numpy(COLOUR).permute(2, 0, 1), COLOUR),
+        (GREY, GREY),
+        (GREY[:, :, None], GREY),
+        (torch.from_numpy(GREY)[None], GREY),
+        (GREY.astype(np.uint16) * 257, GREY.astype(np.uint16) * 257),
+        (np.dstack([COLOUR, GREY]), np.dstack([COLOUR, GREY])),
+    ],
+)
+def test_an_image_may_be_of_pillow_an_array_or_a_tensor(image: Any, expected: Any) -> None:
+    np.testing.assert_array_equal(np.asarray(to_pillow(image, "item 0")), expected)
+
+
+def test_what_pillow_holds_is_converted_as_files_are() -> None:
+    sixteen_bits, transparent = GREY.astype(np.uint16) * 257, np.dstack([COLOUR, np.zeros_like(GREY)])
+    items = read_items([(sixteen_bits, 0), (transparent, 1)], 2, FORM, name_by_content("pool"))
+    assert torch.equal(items.images[0], torch.from_numpy(GREY).expand(3, 6, 5))
+    assert (items.images[1] == 255).all(), "over white"
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (torch.rand(3, 6, 5), r"item 0: an image must be uint8 .* got torch\.float32 of shape \(3, 6, 5\); leave out"),
+        (COLOUR.transpose(2, 0, 1), r"got uint8 of shape \(3, 6, 5\)"),
+        (COLOUR[None], r"of shape \(1, 6, 5, 3\)"),
+        ("a.png", r"item 0: an image must be a Pillow image, an array or a tensor; got str"),
+    ],
+)
+def test_an_image_that_nobody_can_be_sure_of_is_refused(image: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        to_pillow(image, "item 0")
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [(3, 3), (np.int64(3), 3), (torch.tensor(3), 3), ("ok", "ok"), (None, None), (-1, None), (torch.tensor(-1), None)],
+)
+def test_a_label_may_be_a_number_a_name_or_nothing(label: Any, expected: Any) -> None:
+    assert to_label(label, "item 0") == expected
+
+
+@pytest.mark.parametrize("label", [True, 1.0, -2, (1, 2), torch.tensor([1])])
+def test_another_label_is_refused(label: Any) -> None:
+    with pytest.raises(ValueError, match=r"item 0: a label must be a class's number or name, or None"):
+        to_label(label, "item 0")
+
+
+def test_labels_are_places_among_the_classes_by_number_or_by_name() -> None:
+    items = read_items([(COLOUR, 1), (COLOUR, "ok"), (COLOUR, None)], 3, FORM, lambda place, _: f"n{place}")
+    test = items.take([1, 0])
+    source = make_source(items, test, ["ok", "dent"], PARTING, "fail")
+    assert source.hidden_labels.tolist() == [1, 0, -1]
+    assert source.test_labels.tolist() == [0, 1]
+    assert source.sample_ids == ("n0", "n1", "n2")
+    with pytest.raises(ValueError, match=r"the label of item 1 of the pool, 'ok', is not among the 2 classes \(a, b\)"):
+        make_source(items, test, ["a", "b"], PARTING, "fail")
+    with pytest.raises(ValueError, match="every test image must have a label; 1 have none, such as item 2"):
+        make_source(items, items, ["ok", "dent"], PARTING, "fail")
+
+
+def test_a_test_set_is_drawn_by_the_names_of_labelled_images_alone() -> None:
+    pairs = [(COLOUR, number % 2 if number % 5 else None) for number in range(40)]
+    items = read_items(pairs, 40, FORM, lambda place, _: f"n{place}")
+    more = read_items([*pairs, *pairs], 80, FORM, lambda place, _: f"n{place}")
+    few, many = (make_source(each, None, ["a", "b"], PARTING, "fail") for each in (items, more))
+    assert 5 < len(few.test_labels) < 27
+    assert not (few.test_labels < 0).any()
+    assert set(few.sample_ids) == set(many.sample_ids) & {f"n{number}" for number in range(40)}
+    with pytest.raises(ValueError, match=r"labelled ones for the test; test_fraction=1e-09 takes 0 of 40: choose"):
+        make_source(items, None, ["a", "b"], Parting(1e-9, 0), "fail")
+
+
+def test_an_image_that_cannot_be_converted_is_an_error_or_left_out() -> None:
+    floats = Image.fromarray(np.zeros((6, 5), dtype=np.float32))
+    items = read_items([(COLOUR, 0), (floats, 1)], 2, FORM, name_by_content("pool"))
+    test = items.take([0])
+    with pytest.raises(ValueError, match=r"1 of the pool's images cannot be decoded: item 1 \(its pixels are 32-bit"):
+        make_source(items, test, ["a", "b"], PARTING, "fail")
+    source = make_source(items, test, ["a", "b"], PARTING, "exclude")
+    assert source.unreadable.tolist() == [1]
+    assert source.hidden_labels.tolist() == [0, 1]
+    with pytest.raises(ValueError, match="1 of the test set's images cannot be decoded: item 1"):
+        make_source(test, items, ["a", "b"], PARTING, "exclude")
