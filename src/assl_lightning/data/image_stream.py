@@ -136,6 +136,8 @@ def open_images(
     Raises:
         OSError: an image cannot be read at all, or the cache cannot be written.
     """
+    if not paths:
+        return StreamedImages((), form), {}
     survey = None
     wanted: Mapping[str, Any] = {}
     file = None if cache is None else cache / f"{name_of(sample_ids, form)}.survey"

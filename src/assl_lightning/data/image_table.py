@@ -11,8 +11,8 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +139,34 @@ def read_manifest(path: Path, root: Path | None = None, class_names: Sequence[st
     )
 
 
+def read_labels(path: Path, table: ImageTable, class_names: Sequence[str] | None = None) -> ImageTable:
+    """The table with the labels that a CSV file (UTF-8, commas, a header) has for some of its images.
+
+    Its columns are sample_id and label, in any order; others are passed over with a message. A line without a label
+    says nothing. The classes are `class_names` in that order, or all labels of the file, as `class_order` has them.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        ValueError: it cannot be read, or has a sample_id that the table has not, a label that is no class, or a
+            sample_id twice; the first ten problems are named, by their lines.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} must be a CSV file with the columns sample_id and label; there is no such file"
+        )
+    numbered = list(_read_csv(path, ("sample_id", "label"), needed=("sample_id", "label")))
+    found = {row["label"] for _, row, _ in numbered if row["label"]}
+    names = _distinct(class_names) if class_names is not None else class_order(found)
+    place = {sample_id: number for number, sample_id in enumerate(table.sample_ids)}
+    _refuse(f"{path} must have labels of images in the pool", _problems_of_labels(numbered, place, names))
+    number = {name: position for position, name in enumerate(names)}
+    labels = table.labels.copy()
+    for _, row, _ in numbered:
+        if row["label"]:
+            labels[place[row["sample_id"]]] = number[row["label"]]
+    return replace(table, labels=labels, class_names=tuple(names))
+
+
 def hold_out(table: ImageTable, fraction: float, seed: int) -> tuple[ImageTable, ImageTable]:
     """The table in two, pool and test.
 
@@ -244,12 +272,12 @@ def _is_utf8(text: str) -> bool:
 _Numbered = tuple[str, _Row, str]  # where it stands ("line 3"), its cells, what is wrong with it as a line
 
 
-def _read_csv(path: Path) -> Iterator[_Numbered]:
+def _read_csv(path: Path, columns: Sequence[str] = _COLUMNS, needed: Sequence[str] = ("path",)) -> Iterator[_Numbered]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             header = [cell.strip() for cell in next(reader, [])]
-            _check_header(path, header)
+            _check_header(path, header, columns, needed)
             begins = reader.line_num + 1
             for cells in reader:
                 line, begins = begins, reader.line_num + 1
@@ -284,15 +312,22 @@ def _read_parquet(path: Path) -> Iterator[_Numbered]:
         yield f"row {number}", _row(known, ["" if cell is None else str(cell) for cell in cells]), ""
 
 
-def _check_header(path: Path, header: Sequence[str]) -> None:
-    repeated = [name for name, count in Counter(header).items() if count > 1 and name in _COLUMNS]
+def _check_header(
+    path: Path, header: Sequence[str], columns: Sequence[str] = _COLUMNS, needed: Sequence[str] = ("path",)
+) -> None:
+    repeated = [name for name, count in Counter(header).items() if count > 1 and name in columns]
     problems = [f"it has the column {name} more than once" for name in repeated]
-    if "path" not in header:
-        problems.append(f"it has no column path; its columns are {', '.join(header) or 'none'}")
-    others = [name for name in header if name not in _COLUMNS]
-    absent = [name for name in _COLUMNS if name not in header]
+    problems += [
+        f"it has no column {name}; its columns are {', '.join(header) or 'none'}"
+        for name in needed
+        if name not in header
+    ]
+    others = [name for name in header if name not in columns]
+    absent = [name for name in columns if name not in header]
     problems += [f"it has a column {name}{hint}" for name in others if (hint := _nearest(name, absent))]
-    _refuse(f"{path} must have a header with the column path, and may have {', '.join(_COLUMNS)}", problems)
+    in_words = f"the column{'s' * (len(needed) > 1)} {' and '.join(needed)}"
+    may_have = f", and may have {', '.join(columns)}" if len(columns) > len(needed) else ""
+    _refuse(f"{path} must have a header with {in_words}{may_have}", problems)
     if others:
         log.info("%s: columns that are not used: %s", path, ", ".join(others))
 
@@ -337,6 +372,23 @@ def _problems_of(row: _Row, root: Path, names: Sequence[str], known: set[str]) -
         yield f"has the label {row['label']}, which is not among the classes{_nearest(row['label'], names)}"
     if row["split"] not in (*_SPLITS, ""):
         yield f"has the split {row['split']}, which must be {', '.join(_SPLITS)} or empty"
+
+
+def _problems_of_labels(numbered: Sequence[_Numbered], known: Container[str], names: Sequence[str]) -> Iterator[str]:
+    """Everything that is wrong with the lines of a file of labels, in their order."""
+    ids: dict[str, str] = {}
+    for where, row, fault in numbered:
+        sample_id, label = row["sample_id"], row["label"]
+        if fault or not sample_id:
+            yield f"{where} {fault or 'has no sample_id'}"
+            continue
+        first = ids.setdefault(sample_id, where)
+        if first != where:
+            yield f"{where} has the sample_id {sample_id} of {first}"
+        elif sample_id not in known:
+            yield f"{where} has the sample_id {sample_id}, which is no image of the pool"
+        if label and label not in names:
+            yield f"{where} has the label {label}, which is not among the classes{_nearest(label, names)}"
 
 
 # --- parting ---------------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ KEYS = {
     "strong",
 }
 OWN = {  # images of one's own → what has no value until it is given
-    "folder": {"num_classes": 2, "root": "pool", "source": {"test_root": "test"}},
+    "folder": {"num_classes": 2, "root": "pool"},
     "image_folder": {"num_classes": 2, "root": "pool"},
     "manifest": {"num_classes": 2, "source": {"manifest": "images.csv"}},
     "torchvision": {"num_classes": 10, "source": {"dataset": "STL10"}},

@@ -17,7 +17,7 @@ from PIL import Image
 from assl_lightning.cli import conf_dir
 from assl_lightning.data.image_stream import in_memory
 from assl_lightning.data.sources.base import PoolSource
-from assl_lightning.data.sources.own_images import load_folder, load_image_folder, load_manifest
+from assl_lightning.data.sources.own_images import Storage, load_folder, load_image_folder, load_manifest
 
 SHAPE: dict[str, Any] = {"image_size": [6, 5], "channels": 3}
 
@@ -58,6 +58,57 @@ def test_a_folder_is_a_pool_without_labels_and_its_test_set_has_the_classes(tmp_
     assert torch.equal(in_memory(source.test_images), expected_images(range(100, 116)))
     assert source.test_labels.tolist() == [0] * 8 + [1] * 8
     assert source.class_names == ("dent", "ok")
+
+
+@pytest.mark.parametrize("images", ["memory", "stream"])
+def test_a_folder_may_have_a_few_labels_and_no_test_set(tmp_path: Path, images: Storage) -> None:
+    make_tree(tmp_path / "pool", ("a", "b"))
+    (tmp_path / "labels.csv").write_text("label,sample_id,who\nok,b/01.png,me\ndent,a/00.png,me\n,a/03.png,me\n\n")
+    labels, cache = tmp_path / "labels.csv", tmp_path / "cache"
+    source = load_folder(tmp_path / "pool", None, **SHAPE, labels=labels, images=images, cache=cache)
+    assert source.class_names == ("dent", "ok")
+    assert source.hidden_labels.tolist() == [0, *[-1] * 8, 1, *[-1] * 6]
+    assert source.test_images.shape == (0, 3, 6, 5)
+    assert source.test_labels.shape == (0,)
+
+    names: Any = ["ok", 7, "dent"]
+    source = load_folder(tmp_path / "pool", None, **SHAPE, labels=labels, class_names=names)
+    assert source.class_names == ("ok", "7", "dent")
+    assert source.hidden_labels[[0, 9]].tolist() == [2, 0]
+
+
+def test_the_labels_of_a_folder_are_those_of_its_test_set(tmp_path: Path) -> None:
+    make_tree(tmp_path / "pool", ("a", "b"))
+    make_tree(tmp_path / "test", first=100)
+    (tmp_path / "labels.csv").write_text("sample_id,label\na/00.png,ok\na/01.png,scratch\n")
+    with pytest.raises(ValueError, match="line 3 has the label scratch, which is not among the classes"):
+        load_folder(tmp_path / "pool", tmp_path / "test", **SHAPE, labels=tmp_path / "labels.csv")
+
+
+def test_all_that_is_wrong_with_labels_is_said_at_once(tmp_path: Path) -> None:
+    make_tree(tmp_path / "pool", ("a",))
+    lines = ["sample_id,label", "a/00.png,ok", "a/00.png,dent", "a/99.png,ok", "a/01.png,okay", ",ok", "a/02.png"]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    with pytest.raises(
+        ValueError, match=r"labels\.csv must have labels of images in the pool; 5 things are wrong"
+    ) as told:
+        load_folder(tmp_path / "pool", None, **SHAPE, labels=tmp_path / "labels.csv", class_names=["ok", "dent"])
+    assert str(told.value).partition("wrong: ")[2] == (
+        "line 3 has the sample_id a/00.png of line 2; line 4 has the sample_id a/99.png, which is no image of the "
+        "pool; line 5 has the label okay, which is not among the classes; line 6 has no sample_id; line 7 has 1 cells, "
+        "the header 2"
+    )
+    (tmp_path / "labels.csv").write_text("sample_id;label\na/00.png;ok")
+    with pytest.raises(ValueError, match="must have a header with the columns sample_id and label; 3 things are wrong"):
+        load_folder(tmp_path / "pool", None, **SHAPE, labels=tmp_path / "labels.csv")
+    with pytest.raises(FileNotFoundError, match=r"none\.csv must be a CSV file with the columns sample_id and label"):
+        load_folder(tmp_path / "pool", None, **SHAPE, labels=tmp_path / "none.csv")
+
+
+def test_a_folder_by_itself_does_not_say_which_classes_there_are(tmp_path: Path) -> None:
+    make_tree(tmp_path / "pool", ("a",))
+    with pytest.raises(ValueError, match="class_names must say which classes there are"):
+        load_folder(tmp_path / "pool", None, **SHAPE)
 
 
 def test_an_image_folder_parts_itself(tmp_path: Path) -> None:

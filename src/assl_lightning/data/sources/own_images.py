@@ -11,7 +11,14 @@ import torch
 from assl_lightning.data.decoding import ImageFormat, Resize, describe_faults
 from assl_lightning.data.image_cache import load_images
 from assl_lightning.data.image_stream import open_images
-from assl_lightning.data.image_table import ImageTable, hold_out, read_folder, read_image_folder, read_manifest
+from assl_lightning.data.image_table import (
+    ImageTable,
+    hold_out,
+    read_folder,
+    read_image_folder,
+    read_labels,
+    read_manifest,
+)
 from assl_lightning.data.sources.base import PoolSource
 
 Unreadable = Literal["fail", "exclude"]
@@ -20,33 +27,46 @@ Storage = Literal["memory", "stream"]
 
 def load_folder(
     root: str | Path,
-    test_root: str | Path,
+    test_root: str | Path | None,
     image_size: Sequence[int],
     channels: int,
+    labels: str | Path | None = None,
     class_names: Sequence[str] | None = None,
     resize: Resize = "crop",
     unreadable: Unreadable = "fail",
     images: Storage = "memory",
     cache: str | Path | None = None,
 ) -> PoolSource:
-    """All images below `root` as a pool of which nobody knows a label, and those below `test_root` as the test set.
+    """All images below `root` as a pool, with the labels of the file `labels`, and those below `test_root` as the test.
 
-    `test_root` has a directory for each class. The classes are `class_names` in that order, or these directories as
-    `class_order` has them. Sample ids are the paths from `root`. What becomes of an image is in `ImageFormat`. With
-    `images` "memory" all are decoded at once, with "stream" when they are looked at; what `cache` is, is in
-    `load_images` for the one and in `open_images` for the other. A pool image that cannot be decoded is an error, or
-    with `unreadable` "exclude" black and listed in the source's `unreadable`; one of the test set is always an error.
+    Nobody knows a label that is not in `labels`, see `read_labels`. `test_root` has a directory for each class; where
+    it is None the test set is empty. The classes are `class_names` in that order, or these directories as `class_order`
+    has them, or, without `test_root`, the labels of the file. Sample ids are the paths from `root`.
+
+    What becomes of an image is in `ImageFormat`. With `images` "memory" all are decoded at once, with "stream" when
+    they are looked at; what `cache` is, is in `load_images` for the one and in `open_images` for the other. A pool
+    image that cannot be decoded is an error, or with `unreadable` "exclude" black and listed in the source's
+    `unreadable`; one of the test set is always an error.
 
     Raises:
-        FileNotFoundError: one of the two is no directory.
+        FileNotFoundError: one of the two is no directory, or there is no file `labels`.
         OSError: a file cannot be read at all, or the cache cannot be written.
-        ValueError: `root` and `test_root` are not apart, or what `read_folder`, `read_image_folder`, `ImageFormat` and
-            the images refuse.
+        ValueError: `root` and `test_root` are not apart, nothing says which classes there are, or what `read_folder`,
+            `read_image_folder`, `read_labels`, `ImageFormat` and the images refuse.
     """
-    pool_root, apart = _apart(root, test_root)
-    test = read_image_folder(apart, class_names)
-    pool = read_folder(pool_root, test.class_names)
-    return _load(pool, test, _form(image_size, channels, resize), unreadable, images, cache)
+    pool_root, test = Path(root).expanduser(), None
+    if test_root is not None:
+        pool_root, apart = _apart(root, test_root)
+        test = read_image_folder(apart, class_names)
+        class_names = test.class_names
+    pool = read_folder(pool_root, [str(name) for name in class_names or ()])
+    if labels is not None:
+        pool = read_labels(Path(labels).expanduser(), pool, class_names)
+    if not pool.class_names:
+        raise ValueError(
+            "class_names must say which classes there are, such as [ok, dent], since neither a test_root nor labels do"
+        )
+    return _load(pool, test or pool.take([]), _form(image_size, channels, resize), unreadable, images, cache)
 
 
 def load_image_folder(
