@@ -24,6 +24,7 @@ from assl_lightning.acquisition.random import RandomSampling
 from assl_lightning.acquisition.uncertainty import Entropy
 from assl_lightning.algorithms.supervised import Supervised
 from assl_lightning.data.pool import Pool
+from assl_lightning.inference import evaluate
 from assl_lightning.networks.small import SmallCNN
 from assl_lightning.oracles import Answers, HeldBackLabels, LabelRequest, Pending
 from assl_lightning.records import RoundRecord, read_records
@@ -287,14 +288,32 @@ def test_acquisition_cannot_see_hidden_labels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("acquisition", [Entropy(), ASSLDiv(), RandomSampling()])
 @pytest.mark.parametrize("weights", ["raw", "ema"])
-def test_strategies_that_need_a_pass_over_the_pool_get_it(tmp_path: Path, acquisition: Any, weights: Any) -> None:
+def test_strategies_that_need_a_pass_over_the_pool_get_it(
+    tmp_path: Path, acquisition: Any, weights: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = watch_passes(monkeypatch)
     settings = replace(SETTINGS, rounds=1, acquisition_weights=weights)
     records = run(tmp_path / "run", acquisition=acquisition, settings=settings)
     assert len(records[0].queried) == 3
     with (tmp_path / "run" / "round_00" / "queried.csv").open() as file:
         rows = list(csv.DictReader(file))
-    has_prediction = bool(acquisition.requires & {"logits", "features"})
-    assert all((row["prediction"] != "") == has_prediction for row in rows)
+    assert all(row["prediction"] in ("0", "1", "2") for row in rows)
+    over_the_pool, over_the_picks = sizes[:-1], sizes[-1]
+    assert over_the_picks == 3
+    assert len(over_the_pool) == bool(acquisition.requires & {"logits", "features"})
+    assert all(size > 40 for size in over_the_pool)  # all 56, or those that training visited
+
+
+def watch_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many samples each pass of a query goes over, as they come."""
+    sizes: list[int] = []
+
+    def watched(network: Any, view: Any, index: Tensor, **arguments: Any) -> tuple[Tensor, Tensor]:
+        sizes.append(len(index))
+        return evaluate(network, view, index, **arguments)
+
+    monkeypatch.setattr("assl_lightning.querying.evaluate", watched)
+    return sizes
 
 
 def test_features_that_training_kept_spare_the_pass_and_are_the_last_weak_views(
@@ -314,7 +333,7 @@ def test_features_that_training_kept_spare_the_pass_and_are_the_last_weak_views(
         at_the_query.update(seen)
         return index[:budget]
 
-    monkeypatch.setattr("assl_lightning.querying.evaluate", lambda *_, **__: pytest.fail("a pass over the pool"))
+    sizes = watch_passes(monkeypatch)
     strategy = FirstThree(first_ones)
     strategy.requires = frozenset({"statistics", "features"})
     records = run(
@@ -330,6 +349,7 @@ def test_features_that_training_kept_spare_the_pass_and_are_the_last_weak_views(
             steps_per_epoch=2,
         ),
     )
+    assert sizes == [3], "none but over what was picked"
     (candidates,) = strategy.candidates
     assert candidates.index.tolist() == sorted(at_the_query)
     assert len(candidates) < POOL_SIZE - 4, "two steps leave some unvisited"

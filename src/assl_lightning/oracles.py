@@ -29,7 +29,7 @@ class LabelRequest:
     sample_id: tuple[str, ...]  # K names
     score: Tensor | None = None  # (≤ K,) larger = more wanted; samples drawn at random come last and have none
     parts: Mapping[str, Tensor] = field(default_factory=dict)  # what the score was made of, (K,) each
-    prediction: Tensor | None = None  # (≤ K,) int64, what the model takes them for; None without an inference pass
+    prediction: Tensor | None = None  # (K,) int64, what the model takes them for; None where it has not learned
     directory: Path | None = None  # of the round that trains on the labels, for an oracle's files; it may not exist yet
 
 

@@ -39,12 +39,12 @@ class Trained:
 
 @dataclass(frozen=True)
 class Picks:
-    """K samples to label, best first; those that were drawn at random come last and have no score or prediction."""
+    """K samples to label, best first; those that were drawn at random come last and have no score."""
 
     index: Tensor  # (K,) int64
     drawn_at_random: int
     score: Tensor | None  # (K − drawn_at_random,)
-    prediction: Tensor | None  # (K − drawn_at_random,) int64
+    prediction: Tensor  # (K,) int64, what the model takes each for
     parts: Mapping[str, Tensor] = field(default_factory=dict)  # the statistics, (K,) each, NaN where never visited
     histograms: Mapping[str, Histogram] = field(default_factory=dict)  # of the score and the statistics, pool and picks
 
@@ -55,7 +55,7 @@ class Picks:
         for name in (*_STATISTICS, "visits"):
             known = self.parts[name].tolist() if name in self.parts else []
             columns[name] = ["" if isnan(value) else value for value in known]
-        columns["prediction"] = [] if self.prediction is None else [*self.prediction.tolist()]
+        columns["prediction"] = [*self.prediction.tolist()]
         return [
             {"rank": rank, **{name: values[rank] if rank < len(values) else "" for name, values in columns.items()}}
             for rank in range(len(self.index))
@@ -116,7 +116,7 @@ def query(
         index=everything,
         drawn_at_random=len(at_random),
         score=of_picks.get("score"),
-        prediction=None if candidates.logits is None else candidates.logits.argmax(-1).cpu()[positions],
+        prediction=_predict(everything, datamodule, trained),
         parts=parts,
         histograms={name: found for name, found in histograms.items() if found is not None},
     )
@@ -137,6 +137,18 @@ def query_untrained(datamodule: PoolDataModule, untrained: Trained, index: Tenso
     )
     generator = make_generator(datamodule.seed, "initial_acquisition")
     return KMeansPlusPlus(first="uniform").acquire(Candidates(index, features=features), budget, generator)
+
+
+def _predict(index: Tensor, datamodule: PoolDataModule, trained: Trained) -> Tensor:
+    """(K,) int64: the class of each sample at `index` (K,), for people to compare with; nothing is chosen by it."""
+    logits, _ = evaluate(
+        trained.network,
+        datamodule.plain_view,
+        index,
+        batch_size=datamodule.test_batch_size,
+        context=trained.context,
+    )
+    return logits.argmax(-1).cpu()
 
 
 def _candidate_indices(datamodule: PoolDataModule, budget: int) -> Tensor:
