@@ -212,6 +212,9 @@ def test_parquet_that_is_wrong_is_refused_in_one_line(parquet_of: Write, write: 
         "row 2: sample_id must be a text; got b'b'",
     ]
     assert problems(write(b"PAR1 no, PAR1", "labels.parquet"))[0].startswith(" must be a Parquet file (")
+    far = pytest.importorskip("pyarrow").array([2**62], "timestamp[us]")
+    (problem,) = problems(parquet_of({"sample_id": ["a"], "label": ["ok"], "at": far}))
+    assert problem == " must be a Parquet file (date value out of range); write it again"
     path = parquet_of({"sample_id": ["a"], "label": ["ok"]})
     assert problems(path, encoding="cp1252") == [
         " is a Parquet file, which is always UTF-8; leave --encoding cp1252 out"
@@ -241,7 +244,7 @@ def test_everything_that_is_wrong_is_told_at_once_by_its_line(write: Write) -> N
         b"g.png,ok,,nan,\n"
         b"h.png,ok,,1_0,\n"
         b"i.png,,done,,\n"
-        b"\xe4.png,ok,,,\n"
+        b"\xe4.png,,sk\xfcp,\xfc,\n"
         b"j.png,,,oops,oops\n"
         b'k.png,"ok\n'
     )

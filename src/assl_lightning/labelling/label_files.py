@@ -116,6 +116,8 @@ def _incoming(name: str, annotator: str, rows: Iterable[_Row], before: Sequence[
     try:
         for row in rows:
             is_empty = False
+            if not row.fault and not all(map(is_utf8, row.cells.values())):
+                continue  # told for all lines together
             wrong = [row.fault] if row.fault else list(_problems_of(row.cells))
             problems += [f"{row.where}: {problem}" for problem in wrong]
             if not wrong and _is_answered(row.cells):
@@ -138,8 +140,6 @@ def _is_answered(cells: Mapping[str, str]) -> bool:
 
 
 def _problems_of(cells: Mapping[str, str]) -> Iterator[str]:
-    if any(not is_utf8(cell) for cell in cells.values()):
-        return  # told for all lines together
     if not _is_answered(cells):
         return
     label, status = cells["label"], cells["status"]
@@ -327,6 +327,9 @@ def _read_header(text: str, name: str) -> tuple[int, str, list[str]]:
 
 # --- Parquet ---------------------------------------------------------------------------------------------------------
 
+_ODD_CONTENT = (OSError, ValueError, TypeError, LookupError, ArithmeticError, NotImplementedError, MemoryError)
+"""What pyarrow says to damaged files, and to values that Python has none for, beside its own errors."""
+
 
 def _read_parquet(path: Path, name: str) -> Iterator[_Row]:
     try:
@@ -346,7 +349,7 @@ def _read_parquet(path: Path, name: str) -> Iterator[_Row]:
         columns = [table.column(column).to_pylist() for column in known]
     except IngestError:
         raise
-    except (pyarrow.ArrowException, OSError, ValueError, TypeError, NotImplementedError) as error:
+    except (pyarrow.ArrowException, *_ODD_CONTENT) as error:
         raise IngestError(f"{name} must be a Parquet file ({' '.join(str(error).split())}); write it again") from None
     for number, values in enumerate(zip(*columns, strict=True), start=1):
         yield _row_of_values(f"{name}, row {number}", known, values)
