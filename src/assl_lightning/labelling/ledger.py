@@ -122,11 +122,9 @@ class Ledger:
         with self._open() as connection:
             if not _has_tables(connection):
                 return []
-            rows = connection.execute(
-                f"SELECT {_COLUMNS}, (SELECT later.id FROM events later WHERE later.revokes = events.id) "
-                "FROM events WHERE kind != 'revoke' ORDER BY id"
-            )
-            return [(_answer_of(row[:-1]), row[-1]) for row in rows]
+            revoked_by = dict(connection.execute("SELECT revokes, id FROM events WHERE kind = 'revoke'").fetchall())
+            rows = connection.execute(f"SELECT {_COLUMNS} FROM events WHERE kind != 'revoke' ORDER BY id").fetchall()
+            return [(answer, revoked_by.get(answer.id)) for answer in map(_answer_of, rows)]
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
