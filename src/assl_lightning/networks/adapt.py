@@ -43,18 +43,28 @@ def with_features(network: nn.Module, num_classes: int) -> FeatureNetwork:
                 f"{network.num_classes}; set its num_classes to ${{data.num_classes}}"
             )
         return network
-    linear_layers = {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
-    candidates = [name for name, layer in linear_layers.items() if layer.out_features == num_classes]
-    if not candidates:
-        found = ", ".join(f"{name or 'itself'} → {layer.out_features}" for name, layer in linear_layers.items())
-        raise ValueError(
-            f"{type(network).__name__} must end in an nn.Linear with {num_classes} outputs, one for each class; "
-            f"its linear layers are: {found or 'none'}; set its number of classes, or write a FeatureNetwork for it"
-        )
-    head_name = candidates[-1]
-    head = linear_layers[head_name]
+    head_name = find_head(network, num_classes)
+    head = network.get_submodule(head_name)
+    assert isinstance(head, nn.Linear)
     if not head_name:
         return AdaptedNetwork(nn.Identity(), head)
     parent_name, _, child_name = head_name.rpartition(".")
     setattr(network.get_submodule(parent_name), child_name, nn.Identity())
     return AdaptedNetwork(network, head)
+
+
+def find_head(network: nn.Module, num_classes: int) -> str:
+    """The name of the last `nn.Linear` with `num_classes` outputs, "" where the network itself is it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    linear_layers = {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
+    candidates: list[str] = [name for name, layer in linear_layers.items() if layer.out_features == num_classes]
+    if candidates:
+        return candidates[-1]
+    found = ", ".join(f"{name or 'itself'} → {layer.out_features}" for name, layer in linear_layers.items())
+    raise ValueError(
+        f"{type(network).__name__} must end in an nn.Linear with {num_classes} outputs, one for each class; its linear "
+        f"layers are: {found or 'none'}; set its number of classes, or write a FeatureNetwork for it"
+    )

@@ -1,0 +1,106 @@
+"""Weights from a local file: all of a network's, but for a head of other classes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
+
+_KEYS = ("state_dict", "model")  # under which checkpoints have their weights
+_NAMED = 5  # of the weights that do not fit, in an error
+_ODD_CONTENT = (AttributeError, AssertionError, EOFError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+
+
+def load_weights(network: nn.Module, head: str, file: str | Path) -> None:
+    """Fill `network` from a file of its weights: .pth or .pt as torch saves them, never run, or .safetensors.
+
+    `head` names the layer that makes the logits: where the file has none that fits it stays as it is, and a message
+    says so. Everything else must be there, and fit, and nothing may be left over, but for the counters of batch norms,
+    which old files lack.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ImportError: it is .safetensors, and safetensors is not installed.
+        ValueError: it cannot be read, or its weights are another network's: the first five are named.
+    """
+    path = Path(file).expanduser()
+    given, wanted = _read(path), network.state_dict()
+    faults = {name: fault for name in sorted({*given, *wanted}) if (fault := _fault(name, given, wanted))}
+    of_head = {name for name in (*given, *wanted) if name.rpartition(".")[0] == head}
+    others = [f"{name} {fault}" for name, fault in faults.items() if name not in of_head]
+    if others:
+        more = f"; and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+        raise ValueError(
+            f"{path} must hold the weights of this very {type(network).__name__}, but for its head {head}: "
+            f"{'; '.join(others[:_NAMED])}{more}. Choose the network that they are of, with its image size and channels"
+        )
+    without = of_head if faults.keys() & of_head else set()
+    network.load_state_dict(wanted | {name: value for name, value in given.items() if name not in without})
+    _tell(f"{path}: taken, but for the head {head}, which begins anew" if without else f"{path}: taken, with its head")
+
+
+def _fault(name: str, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:
+    if name not in given:
+        return None if name.endswith("num_batches_tracked") else "is missing"
+    if name not in wanted:
+        return "is no weight of this network"
+    if given[name].shape != wanted[name].shape:
+        return f"has the shape {tuple(given[name].shape)}, here {tuple(wanted[name].shape)}"
+    return None
+
+
+@cache
+def _tell(message: str) -> None:
+    """Once in a process, though every round makes its network anew."""
+    log.info("%s", message)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"weights must be a local file, .pth, .pt or .safetensors; there is no {path}. Nothing is downloaded: "
+            f"fetch it first"
+        )
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    nested: Mapping[Any, Any] = next((content[key] for key in _KEYS if isinstance(content.get(key), Mapping)), content)
+    weights = {str(name): value for name, value in nested.items() if isinstance(value, Tensor)}
+    if not weights:
+        raise ValueError(f"{path} must hold weights by their names; it has {', '.join(map(str, nested)) or 'nothing'}")
+    if all(name.startswith("module.") for name in weights):  # as DataParallel names them
+        return {name.removeprefix("module."): value for name, value in weights.items()}
+    return weights
+
+
+def _read_torch(path: Path) -> Mapping[Any, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, *_ODD_CONTENT) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ValueError(f"{path} must hold weights, tensors and plain values alone: {reason}") from error
+    if isinstance(content, Mapping):
+        return content
+    raise ValueError(f"{path} must hold weights by their names; it holds a {type(content).__name__}")
+
+
+def _read_safetensors(path: Path) -> Mapping[Any, Any]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise ImportError(
+            f"{path} needs the package safetensors, which is not installed; install it with pip install safetensors, "
+            f"or save the weights as .pth"
+        ) from error
+    try:
+        weights: dict[str, Tensor] = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} must be a file of safetensors ({error}); fetch it again") from error
+    return weights

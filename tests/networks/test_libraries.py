@@ -1,0 +1,183 @@
+"""Networks of torchvision and timm by name, against the libraries' own, and what is taken from files of weights."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision.models
+from torch import nn
+
+from assl_lightning.networks.libraries import timm_network, torchvision_network
+from assl_lightning.networks.weights import load_weights
+
+TORCHVISION = "mobilenet_v3_small"
+TIMM = {  # name → images, features
+    "resnet18": ((1, 32, 32), 512),
+    "mobilenetv3_small_050": ((3, 32, 32), 1024),
+    "vit_tiny_patch16_224": ((3, 48, 32), 192),
+    "convnext_atto": ((3, 32, 32), 320),
+    "swin_tiny_patch4_window7_224": ((3, 56, 56), 768),
+}
+
+
+def images_of(*shape: int) -> torch.Tensor:
+    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_a_network_of_timm_gives_the_logits_of_timms_own(name: str, tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm", reason="the package timm is not installed")
+    (channels, *size), features = TIMM[name]
+    fixed = {"img_size": tuple(size)} if "vit" in name or "swin" in name else {}
+    own = timm.create_model(name, pretrained=False, num_classes=7, in_chans=channels, **fixed).eval()
+    torch.save(own.state_dict(), tmp_path / "own.pth")
+    network = timm_network(name, 7, channels, size, tmp_path / "own.pth").eval()
+    images = images_of(channels, *size)
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), own(images), rtol=1e-5, atol=1e-5)
+        assert network.features(images).shape == (2, features) == (2, network.feature_dim)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "resnet8"}, r"name must be a network of timm; got 'resnet8' \(did you mean resnet18\?\)"),
+        ({"name": "deit_tiny_distilled_patch16_224"}, "must make its logits by one linear layer; it has tuple"),
+        ({"name": "resnet18", "num_classes": 0}, "num_classes must be an integer of at least 1; got 0"),
+    ],
+)
+def test_what_timm_cannot_give_is_refused(arguments: dict[str, Any], message: str) -> None:
+    pytest.importorskip("timm", reason="the package timm is not installed")
+    with pytest.raises(ValueError, match=message):
+        timm_network(**{"num_classes": 7, "image_size": [32, 32], **arguments})
+
+
+def test_a_vit_of_torchvision_is_made_for_the_size_of_the_images() -> None:
+    with torch.device("meta"):
+        network = torchvision_network("vit_b_16", 7, image_size=[32, 32])
+        assert network(torch.empty(2, 3, 32, 32)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"name": "resnet81"},
+            r"name must be a classifier of torchvision\.models; got 'resnet81' \(did you mean resnet",
+        ),
+        ({"name": "fcn_resnet50"}, r"got 'fcn_resnet50'"),
+        ({"channels": 1}, r"networks of torchvision take 3 channels; got 1: set data\.channels=3"),
+        ({"name": "vit_b_16", "image_size": [32, 48]}, r"vit_b_16 takes square images; got image_size=\[32, 48\]"),
+        ({"weights": "DEFAULT"}, "weights must be a local file, .*; there is no DEFAULT. Nothing is downloaded"),
+    ],
+)
+def test_what_torchvision_cannot_give_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        torchvision_network(**{"name": TORCHVISION, "num_classes": 7, **arguments})
+
+
+@pytest.fixture(scope="module")
+def published() -> nn.Module:
+    """What somebody trained on a thousand classes."""
+    torch.manual_seed(1)
+    network: nn.Module = torchvision.models.get_model(TORCHVISION, weights=None, num_classes=1000)
+    return network.eval()
+
+
+def without_head(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    layers: Any = network
+    return layers.classifier[:-1](layers.avgpool(layers.features(images)).flatten(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("kind", ["plain", "state_dict", "model", "module.", "old", "no counters", "safetensors"])
+def test_a_file_fills_all_but_the_head(
+    tmp_path: Path, published: nn.Module, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    state: dict[str, Any] = published.state_dict()
+    file = tmp_path / f"{kind}.pth"
+    if kind == "safetensors":
+        save_file = pytest.importorskip("safetensors.torch", reason="safetensors is not installed").save_file
+        save_file(state, file := tmp_path / "weights.safetensors")
+    elif kind == "old":
+        torch.save(state, file, _use_new_zipfile_serialization=False)
+    elif kind == "no counters":
+        torch.save({name: value for name, value in state.items() if "num_batches" not in name}, file)
+    elif kind == "module.":
+        torch.save({f"module.{name}": value for name, value in state.items()}, file)
+    else:
+        torch.save(state if kind == "plain" else {kind: state, "epoch": 3}, file)
+    torch.manual_seed(0)
+    with caplog.at_level(logging.INFO):
+        network = torchvision_network(TORCHVISION, 7, weights=file).eval()
+        torchvision_network(TORCHVISION, 7, weights=file)
+    images = images_of(3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(network.features(images), without_head(published, images))
+    assert caplog.messages == [f"{file}: taken, but for the head classifier.3, which begins anew"]
+
+
+def test_a_head_that_fits_is_taken_too(tmp_path: Path, published: nn.Module) -> None:
+    torch.save(published.state_dict(), tmp_path / "all.pth")
+    network = torchvision_network(TORCHVISION, 1000, weights=tmp_path / "all.pth").eval()
+    images = images_of(3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), published(images))
+
+
+class Small(nn.Sequential):
+    def __init__(self, width: int = 4) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(6, width), nn.ReLU(), nn.Linear(width, 2))
+
+
+def test_weights_that_are_another_networks_are_named(tmp_path: Path) -> None:
+    state = Small(5).state_dict()
+    torch.save({**state, "extra": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"this very Small, but for its head 3: ") as told:
+        load_weights(Small(), "3", tmp_path / "other.pth")
+    assert (
+        "1.bias has the shape (5,), here (4,); 1.weight has the shape (5, 6), here (4, 6); extra is no weight of this "
+        "network. Choose the network that they are of"
+    ) in str(told.value)
+    del state["1.bias"]
+    torch.save(state, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"1\.bias is missing\."):
+        load_weights(Small(5), "3", tmp_path / "other.pth")
+
+
+class Harm:
+    def __reduce__(self) -> Any:
+        return Path.touch, (Path("harm"),)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"weight": Harm()}, r"must hold weights, tensors and plain values alone: "),
+        ([1, 2], "must hold weights by their names; it holds a list"),
+        ({"epoch": 3}, "must hold weights by their names; it has epoch"),
+        (None, "must hold weights, tensors and plain values alone: "),
+    ],
+)
+def test_a_file_without_weights_is_refused_and_never_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: Any, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "weights.pth"
+    if content is None:
+        file.write_bytes(b"nothing")
+    else:
+        torch.save(content, file)
+    with pytest.raises(ValueError, match=message):
+        load_weights(Small(), "3", file)
+    assert not (tmp_path / "harm").exists()
+
+
+def test_a_damaged_file_of_safetensors_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("safetensors", reason="safetensors is not installed")
+    (tmp_path / "weights.safetensors").write_bytes(b"nothing at all")
+    with pytest.raises(ValueError, match=r"weights\.safetensors must be a file of safetensors \("):
+        load_weights(Small(), "3", tmp_path / "weights.safetensors")
