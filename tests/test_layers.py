@@ -20,7 +20,9 @@ LAYERS: dict[str, int] = {
     ),
     **dict.fromkeys(("algorithms", "callbacks", "datamodule", "processes", "slurm"), 2),
     **dict.fromkeys(("analysis", "querying", "report", "round_settings", "rounds", "training"), 3),
-    **dict.fromkeys(("__main__", "build", "check", "cli", "composing", "ingest", "jobs", "launching", "schema"), 4),
+    **dict.fromkeys(
+        ("__main__", "build", "check", "cli", "status", "composing", "ingest", "jobs", "launching", "schema"), 4
+    ),
     **dict.fromkeys(("sweep_table", "sweeping"), 4),
 }
 """The room (first part of a module's name) → its layer."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from math import isfinite, isnan
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 import yaml  # type: ignore[import-untyped]
 
@@ -17,6 +17,15 @@ from assl_lightning.atomic import write_text
 
 CONFIG = "config.yaml"
 FILE_NAME = "rounds.jsonl"
+
+LOCK = ".lock"
+"""Held by a process for as long as it runs in a directory."""
+
+STATE = "state.json"
+"""Below `round_directory`: how far a round is that is not complete."""
+
+State = Literal["training", "trained", "waiting"]
+"""What a round does, or is done with; "waiting" is for labels."""
 
 OF_THE_RUN = ("environment", "history")
 """Keys of config.yaml that tell how a run came about, not what was asked for."""
@@ -166,6 +175,32 @@ _NARROWER = {"queried_labels": "labels"}
 def _shortened(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def read_state(run_dir: Path, number: int) -> tuple[State, RoundRecord | None]:
+    """How far a round is that is not complete, and what its record will say."""
+    path = round_directory(run_dir, number) / STATE
+    if not path.exists():
+        return "training", None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON ({error}); remove it, and its round is trained again") from None
+    state = content.get("state") if isinstance(content, dict) else None
+    if state not in get_args(State):
+        raise ValueError(
+            f"{path} must give a state, one of {', '.join(get_args(State))}; got {state!r}. Remove it, and its round "
+            f"is trained again"
+        )
+    if state == "training":
+        return "training", None
+    record = record_of(content.get("record"), str(path))
+    if record.round != number:
+        raise ValueError(
+            f"{path} must hold the record of round {number}, but has that of round {record.round}; remove it, and its "
+            f"round is trained again"
+        )
+    return cast(State, state), record
 
 
 def complete_records(run_dir: Path, rounds: int) -> tuple[RoundRecord, ...]:

@@ -30,7 +30,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any
 from uuid import uuid4
 
 from omegaconf import OmegaConf
@@ -45,20 +45,22 @@ from assl_lightning.records import (
     CHANGES_NOTHING,
     CONFIG,
     HISTOGRAMS,
+    LOCK,
     OF_THE_RUN,
     QUERIED,
+    STATE,
     THUMBNAILS,
     RoundRecord,
+    State,
     read_config,
     read_records,
-    record_of,
+    read_state,
     round_directory,
     write_record,
 )
 
 log = logging.getLogger(__name__)
 
-_LOCK = ".lock"
 _CHECKPOINT_NAME = re.compile(r"step_(\d{8,})\.ckpt")
 _OF_A_CHECKPOINT = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step", "epoch")
 _CHECKPOINTS_KEPT = 2  # the newest, and the one before in case the newest is damaged
@@ -99,9 +101,6 @@ class Standing:
     size: int  # of the pool in the round that is under way
     first_size: int  # of the pool as the run began
     between_rounds: bool  # labels are waited for: what was trained is done, and the next round has no pool yet
-
-
-State = Literal["training", "trained", "waiting"]
 
 
 class RunDirectory:
@@ -153,7 +152,7 @@ class RunDirectory:
         """Whether nothing is there, or no more than a killed start has left."""
         if not self.path.exists():
             return True
-        return all(path.name == _LOCK or path.name.endswith(TEMPORARY) for path in self.path.iterdir())
+        return all(path.name == LOCK or path.name.endswith(TEMPORARY) for path in self.path.iterdir())
 
     def note_changes(self, config: Mapping[str, Any]) -> None:
         """Write down in config.yaml what `open` let pass and is different from now on."""
@@ -233,7 +232,7 @@ class RunDirectory:
             return
         import fcntl
 
-        with (self.path / _LOCK).open("a+") as file:
+        with (self.path / LOCK).open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -255,7 +254,7 @@ class RunDirectory:
 
     def tidy(self, number: int) -> None:
         """Remove what nobody needs once round `number` is complete; again where a kill came between."""
-        (self.round(number) / "state.json").unlink(missing_ok=True)
+        (self.round(number) / STATE).unlink(missing_ok=True)
         self.remove_checkpoints(number)
         if number > 0:
             (self.round(number - 1) / "final.ckpt").unlink(missing_ok=True)
@@ -396,32 +395,11 @@ class RunDirectory:
         """`training`; `trained` or `waiting` for labels, with what the round's record will say."""
         content = {"state": state} if record is None else {"state": state, "record": asdict(record)}
         self.round(number).mkdir(exist_ok=True)
-        write_text(self.round(number) / "state.json", json.dumps(content))
+        write_text(self.round(number) / STATE, json.dumps(content))
 
     def read_state(self, number: int) -> tuple[State, RoundRecord | None]:
         """How far a round is that is not complete, and what its record will say."""
-        path = self.round(number) / "state.json"
-        if not path.exists():
-            return "training", None
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path} is not JSON ({error}); remove it, and its round is trained again") from None
-        state = content.get("state") if isinstance(content, dict) else None
-        if state not in get_args(State):
-            raise ValueError(
-                f"{path} must give a state, one of {', '.join(get_args(State))}; got {state!r}. Remove it, and its "
-                f"round is trained again"
-            )
-        if state == "training":
-            return "training", None
-        record = record_of(content.get("record"), str(path))
-        if record.round != number:
-            raise ValueError(
-                f"{path} must hold the record of round {number}, but has that of round {record.round}; remove it, and "
-                f"its round is trained again"
-            )
-        return cast(State, state), record
+        return read_state(self.path, number)
 
     def write_queried(
         self, number: int, rows: Sequence[Mapping[str, object]], histograms: Mapping[str, Histogram]

@@ -153,15 +153,22 @@ def _table(batch: LabelBatch) -> str:
     """Best first, with empty columns for who labels to fill in."""
     text = io.StringIO()
     parts = list(batch.samples[0].parts) if batch.samples else []
-    prediction = ["prediction"] if batch.show_predictions else []
     writer = csv.writer(text)  # with line ends of which each character is quoted
-    writer.writerow(["sample_id", "label", "status", "path", "image", *prediction, "score", *parts, "round"])
+    writer.writerow(["sample_id", "label", "status", "path", "image", "prediction", "score", *parts, "round"])
     for sample in batch.samples:
-        thought = [sample.prediction or ""] if batch.show_predictions else []
         values = [sample.score, *(sample.parts[name] for name in parts)]
         numbers = ["" if value is None else value for value in values]
         writer.writerow(
-            [sample.sample_id, "", "", sample.path or "", f"{IMAGES}/{sample.image}", *thought, *numbers, batch.round]
+            [
+                sample.sample_id,
+                "",
+                "",
+                sample.path or "",
+                f"{IMAGES}/{sample.image}",
+                sample.prediction or "",
+                *numbers,
+                batch.round,
+            ]
         )
     return text.getvalue()
 

@@ -63,7 +63,8 @@ def judge(
     """What becomes of answers that came together, in sight of all that stand (in the ledger's order).
 
     An answer belongs to the newest batch that asked for its sample. What its annotator said before, to the same effect,
-    is not written again; to another effect, it is a correction. See `Conflicts` for what others said.
+    is not written again, unless the sample was asked for once more since; to another effect, it is a correction. See
+    `Conflicts` for what others said.
     """
     asked = _Asked(batches)
     judging = _Judging(asked, standing, conflicts)
@@ -152,7 +153,8 @@ class _Judging:
         known: list[str] = []
         for place, one in votes:
             last = before.last(one)
-            if last is not None and _content(last) == _content(one):
+            asked_since = last is not None and last.round < self.asked.batch[one.sample_id].round
+            if last is not None and _content(last) == _content(one) and not asked_since:
                 known.append(one.where)
             elif last is not None and before.is_outdated(one, last):
                 self.notices.append(
@@ -161,7 +163,7 @@ class _Judging:
                 )
             else:
                 new.append((place, one))
-                if last is not None:
+                if last is not None and _content(last) != _content(one):
                     self.notices.append(
                         f"{one.where}: {_who(one)} corrects {one.sample_id!r} from {_said(last)} ({last.source}) to "
                         f"{_said(one)}"

@@ -1,0 +1,105 @@
+"""Where a run is, told without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from assl_lightning.labelling.batch import find_batches
+from assl_lightning.run_directory import RunDirectory
+from assl_lightning.status import main
+from tests.test_people import SETTINGS, label_all, run, say, to_the_end
+from tests.test_resuming import stopped_run
+
+
+def told(capsys: pytest.CaptureFixture[str], run_dir: Path) -> dict[str, str]:
+    """What is printed, by its first word."""
+    capsys.readouterr()
+    assert main([str(run_dir)]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.startswith(str(run_dir))
+    return {line.split()[0]: line.strip().partition(" ")[2].strip() for line in lines}
+
+
+def test_a_run_is_told_at_each_of_its_stations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_dir = tmp_path / "run"
+    run(run_dir)
+    before = told(capsys, run_dir)
+    assert before["round"] == "0 of 2: waits for labels"
+    assert before["answers"] == "0 of 6"
+    assert before["next"].startswith(
+        f"label {run_dir}/round_00/to_label, by python -m assl_lightning.label {run_dir} or"
+    )
+    assert "accuracy" not in before
+
+    samples = label_all(run_dir, at_0=None, at_1="!").samples
+    full = told(capsys, run_dir)
+    assert full["answers"] == "6 of 6, 1 skipped, 1 bad"
+    assert full["next"] == "the command that began it goes on"
+    say(run_dir, {samples[2].sample_id: "narrow"}, annotator="Bo")
+    say(run_dir, {samples[2].sample_id: "wide"}, annotator="Cy")
+    assert told(capsys, run_dir)["answers"] == "6 of 6, 1 skipped, 1 bad, people disagree about 1"
+
+    for annotator in ("Ann", "Bo", "Cy"):
+        say(run_dir, {samples[2].sample_id: "wide"}, annotator=annotator)
+    run(run_dir)
+    trained = told(capsys, run_dir)
+    assert trained["round"] == "0 of 2: waits for labels"
+    assert trained["labels"] == "4 trained on, 4 asked for since"
+    assert trained["accuracy"].endswith("% (averaged weights, by round)")
+
+    to_the_end(run_dir)
+    ended = told(capsys, run_dir)
+    assert ended["round"] == "2 of 2: finished"
+    assert len(ended["accuracy"].split("%")[0].split()) == 3
+    assert ended["next"].startswith(f"python -m assl_lightning.report {run_dir}")
+
+
+def test_a_share_that_is_enough_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = {"oracle": {"min_fraction": 0.5, "conflicts": "latest", "tool": {"_target_": "x.label_studio.Y"}}}
+    run(tmp_path / "run", settings=replace(SETTINGS, config=config))
+    (batch,) = find_batches(tmp_path / "run")
+    waiting = told(capsys, tmp_path / "run")
+    assert waiting["answers"] == "0 of 6, 3 are enough"
+    assert waiting["next"].endswith("in Label Studio; then the command that began it goes on")
+    say(tmp_path / "run", {sample.sample_id: "wide" for sample in batch.samples[:3]})
+    say(tmp_path / "run", {batch.samples[0].sample_id: "narrow"}, annotator="Bo")
+    assert told(capsys, tmp_path / "run")["answers"] == "3 of 6, 3 are enough"
+    assert told(capsys, tmp_path / "run")["next"] == "the command that began it goes on"
+
+
+def test_a_run_that_was_stopped_and_one_that_runs_are_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "run"
+    stopped_run(run_dir)
+    stopped = told(capsys, run_dir)
+    assert stopped["round"].startswith("0 of 1: stopped (training, last saved at step 8)")
+    assert stopped["next"] == "the command that began it goes on"
+    with RunDirectory(run_dir).held():
+        running = told(capsys, run_dir)
+    assert running["round"].startswith("0 of 1: training, last saved at step ")
+    assert running["next"] == "nothing: a process runs it"
+
+
+def test_what_is_no_run_is_a_line_and_the_others_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path / "run")
+    assert main([str(tmp_path / "nothing"), str(tmp_path / "run")]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith(
+        f"error: {tmp_path / 'nothing'} must be the directory of a run, but has no config.yaml"
+    )
+    assert "waits for labels" in printed.out
+    (tmp_path / "run" / "config.yaml").write_text("rounds: many\n")
+    assert main([str(tmp_path / "run")]) == 1
+    assert "must say how many rounds there are; got 'many'" in capsys.readouterr().err
+
+
+def test_neither_torch_nor_lightning_is_waited_for() -> None:
+    code = "import sys, assl_lightning.status; print({'torch', 'lightning', 'numpy', 'hydra'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
