@@ -186,6 +186,8 @@ def test_a_file_beside_the_batch_need_not_be_named(said: Callable[..., str], run
     )
     shutil.copy("good.csv", directory / "labels.csv")
     assert said().startswith(f"{directory}/labels.csv: 3 answers, taken: 3")
+    assert {one.annotator for one in standing()} == {""}, "as when the run reads it by itself"
+    assert said(str(directory / "labels.csv")).startswith(f"{directory}/labels.csv: 3 answers, taken: 0")
     assert default_file(Path("run")) == directory / "labels.csv"
     (directory / "labels.json").touch()
     assert said(code=1) == (

@@ -122,7 +122,8 @@ def _ingest(options: argparse.Namespace) -> Iterator[str]:
     run_dir = options.run_dir
     path = options.file or default_file(run_dir)
     conflicts = options.conflicts or configured_conflicts(run_dir)
-    incoming = read_labels(path, annotator=_annotator(options), encoding=options.encoding)
+    annotator = "" if options.annotator is None and _lies_beside_a_batch(path, run_dir) else _annotator(options)
+    incoming = read_labels(path, annotator=annotator, encoding=options.encoding)
     judgement = ingest(run_dir, incoming, conflicts=conflicts, dry_run=options.dry_run)
     yield f"{path}: {_count(len(incoming), 'answer')}, {_accepted(judgement, options.dry_run)}"
     yield from (f"  {notice}" for notice in judgement.notices)
@@ -130,6 +131,11 @@ def _ingest(options: argparse.Namespace) -> Iterator[str]:
         yield _DRY
     else:
         yield from _next_steps(run_dir)
+
+
+def _lies_beside_a_batch(path: Path, run_dir: Path) -> bool:
+    """Whether the run reads this file by itself when it goes on, without asking who that is who began it."""
+    return path.resolve().parent in {batch.directory.resolve() for batch in find_batches(run_dir)}
 
 
 def _accepted(judgement: Judgement, dry_run: bool) -> str:
@@ -217,7 +223,12 @@ def _parser() -> argparse.ArgumentParser:
         f"{', '.join(DEFAULT_NAMES)} beside the batch that waits",
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would happen, and write nothing")
-    parser.add_argument("--annotator", metavar="NAME", help="who labelled, where the file does not say; default: you")
+    parser.add_argument(
+        "--annotator",
+        metavar="NAME",
+        help="who labelled, where the file does not say; default: you; "
+        "nobody for a file beside the batch, as when the run itself reads it",
+    )
     parser.add_argument("--encoding", metavar="NAME", help="of CSV and JSON; default: UTF-8, or as its first bytes say")
     parser.add_argument(
         "--conflicts",

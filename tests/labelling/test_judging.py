@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assl_lightning.labelling.batch import LabelBatch, find_batches
@@ -116,6 +116,21 @@ def test_a_file_that_was_changed_and_changed_back_says_what_it_says(batch: Label
     first, second = lines((A, "ok", "Ann")), lines((A, "dent", "Ann"))
     (answer,) = judge(first, [batch], [*taken(first), *taken(second)]).answers
     assert answer.label == "ok"
+
+
+def test_what_is_asked_once_more_needs_another_answer(tmp_path: Path) -> None:
+    older, plain = make_batch(tmp_path, 0, [A]), make_batch(tmp_path, 1, [A, B])
+    newer = replace(plain, samples=(replace(plain.samples[0], again=True), plain.samples[1]))
+    apply_batch(older)
+    file = lines((A, "ok", "Ann"), file="first.csv")
+    waiting = "round 1: 2 of 2 images have no answer yet"
+    assert judge(file, [older, newer], taken(file)).answers == (), "an old file is no second opinion"
+    assert judge(file, [older, newer], taken(file)).notices[-1] == waiting
+    judgement = judge(lines((A, "ok", "Ann"), (B, "ok", "Ann")), [older, newer], taken(file))
+    assert [(answer.sample_id, answer.round) for answer in judgement.answers] == [(A, 1), (B, 1)]
+    assert judgement.notices == ("round 1: all 2 images have an answer",)
+    assert judge(lines((A, "ok", "Ann")), [older, newer], judgement.answers).answers == ()
+    assert judge(lines((A, "ok", "Ann")), [older, plain], taken(file)).answers == ()
 
 
 def test_the_same_line_twice_counts_once(batch: LabelBatch) -> None:
@@ -303,13 +318,14 @@ def what_holds(standing: Sequence[Answer], policy: Conflicts) -> dict[str, tuple
     return {name: (verdict.kind, verdict.label) for name, verdict in verdicts(standing, policy).items()}
 
 
+@settings(deadline=None)
 @given(said=SAID, policy=st.sampled_from(POLICIES), data=st.data())
 def test_a_file_in_parts_says_what_the_whole_says(
     tmp_path_factory: pytest.TempPathFactory, said: list[tuple[str, str, str]], policy: Conflicts, data: st.DataObject
 ) -> None:
-    """In any order; under latest, whose answer depends on it, in that of the lines."""
+    """In any order; under latest, whose answer depends on it, for each person alone and in that of the lines."""
     batch = a_batch(tmp_path_factory)
-    whole = lines(*said)
+    whole = lines(*((name, what, "Ann" if policy == "latest" else who) for name, what, who in said))
     judgement = judge(whole, [batch], [], conflicts=policy)
     order = whole if policy == "latest" else data.draw(st.permutations(whole))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=4)))
@@ -321,6 +337,7 @@ def test_a_file_in_parts_says_what_the_whole_says(
     assert in_parts(batch, [*parts, whole, whole], policy) == standing, "and what comes again changes nothing"
 
 
+@settings(deadline=None)
 @given(
     incoming=st.lists(
         st.builds(

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assl_lightning.labelling.incoming import Incoming, IngestError
@@ -146,19 +146,32 @@ def test_json_may_be_one_object(write: Write) -> None:
     assert found[1] == Incoming("labels.json, entry 4", "a.png", "label", "dent", "me")
 
 
+class ExportError(ValueError):
+    def __init__(self, where: str) -> None:
+        self.lines = (f"{where} has no task", f"{where}, task 1 has no id")
+
+
 def test_an_export_of_label_studios_is_read_by_who_knows_it(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     exports: Any = ModuleType("exports")
     exports.is_export = lambda content: "data" in content[0]
+    exports.ExportError = ExportError
     exports.read_export = lambda content, where: [Incoming(f"{where}, task 1", content[0]["data"]["id"], "skip")]
     package: Any = ModuleType("label_studio")
+    package.exports = exports
     monkeypatch.setitem(sys.modules, "assl_lightning.labelling.label_studio", package)
     monkeypatch.setitem(sys.modules, "assl_lightning.labelling.label_studio.exports", exports)
     path = write('[{"annotations": [], "data": {"id": "a.png"}}]', "export.json")
-    assert read_labels(path) == [Incoming("export.json, task 1", "a.png", "skip")]
+    assert read_labels(path, annotator="me") == [Incoming("export.json, task 1", "a.png", "skip", annotator="me")]
     path = write('[{"annotations": [], "id": "a.png"}]', "export.json")
     assert problems(path)[0].startswith(f": {COLUMNS}; it has 'annotations'")
     exports.is_export, exports.read_export = lambda content: True, lambda content, where: []
     assert read_labels(path) == [], "of which nobody has labelled anything"
+
+    def refuse(content: Any, where: str) -> list[Incoming]:
+        raise ExportError(where)
+
+    exports.read_export = refuse
+    assert problems(path) == [" has no task", "task 1 has no id"]
 
 
 def test_a_files_odd_name_is_written_so_that_it_can_be_printed(write: Write) -> None:
@@ -422,6 +435,7 @@ CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 )
 
 
+@settings(deadline=None)
 @given(
     rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5),
     delimiter=st.sampled_from(",;\t"),
@@ -453,6 +467,7 @@ def test_what_is_written_is_read(
     assert simple(read_labels(path)) == rows
 
 
+@settings(deadline=None)
 @given(content=st.binary(max_size=200) | st.text(alphabet='sample_id,label\n";\t{}[]:', max_size=80).map(str.encode))
 def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     for suffix in ("csv", "json"):

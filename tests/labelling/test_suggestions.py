@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assl_lightning.labelling.suggestions import Suggestions
@@ -94,12 +94,14 @@ def test_letters_are_not_compared_for_ever(monkeypatch: pytest.MonkeyPatch) -> N
     assert hints == [" (did you mean 'photograph 1.png'?)"] * 3 + [""]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(), max_size=5), st.text())
 def test_any_text_may_be_looked_up(names: list[str], text: str) -> None:
     hint = Suggestions(names).hint(text)
     assert hint == "" or any(repr(name) in hint for name in names)
 
 
+@settings(deadline=None)
 @given(st.from_regex(r"[+-]?0{0,3}[0-9]{1,18}(\.[0-9]{1,4})?", fullmatch=True))
 def test_what_a_float_makes_of_a_number_is_told(name: str) -> None:
     damaged = repr(float(name))

@@ -63,8 +63,8 @@ def judge(
     """What becomes of answers that came together, in sight of all that stand (in the ledger's order).
 
     An answer belongs to the newest batch that asked for its sample. What its annotator said before, to the same effect,
-    is not written again, unless the sample was asked for once more since; to another effect, it is a correction. See
-    `Conflicts` for what others said.
+    is not written again, unless that batch asks once more; to another effect, it is a correction. See `Conflicts` for
+    what others said.
     """
     asked = _Asked(batches)
     judging = _Judging(asked, standing, conflicts)
@@ -78,9 +78,15 @@ def judge(
 
 
 def unanswered(batch: LabelBatch, standing: Iterable[Answer]) -> list[str]:
-    """The sample ids of a batch of which nobody has said anything, in its order."""
-    answered = {answer.sample_id for answer in standing}
-    return [sample.sample_id for sample in batch.samples if sample.sample_id not in answered]
+    """The sample ids of a batch without an answer, in its order; what is asked once more needs one of this batch's."""
+    rounds: dict[str, set[int]] = {}
+    for answer in standing:
+        rounds.setdefault(answer.sample_id, set()).add(answer.round)
+    return [
+        sample.sample_id
+        for sample in batch.samples
+        if not (batch.round in rounds.get(sample.sample_id, ()) if sample.again else sample.sample_id in rounds)
+    ]
 
 
 def _accepted(judgement: Judgement) -> Judgement:
@@ -102,11 +108,13 @@ class _Asked:
 
     def __init__(self, batches: Sequence[LabelBatch]) -> None:
         self.batch: dict[str, LabelBatch] = {}  # sample id → the newest that asked for it
+        self.again: set[str] = set()  # samples that this asks for once more
         self.open_rounds = {batch.round for batch in batches if batch.is_open}
         aliases: dict[str, str] = {}
         for batch in sorted(batches, key=lambda one: one.round):
             for sample in batch.samples:
                 self.batch[sample.sample_id] = batch
+                (self.again.add if sample.again else self.again.discard)(sample.sample_id)
                 if sample.path is not None:
                     aliases[sample.path] = sample.sample_id
         classes = dict.fromkeys(name for batch in batches for name in batch.class_names)
@@ -153,8 +161,9 @@ class _Judging:
         known: list[str] = []
         for place, one in votes:
             last = before.last(one)
-            asked_since = last is not None and last.round < self.asked.batch[one.sample_id].round
-            if last is not None and _content(last) == _content(one) and not asked_since:
+            if last is not None and self._is_asked_once_more(one, last):
+                new.append((place, one))
+            elif last is not None and _content(last) == _content(one):
                 known.append(one.where)
             elif last is not None and before.is_outdated(one, last):
                 self.notices.append(
@@ -163,7 +172,7 @@ class _Judging:
                 )
             else:
                 new.append((place, one))
-                if last is not None and _content(last) != _content(one):
+                if last is not None:
                     self.notices.append(
                         f"{one.where}: {_who(one)} corrects {one.sample_id!r} from {_said(last)} ({last.source}) to "
                         f"{_said(one)}"
@@ -171,6 +180,11 @@ class _Judging:
         self._summarise(known, "in the ledger already, and not written again")
         self._compare_people(new, before)
         self._append(one for _, one in new)
+
+    def _is_asked_once_more(self, one: Incoming, last: Answer) -> bool:
+        """Whether this is the second opinion that was wanted, and not the line of a file that was taken before."""
+        is_later = last.round < self.asked.batch[one.sample_id].round
+        return one.sample_id in self.asked.again and is_later and last.source != one.where
 
     def _one_of(self, said: Sequence[tuple[int, Incoming]]) -> tuple[int, Incoming]:
         """Of all that one annotator said of one sample, what counts."""

@@ -12,7 +12,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from math import isfinite, isnan
 from pathlib import Path
@@ -77,21 +77,28 @@ def read_labels(path: Path, *, annotator: str = "", encoding: str | None = None)
         return _incoming(name, annotator, _read_csv(text, name), problems)
     _refuse(problems)
     content = _parse_json(text, name)
-    exported = _read_export(content, name)
+    exported = _read_export(content, name, annotator)
     return _incoming(name, annotator, _read_json(content, name)) if exported is None else exported
 
 
-def _read_export(content: Any, name: str) -> list[Incoming] | None:
+def _read_export(content: Any, name: str, annotator: str) -> list[Incoming] | None:
     """What an export of Label Studio's says; None where it is none."""
-    if not isinstance(content, list) or not any(isinstance(one, dict) and "annotations" in one for one in content):
+    keys = {"annotations", "annotation_id", "data"}  # of which each kind of export has one
+    if not isinstance(content, list) or not any(isinstance(one, dict) and keys & one.keys() for one in content):
         return None
     from assl_lightning.labelling.label_studio.exports import (  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        ExportError,
         is_export,
         read_export,
     )
 
-    found: list[Incoming] | None = read_export(content, name) if is_export(content) else None
-    return found
+    if not is_export(content):
+        return None
+    try:
+        found: list[Incoming] = read_export(content, name)
+    except ExportError as error:
+        raise IngestError(error.lines) from None
+    return [replace(one, annotator=one.annotator or annotator) for one in found]
 
 
 def display_name(path: Path) -> str:

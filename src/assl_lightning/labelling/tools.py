@@ -8,7 +8,6 @@ from pathlib import Path
 from assl_lightning.labelling.batch import TABLE, LabelBatch
 from assl_lightning.labelling.incoming import Incoming
 from assl_lightning.labelling.label_files import read_labels
-from assl_lightning.labelling.who import who_is_here
 
 RETURNED = ("labels.csv", "labels.parquet", "labels.json")
 """The names by which labels are looked for in a batch's directory."""
@@ -43,7 +42,7 @@ class LabelsByFile:
     def collect(self, batch: LabelBatch) -> Sequence[Incoming]:
         """What the file says that came back, again each time; nothing where there is none yet."""
         path = returned_file(batch)
-        return [] if path is None else read_labels(path, annotator=who_is_here())
+        return [] if path is None else read_labels(path)
 
 
 class LabelsByPage:
