@@ -431,3 +431,20 @@ def test_while_it_waits_the_state_says_so_and_the_directory_stands(tmp_path: Pat
     run(run_dir)
     assert RunDirectory(run_dir).read_state(0)[0] == "waiting"
     assert not read_batch(run_dir / "round_00" / "to_label").is_open
+
+
+def test_what_was_taken_back_is_not_taken_again_from_a_file_that_still_says_it(tmp_path: Path) -> None:
+    class Said(ByHand):
+        def collect(self, batch: LabelBatch) -> Sequence[Incoming]:
+            return [Incoming("labels.csv, line 2", batch.samples[0].sample_id, "label", "wide")]
+
+    run_dir = tmp_path / "run"
+    run(run_dir, tool=Said())
+    ledger = Ledger(run_dir / FILE_NAME)
+    (answer,) = ledger.standing()
+    run(run_dir, tool=Said())
+    assert ledger.standing() == [answer]  # once
+    assert answer.id is not None
+    ledger.revoke([answer.id], "Ann", "undo")
+    run(run_dir, tool=Said())
+    assert ledger.standing() == []

@@ -21,11 +21,9 @@ from assl_lightning.labelling.incoming import IngestError, is_utf8
 from assl_lightning.labelling.judging import Judgement, ingest
 from assl_lightning.labelling.label_files import display_name, read_labels
 from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
+from assl_lightning.labelling.tools import RETURNED, returned_file
 from assl_lightning.labelling.verdicts import Conflicts
 from assl_lightning.records import CONFIG, read_config
-
-DEFAULT_NAMES = ("labels.csv", "labels.parquet", "labels.json")
-"""What a file of labels may be called in the directory of the batch that waits, where nobody names one."""
 
 _COMMAND = "python -m assl_lightning.ingest"
 _DRY = "this was a dry run: nothing was written"
@@ -65,15 +63,13 @@ def default_file(run_dir: Path) -> Path:
     Raises:
         ValueError: there is none, or more than one, or the run waits for no labels.
     """
-    directory = waiting_batch(run_dir).directory
-    found = [directory / name for name in DEFAULT_NAMES if (directory / name).exists()]
-    if len(found) == 1:
-        return found[0]
-    names = ", ".join(DEFAULT_NAMES)
-    if found:
-        both = " and ".join(path.name for path in found)
-        raise ValueError(f"{directory} must hold one of {names}; it holds {both}: leave one, or name the file")
-    raise ValueError(f"{directory} must hold one of {names}; it holds none: put it there, or name the file")
+    batch = waiting_batch(run_dir)
+    found = returned_file(batch)
+    if found is None:
+        raise ValueError(
+            f"{batch.directory} must hold one of {', '.join(RETURNED)}; it holds none: put it there, or name the file"
+        )
+    return found
 
 
 def configured_conflicts(run_dir: Path) -> Conflicts:
@@ -220,7 +216,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         type=Path,
         help=f"columns sample_id, label and, if you like, status, annotator, seconds, at; default: one of "
-        f"{', '.join(DEFAULT_NAMES)} beside the batch that waits",
+        f"{', '.join(RETURNED)} beside the batch that waits",
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would happen, and write nothing")
     parser.add_argument(

@@ -119,7 +119,7 @@ class People:
         batch = read_batch(directory)
         _check_same(request, batch)
         instructions = self._tool.offer(batch)
-        ingest(run_dir, self._tool.collect(batch), conflicts=self._conflicts)
+        self._collect(batch, ledger)
         return self._gather(
             batch, [one for one in find_batches(run_dir) if one.round < batch.round], ledger, instructions
         )
@@ -197,6 +197,18 @@ class People:
         return self._source.class_names[int(prediction[place])]
 
     # ---- gathering
+
+    def _collect(self, batch: LabelBatch, ledger: Ledger) -> None:
+        """Take what has come, but for what was taken back before: a file may still say it."""
+        revoked = {
+            (answer.source, answer.sample_id, answer.kind, answer.label)
+            for answer, revoked_by in ledger.history()
+            if revoked_by is not None
+        }
+        come = [
+            one for one in self._tool.collect(batch) if (one.where, one.sample_id, one.kind, one.label) not in revoked
+        ]
+        ingest(batch.run_dir, come, conflicts=self._conflicts)
 
     def _gather(
         self, batch: LabelBatch, earlier: Sequence[LabelBatch], ledger: Ledger, instructions: str

@@ -22,8 +22,8 @@ def returned_file(batch: LabelBatch) -> Path | None:
     found = [batch.directory / name for name in RETURNED if (batch.directory / name).exists()]
     if len(found) > 1:
         raise ValueError(
-            f"{batch.directory} must hold one file of labels, but has {' and '.join(path.name for path in found)}; "
-            f"hand one in with python -m assl_lightning.ingest {batch.run_dir} FILE and move it away"
+            f"{batch.directory} must hold one of {', '.join(RETURNED)}; it holds "
+            f"{' and '.join(path.name for path in found)}: leave one, or name the file"
         )
     return found[0] if found else None
 
