@@ -20,17 +20,15 @@ LAYERS: dict[str, int] = {
     ),
     **dict.fromkeys(("algorithms", "callbacks", "datamodule", "processes", "slurm"), 2),
     **dict.fromkeys(("analysis", "querying", "report", "round_settings", "rounds", "training"), 3),
-    **dict.fromkeys(
-        ("__main__", "build", "check", "cli", "status", "composing", "ingest", "jobs", "launching", "schema"), 4
-    ),
-    **dict.fromkeys(("sweep_table", "sweeping"), 4),
+    **dict.fromkeys(("__main__", "build", "check", "cli", "composing", "ingest", "jobs", "label", "launching"), 4),
+    **dict.fromkeys(("schema", "status", "sweep_table", "sweeping"), 4),
 }
 """The room (first part of a module's name) → its layer."""
 
 LOWEST_LAYER = {"lightning": 2, "pytorch_lightning": 2, "hydra": 4}
 """A library → the lowest layer that may know it."""
 
-ONLY_ROOM = {"matplotlib": "report"}
+ONLY_ROOM = {"matplotlib": "report", "starlette": "labelling", "uvicorn": "labelling"}
 """A library → the one room that may know it."""
 
 

@@ -68,8 +68,16 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environm
 def test_the_wheel_holds_every_yaml_file_and_the_marker_of_its_types(wheel: Path) -> None:
     names = set(ZipFile(wheel).namelist())
     yaml_files = {f"assl_lightning/conf/{path.relative_to(ROOT / 'conf')}" for path in ROOT.glob("conf/**/*.yaml")}
+    page = ROOT / "src/assl_lightning/labelling/page"
+    page_files = {
+        path.relative_to(ROOT / "src").as_posix()
+        for kind in ("static", "templates")
+        for path in (page / kind).iterdir()
+    }
 
     assert yaml_files <= names
+    assert page_files <= names
+    assert len(page_files) == 9
     assert "assl_lightning/py.typed" in names
     assert not [name for name in names if name.startswith(("tests/", "conf/"))]
 

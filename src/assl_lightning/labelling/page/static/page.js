@@ -1,0 +1,574 @@
+// The labelling page. What is answered shows at once; the outbox brings it to the server.
+
+import { Clock } from "./clock.js";
+import { Outbox, ask, post, waitingNames } from "./outbox.js";
+import { matches } from "./typeahead.js";
+import { isZoomed, pan, setZoom, zoomAt } from "./zoom.js";
+
+const POLL = 15000; // milliseconds between looks whether the batch is still open
+const AHEAD = 3; // images that are loaded before they are shown
+const SMALL = 128; // pixels; smaller images are shown with their pixels sharp
+const NAME = "assl-label/annotator";
+const TAKEN_OVER = "the labels of this round were taken over meanwhile, so it takes no more answers";
+const KINDS = { skip: "skipped", bad: "bad image" };
+
+const $ = (id) => document.getElementById(id);
+const many = document.body.dataset.many === "yes";
+const clock = new Clock();
+const buttons = [...$("classes").querySelectorAll("button")];
+
+let batch = null; // as /batch says it
+let outbox = null; // of who labels now
+const outboxes = new Map(); // annotator → theirs
+let log = []; // standing answers, oldest first: {key, id, sample, kind, label, mine}; key or id may be null
+let current = new Map(); // sample id → its last answer in `log`
+let here = 0; // position of the image that is shown
+let tiles = [];
+let pictures = new Map(); // position → loaded <img>
+let candidates = []; // positions of the classes that are shown, in the order shown
+let marked = 0; // of the candidates
+let problem = null; // why answers are not saved
+let reached = true; // the server, at the last look
+let ended = false; // closed or finished: no more answers
+
+// ---------------------------------------------------------------- annotators
+
+function remembered(storage) {
+  try {
+    return storage.getItem(NAME);
+  } catch {
+    return null;
+  }
+}
+
+function remember(name) {
+  try {
+    sessionStorage.setItem(NAME, name); // of this tab, so that two people may use two tabs
+    localStorage.setItem(NAME, name); // to be proposed in the next one
+  } catch {
+    // asked for again after a reload
+  }
+}
+
+function askName() {
+  $("annotator").value = remembered(sessionStorage) ?? remembered(localStorage) ?? "";
+  $("name-problem").textContent = "";
+  open($("ask-name"));
+  $("annotator").select();
+}
+
+async function begin(name) {
+  const reply = await ask(`batch?annotator=${encodeURIComponent(name)}`);
+  if (reply.status !== 200) {
+    if (!$("ask-name").open) askName();
+    $("name-problem").textContent = `${reply.problem}.`;
+    return;
+  }
+  batch = reply.content;
+  close($("ask-name"));
+  remember(batch.annotator);
+  ended = false;
+  problem = null;
+  tell(null);
+  log = batch.answers.map((one) => ({ ...one, key: null, mine: one.source === "page" }));
+  listenTo(outboxOf(batch.annotator));
+  outbox.items.forEach(adopt);
+  $("who-name").textContent = batch.annotator;
+  $("csv").href = `answers.csv?annotator=${encodeURIComponent(batch.annotator)}`;
+  pictures = new Map();
+  makeTiles();
+  recount();
+  narrow();
+  here = -1;
+  show(nextUnanswered(-1) ?? 0);
+  resume();
+  if (batch.open) [...new Set([batch.annotator, ...waitingNames(batch.run)])].forEach((one) => outboxOf(one).send());
+  else closed(TAKEN_OVER);
+}
+
+// What somebody else could not save before they left this browser is sent on, without a word.
+function outboxOf(annotator) {
+  if (!outboxes.has(annotator)) outboxes.set(annotator, new Outbox(batch.run, annotator));
+  return outboxes.get(annotator);
+}
+
+function listenTo(one) {
+  if (outbox !== null) outbox.events = null;
+  outbox = one;
+  outbox.events = { arrived, refused, closed, changed };
+}
+
+// An item that a former visit left in the outbox.
+function adopt(item) {
+  if (item.kind === "answer") log.push(entryOf(item));
+  else log = log.filter((one) => !(one.key === item.content.of || (one.id !== null && one.id === item.content.id)));
+}
+
+const entryOf = (item) => ({
+  key: item.key,
+  id: null,
+  sample: item.content.sample_id,
+  kind: item.content.kind,
+  label: item.content.label,
+  mine: true,
+});
+
+// ---------------------------------------------------------------- the outbox's news
+
+function arrived(item, reply) {
+  if (item.kind === "answer") {
+    const isTakenBack = outbox.items.some((one) => one.kind === "undo" && one.content.id === reply.id);
+    log = log.filter((one) => one.id !== reply.id && !(isTakenBack && one.key === item.key));
+    for (const one of log) if (one.key === item.key) one.id = reply.id;
+  }
+  recount();
+  if (reply.finished) finished();
+}
+
+function refused(item, message) {
+  log = log.filter((one) => one.key !== item.key);
+  recount();
+  tell(`An answer was refused: ${message}.`);
+}
+
+function closed(message) {
+  ended = true;
+  outbox.stop();
+  const waiting = outbox.items.length;
+  const lost = waiting === 0 ? "" : ` ${waiting} of your last answers came too late.`;
+  problem = null;
+  tell(`This batch is closed: ${message}.${lost}`);
+  recount();
+}
+
+function changed(message) {
+  const wasAway = problem !== null || !reached;
+  problem = message;
+  if (message !== null) tell(`Not saved: ${message}. Your answers wait in this browser, in their order.`, true);
+  else if (wasAway && !ended) tell(null);
+  if (wasAway && message === null) reached = true;
+  recount();
+}
+
+function tell(message, canRetry = false) {
+  $("banner").hidden = message === null;
+  if (message !== null && $("banner-text").textContent !== message) $("banner-text").textContent = message;
+  if (message === null) $("banner-text").textContent = "";
+  $("retry").hidden = !canRetry;
+}
+
+async function look() {
+  if (outbox === null || ended || document.hidden || outbox.items.length > 0) return;
+  const reply = await ask("state");
+  if (ended || outbox.items.length > 0) return;
+  const wasAway = !reached;
+  reached = reply.status === 200;
+  if (!reached) tell(`Not connected: ${reply.problem}. What you answer now waits in this browser.`, true);
+  else if (!reply.content.open) closed(TAKEN_OVER);
+  else if (wasAway) tell(null);
+  recount();
+}
+
+// ---------------------------------------------------------------- answering
+
+function answer(kind, label = null) {
+  if (batch === null || ended) return;
+  const sample = batch.samples[here];
+  const before = current.get(sample.id);
+  if (before?.kind !== kind || before?.label !== label) {
+    const seconds = Math.round(100 * clock.take(sample.id, batch.longest)) / 100;
+    const item = outbox.add("answer", { sample_id: sample.id, kind, label, seconds });
+    log.push(entryOf(item));
+    recount();
+  }
+  const said = label ?? KINDS[kind];
+  const next = nextUnanswered(here);
+  if (next !== null) show(next);
+  clearSearch();
+  say(next === null ? `${said}. All ${batch.samples.length} images are answered.` : `${said}. ${titleOf(here)}`);
+  if (next === null) showAnswer();
+}
+
+function undo() {
+  if (batch === null || ended) return;
+  const last = log.findLast((one) => one.mine);
+  if (last === undefined) return;
+  log = log.filter((one) => one !== last);
+  outbox.add("undo", { of: last.key, id: last.id });
+  recount();
+  show(batch.samples.findIndex((one) => one.id === last.sample));
+  clearSearch();
+  say(`taken back: ${last.label ?? KINDS[last.kind]}. ${titleOf(here)}`);
+}
+
+function nextUnanswered(from) {
+  const count = batch.samples.length;
+  for (let step = 1; step <= count; step += 1) {
+    const place = (from + step + count) % count;
+    if (!current.has(batch.samples[place].id)) return place;
+  }
+  return null;
+}
+
+async function finish(leaveOthers = false) {
+  const reply = await post("finish", { annotator: batch.annotator, leave_others: leaveOthers });
+  if (reply.status !== 200) {
+    tell(`The page cannot be finished: ${reply.problem}.`);
+  } else if (!reply.content.finished) {
+    $("others-text").textContent = `${reply.content.others.join(", ")}: not all images are answered. If the page ends now, the command can be started again for them.`;
+    open($("others"));
+  } else {
+    finished();
+  }
+}
+
+function finished() {
+  ended = true;
+  outbox.stop();
+  clock.pause();
+  tell(null);
+  recount();
+  const kinds = ["label", "skip", "bad"].map((kind) => [...current.values()].filter((one) => one.kind === kind).length);
+  $("finished-text").textContent = `${batch.annotator}: ${kinds[0]} labelled, ${kinds[1]} skipped, ${kinds[2]} bad. All of it is saved.`;
+  open($("finished"));
+}
+
+// ---------------------------------------------------------------- showing
+
+function makeTiles() {
+  tiles = batch.samples.map((sample, place) => {
+    const image = document.createElement("img");
+    image.loading = "lazy";
+    image.decoding = "async";
+    image.alt = "";
+    image.addEventListener("load", () => image.classList.toggle("small", isSmall(image)));
+    image.addEventListener("error", () => tile.classList.add("broken"));
+    const verdict = document.createElement("span");
+    const tile = document.createElement("button");
+    tile.type = "button";
+    tile.tabIndex = -1;
+    tile.append(image, verdict);
+    tile.addEventListener("click", () => {
+      show(place);
+      if (isNarrow()) $("stage").scrollIntoView();
+    });
+    image.src = sample.image;
+    return tile;
+  });
+  $("grid").replaceChildren(
+    ...tiles.map((tile) => {
+      const item = document.createElement("li");
+      item.append(tile);
+      return item;
+    }),
+  );
+}
+
+// Everything that follows from `log`, the outbox and whether answers are taken.
+function recount() {
+  if (batch === null) return;
+  current = new Map(log.map((one) => [one.sample, one]));
+  const waiting = new Set(outbox.items.filter((one) => one.kind === "answer").map((one) => one.key));
+  const total = batch.samples.length;
+  const done = current.size;
+  tiles.forEach((tile, place) => {
+    const given = current.get(batch.samples[place].id);
+    tile.dataset.verdict = given?.kind ?? "";
+    tile.classList.toggle("waiting", waiting.has(given?.key ?? ""));
+    const text = given === undefined ? "" : (given.label ?? KINDS[given.kind]);
+    if (tile.lastChild.textContent !== text) tile.lastChild.textContent = text;
+    const label = `${titleOf(place)}, ${text || "no answer yet"}`;
+    if (tile.getAttribute("aria-label") !== label) tile.setAttribute("aria-label", label);
+  });
+  $("progress").value = done;
+  $("count").textContent = `${done} of ${total}`;
+  document.body.dataset.done = done === total ? "yes" : "no";
+  $("finish").disabled = ended || done < total || outbox.items.length > 0;
+  $("undo").disabled = ended || !log.some((one) => one.mine);
+  for (const button of [...buttons, $("skip"), $("bad")]) button.disabled = ended;
+  if (many) $("search").disabled = ended;
+  const count = outbox.items.length;
+  const isSending = problem === null && !ended;
+  const state = count > 0 ? (isSending ? "saving" : "failed") : reached ? "saved" : "away";
+  const words = { saved: done > 0 ? "all saved" : "", away: "not connected", saving: "saving …", failed: `${count} not saved` };
+  $("saved").dataset.state = state;
+  if ($("saved").textContent !== words[state]) $("saved").textContent = words[state];
+  showAnswer();
+}
+
+const titleOf = (place) => {
+  const sample = batch.samples[place];
+  return `Image ${place + 1} of ${batch.samples.length}${sample.again ? ", asked once more" : ""}: ${sample.id}`;
+};
+
+function show(place) {
+  const clamped = Math.max(0, Math.min(batch.samples.length - 1, place));
+  if (clamped === here) return;
+  if (tiles[here]) {
+    tiles[here].removeAttribute("aria-current");
+    tiles[here].tabIndex = -1;
+  }
+  const hadFocus = document.activeElement === tiles[here];
+  here = clamped;
+  const sample = batch.samples[here];
+  const tile = tiles[here];
+  tile.setAttribute("aria-current", "true");
+  tile.tabIndex = 0;
+  if (hadFocus) tile.focus({ preventScroll: true });
+  reveal(tile);
+  setZoom(false);
+  $("picture").replaceChildren(pictureOf(here));
+  $("name").textContent = sample.id;
+  $("name").title = sample.id;
+  const facts = [`${here + 1} of ${batch.samples.length}`];
+  if (sample.again) facts.push("asked once more");
+  if (sample.prediction) facts.push(`the model says ${sample.prediction}`);
+  $("facts").textContent = facts.join(" · ");
+  clock.show(sample.id);
+  showAnswer();
+  load();
+}
+
+// Loaded images around the one that is shown, so that the next is there at once.
+function load() {
+  const wanted = new Set([here, here - 1]);
+  for (let place = here, step = 0; step < AHEAD; step += 1) {
+    place = nextUnanswered(place) ?? place + 1;
+    wanted.add(place);
+  }
+  for (const place of pictures.keys()) if (!wanted.has(place)) pictures.delete(place);
+  for (const place of wanted) if (batch.samples[place]) pictureOf(place);
+}
+
+function pictureOf(place) {
+  if (!pictures.has(place)) {
+    const image = new Image();
+    image.draggable = false;
+    image.alt = `image ${place + 1}`;
+    image.addEventListener("load", () => image.classList.toggle("small", isSmall(image)));
+    image.addEventListener("error", () => {
+      image.alt = "this image cannot be shown";
+      image.classList.add("broken");
+    });
+    image.src = batch.samples[place].image;
+    pictures.set(place, image);
+  }
+  return pictures.get(place);
+}
+
+const isSmall = (image) => Math.max(image.naturalWidth, image.naturalHeight) < SMALL;
+const isNarrow = () => matchMedia("(max-width: 52rem)").matches;
+
+// Scroll the overview alone, where it scrolls by itself.
+function reveal(tile) {
+  const box = $("overview");
+  if (box.scrollHeight <= box.clientHeight) return;
+  const [inner, outer] = [tile.getBoundingClientRect(), box.getBoundingClientRect()];
+  const margin = inner.height / 2;
+  if (inner.top < outer.top + margin) box.scrollTop += inner.top - outer.top - margin;
+  else if (inner.bottom > outer.bottom - margin) box.scrollTop += inner.bottom - outer.bottom + margin;
+}
+
+// The classes' buttons, and what is said of this image so far.
+function showAnswer() {
+  if (batch === null || here < 0) return;
+  const given = current.get(batch.samples[here].id);
+  for (const button of buttons) {
+    const isGiven = given?.kind === "label" && batch.classes[button.value] === given.label;
+    button.classList.toggle("given", isGiven);
+    button.setAttribute(many ? "aria-selected" : "aria-pressed", String(isGiven));
+  }
+  for (const kind of ["skip", "bad"]) $(kind).setAttribute("aria-pressed", String(given?.kind === kind));
+}
+
+function say(text) {
+  $("said").textContent = text;
+}
+
+// ---------------------------------------------------------------- many classes
+
+// Digits choose among the classes that are shown, unless they are needed to type a name.
+const digitsChoose = () => !many || !batch.classes.some((name) => /\p{N}/u.test(name));
+
+function narrow() {
+  if (!many) {
+    candidates = batch.classes.map((_, place) => place);
+    return;
+  }
+  candidates = matches($("search").value, batch.classes);
+  marked = 0;
+  const shown = new Set(candidates);
+  buttons.forEach((button, place) => (button.hidden = !shown.has(place)));
+  $("no-class").before(...candidates.map((place) => buttons[place]));
+  candidates.forEach((place, rank) => {
+    buttons[place].querySelector("kbd").textContent = digitsChoose() && rank < 9 ? String(rank + 1) : "";
+  });
+  $("no-class").hidden = candidates.length > 0;
+  $("classes").scrollTop = 0;
+  mark();
+}
+
+function mark() {
+  const isTyping = $("search").value.trim() !== "";
+  buttons.forEach((button) => button.classList.remove("marked"));
+  const button = isTyping ? buttons[candidates[marked]] : undefined;
+  $("search").setAttribute("aria-activedescendant", button?.id ?? "");
+  button?.classList.add("marked");
+  if (button) {
+    const box = $("classes");
+    const [inner, outer] = [button.getBoundingClientRect(), box.getBoundingClientRect()];
+    if (inner.bottom > outer.bottom) box.scrollTop += inner.bottom - outer.bottom;
+    else if (inner.top < outer.top) box.scrollTop += inner.top - outer.top;
+  }
+}
+
+function clearSearch() {
+  if (!many) return;
+  if ($("search").value !== "") $("search").value = "";
+  narrow();
+}
+
+const choose = (rank) => {
+  const place = candidates[rank];
+  if (place !== undefined) answer("label", batch.classes[place]);
+};
+
+// ---------------------------------------------------------------- keys
+
+const COMMANDS = {
+  s: () => answer("skip"),
+  x: () => answer("bad"),
+  u: undo,
+  n: () => show(nextUnanswered(here) ?? here),
+  z: () => setZoom(!isZoomed()),
+};
+const MOVES = {
+  ArrowLeft: () => here - 1,
+  ArrowRight: () => here + 1,
+  ArrowUp: () => here - columns(),
+  ArrowDown: () => here + columns(),
+  Home: () => 0,
+  End: () => batch.samples.length - 1,
+};
+
+function columns() {
+  const top = tiles[0].getBoundingClientRect().top;
+  const first = tiles.findIndex((tile) => tile.getBoundingClientRect().top > top + 1);
+  return first < 0 ? tiles.length : first;
+}
+
+// The digit or Latin letter of a key, whatever the keyboard's layout.
+function keyOf(event) {
+  if (/^[0-9a-zA-Z]$/.test(event.key)) return event.key.toLowerCase();
+  const code = /^(?:Digit|Numpad|Key)([0-9A-Z])$/.exec(event.code);
+  return code !== null && !event.shiftKey && event.key.length === 1 ? code[1].toLowerCase() : event.key;
+}
+
+function onKey(event) {
+  if (batch === null || document.querySelector("dialog[open]")) return;
+  if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
+  if (event.shiftKey && event.key.startsWith("Arrow") && isZoomed()) pan(event.key);
+  else if (event.key === "?") open($("keys"));
+  else if (many ? !onKeyOfMany(event) : !onKeyOfFew(event)) return;
+  event.preventDefault();
+}
+
+// Whether the key meant something.
+function onKeyOfFew(event) {
+  const key = keyOf(event);
+  if (/^[1-9]$/.test(key) && Number(key) <= buttons.length) return event.repeat || choose(Number(key) - 1) || true;
+  if (key in COMMANDS) return event.repeat || COMMANDS[key]() || true;
+  if (event.key === "Escape" && isZoomed()) return setZoom(false) || true;
+  return move(event);
+}
+
+function onKeyOfMany(event) {
+  const typed = $("search").value;
+  const isTyping = typed.trim() !== "";
+  const command = event.shiftKey && !isTyping ? COMMANDS[event.key.toLowerCase()] : undefined;
+  if (command) return event.repeat || command() || true;
+  const digit = digitsChoose() && !event.shiftKey ? keyOf(event) : "";
+  if (/^[1-9]$/.test(digit)) return event.repeat || choose(Number(digit) - 1) || true;
+  if (event.key === "Enter" && isOnButton(event)) return false;
+  if (event.key === "Enter") return event.repeat || !isTyping || choose(marked) || true;
+  if (event.key === "Escape") return isTyping ? clearSearch() || true : isZoomed() && (setZoom(false) || true);
+  if (isTyping && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
+    const step = event.key === "ArrowDown" ? 1 : -1;
+    marked = Math.max(0, Math.min(candidates.length - 1, marked + step));
+    return mark() || true;
+  }
+  if (!isTyping && event.key !== " " && move(event)) return true;
+  if (event.key.length === 1 && (event.key !== " " || isTyping)) $("search").focus();
+  return event.key === " " && !isTyping && !isOnButton(event);
+}
+
+const isOnButton = (event) => event.target.closest("button, a") !== null;
+
+function move(event) {
+  const target = MOVES[event.key];
+  if (target === undefined || event.shiftKey) return false;
+  show(target());
+  say(titleOf(here));
+  return true;
+}
+
+// ---------------------------------------------------------------- dialogs, and what calls what
+
+function open(dialog) {
+  clock.pause();
+  if (!dialog.open) dialog.showModal();
+}
+
+function close(dialog) {
+  dialog.close();
+  resume();
+}
+
+function resume() {
+  if (!document.hidden && batch !== null && !ended && !document.querySelector("dialog[open]")) clock.resume();
+}
+
+function listen() {
+  document.addEventListener("keydown", onKey);
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) clock.pause();
+    else resume();
+    look();
+  });
+  for (const dialog of document.querySelectorAll("dialog")) dialog.addEventListener("close", resume);
+  $("finished").addEventListener("close", () => open($("finished")));
+  $("ask-name").addEventListener("close", () => batch === null && askName());
+  $("ask-name").addEventListener("submit", (event) => {
+    event.preventDefault();
+    begin($("annotator").value);
+  });
+  $("others").addEventListener("close", () => $("others").returnValue === "end" && finish(true));
+  buttons.forEach((button, place) => button.addEventListener("click", () => answer("label", batch.classes[place])));
+  for (const button of [...buttons, $("skip"), $("bad"), $("undo")]) {
+    button.addEventListener("pointerdown", (event) => event.preventDefault()); // keys stay where they were
+  }
+  $("skip").addEventListener("click", () => answer("skip"));
+  $("bad").addEventListener("click", () => answer("bad"));
+  $("undo").addEventListener("click", undo);
+  $("finish").addEventListener("click", () => finish());
+  $("zoom").addEventListener("click", () => setZoom(!isZoomed()));
+  $("picture").addEventListener("click", zoomAt);
+  $("who").addEventListener("click", askName);
+  $("help").addEventListener("click", () => open($("keys")));
+  $("retry").addEventListener("click", () => (outbox.items.length > 0 ? outbox.send() : look()));
+  window.addEventListener("online", () => outboxes.forEach((one) => one.send()));
+  window.addEventListener("beforeunload", (event) => {
+    if (!ended && [...outboxes.values()].some((one) => one.items.length > 0)) event.preventDefault();
+  });
+  if (many) {
+    $("search").addEventListener("input", narrow);
+    $("search").addEventListener("focus", () => mark());
+  }
+  setInterval(look, POLL);
+}
+
+if (location.search !== "") history.replaceState(null, "", location.pathname); // the token is in a cookie by now
+listen();
+const known = remembered(sessionStorage);
+if (known === null) askName();
+else begin(known);
