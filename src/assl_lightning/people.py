@@ -40,6 +40,10 @@ _UNKNOWN = -1
 class LabellingTool(Protocol):
     """By what way people are asked and answer. All answers end in the run's ledger."""
 
+    def check(self, class_names: Sequence[str]) -> None:
+        """Raise, before anything is trained, where people could not be asked; ValueError or OSError."""
+        ...
+
     def offer(self, batch: LabelBatch) -> str:
         """Put the batch before people, again and again if need be; the sentences that tell them what to do."""
         ...
@@ -68,7 +72,7 @@ class People:
         show_predictions: whether people may see what the model takes an image for, which leads them to say the same.
         longest_side: pixels of an image that people look at; larger ones are shrunk.
 
-    Raises ValueError where a value is not as said here.
+    Raises ValueError where a value is not as said here, and what `tool.check` raises.
     """
 
     def __init__(
@@ -97,6 +101,7 @@ class People:
         ):
             if not is_right:
                 raise ValueError(f"{name} must be {expected}; got {value!r}")
+        tool.check(source.class_names)
         self._source = source
         self._tool = tool
         self._conflicts: Conflicts = conflicts

@@ -231,3 +231,16 @@ def test_classes_that_the_initial_labels_can_be_expected_to_miss_are_a_remark() 
             "initial_labels=5 on it is less than 0.5.",
         )
     ]
+
+
+def test_a_hold_out_is_no_test_set_without_classes() -> None:
+    whole = make_source()
+    source = replace(
+        whole,
+        hidden_labels=torch.full_like(whole.hidden_labels, -1),
+        test_images=in_memory(whole.test_images)[:0],
+        test_labels=whole.test_labels[:0],
+    )
+    (finding,) = check(source)
+    assert "no example in the test set (ant, bee, cat, …)" in finding.sentence
+    assert check_images(source, 40, may_exclude=False, hold_out=10) == []

@@ -61,7 +61,7 @@ def check_run(config: Config) -> Report:
     findings = [*directory.findings, *of_the_data]
     if source is not None:
         may_exclude = config.data.unreadable == "exclude"
-        findings += check_images(source, config.initial_labels, may_exclude=may_exclude)
+        findings += check_images(source, config.initial_labels, may_exclude=may_exclude, hold_out=config.hold_out)
         if directory.complete_rounds <= config.rounds:
             trial = _try(config, source, findings)
     free = shutil.disk_usage(free_at).free

@@ -25,10 +25,13 @@ _EXPECTED_MISSES = 0.5  # classes
 _AT_ONCE = 256  # images; a pool in files is never in memory as a whole
 
 
-def check_images(source: PoolSource, initial_labels: int, *, may_exclude: bool) -> list[Finding]:
-    """Everything below, of the pool's images that can be decoded; `may_exclude`: the others are no error."""
+def check_images(source: PoolSource, initial_labels: int, *, may_exclude: bool, hold_out: int = 0) -> list[Finding]:
+    """Everything below, of the pool's images that can be decoded; `may_exclude`: the others are no error.
+
+    With a `hold_out` the test set is drawn from the pool, and nobody knows its classes yet.
+    """
     readable = torch.ones(len(source.pool_images), dtype=torch.bool)
-    readable[source.unreadable] = False
+    readable[torch.cat([source.unreadable, source.absent])] = False
     index = readable.nonzero()[:, 0]
     pool = group_by_content(source.pool_images, index)
     test = group_by_content(source.test_images, torch.arange(len(source.test_images)))
@@ -36,7 +39,7 @@ def check_images(source: PoolSource, initial_labels: int, *, may_exclude: bool) 
     counts = labels.bincount(minlength=len(source.class_names)) if bool((labels >= 0).all()) else None
     return [
         *find_unreadable(source, may_exclude=may_exclude),
-        *find_missing_classes(source, counts),
+        *find_missing_classes(source, counts, hold_out=hold_out),
         *find_leaks(source, pool, test),
         *find_repeats(source, pool),
         *([] if counts is None else find_expected_misses(counts, initial_labels)),
@@ -67,9 +70,9 @@ def find_unreadable(source: PoolSource, *, may_exclude: bool) -> list[Finding]:
     return [wrong(f"{found}; fetch them again, or leave them out of the run with data.unreadable=exclude.")]
 
 
-def find_missing_classes(source: PoolSource, counts: Tensor | None) -> list[Finding]:
+def find_missing_classes(source: PoolSource, counts: Tensor | None, *, hold_out: int = 0) -> list[Finding]:
     """Classes without an example in the test set, or in the pool, whose `counts` are (C,) int64; None: nobody knows."""
-    in_test = source.test_labels.bincount(minlength=len(source.class_names))
+    in_test = None if hold_out else source.test_labels.bincount(minlength=len(source.class_names))
     findings = []
     for of_part, part, consequence in (
         (counts, "pool", "no label can ever be asked for them"),

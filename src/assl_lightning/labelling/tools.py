@@ -31,6 +31,9 @@ def returned_file(batch: LabelBatch) -> Path | None:
 class LabelsByFile:
     """A table goes out, and comes back with its column label filled in: into the batch's directory, or by `ingest`."""
 
+    def check(self, class_names: Sequence[str]) -> None:
+        """Nothing is needed."""
+
     def offer(self, batch: LabelBatch) -> str:
         """What to do; the table is there already."""
         return (
@@ -47,6 +50,9 @@ class LabelsByFile:
 
 class LabelsByPage:
     """A page in the browser, which writes each answer into the ledger at once."""
+
+    def check(self, class_names: Sequence[str]) -> None:
+        """Nothing is needed here; who labels needs the extra `label`."""
 
     def offer(self, batch: LabelBatch) -> str:
         """The command that opens the page."""

@@ -29,7 +29,7 @@ def test_a_command_of_the_document_ends_where_labels_are_needed(
     for number in range(40):
         for path in (Path("photos", ("dent", "ok")[number % 2], f"{number}.png"), Path("new", f"{number}.png")):
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (20, 20), (number, 0, 0)).save(path)
+            Image.effect_noise((20, 20), 40 + number).convert("RGB").save(path)
     assert main([*shlex.split(command), *SHORT]) == 0, capsys.readouterr()
     for name in (tasks.LABEL_CONFIG, tasks.TASKS):
         (found,) = tmp_path.glob(f"runs/**/to_label/{name}")

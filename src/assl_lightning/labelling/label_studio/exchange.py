@@ -262,3 +262,16 @@ def _progress(tasks: Sequence[Task]) -> tuple[int, int]:
 
 def _images(count: int) -> str:
     return "1 image" if count == 1 else f"{count} images"
+
+
+def label_studio(
+    url: str | None = None,
+    project: int | None = None,
+    image_root: str | None = None,
+    image_prefix: str | None = None,
+    timeout: float = 30.0,
+) -> LabelStudioExchange | LabelStudioFiles:
+    """By REST where there is the `url` of a server, else by files; the arguments are those of the two classes."""
+    if url is None:
+        return LabelStudioFiles(image_root=image_root, image_prefix=image_prefix)
+    return LabelStudioExchange(url, project=project, image_root=image_root, image_prefix=image_prefix, timeout=timeout)
