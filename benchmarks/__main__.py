@@ -13,7 +13,7 @@ import torch
 from assl_lightning.build import set_up_messages
 from benchmarks.figures import Figure, as_markdown, this_machine, write
 
-SECTIONS = ("step", "augmentation", "callback", "acquisition", "paper_round", "start_up")
+SECTIONS = ("step", "augmentation", "callback", "acquisition", "decoding", "paper_round", "start_up")
 Measure = Callable[[torch.device, bool], Iterator[Figure]]
 
 

@@ -70,6 +70,26 @@ def make_digits(root: Path) -> None:
         Image.fromarray(pixels).save(root / str(label) / f"{number:04d}.png")
 
 
+def make_eurosat(root: Path) -> None:
+    """Five of each of ten classes, as torchvision's class has its files."""
+    for seed in range(50):
+        path = root / "eurosat" / "2750" / f"class_{seed % 10}" / f"{seed:02d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photograph(seed).save(path)
+
+
+def save_with_datasets(root: Path, paths: list[Path]) -> None:
+    datasets = pytest.importorskip("datasets", reason="the package datasets is not installed")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["dent", "ok"])})
+    rows = [{"image": str(path), "label": path.parent.name} for path in paths]
+    parts = {name: datasets.Dataset.from_list(part, features=features) for name, part in two_parts(rows)}
+    datasets.DatasetDict(parts).save_to_disk(str(root))
+
+
+def two_parts(rows: list[Any]) -> list[tuple[str, list[Any]]]:
+    return [("train", rows[::2]), ("test", rows[1::2])]
+
+
 @pytest.fixture
 def photos(working_directory: Path) -> list[Path]:
     """What the document's commands take for granted."""
@@ -86,11 +106,18 @@ def config_of(name: str) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the package datasets' own, and fork's on Python >= 3.12
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_a_command_of_the_document_works(
     photos: list[Path], capsys: pytest.CaptureFixture[str], command: tuple[str, str]
 ) -> None:
     run = {"assl_lightning": main, "assl_lightning.check": check_main}[command[0]]
+    if "data=torchvision" in command[1]:
+        make_eurosat(Path("data"))
+    if "data=huggingface" in command[1]:
+        save_with_datasets(Path("saved"), photos)
+    if "network=timm" in command[1]:
+        pytest.importorskip("timm", reason="the package timm is not installed")
     assert run([*shlex.split(command[1]), *SHORT]) == 0, capsys.readouterr()
 
 
