@@ -41,6 +41,16 @@ def test_who_only_reads_makes_no_file(ledger: Ledger) -> None:
     assert not ledger.path.exists()
 
 
+def test_the_answers_to_one_sample_are_a_part_of_all(ledger: Ledger) -> None:
+    assert ledger.standing("a.png") == []
+    first, second, third = ledger.append([OK, SKIP, replace(OK, annotator="Bo")])
+    assert ledger.standing("a.png") == [first, third]
+    assert ledger.standing("b.png") == [second]
+    ledger.revoke([1, 2], "Bo", "undo")
+    assert ledger.standing("a.png") == [third]
+    assert ledger.standing("b.png") == ledger.standing("c.png") == []
+
+
 def test_what_is_taken_back_stays_and_holds_no_more(ledger: Ledger) -> None:
     first, second = ledger.append([OK, SKIP])
     assert ledger.revoke([1], "Bo", "undo") == [first]

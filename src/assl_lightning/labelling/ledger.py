@@ -75,7 +75,10 @@ class Ledger:
 
     def append(self, answers: Sequence[Answer]) -> list[Answer]:
         """Write all of the answers or, whatever happens, none; return them with their times and ids."""
-        return self.append_judged(lambda _: answers) if answers else []
+        if not answers:
+            return []
+        with self._writing() as connection:
+            return _insert_all(connection, answers)
 
     def append_judged(self, judge: Callable[[list[Answer]], Sequence[Answer]]) -> list[Answer]:
         """Write what `judge` says in sight of all answers that stand, while nobody else can write; all or none.
@@ -83,9 +86,7 @@ class Ledger:
         An error that `judge` raises goes on to the caller, and nothing is written.
         """
         with self._writing() as connection:
-            now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-            timed = [replace(answer, at=answer.at or now) for answer in judge(_standing(connection))]
-            return [replace(answer, id=_insert(connection, answer)) for answer in timed]
+            return _insert_all(connection, judge(_standing(connection)))
 
     def revoke(self, ids: Iterable[int], annotator: str, source: str) -> list[Answer]:
         """Take answers back, all or none; they stay in the file, marked by later rows. Returns them.
@@ -112,10 +113,14 @@ class Ledger:
                 )
             return [standing[number] for number in wanted]
 
-    def standing(self) -> list[Answer]:
-        """All answers that were not taken back, in the order in which they came; none where there is no file."""
+    def standing(self, sample_id: str | None = None) -> list[Answer]:
+        """All answers that were not taken back, in the order in which they came; none where there is no file.
+
+        Args:
+            sample_id: those to this sample alone, which takes no longer in a long ledger.
+        """
         with self._open() as connection:
-            return _standing(connection) if _has_tables(connection) else []
+            return _standing(connection, sample_id) if _has_tables(connection) else []
 
     def history(self) -> list[tuple[Answer, int | None]]:
         """Every answer in its order, each with the id of the row that took it back, or None."""
@@ -227,10 +232,18 @@ def _insert(connection: sqlite3.Connection, answer: Answer) -> int:
     return cursor.lastrowid
 
 
-def _standing(connection: sqlite3.Connection) -> list[Answer]:
+def _insert_all(connection: sqlite3.Connection, answers: Sequence[Answer]) -> list[Answer]:
+    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    timed = [replace(answer, at=answer.at or now) for answer in answers]
+    return [replace(answer, id=_insert(connection, answer)) for answer in timed]
+
+
+def _standing(connection: sqlite3.Connection, sample_id: str | None = None) -> list[Answer]:
+    of_sample, values = ("", ()) if sample_id is None else ("AND sample_id = ? ", (sample_id, sample_id))
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM events WHERE kind != 'revoke' "
-        "AND id NOT IN (SELECT revokes FROM events WHERE revokes IS NOT NULL) ORDER BY id"
+        f"SELECT {_COLUMNS} FROM events WHERE kind != 'revoke' {of_sample}"
+        f"AND id NOT IN (SELECT revokes FROM events WHERE revokes IS NOT NULL {of_sample}) ORDER BY id",
+        values,
     )
     return [_answer_of(row) for row in rows]
 

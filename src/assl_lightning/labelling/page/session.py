@@ -94,7 +94,8 @@ class Session:
         new = Answer(sample_id, kind, annotator, SOURCE, self.batch.round, label=label, seconds=rounded, at=at)
         with self._writing:
             self._check_open()
-            before = [answer for answer in self.answers(annotator) if answer.sample_id == sample_id]
+            standing = self.ledger.standing(sample_id)
+            before = [one for one in standing if (one.annotator, one.round) == (annotator, self.batch.round)]
             if before and (before[-1].kind, before[-1].label) == (kind, label):
                 return before[-1]
             return self.ledger.append([new])[0]
