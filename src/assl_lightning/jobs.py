@@ -17,6 +17,7 @@ from math import nan
 from statistics import fmean
 
 from assl_lightning.interruption import Interrupted
+from assl_lightning.labelling.incoming import IngestError
 from assl_lightning.schema import Config, ConfigurationError, read
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -55,6 +56,8 @@ def run_job(config: Config) -> Outcome:
         if isinstance(error.__context__, KeyboardInterrupt):  # Lightning exits where it was interrupted
             raise KeyboardInterrupt from error
         return Outcome((f"the run ended itself with exit code {error.code}",) if error.code else ())
+    except IngestError as error:
+        return Outcome(error.lines)
     except Exception as error:
         return Outcome((line_of(error),))
     finally:

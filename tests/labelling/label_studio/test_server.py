@@ -11,14 +11,18 @@ from typing import Any
 import httpx
 import pytest
 
-from assl_lightning.labelling.batch import LabelBatch
-from assl_lightning.labelling.incoming import Incoming
+from assl_lightning.labelling.batch import LabelBatch, find_batches
+from assl_lightning.labelling.incoming import Incoming, IngestError
 from assl_lightning.labelling.label_studio.errors import LabelStudioError
 from assl_lightning.labelling.label_studio.exchange import LabelStudioExchange, LabelStudioFiles
 from assl_lightning.labelling.label_studio.exports import ExportError, is_export, read_export
+from assl_lightning.labelling.ledger import FILE_NAME as LEDGER
+from assl_lightning.labelling.ledger import Ledger
 from tests.labelling.batches import make_batch
 from tests.labelling.label_studio import real_server
 from tests.labelling.label_studio.fake_server import LEGACY, PERSONAL, FakeLabelStudio, serving
+from tests.stripes import CLASS_NAMES, make_source
+from tests.test_people import pool_of, run, truth
 
 CLASSES = ("ok", "$dent & \"'<b>", "ü b")
 
@@ -130,6 +134,52 @@ def test_a_batch_is_labelled(server: Server, tmp_path: Path, monkeypatch: pytest
     with pytest.raises(LabelStudioError, match="refuses the token with 401"):
         exchange.check(CLASSES)
     check_images_of_the_server(server, project, tmp_path, monkeypatch)
+
+
+def test_a_run_is_labelled_and_goes_on(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of its first batch one is skipped, one disputed, one of no class, and all are imported once more."""
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", server.legacy)
+    run_dir, exchange = tmp_path / "run", LabelStudioExchange(server.url)
+    assert run(run_dir, tool=exchange) == []
+    (batch,) = find_batches(run_dir)
+    assert f"{len(batch.samples)} images to label in Label Studio, 0 of them done" in caplog.text
+    project = int(exchange.offer(batch).partition("/projects/")[2].partition("/")[0])
+    tasks = {name: numbers[0] for name, numbers in server.task_numbers(project).items()}
+    labels = truth(make_source())
+    strange, disputed, skipped, *others = [sample.sample_id for sample in batch.samples]
+    ann = [server.annotate(tasks[name], labels[name]) for name in (disputed, *others)][0]
+    bo = int(server.ask("POST", "/api/users/", {"email": "bo@example.com", "username": "bo"})["id"])
+    wrong = next(name for name in CLASS_NAMES if name != labels[disputed])
+    server.annotate(tasks[disputed], wrong, bo)
+    server.annotate(tasks[skipped], None)
+    server.annotate(tasks[strange], "rust")
+    LabelStudioFiles().offer(batch)
+    server.ask("POST", f"/api/projects/{project}/import", batch_tasks(batch))
+
+    with pytest.raises(IngestError) as refused:
+        run(run_dir, tool=exchange)
+    assert [line for line in refused.value.lines if "'rust' is none of the classes" in line]
+    assert Ledger(run_dir / LEDGER).standing() == [], "all of it or nothing"
+    server.annotate(tasks[strange], labels[strange])
+    server.annotate(tasks[disputed], labels[disputed], bo)  # has thought again
+    assert run(run_dir, tool=exchange) == []  # round 0 is trained
+    first, second = find_batches(run_dir)
+    pool = pool_of(run_dir, 0)
+    for sample in first.samples:
+        expected = -1 if sample.sample_id == skipped else CLASS_NAMES.index(labels[sample.sample_id])
+        assert pool.labels[sample.index] == expected
+
+    numbers = server.task_numbers(project)
+    for sample in second.samples:
+        server.annotate(numbers[sample.sample_id][0], labels[sample.sample_id], ann)
+    (record,) = run(run_dir, tool=exchange)
+    assert record.queried_labels == [CLASS_NAMES.index(labels[sample.sample_id]) for sample in second.samples]
+    assert len(find_batches(run_dir)) == 3
+    assert server.legacy not in "".join(
+        path.read_text(errors="ignore") for path in run_dir.rglob("*") if path.is_file()
+    )
 
 
 def check_images_of_the_server(server: Server, project: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from assl_lightning.labelling.incoming import IngestError
 
 
-class ExportError(ValueError):
-    """An export cannot be taken; `lines` says why, one sentence for each problem, and nothing of it was returned."""
-
-    def __init__(self, lines: Iterable[str]) -> None:
-        self.lines = tuple(lines)
-        super().__init__("\n".join(self.lines))
+class ExportError(IngestError):
+    """An export cannot be taken."""
 
 
 class LabelStudioError(ConnectionError):
