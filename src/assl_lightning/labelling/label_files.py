@@ -86,19 +86,11 @@ def _read_export(content: Any, name: str, annotator: str) -> list[Incoming] | No
     keys = {"annotations", "annotation_id", "data"}  # of which each kind of export has one
     if not isinstance(content, list) or not any(isinstance(one, dict) and keys & one.keys() for one in content):
         return None
-    from assl_lightning.labelling.label_studio.exports import (  # type: ignore[import-not-found, import-untyped, unused-ignore]
-        ExportError,
-        is_export,
-        read_export,
-    )
+    from assl_lightning.labelling.label_studio.exports import is_export, read_export
 
     if not is_export(content):
         return None
-    try:
-        found: list[Incoming] = read_export(content, name)
-    except ExportError as error:
-        raise IngestError(error.lines) from None
-    return [replace(one, annotator=one.annotator or annotator) for one in found]
+    return [replace(one, annotator=one.annotator or annotator) for one in read_export(content, name)]
 
 
 def display_name(path: Path) -> str:
