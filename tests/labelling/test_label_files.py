@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -146,32 +145,18 @@ def test_json_may_be_one_object(write: Write) -> None:
     assert found[1] == Incoming("labels.json, entry 4", "a.png", "label", "dent", "me")
 
 
-class ExportError(ValueError):
-    def __init__(self, where: str) -> None:
-        self.lines = (f"{where} has no task", f"{where}, task 1 has no id")
+RECORDED = Path(__file__).parent / "label_studio" / "fixtures"
 
 
-def test_an_export_of_label_studios_is_read_by_who_knows_it(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    exports: Any = ModuleType("exports")
-    exports.is_export = lambda content: "data" in content[0]
-    exports.ExportError = ExportError
-    exports.read_export = lambda content, where: [Incoming(f"{where}, task 1", content[0]["data"]["id"], "skip")]
-    package: Any = ModuleType("label_studio")
-    package.exports = exports
-    monkeypatch.setitem(sys.modules, "assl_lightning.labelling.label_studio", package)
-    monkeypatch.setitem(sys.modules, "assl_lightning.labelling.label_studio.exports", exports)
-    path = write('[{"annotations": [], "data": {"id": "a.png"}}]', "export.json")
-    assert read_labels(path, annotator="me") == [Incoming("export.json, task 1", "a.png", "skip", annotator="me")]
-    path = write('[{"annotations": [], "id": "a.png"}]', "export.json")
-    assert problems(path)[0].startswith(f": {COLUMNS}; it has 'annotations'")
-    exports.is_export, exports.read_export = lambda content: True, lambda content, where: []
-    assert read_labels(path) == [], "of which nobody has labelled anything"
-
-    def refuse(content: Any, where: str) -> list[Incoming]:
-        raise ExportError(where)
-
-    exports.read_export = refuse
-    assert problems(path) == [" has no task", "task 1 has no id"]
+def test_an_export_of_label_studios_is_read_as_such(write: Write) -> None:
+    path = write((RECORDED / "export.json").read_text(), "export.json")
+    assert [(one.sample_id, one.kind, one.label, one.annotator) for one in read_labels(path, annotator="me")] == [
+        ("sub/img0.png", "label", "red", "1"),
+        ("sub/img2.png", "skip", None, "1"),
+        ("sub/img1.png", "label", "green", "1"),
+    ]
+    without_skips = write((RECORDED / "export.min.json").read_text(), "export.json")
+    assert any("skipped images are missing" in line for line in problems(without_skips))
 
 
 def test_a_files_odd_name_is_written_so_that_it_can_be_printed(write: Write) -> None:
