@@ -207,6 +207,42 @@ def test_a_run_that_is_stopped_in_its_query_does_not_train_again(tmp_path: Path,
     assert_same_run(tmp_path / "straight", tmp_path / "run")
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "supervised"])
+def test_on_a_gpu_it_is_the_same_run_in_deterministic_mode(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_deterministic_mode(tmp_path, KINDS[kind], monkeypatch, "gpu")
+
+
+def test_deterministic_mode_changes_nothing_of_this(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_deterministic_mode(tmp_path, KINDS["kept features"], monkeypatch, "cpu")
+
+
+def check_deterministic_mode(
+    tmp_path: Path, keywords: dict[str, Any], monkeypatch: pytest.MonkeyPatch, accelerator: str
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without which matrix products on a GPU vary
+
+    def trainer_with(*callbacks: Callback) -> Callable[..., Trainer]:
+        def make_trainer(**of_call: Any) -> Trainer:
+            both = [*of_call.pop("callbacks", []), *callbacks]
+            own: Any = {"accelerator": accelerator, "devices": 1, "deterministic": True, "log_every_n_steps": 2}
+            return Trainer(**own, callbacks=both, **of_call)
+
+        return make_trainer
+
+    try:
+        run(tmp_path / "straight", **(keywords | {"make_trainer": trainer_with()}))
+        for number, step in ((0, 5), (1, 7)):
+            with pytest.raises(Stopped):
+                run(tmp_path / "run", **(keywords | {"make_trainer": trainer_with(StopAt(number, step))}))
+        run(tmp_path / "run", **(keywords | {"make_trainer": trainer_with()}))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+
+
 def test_a_model_checkpoint_of_ones_own_keeps_its_files(tmp_path: Path) -> None:
     def make_trainer(callbacks: list[Callback] | None = None, **keywords: Any) -> Trainer:
         own = ModelCheckpoint(filename="step_{step}", save_top_k=-1)
