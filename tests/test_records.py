@@ -57,7 +57,7 @@ def test_records_come_back_in_order_one_line_each(tmp_path: Path) -> None:
 def test_a_line_without_the_fields_that_came_later_is_read(tmp_path: Path) -> None:
     write_record(tmp_path, RECORD)
     content = json.loads((tmp_path / "rounds.jsonl").read_text())
-    for name in ("test_balanced_accuracy_ema", "test_balanced_accuracy_raw", "queried_labels"):
+    for name in ("test_balanced_accuracy_ema", "test_balanced_accuracy_raw", "test_images", "queried_labels"):
         del content[name]
     (tmp_path / "rounds.jsonl").write_text(json.dumps(content) + "\n")
     assert read_records(tmp_path) == [RECORD]

@@ -85,7 +85,7 @@ def run(config: Config, console: Console | None = None) -> list[RoundRecord]:
     )
     if records and is_first_rank():
         curve = Path(config.run_dir) / "report" / "curve.png"
-        print_rounds(records, console)
+        print_rounds(records, console, hold_out=config.hold_out, initial_labels=config.initial_labels)
         plot_curve(records, curve, f"{config.name}: {config.acquisition.name}, seed {config.seed}")
         console.print(f"accuracy against labels: {curve}", soft_wrap=True, highlight=False)
     return records

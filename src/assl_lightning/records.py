@@ -59,6 +59,7 @@ class RoundRecord:
     test_accuracy_raw: float  # of the weights themselves, at the last step
     test_balanced_accuracy_ema: float | None = None  # mean over the classes of the share of each that was right
     test_balanced_accuracy_raw: float | None = None
+    test_images: int | None = None  # that the accuracies were measured on; None in older records
     coverage: float | None = None  # share of the unlabelled samples that training visited; None without statistics
     queried: list[int] = field(default_factory=list)  # in pick order; empty in the last round
     queried_labels: list[int] = field(default_factory=list)  # what the oracle answered to each; −1 where it did not
@@ -152,6 +153,7 @@ def _is_share(value: object) -> bool:
 
 _VALUES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "int": ("an integer of at least 0", _is_integer),
+    "int | None": ("an integer of at least 0, or null", lambda value: value is None or _is_integer(value)),
     "float": ("a number in [0, 1], or NaN where it is not known", _is_share),
     "float | None": ("a number in [0, 1], NaN or null", lambda value: value is None or _is_share(value)),
     "list[int]": (

@@ -83,6 +83,7 @@ class RoundTraining:
             test_accuracy_raw=_accuracy(trainer, "test_accuracy_raw"),
             test_balanced_accuracy_ema=_accuracy(trainer, f"test_balanced_accuracy_{averaged}"),
             test_balanced_accuracy_raw=_accuracy(trainer, "test_balanced_accuracy_raw"),
+            test_images=self.datamodule.num_test_images,
             coverage=self._coverage(statistics),
             skipped_steps=non_finite.skipped,
             seconds=seconds,

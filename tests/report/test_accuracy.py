@@ -99,6 +99,6 @@ def test_more_methods_than_one_plot_can_show_have_a_panel_each_beside_random(run
         assert np.asarray(own.get_ydata()).tolist() == list(curve_of(method, setting.labels).mean)
         assert axes.get_ylim() == panels[0].get_ylim()
         assert len(axes.collections) == 1, "the band"
-    figure_block = accuracy_blocks(setting)[0]
+    figure_block = accuracy_blocks(setting)[1]
     assert isinstance(figure_block, Illustration)
     assert figure_block.caption.endswith("a panel a method, with its last value, dashed: random.")

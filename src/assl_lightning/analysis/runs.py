@@ -44,7 +44,7 @@ _NOT_COMPARED = (
     *WHERE_IMAGES_LIE,
 )
 
-_SETTING = ("data", "network", "initial_labels", "labels_per_round", "rounds")
+_SETTING = ("data", "network", "hold_out", "initial_labels", "labels_per_round", "rounds")
 
 _NEEDED: Mapping[str, type] = {
     **dict.fromkeys(_GROUPS, dict),
@@ -288,7 +288,7 @@ def _not_one_setting(first: Run, other: Run) -> str:
 def _facts(run: Run) -> Facts:
     """What makes a run's method, groups first."""
     names = {group: str(run.config[group].get("name") or _class_name(run.config[group])) for group in _GROUPS}
-    return names | dict(own_leaves(run.config, _NOT_COMPARED))
+    return names | {"hold_out": 0} | dict(own_leaves(run.config, _NOT_COMPARED))  # older runs have no such key
 
 
 def _setting_facts(run: Run, with_init: bool) -> Facts:

@@ -14,8 +14,9 @@ from assl_lightning.records import RoundRecord
 from assl_lightning.report.contrasts import DEFAULT_REFERENCE
 from assl_lightning.report.curve import MOST_TOGETHER, Curve, draw_curves, draw_panels
 from assl_lightning.report.drawing import style_of, svg
+from assl_lightning.report.hold_out import describe_test_set_of
 from assl_lightning.report.numerals import UNKNOWN, counted_each, mean_and_deviation
-from assl_lightning.report.views import Block, Illustration, Table
+from assl_lightning.report.views import Block, Illustration, Paragraph, Table
 
 MEASURES: tuple[tuple[str, Callable[[RoundRecord], float | None]], ...] = (
     ("EMA", lambda record: record.test_accuracy_ema),
@@ -26,7 +27,7 @@ MEASURES: tuple[tuple[str, Callable[[RoundRecord], float | None]], ...] = (
 
 
 def accuracy_blocks(setting: Setting) -> tuple[Block, ...]:
-    """The curves, the accuracy after each round, and what else is known of the last one."""
+    """What it was measured on, the curves, the accuracy after each round, and what else is known of the last one."""
     several = any(len(method.runs) > 1 for method in setting.methods.values())
     band = "; the band is ± one sample standard deviation over seeds" if several else ""
     figure = Illustration(
@@ -34,7 +35,8 @@ def accuracy_blocks(setting: Setting) -> tuple[Block, ...]:
         "Test accuracy against the number of labels, a line a method; the table has the numbers.",
         f"Test accuracy of the averaged (EMA) weights at the last step of each round{band}{_of_panels(setting)}.",
     )
-    return figure, accuracy_table(setting), last_round_table(setting)
+    tested = Paragraph(describe_test_set_of(setting))
+    return tested, figure, accuracy_table(setting), last_round_table(setting)
 
 
 def draw_accuracy(setting: Setting, title: str | None = None) -> Figure:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from assl_lightning.records import RoundRecord
+from assl_lightning.report.hold_out import describe_test_set
 from assl_lightning.report.numerals import per_cent, seconds
 
 
@@ -33,6 +34,12 @@ def rounds_table(records: Sequence[RoundRecord]) -> Table:
     return table
 
 
-def print_rounds(records: Sequence[RoundRecord], console: Console) -> None:
-    """Print `rounds_table` to `console`."""
+def print_rounds(records: Sequence[RoundRecord], console: Console, *, hold_out: int, initial_labels: int) -> None:
+    """Print `rounds_table` to `console`, and below it what the accuracies were measured on.
+
+    `hold_out` and `initial_labels` are those of the run's configuration.
+    """
     console.print(rounds_table(records))
+    if records:
+        line = describe_test_set(records, hold_out=hold_out, initial_labels=initial_labels)
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
