@@ -85,6 +85,12 @@ def test_a_run_of_one_round_has_its_accuracy_as_area() -> None:
     assert row.aubc == row.accuracy == (0.7,)
 
 
+def test_where_labels_were_taken_back_there_is_no_area() -> None:
+    (row,) = summarise([Result(("seed=1",), rounds((0.2, 0.4, 0.8), (10, 20, 15))), job("seed=2", 0.2, 0.4, 0.8)])
+
+    assert (row.aubc, row.accuracy) == ((), (0.8, 0.8))
+
+
 def test_seeds_alone_make_one_row_without_a_key() -> None:
     (row,) = summarise([job("seed=1", 0.2, 0.4, 0.8), job("seed=2", 0.2, 0.4, 0.6)])
 

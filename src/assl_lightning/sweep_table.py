@@ -13,7 +13,7 @@ from statistics import fmean, stdev
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
-from assl_lightning.analysis.comparison import aubc
+from assl_lightning.analysis.comparison import aubc, has_area
 from assl_lightning.atomic import write_text
 from assl_lightning.records import RoundRecord
 from assl_lightning.report.markdown import escape, markdown_table
@@ -94,14 +94,18 @@ def _combine(values: Mapping[str, str], results: Sequence[Result]) -> Combinatio
     return Combination(
         values,
         accuracy=tuple(records[-1].test_accuracy_ema for records in done),
-        aubc=tuple(_area(records) for records in done),
+        aubc=tuple(_area(records) for records in done) if all(has_area(_labels(records)) for records in done) else (),
         failed=failed,
         unfinished=len(results) - len(done) - failed,
     )
 
 
 def _area(records: Sequence[RoundRecord]) -> float:
-    return float(aubc([record.labels for record in records], [record.test_accuracy_ema for record in records]))
+    return float(aubc(_labels(records), [record.test_accuracy_ema for record in records]))
+
+
+def _labels(records: Sequence[RoundRecord]) -> list[int]:
+    return [record.labels for record in records]
 
 
 def _view(combinations: Sequence[Combination]) -> Table:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from scipy.stats import false_discovery_control, ttest_rel, wilcoxon
 
+from assl_lightning.records import read_records, write_record
+from assl_lightning.report.accuracy import accuracy_table
+from assl_lightning.report.conclusions import conclusions
 from assl_lightning.report.contrasts import (
     AUBC,
     LAST_ROUND,
@@ -116,6 +120,21 @@ def test_one_round_has_no_area(runs: Runs) -> None:
     runs.method("assl", [[0.5], [0.7]])
     compared = contrasts(runs.setting(), "random")
     assert {one.measure for one in compared.found} == {LAST_ROUND}
+
+
+def test_where_labels_were_taken_back_there_is_no_area(runs: Runs) -> None:
+    for method in ("assl", "random"):
+        for seed in range(5):
+            run = runs.add(method, seed, [0.5, 0.6, 0.7 + seed / 100])
+            for record in read_records(run)[1:]:
+                write_record(run, replace(record, labels=20 - record.round))
+    setting = runs.setting()
+    assert setting.labels == (10, 19, 18)
+    assert accuracy_table(setting).rows[0][-1] == "–"
+    compared = contrasts(setting, "random")
+    assert {one.measure for one in compared.found} == {"last round"}
+    assert "AUBC" not in conclusions(setting, compared)
+    assert contrast_blocks(setting, compared)
 
 
 def test_the_drawing_has_a_panel_a_measure_and_each_interval(three: Runs) -> None:

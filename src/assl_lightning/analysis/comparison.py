@@ -71,6 +71,16 @@ class PairwiseMatrix:
     missing: Mapping[str, int]  # method → settings without it, where it neither wins nor is beaten; of those > 0
 
 
+def has_area(labels: Sequence[int]) -> bool:
+    """Whether there is an area over these numbers of labels: they do not fall, as where people take labels back.
+
+    >>> has_area([10, 20]), has_area([10]), has_area([10, 8]), has_area([10, 10])
+    (True, True, False, False)
+    """
+    added = np.diff(labels)
+    return len(labels) == 1 or bool(added.min() >= 0 and added.sum() > 0)
+
+
 def aubc(labels: ArrayLike, accuracy: ArrayLike) -> Floats:
     """Area under the budget curve: accuracy (…, rounds) over labels (rounds,) → (…,).
 
@@ -86,7 +96,7 @@ def aubc(labels: ArrayLike, accuracy: ArrayLike) -> Floats:
     if len(counts) == 1:
         return np.asarray(values[..., 0])
     added = np.diff(counts)
-    if added.min() < 0 or added.sum() == 0:
+    if not has_area(counts.tolist()):
         raise ValueError(f"labels must grow from round to round, or there is no area; got {counts.tolist()}")
     return np.asarray(((values[..., 1:] + values[..., :-1]) / 2 * added).sum(-1) / added.sum())
 

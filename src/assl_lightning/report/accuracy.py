@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 
 from matplotlib.figure import Figure
 
-from assl_lightning.analysis.comparison import aubc
+from assl_lightning.analysis.comparison import aubc, has_area
 from assl_lightning.analysis.runs import Method, Setting, accuracies
 from assl_lightning.records import RoundRecord
 from assl_lightning.report.contrasts import DEFAULT_REFERENCE
@@ -76,7 +76,7 @@ def accuracy_table(setting: Setting) -> Table:
     rows = []
     for method in setting.methods.values():
         values = accuracies(method, sorted(method.runs))
-        area = aubc(setting.labels, values).tolist()
+        area = aubc(setting.labels, values).tolist() if has_area(setting.labels) else [None]
         cells = [mean_and_deviation(after) for after in values.T.tolist()]
         rows.append((f"{method.name} (n = {len(method.runs)})", *cells, mean_and_deviation(area)))
     header = ("labels", *(f"{count:,}" for count in setting.labels), "AUBC")

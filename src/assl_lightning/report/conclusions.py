@@ -10,7 +10,7 @@ from assl_lightning.report.numerals import counted, counted_each, interval, list
 
 def conclusions(setting: Setting, compared: Contrasts | None) -> str:
     """A paragraph on one setting; each claim has its n."""
-    return " ".join([_what_there_is(setting), *(_what_it_tells(setting, compared) if compared else ())])
+    return " ".join([_what_there_is(setting), *(_what_it_tells(compared) if compared else ())])
 
 
 def _what_there_is(setting: Setting) -> str:
@@ -28,7 +28,7 @@ def _what_there_is(setting: Setting) -> str:
     )
 
 
-def _what_it_tells(setting: Setting, compared: Contrasts) -> list[str]:
+def _what_it_tells(compared: Contrasts) -> list[str]:
     last = compared.of(LAST_ROUND)
     able = [one for one in last if one.test.can_tell]
     unable = [one for one in last if not one.test.can_tell]
@@ -49,7 +49,7 @@ def _what_it_tells(setting: Setting, compared: Contrasts) -> list[str]:
             f"{compared.reference}: the numbers describe these seeds and say nothing about others."
         )
     over_the_budget = [one for one in compared.of(AUBC) if one.is_significant]
-    if able and len(setting.labels) > 1:
+    if able and compared.of(AUBC):
         claims = [_claim(one, compared.reference) for one in over_the_budget]
         sentences.append(f"Over the whole budget (AUBC), {listed(claims) if claims else 'none can be told from it'}.")
     return sentences

@@ -17,6 +17,7 @@ from assl_lightning.analysis.comparison import (
     PairedTest,
     aubc,
     bootstrap,
+    has_area,
     holm,
     paired_t,
     wilcoxon,
@@ -95,7 +96,7 @@ def contrasts(setting: Setting, reference: str) -> Contrasts:
     base = setting.methods[reference]
     others = [method for name, method in setting.methods.items() if name != reference]
     paired = [method for method in others if shared_seeds(method, base)]
-    measures = (LAST_ROUND, AUBC) if len(setting.labels) > 1 else (LAST_ROUND,)
+    measures = (LAST_ROUND, AUBC) if len(setting.labels) > 1 and has_area(setting.labels) else (LAST_ROUND,)
     found = tuple(one for measure in measures for one in _contrasts(setting.labels, paired, base, measure))
     return Contrasts(reference, found, tuple(method.name for method in others if method not in paired))
 
