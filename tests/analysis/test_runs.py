@@ -108,7 +108,8 @@ def test_a_directory_without_a_complete_round_is_no_run(write: Write, tmp_path: 
     (write("a/seed_2", 2, accuracy=[]) / "rounds.jsonl").touch()
     assert [run.seed for run in find_runs([tmp_path])] == [0]
     with pytest.raises(
-        ValueError, match=r"a/seed_1 holds no run; .* config\.yaml and at least one line in rounds\.jsonl"
+        ValueError,
+        match=r"a/seed_1 holds no run; .* config\.yaml and at least one line in rounds\.jsonl; .*seed_1 has begun",
     ):
         find_runs([tmp_path, tmp_path / "a" / "seed_1"])
     with pytest.raises(ValueError, match=r"nowhere does not exist; give a run's directory"):

@@ -115,9 +115,10 @@ def find_runs(paths: Sequence[Path]) -> list[Run]:
     for path in paths:
         below = [_read_run(file.parent) for file in sorted(path.rglob(CONFIG)) if _has_a_round(file.parent)]
         if not below:
+            begun = next((f"; {file.parent} has begun, and has none yet" for file in sorted(path.rglob(CONFIG))), "")
             raise ValueError(
                 f"{path} {'holds no run' if path.exists() else 'does not exist'}; give a run's directory (with "
-                f"{CONFIG} and at least one line in {FILE_NAME}), or one with such directories below it"
+                f"{CONFIG} and at least one line in {FILE_NAME}{begun}), or one with such directories below it"
             )
         stray = next(
             (file.parent for file in sorted(path.rglob(FILE_NAME)) if not (file.parent / CONFIG).exists()), None

@@ -21,7 +21,7 @@ def _what_there_is(setting: Setting) -> str:
     budget = f"{labels[0]:,} to {labels[-1]:,} labels" if len(labels) > 1 else f"{labels[0]:,} labels"
     runs = [run for method in setting.methods.values() for run in method.runs.values()]
     stopped = sum(not run.is_complete for run in runs)
-    warning = f" {counted(stopped, 'run')} of {len(runs)} stopped before the last training." if stopped else ""
+    warning = f" {counted(stopped, 'run')} of {len(runs)} not at the end yet." if stopped else ""
     return (
         f"{counted(len(setting.methods), 'method')}, {seeds} each{common}; "
         f"{counted(len(labels), 'training')} a run, with {budget}.{warning}"
