@@ -21,7 +21,7 @@ TITLES = [
 def test_one_setting_is_a_page_of_one_level(runs: Runs) -> None:
     runs.method("assl", [[0.5, 0.6], [0.5, 0.7]])
     runs.method("random", [[0.5, 0.6], [0.5, 0.7]])
-    page = comparison_page([runs.setting()])
+    page = comparison_page([runs.setting()], people={})
     assert page.title == "digits: digits smallcnn"
     assert [section.title for section in page.sections] == [*TITLES[:2], "Who beats whom", *TITLES[2:]]
     assert {section.level for section in page.sections} == {2}
@@ -32,7 +32,7 @@ def test_several_settings_share_one_matrix_and_have_a_part_each(runs: Runs) -> N
     for init in ("rand", "continue"):
         for method in ("assl", "random"):
             runs.method(method, [[0.5, 0.6], [0.5, 0.7]], where=f"{method}_{init}", changes={"init": init})
-    page = comparison_page(runs.settings(), title="Both")
+    page = comparison_page(runs.settings(), title="Both", people={})
     names = [setting.name for setting in runs.settings()]
     assert page.title == "Both"
     assert [(section.title, section.level) for section in page.sections] == [
@@ -45,5 +45,5 @@ def test_several_settings_share_one_matrix_and_have_a_part_each(runs: Runs) -> N
 def test_another_reference_can_be_chosen(runs: Runs) -> None:
     runs.method("assl", [[0.5, 0.6], [0.5, 0.7]])
     runs.method("entropy", [[0.5, 0.6], [0.5, 0.7]])
-    assert comparison_page([runs.setting()]).sections[1].title == "Differences"
-    assert comparison_page([runs.setting()], "entropy").sections[1].title == "Differences to entropy"
+    assert comparison_page([runs.setting()], people={}).sections[1].title == "Differences"
+    assert comparison_page([runs.setting()], "entropy", people={}).sections[1].title == "Differences to entropy"

@@ -35,6 +35,7 @@ def page() -> Page:
     blocks = (
         Paragraph(EVIL),
         Table(EVIL, (EVIL, "10"), ((EVIL, "50.0"), ("all", "1")), has_total=True),
+        Table(EVIL, (EVIL,), ((EVIL,), ("b",)), is_text=True, pictures=(PICTURE, None)),
         Illustration(PICTURE, EVIL, EVIL),
         Fold(EVIL, (Strip(EVIL, (Tile(PICTURE, EVIL, (EVIL,)),)),)),
     )
@@ -46,9 +47,9 @@ def test_every_text_is_escaped_and_arrives_as_it_was(page: Page) -> None:
     reader = Reader(html)
     assert "<script" not in html
     assert "script" not in {tag for tag, _ in reader.tags}
-    assert reader.texts.count(EVIL) == 13  # also as the title, a heading, a link and a caption
-    assert reader.attributes("img", "alt") == [EVIL, EVIL]
-    assert reader.attributes("div", "aria-label") == [EVIL, EVIL]
+    assert reader.texts.count(EVIL) == 16  # also as the title, a heading, a link and a caption
+    assert reader.attributes("img", "alt") == [EVIL] * 3
+    assert reader.attributes("div", "aria-label") == [EVIL] * 3
     known = {"src", "alt", "title", "class", "tabindex", "role", "aria-label", "id", "href", "name", "content", "lang"}
     known |= {"charset", "http-equiv", "scope"}
     assert {name for _, attributes in reader.tags for name in attributes} <= known
@@ -66,7 +67,7 @@ def test_the_page_needs_nothing_from_elsewhere(page: Page) -> None:
 
 
 def test_pictures_are_in_the_page(page: Page) -> None:
-    assert Reader(render_html(page)).attributes("img", "src") == ["data:image/png;base64,iVBORw=="] * 2
+    assert Reader(render_html(page)).attributes("img", "src") == ["data:image/png;base64,iVBORw=="] * 3
 
 
 def test_links_lead_to_the_sections_of_the_upper_level(page: Page) -> None:
@@ -78,8 +79,13 @@ def test_links_lead_to_the_sections_of_the_upper_level(page: Page) -> None:
 
 def test_rows_and_columns_are_headed(page: Page) -> None:
     reader = Reader(render_html(page))
-    assert reader.attributes("th", "scope") == ["col", "col", "row", "row"]
-    assert reader.attributes("tr", "class") == [None, None, "total"]
+    assert reader.attributes("th", "scope") == ["col", "col", "row", "row", "col", "row", "row"]
+    assert reader.attributes("tr", "class") == [None, None, "total", None, None, None]
+
+
+def test_a_table_has_a_picture_for_each_row_or_none() -> None:
+    with pytest.raises(ValueError, match="'Samples' has 1 pictures for 2 rows"):
+        Table("Samples", ("sample",), (("a",), ("b",)), pictures=(PICTURE,))
 
 
 def test_a_row_of_another_length_than_the_header_is_an_error() -> None:

@@ -14,6 +14,8 @@ from assl_lightning.report.accuracy import draw_accuracy
 from assl_lightning.report.comparing import comparison_page
 from assl_lightning.report.drawing import png
 from assl_lightning.report.html import render_html
+from assl_lightning.report.labelling import FILE_NAME as PEOPLE
+from assl_lightning.report.labelling import find_labelling, people_csv
 from assl_lightning.report.markdown import render_markdown
 from assl_lightning.report.steps import draw_steps, read_courses, steps_csv, steps_page
 from assl_lightning.report.tidy import tidy_csv
@@ -55,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m assl_lightning.report",
         description="Compare methods over their shared seeds: one HTML page, the tables (printed too), the curves, and "
-        "the numbers as CSV.",
+        "the numbers as CSV; what people labelled, where they were asked.",
     )
     parser.add_argument("directories", nargs="+", type=Path, help="runs, or directories with runs anywhere below them")
     parser.add_argument(
@@ -99,12 +101,14 @@ def default_output(runs: Sequence[Run]) -> Path:
 def _comparison_report(runs: Sequence[Run], options: argparse.Namespace) -> tuple[Page, dict[str, bytes]]:
     """The page, and the other files by name."""
     settings = group(runs, by_setting=options.settings)
-    page = comparison_page(settings, options.against, options.title)
+    people = find_labelling(settings)
+    page = comparison_page(settings, options.against, options.title, people=people)
     names = ["curves.png"] if len(settings) == 1 else [f"curves_{number}.png" for number in range(1, len(settings) + 1)]
     titles = [options.title] if len(settings) == 1 else [setting.name for setting in settings]
     drawn = zip(names, settings, titles, strict=True)
     curves = {name: png(draw_accuracy(setting, title)) for name, setting, title in drawn}
-    return page, {"results.csv": tidy_csv(settings).encode(), **curves}
+    asked = {PEOPLE: people_csv(people).encode()} if people else {}
+    return page, {"results.csv": tidy_csv(settings).encode(), **asked, **curves}
 
 
 def _steps_report(runs: Sequence[Run], options: argparse.Namespace) -> tuple[Page, dict[str, bytes]]:

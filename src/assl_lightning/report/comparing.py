@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from assl_lightning.analysis.runs import Setting
 from assl_lightning.report.accuracy import accuracy_blocks
@@ -11,6 +11,7 @@ from assl_lightning.report.conclusions import conclusions
 from assl_lightning.report.contrasts import Contrasts, contrast_blocks, contrasts, reference_of
 from assl_lightning.report.durations import time_blocks
 from assl_lightning.report.histograms import histogram_blocks
+from assl_lightning.report.labelling import Found, labelling_blocks
 from assl_lightning.report.over_settings import over_settings_sections
 from assl_lightning.report.pairwise import pairwise_blocks
 from assl_lightning.report.provenance import provenance_blocks
@@ -18,8 +19,16 @@ from assl_lightning.report.thumbnails import shown_seeds, thumbnail_blocks
 from assl_lightning.report.views import Page, Section
 
 
-def comparison_page(settings: Sequence[Setting], against: str | None = None, title: str | None = None) -> Page:
+def comparison_page(
+    settings: Sequence[Setting],
+    against: str | None = None,
+    title: str | None = None,
+    *,
+    people: Mapping[str, Sequence[Found]],
+) -> Page:
     """The whole report: of one setting, or of several side by side with one pairwise matrix over all.
+
+    `people` is what `find_labelling` says of them.
 
     Raises:
         ValueError: `against` is no method of a setting, or a file in a run's directory is not what its name says.
@@ -28,12 +37,12 @@ def comparison_page(settings: Sequence[Setting], against: str | None = None, tit
     lead = [conclusions(setting, found) for setting, found in zip(settings, compared, strict=True)]
     whole = (Section("Who beats whom", pairwise_blocks(settings)), *over_settings_sections(settings))
     if len(settings) == 1:
-        own = _sections(settings[0], compared[0], level=2)
+        own = _sections(settings[0], compared[0], people, level=2)
         return Page(title or _title(settings[0]), (*lead,), (*own[:2], *whole, *own[2:]))
     named = tuple(f"{setting.name}: {text}" for setting, text in zip(settings, lead, strict=True))
     sections = [*whole]
     for setting, found in zip(settings, compared, strict=True):
-        sections += [Section(setting.name, ()), *_sections(setting, found, level=3)]
+        sections += [Section(setting.name, ()), *_sections(setting, found, people, level=3)]
     return Page(title or f"{len(settings)} settings side by side", named, tuple(sections))
 
 
@@ -48,13 +57,17 @@ def _compare(setting: Setting, against: str | None) -> Contrasts | None:
     return None if reference is None else contrasts(setting, reference)
 
 
-def _sections(setting: Setting, compared: Contrasts | None, level: int) -> tuple[Section, ...]:
+def _sections(
+    setting: Setting, compared: Contrasts | None, people: Mapping[str, Sequence[Found]], level: int
+) -> tuple[Section, ...]:
     seeds = shown_seeds(setting)
+    asked, runs_on_page = people.get(setting.name, ()), sum(map(len, people.values()))
     differences = "Differences" if compared is None else f"Differences to {compared.reference}"
     return (
         Section("Accuracy", accuracy_blocks(setting), level),
         Section(differences, contrast_blocks(setting, compared), level),
-        Section("Time", time_blocks(setting), level),
+        Section("Time", time_blocks(setting, with_people=bool(asked)), level),
+        *((Section("Labels by people", tuple(labelling_blocks(asked, runs_on_page)), level),) if asked else ()),
         Section("Classes of the queries", class_balance_blocks(setting), level),
         Section("Pictures of the queries", thumbnail_blocks(setting, seeds), level),
         Section("Scores of the queries", histogram_blocks(setting, seeds), level),

@@ -12,8 +12,8 @@ PART_NAMES = {"train": "training", "test": "testing", "acquire": "choosing", "la
 """The parts that every run times, as its records and as a reader call them."""
 
 
-def time_blocks(setting: Setting) -> tuple[Block, ...]:
-    """Medians over rounds and seeds; a sentence where no record has a time."""
+def time_blocks(setting: Setting, *, with_people: bool = False) -> tuple[Block, ...]:
+    """Medians over rounds and seeds; a sentence where no record has a time. `with_people`: some run asked people."""
     rows = tuple(_row(method) for method in setting.methods.values())
     if all(cell == UNKNOWN for row in rows for cell in row[2:]):
         return (Paragraph("The records hold no times."),)
@@ -22,6 +22,8 @@ def time_blocks(setting: Setting) -> tuple[Block, ...]:
         "Medians over all rounds and seeds that have the part; the last round chooses and labels nothing. They compare "
         "methods only where the same machine ran all of them and nothing else."
     )
+    if with_people:
+        sentence += " Where people label, labelling is what the run itself did for it, and no time of theirs."
     return Paragraph(sentence), Table("Seconds a round", header, rows)
 
 

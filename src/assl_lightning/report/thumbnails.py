@@ -18,6 +18,8 @@ from assl_lightning.report.views import Block, Fold, Paragraph, Picture, Strip, 
 
 MOST_TILES = 10  # of each round
 
+THUMBNAIL = 112  # pixels of the longer side, twice as many as it is shown with
+
 Row = Mapping[str, str]
 
 
@@ -129,6 +131,39 @@ def read_tiles(path: Path, most: int) -> list[Picture]:
             f"{path} is not a contact sheet, a PNG whose text has tile_width, tile_height, columns and count "
             f"({type(error).__name__}: {error}); remove it, and the report does without"
         ) from None
+
+
+def thumbnail(path: Path) -> Picture | None:
+    """An image for a list, at most `THUMBNAIL` pixels wide and high; None where the file is not there any more.
+
+    One of at most half as many is enlarged by a whole number, so that its pixels stay squares.
+
+    Raises:
+        ValueError: the file is no image; it is named.
+    """
+    if not path.exists():
+        return None
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (THUMBNAIL, THUMBNAIL))
+            return _small(image.convert("L" if image.mode in ("1", "L", "LA", "I;16") else "RGB"))
+    except _DAMAGED as error:
+        raise ValueError(
+            f"{path} is not an image ({type(error).__name__}: {error}); remove it, and the report does without"
+        ) from None
+
+
+def _small(image: Image.Image) -> Picture:
+    file = io.BytesIO()
+    factor = THUMBNAIL // max(image.size)
+    if factor > 1:
+        image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST).save(
+            file, format="PNG", optimize=True
+        )
+        return Picture(file.getvalue(), "image/png")
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    image.save(file, format="JPEG", quality=80)
+    return Picture(file.getvalue(), "image/jpeg")
 
 
 _DAMAGED = (

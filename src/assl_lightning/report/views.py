@@ -21,6 +21,19 @@ class Paragraph:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """An image's file, held in the page itself."""
+
+    content: bytes
+    media_type: str  # image/svg+xml | image/png | image/jpeg
+
+    @property
+    def uri(self) -> str:
+        """The image as a `data:` address."""
+        return f"data:{self.media_type};base64,{base64.b64encode(self.content).decode()}"
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows of cells under a header; the first column names the row, the others are numbers unless `is_text`."""
 
@@ -30,24 +43,14 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     is_text: bool = False
     has_total: bool = False  # the last row sums up the others
+    pictures: tuple[Picture | None, ...] = ()  # of what each row is about; where there are any, one or None a row
 
     def __post_init__(self) -> None:
         for row in self.rows:
             if len(row) != len(self.header):
                 raise ValueError(f"a row of {self.caption!r} has {len(row)} cells under {len(self.header)} headings")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image's file, held in the page itself."""
-
-    content: bytes
-    media_type: str  # image/svg+xml | image/png
-
-    @property
-    def uri(self) -> str:
-        """The image as a `data:` address."""
-        return f"data:{self.media_type};base64,{base64.b64encode(self.content).decode()}"
+        if self.pictures and len(self.pictures) != len(self.rows):
+            raise ValueError(f"{self.caption!r} has {len(self.pictures)} pictures for {len(self.rows)} rows")
 
 
 @dataclass(frozen=True)

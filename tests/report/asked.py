@@ -1,0 +1,76 @@
+"""Batches and answers in a run's directory, as if people had been asked."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from assl_lightning.labelling.batch import AskedSample, LabelBatch, batch_directory, write_batch
+from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
+
+CLASSES = ("ok", "dent", "scratch")
+
+
+def ask(
+    run_dir: Path,
+    round_number: int,
+    predictions: Mapping[str, str | None],
+    *,
+    again: Sequence[str] = (),
+    is_open: bool = False,
+    image: bytes | None = None,
+    **changes: Any,
+) -> LabelBatch:
+    """A batch of the samples that `predictions` names, with scores 2, 1, 0, …; those of `again` come last."""
+    names = [*predictions, *again]
+    samples = tuple(
+        AskedSample(
+            sample_id=name,
+            index=100 * round_number + place,
+            image=f"{place:04d}.png",
+            prediction=predictions.get(name),
+            score=None if name in again else 2.0 - place,
+            again=name in again,
+        )
+        for place, name in enumerate(names)
+    )
+    batch = LabelBatch(
+        directory=batch_directory(run_dir, round_number),
+        run_id="9f140cb3",
+        name="photos",
+        round=round_number,
+        class_names=CLASSES,
+        samples=samples,
+        **changes,
+    )
+    batch.directory.parent.mkdir(parents=True, exist_ok=True)
+    write_batch(batch, [image or a_png(place) for place in range(len(samples))], a_png(0))
+    if not is_open:
+        (batch.directory.parent / "pool.pt").touch()
+    return batch
+
+
+def a_png(level: int, size: tuple[int, int] = (8, 6)) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", size, level).save(file, "PNG")
+    return file.getvalue()
+
+
+def say(
+    run_dir: Path, round_number: int, name: str, what: str, who: str = "Ann", seconds: float | None = 3.0
+) -> Answer:
+    """One answer: a class, "skip" or "bad"."""
+    kind: Any = what if what in ("skip", "bad") else "label"
+    label = what if kind == "label" else None
+    given = Answer(name, kind, who, "page", round_number, label=label, seconds=seconds)
+    (answer,) = Ledger(run_dir / FILE_NAME).append([given])
+    return answer
+
+
+def take_back(run_dir: Path, answer: Answer) -> None:
+    assert answer.id is not None
+    Ledger(run_dir / FILE_NAME).revoke([answer.id], answer.annotator, "page")
