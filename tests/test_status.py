@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from assl_lightning.labelling.batch import find_batches
+from assl_lightning.labelling.label_studio.exchange import label_studio
 from assl_lightning.run_directory import RunDirectory
 from assl_lightning.status import main
+from assl_lightning.waiting import wait_for_answers
+from tests.labelling.label_studio.fake_server import LEGACY, FakeLabelStudio, serving
+from tests.labelling.label_studio.test_server import Server
 from tests.test_people import SETTINGS, label_all, run, say, to_the_end
 from tests.test_resuming import stopped_run
 
@@ -103,3 +109,55 @@ def test_neither_torch_nor_lightning_is_waited_for() -> None:
     code = "import sys, assl_lightning.status; print({'torch', 'lightning', 'numpy', 'hydra'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+class TestWaiting:
+    def wait(self, run_dir: Path, happens: list[Callable[[], object]]) -> list[str]:
+        """Wait while one thing after the other happens; what was told."""
+        told: list[str] = []
+        asleep: list[float] = []
+
+        def sleep(seconds: float) -> None:
+            asleep.append(seconds)
+            happens.pop(0)()
+
+        wait_for_answers(run_dir, 7.0, lambda status: told.append(status.answered), sleep)
+        assert not happens, "it came back too early"
+        assert set(asleep) <= {7.0}
+        return told
+
+    def test_it_ends_when_enough_is_in_the_ledger(self, tmp_path: Path) -> None:
+        run(tmp_path / "run")
+        (batch,) = find_batches(tmp_path / "run")
+        say_two = partial(say, tmp_path / "run", {sample.sample_id: "wide" for sample in batch.samples[:2]})
+        told = self.wait(tmp_path / "run", [lambda: None, say_two, lambda: None, partial(label_all, tmp_path / "run")])
+        assert told == ["0 of 6", "2 of 6", "6 of 6"]
+
+    def test_it_ends_when_a_file_lies_beside_the_batch(self, tmp_path: Path) -> None:
+        config = {"oracle": {"tool": {"_target_": "assl_lightning.labelling.tools.LabelsByFile"}}}
+        run(tmp_path / "run", settings=replace(SETTINGS, config=config))
+        (batch,) = find_batches(tmp_path / "run")
+        self.wait(tmp_path / "run", [lambda: None, (batch.directory / "labels.csv").touch])
+
+    def test_it_ends_when_the_tasks_in_label_studio_are_done(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with serving(FakeLabelStudio(document_root=tmp_path)) as fake:
+            monkeypatch.setenv("LABEL_STUDIO_API_KEY", LEGACY)
+            target = "assl_lightning.labelling.label_studio.exchange.label_studio"
+            config = {"oracle": {"min_fraction": 0.5, "tool": {"_target_": target, "url": fake.url}}}
+            run(tmp_path / "run", tool=label_studio(fake.url), settings=replace(SETTINGS, config=config))
+            server = Server(fake.url, LEGACY, tmp_path)
+            first, second, third, *_ = server.task_numbers(1).values()
+            answers: list[Callable[[], object]] = [
+                partial(server.annotate, number, label) for (number,), label in ((first, "wide"), (second, None))
+            ]
+            self.wait(tmp_path / "run", [*answers, partial(server.annotate, third[0], "wide")])
+
+    def test_what_waits_for_nobody_is_told_at_once(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        to_the_end(tmp_path / "run")
+        assert main([str(tmp_path / "run"), "--wait"]) == 0
+        assert "finished" in capsys.readouterr().out
+        for wrong in ("0", "-1", "nan", "inf"):
+            with pytest.raises(SystemExit):
+                main([str(tmp_path / "run"), "--wait", wrong])

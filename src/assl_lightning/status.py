@@ -5,148 +5,23 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from assl_lightning.labelling.batch import LabelBatch, find_batches
-from assl_lightning.labelling.ledger import FILE_NAME as LEDGER
-from assl_lightning.labelling.ledger import Ledger
-from assl_lightning.labelling.verdicts import Conflicts, verdicts
-from assl_lightning.records import CONFIG, LOCK, RoundRecord, read_config, read_records, read_state, round_directory
-
-_GO_ON = "the command that began it goes on"
+from assl_lightning.run_status import Status, read_status
+from assl_lightning.waiting import wait_for_answers
 
 
-@dataclass(frozen=True)
-class Status:
-    """What is to be said of a run."""
-
-    run_dir: Path
-    name: str
-    rounds: int  # acquisitions that were asked for
-    complete: int  # rounds whose labels are all there
-    records: tuple[RoundRecord, ...]  # of those, and of the one that was trained and waits
-    is_running: bool
-    doing: str  # or waiting for
-    next: str
-    answered: str = ""  # of the batch that is waited for
-
-    def lines(self) -> Iterable[str]:
-        """For people to read."""
-        last = self.records[-1] if self.records else None
-        yield f"{self.run_dir} ({self.name})"
-        yield f"  round      {min(self.complete, self.rounds)} of {self.rounds}: {self.doing}"
-        if self.answered:
-            yield f"  answers    {self.answered}"
-        if last is not None:
-            asked = f", {len(last.queried)} asked for since" if last.queried else ""
-            yield f"  labels     {last.labels} trained on{asked}"
-            accuracies = " ".join(f"{100 * record.test_accuracy_ema:.1f}" for record in self.records)
-            yield f"  accuracy   {accuracies} % (averaged weights, by round)"
-        yield f"  next       {self.next}"
+def _tell(status: Status) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in status.lines()))
+    sys.stdout.flush()
 
 
-def read_status(run_dir: Path) -> Status:
-    """Where a run is.
-
-    Raises:
-        ValueError: the directory holds no run, or a file of it cannot be read.
-    """
-    if not (run_dir / CONFIG).exists():
-        raise ValueError(f"{run_dir} must be the directory of a run, but has no {CONFIG}; name the run_dir of one")
-    config = read_config(run_dir)
-    records = read_records(run_dir)
-    complete = len(records)
-    rounds = config.get("rounds")
-    if not isinstance(rounds, int) or isinstance(rounds, bool):
-        raise ValueError(  # noqa: TRY004
-            f"{run_dir / CONFIG} must say how many rounds there are; got {rounds!r}. Restore it"
-        )
-    is_running = _is_locked(run_dir / LOCK)
-    batch = next((one for one in reversed(find_batches(run_dir)) if one.is_open), None)
-    doing, what_next = _progress(run_dir, complete, rounds, is_running)
-    trained = read_state(run_dir, complete)[1]
-    records += [] if trained is None else [trained]
-    answered = ""
-    if batch is not None:
-        answered, what_next = _waiting(batch, config)
-        doing = "waits for labels"
-    name = str(config.get("name") or run_dir.name)
-    return Status(run_dir, name, rounds, complete, tuple(records), is_running, doing, what_next, answered)
-
-
-def _progress(run_dir: Path, number: int, rounds: int, is_running: bool) -> tuple[str, str]:
-    """What a run does that waits for nobody, and what to do next."""
-    if number > rounds:
-        return "finished", f"python -m assl_lightning.report {run_dir}; more rounds with rounds={rounds + 1} or more"
-    state, _ = read_state(run_dir, number)
-    has_begun = (round_directory(run_dir, number) / "pool.pt").exists()
-    if not has_begun:
-        doing = "has no labels to begin with"
-    elif state == "training":
-        steps = sorted((round_directory(run_dir, number) / "resume").glob("step_*.ckpt"))
-        saved = f", last saved at step {int(steps[-1].stem.removeprefix('step_'))}" if steps else ""
-        doing = f"training{saved}"
-    else:
-        doing = "trained, to be queried" if state == "trained" else "queried, to be labelled"
-    if is_running:
-        return doing, "nothing: a process runs it"
-    return f"stopped ({doing})", _GO_ON
-
-
-def _waiting(batch: LabelBatch, config: Mapping[str, Any]) -> tuple[str, str]:
-    """How much of a batch is answered, and what to do next."""
-    raw = config.get("oracle")
-    oracle: Mapping[str, Any] = raw if isinstance(raw, dict) else {}
-    conflicts: Conflicts = oracle["conflicts"] if oracle.get("conflicts") in ("latest", "majority") else "error"
-    standing = Ledger(batch.run_dir / LEDGER).standing()
-    holds = verdicts(standing, conflicts)
-    of_this_round = {answer.sample_id for answer in standing if answer.round == batch.round}
-    kinds = [
-        holds[sample.sample_id].kind
-        for sample in batch.samples
-        if sample.sample_id in holds and (not sample.again or sample.sample_id in of_this_round)
-    ]
-    share = oracle.get("min_fraction")
-    needed = math.ceil(share * len(batch.samples)) if isinstance(share, (int, float)) else len(batch.samples)
-    disputed = kinds.count("conflict")
-    told = [f"{len(kinds)} of {len(batch.samples)}"]
-    told += [f"{needed} are enough"] if needed < len(batch.samples) else []
-    told += [f"{kinds.count(kind)} {what}" for kind, what in (("skip", "skipped"), ("bad", "bad")) if kind in kinds]
-    told += [f"people disagree about {disputed}"] if disputed else []
-    answered = ", ".join(told)
-    if len(kinds) >= needed and not disputed:
-        return answered, _GO_ON
-    return (
-        answered,
-        f"label {batch.directory}, by python -m assl_lightning.label {batch.run_dir} or {_by(oracle, batch)}",
-    )
-
-
-def _by(oracle: Mapping[str, Any], batch: LabelBatch) -> str:
-    tool = oracle.get("tool")
-    name = str(tool.get("_target_", "")) if isinstance(tool, dict) else ""
-    if "label_studio" in name:
-        return "in Label Studio; then " + _GO_ON
-    return f"python -m assl_lightning.ingest {batch.run_dir} FILE; then {_GO_ON}"
-
-
-def _is_locked(path: Path) -> bool:
-    """Whether a process of this machine runs in the directory."""
-    if sys.platform == "win32" or not path.exists():
-        return False
-    import fcntl
-
-    try:
-        with path.open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # nobody may write here, or the file system has no locks
-        return False
-    return False
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"must be above 0; got {text}")
+    return seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -157,10 +32,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("run_dirs", nargs="+", type=Path, metavar="RUN_DIR", help="the run_dir of a run")
+    parser.add_argument(
+        "--wait",
+        nargs="?",
+        type=_seconds,
+        const=30.0,
+        metavar="SECONDS",
+        help="come back when enough is answered for the runs to go on, looking every so many seconds (30)",
+    )
+    options = parser.parse_args(arguments)
     exit_code = 0
-    for run_dir in parser.parse_args(arguments).run_dirs:
+    for run_dir in options.run_dirs:
         try:
-            sys.stdout.write("".join(f"{line}\n" for line in read_status(run_dir).lines()))
+            if options.wait is None:
+                _tell(read_status(run_dir))
+            else:
+                wait_for_answers(run_dir, options.wait, _tell)
+        except KeyboardInterrupt:
+            return 130
         except (ValueError, OSError) as error:
             sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
             exit_code = 1

@@ -1,0 +1,163 @@
+"""Where a run is, and what to do next: from its files, without torch and Lightning."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assl_lightning.labelling.batch import LabelBatch, find_batches
+from assl_lightning.labelling.ledger import FILE_NAME as LEDGER
+from assl_lightning.labelling.ledger import Ledger
+from assl_lightning.labelling.verdicts import Conflicts, verdicts
+from assl_lightning.records import CONFIG, LOCK, RoundRecord, read_config, read_records, read_state, round_directory
+
+_GO_ON = "the command that began it goes on"
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is to be said of a run."""
+
+    run_dir: Path
+    name: str
+    rounds: int  # acquisitions that were asked for
+    complete: int  # rounds whose labels are all there
+    records: tuple[RoundRecord, ...]  # of those, and of the one that was trained and waits
+    is_running: bool
+    doing: str  # or waiting for
+    next: str
+    answered: str = ""  # of the batch that is waited for
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether nothing is waited for that people do."""
+        return not self.answered or self.next == _GO_ON
+
+    def lines(self) -> Iterable[str]:
+        """For people to read."""
+        last = self.records[-1] if self.records else None
+        yield f"{self.run_dir} ({self.name})"
+        yield f"  round      {min(self.complete, self.rounds)} of {self.rounds}: {self.doing}"
+        if self.answered:
+            yield f"  answers    {self.answered}"
+        if last is not None:
+            asked = f", {len(last.queried)} asked for since" if last.queried else ""
+            yield f"  labels     {last.labels} trained on{asked}"
+            accuracies = " ".join(f"{100 * record.test_accuracy_ema:.1f}" for record in self.records)
+            yield f"  accuracy   {accuracies} % (averaged weights, by round)"
+        yield f"  next       {self.next}"
+
+
+def read_status(run_dir: Path) -> Status:
+    """Where a run is.
+
+    Raises:
+        ValueError: the directory holds no run, or a file of it cannot be read.
+    """
+    if not (run_dir / CONFIG).exists():
+        raise ValueError(f"{run_dir} must be the directory of a run, but has no {CONFIG}; name the run_dir of one")
+    config = read_config(run_dir)
+    records = read_records(run_dir)
+    complete = len(records)
+    rounds = config.get("rounds")
+    if not isinstance(rounds, int) or isinstance(rounds, bool):
+        raise ValueError(  # noqa: TRY004
+            f"{run_dir / CONFIG} must say how many rounds there are; got {rounds!r}. Restore it"
+        )
+    is_running = _is_locked(run_dir / LOCK)
+    batch = next((one for one in reversed(find_batches(run_dir)) if one.is_open), None)
+    doing, what_next = _progress(run_dir, complete, rounds, is_running)
+    trained = read_state(run_dir, complete)[1]
+    records += [] if trained is None else [trained]
+    answered = ""
+    if batch is not None:
+        answered, what_next = _waiting(batch, config)
+        doing = "waits for labels"
+    name = str(config.get("name") or run_dir.name)
+    return Status(run_dir, name, rounds, complete, tuple(records), is_running, doing, what_next, answered)
+
+
+def _progress(run_dir: Path, number: int, rounds: int, is_running: bool) -> tuple[str, str]:
+    """What a run does that waits for nobody, and what to do next."""
+    if number > rounds:
+        return "finished", f"python -m assl_lightning.report {run_dir}; more rounds with rounds={rounds + 1} or more"
+    state, _ = read_state(run_dir, number)
+    has_begun = (round_directory(run_dir, number) / "pool.pt").exists()
+    if not has_begun:
+        doing = "has no labels to begin with"
+    elif state == "training":
+        steps = sorted((round_directory(run_dir, number) / "resume").glob("step_*.ckpt"))
+        saved = f", last saved at step {int(steps[-1].stem.removeprefix('step_'))}" if steps else ""
+        doing = f"training{saved}"
+    else:
+        doing = "trained, to be queried" if state == "trained" else "queried, to be labelled"
+    if is_running:
+        return doing, "nothing: a process runs it"
+    return f"stopped ({doing})", _GO_ON
+
+
+def _waiting(batch: LabelBatch, config: Mapping[str, Any]) -> tuple[str, str]:
+    """How much of a batch is answered, and what to do next."""
+    oracle = oracle_of(config)
+    conflicts: Conflicts = oracle["conflicts"] if oracle.get("conflicts") in ("latest", "majority") else "error"
+    standing = Ledger(batch.run_dir / LEDGER).standing()
+    holds = verdicts(standing, conflicts)
+    of_this_round = {answer.sample_id for answer in standing if answer.round == batch.round}
+    kinds = [
+        holds[sample.sample_id].kind
+        for sample in batch.samples
+        if sample.sample_id in holds and (not sample.again or sample.sample_id in of_this_round)
+    ]
+    needed = needed_answers(batch, oracle)
+    disputed = kinds.count("conflict")
+    told = [f"{len(kinds)} of {len(batch.samples)}"]
+    told += [f"{needed} are enough"] if needed < len(batch.samples) else []
+    told += [f"{kinds.count(kind)} {what}" for kind, what in (("skip", "skipped"), ("bad", "bad")) if kind in kinds]
+    told += [f"people disagree about {disputed}"] if disputed else []
+    answered = ", ".join(told)
+    if len(kinds) >= needed and not disputed:
+        return answered, _GO_ON
+    return (
+        answered,
+        f"label {batch.directory}, by python -m assl_lightning.label {batch.run_dir} or {_by(oracle, batch)}",
+    )
+
+
+def oracle_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a run's configuration says of its oracle."""
+    oracle = config.get("oracle")
+    return oracle if isinstance(oracle, dict) else {}
+
+
+def needed_answers(batch: LabelBatch, oracle: Mapping[str, Any]) -> int:
+    """How many of a batch must have an answer for the run to go on."""
+    share = oracle.get("min_fraction")
+    return math.ceil(share * len(batch.samples)) if isinstance(share, (int, float)) else len(batch.samples)
+
+
+def _by(oracle: Mapping[str, Any], batch: LabelBatch) -> str:
+    tool = oracle.get("tool")
+    name = str(tool.get("_target_", "")) if isinstance(tool, dict) else ""
+    if "label_studio" in name:
+        return "in Label Studio; then " + _GO_ON
+    return f"python -m assl_lightning.ingest {batch.run_dir} FILE; then {_GO_ON}"
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process of this machine runs in the directory."""
+    if sys.platform == "win32" or not path.exists():
+        return False
+    import fcntl
+
+    try:
+        with path.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # nobody may write here, or the file system has no locks
+        return False
+    return False
