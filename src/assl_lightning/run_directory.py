@@ -261,8 +261,11 @@ class RunDirectory:
 
     def sweep(self) -> None:
         """Remove what was being written when a process was killed; only while `held`."""
-        for leftover in self.path.rglob(f".*{TEMPORARY}"):
-            leftover.unlink(missing_ok=True)
+        for leftover in [*self.path.rglob(f".*{TEMPORARY}")]:
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink(missing_ok=True)
 
     # ---- within a round's training
 
