@@ -230,12 +230,11 @@ class _Loop:
 
     def _apply(self, request: LabelRequest, answers: Answers, held_out: Tensor) -> None:
         number = request.round_number + 1
-        is_for_test, is_bad_for_test = torch.isin(answers.index, held_out), torch.isin(answers.excluded, held_out)
+        is_for_test = torch.isin(answers.index, held_out)
         self.pool.label(answers.index[~is_for_test], answers.label[~is_for_test], number)
-        self.pool.exclude(answers.excluded[~is_bad_for_test])
         self.pool.hold_out(held_out)
         self.pool.settle(answers.index[is_for_test], answers.label[is_for_test], number)
-        self.pool.withdraw(answers.excluded[is_bad_for_test])
+        self.pool.withdraw(answers.excluded)
         self.pool.settle(answers.earlier.index, answers.earlier.label, number)
         self.pool.note_asked(request.index, number)
 

@@ -26,7 +26,7 @@ class Pool:
 
     Attributes:
         labelled_in_round: (N,) int32, −1 unlabelled, 0 initial, r + 1 queried after the training of round r, −2
-            excluded, −3 held out: for the test, whether its label is known yet or not.
+            excluded, −3 held out: for the test where its label is known, and for nothing where it is not.
         labels: (N,) int32, −1 where unknown.
         asked_in_round: (N,) int32, the last round for which a sample's label was asked for, −1 never; also where nobody
             could tell it.
@@ -94,7 +94,8 @@ class Pool:
     def settle(self, index: Tensor, label: Tensor, round_number: int) -> None:
         """What holds from now on of samples that were asked for; some may have had another label, or none.
 
-        A sample that was held out stays so, one that has its label already keeps its round.
+        A sample that was held out stays so, without a label where it is to be excluded: it must never come to train.
+        One that has its label already keeps its round.
 
         Args:
             index: (K,) int64, distinct.
@@ -107,16 +108,13 @@ class Pool:
         since = self.labelled_in_round[index]
         held_out, is_new = since == HELD_OUT, since < 0
         after = torch.where(is_new, round_number, since)
-        after = torch.where(label == UNLABELLED, UNLABELLED, after)
-        after = torch.where(held_out, HELD_OUT, after)
-        self.labelled_in_round[index] = torch.where(label == EXCLUDED, EXCLUDED, after).to(torch.int32)
+        after = torch.where(label < 0, label, after)  # −1 and −2 stand for the same in both vectors
+        self.labelled_in_round[index] = torch.where(held_out, HELD_OUT, after).to(torch.int32)
         self.labels[index] = label.clamp(min=-1).to(torch.int32)
 
     def withdraw(self, index: Tensor) -> None:
-        """Exclude samples whatever they are, labelled ones too: (K,) int64. They keep their indices."""
-        self._check_index(index)
-        self.labelled_in_round[index] = EXCLUDED
-        self.labels[index] = -1
+        """Exclude samples whatever they are, as `settle` does: (K,) int64. They keep their indices."""
+        self.settle(index, torch.full_like(index, EXCLUDED), 0)
 
     def note_asked(self, index: Tensor, round_number: int) -> None:
         """Remember for which round samples were asked for last: (K,) int64."""
