@@ -11,8 +11,9 @@ visit of a sample with an observed value x (its uncertainty u or its inconsisten
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -281,6 +282,17 @@ class SampleStatistics:
         if not bool((values.isfinite() & (values >= (0 if dtype == torch.int32 else -torch.inf))).all()):
             raise ValueError(f"the saved {name} must be finite, and visits at least 0; they are not")
         return values
+
+
+def with_room(state: Mapping[str, Any], num_samples: int) -> dict[str, Any]:
+    """What `state_dict` gave, for a pool that has grown since: the samples behind the others were never visited."""
+    more = num_samples - state["num_samples"]
+    if more < 0:
+        raise ValueError(f"these statistics are of {state['num_samples']} samples, and the pool has {num_samples}")
+    if not more:
+        return dict(state)
+    grown = {name: torch.nn.functional.pad(state[name], (0, more)) for name in (*_COLUMNS, "visits")}
+    return {**state, **grown, "num_samples": num_samples}
 
 
 def upper_confidence_bound(mean: Tensor, variance: Tensor, c: float) -> Tensor:

@@ -32,7 +32,7 @@ from assl_lightning.records import RoundRecord
 from assl_lightning.round_settings import RoundSettings
 from assl_lightning.run_directory import RunDirectory
 from assl_lightning.seeding import derive_key
-from assl_lightning.statistics import SampleStatistics
+from assl_lightning.statistics import SampleStatistics, with_room
 
 
 @dataclass(frozen=True)
@@ -214,9 +214,9 @@ class RoundTraining:
             skip_non_finite=self.settings.non_finite == "skip",
         )
         if not score.reset and number > 0:
-            state = {"statistics": self.directory.load_tensors(number - 1, "statistics.pt")}
+            state = self.directory.load_tensors(number - 1, "statistics.pt")
             with self.directory.reading(number - 1, "statistics.pt"):
-                callback.load_state_dict(state)
+                callback.load_state_dict({"statistics": with_room(state, self.datamodule.pool.num_samples)})
         return callback
 
     def _check_kept_features(self) -> None:
