@@ -315,8 +315,9 @@ def set_up_messages() -> None:
     For the command line alone: logging and warnings are process-wide, so a library must not do this to its users.
     """
     ours = logging.getLogger("assl_lightning")
-    if not ours.handlers and os.environ.get("LOCAL_RANK", "0") == "0":  # the first process speaks for all
-        ours.addHandler(logging.StreamHandler(sys.stdout))
+    speaks_for_all = os.environ.get("LOCAL_RANK", "0") == "0"
+    if not ours.handlers:  # without any, Python prints warnings itself
+        ours.addHandler(logging.StreamHandler(sys.stdout) if speaks_for_all else logging.NullHandler())
         ours.setLevel(logging.INFO)
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -10,6 +10,10 @@ from types import FrameType
 from typing import Any
 
 
+class OtherRankError(RuntimeError):
+    """The first process raised what all processes end with; it alone need be told."""
+
+
 class Interrupted(BaseException):
     """The process was asked to end by the signal `signum`; the text says what was saved.
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from math import nan
 from statistics import fmean
 
-from assl_lightning.interruption import Interrupted
+from assl_lightning.interruption import Interrupted, OtherRankError
 from assl_lightning.labelling.incoming import IngestError
 from assl_lightning.schema import Config, ConfigurationError, read
 
@@ -58,6 +58,8 @@ def run_job(config: Config) -> Outcome:
         return Outcome((f"the run ended itself with exit code {error.code}",) if error.code else ())
     except IngestError as error:
         return Outcome(error.lines)
+    except OtherRankError:
+        return Outcome()  # the first process has the line, and the exit code
     except Exception as error:
         return Outcome((line_of(error),))
     finally:

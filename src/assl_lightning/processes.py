@@ -12,6 +12,8 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
 
+from assl_lightning.interruption import OtherRankError
+
 Made = TypeVar("Made")
 
 
@@ -27,11 +29,24 @@ def wait_for_all_ranks() -> None:
 
 
 def from_first_rank(make: Callable[[], Made]) -> Made:
-    """What `make` returns in the first process, in all of them; the others do not call it."""
+    """What `make` returns in the first process, in all of them; the others do not call it.
+
+    Raises:
+        OtherRankError: in the others, where `make` raised in the first.
+    """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return make()
-    made: list[Any] = [make() if is_first_rank() else None]
-    torch.distributed.broadcast_object_list(made, src=0)
+    made: list[Any] = [None, None]
+    try:
+        if is_first_rank():
+            made = [make(), None]
+    except Exception as error:
+        made = [None, f"{type(error).__name__}: {error}"]
+        raise
+    finally:  # the others wait for it, whatever it is
+        torch.distributed.broadcast_object_list(made, src=0)
+    if made[1] is not None:
+        raise OtherRankError(f"the first process ended with an error, which it tells ({made[1]})")
     return cast(Made, made[0])
 
 
