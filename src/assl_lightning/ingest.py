@@ -13,6 +13,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -118,8 +119,9 @@ def _ingest(options: argparse.Namespace) -> Iterator[str]:
     run_dir = options.run_dir
     path = options.file or default_file(run_dir)
     conflicts = options.conflicts or configured_conflicts(run_dir)
-    annotator = "" if options.annotator is None and _lies_beside_a_batch(path, run_dir) else _annotator(options)
-    incoming = read_labels(path, annotator=annotator, encoding=options.encoding)
+    number = _round_beside(path, run_dir)
+    annotator = "" if options.annotator is None and number is not None else _annotator(options)
+    incoming = [replace(one, round=number) for one in read_labels(path, annotator=annotator, encoding=options.encoding)]
     judgement = ingest(run_dir, incoming, conflicts=conflicts, dry_run=options.dry_run)
     yield f"{path}: {_count(len(incoming), 'answer')}, {_accepted(judgement, options.dry_run)}"
     yield from (f"  {notice}" for notice in judgement.notices)
@@ -129,9 +131,10 @@ def _ingest(options: argparse.Namespace) -> Iterator[str]:
         yield from _next_steps(run_dir)
 
 
-def _lies_beside_a_batch(path: Path, run_dir: Path) -> bool:
-    """Whether the run reads this file by itself when it goes on, without asking who that is who began it."""
-    return path.resolve().parent in {batch.directory.resolve() for batch in find_batches(run_dir)}
+def _round_beside(path: Path, run_dir: Path) -> int | None:
+    """Of the batch beside which a file lies, which the run reads by itself, without asking who that is who began it."""
+    rounds = {batch.directory.resolve(): batch.round for batch in find_batches(run_dir)}
+    return rounds.get(path.resolve().parent)
 
 
 def _accepted(judgement: Judgement, dry_run: bool) -> str:

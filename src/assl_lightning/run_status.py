@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from assl_lightning.labelling.batch import LabelBatch, find_batches
+from assl_lightning.labelling.judging import unanswered
 from assl_lightning.labelling.ledger import FILE_NAME as LEDGER
 from assl_lightning.labelling.ledger import Ledger
 from assl_lightning.labelling.verdicts import Conflicts, verdicts
@@ -106,12 +106,8 @@ def _waiting(batch: LabelBatch, config: Mapping[str, Any]) -> tuple[str, str]:
     conflicts: Conflicts = oracle["conflicts"] if oracle.get("conflicts") in ("latest", "majority") else "error"
     standing = Ledger(batch.run_dir / LEDGER).standing()
     holds = verdicts(standing, conflicts)
-    of_this_round = {answer.sample_id for answer in standing if answer.round == batch.round}
-    kinds = [
-        holds[sample.sample_id].kind
-        for sample in batch.samples
-        if sample.sample_id in holds and (not sample.again or sample.sample_id in of_this_round)
-    ]
+    left = set(unanswered(batch, standing))
+    kinds = [holds[sample.sample_id].kind for sample in batch.samples if sample.sample_id not in left]
     needed = needed_answers(batch, oracle)
     disputed = kinds.count("conflict")
     told = [f"{len(kinds)} of {len(batch.samples)}"]
@@ -136,7 +132,7 @@ def oracle_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def needed_answers(batch: LabelBatch, oracle: Mapping[str, Any]) -> int:
     """How many of a batch must have an answer for the run to go on."""
     share = oracle.get("min_fraction")
-    return math.ceil(share * len(batch.samples)) if isinstance(share, (int, float)) else len(batch.samples)
+    return batch.needed(share) if isinstance(share, (int, float)) else len(batch.samples)
 
 
 def _by(oracle: Mapping[str, Any], batch: LabelBatch) -> str:

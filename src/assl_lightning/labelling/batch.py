@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -74,6 +75,10 @@ class LabelBatch:
     def run_dir(self) -> Path:
         """The run's directory, or what holds a copy of the round's."""
         return self.directory.parent.parent
+
+    def needed(self, share: float) -> int:
+        """How many answers are a `share` of the batch, in (0, 1]."""
+        return math.ceil(round(share * len(self.samples), 6))  # 0.07 × 100 is more than 7
 
     def image_path(self, sample: AskedSample) -> Path:
         """The file to show."""

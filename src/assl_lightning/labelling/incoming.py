@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from assl_lightning.labelling.ledger import Kind
+from assl_lightning.labelling.ledger import Answer, Kind
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,13 @@ class Incoming:
     annotator: str = ""  # "" where it does not say
     seconds: float | None = None  # that it took
     at: str | None = None  # when it was given, ISO 8601
+    round: int | None = None  # of the batch beside which it lies; None where it came by another way
+
+    def is_of(self, answer: Answer) -> bool:
+        """Whether `answer` was taken from here: the same place says the same. Each round's files have the same name."""
+        of_one_round = self.round in (None, answer.round)
+        said = (answer.source, answer.sample_id, answer.kind, answer.label)
+        return of_one_round and said == (self.where, self.sample_id, self.kind, self.label)
 
 
 class IngestError(ValueError):

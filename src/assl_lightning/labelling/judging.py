@@ -78,14 +78,22 @@ def judge(
 
 
 def unanswered(batch: LabelBatch, standing: Iterable[Answer]) -> list[str]:
-    """The sample ids of a batch without an answer, in its order; what is asked once more needs one of this batch's."""
-    rounds: dict[str, set[int]] = {}
+    """The sample ids of a batch without an answer, in its order.
+
+    What is asked once more needs an answer to this batch, and so does what was skipped in another: it would be asked in
+    vain for ever.
+    """
+    known: set[str] = set()
+    answered: set[str] = set()
     for answer in standing:
-        rounds.setdefault(answer.sample_id, set()).add(answer.round)
+        if answer.round == batch.round:
+            answered.add(answer.sample_id)
+        elif answer.kind != "skip":
+            known.add(answer.sample_id)
     return [
         sample.sample_id
         for sample in batch.samples
-        if not (batch.round in rounds.get(sample.sample_id, ()) if sample.again else sample.sample_id in rounds)
+        if sample.sample_id not in answered and (sample.again or sample.sample_id not in known)
     ]
 
 
@@ -184,7 +192,7 @@ class _Judging:
     def _is_asked_once_more(self, one: Incoming, last: Answer) -> bool:
         """Whether this is the second opinion that was wanted, and not the line of a file that was taken before."""
         is_later = last.round < self.asked.batch[one.sample_id].round
-        return one.sample_id in self.asked.again and is_later and last.source != one.where
+        return (one.sample_id in self.asked.again or last.kind == "skip") and is_later and not one.is_of(last)
 
     def _one_of(self, said: Sequence[tuple[int, Incoming]]) -> tuple[int, Incoming]:
         """Of all that one annotator said of one sample, what counts."""
@@ -278,8 +286,7 @@ class _Before:
     def is_outdated(self, one: Incoming, last: Answer) -> bool:
         """Whether this very line was taken over before, and its annotator then said something else elsewhere."""
         answers = self._said[one.sample_id][one.annotator]
-        was_here = any(answer.source == one.where and _content(answer) == _content(one) for answer in answers)
-        return was_here and last.source != one.where
+        return any(map(one.is_of, answers)) and last.source != one.where
 
 
 def _content(answer: Answer | Incoming) -> tuple[str, str | None]:

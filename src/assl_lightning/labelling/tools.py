@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from assl_lightning.labelling.batch import TABLE, LabelBatch
@@ -45,7 +46,7 @@ class LabelsByFile:
     def collect(self, batch: LabelBatch) -> Sequence[Incoming]:
         """What the file says that came back, again each time; nothing where there is none yet."""
         path = returned_file(batch)
-        return [] if path is None else read_labels(path)
+        return [] if path is None else [replace(one, round=batch.round) for one in read_labels(path)]
 
 
 class LabelsByPage:
