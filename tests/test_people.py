@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +22,9 @@ from assl_lightning.data.pool import HELD_OUT, Pool
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.labelling.batch import LabelBatch, find_batches, read_batch
 from assl_lightning.labelling.incoming import Incoming
-from assl_lightning.labelling.judging import ingest
+from assl_lightning.labelling.judging import ingest, unanswered
 from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
+from assl_lightning.labelling.tools import LabelsByFile
 from assl_lightning.networks.small import SmallCNN
 from assl_lightning.people import People
 from assl_lightning.records import RoundRecord
@@ -373,6 +375,26 @@ class TestHoldOut:
             run(tmp_path / "run", make_source(**self.WITHOUT_TEST))
         assert not (tmp_path / "run").exists()
 
+    def test_nothing_makes_it_train(self, tmp_path: Path) -> None:
+        """Whether it was a bad image that turned out to be none, or one that was gone and came back."""
+        source, run_dir = make_source(**self.WITHOUT_TEST), tmp_path / "run"
+        run(run_dir, source, settings=self.SETTINGS)
+        bad, gone = label_all(run_dir, source, at_0="!").samples[:2]
+        run(run_dir, source, settings=self.SETTINGS)
+        label_all(run_dir, source)
+        run(run_dir, replace(source, absent=torch.tensor([gone.index])), settings=self.SETTINGS)
+        pool = pool_of(run_dir, 1)
+        assert len(pool.held_out) == 6
+        assert pool.labelled_in_round[[bad.index, gone.index]].tolist() == [HELD_OUT, HELD_OUT]
+        ledger = Ledger(run_dir / FILE_NAME)
+        ledger.revoke([one.id for one in ledger.standing() if one.kind == "bad" and one.id], "Ann", "undo")
+        say(run_dir, {bad.sample_id: truth(source)[bad.sample_id]})
+        label_all(run_dir, source)
+        run(run_dir, source, settings=self.SETTINGS)
+        pool = pool_of(run_dir, 2)
+        assert len(pool.held_out) == 8
+        assert not {bad.index, gone.index} & set(pool.labelled.tolist())
+
     def test_skipped_and_bad_images_are_not_tested_with(self, tmp_path: Path) -> None:
         source = make_source(**self.WITHOUT_TEST)
         run_dir = tmp_path / "run"
@@ -381,7 +403,7 @@ class TestHoldOut:
         run(run_dir, source, settings=self.SETTINGS)
         pool = pool_of(run_dir, 0)
         assert pool.held_out.tolist() == sorted(sample.index for sample in batch.samples[2:8])
-        assert pool.excluded.tolist() == [batch.samples[1].index]
+        assert pool.labelled_in_round[batch.samples[1].index] == HELD_OUT  # and never comes to train
 
 
 def test_a_cold_start_asks_for_images_that_lie_apart(tmp_path: Path) -> None:
@@ -434,6 +456,201 @@ def test_while_it_waits_the_state_says_so_and_the_directory_stands(tmp_path: Pat
     run(run_dir)
     assert RunDirectory(run_dir).read_state(0)[0] == "waiting"
     assert not read_batch(run_dir / "round_00" / "to_label").is_open
+
+
+class Killed(BaseException):
+    """The process is dead."""
+
+
+def test_a_kill_while_a_batch_is_written_is_made_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", dies)
+        with pytest.raises(Killed):
+            run(tmp_path / "run")
+    assert (tmp_path / "run" / "round_00" / ".to_label.tmp" / "images").exists()
+    run(tmp_path / "run")
+    assert len(label_all(tmp_path / "run").samples) == 6
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_kill_as_a_run_is_extended_loses_no_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The round that was the last has its line already, which is without a query."""
+    run_dir, short = tmp_path / "run", replace(SETTINGS, rounds=0)
+    run(run_dir, settings=short)
+    label_all(run_dir)
+    run(run_dir, settings=short)
+    longer = replace(SETTINGS, rounds=1)
+    run(run_dir, settings=longer)
+    standing = RunDirectory(run_dir).standing()
+    assert standing is not None
+    assert standing.between_rounds, "images may come and go"
+    batch = label_all(run_dir)
+
+    def dies(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "commit", dies)
+        with pytest.raises(Killed):
+            run(run_dir, settings=longer)
+    records = run(run_dir, settings=longer)
+    assert records[0].queried == [sample.index for sample in batch.samples]
+    assert len(records) == 2
+
+
+def test_images_that_go_and_break_are_not_shown_under_a_name(tmp_path: Path) -> None:
+    """Neither what was to be asked for, as a kill came before the batch, nor what is asked for once more."""
+    run_dir, people = tmp_path / "run", {"relabel_fraction": 1.5}
+    run(run_dir, people=people)
+    first = label_all(run_dir)
+    run(run_dir, people=people)
+    second = find_batches(run_dir)[-1]
+    shutil.rmtree(second.directory)  # as if it had not been written
+    gone, broken = (torch.tensor([batch.samples[0].index]) for batch in (second, first))
+    run(run_dir, make_source(absent=gone, unreadable=broken), people=people)
+    written = find_batches(run_dir)[-1]
+    shown = [sample.index for sample in written.samples]
+    assert int(gone) not in shown
+    assert int(broken) not in shown
+    assert [sample.index for sample in second.samples[1:4]] == shown[:3]
+    assert len(shown) == 3 + 5
+    label_all(run_dir)
+    run(run_dir, make_source(absent=gone, unreadable=broken), people=people)
+    assert pool_of(run_dir, 1).excluded.tolist() == sorted([int(gone), int(broken)])
+
+
+def test_names_are_noted_only_where_they_are_those_of_the_run(tmp_path: Path) -> None:
+    """A run of before there were names, to whose images one came: its labels by index would be those of others."""
+    run_dir = tmp_path / "run"
+    run(run_dir)
+    label_all(run_dir)
+    run(run_dir)
+    names = (run_dir / "samples.csv").read_bytes()
+    (run_dir / "samples.csv").unlink()
+    shifted = tuple(f"{number:02d}.png" for number in range(-1, POOL_SIZE))
+    more = make_source(torch.arange(POOL_SIZE + 1) % 3, sample_ids=shifted)
+    with pytest.raises(ValueError, match="with other names than this pool's, or in another order"):
+        run(run_dir, more)
+    assert not (run_dir / "samples.csv").exists()
+    run(run_dir)
+    assert (run_dir / "samples.csv").read_bytes() == names
+    with pytest.raises(ValueError, match="has other samples at the indices of the 60 that it knows; where another pro"):
+        run(run_dir, more)
+    assert (run_dir / "samples.csv").read_bytes() == names
+
+
+def test_a_request_of_which_all_images_are_gone_asks_nobody(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run(run_dir)
+    label_all(run_dir)
+    run(run_dir)
+    batch = find_batches(run_dir)[-1]
+    shutil.rmtree(batch.directory)
+    absent = torch.tensor(sorted(sample.index for sample in batch.samples))
+    run(run_dir, make_source(absent=absent))
+    assert [one.round for one in find_batches(run_dir)] == [0, 2]
+    assert pool_of(run_dir, 1).excluded.tolist() == absent.tolist()
+
+
+def test_the_first_request_stays_while_images_come_and_go(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run(run_dir)
+    asked = find_batches(run_dir)[0]
+    absent = torch.tensor([asked.samples[0].index])
+    labels = torch.arange(POOL_SIZE + 1) % 3
+    label_all(run_dir)
+    run(run_dir, make_source(labels, absent=absent))
+    pool = pool_of(run_dir, 0, POOL_SIZE + 1)
+    assert pool.labelled.tolist() == sorted(sample.index for sample in asked.samples[1:])
+    assert pool.excluded.tolist() == absent.tolist()
+    assert POOL_SIZE in pool.unlabelled
+
+
+def test_a_round_asks_for_what_is_left_and_says_where_nothing_is(tmp_path: Path) -> None:
+    run_dir, labels = tmp_path / "run", torch.arange(14) % 3
+    arguments: dict[str, Any] = {"source": make_source(labels), "settings": replace(SETTINGS, labels_per_round=4)}
+    run(run_dir, **arguments)
+    label_all(run_dir, make_source(labels))
+    run(run_dir, **arguments)
+    asked = [sample.index for batch in find_batches(run_dir) for sample in batch.samples]
+    rest = [index for index in range(14) if index not in asked]
+    label_all(run_dir, make_source(labels))
+    run(run_dir, **arguments | {"source": make_source(labels, absent=torch.tensor(rest[:3]))})
+    last = find_batches(run_dir)[-1]
+    assert [sample.index for sample in last.samples] == rest[3:]
+
+    label_all(run_dir, make_source(labels))
+    shutil.rmtree(run_dir / "round_01" / "to_label")
+    shutil.rmtree(run_dir / "round_02")
+    shutil.copytree(run_dir, tmp_path / "other")
+    state = torch.load(run_dir / "round_01" / "pool.pt", weights_only=True)
+    state["labelled_in_round"][rest[3:]], state["labels"][rest[3:]] = -2, -1
+    torch.save(state, run_dir / "round_01" / "pool.pt")
+    (run_dir / "round_01" / "state.json").unlink()
+    with pytest.raises(ValueError, match="round 1 has nothing to ask for: all of the pool's 14 samples"):
+        run(run_dir, **arguments)
+
+
+def test_a_batch_that_numbers_its_images_otherwise_is_refused(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run(run_dir)
+    batch = label_all(run_dir)
+    run(run_dir)
+    path = batch.directory / "batch.json"
+    content = json.loads(path.read_text())
+    content["samples"][0]["index"] += 1
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"has {batch.samples[0].sample_id} as image {batch.samples[0].index + 1}, wh"):
+        run(run_dir)
+
+
+def test_what_was_skipped_long_ago_is_asked_again_in_earnest(tmp_path: Path) -> None:
+    labels = torch.arange(13) % 3
+    source, settings = make_source(labels), replace(SETTINGS, initial_labels=3, labels_per_round=5)
+    run_dir = tmp_path / "run"
+    run(run_dir, source, settings=settings)
+    label_all(run_dir, source, at_0=None, at_1=None)
+    for _ in range(2):
+        run(run_dir, source, settings=settings)
+        label_all(run_dir, source) if len(find_batches(run_dir)) == 2 else None
+    (last,) = (batch for batch in find_batches(run_dir) if batch.round == 2)
+    skipped = {sample.index for sample in find_batches(run_dir)[0].samples[:2]}
+    assert len(skipped & {sample.index for sample in last.samples}) >= 2, "nothing else is left"
+    assert len(unanswered(last, Ledger(run_dir / FILE_NAME).standing())) == 5
+    ingest(run_dir, [Incoming("again.csv", source.sample_ids[index], "skip", None, "Ann") for index in skipped])
+    assert len(unanswered(last, Ledger(run_dir / FILE_NAME).standing())) == 3
+
+
+def test_the_same_line_of_another_rounds_file_is_another_answer(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    arguments: dict[str, Any] = {"tool": LabelsByFile(), "people": {"relabel_fraction": 0.25}}
+
+    def write(batch: LabelBatch, names: Sequence[str]) -> None:
+        labels = truth(make_source())
+        lines = [f"{name},{labels[name]}" for name in names]
+        (batch.directory / "labels.csv").write_text("\n".join(["sample_id,label", *lines]))
+
+    run(run_dir, **arguments)
+    first = find_batches(run_dir)[0]
+    write(first, [sample.sample_id for sample in first.samples])
+    run(run_dir, **arguments)
+    second = find_batches(run_dir)[-1]
+    (again,) = (sample.sample_id for sample in second.samples if sample.again)
+    place = [sample.sample_id for sample in first.samples].index(again)
+    names = [sample.sample_id for sample in second.samples if not sample.again]
+    write(second, [*names[:place], again, *names[place:]])  # on the line on which it was
+    run(run_dir, **arguments)
+    assert (run_dir / "round_01" / "pool.pt").exists(), "the second opinion is there"
+
+
+@pytest.mark.parametrize(("share", "size", "needed"), [(0.07, 100, 7), (0.55, 100, 55), (0.5, 5, 3), (1.0, 3, 3)])
+def test_a_share_is_counted_as_people_count(tmp_path: Path, share: float, size: int, needed: int) -> None:
+    run(tmp_path / "run")
+    (batch,) = find_batches(tmp_path / "run")
+    assert replace(batch, samples=batch.samples[:1] * size).needed(share) == needed
 
 
 def test_what_was_taken_back_is_not_taken_again_from_a_file_that_still_says_it(tmp_path: Path) -> None:

@@ -16,6 +16,10 @@ from assl_lightning.seeding import Draws, derive_key
 NoiseKind = Literal["symmetric", "pair"]
 
 
+def _none() -> Tensor:
+    return torch.empty(0, dtype=torch.int64)
+
+
 @dataclass(frozen=True)
 class LabelRequest:
     """K samples to label, most wanted first.
@@ -30,11 +34,8 @@ class LabelRequest:
     score: Tensor | None = None  # (≤ K,) larger = more wanted; samples drawn at random come last and have none
     parts: Mapping[str, Tensor] = field(default_factory=dict)  # what the score was made of, (K,) each
     prediction: Tensor | None = None  # (K,) int64, what the model takes them for; None where it has not learned
+    labelled: Tensor = field(default_factory=_none)  # (L,) int64, what trains already and may be asked again
     directory: Path | None = None  # of the round that trains on the labels, for an oracle's files; it may not exist yet
-
-
-def _none() -> Tensor:
-    return torch.empty(0, dtype=torch.int64)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
@@ -24,8 +23,8 @@ from assl_lightning.labelling.batch import (
     write_batch,
 )
 from assl_lightning.labelling.incoming import Incoming
-from assl_lightning.labelling.judging import ingest
-from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
+from assl_lightning.labelling.judging import ingest, unanswered
+from assl_lightning.labelling.ledger import FILE_NAME, Ledger
 from assl_lightning.labelling.verdicts import Conflicts, Verdict, verdicts
 from assl_lightning.oracles import Answers, Corrections, LabelRequest, Pending
 from assl_lightning.records import read_config
@@ -110,30 +109,35 @@ class People:
         self._seed = seed
         self._show_predictions = show_predictions
         self._longest_side = longest_side
+        self._missing = {*source.absent.tolist(), *source.unreadable.tolist()}  # nobody can look at these
 
     def answer(self, request: LabelRequest) -> Answers | Pending:
         """The labels that people gave, where enough of them did; else what they have to do next."""
+        nothing = request.index[:0]
         if not len(request.index):
-            return Answers(request.index, request.index)
+            return Answers(nothing, nothing)
         if request.directory is None:
             raise ValueError("people need a directory to find the images in; give the request one")
         run_dir, directory = request.directory.parent, request.directory / DIRECTORY
         ledger = Ledger(run_dir / FILE_NAME)
         if not directory.exists():
-            self._write(request, directory, ledger)
+            asked = self._asked(request)
+            if not asked:
+                return Answers(nothing, nothing, reason="all images that were to be asked for are gone")
+            self._write([*asked, *self._asked_again(request, ledger)], request, directory)
         batch = read_batch(directory)
         _check_same(request, batch)
+        earlier = [one for one in find_batches(run_dir) if one.round < batch.round]
+        for one in (*earlier, batch):
+            self._check_indices(one)
         instructions = self._tool.offer(batch)
         self._collect(batch, ledger)
-        return self._gather(
-            batch, [one for one in find_batches(run_dir) if one.round < batch.round], ledger, instructions
-        )
+        return self._gather(batch, earlier, ledger, instructions)
 
     # ---- asking
 
-    def _write(self, request: LabelRequest, directory: Path, ledger: Ledger) -> None:
+    def _write(self, samples: Sequence[AskedSample], request: LabelRequest, directory: Path) -> None:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        samples = [*self._asked(request), *self._asked_again(request, ledger)]
         index = torch.tensor([sample.index for sample in samples])
         shown = [self._show(sample.index) for sample in samples]
         named = [
@@ -166,6 +170,7 @@ class People:
                 parts={part: _value(values, place) for part, values in request.parts.items()},
             )
             for place, (index, name) in enumerate(zip(request.index.tolist(), request.sample_id, strict=True))
+            if index not in self._missing
         ]
 
     def _asked_again(self, request: LabelRequest, ledger: Ledger) -> list[AskedSample]:
@@ -176,11 +181,14 @@ class People:
         assert request.directory is not None
         earlier = [sample for batch in find_batches(request.directory.parent) for sample in batch.samples]
         asked_again = {sample.sample_id for sample in earlier if sample.again}
+        trains = set(request.labelled.tolist()) - self._missing
         holds = verdicts(ledger.standing(), self._conflicts)
         labelled = {
             sample.sample_id: sample
             for sample in earlier
-            if sample.sample_id not in asked_again and _kind(holds, sample.sample_id) == "label"
+            if sample.sample_id not in asked_again
+            and sample.index in trains
+            and _kind(holds, sample.sample_id) == "label"
         }
         drawn = sorted(labelled, key=lambda name: derive_key(self._seed, f"relabel:{name}"))[:count]
         parts = dict.fromkeys(request.parts)
@@ -203,16 +211,20 @@ class People:
 
     # ---- gathering
 
+    def _check_indices(self, batch: LabelBatch) -> None:
+        """A batch must number its images as the run does, or a label would go to another image."""
+        names = self._source.sample_ids
+        for sample in batch.samples:
+            if sample.index >= len(names) or names[sample.index] != sample.sample_id:
+                raise ValueError(
+                    f"{batch.directory} has {sample.sample_id} as image {sample.index}, which it is not in this run; "
+                    f"it was copied from elsewhere or changed: restore it"
+                )
+
     def _collect(self, batch: LabelBatch, ledger: Ledger) -> None:
         """Take what has come, but for what was taken back before: a file may still say it."""
-        revoked = {
-            (answer.source, answer.sample_id, answer.kind, answer.label)
-            for answer, revoked_by in ledger.history()
-            if revoked_by is not None
-        }
-        come = [
-            one for one in self._tool.collect(batch) if (one.where, one.sample_id, one.kind, one.label) not in revoked
-        ]
+        revoked = [answer for answer, revoked_by in ledger.history() if revoked_by is not None]
+        come = [one for one in self._tool.collect(batch) if not any(map(one.is_of, revoked))]
         ingest(batch.run_dir, come, conflicts=self._conflicts)
 
     def _gather(
@@ -220,9 +232,9 @@ class People:
     ) -> Answers | Pending:
         standing = ledger.standing()
         holds = verdicts(standing, self._conflicts)
-        answered = _answered(batch, standing, holds)
+        answered = len(batch.samples) - len(unanswered(batch, standing))
         in_conflict = [one.sample_id for one in batch.samples if _kind(holds, one.sample_id) == "conflict"]
-        needed = math.ceil(self._min_fraction * len(batch.samples))
+        needed = batch.needed(self._min_fraction)
         if in_conflict:
             return Pending(_disagreement(batch, in_conflict, holds))
         if answered < needed:
@@ -267,14 +279,6 @@ def _kind(holds: Mapping[str, Verdict], name: str) -> Literal["label", "skip", "
     return holds[name].kind if name in holds else None
 
 
-def _answered(batch: LabelBatch, standing: Sequence[Answer], holds: Mapping[str, Verdict]) -> int:
-    """How many of the batch have an answer; of those that are asked for once more, an answer of this round."""
-    of_this_round = {answer.sample_id for answer in standing if answer.round == batch.round}
-    return sum(
-        sample.sample_id in of_this_round if sample.again else sample.sample_id in holds for sample in batch.samples
-    )
-
-
 def _waiting(batch: LabelBatch, answered: int, needed: int, instructions: str) -> str:
     enough = "" if needed == len(batch.samples) else f"; {needed} are enough"
     return (
@@ -298,8 +302,9 @@ def _disagreement(batch: LabelBatch, names: Sequence[str], holds: Mapping[str, V
 
 
 def _check_same(request: LabelRequest, batch: LabelBatch) -> None:
+    """The batch must ask for what was requested, but for images that were gone when it was written."""
     asked = [sample.sample_id for sample in batch.samples if not sample.again]
-    if asked != list(request.sample_id):
+    if asked != [name for name in request.sample_id if name in set(asked)]:
         raise ValueError(
             f"{batch.directory} asks for other images than this round does, {len(asked)} and {len(request.sample_id)} "
             f"of them; it was copied from elsewhere or changed: restore it, or move it away to write it anew"

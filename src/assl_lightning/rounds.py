@@ -211,7 +211,10 @@ class _Loop:
 
     def _request(self, number: int, index: Tensor, **details: Any) -> LabelRequest:
         names = tuple(self.pool.sample_ids[i] for i in index.tolist())
-        return LabelRequest(number, index, names, directory=self.directory.round(number + 1), **details)
+        labelled = self.pool.labelled
+        return LabelRequest(
+            number, index, names, labelled=labelled, directory=self.directory.round(number + 1), **details
+        )
 
     def _label(self, request: LabelRequest, withdrawn: Tensor, held_out: Tensor | None = None) -> bool:
         """Ask, and save the pool that the next round trains on; False where the answers are pending."""
