@@ -300,6 +300,12 @@ class _Loop:
 
     def _acquire(self, record: RoundRecord, trained: Trained) -> tuple[RoundRecord, LabelRequest]:
         started = self.clock()
+        left = len(self.pool.unlabelled)
+        if not left:
+            raise ValueError(
+                f"round {record.round} has nothing to ask for: all of the pool's {self.pool.num_samples} samples have "
+                f"a label, are held out or excluded; the run ends here, and what it has found so far stands"
+            )
         picks = query(
             self.acquisition,
             self.datamodule,
