@@ -431,7 +431,7 @@ def test_a_run_goes_on_only_without_the_images_that_it_had_left_out(
 
     (line,) = refused(with_unreadable(*begun, "data.source.num_test=6"))
     assert line == (
-        "run_dir=runs/digits/seed_0: holds a run that has 2 images in its pool that cannot be decoded any more, such "
+        "run_dir (run_dir=runs/digits/seed_0): the run has 2 images in its pool that cannot be decoded any more, such "
         "as image/54; fetch them again to go on with it, or choose another run_dir"
     )
 

@@ -36,7 +36,7 @@ from assl_lightning.callbacks.progress import RoundProgress
 from assl_lightning.data.growth import align
 from assl_lightning.data.long_tail import long_tailed
 from assl_lightning.data.pixel_statistics import pixel_statistics
-from assl_lightning.data.pool import EXCLUDED, Pool
+from assl_lightning.data.pool import Pool, unused
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.datamodule import PoolDataModule
 from assl_lightning.networks.adapt import with_features
@@ -181,7 +181,11 @@ def load_source(config: Config) -> PoolSource:
     source = _make_long_tailed(config, source)
     with _error_at("run_dir", {"run_dir": config.run_dir}):
         begun = RunDirectory(Path(config.run_dir)).standing()
-        return source if begun is None else align(source, begun.names, begun.size, begun.between_rounds)
+        return (
+            source
+            if begun is None
+            else align(source, begun.names, begun.size, begun.between_rounds, begun.unused.tolist())
+        )
 
 
 def remember(config: Config) -> Config:
@@ -210,21 +214,17 @@ def complete(config: Config, source: PoolSource) -> Config:
 
 
 def _pixel_statistics(config: Config, source: PoolSource) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of the pool as the run begins.
+    """Mean and deviation of the pool as the run begins; one that has begun is taken at its word.
 
-    A run that has begun finds the same, or its images were changed; where some of them cannot be looked at any more, it
-    is taken at its word.
+    Images may have come, gone, broken and been mended since.
     """
+    directory = Path(config.run_dir)
     with _error_at("run_dir", {"run_dir": config.run_dir}):
-        begun = RunDirectory(Path(config.run_dir)).standing()
-        before = {} if begun is None else read_config(Path(config.run_dir)).get("data") or {}
-    missing = torch.cat([source.unreadable, source.absent])
-    if len(missing) and "mean" in before and "std" in before:
+        before = (read_config(directory).get("data") or {}) if (directory / CONFIG).exists() else {}
+    if before.get("mean") and before.get("std"):
         return tuple(before["mean"]), tuple(before["std"])
     looked_at = torch.ones(len(source.pool_images), dtype=torch.bool)
-    looked_at[missing] = False
-    if begun is not None:
-        looked_at[begun.first_size :] = False
+    looked_at[source.unreadable] = False
     with _error_at("data", {"mean": config.data.mean, "std": config.data.std}):
         return pixel_statistics(source.pool_images, looked_at.nonzero()[:, 0])
 
@@ -401,9 +401,9 @@ def _check_source(config: Config, source: PoolSource) -> None:
         )
         if declared != loaded
     ]
-    errors += check_budget(config, num_samples) if not errors else []
     if errors:
         raise ConfigurationError(errors)
+    _check_budget(config, num_samples)
 
 
 def _make_long_tailed(config: Config, source: PoolSource) -> PoolSource:
@@ -411,23 +411,27 @@ def _make_long_tailed(config: Config, source: PoolSource) -> PoolSource:
     with _error_at("data", {"imbalance_factor": config.data.imbalance_factor}):
         source = long_tailed(source, config.data.imbalance_factor, config.data.imbalance_seed)
     why = f"after {show('data.imbalance_factor', config.data.imbalance_factor)}"
-    errors = check_budget(config, len(source.pool_images), why)
-    if errors:
-        raise ConfigurationError(errors)
+    _check_budget(config, len(source.pool_images), why)
     return source
+
+
+def _check_budget(config: Config, num_samples: int, *because: str) -> None:
+    """A pool must have enough images for a run to begin; of one that has begun, some may have gone."""
+    if not RunDirectory(Path(config.run_dir)).has_begun:
+        errors = check_budget(config, num_samples, *because)
+        if errors:
+            raise ConfigurationError(errors)
 
 
 def _give_labels(config: Config, source: PoolSource, pool: Pool) -> None:
     """The labels that the data have are known from the first round on; the rest must be enough for the others."""
     index = pool.unlabelled[source.hidden_labels[pool.unlabelled] >= 0]
     pool.label(index, source.hidden_labels[index], 0)
-    if RunDirectory(Path(config.run_dir)).has(0, POOL):
-        return
-    errors = check_budget(config, len(pool.unlabelled), f"without {len(index)} that have a label, known_labels=given")
-    if not (config.initial_labels or len(index)):
-        errors.append(f"{show('initial_labels', 0)}: must be at least 1, since {config.data.name} has no label")
-    if errors:
-        raise ConfigurationError(errors)
+    _check_budget(config, len(pool.unlabelled), f"without {len(index)} that have a label, known_labels=given")
+    if not (config.initial_labels or len(index) or RunDirectory(Path(config.run_dir)).has_begun):
+        raise ConfigurationError(
+            f"{show('initial_labels', 0)}: must be at least 1, since {config.data.name} has no label"
+        )
 
 
 _NAMED = 3  # of the images that cannot be decoded
@@ -446,33 +450,34 @@ def _exclude_unreadable(config: Config, source: PoolSource, pool: Pool) -> None:
             f"{show('data.unreadable', 'fail')}: {found} ({named}); fetch them again, or leave them out of the run "
             f"with data.unreadable=exclude"
         )
-    _check_readable_when_begun(config, source, pool)
-    errors = check_budget(config, pool.num_samples - count, f"without {count} that cannot be decoded")
-    if errors:
-        raise ConfigurationError(errors)
+    with _error_at("run_dir", {"run_dir": config.run_dir}):
+        check_readable(RunDirectory(Path(config.run_dir)), source)
+    _check_budget(config, pool.num_samples - count, f"without {count} that cannot be decoded")
     pool.exclude(source.unreadable)
     log.warning("%s and are left out of the run, which keeps their indices: %s", found, named)
 
 
-def _check_readable_when_begun(config: Config, source: PoolSource, pool: Pool) -> None:
-    """A run that goes on must have excluded what cannot be decoded now: it would train on no image under a label."""
-    directory = RunDirectory(Path(config.run_dir))
-    begun = [number for number in range(config.rounds + 1) if directory.has(number, POOL)]
-    if not begun:
+def check_readable(directory: RunDirectory, source: PoolSource) -> None:
+    """A run that goes on must do without what cannot be decoded now, or it would train on no image under a label.
+
+    While it waits for labels nothing is looked at, and the next round leaves these images out.
+
+    Raises:
+        ValueError: the round that is under way needs one.
+    """
+    number = directory.under_way()
+    if not directory.has(number, POOL) or directory.read_state(number)[0] == "waiting":
         return
-    with _error_at("run_dir", {"run_dir": config.run_dir}):
-        standing = directory.standing()
-        since = directory.load_tensors(begun[-1], POOL).get("labelled_in_round")
-    if standing is not None and standing.between_rounds:
-        return  # the next one leaves them out
-    if not isinstance(since, Tensor) or since.shape != (pool.num_samples,):
+    state = directory.load_tensors(number, POOL)
+    since = state.get("labelled_in_round")
+    if not isinstance(since, Tensor) or since.shape != source.hidden_labels.shape:
         return  # of another data set, or damaged, which the loop refuses
-    lost = source.unreadable[since[source.unreadable] != EXCLUDED].tolist()
+    with directory.reading(number, POOL):
+        lost = source.unreadable[~torch.isin(source.unreadable, unused(state))].tolist()
     if lost:
-        raise ConfigurationError(
-            f"{show('run_dir', config.run_dir)}: holds a run that has {len(lost)} images in its pool that cannot be "
-            f"decoded any more, such as {source.sample_ids[lost[0]]}; fetch them again to go on with it, or choose "
-            f"another run_dir"
+        raise ValueError(
+            f"the run has {len(lost)} images in its pool that cannot be decoded any more, such as "
+            f"{source.sample_ids[lost[0]]}; fetch them again to go on with it, or choose another run_dir"
         )
 
 

@@ -22,7 +22,7 @@ from assl_lightning import slurm
 from assl_lightning.acquisition.base import Acquisition
 from assl_lightning.algorithms.base import Algorithm
 from assl_lightning.contact_sheet import contact_sheet
-from assl_lightning.data.pool import Pool
+from assl_lightning.data.pool import UNLABELLED, Pool
 from assl_lightning.datamodule import PoolDataModule
 from assl_lightning.interruption import Interrupted, Interruption
 from assl_lightning.networks.base import FeatureNetwork
@@ -31,7 +31,7 @@ from assl_lightning.processes import from_first_rank, is_first_rank, meet_other_
 from assl_lightning.querying import Trained, query, query_untrained
 from assl_lightning.records import RoundRecord
 from assl_lightning.round_settings import RoundSettings
-from assl_lightning.run_directory import RunDirectory
+from assl_lightning.run_directory import INITIAL, RunDirectory
 from assl_lightning.seeding import make_generator
 from assl_lightning.training import RoundTraining
 
@@ -131,12 +131,12 @@ class _Loop:
         with self.directory.held():
             self.directory.sweep()
             self.directory.note_changes(config)
-            self.directory.note_samples(self.pool.sample_ids, self.datamodule.test_ids)
+            self.directory.note_samples(self.pool, self.datamodule.test_ids)
             return self._run(withdrawn)
 
     def _run(self, withdrawn: Tensor) -> list[RoundRecord]:
         records = self.directory.records()
-        must_reopen = 0 < len(records) <= self.settings.rounds and not self.directory.has(len(records), "pool.pt")
+        must_reopen = self.directory.under_way() < len(records) <= self.settings.rounds
         has_begun = self.directory.has(0, "pool.pt")
         wait_for_all_ranks()  # all have read what the first one may change from here on
         if records and not must_reopen and is_first_rank():
@@ -170,7 +170,7 @@ class _Loop:
         if self.datamodule.pool is not self.pool:
             raise ValueError("datamodule and run_rounds must share one pool; they were given two")
         # what an oracle excludes was asked for, and counts; what was excluded before the first label is never asked for
-        has_begun = self.directory.has(0, "pool.pt")
+        has_begun = self.directory.has_begun
         available = self.pool.num_samples if has_begun else len(self.pool.unlabelled)
         settings = self.settings
         if settings.total_labels > available:
@@ -197,17 +197,24 @@ class _Loop:
 
     def _label_the_first(self, withdrawn: Tensor) -> bool:
         """The initial labels and those of the hold-out; False where the oracle must be waited for."""
+        held_out, initial = self.directory.read_initial() or self._draw_the_first()
+        if is_first_rank():
+            self.directory.write_initial(held_out, initial)
+        request = self._request(-1, torch.cat([held_out, initial]))
+        with self.directory.reading(0, INITIAL):  # images of some may have gone since they were asked for
+            self.pool.settle(request.index, torch.full_like(request.index, UNLABELLED), 0)
+        return self._label(request, withdrawn, held_out)
+
+    def _draw_the_first(self) -> tuple[Tensor, Tensor]:
+        """Which samples are to be held out, and which to be labelled for the first round."""
         candidates = self.pool.unlabelled  # every sample, but for those that were labelled or excluded beforehand
         order = torch.randperm(len(candidates), generator=make_generator(self.settings.seed, "initial_labels"))
         held_out = candidates[order[: self.settings.hold_out]]
         others = candidates[order[self.settings.hold_out :]]
         if self.settings.initial_acquisition == "kmeans_plus_plus" and self.settings.initial_labels:
             untrained = self.training.untrained()
-            initial = query_untrained(self.datamodule, untrained, others.sort().values, self.settings.initial_labels)
-        else:
-            initial = others[: self.settings.initial_labels]
-        request = self._request(-1, torch.cat([held_out, initial]))
-        return self._label(request, withdrawn, held_out)
+            others = query_untrained(self.datamodule, untrained, others.sort().values, self.settings.initial_labels)
+        return held_out, others[: self.settings.initial_labels]
 
     def _request(self, number: int, index: Tensor, **details: Any) -> LabelRequest:
         names = tuple(self.pool.sample_ids[i] for i in index.tolist())
@@ -310,7 +317,7 @@ class _Loop:
             self.acquisition,
             self.datamodule,
             trained,
-            budget=self.settings.labels_per_round,
+            budget=min(self.settings.labels_per_round, left),  # images may have gone
             unvisited=self.settings.unvisited,
         )
         record = replace(

@@ -4,6 +4,7 @@
 <run_dir>/samples.csv               the samples' names, in the order of their indices (`data.sample_names`)
 <run_dir>/rounds.jsonl              one line for each complete round (`records`)
 <run_dir>/round_00/pool.pt          who is labelled while this round trains
+<run_dir>/round_00/initial.json       which samples were asked for before the first round, of round 0 alone
 <run_dir>/round_00/state.json       training | trained | waiting, until the round's line is written
 <run_dir>/round_00/resume/          the last two checkpoints from within the training; removed when it is done
 <run_dir>/round_00/queried.csv      what was asked for, best first
@@ -33,11 +34,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import torch
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from assl_lightning import __version__, tensor_files
 from assl_lightning.atomic import TEMPORARY, open_atomic, write_text
-from assl_lightning.data.pool import Pool
+from assl_lightning.data.pool import Pool, unused
 from assl_lightning.data.sample_names import SampleNames, read_samples, write_samples
 from assl_lightning.differences import differences
 from assl_lightning.histograms import Histogram
@@ -66,6 +69,9 @@ _OF_A_CHECKPOINT = ("state_dict", "optimizer_states", "lr_schedulers", "loops", 
 _CHECKPOINTS_KEPT = 2  # the newest, and the one before in case the newest is damaged
 
 POOL = "pool.pt"
+
+INITIAL = "initial.json"
+"""Of round 0: which samples were asked for at first."""
 
 CHECKPOINT_IDENTITY = "assl_lightning"
 """The key under which a checkpoint says what it is of."""
@@ -99,8 +105,8 @@ class Standing:
 
     names: SampleNames
     size: int  # of the pool in the round that is under way
-    first_size: int  # of the pool as the run began
     between_rounds: bool  # labels are waited for: what was trained is done, and the next round has no pool yet
+    unused: Tensor  # (U,) int64 indices whose images the round that is under way does without
 
 
 class RunDirectory:
@@ -363,10 +369,10 @@ class RunDirectory:
             ) from error
 
     def load_pool(self, number: int, pool: Pool, *, grown: bool = False) -> None:
-        """Put into `pool` who is labelled while a round trains; where it has `grown`, others may be behind them."""
+        """Put into `pool` who is labelled while a round trains; where it has `grown`, others join in the next round."""
         state = self.load_tensors(number, POOL)
         with self.reading(number, POOL):
-            pool.load_state_dict(state, grown=grown)
+            pool.load_state_dict(state, joining=number + 1 if grown else None)
 
     def standing(self) -> Standing | None:
         """Where the run stands, for its images to be given their indices; None where it has not begun to name them."""
@@ -374,21 +380,56 @@ class RunDirectory:
         if not names.pool:
             return None
         if not self.has(0, POOL):
-            return Standing(names, len(names.pool), len(names.pool), between_rounds=False)
-        number = len(self.records())
-        between_rounds = self.has(number, POOL) and self.read_state(number)[0] == "waiting"
-        newest = number if self.has(number, POOL) else number - 1  # of a finished run the last
-        return Standing(names, self._size(newest), self._size(0), between_rounds)
-
-    def _size(self, number: int) -> int:
-        """How many samples the pool had in a round."""
+            nothing = torch.empty(0, dtype=torch.int64)
+            return Standing(names, len(names.pool), self.has_begun, nothing)
+        number = self.under_way()
+        state = self.load_tensors(number, POOL)
         with self.reading(number, POOL):
-            return len(self.load_tensors(number, POOL)["labelled_in_round"])
+            between_rounds = self.read_state(number)[0] == "waiting"
+            return Standing(names, len(state["labelled_in_round"]), between_rounds, unused(state))
 
-    def note_samples(self, pool: Sequence[str], test: Sequence[str]) -> None:
-        """Write down all samples' names, in the order of their indices, where there are more than so far."""
-        if len(pool) > len(read_samples(self.path).pool):
-            write_samples(self.path, SampleNames(tuple(pool), tuple(test)))
+    @property
+    def has_begun(self) -> bool:
+        """Whether the first samples were asked for."""
+        return self.has(0, INITIAL) or self.has(0, POOL)
+
+    def write_initial(self, held_out: Tensor, others: Tensor) -> None:
+        """Note which samples are asked for at first: (H,) to be held out and (K,) others, int64."""
+        self.round(0).mkdir(exist_ok=True)
+        content = {"held_out": held_out.tolist(), "others": others.tolist()}
+        write_text(self.round(0) / INITIAL, json.dumps(content))
+
+    def read_initial(self) -> tuple[Tensor, Tensor] | None:
+        """What `write_initial` noted; None where it did not yet."""
+        if not self.has(0, INITIAL):
+            return None
+        with self.reading(0, INITIAL):
+            content = json.loads((self.round(0) / INITIAL).read_text(encoding="utf-8"))
+            held_out, others = (torch.tensor(content[name], dtype=torch.int64) for name in ("held_out", "others"))
+            return held_out, others
+
+    def under_way(self) -> int:
+        """The round that is under way; of a run that was finished the last, whose query is left for later rounds."""
+        records = self.records()
+        must_query = bool(records) and not (records[-1].queried and self.has(len(records), POOL))
+        return len(records) - must_query
+
+    def note_samples(self, pool: Pool, test: Sequence[str]) -> None:
+        """Write down all samples' names, in the order of their indices, where there are more than so far.
+
+        Raises:
+            ValueError: the pool has them in another order than the run.
+        """
+        known = read_samples(self.path)
+        if pool.sample_ids[: len(known.pool)] != known.pool:
+            raise ValueError(
+                f"{self.path} has other samples at the indices of the {len(known.pool)} that it knows; where another "
+                f"process has just noted new images, start the run once more, and else restore its images"
+            )
+        if not known.pool and self.has(0, POOL):  # of a run that began before names were written down
+            self.load_pool(self.under_way(), Pool(pool.num_samples, pool.num_classes, pool.sample_ids), grown=True)
+        if len(pool.sample_ids) > len(known.pool):
+            write_samples(self.path, SampleNames(pool.sample_ids, tuple(test)))
 
     def has(self, number: int, name: str) -> bool:
         """Whether a round's file is there."""

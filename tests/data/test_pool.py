@@ -152,19 +152,24 @@ def test_a_pool_that_has_grown_keeps_what_was_known_of_the_first() -> None:
     grown = Pool(5, 2, ["c", "a", "b", "0", "d"])
     with pytest.raises(ValueError, match=r"this pool has 5 samples, but the saved labelled_in_round has shape \(3,\)"):
         grown.load_state_dict(state)
-    grown.load_state_dict(state, grown=True)
+    grown.load_state_dict(state, joining=3)
     assert grown.labelled_in_round.tolist() == [UNLABELLED, 0, UNLABELLED, UNLABELLED, UNLABELLED]
     assert grown.labels.tolist() == [-1, 1, -1, -1, -1]
     assert grown.asked_in_round.tolist() == [-1, 0, 0, -1, -1]
+    known = Pool(5, 2, ["c", "a", "b", "0", "d"])
+    known.label(torch.tensor([0, 4]), torch.tensor([1, 1]), 0)
+    known.load_state_dict(state, joining=3)
+    assert known.labelled_in_round.tolist() == [UNLABELLED, 0, UNLABELLED, UNLABELLED, 3]
+    assert known.labels.tolist() == [-1, 1, -1, -1, 1]
     for names, message in (
         (["c", "b", "a", "0"], "of 3 samples with other names"),
         (["c", "a"], "this pool has 2 samples"),
     ):
         with pytest.raises(ValueError, match=message):
-            Pool(len(names), 2, names).load_state_dict(state, grown=True)
+            Pool(len(names), 2, names).load_state_dict(state, joining=3)
     uneven = state | {"labels": grown.labels}
     with pytest.raises(ValueError, match=r"has 3 samples, but the saved labels has shape \(5,\)"):
-        Pool(5, 2, ["c", "a", "b", "0", "d"]).load_state_dict(uneven, grown=True)
+        Pool(5, 2, ["c", "a", "b", "0", "d"]).load_state_dict(uneven, joining=3)
 
 
 def test_a_state_with_a_label_that_cannot_be_is_refused() -> None:

@@ -18,7 +18,9 @@ log = logging.getLogger(__name__)
 _NAMED = 3  # of the images that came or went
 
 
-def align(source: PoolSource, known: SampleNames, size: int, may_change: bool) -> PoolSource:
+def align(
+    source: PoolSource, known: SampleNames, size: int, may_change: bool, unused: Sequence[int] = ()
+) -> PoolSource:
     """The source with its images at the indices that a run has given them.
 
     Args:
@@ -28,6 +30,7 @@ def align(source: PoolSource, known: SampleNames, size: int, may_change: bool) -
         may_change: the run stands between two rounds, so that images that came since are put behind the others, in the
             order of their names, and those that are gone are the source's `absent`. Otherwise what came waits
             for the next round, which is told, and what is gone is an error.
+        unused: indices whose images the round that is under way does without, so that they may be gone at any time.
 
     Raises:
         ValueError: an image is gone that the round that is under way, or the test set, needs.
@@ -38,15 +41,16 @@ def align(source: PoolSource, known: SampleNames, size: int, may_change: bool) -
     place = {name: number for number, name in enumerate(source.sample_ids)}
     new = sorted(place.keys() - set(known.pool[:size]))
     if not may_change:
-        gone = [name for name in known.pool[:size] if name not in place]
+        unneeded = {known.pool[index] for index in unused}
+        gone = [name for name in known.pool[:size] if name not in place and name not in unneeded]
         if gone:
             raise ValueError(
                 f"the pool lacks {len(gone)} of the images that the round under way has in it, such as {gone[0]}; "
-                f"restore them (between two rounds, while labels are waited for, they may go)"
+                f"restore them (they may go while a round that was trained waits for labels)"
             )
         if new:
             log.warning("%s images have come since (%s); they join after the next query", len(new), _some(new))
-        return source.take(_places(place, known.pool[:size]))
+        return _with_gaps(source, known.pool[:size], place)
     names = [*known.pool, *(name for name in new if name not in set(known.pool))]
     gone = [name for name in names if name not in place]
     if len(names) > size:

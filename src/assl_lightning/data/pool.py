@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -173,12 +173,13 @@ class Pool:
         state = {name: getattr(self, name).clone() for name in _VECTORS}
         return state | ({"sample_ids_digest": self._names_digest(self.num_samples)} if self._has_names else {})
 
-    def load_state_dict(self, state: dict[str, Tensor], *, grown: bool = False) -> None:
+    def load_state_dict(self, state: dict[str, Tensor], *, joining: int | None = None) -> None:
         """Take over what `state_dict` gave; all of it or, if anything is wrong, nothing.
 
         Args:
             state: of this pool, or of one before there was such a thing as `asked_in_round`.
-            grown: the state may be of fewer samples, the first ones of this pool; the others are unlabelled.
+            joining: the state may be of fewer samples, the first ones of this pool. The others join in this round, with
+                the labels that they have here.
 
         Raises:
             ValueError: it is of another pool size, of other sample ids, or not what `state_dict` gives.
@@ -193,7 +194,7 @@ class Pool:
                 got = value.dtype if isinstance(value, Tensor) else type(value).__name__
                 raise ValueError(f"{name} must be int32 of shape ({self.num_samples},); got {got}")
             if value.shape != (count,):
-                if name == _VECTORS[0] and grown and value.ndim == 1 and len(value) < count:
+                if name == _VECTORS[0] and joining is not None and value.ndim == 1 and len(value) < count:
                     count = len(value)
                     continue
                 raise ValueError(
@@ -207,10 +208,10 @@ class Pool:
                 f"images were added, taken away or renamed since: restore them, or begin a new run"
             )
         self._check_state(state)
-        fresh = Pool(self.num_samples, self.num_classes)
         for name in _VECTORS:
-            getattr(fresh, name)[:count] = state[name]
-            setattr(self, name, getattr(fresh, name))
+            setattr(self, name, torch.cat([state[name], getattr(self, name)[count:]]))
+        joined = self.labelled_in_round[count:]
+        joined[joined >= 0] = joining or 0
 
     def _check_state(self, state: dict[str, Tensor]) -> None:
         since, labels = state["labelled_in_round"], state["labels"]
@@ -225,6 +226,12 @@ class Pool:
                 f"sample {sample} is saved as labelled in round {int(since[sample])} with the label "
                 f"{int(labels[sample])}; labels are 0 … {self.num_classes - 1}, and -1 of what is not labelled"
             )
+
+
+def unused(state: Mapping[str, Tensor]) -> Tensor:
+    """(U,) int64 indices, in a pool's `state_dict`, whose images nothing looks at: no training, query or test."""
+    since, labels = state["labelled_in_round"], state["labels"]
+    return ((since == EXCLUDED) | ((since == HELD_OUT) & (labels < 0))).nonzero()[:, 0]
 
 
 def _check_round(round_number: int) -> None:
