@@ -37,6 +37,7 @@ def test_a_run_is_told_at_each_of_its_stations(tmp_path: Path, capsys: pytest.Ca
     before = told(capsys, run_dir)
     assert before["round"] == "0 of 2: waits for labels"
     assert before["answers"] == "0 of 6"
+    assert before["later"] == "8 more to label, 4 in each of 2 rounds"
     assert before["next"].startswith(
         f"label {run_dir}/round_00/to_label, by python -m assl_lightning.label {run_dir} or"
     )
@@ -45,7 +46,7 @@ def test_a_run_is_told_at_each_of_its_stations(tmp_path: Path, capsys: pytest.Ca
     samples = label_all(run_dir, at_0=None, at_1="!").samples
     full = told(capsys, run_dir)
     assert full["answers"] == "6 of 6, 1 skipped, 1 bad"
-    assert full["next"] == "the command that began it goes on"
+    assert full["next"] == "give again the command that began it, and the run goes on"
     say(run_dir, {samples[2].sample_id: "narrow"}, annotator="Bo")
     say(run_dir, {samples[2].sample_id: "wide"}, annotator="Cy")
     assert told(capsys, run_dir)["answers"] == "6 of 6, 1 skipped, 1 bad, people disagree about 1"
@@ -71,11 +72,37 @@ def test_a_share_that_is_enough_is_told(tmp_path: Path, capsys: pytest.CaptureFi
     (batch,) = find_batches(tmp_path / "run")
     waiting = told(capsys, tmp_path / "run")
     assert waiting["answers"] == "0 of 6, 3 are enough"
-    assert waiting["next"].endswith("in Label Studio; then the command that began it goes on")
+    assert waiting["next"].endswith("in Label Studio")
+    assert waiting["then"] == "give again the command that began it, and the run goes on"
     say(tmp_path / "run", {sample.sample_id: "wide" for sample in batch.samples[:3]})
     say(tmp_path / "run", {batch.samples[0].sample_id: "narrow"}, annotator="Bo")
     assert told(capsys, tmp_path / "run")["answers"] == "3 of 6, 3 are enough"
-    assert told(capsys, tmp_path / "run")["next"] == "the command that began it goes on"
+    assert told(capsys, tmp_path / "run")["next"] == "give again the command that began it, and the run goes on"
+
+
+@pytest.mark.parametrize(
+    ("typed", "told_later"),
+    [
+        (["/bin/python3", "-m", "assl_lightning", "name=a b"], "python -m assl_lightning 'name=a b'"),
+        (["python", "/opt/bin/assl-lightning", "seed=1"], "assl-lightning seed=1"),
+        (["python", "train.py"], "the command that began it"),
+        (["python"], "the command that began it"),
+    ],
+)
+def test_the_command_that_began_a_run_is_told(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    typed: list[str],
+    told_later: str,
+) -> None:
+    monkeypatch.setattr(sys, "orig_argv", typed)
+    run(tmp_path / "run")
+    label_all(tmp_path / "run")
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "assl_lightning", "something=else"])
+    run(tmp_path / "run")
+    label_all(tmp_path / "run")
+    assert told(capsys, tmp_path / "run")["next"] == f"give again {told_later}, and the run goes on"
 
 
 def test_a_run_that_was_stopped_and_one_that_runs_are_told_apart(
@@ -85,7 +112,7 @@ def test_a_run_that_was_stopped_and_one_that_runs_are_told_apart(
     stopped_run(run_dir)
     stopped = told(capsys, run_dir)
     assert stopped["round"].startswith("0 of 1: stopped (training, last saved at step 8)")
-    assert stopped["next"] == "the command that began it goes on"
+    assert stopped["next"] == "give again the command that began it, and the run goes on"
     with RunDirectory(run_dir).held():
         running = told(capsys, run_dir)
     assert running["round"].startswith("0 of 1: training, last saved at step ")

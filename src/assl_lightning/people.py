@@ -283,7 +283,7 @@ def _waiting(batch: LabelBatch, answered: int, needed: int, instructions: str) -
     enough = "" if needed == len(batch.samples) else f"; {needed} are enough"
     return (
         f"waiting for labels: {answered} of the {len(batch.samples)} images in {batch.directory} have an "
-        f"answer{enough}. {instructions} Then the same command goes on"
+        f"answer{enough}. {instructions} Then give this command again, and the run goes on"
     )
 
 
@@ -297,7 +297,7 @@ def _disagreement(batch: LabelBatch, names: Sequence[str], holds: Mapping[str, V
         f"waiting for people to agree about {len(names)} of the {len(batch.samples)} images in {batch.directory}: "
         f"{'; '.join(lines)}{more}. Have them answer once more, or take an answer back (python -m "
         f"assl_lightning.ingest {batch.run_dir} --history lists them), or set oracle.conflicts=latest or majority. "
-        f"Then the same command goes on"
+        f"Then give this command again, and the run goes on"
     )
 
 

@@ -30,6 +30,9 @@ State = Literal["training", "trained", "waiting"]
 OF_THE_RUN = ("environment", "history")
 """Keys of config.yaml that tell how a run came about, not what was asked for."""
 
+COMMAND = "command"
+"""Under history in config.yaml: what was typed to begin the run, where that is known."""
+
 CHANGES_NOTHING = (
     *("run_dir", "trainer.logger", "trainer.log_every_n_steps", "checkpoint", "change_devices"),
     *("data.unreadable", "data.source.unreadable", "data.source.cache"),

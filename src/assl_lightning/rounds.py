@@ -227,7 +227,7 @@ class _Loop:
         """Ask, and save the pool that the next round trains on; False where the answers are pending."""
         answers = from_first_rank(lambda: self.oracle.answer(request))
         if isinstance(answers, Pending):
-            log.warning("%s", answers.message)
+            log.warning("%s%s", answers.message, self._still_to_come(request.round_number + 1))
             return False
         self._check_answers(request, answers)
         self._apply(request, answers, request.index[:0] if held_out is None else held_out)
@@ -237,6 +237,14 @@ class _Loop:
             self.directory.save_tensors(request.round_number + 1, "pool.pt", self.pool.state_dict())
         wait_for_all_ranks()
         return True
+
+    def _still_to_come(self, number: int) -> str:
+        """How much is left to label when the labels that round `number` waits for are there."""
+        left = self.settings.rounds - number
+        if not left:
+            return " (these are the last)"
+        each = self.settings.labels_per_round
+        return f" ({left * each} more to label after these, {each} in each of {left} rounds)"
 
     def _apply(self, request: LabelRequest, answers: Answers, held_out: Tensor) -> None:
         number = request.round_number + 1

@@ -23,6 +23,7 @@ import logging
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,7 @@ from assl_lightning.differences import differences
 from assl_lightning.histograms import Histogram
 from assl_lightning.records import (
     CHANGES_NOTHING,
+    COMMAND,
     CONFIG,
     HISTOGRAMS,
     LOCK,
@@ -141,7 +143,7 @@ class RunDirectory:
                 raise ValueError(f"run_dir {self.path} cannot be written; choose another run_dir")
             with self.held():
                 if not file.exists():  # another process may have begun meanwhile
-                    history = {"run_id": uuid4().hex}
+                    history = {"run_id": uuid4().hex, **_command(sys.orig_argv)}
                     self._write_config({**config, "environment": _environment(), "history": history})
                     return
         self._history()
@@ -460,6 +462,15 @@ class RunDirectory:
         """`queried.png`."""
         with open_atomic(self.round(number) / THUMBNAILS) as file:
             file.write(png)
+
+
+def _command(words: Sequence[str]) -> dict[str, str]:
+    """What was typed to begin the run, under `COMMAND`, where it was this package's command line."""
+    if words[1:3] == ["-m", __package__]:
+        return {COMMAND: shlex.join(["python", *words[1:]])}
+    if len(words) > 1 and Path(words[1]).name == "assl-lightning":
+        return {COMMAND: shlex.join(["assl-lightning", *words[2:]])}
+    return {}
 
 
 def _environment() -> dict[str, str]:

@@ -13,9 +13,16 @@ from assl_lightning.labelling.judging import unanswered
 from assl_lightning.labelling.ledger import FILE_NAME as LEDGER
 from assl_lightning.labelling.ledger import Ledger
 from assl_lightning.labelling.verdicts import Conflicts, verdicts
-from assl_lightning.records import CONFIG, LOCK, RoundRecord, read_config, read_records, read_state, round_directory
-
-_GO_ON = "the command that began it goes on"
+from assl_lightning.records import (
+    COMMAND,
+    CONFIG,
+    LOCK,
+    RoundRecord,
+    read_config,
+    read_records,
+    read_state,
+    round_directory,
+)
 
 
 @dataclass(frozen=True)
@@ -30,12 +37,14 @@ class Status:
     is_running: bool
     doing: str  # or waiting for
     next: str
+    then: str = ""  # once people have done that
     answered: str = ""  # of the batch that is waited for
+    later: str = ""  # what is to be labelled after it
 
     @property
     def goes_on(self) -> bool:
         """Whether nothing is waited for that people do."""
-        return not self.answered or self.next == _GO_ON
+        return not self.then
 
     def lines(self) -> Iterable[str]:
         """For people to read."""
@@ -44,12 +53,16 @@ class Status:
         yield f"  round      {min(self.complete, self.rounds)} of {self.rounds}: {self.doing}"
         if self.answered:
             yield f"  answers    {self.answered}"
+        if self.later:
+            yield f"  later      {self.later}"
         if last is not None:
             asked = f", {len(last.queried)} asked for since" if last.queried else ""
             yield f"  labels     {last.labels} trained on{asked}"
             accuracies = " ".join(f"{100 * record.test_accuracy_ema:.1f}" for record in self.records)
             yield f"  accuracy   {accuracies} % (averaged weights, by round)"
         yield f"  next       {self.next}"
+        if self.then:
+            yield f"  then       {self.then}"
 
 
 def read_status(run_dir: Path) -> Status:
@@ -70,18 +83,38 @@ def read_status(run_dir: Path) -> Status:
         )
     is_running = _is_locked(run_dir / LOCK)
     batch = next((one for one in reversed(find_batches(run_dir)) if one.is_open), None)
-    doing, what_next = _progress(run_dir, complete, rounds, is_running)
+    doing, what_next = _progress(run_dir, complete, rounds, is_running, _go_on(config))
     trained = read_state(run_dir, complete)[1]
     records += [] if trained is None else [trained]
-    answered = ""
+    answered = later = what_then = ""
     if batch is not None:
-        answered, what_next = _waiting(batch, config)
+        answered, what_next, what_then = _waiting(batch, config)
+        later = _later(rounds - batch.round, config)
         doing = "waits for labels"
     name = str(config.get("name") or run_dir.name)
-    return Status(run_dir, name, rounds, complete, tuple(records), is_running, doing, what_next, answered)
+    return Status(
+        run_dir=run_dir,
+        name=name,
+        rounds=rounds,
+        complete=complete,
+        records=tuple(records),
+        is_running=is_running,
+        doing=doing,
+        next=what_next,
+        then=what_then,
+        answered=answered,
+        later=later,
+    )
 
 
-def _progress(run_dir: Path, number: int, rounds: int, is_running: bool) -> tuple[str, str]:
+def _go_on(config: Mapping[str, Any]) -> str:
+    """The command that began the run."""
+    history = config.get("history")
+    command = history.get(COMMAND) if isinstance(history, dict) else None
+    return f"give again {command or 'the command that began it'}, and the run goes on"
+
+
+def _progress(run_dir: Path, number: int, rounds: int, is_running: bool, go_on: str) -> tuple[str, str]:
     """What a run does that waits for nobody, and what to do next."""
     if number > rounds:
         return "finished", f"python -m assl_lightning.report {run_dir}; more rounds with rounds={rounds + 1} or more"
@@ -97,11 +130,19 @@ def _progress(run_dir: Path, number: int, rounds: int, is_running: bool) -> tupl
         doing = "trained, to be queried" if state == "trained" else "queried, to be labelled"
     if is_running:
         return doing, "nothing: a process runs it"
-    return f"stopped ({doing})", _GO_ON
+    return f"stopped ({doing})", go_on
 
 
-def _waiting(batch: LabelBatch, config: Mapping[str, Any]) -> tuple[str, str]:
-    """How much of a batch is answered, and what to do next."""
+def _later(rounds: int, config: Mapping[str, Any]) -> str:
+    """What is to be labelled in the rounds that are left."""
+    each = config.get("labels_per_round")
+    if rounds < 1 or not isinstance(each, int):
+        return ""
+    return f"{rounds * each} more to label, {each} in each of {rounds} rounds"
+
+
+def _waiting(batch: LabelBatch, config: Mapping[str, Any]) -> tuple[str, str, str]:
+    """How much of a batch is answered, what to do next, and what then."""
     oracle = oracle_of(config)
     conflicts: Conflicts = oracle["conflicts"] if oracle.get("conflicts") in ("latest", "majority") else "error"
     standing = Ledger(batch.run_dir / LEDGER).standing()
@@ -116,10 +157,11 @@ def _waiting(batch: LabelBatch, config: Mapping[str, Any]) -> tuple[str, str]:
     told += [f"people disagree about {disputed}"] if disputed else []
     answered = ", ".join(told)
     if len(kinds) >= needed and not disputed:
-        return answered, _GO_ON
+        return answered, _go_on(config), ""
     return (
         answered,
         f"label {batch.directory}, by python -m assl_lightning.label {batch.run_dir} or {_by(oracle, batch)}",
+        _go_on(config),
     )
 
 
@@ -139,8 +181,8 @@ def _by(oracle: Mapping[str, Any], batch: LabelBatch) -> str:
     tool = oracle.get("tool")
     name = str(tool.get("_target_", "")) if isinstance(tool, dict) else ""
     if "label_studio" in name:
-        return "in Label Studio; then " + _GO_ON
-    return f"python -m assl_lightning.ingest {batch.run_dir} FILE; then {_GO_ON}"
+        return "in Label Studio"
+    return f"python -m assl_lightning.ingest {batch.run_dir} FILE"
 
 
 def _is_locked(path: Path) -> bool:

@@ -38,6 +38,8 @@ def _say(console: Console, style: str, label: str, words: str) -> None:
 def _run_in_words(config: Config) -> str:
     last = config.initial_labels + config.rounds * config.labels_per_round
     labels = f"{config.initial_labels:,} to {last:,} labels" if config.rounds else counted(last, "label")
+    if config.hold_out:
+        labels += f", and {config.hold_out:,} for the test"
     trainings = counted(config.rounds + 1, "training")
     steps = counted(config.steps_per_round, "step")
     return f"{config.name}, {config.acquisition.name}, seed {config.seed}: {trainings} of {steps}, {labels}"
@@ -49,8 +51,10 @@ def _data_in_words(report: Report) -> str:
         return f"{report.config.data.name}, which cannot be read as it should be"
     size_in_words = " × ".join(map(str, source.pool_images.shape[1:]))
     pool, test = len(source.pool_images) - len(source.unreadable), len(source.test_images)
+    hold_out = report.config.hold_out
+    tested = f"{hold_out:,} of them to be drawn for the test" if hold_out else f"{test:,} in the test set"
     return (
-        f"{report.config.data.name}: {counted(pool, 'image')} in the pool, {test:,} in the test set, "
+        f"{report.config.data.name}: {counted(pool, 'image')} in the pool, {tested}, "
         f"{len(source.class_names)} classes, {size_in_words}"
     )
 
