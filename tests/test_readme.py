@@ -36,7 +36,7 @@ def test_a_command_of_the_readme_is_valid(
     command: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    wants_data = any(override.startswith("+experiment=") for override in command)
+    wants_data = any(override.startswith(("+experiment=", "data=folder")) for override in command)
     if wants_data:
         assert main([*command, "--cfg", "job"]) == 0
         return
