@@ -262,12 +262,14 @@ def test_an_unlabelled_folder_becomes_a_classifier_by_the_keys_that_people_press
 
     classifier = load_classifier(run_dir)
     tested = [name for name in held_out if place.typed[name] in CLASSES]
-    told = [name for name, _ in classifier.classify([Path("photos") / name for name in tested])]
-    right = sum(said == place.typed[name] for said, name in zip(told, tested, strict=True))
+    said = [name for name, _ in classifier.classify([Path("photos") / name for name in tested])]
+    right = sum(one == place.typed[name] for one, name in zip(said, tested, strict=True))
     assert records[-1].test_accuracy_ema == pytest.approx(right / len(tested))
 
     place.run("assl_lightning.report", str(run_dir))
-    assert (run_dir / "report" / "report.html").exists()
+    told = (run_dir / "report" / "report.html").read_text(encoding="utf-8")
+    assert re.search(r"Test set: 12 images( \(.+ with a label\))? of the pool, drawn at random in round 0", told)
+    assert "Labels by people" in told
 
 
 def asked(run_dir: Path) -> set[str]:
@@ -372,6 +374,17 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 def test_the_documents_keys_are_taken(compose_run: Callable[..., Config], override: str) -> None:
     known = [f"data.{key}={value}" for key, value in (("root", "photos"), ("num_classes", "3"))]
     compose_run("data=folder", "oracle=page", *known, override.replace(": ", "="))
+
+
+def test_what_the_document_adds_to_its_file_is_taken(
+    working_directory: Path, compose_run: Callable[..., Config]
+) -> None:
+    directory = Path("conf/experiment")
+    directory.mkdir(parents=True)
+    (directory / "castings.yaml").write_text(YAML + "\noracle:\n  conflicts: majority\n")
+    config = compose_run(f"hydra.searchpath=[file://{directory.parent.resolve()}]", "+experiment=castings")
+    assert config.oracle["conflicts"] == "majority"
+    assert config.known_labels == "given"
 
 
 def test_the_document_is_short_and_its_links_lead_somewhere() -> None:
