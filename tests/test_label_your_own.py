@@ -176,7 +176,7 @@ def check_labels(run_dir: Path, number: int, typed: Truth, gone: str | None = No
     for name, (label, since) in labels_by_name(run_dir, number).items():
         answer = typed.get(name)
         assert label == (CLASSES.index(answer) if answer in CLASSES else UNLABELLED), name
-        assert (since == EXCLUDED) == (answer == "bad" or name == gone), name
+        assert since == HELD_OUT or (since == EXCLUDED) == (answer == "bad" or name == gone), name
         assert (since in (UNLABELLED, HELD_OUT)) or answer in (*CLASSES, "bad") or name == gone, name
 
 

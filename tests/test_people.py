@@ -143,7 +143,7 @@ def test_a_run_with_no_label_at_all_asks_ends_and_goes_on(tmp_path: Path, messag
     run_dir = tmp_path / "run"
     assert run(run_dir, nobody_knows) == []
     assert "0 of the 6 images" in messages
-    assert "Label them by hand." in messages
+    assert "Label them by hand. Then give this command again, and the run goes on (8 more to label after" in messages
     assert run(run_dir, nobody_knows) == []
     batch = label_all(run_dir)
     assert (batch.round, len(batch.samples), batch.class_names) == (0, 6, CLASS_NAMES)

@@ -57,6 +57,7 @@ def test_a_run_is_told_at_each_of_its_stations(tmp_path: Path, capsys: pytest.Ca
     trained = told(capsys, run_dir)
     assert trained["round"] == "0 of 2: waits for labels"
     assert trained["labels"] == "4 trained on, 4 asked for since"
+    assert trained["later"] == "4 more to label, in the last round"
     assert trained["accuracy"].endswith("% (averaged weights, by round)")
 
     to_the_end(run_dir)

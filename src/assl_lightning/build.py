@@ -317,12 +317,23 @@ def set_up_messages() -> None:
     ours = logging.getLogger("assl_lightning")
     speaks_for_all = os.environ.get("LOCAL_RANK", "0") == "0"
     if not ours.handlers:  # without any, Python prints warnings itself
-        ours.addHandler(logging.StreamHandler(sys.stdout) if speaks_for_all else logging.NullHandler())
+        ours.addHandler(_Printing() if speaks_for_all else logging.NullHandler())
         ours.setLevel(logging.INFO)
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=message)
+
+
+class _Printing(logging.Handler):
+    """Prints to whatever stdout is by then; who calls the command from Python may put another in its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stdout.write(f"{self.format(record)}\n")
+            sys.stdout.flush()
+        except (OSError, ValueError):
+            self.handleError(record)
 
 
 _NOISE = (

@@ -18,7 +18,7 @@ from assl_lightning.interruption import Interrupted, Interruption
 from assl_lightning.labelling.batch import waiting_batch
 from assl_lightning.labelling.ledger import FILE_NAME, Ledger
 from assl_lightning.labelling.page.session import Session
-from assl_lightning.records import CONFIG
+from assl_lightning.records import CONFIG, command_of, read_config
 
 PORT = 8767
 """Of the page. Always the same, so that what a browser could not save finds its way back to the same page."""
@@ -183,11 +183,19 @@ def _farewell(session: Session, run_dir: Path) -> str:
     if not _is_done(session):
         return f"{_progress(session)}; all of it is saved, and the same command goes on\n"
     if (run_dir / CONFIG).exists():
-        return f"{_progress(session)}; the command that started the run goes on with it (it is in {run_dir / CONFIG})\n"
+        return f"{_progress(session)}; give again {_command(run_dir)}, and the run goes on\n"
     return (
         f"{_progress(session)}; for a run elsewhere write python -m assl_lightning.label {run_dir} --csv answers.csv, "
         f"and there python -m assl_lightning.ingest RUN_DIR answers.csv\n"
     )
+
+
+def _command(run_dir: Path) -> str:
+    """What began the run, in words where nobody wrote it down."""
+    try:
+        return command_of(read_config(run_dir))
+    except ValueError:  # the run will say it better
+        return command_of({})
 
 
 if __name__ == "__main__":

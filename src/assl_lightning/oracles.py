@@ -114,7 +114,7 @@ class HeldBackLabels:
         if unknown:
             raise ValueError(
                 f"labels must be known for the whole pool, but {unknown:,} of its {len(labels):,} samples have none; "
-                f"label them, or choose an oracle that asks somebody who can"
+                f"label them, or ask people with oracle=page, file or label_studio"
             )
         self._labels = labels
         self._key = derive_key(seed, "label noise")

@@ -71,6 +71,13 @@ class RoundRecord:
     seconds: dict[str, float] = field(default_factory=dict)  # by part: train, test, acquire, label
 
 
+def command_of(config: Mapping[str, Any]) -> str:
+    """The command that began a run of this config.yaml, in words where it is not known."""
+    history = config.get("history")
+    command = history.get(COMMAND) if isinstance(history, dict) else None
+    return command if isinstance(command, str) else "the command that began it"
+
+
 def round_directory(run_dir: Path, number: int) -> Path:
     """Where the files of a round lie."""
     return run_dir / f"round_{number:02d}"

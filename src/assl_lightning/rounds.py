@@ -183,7 +183,8 @@ class _Loop:
             )
         if not (len(self.datamodule.test_images) or settings.hold_out):
             raise ValueError(
-                "there must be a test set: give the datamodule test images, or set hold_out to draw one from the pool"
+                "there must be a test set: give the datamodule test images (of a folder, data.source.test_root), or "
+                "set hold_out to how many samples are to be drawn from the pool for it"
             )
         num_test = len(self.datamodule.test_images)
         if num_test and settings.hold_out:
@@ -244,7 +245,8 @@ class _Loop:
         if not left:
             return " (these are the last)"
         each = self.settings.labels_per_round
-        return f" ({left * each} more to label after these, {each} in each of {left} rounds)"
+        rounds = f"{each} in each of {left} rounds" if left > 1 else "in the last round"
+        return f" ({left * each} more to label after these, {rounds})"
 
     def _apply(self, request: LabelRequest, answers: Answers, held_out: Tensor) -> None:
         number = request.round_number + 1

@@ -14,10 +14,10 @@ from assl_lightning.labelling.ledger import FILE_NAME as LEDGER
 from assl_lightning.labelling.ledger import Ledger
 from assl_lightning.labelling.verdicts import Conflicts, verdicts
 from assl_lightning.records import (
-    COMMAND,
     CONFIG,
     LOCK,
     RoundRecord,
+    command_of,
     read_config,
     read_records,
     read_state,
@@ -108,10 +108,7 @@ def read_status(run_dir: Path) -> Status:
 
 
 def _go_on(config: Mapping[str, Any]) -> str:
-    """The command that began the run."""
-    history = config.get("history")
-    command = history.get(COMMAND) if isinstance(history, dict) else None
-    return f"give again {command or 'the command that began it'}, and the run goes on"
+    return f"give again {command_of(config)}, and the run goes on"
 
 
 def _progress(run_dir: Path, number: int, rounds: int, is_running: bool, go_on: str) -> tuple[str, str]:
@@ -138,7 +135,9 @@ def _later(rounds: int, config: Mapping[str, Any]) -> str:
     each = config.get("labels_per_round")
     if rounds < 1 or not isinstance(each, int):
         return ""
-    return f"{rounds * each} more to label, {each} in each of {rounds} rounds"
+    return f"{rounds * each} more to label, " + (
+        f"{each} in each of {rounds} rounds" if rounds > 1 else "in the last round"
+    )
 
 
 def _waiting(batch: LabelBatch, config: Mapping[str, Any]) -> tuple[str, str, str]:

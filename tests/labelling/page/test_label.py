@@ -113,9 +113,7 @@ def test_it_opens_the_browser_and_ends_when_all_is_answered(
     assert label.main([str(tmp_path), "--port", "0", "--done", "--token", TOKEN]) == 0
     assert opened == re.findall("^open (.*)$", (out := capsys.readouterr()).out, re.MULTILINE)
     assert "photos, round 0: 4 images to label as one of 3 classes; nothing answered yet\n" in out.out
-    assert out.out.endswith(
-        f"answered: Ann 4 of 4; the command that started the run goes on with it (it is in {tmp_path}/config.yaml)\n"
-    )
+    assert out.out.endswith("answered: Ann 4 of 4; give again the command that began it, and the run goes on\n")
     assert out.err == ""
 
 
