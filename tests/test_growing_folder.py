@@ -22,6 +22,7 @@ from assl_lightning.data.sample_names import read_samples
 from assl_lightning.labelling.batch import LabelBatch, find_batches
 from assl_lightning.records import read_config, read_records
 from assl_lightning.run_directory import RunDirectory
+from assl_lightning.run_status import read_status
 from assl_lightning.training import RoundTraining
 
 RUN = (
@@ -125,9 +126,10 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", ["statistics that go on", *(pytest.param(n, marks=pytest.mark.slow) for n in VARIANTS)]
-)
+FAST = "statistics that go on"
+
+
+@pytest.mark.parametrize("name", [n if n == FAST else pytest.param(n, marks=pytest.mark.slow) for n in VARIANTS])
 def test_images_come_go_and_break_between_the_rounds_and_a_killed_round_goes_on(
     killed_in_training: Any, photos: Path, name: str
 ) -> None:
@@ -169,6 +171,9 @@ def test_a_run_that_was_finished_with_people_goes_on_with_images_that_came_since
     draw(50)
     call("rounds=2")  # asks after the last round
     assert len(find_batches(Path("run"))) == 3
+    status = read_status(Path("run"))
+    assert "  round      1 of 2: waits for labels" in status.lines()
+    assert [record.round for record in status.records] == [0, 1]
     draw(51)
     Path("photos", name_of(4)).unlink()
     finish("rounds=2")

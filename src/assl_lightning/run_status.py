@@ -75,17 +75,18 @@ def read_status(run_dir: Path) -> Status:
         raise ValueError(f"{run_dir} must be the directory of a run, but has no {CONFIG}; name the run_dir of one")
     config = read_config(run_dir)
     records = read_records(run_dir)
-    complete = len(records)
     rounds = config.get("rounds")
     if not isinstance(rounds, int) or isinstance(rounds, bool):
         raise ValueError(  # noqa: TRY004
             f"{run_dir / CONFIG} must say how many rounds there are; got {rounds!r}. Restore it"
         )
+    is_extended = bool(records) and not records[-1].queried and len(records) <= rounds
+    complete = len(records) - is_extended  # what was the last round has its query to make
     is_running = _is_locked(run_dir / LOCK)
     batch = next((one for one in reversed(find_batches(run_dir)) if one.is_open), None)
     doing, what_next = _progress(run_dir, complete, rounds, is_running, _go_on(config))
     trained = read_state(run_dir, complete)[1]
-    records += [] if trained is None else [trained]
+    records[complete:] = records[complete:] if trained is None else [trained]
     answered = later = what_then = ""
     if batch is not None:
         answered, what_next, what_then = _waiting(batch, config)
