@@ -13,6 +13,7 @@ OLDEST := .venv-oldest
 
 RUN := $(BIN)/python -m assl_lightning
 ONE_THREAD := OMP_NUM_THREADS=1
+ON_ALL_CORES := -n auto --dist loadfile --no-loadscope-reorder
 REPORT := $(BIN)/python -m assl_lightning.report
 PICKS := $(BIN)/python -m assl_lightning.analysis.picks
 
@@ -31,14 +32,14 @@ demo: install ## a whole run on scikit-learn's digits, nothing to download: a ta
 	$(BIN)/python -m assl_lightning
 
 test: install ## the tests on all cores: minutes on two
-	$(ONE_THREAD) $(BIN)/python -m pytest -n auto --dist loadfile
+	$(ONE_THREAD) $(BIN)/python -m pytest $(ON_ALL_CORES)
 
 test-slow: install ## the tests that take longer or need data that is not in the package
 	$(BIN)/python -m pytest -m slow
 
 test-oldest: $(OLDEST)/.installed $(OLDEST)-activeml/.installed ## the tests with each dependency at its floor in pyproject.toml: 6 GB, then minutes
-	$(ONE_THREAD) $(OLDEST)/bin/python -m pytest -n auto --dist loadfile
-	$(ONE_THREAD) $(OLDEST)-activeml/bin/python -m pytest -n auto --dist loadfile tests/acquisition tests/test_benchmarks.py
+	$(ONE_THREAD) $(OLDEST)/bin/python -m pytest $(ON_ALL_CORES)
+	$(ONE_THREAD) $(OLDEST)-activeml/bin/python -m pytest $(ON_ALL_CORES) tests/acquisition tests/test_benchmarks.py
 
 # scikit-activeml needs newer packages than the floors, so it has an environment of its own. uv knows `lowest-direct`.
 

@@ -22,3 +22,23 @@ def compose_run() -> Callable[..., Config]:
             return compose(GlobalHydra.instance().hydra, list(overrides))
 
     return compose_overrides
+
+
+LONGEST_FIRST = (
+    *(
+        "test_ddp",
+        "test_your_own_images",
+        "test_streaming",
+        "test_cli",
+        "test_examples",
+        "test_readme",
+        "test_resuming",
+    ),
+    *("test_label_your_own", "test_people", "test_growing_folder", "test_score", "test_end_to_end", "test_benchmarks"),
+)
+"""Files whose tests take longest: of several processes, none is to begin with one of them when the others are done."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))

@@ -66,6 +66,17 @@ def test_a_wrong_bit_is_noticed_or_changes_nothing(
     assert loaded["nested"]["names"] == ["a", "b"]
 
 
+def test_a_record_that_says_it_is_a_directory_is_noticed(content: bytes, tmp_path: Path) -> None:
+    """No checksum covers this bit, and with it torch reads a tensor of whatever was in memory."""
+    wrong = bytearray(content)
+    entry = wrong.index(b"archive/data/0", wrong.index(b"PK\x01\x02")) - 46  # its entry in the table of contents
+    assert wrong[entry : entry + 4] == b"PK\x01\x02"
+    wrong[entry + 38] ^= 0x10
+    (tmp_path / "a.pt").write_bytes(wrong)
+    with pytest.raises(ValueError, match=r"a\.pt cannot be read: its checksum is wrong \(in archive/data/0\)"):
+        tensor_files.load(tmp_path / "a.pt")
+
+
 class Runs:
     """Says so if its pickle is run."""
 

@@ -59,12 +59,20 @@ def damage(path: Path) -> str | None:
     """What is wrong with the bytes of a file that `save` wrote; None where they are as they were written."""
     try:
         with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
+            broken = archive.testzip() or next((one.filename for one in archive.infolist() if _is_directory(one)), None)
     except FileNotFoundError:
         raise
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, NotImplementedError) as error:
         return f"it is torn or not one of these files ({_first_line(error)})"
     return None if broken is None else f"its checksum is wrong (in {broken})"
+
+
+def _is_directory(entry: zipfile.ZipInfo) -> bool:
+    """Whether torch's reader, which goes by an attribute that no checksum covers, would find nothing in it."""
+    return entry.is_dir() or bool(entry.external_attr & _DIRECTORY)
+
+
+_DIRECTORY = 0x10
 
 
 def _first_line(error: Exception) -> str:
