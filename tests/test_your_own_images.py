@@ -133,6 +133,7 @@ def test_the_documents_table_has_what_a_source_needs(
         assert not Path("runs").exists(), "before anything is written"
 
 
+@pytest.mark.slow
 def test_digits_from_files_are_a_run_like_any_other_and_config_yaml_holds_what_was_left_open(
     working_directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
