@@ -20,7 +20,7 @@ TIMM = {  # name → images, features
     "mobilenetv3_small_050": ((3, 32, 32), 1024),
     "vit_tiny_patch16_224": ((3, 48, 32), 192),
     "convnext_atto": ((3, 32, 32), 320),
-    "swin_tiny_patch4_window7_224": ((3, 56, 56), 768),
+    "swin_tiny_patch4_window7_224": ((3, 64, 64), 768),
 }
 
 
@@ -42,7 +42,7 @@ def test_a_network_of_timm_gives_the_logits_of_timms_own(name: str, tmp_path: Pa
     images = images_of(channels, *size)
     with torch.no_grad():
         expected = own(images)
-        assert expected.abs().min() > 1e-3
+        assert expected.abs().max() > 1e-3  # not the zeros that some begin with
         torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-5)
         assert network.features(images).shape == (2, features) == (2, network.feature_dim)
 
