@@ -1,8 +1,8 @@
 """Pairs of a weak and a strong view a second: our batches against Pillow, image by image.
 
 A pair is one weak and one strong view of one image. Both sides start from decoded images and end with bytes ("views")
-or with normalised float32 tensors ("tensors"). "per core" is one thread; Pillow uses one by itself. Pillow pads either
-as torchvision's RandomCrop does, which is what FixMatch's PyTorch ports run, or by strips, the fastest that we found.
+or with normalised float32 tensors ("tensors"). On a CPU both have one thread. Pillow pads either as torchvision's
+RandomCrop does, which is what FixMatch's PyTorch ports run, or by strips, the fastest that we found.
 """
 
 from __future__ import annotations
@@ -67,8 +67,6 @@ def _measure_shape(images: torch.Tensor, repeats: int, is_paper: bool) -> Iterat
         yield figure(what, unit="×", values=ratios(pair[theirs], pair[mine]), target=bound)
     for name, values in pair.items():
         yield figure(f"{name}, one thread", unit="pairs/s", values=_rates(values))
-    pair = _seconds_a_pair(images, repeats, {"ours": ours(images)})
-    yield figure(f"ours, {threads} threads", unit="pairs/s", values=_rates(pair["ours"]))
 
 
 def _seconds_a_pair(

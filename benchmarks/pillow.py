@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 from torchvision.transforms import functional
 
 from assl_lightning.augment import FIXMATCH_OPS
-from assl_lightning.augment.strong import CUTOUT_GREY
+from assl_lightning.augment.ops import CUTOUT_GREY
 
 Picture = Image.Image
 Pad = Callable[[Picture, int, int], Picture]

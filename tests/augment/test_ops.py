@@ -11,16 +11,11 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from assl_lightning.augment.ops import (
-    FIXMATCH_OPS,
-    MAX_MAGNITUDE,
-    OPERATIONS,
-    Plan,
-    apply_dense,
-    apply_grouped,
-    apply_operation,
-)
+from assl_lightning.augment import compiled, dense
+from assl_lightning.augment.ops import FIXMATCH_OPS, MAX_MAGNITUDE, OPERATIONS
+from assl_lightning.augment.plans import Plan
 
+PLANS = pytest.mark.parametrize("plan", [compiled, dense], ids=["compiled", "dense"])
 SHAPES = [(3, 32, 32), (1, 28, 28), (3, 8, 8), (3, 17, 23), (1, 23, 17), (3, 84, 84), (3, 2, 5), (1, 1, 1)]
 # every magnitude with both signs, as one batch
 MAGNITUDES = torch.arange(1, MAX_MAGNITUDE + 1).repeat(2)
@@ -85,13 +80,13 @@ def pictures(channels: int, height: int, width: int) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array.astype(np.uint8)) for name, array in arrays.items()}
 
 
-@pytest.mark.parametrize("plan", [apply_grouped, apply_dense])
+@PLANS
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", FIXMATCH_OPS)
 def test_an_operation_equals_pil_in_every_bit(name: str, shape: tuple[int, int, int], plan: Plan) -> None:
     code = torch.full_like(MAGNITUDES, OPERATIONS.index(name))
     for picture, image in pictures(*shape).items():
-        changed = plan(image.expand(len(code), *shape).contiguous(), code, MAGNITUDES, SIGNS)
+        changed = plan.change(image.repeat(len(code), 1, 1, 1), code, MAGNITUDES, SIGNS)
         expected = torch.stack(
             [
                 from_pil(pil_operation(name, to_pil(image), v, sign))
@@ -101,25 +96,29 @@ def test_an_operation_equals_pil_in_every_bit(name: str, shape: tuple[int, int, 
         assert torch.equal(changed, expected), f"{picture}: {int((changed != expected).sum())} values differ from PIL"
 
 
+@PLANS
 @pytest.mark.parametrize("name", ["AutoContrast", "Equalize"])
-def test_every_range_of_levels_is_stretched_as_pil_does(name: str) -> None:
+def test_every_range_of_levels_is_stretched_as_pil_does(name: str, plan: Plan) -> None:
     darkest, brightest = np.triu_indices(256)
     keep = slice(None, None, 7)
     images = np.clip(np.arange(256), darkest[keep, None], brightest[keep, None]).astype(np.uint8).reshape(-1, 1, 16, 16)
     batch = torch.from_numpy(images)
     one = torch.ones(len(batch), dtype=torch.int64)
     expected = torch.stack([from_pil(pil_operation(name, to_pil(image), 1, 1)) for image in batch])
-    torch.testing.assert_close(apply_operation(name, batch, one, one), expected, rtol=0, atol=0)
+    changed = plan.change(batch, OPERATIONS.index(name) * one, one, one)
+    torch.testing.assert_close(changed, expected, rtol=0, atol=0)
 
 
+@PLANS
 @pytest.mark.parametrize("name", ["Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY"])
-def test_geometry_equals_pil_at_every_side_up_to_72(name: str) -> None:
+def test_geometry_equals_pil_at_every_side_up_to_72(name: str, plan: Plan) -> None:
     rng = np.random.default_rng(0)
     for side in range(1, 73):
         image = torch.from_numpy(rng.integers(1, 256, (3, side, side + side % 3), dtype=np.uint8))
         v, sign = 1 + side % 10, 1 - 2 * (side // 10 % 2)
-        changed = apply_operation(name, image[None], torch.tensor([v]), torch.tensor([sign]))[0]
         expected = from_pil(pil_operation(name, to_pil(image), v, sign))
+        code = torch.tensor([OPERATIONS.index(name)])
+        changed = plan.change(image[None], code, torch.tensor([v]), torch.tensor([sign]))[0]
         torch.testing.assert_close(changed, expected, rtol=0, atol=0)
 
 
@@ -130,35 +129,18 @@ def test_both_plans_agree_on_a_batch_of_mixed_operations(channels: int) -> None:
     code = torch.randint(0, len(OPERATIONS), (600,), generator=generator)
     magnitude = torch.randint(1, MAX_MAGNITUDE + 1, (600,), generator=generator)
     sign = 1 - 2 * torch.randint(0, 2, (600,), generator=generator)
-    before = images.clone()
-    grouped, dense = apply_grouped(images, code, magnitude, sign), apply_dense(images, code, magnitude, sign)
-    torch.testing.assert_close(grouped, dense, rtol=0, atol=0)
-    torch.testing.assert_close(images, before, rtol=0, atol=0)  # neither writes into what it was given
-    alone = torch.cat(
-        [
-            apply_operation(OPERATIONS[int(code[i])], images[i : i + 1], magnitude[i : i + 1], sign[i : i + 1])
-            for i in range(0, 600, 7)
-        ]
-    )
-    torch.testing.assert_close(grouped[::7], alone, rtol=0, atol=0)
+    together = [plan.change(images.clone(), code, magnitude, sign) for plan in (compiled, dense)]
+    torch.testing.assert_close(*together, rtol=0, atol=0)
+    for i in range(0, 600, 7):
+        row = slice(i, i + 1)
+        alone = compiled.change(images[row].clone(), code[row], magnitude[row], sign[row])
+        torch.testing.assert_close(together[0][row], alone, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("plan", [apply_grouped, apply_dense])
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_how_the_images_lie_in_memory_does_not_matter(name: str, plan: Plan) -> None:
-    images = torch.randint(0, 256, (4, 3, 9, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    code = torch.full((4,), OPERATIONS.index(name))
-    magnitude, sign = torch.tensor([1, 4, 7, 10]), torch.tensor([1, -1, 1, -1])
-    expected = plan(images, code, magnitude, sign)
-    turned = images.transpose(2, 3).contiguous().transpose(2, 3)
-    for lying in (turned, images.contiguous(memory_format=torch.channels_last)):
-        torch.testing.assert_close(plan(lying, code, magnitude, sign), expected, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("plan", [apply_grouped, apply_dense])
+@PLANS
 def test_an_empty_batch_stays_empty(plan: Plan) -> None:
     nothing = torch.zeros(0, dtype=torch.int64)
-    assert plan(torch.zeros(0, 3, 8, 8, dtype=torch.uint8), nothing, nothing, nothing).shape == (0, 3, 8, 8)
+    assert plan.change(torch.zeros(0, 3, 8, 8, dtype=torch.uint8), nothing, nothing, nothing).shape == (0, 3, 8, 8)
 
 
 def test_fixmatchs_list_names_every_operation_once() -> None:

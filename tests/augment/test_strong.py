@@ -10,12 +10,14 @@ from PIL import Image, ImageDraw
 from scipy.stats import chi2_contingency, chisquare
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from assl_lightning.augment import FIXMATCH_OPS, StrongAugment, WeakAugment
-from assl_lightning.augment.ops import OPERATIONS, apply_dense, apply_grouped, apply_operation, change_grouped
+from assl_lightning.augment import FIXMATCH_OPS, StrongAugment, WeakAugment, compiled, dense
+from assl_lightning.augment.ops import OPERATIONS
+from assl_lightning.augment.plans import Plan
 from assl_lightning.augment.strong import SLOTS_PER_OPERATION, StrongSlot
 from assl_lightning.augment.weak import WeakSlot
 from assl_lightning.seeding import Draws, Slots, derive_key
 
+PLANS = pytest.mark.parametrize("plan", [compiled, dense], ids=["compiled", "dense"])
 SHAPES = [(3, 32, 32), (1, 28, 28), (3, 17, 23), (3, 84, 84), (1, 1, 1)]
 STILL = WeakAugment(flip=False, pad_fraction=0.0)  # a weak view that changes nothing
 
@@ -51,29 +53,31 @@ def strong_by_definition(augment: StrongAugment, images: torch.Tensor, draws: Dr
         negative = draws.integers(StrongSlot.SIGN + offset, 2)
         for i in range(len(views)):
             if applied[i]:
-                name, sign = augment.ops[int(drawn[i])], 1 - 2 * negative[i : i + 1]
-                views[i] = apply_operation(name, views[i : i + 1], magnitude[i : i + 1], sign)[0]
+                code = torch.tensor([OPERATIONS.index(augment.ops[int(drawn[i])])])
+                sign = 1 - 2 * negative[i : i + 1]
+                views[i] = dense.change(views[i : i + 1], code, magnitude[i : i + 1], sign)[0]
     u, v = draws.uniform(StrongSlot.CUTOUT_X).tolist(), draws.uniform(StrongSlot.CUTOUT_Y).tolist()
     return torch.stack([cutout_by_pil(views[i], u[i], v[i], augment.cutout_fraction) for i in range(len(views))])
 
 
-@pytest.mark.parametrize("plan", [apply_grouped, change_grouped, apply_dense])
+@PLANS
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("num_ops", [2, 0, 3])
-def test_the_strong_view_equals_its_definition(num_ops: int, shape: tuple[int, int, int], plan: Any) -> None:
+def test_the_strong_view_equals_its_definition(num_ops: int, shape: tuple[int, int, int], plan: Plan) -> None:
     augment, images = StrongAugment(num_ops=num_ops), batch(96, *shape)
     expected = strong_by_definition(augment, images, draws(96))
-    torch.testing.assert_close(augment._augment(images, draws(96), plan), expected, rtol=0, atol=0)
+    torch.testing.assert_close(augment._view(images, draws(96), plan), expected, rtol=0, atol=0)
 
 
+@PLANS
 @pytest.mark.parametrize("fraction", [0.5, 0.3, 1.0])
 @pytest.mark.parametrize("shape", [*SHAPES, (3, 8, 8), (3, 40, 11)], ids=str)
-def test_cutout_equals_pils_rectangle(shape: tuple[int, int, int], fraction: float) -> None:
+def test_cutout_equals_pils_rectangle(shape: tuple[int, int, int], fraction: float, plan: Plan) -> None:
     augment = StrongAugment(weak=STILL, num_ops=0, cutout_fraction=fraction)
     images, draw = batch(400, *shape), draws(400)
     u, v = draw.uniform(StrongSlot.CUTOUT_X).tolist(), draw.uniform(StrongSlot.CUTOUT_Y).tolist()
     expected = torch.stack([cutout_by_pil(images[i], u[i], v[i], fraction) for i in range(400)])
-    torch.testing.assert_close(augment(images, draw), expected, rtol=0, atol=0)
+    torch.testing.assert_close(augment._view(images, draw, plan), expected, rtol=0, atol=0)
 
 
 def test_a_box_inside_is_17_pixels_wide_and_keeps_its_size_at_the_left_edge_alone() -> None:
@@ -152,11 +156,11 @@ def test_no_two_parts_share_a_slot() -> None:
     assert len(set(slots)) == len(slots)
 
 
-@pytest.mark.parametrize("plan", [apply_grouped, change_grouped, apply_dense])
-def test_a_part_of_the_batch_is_augmented_as_in_the_whole(plan: Any) -> None:
+@PLANS
+def test_a_part_of_the_batch_is_augmented_as_in_the_whole(plan: Plan) -> None:
     images, positions = batch(200, 3, 16, 16), torch.tensor([141, 3, 3, 7])
-    whole = StrongAugment()._augment(images, draws(200), plan)
-    part = StrongAugment()._augment(images[positions], draws(200).take(positions), plan)
+    whole = StrongAugment()._view(images, draws(200), plan)
+    part = StrongAugment()._view(images[positions], draws(200).take(positions), plan)
     torch.testing.assert_close(part, whole[positions], rtol=0, atol=0)
 
 
@@ -175,16 +179,28 @@ def test_the_same_draws_give_the_same_view_and_no_global_generator_moves() -> No
     torch.testing.assert_close(images, before, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("plan", [apply_grouped, change_grouped, apply_dense])
+@PLANS
 @pytest.mark.parametrize("num_ops", [0, 2])
-def test_a_weak_view_that_is_the_images_leaves_them_as_they_were(plan: Any, num_ops: int) -> None:
+def test_a_weak_view_that_is_the_images_leaves_them_as_they_were(plan: Plan, num_ops: int) -> None:
     images = batch(50, 3, 16, 16)
     before = images.clone()
     same: list[Any] = [lambda images, _draws: images, lambda images, _draws: images.view_as(images), STILL]
-    views = [StrongAugment(weak=weak, num_ops=num_ops)._augment(images, draws(50), plan) for weak in same]
+    views = [StrongAugment(weak=weak, num_ops=num_ops)._view(images, draws(50), plan) for weak in same]
     torch.testing.assert_close(images, before, rtol=0, atol=0)
     for view in views[:-1]:
         torch.testing.assert_close(view, views[-1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("weak", "got"),
+    [
+        (lambda images, _draws: images.float(), r"torch\.float32 of shape \(5, 3, 16, 16\)"),
+        (lambda images, _draws: images[1:], r"5 rows on cpu for 4 images"),
+    ],
+)
+def test_a_weak_view_of_another_kind_is_refused(weak: Any, got: str) -> None:
+    with pytest.raises(ValueError, match=got):
+        StrongAugment(weak=weak)(batch(5, 3, 16, 16), draws(5))
 
 
 def test_how_a_weak_view_lies_in_memory_does_not_matter() -> None:
@@ -197,9 +213,9 @@ def test_how_a_weak_view_lies_in_memory_does_not_matter() -> None:
     torch.testing.assert_close(*views, rtol=0, atol=0)
 
 
-def test_an_empty_batch_stays_empty() -> None:
-    for plan in (apply_grouped, change_grouped, apply_dense):
-        assert StrongAugment()._augment(batch(0, 3, 8, 8), draws(0), plan).shape == (0, 3, 8, 8)
+@PLANS
+def test_an_empty_batch_stays_empty(plan: Plan) -> None:
+    assert StrongAugment()._view(batch(0, 3, 8, 8), draws(0), plan).shape == (0, 3, 8, 8)
 
 
 class _Recorder(TorchDispatchMode):
@@ -219,13 +235,13 @@ WAITING = {"_local_scalar_dense", "nonzero", "bincount", "masked_select", "uniqu
 
 def test_the_dense_plan_never_waits_for_the_device() -> None:
     images = batch(8, 3, 16, 16)
-    StrongAugment()._augment(images, draws(8), apply_dense)  # the tables of this size are made once
-    with _Recorder() as dense:
-        StrongAugment()._augment(images, draws(8), apply_dense)
-    with _Recorder() as grouped:
-        StrongAugment()._augment(images, draws(8), apply_grouped)
-    assert not dense.names & WAITING
-    assert grouped.names & WAITING  # the recorder does see what it looks for
+    StrongAugment()._view(images, draws(8), dense)  # the tables of this size are made once
+    with _Recorder() as recorder:
+        StrongAugment()._view(images, draws(8), dense)
+    assert not recorder.names & WAITING
+    with _Recorder() as recorder:
+        images[images > 3].max().item()
+    assert recorder.names & WAITING  # the recorder does see what it looks for
 
 
 def test_a_device_other_than_the_cpu_gets_the_dense_plan() -> None:

@@ -9,18 +9,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from assl_lightning.augment.ops import (
-    FIXMATCH_OPS,
-    MAX_MAGNITUDE,
-    OPERATIONS,
-    Plan,
-    apply_dense,
-    change_grouped,
-)
-from assl_lightning.augment.weak import WeakAugment, WeakSlot
+from assl_lightning.augment.ops import FIXMATCH_OPS, MAX_MAGNITUDE, OPERATIONS
+from assl_lightning.augment.plans import Plan, plan_for
+from assl_lightning.augment.weak import WeakAugment, WeakSlot, check_batch
 from assl_lightning.seeding import Draws
-
-CUTOUT_GREY = 127
 
 
 @unique
@@ -97,19 +89,17 @@ class StrongAugment:
 
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
         """`images` (B, channels, H, W) uint8 → the same shape and type; `draws` has one row per image."""
-        # On a CPU it pays to compute only the rows that an operation changes; a GPU must not be waited for.
-        apply = change_grouped if images.device.type == "cpu" else apply_dense
-        return self._augment(images, draws, apply)
+        return self._view(images, draws, plan_for(images.device))
 
-    def _augment(self, images: Tensor, draws: Draws, apply: Plan) -> Tensor:
-        """`apply` is a plan of `ops`; all give the same bits. Like Cutout, it may work in place."""
+    def _view(self, images: Tensor, draws: Draws, plan: Plan) -> Tensor:
         draws = draws.ahead([*WeakSlot, StrongSlot.CUTOUT_Y, StrongSlot.CUTOUT_X, *self._operation_slots()])
         views = self.weak(images, draws).contiguous()
+        check_batch(views, draws)
         if views.untyped_storage().data_ptr() == images.untyped_storage().data_ptr():  # a `weak` that does nothing
             views = views.clone()
         for code, magnitude, sign in zip(*(drawn.unbind(1) for drawn in self._draw_operations(draws)), strict=True):
-            views = apply(views, code, magnitude, sign)
-        return self._cutout(views, draws) if self.cutout_fraction else views
+            views = plan.change(views, code, magnitude, sign)
+        return self._cutout(views, draws, plan) if self.cutout_fraction else views
 
     def _draw_operations(self, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
         """Code, magnitude and sign of each row's operations, (B, num_ops) int64 each."""
@@ -124,38 +114,14 @@ class StrongAugment:
         firsts = (StrongSlot.OPERATION, StrongSlot.MAGNITUDE, StrongSlot.APPLIED, StrongSlot.SIGN)
         return [first + position * SLOTS_PER_OPERATION for first in firsts for position in range(self.num_ops)]
 
-    def _cutout(self, images: Tensor, draws: Draws) -> Tensor:
-        """In place: `images` are the view so far."""
-        height, width = images.shape[-2:]
-        centre_y, centre_x = draws.uniform((StrongSlot.CUTOUT_Y, StrongSlot.CUTOUT_X)).double().unbind(1)
-        first_y = _first_in_box(height, self.cutout_fraction, centre_y)
-        first_x = _first_in_box(width, self.cutout_fraction, centre_x)
-        y = torch.arange(height, device=images.device)
-        in_box = (first_y <= y) & (y <= first_y + int(height * self.cutout_fraction))  # (B, H)
-        row = torch.where(in_box, first_x, width).flatten()  # of the table, whose last one has no box
-        box = _box_rows(width, int(width * self.cutout_fraction), images.device).index_select(0, row)
-        box = box.view(-1, 1, height, width)
-        # in bits: masked_fill takes five times as long on a CPU
-        return images.bitwise_or_(box).bitwise_xor_(box & (CUTOUT_GREY ^ 255))
-
-
-def _first_in_box(size: int, fraction: float, centre: Tensor) -> Tensor:
-    """(B, 1) int64: the first position that the box covers along one axis.
-
-    `centre` (B,) is a share of the size, in float64, which keeps every step exact.
-    """
-    return (centre * size - int(size * fraction) / 2).clamp(min=0).long()[:, None]
-
-
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def _box_rows(width: int, side: int, device: torch.device) -> Tensor:
-    """(width + 1, width) uint8: row `x` is 255 from x to x + side, both included, else 0; the last row is 0.
-
-    A CPU copies such rows in half the time that it takes to multiply them out.
-    """
-    first, x = torch.arange(width + 1)[:, None], torch.arange(width)
-    return ((first <= x) & (x <= first + side)).to(device, torch.uint8).mul_(255)
+    def _cutout(self, views: Tensor, draws: Draws, plan: Plan) -> Tensor:
+        sides = [int(size * self.cutout_fraction) for size in views.shape[-2:]]
+        centres = draws.uniform((StrongSlot.CUTOUT_Y, StrongSlot.CUTOUT_X)).double().unbind(1)  # shares of the size
+        first_y, first_x = (
+            (centre * size - side / 2).clamp(min=0).long()  # in float64, which keeps every step exact
+            for centre, size, side in zip(centres, views.shape[-2:], sides, strict=True)
+        )
+        return plan.cut_out(views, first_y, first_x, *sides)
 
 
 @lru_cache(maxsize=64)

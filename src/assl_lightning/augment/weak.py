@@ -9,6 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from assl_lightning.augment.plans import Plan, plan_for
 from assl_lightning.seeding import Draws
 
 
@@ -51,24 +52,23 @@ class WeakAugment:
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
         """`images` (B, channels, H, W) uint8 → the same shape and type; `draws` has one row per image."""
         check_batch(images, draws)
+        return self._view(images, draws, plan_for(images.device))
+
+    def _view(self, images: Tensor, draws: Draws, plan: Plan) -> Tensor:
         draws = draws.ahead(tuple(WeakSlot))
         height, width = images.shape[-2:]
-        dtype = torch.int16 if height * width <= 2**15 else torch.int32  # the fewer bytes, the sooner added
-        rows = _crops(height, int(height * self.pad_fraction), False, dtype, images.device)
-        columns = _crops(width, int(width * self.pad_fraction), self.flip, dtype, images.device)
+        rows = _crops(height, int(height * self.pad_fraction), False, images.device)
+        columns = _crops(width, int(width * self.pad_fraction), self.flip, images.device)
         top = draws.integers(WeakSlot.CROP_TOP, len(rows))
         left = draws.integers(WeakSlot.CROP_LEFT, len(columns) // (1 + self.flip))
         if self.flip:
             left = 2 * left + draws.bernoulli(WeakSlot.FLIP, 0.5)
-        # (B, H, 1) + (B, 1, W): where in the image each pixel of the view comes from
-        index = rows.index_select(0, top)[:, :, None] * width + columns.index_select(0, left)[:, None, :]
-        index = index.long().flatten(1)[:, None].expand(-1, images.shape[1], -1)  # (B, channels, H · W)
-        return images.flatten(2).gather(2, index).view_as(images)
+        return plan.crop(images, rows.index_select(0, top), columns.index_select(0, left))
 
 
 def check_batch(images: Tensor, draws: Draws) -> None:
     """Raise unless `images` are (B, 1 or 3, H, W) uint8 and `draws` has B rows on the same device."""
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape[2:]:
         raise ValueError(
             f"augmentation takes uint8 images of shape (B, 1 or 3, height, width), before they are normalised; "
             f"got {images.dtype} of shape {tuple(images.shape)}"
@@ -82,8 +82,8 @@ def check_batch(images: Tensor, draws: Draws) -> None:
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
-def _crops(size: int, padding: int, flip: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(2 · padding + 1, size): for each crop along one axis, where its pixels come from, edges reflected without
+def _crops(size: int, padding: int, flip: bool, device: torch.device) -> Tensor:
+    """(2 · padding + 1, size) int32: for each crop along one axis, where its pixels come from, edges reflected without
     repetition; with `flip`, (2 · (2 · padding + 1), size): each crop and the same crop of the flipped image in turn.
 
     Kept per device, since making it in every step would be a copy from the host in every step.
@@ -91,4 +91,4 @@ def _crops(size: int, padding: int, flip: bool, dtype: torch.dtype, device: torc
     last = size - 1
     position = torch.arange(size) + torch.arange(-padding, padding + 1)[:, None]
     crops = last - (last - position.abs()).abs()
-    return (torch.stack([crops, last - crops], dim=1).flatten(0, 1) if flip else crops).to(device, dtype)
+    return (torch.stack([crops, last - crops], dim=1).flatten(0, 1) if flip else crops).to(device, torch.int32)

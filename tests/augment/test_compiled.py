@@ -1,0 +1,46 @@
+"""How the loops are compiled; that they give PIL's bits is in `test_ops.py`, `test_weak.py` and `test_strong.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba.core.caching
+import numpy as np
+import pytest
+import torch
+
+from assl_lightning.augment import compiled, dense
+from assl_lightning.augment.ops import OPERATIONS
+from assl_lightning.augment.plans import plan_for
+
+
+def sum_of_squares(values: Any) -> Any:
+    total = 0
+    for value in values:
+        total += value * value
+    return total
+
+
+def test_a_cpu_gets_the_compiled_plan_and_every_other_device_the_dense_one() -> None:
+    assert plan_for(torch.device("cpu")) is compiled
+    assert [plan_for(torch.device(kind)) for kind in ("cuda", "mps", "meta")] == [dense] * 3
+
+
+def test_without_a_folder_to_keep_it_in_a_loop_is_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numba.core.caching.CacheImpl, "_locator_classes", [])
+    loop: Any = compiled._compiled("int64(int64[::1])")(sum_of_squares)
+    assert loop(np.arange(4)) == 14
+    assert len(loop.signatures) == 1
+
+
+def test_an_error_of_the_loop_itself_is_not_hidden_by_the_cache() -> None:
+    with pytest.raises(numba.core.errors.TypingError):
+        compiled._compiled("int64(unicode_type)")(sum_of_squares)
+
+
+def test_every_operation_has_a_kind_and_its_own_rows_in_the_tables() -> None:
+    kinds, entries = compiled._KINDS, compiled._ENTRIES
+    assert kinds[OPERATIONS.index("Identity")] == compiled._IDENTITY
+    for kind, signed in ((compiled._GEOMETRIC, 5 * 21), (compiled._CURVE, 3 * 11)):
+        assert sorted(set(entries[kinds == kind].flatten().tolist())) == list(range(signed))
+    assert not entries[~np.isin(kinds, [compiled._GEOMETRIC, compiled._CURVE])].any()
