@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -23,7 +24,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, and nothing of speed")
-    parser.add_argument("--name", help="of the two files; default: the processor or the accelerator")
+    parser.add_argument(
+        "--name", help="of the two files; default: the processor or the accelerator, and what was left out"
+    )
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     given = parser.parse_args(arguments)
     unknown = [section for section in given.sections if section not in SECTIONS]
@@ -38,7 +41,9 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--output {given.output}: cannot be made ({error.strerror}); name a directory to write to")
 
     set_up_messages()
-    machine = this_machine(device, given.name)
+    part = "-".join(["", *given.sections, *(["quick"] if given.quick else [])])  # keeps a whole run's files as they are
+    machine = this_machine(device)
+    machine = replace(machine, name=given.name or machine.name + part)
     figures: list[Figure] = []
     for section in given.sections or SECTIONS:
         measure: Measure = import_module(f"benchmarks.{section}").measure

@@ -20,7 +20,7 @@ import torch
 
 Bound = Literal["≤", "≥"]
 
-_PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "numpy", "pillow", "hydra-core")
+_PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "numpy", "numba", "pillow", "hydra-core")
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,13 @@ class Machine:
     at: str
 
 
-def this_machine(device: torch.device, name: str | None = None) -> Machine:
-    """What this process runs on; `name` is the file's, by default made from the processor or the accelerator."""
+def this_machine(device: torch.device) -> Machine:
+    """What this process runs on, named by its processor or its accelerator."""
     accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else "none"
     threads = torch.get_num_threads()
     described = accelerator if device.type == "cuda" else f"{_processor()} {threads} threads"
     return Machine(
-        name=name or re.sub(r"[^a-z0-9]+", "-", described.lower().replace("(r)", "")).strip("-"),
+        name=re.sub(r"[^a-z0-9]+", "-", described.lower().replace("(r)", "")).strip("-"),
         device="cuda" if device.type == "cuda" else "cpu",
         processor=_processor(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,

@@ -82,6 +82,18 @@ def test_nonsense_is_one_line_before_anything_is_measured(
     assert message in capsys.readouterr().err
 
 
+def test_a_part_or_a_quick_look_leaves_the_files_of_a_whole_run(tmp_path: Path) -> None:
+    whole = this_machine(torch.device("cpu")).name
+    (tmp_path / f"{whole}.md").write_text("an hour of work")
+    main(["augmentation", "--quick", "--device", "cpu", "--output", str(tmp_path)])
+    assert (tmp_path / f"{whole}.md").read_text() == "an hour of work"
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{whole}.md",
+        f"{whole}-augmentation-quick.md",
+        f"{whole}-augmentation-quick.json",
+    }
+
+
 def test_a_figure_has_the_median_and_the_quartiles_of_its_repeats() -> None:
     figure = Figure("s", "w", "z", "s", (5.0, 1.0, 2.0, 4.0, 3.0))
     assert (figure.median, figure.spread) == (3.0, (2.0, 4.0))
@@ -94,12 +106,12 @@ def test_a_figure_has_the_median_and_the_quartiles_of_its_repeats() -> None:
 )
 def test_a_target_is_met_up_to_its_bound_and_the_table_says_so(bound: Any, value: float, met: bool) -> None:
     figure = Figure("s", "w", "z", "×", (value,), Target(bound, 1.5))
-    row = as_markdown(this_machine(torch.device("cpu"), "m"), [figure]).splitlines()[-1]
+    row = as_markdown(this_machine(torch.device("cpu")), [figure]).splitlines()[-1]
     assert row.endswith(": met |" if met else ": **missed** |")
 
 
 def test_what_was_not_measured_says_so() -> None:
-    row = as_markdown(this_machine(torch.device("cpu"), "m"), [Figure("s", "w", "z", "×", ())]).splitlines()[-1]
+    row = as_markdown(this_machine(torch.device("cpu")), [Figure("s", "w", "z", "×", ())]).splitlines()[-1]
     assert row == "| w | z | not measured | | 0 |  |"
 
 
