@@ -245,8 +245,8 @@ def test_an_unlabelled_folder_becomes_a_classifier_by_the_keys_that_people_press
     truth |= new
     place.label(str(run_dir), label_rest)
     printed = place.run("assl_lightning", *command)
-    assert "6 images have come since" in printed
-    assert "1 images are gone" in printed
+    assert "images that have come since: 6 (" in printed
+    assert "images that are gone: 1 (" in printed
     names = read_samples(run_dir).pool
     assert names == (*before, *sorted(new)), "who was there keeps the index"
     check_labels(run_dir, 1, place.typed, gone)

@@ -56,13 +56,13 @@ def test_what_came_is_put_behind_the_others_in_the_order_of_the_names() -> None:
 def test_what_is_gone_keeps_its_place(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         check(align(source_of("a", "b", "c"), KNOWN, 3, True), ("c", "a", "d", "b"), absent=("d",))
-    assert "1 images have come since (b); they join the next round" in caplog.text
-    assert "1 images are gone (d); the next round leaves them out" in caplog.text
+    assert "images that have come since: 1 (b); they join the next round" in caplog.text
+    assert "images that are gone: 1 (d); the next round leaves them out" in caplog.text
 
 
 def test_in_a_round_what_came_waits_and_what_is_gone_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
     check(align(source_of("a", "b", "c", "d"), KNOWN, 3, False), ("c", "a", "d"))
-    assert "1 images have come since (b); they join after the next query" in caplog.text
+    assert "images that have come since: 1 (b); they join after the next query" in caplog.text
     with pytest.raises(
         ValueError, match="the pool lacks 1 of the images that the round under way has in it, such as d"
     ):

@@ -49,14 +49,16 @@ def align(
                 f"restore them (they may go while a round that was trained waits for labels)"
             )
         if new:
-            log.warning("%s images have come since (%s); they join after the next query", len(new), _some(new))
+            log.warning("images that have come since: %s (%s); they join after the next query", len(new), _some(new))
         return _with_gaps(source, known.pool[:size], place)
     names = [*known.pool, *(name for name in new if name not in set(known.pool))]
     gone = [name for name in names if name not in place]
     if len(names) > size:
-        log.info("%s images have come since (%s); they join the next round", len(names) - size, _some(names[size:]))
+        log.info(
+            "images that have come since: %s (%s); they join the next round", len(names) - size, _some(names[size:])
+        )
     if gone:
-        log.warning("%s images are gone (%s); the next round leaves them out", len(gone), _some(gone))
+        log.warning("images that are gone: %s (%s); the next round leaves them out", len(gone), _some(gone))
     return _with_gaps(source, names, place)
 
 
@@ -72,7 +74,7 @@ def _align_test(source: PoolSource, known: Sequence[str]) -> PoolSource:
             f"or begin a new run"
         )
     if len(place) > len(known):
-        log.info("%s images have come to the test set since, and are left out of it", len(place) - len(known))
+        log.info("images that have come to the test set since: %s; they are left out of it", len(place) - len(known))
     places = _places(place, known)
     return replace(
         source,
