@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
 from typing import Any
 
 import numba.core.caching
+import numba.core.config
 import numpy as np
 import pytest
 import torch
@@ -21,6 +24,18 @@ def sum_of_squares(values: Any) -> Any:
     return total
 
 
+def square(value: Any) -> Any:
+    return value * value
+
+
+def add_one(value: Any) -> Any:
+    return value + 1
+
+
+def one_and_a_square(value: Any) -> Any:
+    return add_one(square(value))
+
+
 def test_a_cpu_gets_the_compiled_plan_and_every_other_device_the_dense_one() -> None:
     assert plan_for(torch.device("cpu")) is compiled
     assert [plan_for(torch.device(kind)) for kind in ("cuda", "mps", "meta")] == [dense] * 3
@@ -31,6 +46,24 @@ def test_without_a_folder_to_keep_it_in_a_loop_is_compiled_all_the_same(monkeypa
     loop: Any = compiled._compiled("int64(int64[::1])")(sum_of_squares)
     assert loop(np.arange(4)) == 14
     assert len(loop.signatures) == 1
+
+
+@pytest.mark.parametrize(
+    ("fails", "error"),
+    [("save", OSError(errno.ENOSPC, "No space left on device")), ("load", EOFError("Ran out of input"))],
+)
+def test_a_full_disk_or_a_torn_file_stops_no_loop_that_calls_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fails: str, error: Exception
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(numba.core.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(numba.core.caching.IndexDataCacheFile, fails, fail)
+    for part in (square, add_one):
+        monkeypatch.setitem(globals(), part.__name__, compiled._compiled()(part))
+    loop: Any = compiled._compiled("int64(int64)")(one_and_a_square)
+    assert loop(3) == 10
 
 
 def test_an_error_of_the_loop_itself_is_not_hidden_by_the_cache() -> None:

@@ -11,6 +11,7 @@ are copied by `copy` or in a loop, since assigning to a slice takes Numba longer
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 import numba
@@ -70,13 +71,18 @@ def _places(index: Tensor) -> Places:
 
 
 def _compiled(signature: str | None = None) -> Callable[[Loop], Loop]:
-    """Compiled for the types of `signature`, or for those that it is called with; the interpreter is free meanwhile."""
+    """Compiled for the types of `signature`, and kept; without one, as a part of the loops that call it, not by itself.
+
+    The interpreter is free meanwhile.
+    """
 
     def compiled(loop: Loop) -> Loop:
-        try:
-            return cast(Loop, numba.njit(signature, nogil=True, cache=True)(loop))
-        except Exception:  # no folder to keep it in, a full disk, a torn file: what is compiled anew needs none
-            return cast(Loop, numba.njit(signature, nogil=True)(loop))
+        if signature:
+            # No folder to keep it in, a full disk, a torn file: what is compiled anew needs none. A part that were
+            # kept would fail anew with each loop that calls it.
+            with suppress(Exception):
+                return cast(Loop, numba.njit(signature, nogil=True, cache=True)(loop))
+        return cast(Loop, numba.njit(signature, nogil=True)(loop))
 
     return compiled
 
