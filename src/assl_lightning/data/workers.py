@@ -7,12 +7,15 @@ import re
 import signal
 import threading
 from collections.abc import Iterator
+from multiprocessing import connection
 from typing import Any, TypeVar
 from weakref import WeakSet
 
 from torch.utils.data import DataLoader
 
 Item = TypeVar("Item")
+
+_SECONDS_TO_DIE = 5.0
 
 
 class WorkerLoader(DataLoader[Item]):
@@ -45,8 +48,8 @@ class WorkerLoader(DataLoader[Item]):
     def _watch(iterator: Any) -> Iterator[Item]:
         try:
             yield from iterator
-        except RuntimeError as error:
-            if not re.match(r"DataLoader worker \(pid", str(error)):
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            if not _is_of_a_lost_worker(error, iterator):
                 raise
             raise ChildProcessError(
                 f"a process that decodes images was lost ({_how_they_ended(iterator)}); the same command goes on from "
@@ -58,6 +61,17 @@ def leave_signals_to_the_run(_worker: int) -> None:
     """Called in each worker. What a terminal or `kill -- -GROUP` sends goes to the run alone, which saves first."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()
+
+
+def _is_of_a_lost_worker(error: Exception, iterator: Any) -> bool:
+    if isinstance(error, RuntimeError):
+        return re.match(r"DataLoader worker \(pid", str(error)) is not None
+    # An item broke off in the middle. torch looks once whether its sender is there, which may still be dying then.
+    workers = {worker.sentinel: worker for worker in getattr(iterator, "_workers", ())}
+    dying = connection.wait(list(workers), _SECONDS_TO_DIE)
+    for sentinel in dying:
+        workers[sentinel].join(_SECONDS_TO_DIE)
+    return bool(dying)
 
 
 def _how_they_ended(iterator: Any) -> str:
