@@ -110,6 +110,19 @@ def test_every_range_of_levels_is_stretched_as_pil_does(name: str, plan: Plan) -
 
 
 @PLANS
+def test_grey_is_rounded_half_up_as_in_pil(plan: Plan) -> None:
+    red, green, blue = (plane.astype(np.uint8).ravel() for plane in np.indices((256, 256, 256), dtype=np.int32))
+    halves = (
+        19595 * red.astype(np.int32) + 38470 * green.astype(np.int32) + 7471 * blue.astype(np.int32)
+    ) % 65536 == 32768
+    image = torch.from_numpy(np.stack([red[halves], green[halves], blue[halves]]))[:, None]
+    assert image.shape[2] == 274
+    one = torch.ones(1, dtype=torch.int64)
+    expected = from_pil(pil_operation("Color", to_pil(image), 1, 1))
+    assert torch.equal(plan.change(image[None].clone(), OPERATIONS.index("Color") * one, one, one)[0], expected)
+
+
+@PLANS
 @pytest.mark.parametrize("name", ["Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY"])
 def test_geometry_equals_pil_at_every_side_up_to_72(name: str, plan: Plan) -> None:
     rng = np.random.default_rng(0)

@@ -184,9 +184,16 @@ def test_the_same_draws_give_the_same_view_and_no_global_generator_moves() -> No
 def test_a_weak_view_that_is_the_images_leaves_them_as_they_were(plan: Plan, num_ops: int) -> None:
     images = batch(50, 3, 16, 16)
     before = images.clone()
-    same: list[Any] = [lambda images, _draws: images, lambda images, _draws: images.view_as(images), STILL]
+    kept = images.clone()
+    same: list[Any] = [
+        lambda images, _draws: images,
+        lambda images, _draws: images.view_as(images),
+        lambda *_: kept,
+        STILL,
+    ]
     views = [StrongAugment(weak=weak, num_ops=num_ops)._view(images, draws(50), plan) for weak in same]
     torch.testing.assert_close(images, before, rtol=0, atol=0)
+    torch.testing.assert_close(kept, before, rtol=0, atol=0)
     for view in views[:-1]:
         torch.testing.assert_close(view, views[-1], rtol=0, atol=0)
 
@@ -237,6 +244,7 @@ def test_the_dense_plan_never_waits_for_the_device() -> None:
     images = batch(8, 3, 16, 16)
     StrongAugment()._view(images, draws(8), dense)  # the tables of this size are made once
     with _Recorder() as recorder:
+        WeakAugment()._view(images, draws(8), dense)
         StrongAugment()._view(images, draws(8), dense)
     assert not recorder.names & WAITING
     with _Recorder() as recorder:

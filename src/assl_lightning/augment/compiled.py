@@ -4,14 +4,13 @@ An image stays in the cache while it is worked on, and only the operation that w
 module compiles its loops, which takes seconds, once on a machine: Numba keeps what it made beside this file or, if it
 may not write there, in the user's cache. Symbols are those of `ops`.
 
-Indices are unsigned, since Numba counts a negative one from the end, and asking costs a third of a crop's time. Pixels
-are copied by `copy` or in a loop, since assigning to a slice takes Numba longer than an operation.
+Places of pixels are unsigned, since Numba counts a negative index from the end, and asking costs a third of a crop's
+time. An image is copied by `copy`: assigning it to a slice takes Numba longer than an operation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 import numba
@@ -28,12 +27,13 @@ from assl_lightning.augment.ops import (
     OPERATIONS,
     curves,
     factors,
-    sources,
+    matrices,
 )
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
+Matrices = npt.NDArray[np.int32]
 Places = npt.NDArray[np.unsignedinteger[Any]]
 Loop = TypeVar("Loop", bound=Callable[..., Any])
 
@@ -47,9 +47,9 @@ def crop(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 def change(images: Tensor, code: Tensor, magnitude: Tensor, sign: Tensor) -> Tensor:
     """`Plan.change`, in place."""
-    place, inside = sources(*images.shape[-2:], images.device)
+    matrix = matrices(*images.shape[-2:])
     level, factor = curves(images.device), factors(images.device)
-    tables = (_KINDS, _ENTRIES, _places(place), inside.numpy(), level.numpy(), factor.numpy())
+    tables = (_KINDS, _ENTRIES, matrix.numpy(), level.numpy(), factor.numpy())
     _change(images.numpy(), _numbers(code), _numbers(magnitude), _numbers(sign), *tables)
     return images
 
@@ -70,24 +70,24 @@ def _places(index: Tensor) -> Places:
     return numbers.view(f"u{numbers.dtype.name}")
 
 
-def _compiled(signature: str | None = None) -> Callable[[Loop], Loop]:
-    """Compiled for the types of `signature`, and kept; without one, as a part of the loops that call it, not by itself.
-
-    The interpreter is free meanwhile.
-    """
+def _kept(signature: str) -> Callable[[Loop], Loop]:
+    """Compiled for the types of `signature`, and kept on disk; the interpreter is free while the loop runs."""
 
     def compiled(loop: Loop) -> Loop:
-        if signature:
-            # No folder to keep it in, a full disk, a torn file: what is compiled anew needs none. A part that were
-            # kept would fail anew with each loop that calls it.
-            with suppress(Exception):
-                return cast(Loop, numba.njit(signature, nogil=True, cache=True)(loop))
-        return cast(Loop, numba.njit(signature, nogil=True)(loop))
+        try:
+            return cast(Loop, numba.njit(signature, nogil=True, cache=True)(loop))
+        except Exception:  # no folder to keep it in, a full disk, a torn file: what is compiled anew needs none
+            return cast(Loop, numba.njit(signature, nogil=True)(loop))
 
     return compiled
 
 
-@_compiled("void(uint8[:,:,:,::1], uint32[:,::1], uint32[:,::1], uint8[:,:,:,::1])")
+def _part(loop: Loop) -> Loop:
+    """Compiled with the loops that call it, and kept with them: kept by itself, it could fail in each of them."""
+    return cast(Loop, numba.njit(loop))
+
+
+@_kept("void(uint8[:,:,:,::1], uint32[:,::1], uint32[:,::1], uint8[:,:,:,::1])")
 def _crop(images: Bytes, rows: Places, columns: Places, views: Bytes) -> None:
     for i in range(images.shape[0]):
         for channel in range(images.shape[1]):
@@ -97,7 +97,7 @@ def _crop(images: Bytes, rows: Places, columns: Places, views: Bytes) -> None:
                     row[x] = source[columns[i, x]]
 
 
-@_compiled("void(uint8[:,:,:,::1], int64[::1], int64[::1], int64, int64, uint8)")
+@_kept("void(uint8[:,:,:,::1], int64[::1], int64[::1], int64, int64, uint8)")
 def _cut_out(images: Bytes, first_y: Numbers, first_x: Numbers, side_y: int, side_x: int, grey: int) -> None:
     for i in range(images.shape[0]):
         images[i, :, first_y[i] : first_y[i] + side_y + 1, first_x[i] : first_x[i] + side_x + 1] = grey
@@ -106,25 +106,34 @@ def _cut_out(images: Bytes, first_y: Numbers, first_x: Numbers, side_y: int, sid
 # ---- the operations on one image (c, h, w) or on one channel (h, w) of it, in place ---------------------------------
 
 
-@_compiled()
-def _grey(image: Bytes, y: int, x: int) -> Any:  # a whole number
+@_part
+def _grey(image: Bytes, y: int, x: int) -> int:
     """PIL's convert("L"), ITU-R 601 luma in 1/65536."""
     if image.shape[0] == 1:
-        return image[0, y, x]
-    return (image[0, y, x] * 19595 + image[1, y, x] * 38470 + image[2, y, x] * 7471 + 32768) >> 16
+        return int(image[0, y, x])
+    red, green, blue = int(image[0, y, x]), int(image[1, y, x]), int(image[2, y, x])
+    return (red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16
 
 
-@_compiled()
-def _move(image: Bytes, place: Places, inside: Bytes) -> None:
-    """Each pixel from its place, black outside."""
-    planes = image.reshape(image.shape[0], -1)
-    for plane in planes:
-        still = plane.copy()
-        for p in range(len(plane)):
-            plane[p] = still[place[p]] * inside[p]
+@_part
+def _move(image: Bytes, matrix: Matrices) -> None:
+    """Each pixel from where the matrix says, in 16.16 fixed point, black outside."""
+    _, height, width = image.shape
+    xx, xy, x0, yx, yy, y0 = matrix
+    still = image.copy().reshape(image.shape[0], -1)
+    place, inside = np.empty(width, np.uint32), np.empty(width, np.uint8)
+    for y in range(height):
+        for x in range(width):
+            source_x = (xx * x + (xy * y + x0)) >> 16
+            source_y = (yx * x + (yy * y + y0)) >> 16
+            inside[x] = 0 <= source_x < width and 0 <= source_y < height
+            place[x] = (source_y * width + source_x) * inside[x]
+        for channel in range(image.shape[0]):
+            for x in range(width):
+                image[channel, y, x] = still[channel, place[x]] * inside[x]
 
 
-@_compiled()
+@_part
 def _blend(degenerate: Floats, plane: Bytes, factor: np.float32) -> None:
     """PIL's Image.blend. Product and sum are rounded apart."""
     for y in range(plane.shape[0]):
@@ -133,7 +142,7 @@ def _blend(degenerate: Floats, plane: Bytes, factor: np.float32) -> None:
             plane[y, x] = np.uint8((np.float32(plane[y, x]) - grey) * factor + grey)
 
 
-@_compiled()
+@_part
 def _color(image: Bytes, factor: np.float32) -> None:
     """Towards grey. One channel has no colour to lose."""
     channels, height, width = image.shape
@@ -147,7 +156,7 @@ def _color(image: Bytes, factor: np.float32) -> None:
         _blend(grey, plane, factor)
 
 
-@_compiled()
+@_part
 def _sharpen(image: Bytes, factor: np.float32) -> None:
     """Towards PIL's SMOOTH: a 3 × 3 mean with weight 5 in the centre and 1 around it. The border pixels stay."""
     _, height, width = image.shape
@@ -165,14 +174,14 @@ def _sharpen(image: Bytes, factor: np.float32) -> None:
         _blend(smooth, plane[1:-1, 1:-1], factor)
 
 
-@_compiled()
+@_part
 def _look_up(table: Bytes, plane: Bytes) -> None:
     for y in range(plane.shape[0]):
         for x in range(plane.shape[1]):
             plane[y, x] = table[plane[y, x]]
 
 
-@_compiled()
+@_part
 def _autocontrast(plane: Bytes) -> None:
     """The levels in use are stretched to 0 … 255. In float64, as PIL's Python code does it."""
     darkest, brightest = plane[0, 0], plane[0, 0]
@@ -188,7 +197,7 @@ def _autocontrast(plane: Bytes) -> None:
     _look_up(table, plane)
 
 
-@_compiled()
+@_part
 def _equalize(plane: Bytes) -> None:
     """The levels are spread so that each is used about equally often."""
     histogram = np.zeros(256, np.int64)
@@ -207,7 +216,7 @@ def _equalize(plane: Bytes) -> None:
     _look_up(table, plane)
 
 
-@_compiled()
+@_part
 def _contrast(image: Bytes, factor: np.float32) -> None:
     """Towards the mean grey of the whole image, rounded half up."""
     _, height, width = image.shape
@@ -226,7 +235,7 @@ def _contrast(image: Bytes, factor: np.float32) -> None:
 
 # ---- which operation a row is to go through -------------------------------------------------------------------------
 
-# What a kind is called here is frozen into the compiled loop, and nothing that another file could change.
+# Of all names outside a loop only these are compiled into it: what `ops` says is handed over, so that it may change.
 _IDENTITY, _GEOMETRIC, _COLOR, _SHARPNESS, _CURVE, _AUTOCONTRAST, _EQUALIZE, _CONTRAST = range(8)
 _KIND = {
     "Identity": _IDENTITY,
@@ -255,9 +264,9 @@ def _by_code() -> tuple[Bytes, Numbers]:
 _KINDS, _ENTRIES = _by_code()
 
 
-@_compiled(
+@_kept(
     "void(uint8[:,:,:,::1], int64[::1], int64[::1], int64[::1],"
-    " uint8[::1], int64[:,::1], uint64[:,::1], uint8[:,::1], uint8[:,::1], float32[::1])"
+    " uint8[::1], int64[:,::1], int32[:,::1], uint8[:,::1], float32[::1])"
 )
 def _change(
     images: Bytes,
@@ -266,8 +275,7 @@ def _change(
     sign: Numbers,
     kinds: Bytes,
     entries: Numbers,
-    places: Places,
-    inside: Bytes,
+    matrices: Matrices,
     curves: Bytes,
     factors: Floats,
 ) -> None:
@@ -276,7 +284,7 @@ def _change(
         image, factor = images[i], factors[magnitude[i]]
         kind, entry = kinds[code[i]], entries[code[i], zero + sign[i] * magnitude[i]]
         if kind == _GEOMETRIC:
-            _move(image, places[entry], inside[entry])
+            _move(image, matrices[entry])
         elif kind == _COLOR:
             _color(image, factor)
         elif kind == _SHARPNESS:

@@ -37,7 +37,7 @@ FIXMATCH_OPS = (
 GEOMETRIC = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
 CURVES = ("Brightness", "Posterize", "Solarize")
 
-# A row's code is its operation's position here; those of one kind are neighbours.
+# A row's code is its operation's position here; those of one kind are neighbours, and those with a table come last.
 OPERATIONS: tuple[str, ...] = (
     *("Identity", *GEOMETRIC, "Color", "Sharpness"),
     *(*CURVES, "AutoContrast", "Equalize", "Contrast"),  # these only say what becomes of each grey level
@@ -49,19 +49,29 @@ OPERATIONS: tuple[str, ...] = (
 def sources(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """(motions, h · w) int64 and uint8: where each pixel comes from, and 1 if that is in the image, else 0.
 
-    A motion is a geometric operation with a signed magnitude −10 … 10: 105 of them, by operation, then by magnitude.
-    PIL's Image.transform(AFFINE, NEAREST) and Image.rotate, black outside. 1 MB at 32 pixels, 7 MB at 84: always less
-    than a hundred images of the batch take as float32.
+    In the order of `matrices`, and black outside. 1 MB at 32 pixels, 7 MB at 84.
     """
-    signed = range(-MAX_MAGNITUDE, MAX_MAGNITUDE + 1)
-    matrices = [_fixed_point(_matrix(name, v, height, width)) for name in GEOMETRIC for v in signed]
-    xx, xy, x0, yx, yy, y0 = torch.tensor(matrices, dtype=torch.int32)[:, :, None, None].unbind(1)
+    xx, xy, x0, yx, yy, y0 = matrices(height, width)[:, :, None, None].unbind(1)
     x, y = torch.arange(width, dtype=torch.int32), torch.arange(height, dtype=torch.int32)[:, None]
     source_x = (xx * x + (xy * y + x0)) >> 16  # (motions, h, w)
     source_y = (yx * x + (yy * y + y0)) >> 16
     inside = (source_x >= 0) & (source_x < width) & (source_y >= 0) & (source_y < height)
     places = torch.where(inside, source_y * width + source_x, 0).long()
     return places.flatten(1).to(device), inside.to(torch.uint8).flatten(1).to(device)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def matrices(height: int, width: int) -> Tensor:
+    """(motions, 6) int32 on the CPU: where pixel (x, y) comes from, in 1/65536 of a pixel.
+
+    Source x is (xx · x + xy · y + x0) >> 16, source y (yx · x + yy · y + y0) >> 16: PIL's Image.transform(AFFINE,
+    NEAREST) and Image.rotate. A motion is a geometric operation with a signed magnitude −10 … 10: 105 of them, by
+    operation, then by magnitude.
+    """
+    signed = range(-MAX_MAGNITUDE, MAX_MAGNITUDE + 1)
+    fixed = [_fixed_point(_matrix(name, v, height, width)) for name in GEOMETRIC for v in signed]
+    return torch.tensor(fixed, dtype=torch.int32)
 
 
 def _matrix(name: str, v: int, height: int, width: int) -> tuple[float, ...]:

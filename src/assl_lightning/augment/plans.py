@@ -11,9 +11,10 @@ from assl_lightning.augment import dense
 
 
 class Plan(Protocol):
-    """What a view is made with. Both plans give the same bits, and may work in place where `views` are contiguous.
+    """What a view is made with. Both plans give the same bits.
 
-    b rows, c channels (1 or 3), h × w pixels; images are (b, c, h, w) uint8.
+    b rows, c channels (1 or 3), h × w pixels; images are (b, c, h, w) uint8. `change` and `cut_out` take contiguous
+    images, and may work in place.
     """
 
     def crop(self, images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -93,10 +93,10 @@ class StrongAugment:
 
     def _view(self, images: Tensor, draws: Draws, plan: Plan) -> Tensor:
         draws = draws.ahead([*WeakSlot, StrongSlot.CUTOUT_Y, StrongSlot.CUTOUT_X, *self._operation_slots()])
-        views = self.weak(images, draws).contiguous()
-        check_batch(views, draws)
-        if views.untyped_storage().data_ptr() == images.untyped_storage().data_ptr():  # a `weak` that does nothing
-            views = views.clone()
+        views = self.weak(images, draws)
+        if type(self.weak) is not WeakAugment:  # another may give back what it was given, or what it keeps
+            check_batch(views, draws)
+            views = views.clone(memory_format=torch.contiguous_format)
         for code, magnitude, sign in zip(*(drawn.unbind(1) for drawn in self._draw_operations(draws)), strict=True):
             views = plan.change(views, code, magnitude, sign)
         return self._cutout(views, draws, plan) if self.cutout_fraction else views
