@@ -34,7 +34,7 @@ Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
 Matrices = npt.NDArray[np.int32]
-Places = npt.NDArray[np.unsignedinteger[Any]]
+Places = npt.NDArray[np.uint32]
 Loop = TypeVar("Loop", bound=Callable[..., Any])
 
 
@@ -61,13 +61,13 @@ def cut_out(images: Tensor, first_y: Tensor, first_x: Tensor, side_y: int, side_
 
 
 def _numbers(tensor: Tensor) -> Numbers:
+    """A loop takes no other strides than those of its signature."""
     return tensor.contiguous().numpy()
 
 
 def _places(index: Tensor) -> Places:
-    """The same numbers, none of them negative, as unsigned ones."""
-    numbers = _numbers(index)
-    return numbers.view(f"u{numbers.dtype.name}")
+    """The same int32 numbers, none of them negative, as unsigned ones."""
+    return _numbers(index).view(np.uint32)
 
 
 def _kept(signature: str) -> Callable[[Loop], Loop]:
