@@ -67,7 +67,7 @@ types: install ## mypy --strict
 wheel: install ## dist/*.whl, made from the sdist
 	$(BIN)/python -m build
 
-bench: install ## benchmarks/results: speed against floors, on whatever device there is; a quarter of an hour of two CPU cores
+bench: install ## benchmarks/results: speed against floors, on whatever device there is; half an hour of two CPU cores
 	$(BIN)/python -m benchmarks
 
 results-kills: install ## results/kills.md: 200 kills of small runs that go on, a quarter of an hour of one core
