@@ -41,11 +41,15 @@ def test_a_cpu_gets_the_compiled_plan_and_every_other_device_the_dense_one() -> 
     assert [plan_for(torch.device(kind)) for kind in ("cuda", "mps", "meta")] == [dense] * 3
 
 
-def test_without_a_folder_to_keep_it_in_a_loop_is_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_folder_to_keep_it_in_a_loop_is_compiled_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(numba.core.caching.CacheImpl, "_locator_classes", [])
     loop: Any = compiled._kept("int64(int64[::1])")(sum_of_squares)
     assert loop(np.arange(4)) == 14
     assert len(loop.signatures) == 1
+    assert "the compiled loop sum_of_squares could not be kept (RuntimeError: cannot cache function" in caplog.text
+    assert "set NUMBA_CACHE_DIR to an empty folder" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ time. An image is copied by `copy`: assigning it to a slice takes Numba longer t
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -29,6 +30,8 @@ from assl_lightning.augment.ops import (
     factors,
     matrices,
 )
+
+log = logging.getLogger(__name__)
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -76,8 +79,14 @@ def _kept(signature: str) -> Callable[[Loop], Loop]:
     def compiled(loop: Loop) -> Loop:
         try:
             return cast(Loop, numba.njit(signature, nogil=True, cache=True)(loop))
-        except Exception:  # no folder to keep it in, a full disk, a torn file: what is compiled anew needs none
-            return cast(Loop, numba.njit(signature, nogil=True)(loop))
+        except Exception as error:  # no folder to keep it in, a full disk, a torn file: compiled anew, it needs none
+            anew = cast(Loop, numba.njit(signature, nogil=True)(loop))  # or raises what is wrong with the loop
+            log.warning(
+                "the compiled loop %s could not be kept (%s: %s), so that each start takes seconds longer; set "
+                "NUMBA_CACHE_DIR to an empty folder that can be written",
+                *(loop.__name__, type(error).__name__, error),
+            )
+            return anew
 
     return compiled
 
