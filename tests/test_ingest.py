@@ -52,8 +52,8 @@ def standing() -> list[Answer]:
 
 
 NEXT = """\
-to go on: the command that began the run (python -m assl_lightning … run_dir=run)
-to take answers back: python -m assl_lightning.ingest run --history, then --undo ID
+to go on: the command that began it
+to take answers back: python -m assl_lightning.ingest run --history lists them, --undo ID takes back
 """
 
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+from assl_lightning.commands import command
 from assl_lightning.labelling.batch import find_batches, waiting_batch
 from assl_lightning.labelling.incoming import IngestError, is_utf8
 from assl_lightning.labelling.judging import Judgement, ingest
@@ -24,9 +25,8 @@ from assl_lightning.labelling.label_files import display_name, read_labels
 from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
 from assl_lightning.labelling.tools import RETURNED, returned_file
 from assl_lightning.labelling.verdicts import Conflicts
-from assl_lightning.records import CONFIG, read_config
+from assl_lightning.records import CONFIG, command_of, read_config
 
-_COMMAND = "python -m assl_lightning.ingest"
 _DRY = "this was a dry run: nothing was written"
 _PLACE = re.compile(r", (?:line|row|entry|task) [0-9]+(?:[, ]|$)")  # where a file's name ends in an answer's source
 
@@ -144,8 +144,9 @@ def _accepted(judgement: Judgement, dry_run: bool) -> str:
 
 
 def _next_steps(run_dir: Path) -> Iterator[str]:
-    yield f"to go on: the command that began the run (python -m assl_lightning … run_dir={run_dir})"
-    yield f"to take answers back: {_COMMAND} {run_dir} --history, then --undo ID"
+    config = read_config(run_dir) if (run_dir / CONFIG).exists() else {}
+    yield f"to go on: {command_of(config)}"
+    yield f"to take answers back: {command('ingest', run_dir, '--history')} lists them, --undo ID takes back"
 
 
 def _history(run_dir: Path) -> Iterator[str]:
@@ -208,7 +209,7 @@ def _one_line(text: str) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=_COMMAND,
+        prog=command("ingest"),
         description="Take labels that people send back as CSV, Parquet or JSON. Whatever is wrong with the file is "
         "said by its lines, all at once, and then nothing is taken.",
     )

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from assl_lightning.atomic import write_text
+from assl_lightning.commands import command
 from assl_lightning.interruption import Interrupted, Interruption
 from assl_lightning.labelling.batch import waiting_batch
 from assl_lightning.labelling.ledger import FILE_NAME, Ledger
@@ -185,8 +186,8 @@ def _farewell(session: Session, run_dir: Path) -> str:
     if (run_dir / CONFIG).exists():
         return f"{_progress(session)}; give again {_command(run_dir)}, and the run goes on\n"
     return (
-        f"{_progress(session)}; for a run elsewhere write python -m assl_lightning.label {run_dir} --csv answers.csv, "
-        f"and there python -m assl_lightning.ingest RUN_DIR answers.csv\n"
+        f"{_progress(session)}; for a run elsewhere write {command('label', run_dir, '--csv', 'answers.csv')} here, "
+        f"and there {command('ingest', 'RUN_DIR', 'answers.csv')}\n"
     )
 
 

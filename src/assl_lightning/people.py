@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, get_args
 import torch
 from torch import Tensor
 
+from assl_lightning.commands import command
 from assl_lightning.contact_sheet import contact_sheet
 from assl_lightning.data.pool import EXCLUDED
 from assl_lightning.data.rendition import rendition
@@ -269,8 +270,8 @@ class People:
         if verdict.label not in self._source.class_names:
             raise ValueError(
                 f"the ledger has the label {verdict.label!r} of {verdict.votes[-1].sample_id}, which is none of the "
-                f"run's classes, {', '.join(self._source.class_names)}; take it back with python -m "
-                f"assl_lightning.ingest RUN_DIR --undo {verdict.votes[-1].id}"
+                f"run's classes, {', '.join(self._source.class_names)}; take it back with "
+                f"{command('ingest', 'RUN_DIR', '--undo', str(verdict.votes[-1].id))}"
             )
         return self._source.class_names.index(verdict.label)
 
@@ -295,8 +296,8 @@ def _disagreement(batch: LabelBatch, names: Sequence[str], holds: Mapping[str, V
     more = f", and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return (
         f"waiting for people to agree about {len(names)} of the {len(batch.samples)} images in {batch.directory}: "
-        f"{'; '.join(lines)}{more}. Have them answer once more, or take an answer back (python -m "
-        f"assl_lightning.ingest {batch.run_dir} --history lists them), or set oracle.conflicts=latest or majority. "
+        f"{'; '.join(lines)}{more}. Have them answer once more, or take an answer back "
+        f"({command('ingest', batch.run_dir, '--history')} lists them), or set oracle.conflicts=latest or majority. "
         f"Then give this command again, and the run goes on"
     )
 

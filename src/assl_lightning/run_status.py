@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from assl_lightning.commands import command
 from assl_lightning.labelling.batch import LabelBatch, find_batches
 from assl_lightning.labelling.judging import unanswered
 from assl_lightning.labelling.ledger import FILE_NAME as LEDGER
@@ -115,7 +116,10 @@ def _go_on(config: Mapping[str, Any]) -> str:
 def _progress(run_dir: Path, number: int, rounds: int, is_running: bool, go_on: str) -> tuple[str, str]:
     """What a run does that waits for nobody, and what to do next."""
     if number > rounds:
-        return "finished", f"python -m assl_lightning.report {run_dir}; more rounds with rounds={rounds + 1} or more"
+        return (
+            "finished",
+            f"{command('report', run_dir)} compares its rounds; more of them with rounds={rounds + 1} or more",
+        )
     state, _ = read_state(run_dir, number)
     has_begun = (round_directory(run_dir, number) / "pool.pt").exists()
     if not has_begun:
@@ -160,7 +164,7 @@ def _waiting(batch: LabelBatch, config: Mapping[str, Any]) -> tuple[str, str, st
         return answered, _go_on(config), ""
     return (
         answered,
-        f"label {batch.directory}, by python -m assl_lightning.label {batch.run_dir} or {_by(oracle, batch)}",
+        f"label {batch.directory}, by {command('label', batch.run_dir)} or {_by(oracle, batch)}",
         _go_on(config),
     )
 
@@ -182,7 +186,7 @@ def _by(oracle: Mapping[str, Any], batch: LabelBatch) -> str:
     name = str(tool.get("_target_", "")) if isinstance(tool, dict) else ""
     if "label_studio" in name:
         return "in Label Studio"
-    return f"python -m assl_lightning.ingest {batch.run_dir} FILE"
+    return command("ingest", batch.run_dir, "FILE")
 
 
 def _is_locked(path: Path) -> bool:

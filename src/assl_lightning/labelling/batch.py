@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from assl_lightning.atomic import TEMPORARY, open_atomic, write_text
+from assl_lightning.commands import command
 from assl_lightning.records import round_directory
 
 DIRECTORY = "to_label"
@@ -150,7 +151,7 @@ def waiting_batch(run_dir: Path) -> LabelBatch:
         raise ValueError(f"{run_dir} must be the directory of a run; there is no such directory")
     raise ValueError(
         f"{run_dir} waits for no labels; start the run, or go on with it, and it says when it does "
-        f"(python -m assl_lightning.status {run_dir} tells where it is)"
+        f"({command('status', run_dir)} tells where it is)"
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from assl_lightning.commands import command
 from assl_lightning.labelling.batch import TABLE, LabelBatch
 from assl_lightning.labelling.incoming import Incoming
 from assl_lightning.labelling.label_files import read_labels
@@ -39,8 +40,8 @@ class LabelsByFile:
         """What to do; the table is there already."""
         return (
             f"Fill in the column label of {batch.directory / TABLE} ({', '.join(batch.class_names)}; or status: skip, "
-            f"bad), and save it as {batch.directory / 'labels.csv'}, or hand any file in with python -m "
-            f"assl_lightning.ingest {batch.run_dir} FILE."
+            f"bad), and save it as {batch.directory / 'labels.csv'}; {command('ingest', batch.run_dir, 'FILE')} takes "
+            f"any other file."
         )
 
     def collect(self, batch: LabelBatch) -> Sequence[Incoming]:
@@ -57,7 +58,7 @@ class LabelsByPage:
 
     def offer(self, batch: LabelBatch) -> str:
         """The command that opens the page."""
-        return f"Open the page with python -m assl_lightning.label {batch.run_dir}."
+        return f"The command {command('label', batch.run_dir)} opens the page."
 
     def collect(self, batch: LabelBatch) -> Sequence[Incoming]:
         """Nothing: the ledger has it."""

@@ -1,0 +1,18 @@
+"""Commands as they are printed, so that a shell takes them as they stand."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+
+def command(module: str, *arguments: Path | str) -> str:
+    """The command of one of the package's modules with its arguments, each quoted where a shell needs it.
+
+    A path that begins with a hyphen is written so that it is not taken for an option.
+
+    >>> command("status", Path("runs/my run (1)/seed_0"), "--wait")
+    "python -m assl_lightning.status 'runs/my run (1)/seed_0' --wait"
+    """
+    words = [f"./{one}" if isinstance(one, Path) and str(one).startswith("-") else str(one) for one in arguments]
+    return shlex.join(["python", "-m", f"assl_lightning.{module}", *words])
