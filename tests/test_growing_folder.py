@@ -165,6 +165,16 @@ def test_images_come_go_and_break_between_the_rounds_and_a_killed_round_goes_on(
     assert len(config["data"]["mean"]) == 1
 
 
+def test_a_run_among_its_own_images_asks_for_none_of_the_pictures_that_it_writes(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos)
+    call("data.root=.")
+    assert sorted(path.suffix for path in Path("run").rglob("*.png"))
+    finish("data.root=.")
+    assert set(read_samples(Path("run")).pool) == {name_of(number) for number in range(30)}
+
+
 def test_a_run_that_was_finished_with_people_goes_on_with_images_that_came_since(photos: Path) -> None:
     call("rounds=1")
     finish("rounds=1", rounds=1)

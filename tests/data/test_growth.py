@@ -69,6 +69,24 @@ def test_in_a_round_what_came_waits_and_what_is_gone_is_an_error(caplog: pytest.
         align(source_of("a", "b", "c"), KNOWN, 3, False)
 
 
+PICTURE = "runs/a/seed_0/round_00/to_label/images/0000.png"
+
+
+def test_pictures_of_a_run_that_an_older_version_took_for_images_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    known = SampleNames(("c", PICTURE, "a", "d"), ("t",))
+    check(align(source_of("a", "c"), known, 4, True), known.pool, absent=(PICTURE, "d"))
+    assert f"samples that are pictures which a run has written itself: 1 ({PICTURE})" in caplog.text
+    assert "images that are gone: 1 (d)" in caplog.text
+
+
+def test_a_round_and_a_test_set_that_have_pictures_of_a_run_in_them_cannot_go_on() -> None:
+    message = f"pictures which a run has written itself, 1 of them, such as {PICTURE}; an older version took"
+    with pytest.raises(ValueError, match=message):
+        align(source_of("a", "c"), SampleNames(("c", PICTURE, "a"), ("t",)), 3, False)
+    with pytest.raises(ValueError, match=message):
+        align(source_of("a", "c"), SampleNames(("c", "a"), ("t", PICTURE)), 2, True)
+
+
 def test_names_that_were_written_down_and_not_used_yet_keep_their_places_too() -> None:
     known = SampleNames(("c", "a", "d", "z", "b"))
     check(align(source_of("a", "b", "c", "d", "e", "z"), known, 3, True), ("c", "a", "d", "z", "b", "e"))

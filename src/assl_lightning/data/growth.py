@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from assl_lightning.data.image_stream import take_images
+from assl_lightning.data.outputs import is_output_name
 from assl_lightning.data.sample_names import SampleNames
 from assl_lightning.data.sources.base import PoolSource
 
@@ -44,6 +45,7 @@ def align(
         unneeded = {known.pool[index] for index in unused}
         gone = [name for name in known.pool[:size] if name not in place and name not in unneeded]
         if gone:
+            _refuse_outputs(gone)
             raise ValueError(
                 f"the pool lacks {len(gone)} of the images that the round under way has in it, such as {gone[0]}; "
                 f"restore them (they may go while a round that was trained waits for labels)"
@@ -53,6 +55,16 @@ def align(
         return _with_gaps(source, known.pool[:size], place)
     names = [*known.pool, *(name for name in new if name not in set(known.pool))]
     gone = [name for name in names if name not in place]
+    outputs = [name for name in gone if is_output_name(name)]
+    if outputs:
+        log.warning(
+            "samples that are pictures which a run has written itself: %s (%s); an older version took them for images, "
+            "and the next round leaves them out. Some may be copies of test images: where accuracies matter, begin "
+            "anew in another run_dir",
+            len(outputs),
+            _some(outputs),
+        )
+        gone = [name for name in gone if not is_output_name(name)]
     if len(names) > size:
         log.info(
             "images that have come since: %s (%s); they join the next round", len(names) - size, _some(names[size:])
@@ -69,6 +81,7 @@ def _align_test(source: PoolSource, known: Sequence[str]) -> PoolSource:
     place = {name: number for number, name in enumerate(source.test_ids)}
     gone = [name for name in known if name not in place]
     if gone:
+        _refuse_outputs(gone)
         raise ValueError(
             f"the test set lacks {len(gone)} of the images that the run began with, such as {gone[0]}; restore them, "
             f"or begin a new run"
@@ -82,6 +95,21 @@ def _align_test(source: PoolSource, known: Sequence[str]) -> PoolSource:
         test_labels=source.test_labels[places],
         test_ids=tuple(known),
     )
+
+
+def _refuse_outputs(gone: Sequence[str]) -> None:
+    """Raise for pictures of a run that an older version took for images, and that are passed over now.
+
+    Raises:
+        ValueError: there is one, and the round that is under way, or the test, cannot do without it.
+    """
+    outputs = [name for name in gone if is_output_name(name)]
+    if outputs:
+        raise ValueError(
+            f"the run has samples that are pictures which a run has written itself, {len(outputs)} of them, such as "
+            f"{outputs[0]}; an older version took them for images: begin anew in another run_dir, and take what people "
+            f"have labelled along as data.source.labels"
+        )
 
 
 def _with_gaps(source: PoolSource, names: Sequence[str], place: dict[str, int]) -> PoolSource:

@@ -18,19 +18,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from assl_lightning.data.folders import find_images
+from assl_lightning.data.outputs import pictures_of_runs
+from assl_lightning.data.problems import refuse
+
 log = logging.getLogger(__name__)
 
 UNKNOWN = -1
 """The label of an image that nobody has labelled."""
 
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".avif", ".jp2")
-)
-"""How the names of image files end, in small letters."""
-
 _SPLITS = ("pool", "test")
 _COLUMNS = ("sample_id", "path", "label", "split", "group")
-_SHOWN = 10  # of what is wrong with a table
 
 _Row = Mapping[str, str]  # column → cell, without spaces around it; "" where there is none
 
@@ -64,14 +62,14 @@ class ImageTable:
 def read_folder(root: Path, class_names: Sequence[str]) -> ImageTable:
     """All images below `root`, without labels. An image's sample id is its path from `root`, "2024/cat 1.jpg".
 
-    Files are images by their `SUFFIXES`; the others are counted in a message. What begins with a dot is passed over,
-    directories that are links are gone into.
+    Files are images by their names, and what is no data is passed over, as `find_images` has it; directories that are
+    links are gone into.
 
     Raises:
         FileNotFoundError: `root` is no directory.
-        ValueError: there is no image, or a name that cannot be written as UTF-8.
+        ValueError: there is no image, a name that cannot be written as UTF-8, or `root` lies in a run's own directory.
     """
-    sample_ids = _find_images(root)
+    sample_ids = find_images(root)
     return _make_table(root, sample_ids, [UNKNOWN] * len(sample_ids), class_names)
 
 
@@ -84,7 +82,7 @@ def read_image_folder(root: Path, class_names: Sequence[str] | None = None) -> I
         FileNotFoundError: `root` is no directory.
         ValueError: as `read_folder`; an image that is in no directory, or in one that is not among `class_names`.
     """
-    sample_ids = _find_images(root)
+    sample_ids = find_images(root)
     problems = [f"{name} is in no class's directory" for name in sample_ids if "/" not in name]
     found = [name.partition("/")[0] for name in sample_ids]
     names = _distinct(class_names) if class_names is not None else class_order(set(found))
@@ -95,7 +93,7 @@ def read_image_folder(root: Path, class_names: Sequence[str] | None = None) -> I
         for name, count in strange.items()
         if name not in number
     ]
-    _refuse(f"{root} must have one directory for each of its classes", problems)
+    refuse(f"{root} must have one directory for each of its classes", problems)
     return _make_table(root, sample_ids, [number[name] for name in found], names)
 
 
@@ -123,7 +121,7 @@ def read_manifest(path: Path, root: Path | None = None, class_names: Sequence[st
     place = path.parent if root is None else root
     labels = {row["label"] for _, row, _ in numbered if row["label"]}
     names = _distinct(class_names) if class_names is not None else class_order(labels)
-    _refuse(f"{path} must be a table of images", _problems(numbered, place, names))
+    refuse(f"{path} must be a table of images", _problems(numbered, place, names))
     rows = [row for _, row, _ in numbered]
     if not rows:
         raise ValueError(f"{path} must have a line for each image; it has a header and nothing below it")
@@ -158,7 +156,7 @@ def read_labels(path: Path, table: ImageTable, class_names: Sequence[str] | None
     found = {row["label"] for _, row, _ in numbered if row["label"]}
     names = _distinct(class_names) if class_names is not None else class_order(found)
     place = {sample_id: number for number, sample_id in enumerate(table.sample_ids)}
-    _refuse(f"{path} must have labels of images in the pool", _problems_of_labels(numbered, place, names))
+    refuse(f"{path} must have labels of images in the pool", _problems_of_labels(numbered, place, names))
     number = {name: position for position, name in enumerate(names)}
     labels = table.labels.copy()
     for _, row, _ in numbered:
@@ -184,7 +182,7 @@ def hold_out(table: ImageTable, fraction: float, seed: int) -> tuple[ImageTable,
         is_test = [split == "test" for split in table.splits]
         advice = "no line has the split test: mark some"
     unlabelled = [name for name, test, label in _rows(table, is_test) if test and label == UNKNOWN]
-    _refuse("every test image must have a label", [f"{name} has none" for name in unlabelled])
+    refuse("every test image must have a label", [f"{name} has none" for name in unlabelled])
     pool = table.take([row for row, test in enumerate(is_test) if not test])
     test = table.take([row for row, test in enumerate(is_test) if test])
     if not len(test):
@@ -220,51 +218,6 @@ def _make_table(root: Path, sample_ids: Sequence[str], labels: Sequence[int], cl
         groups=tuple(sample_ids),
         class_names=tuple(class_names),
     )
-
-
-def _find_images(root: Path) -> list[str]:
-    """Paths from `root`, with slashes, sorted: the order on the disk does not matter."""
-    if not root.is_dir():
-        raise FileNotFoundError(f"{root} must be a directory of images; there is no such directory")
-    names = [name for name in _walk(root) if not name.rpartition("/")[2].startswith(".")]
-    images = sorted(name for name in names if Path(name).suffix.lower() in SUFFIXES)
-    _refuse(f"{root} must have names that UTF-8 can write", [f"{name!a}" for name in images if not _is_utf8(name)])
-    others = Counter(Path(name).suffix.lower() or "no suffix" for name in names) - Counter(
-        Path(name).suffix.lower() for name in images
-    )
-    in_words = ", ".join(f"{count} × {suffix}" for suffix, count in sorted(others.items()))
-    if not images:
-        raise ValueError(
-            f"{root} must have image files in it ({', '.join(sorted(SUFFIXES))}); it has {in_words or 'no file at all'}"
-        )
-    if others:
-        log.info("%s: files that are no images by their names are passed over: %s", root, in_words)
-    return images
-
-
-def _walk(root: Path) -> Iterator[str]:
-    above: dict[str, frozenset[str]] = {}  # directory → the real places of it and of all above it
-    for directory, subdirectories, files in os.walk(root, followlinks=True, onerror=_raise):
-        places = above.pop(directory, frozenset()) | {os.path.realpath(directory)}
-        subdirectories[:] = [name for name in subdirectories if not name.startswith(".")]
-        for name in subdirectories:
-            below = os.path.join(directory, name)  # noqa: PTH118  # as os.walk joins them
-            if os.path.realpath(below) in places:
-                raise ValueError(f"{below} is a link that leads back to a directory above it; remove the link")
-            above[below] = places
-        yield from (Path(directory, name).relative_to(root).as_posix() for name in files)
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 # --- manifests -------------------------------------------------------------------------------------------------------
@@ -327,7 +280,7 @@ def _check_header(
     problems += [f"it has a column {name}{hint}" for name in others if (hint := _nearest(name, absent))]
     in_words = f"the column{'s' * (len(needed) > 1)} {' and '.join(needed)}"
     may_have = f", and may have {', '.join(columns)}" if len(columns) > len(needed) else ""
-    _refuse(f"{path} must have a header with {in_words}{may_have}", problems)
+    refuse(f"{path} must have a header with {in_words}{may_have}", problems)
     if others:
         log.info("%s: columns that are not used: %s", path, ", ".join(others))
 
@@ -347,8 +300,9 @@ def _problems(numbered: Sequence[_Numbered], root: Path, names: Sequence[str]) -
     places: dict[str, str] = {}
     splits: dict[str, tuple[str, str]] = {}  # group → its split, and where that was said
     known = set(names)
+    outputs = set(pictures_of_runs(root / row["path"] for _, row, fault in numbered if row["path"] and not fault))
     for where, row, fault in numbered:
-        for problem in (fault,) if fault else _problems_of(row, root, names, known):
+        for problem in (fault,) if fault else _problems_of(row, root, names, known, outputs):
             yield f"{where} {problem}"
         if fault or not row["path"]:
             continue
@@ -363,11 +317,15 @@ def _problems(numbered: Sequence[_Numbered], root: Path, names: Sequence[str]) -
             yield f"{where} has another split than {first}, of the same group {row['group']}"
 
 
-def _problems_of(row: _Row, root: Path, names: Sequence[str], known: set[str]) -> Iterator[str]:
+def _problems_of(
+    row: _Row, root: Path, names: Sequence[str], known: set[str], outputs: Container[Path]
+) -> Iterator[str]:
     if not row["path"]:
         yield "has no path"
     elif not (root / row["path"]).is_file():
         yield f"names {root / row['path']}, and there is no such file"
+    elif root / row["path"] in outputs:
+        yield f"names {root / row['path']}, which a run has written: a copy, or a drawing, of images; take it out"
     if row["label"] and row["label"] not in known:
         yield f"has the label {row['label']}, which is not among the classes{_nearest(row['label'], names)}"
     if row["split"] not in (*_SPLITS, ""):
@@ -419,7 +377,7 @@ def _rows(table: ImageTable, is_test: Sequence[bool]) -> Iterator[tuple[str, boo
 def _distinct(class_names: Sequence[str]) -> list[str]:
     """As texts, since a configuration may have classes that look like numbers."""
     names = [str(name) for name in class_names]
-    _refuse(
+    refuse(
         "class_names must be distinct",
         [f"{name} is there {count} times" for name, count in Counter(names).items() if count > 1],
     )
@@ -427,16 +385,6 @@ def _distinct(class_names: Sequence[str]) -> list[str]:
 
 
 # --- words -----------------------------------------------------------------------------------------------------------
-
-
-def _refuse(expected: str, problems: Iterator[str] | Sequence[str]) -> None:
-    """Raise for all problems at once, the first ten by name."""
-    found = list(problems)
-    if not found:
-        return
-    more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
-    count = "one thing is" if len(found) == 1 else f"{len(found)} things are"
-    raise ValueError(f"{expected}; {count} wrong: {'; '.join([*found[:_SHOWN], *more])}")
 
 
 def _nearest(name: str, choices: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from PIL import Image
 datasets = pytest.importorskip("datasets", reason="the package datasets is not installed")
 
 from assl_lightning.data.image_stream import in_memory  # noqa: E402
-from assl_lightning.data.sources.huggingface import find_split, load_huggingface  # noqa: E402
+from assl_lightning.data.sources.huggingface import _content, find_split, load_huggingface  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of that package's own
 
@@ -125,3 +125,11 @@ def test_a_data_set_that_streams_is_refused(saved: Path) -> None:
     streamed = datasets.load_from_disk(str(saved))["train"].to_iterable_dataset()
     with pytest.raises(TypeError, match="a data set that streams has none; load it without streaming"):
         find_split(streamed, "train", "split")
+
+
+def test_a_folder_that_has_a_runs_own_pictures_in_it_is_refused(tmp_path: Path) -> None:
+    pictures = tmp_path / "round_00" / "to_label" / "images"
+    pictures.mkdir(parents=True)
+    Image.fromarray(PIXELS[0]).save(pictures / "0000.png")
+    with pytest.raises(ValueError, match=r"0000\.png is a picture that a run has written"):
+        _content({"bytes": None, "path": str(pictures / "0000.png")})

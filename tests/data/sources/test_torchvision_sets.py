@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.datasets import FakeData
+from torchvision.datasets import FakeData, ImageFolder
 
 from assl_lightning.data.image_stream import in_memory
+from assl_lightning.data.sources.any_dataset import load_dataset
 from assl_lightning.data.sources.torchvision_sets import load_torchvision
 
 PIXELS = np.random.default_rng(0).integers(256, size=(14, 28, 28), dtype=np.uint8)
@@ -89,3 +91,17 @@ def test_the_arguments_of_a_class_make_its_parts_and_classes_without_names_are_n
 def test_what_cannot_be_is_refused(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises((ValueError, RuntimeError), match=message):
         load_torchvision(**(GREY | {"root": tmp_path / "missing"} | arguments))
+
+
+@pytest.mark.parametrize("reader", ["torchvision", "dataset"])
+def test_a_folder_that_has_a_runs_own_pictures_among_its_classes_is_refused(tmp_path: Path, reader: str) -> None:
+    make_eurosat(tmp_path)
+    pictures = tmp_path / "eurosat" / "2750" / "runs" / "round_00" / "to_label" / "images"
+    pictures.mkdir(parents=True)
+    Image.fromarray(PIXELS[0]).save(pictures / "0000.png")
+    readers: dict[str, Callable[..., Any]] = {
+        "torchvision": lambda **shape: load_torchvision("EuroSAT", root=tmp_path, **shape),
+        "dataset": lambda **shape: load_dataset(ImageFolder(tmp_path / "eurosat" / "2750"), **shape),
+    }
+    with pytest.raises(ValueError, match=r"has 1 pictures in it that a run has written, such as .*0000\.png; move the"):
+        readers[reader](**(GREY | {"num_classes": 3}))

@@ -16,6 +16,7 @@ from assl_lightning.data.sources.items import (
     name_by_content,
     numbered,
     read_items,
+    refuse_pictures_of_runs,
     require_distinct,
 )
 from assl_lightning.data.sources.own_images import Unreadable
@@ -77,6 +78,7 @@ def _read(
             f"{part} must be a data set with a length and items by their places; {type(dataset).__name__} is none: "
             f"what streams cannot be a pool"
         )
+    refuse_pictures_of_runs(dataset)
     return read_items(_pairs(dataset, part, keys), len(dataset), form, name)
 
 

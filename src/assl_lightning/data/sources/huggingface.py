@@ -13,6 +13,7 @@ import torch
 
 from assl_lightning.data.decoding import Faults, ImageFormat, Images, Resize, decode_bytes
 from assl_lightning.data.image_table import class_order
+from assl_lightning.data.outputs import pictures_of_runs
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.items import (
     Items,
@@ -170,4 +171,12 @@ def _content(cell: Any) -> bytes:
     """The bytes of an image's file; none of a row without an image, which nothing can decode."""
     if cell is None:
         return b""
-    return bytes(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
+    if cell["bytes"] is not None:
+        return bytes(cell["bytes"])
+    path = Path(cell["path"])
+    if pictures_of_runs([path]):
+        raise ValueError(
+            f"{path} is a picture that a run has written, a copy of an image; move the run's directory away from the "
+            f"images, or read them with data=image_folder, which passes it over"
+        )
+    return path.read_bytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from assl_lightning.data.decoding import Faults, ImageFormat, convert, describe_faults
 from assl_lightning.data.image_table import UNKNOWN, is_drawn
+from assl_lightning.data.outputs import pictures_of_runs
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.own_images import Unreadable
 
@@ -71,6 +73,22 @@ def read_items(
         else:
             images[place].numpy()[:] = pixels
     return Items(images, labels, sample_ids, faults)
+
+
+def refuse_pictures_of_runs(dataset: object) -> None:
+    """Raise where a data set that lists its files, as torchvision's ImageFolder does in `samples`, has a run's own.
+
+    Raises:
+        ValueError: with the first of them.
+    """
+    samples = getattr(dataset, "samples", None)
+    files = [one[0] for one in samples if isinstance(one, (tuple, list)) and one] if isinstance(samples, list) else []
+    found = pictures_of_runs(Path(file) for file in files if isinstance(file, (str, Path)))
+    if found:
+        raise ValueError(
+            f"{type(dataset).__name__} has {len(found)} pictures in it that a run has written, such as {found[0]}; "
+            f"move the run's directory away from the images, or read them with data=image_folder, which passes it over"
+        )
 
 
 def to_pillow(image: object, where: str) -> Image.Image:

@@ -13,7 +13,15 @@ from torchvision import datasets
 
 from assl_lightning.data.decoding import ImageFormat, Resize
 from assl_lightning.data.sources.base import PoolSource
-from assl_lightning.data.sources.items import Items, Parting, make_source, numbered, read_items, require_distinct
+from assl_lightning.data.sources.items import (
+    Items,
+    Parting,
+    make_source,
+    numbered,
+    read_items,
+    refuse_pictures_of_runs,
+    require_distinct,
+)
 from assl_lightning.data.sources.own_images import Unreadable
 
 _SPLITS: Mapping[str, tuple[Any, Any]] = {"train": (True, False), "split": ("train", "test")}
@@ -119,6 +127,7 @@ def _name(dataset: str, arguments: Mapping[str, Any]) -> str:
 
 
 def _read(dataset: Any, form: ImageFormat, name: str) -> Items:
+    refuse_pictures_of_runs(dataset)
     return read_items(_pairs(dataset, name), len(dataset), form, lambda place, _: f"{name}/{place:06d}")
 
 

@@ -1,0 +1,106 @@
+"""Which image files lie below a directory; what is no data there is passed over, and told."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from assl_lightning.data.outputs import output_above, written_by
+from assl_lightning.data.problems import refuse
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".avif", ".jp2")
+)
+"""How the names of image files end, in small letters."""
+
+
+_SHOWN = 3  # directories of a kind that a message names
+
+
+def find_images(root: Path) -> list[str]:
+    """Paths from `root`, with slashes, sorted: the order on the disk does not matter.
+
+    What begins with a dot is passed over, and so are directories whose pictures are no data (`outputs`): those are
+    counted in a message, as are the files that are no images by their `SUFFIXES`.
+
+    Raises:
+        FileNotFoundError: `root` is no directory.
+        ValueError: there is no image, a name that cannot be written as UTF-8, or `root` lies in a run's own directory.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root} must be a directory of images; there is no such directory")
+    output = output_above(root)
+    if output is not None:
+        raise ValueError(
+            f"{root} must be a directory of images of your own; {output} was written by a run, whose pictures are "
+            f"copies: name the directory that the images came from"
+        )
+    passed_over: dict[str, list[str]] = {}
+    names = [name for name in _walk(root, passed_over) if not name.rpartition("/")[2].startswith(".")]
+    images = sorted(name for name in names if Path(name).suffix.lower() in SUFFIXES)
+    refuse(f"{root} must have names that UTF-8 can write", [f"{name!a}" for name in images if not _is_utf8(name)])
+    others = Counter(Path(name).suffix.lower() or "no suffix" for name in names) - Counter(
+        Path(name).suffix.lower() for name in images
+    )
+    in_words = ", ".join(f"{count} × {suffix}" for suffix, count in sorted(others.items()))
+    without = _describe(passed_over)
+    if not images:
+        raise ValueError(
+            f"{root} must have image files in it ({', '.join(sorted(SUFFIXES))}); it has {in_words or 'no file at all'}"
+            f"{', and directories that are no data: ' if without else ''}{without}"
+        )
+    if without:
+        log.info("%s: directories that are no data are passed over: %s", root, without)
+    if others:
+        log.info("%s: files that are no images by their names are passed over: %s", root, in_words)
+    return images
+
+
+def _describe(passed_over: Mapping[str, Sequence[str]]) -> str:
+    """How many directories of each kind, and the names of the first."""
+    parts = []
+    for kind, names in sorted(passed_over.items()):
+        shown = ", ".join([*sorted(names)[:_SHOWN], *(["…"] if len(names) > _SHOWN else [])])
+        parts.append(f"{len(names)} {kind} ({shown})")
+    return "; ".join(parts)
+
+
+def _walk(root: Path, passed_over: dict[str, list[str]]) -> Iterator[str]:
+    """The files' paths from `root`; directories that are no data are put into `passed_over`, by their kind."""
+    above: dict[str, frozenset[str]] = {}  # directory → the real places of it and of all above it
+    for directory, subdirectories, files in os.walk(root, followlinks=True, onerror=_raise):
+        kind = _kind_of(Path(directory)) if directory != str(root) else ""
+        if kind:
+            passed_over.setdefault(kind, []).append(Path(directory).relative_to(root).as_posix())
+            subdirectories.clear()
+            continue
+        places = above.pop(directory, frozenset()) | {os.path.realpath(directory)}
+        subdirectories[:] = [name for name in subdirectories if not name.startswith(".")]
+        for name in subdirectories:
+            below = os.path.join(directory, name)  # noqa: PTH118  # as os.walk joins them
+            if os.path.realpath(below) in places:
+                raise ValueError(f"{below} is a link that leads back to a directory above it; remove the link")
+            above[below] = places
+        yield from (Path(directory, name).relative_to(root).as_posix() for name in files)
+
+
+def _kind_of(directory: Path) -> str:
+    is_linked_output = directory.is_symlink() and output_above(directory) is not None
+    return "of runs" if is_linked_output else written_by(directory)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

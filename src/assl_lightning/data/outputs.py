@@ -1,0 +1,110 @@
+"""Directories whose pictures are no data: those that this package writes, and those that other programs leave behind.
+
+A run shows people copies of its images and draws contact sheets. Where its directory lies among the images themselves,
+these pictures would join the pool at the next call, copies of test images among them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from assl_lightning.atomic import TEMPORARY
+from assl_lightning.records import CONFIG, FILE_NAME, LOCK
+
+_ROUND = re.compile(r"round_[0-9]{2,}")
+_OF_A_RUN = (FILE_NAME, LOCK, "labels.sqlite", "samples.csv", "round_00")  # one of them lies beside config.yaml
+_OF_A_ROUND = ("pool.pt", "queried.csv", "state.json", "initial.json", "to_label")
+_SETTING = re.compile(rb"^labels_per_round:", re.MULTILINE)  # in the config.yaml of a run, and in few others
+
+_OF_SYSTEMS = frozenset(
+    {
+        *("@eaDir", "#recycle", "#snapshot", "@Recycle", "@Recently-Snapshot", "__MACOSX", "__pycache__"),
+        *("$RECYCLE.BIN", "System Volume Information", "lost+found"),
+    }
+)
+"""Names of directories in which network drives, archives and systems keep thumbnails, resource forks and refuse."""
+
+_OF_LOGGERS = {"lightning_logs": ("version_",), "wandb": ("run-", "offline-run-")}
+"""A directory of a logger, and how the directories in it begin."""
+
+_NAME_IN_A_RUN = re.compile(
+    rf"(^|/){_ROUND.pattern}/(queried\.png|to_label/(contact_sheet\.png|images/[0-9]{{4,}}\.(png|jpg|webp)))$"
+    r"|(^|/)report/curves?(_[0-9]+)?\.png$"
+)
+
+
+def written_by(directory: Path) -> str:
+    """The kind of directory of pictures that are no data, in words; "" for any other directory.
+
+    >>> written_by(Path("photos/@eaDir"))
+    'of systems'
+    """
+    return _written_here(directory) or _left_behind(directory)
+
+
+def is_output_name(name: str) -> bool:
+    """True for the path of a picture that a run or a report writes, by its names alone.
+
+    >>> is_output_name("runs/a/seed_0/round_01/to_label/images/0003.png"), is_output_name("a/images/0003.png")
+    (True, False)
+    """
+    return bool(_NAME_IN_A_RUN.search(name))
+
+
+def output_above(path: Path) -> Path | None:
+    """The directory that this package wrote and in which `path` lies, or `path` itself; None for any other path.
+
+    What lies in a run's directory is the run's where it is in a round or in the report.
+    """
+    place = path.resolve()
+    for directory in (place, *place.parents):
+        kind = _written_here(directory)
+        below = place.relative_to(directory).parts[:1]
+        if kind and (kind != _RUN or not below or _ROUND.fullmatch(below[0]) or below[0] == "report"):
+            return directory
+    return None
+
+
+def pictures_of_runs(paths: Iterable[Path]) -> list[Path]:
+    """Those of `paths` that lie in a directory that this package wrote."""
+    is_output = cache(lambda directory: output_above(directory) is not None)
+    return [path for path in paths if is_output(path.parent)]
+
+
+_RUN = "of runs"
+
+
+def _written_here(directory: Path) -> str:
+    """The kind of a directory that this package writes, by files that nothing else writes beside one another."""
+    has = {name for name in (CONFIG, FILE_NAME, "batch.json", "report.html") if (directory / name).is_file()}
+    if CONFIG in has and any((directory / name).exists() for name in _OF_A_RUN) and _is_ours(directory / CONFIG):
+        return _RUN
+    if FILE_NAME in has and (directory / "round_00").is_dir():
+        return _RUN
+    if _ROUND.fullmatch(directory.name) and any((directory / name).exists() for name in _OF_A_ROUND):
+        return "of rounds"
+    if "batch.json" in has and (directory / "to_label.csv").is_file():
+        return "of batches to label"
+    if "report.html" in has and (directory / "tables.md").is_file():
+        return "of reports"
+    figures = ("rank_correlation.png", "uncertainty_histogram.png")
+    return "of reports" if all((directory / name).is_file() for name in figures) else ""
+
+
+def _left_behind(directory: Path) -> str:
+    if directory.name in _OF_SYSTEMS or directory.name.endswith(TEMPORARY):
+        return "of systems"
+    begins = _OF_LOGGERS.get(directory.name)
+    if begins and any(child.name.startswith(begins) for child in directory.iterdir()):
+        return "of loggers"
+    return "of Label Studio" if (directory / "label_studio.sqlite3").is_file() else ""
+
+
+def _is_ours(config: Path) -> bool:
+    try:
+        return bool(_SETTING.search(config.read_bytes()))
+    except OSError:
+        return False
