@@ -308,6 +308,19 @@ def test_a_run_leaves_its_directory_and_prints_its_rounds(
     assert {path: path.stat().st_mtime_ns for path in run_dir.glob("round_*/*")} == before
 
 
+def test_a_run_below_the_home_directory_is_there_alone_with_its_loggers_files(
+    compose_run: Compose, quiet: Console, working_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = working_directory / "home"
+    monkeypatch.setenv("HOME", str(home))
+
+    build.run(compose_run(*SHORT, "rounds=0", "run_dir='~/mine'"), quiet)
+
+    assert [path.name for path in working_directory.iterdir()] == ["home"]
+    assert [path.name for path in home.iterdir()] == ["mine"]
+    assert (home / "mine" / "round_00" / "metrics.csv").is_file()
+
+
 def test_a_supervised_run_has_no_statistics_and_one_accuracy(compose_run: Compose, quiet: Console) -> None:
     records = build.run(compose_run(*SHORT, "algorithm=supervised", "acquisition=entropy"), quiet)
 

@@ -13,7 +13,9 @@ import assl_lightning
 PACKAGE = Path(assl_lightning.__file__).parent
 
 LAYERS: dict[str, int] = {
-    **dict.fromkeys(("atomic", "commands", "contracts", "differences", "interruption", "seeding", "tensor_files"), 0),
+    **dict.fromkeys(
+        ("atomic", "commands", "contracts", "differences", "interruption", "paths", "seeding", "tensor_files"), 0
+    ),
     **dict.fromkeys(("acquisition", "augment", "data", "inference", "networks", "oracles", "people", "records"), 1),
     **dict.fromkeys(
         ("contact_sheet", "histograms", "labelling", "run_directory", "sample_features", "scores", "statistics"), 1

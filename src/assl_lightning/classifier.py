@@ -13,6 +13,7 @@ from assl_lightning import build, tensor_files
 from assl_lightning.augment.normalise import Normalise
 from assl_lightning.data.decoding import ImageFormat, decode_all, describe_faults
 from assl_lightning.networks.base import FeatureNetwork
+from assl_lightning.paths import expanded
 from assl_lightning.records import CONFIG, read_config
 from assl_lightning.schema import Config, read
 
@@ -43,7 +44,7 @@ class Classifier:
     def probabilities(self, paths: Sequence[str | Path]) -> Iterator[Tensor]:
         """For each image file (C,) probabilities in the order of `class_names`; raises as `classify` does."""
         device = next(self.network.parameters()).device
-        files, first = [Path(path) for path in paths], 0
+        files, first = [expanded(path) for path in paths], 0
         for images, faults in decode_all(files, self.form):
             if faults:
                 told = [f"{files[first + place]} ({fault})" for place, fault in faults.items()]
@@ -61,7 +62,7 @@ def load_classifier(run_dir: str | Path, *, device: str = "cpu") -> Classifier:
         ValueError: the directory holds no run, or none that has trained a network yet.
         ConfigurationError: the run's configuration is not one of this version's.
     """
-    run_dir = Path(run_dir)
+    run_dir = expanded(run_dir)
     if not (run_dir / CONFIG).exists():
         raise ValueError(f"{run_dir} must be the directory of a run, but has no {CONFIG}; name the run_dir of one")
     config = _config_of(run_dir)

@@ -20,6 +20,7 @@ from assl_lightning import __version__
 from assl_lightning.composing import compose, one_line_errors, quote
 from assl_lightning.interruption import Interrupted
 from assl_lightning.jobs import print_errors, run_in_child, run_job
+from assl_lightning.paths import path_argument
 from assl_lightning.schema import ConfigurationError
 from assl_lightning.sweeping import sweep
 
@@ -75,7 +76,7 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--package", "-p")
     parser.add_argument("--run", "-r", action="store_true")
     parser.add_argument("--multirun", "-m", action="store_true")
-    parser.add_argument("--config-dir", "-cd", type=Path)
+    parser.add_argument("--config-dir", "-cd", type=path_argument)
     parser.add_argument("--shell-completion", "-sc", action="store_true")
     info = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
     parser.add_argument("--info", "-i", const="all", nargs="?", choices=info)

@@ -25,6 +25,7 @@ from assl_lightning.labelling.label_files import display_name, read_labels
 from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
 from assl_lightning.labelling.tools import RETURNED, returned_file
 from assl_lightning.labelling.verdicts import Conflicts
+from assl_lightning.paths import path_argument
 from assl_lightning.records import CONFIG, command_of, read_config
 
 _DRY = "this was a dry run: nothing was written"
@@ -213,12 +214,12 @@ def _parser() -> argparse.ArgumentParser:
         description="Take labels that people send back as CSV, Parquet or JSON. Whatever is wrong with the file is "
         "said by its lines, all at once, and then nothing is taken.",
     )
-    parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the run's directory")
+    parser.add_argument("run_dir", metavar="RUN_DIR", type=path_argument, help="the run's directory")
     parser.add_argument(
         "file",
         metavar="FILE",
         nargs="?",
-        type=Path,
+        type=path_argument,
         help=f"columns sample_id, label and, if you like, status, annotator, seconds, at; default: one of "
         f"{', '.join(RETURNED)} beside the batch that waits",
     )

@@ -19,6 +19,7 @@ from assl_lightning.interruption import Interrupted, Interruption
 from assl_lightning.labelling.batch import waiting_batch
 from assl_lightning.labelling.ledger import FILE_NAME, Ledger
 from assl_lightning.labelling.page.session import Session
+from assl_lightning.paths import path_argument
 from assl_lightning.records import CONFIG, command_of, read_config
 
 PORT = 8767
@@ -64,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="of the run, or a copy with round_NN/to_label")
+    parser.add_argument(
+        "run_dir", type=path_argument, metavar="RUN_DIR", help="of the run, or a copy with round_NN/to_label"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="to listen on; default: 127.0.0.1, this machine alone")
     parser.add_argument("--port", type=_port, default=PORT, help=f"default: {PORT}; 0: any that is free")
     parser.add_argument("--token", type=_token, help="to be asked for; default: a new one, drawn at random, each time")
@@ -76,7 +79,10 @@ def _parser() -> argparse.ArgumentParser:
         help="show what the model takes each image for, where the run allows it",
     )
     parser.add_argument(
-        "--csv", type=Path, metavar="FILE", help="write everybody's answers to FILE instead, as a table to ingest"
+        "--csv",
+        type=path_argument,
+        metavar="FILE",
+        help="write everybody's answers to FILE instead, as a table to ingest",
     )
     return parser
 

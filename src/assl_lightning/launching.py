@@ -30,6 +30,7 @@ from assl_lightning.atomic import write_text
 from assl_lightning.composing import one_line_errors, quote, validate
 from assl_lightning.interruption import Interrupted, Interruption
 from assl_lightning.jobs import Outcome, run_job
+from assl_lightning.paths import expanded
 from assl_lightning.schema import Config, ConfigurationError, show
 
 _SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher."
@@ -107,7 +108,7 @@ class SweepDirectory:
 def sweep_directory(settings: DictConfig, parent: Path | None = None) -> Iterator[SweepDirectory]:
     """`hydra.sweep.dir` if given, else a temporary directory, within `parent` if given."""
     if any(override.startswith("hydra.sweep.dir=") for override in settings.overrides.hydra):
-        yield SweepDirectory(Path(settings.sweep.dir).absolute(), keep=True)
+        yield SweepDirectory(expanded(settings.sweep.dir).absolute(), keep=True)
         return
     if parent is not None:
         parent.mkdir(parents=True, exist_ok=True)

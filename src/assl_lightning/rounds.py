@@ -27,6 +27,7 @@ from assl_lightning.datamodule import PoolDataModule
 from assl_lightning.interruption import Interrupted, Interruption
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.oracles import Answers, LabelRequest, Oracle, Pending
+from assl_lightning.paths import expanded
 from assl_lightning.processes import from_first_rank, is_first_rank, meet_other_processes, wait_for_all_ranks
 from assl_lightning.querying import Trained, query, query_untrained
 from assl_lightning.records import RoundRecord
@@ -80,7 +81,7 @@ def run_rounds(
             saved at its next step, and the same call goes on from there. SIGUSR1 in a job of SLURM likewise, which is
             then put back into the queue; in a job of submitit likewise at its signal, and its queue is its own affair.
     """
-    directory = RunDirectory(Path(run_dir))
+    directory = RunDirectory(expanded(run_dir))
     interruption = Interruption((signal.SIGINT, signal.SIGTERM, *slurm.preemption_signals()))
     training = RoundTraining(
         datamodule=datamodule,

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, is_dataclass
 from math import isfinite, isqrt
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from assl_lightning.paths import PATH_KEYS, expand
+
 Node = dict[str, Any]
 """A part of the configuration that names its class in `_target_`; the rest are that class's own arguments."""
 
@@ -168,12 +170,14 @@ class Config:
 def read(plain: Mapping[str, Any]) -> Config:
     """The configuration in `plain`, a resolved tree of dictionaries, lists and numbers; it is not changed.
 
+    Paths have the home directory for a leading `~`, see `paths.expand`.
+
     Raises `ConfigurationError` with one line for each unknown or missing key, wrong type and value out of range; where
     there is none of these, with one line for each contradiction between values.
     """
     errors: list[str] = []
-    config = _read_section(Config, plain, "", errors)
-    if config is None:
+    config = _read_section(Config, _with_expanded_paths(plain, "", errors), "", errors)
+    if config is None or errors:
         raise ConfigurationError(errors)
     contradictions = [line for check in _CHECKS for line in check(config)]
     if contradictions:
@@ -323,6 +327,19 @@ def _expected(hint: Any) -> str:
         element = get_args(hint)[0]
         return f"a list of {'integers' if element is int else 'numbers' if element is float else _expected(element)}"
     return {int: "an integer", float: "a number", bool: "true or false", str: "a text"}[hint]
+
+
+def _with_expanded_paths(value: Any, path: str, errors: list[str]) -> Any:
+    """The same with the home directory for `~` in every path; a line in `errors` for each that has none."""
+    if isinstance(value, Mapping):
+        return {key: _with_expanded_paths(item, _join(path, str(key)), errors) for key, item in value.items()}
+    if not isinstance(value, str) or path.rpartition(".")[2] not in PATH_KEYS:
+        return value
+    try:
+        return expand(value)
+    except ValueError as error:
+        errors.append(f"{path}: {error}")
+        return value
 
 
 def _join(path: str, name: str) -> str:

@@ -6,8 +6,8 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from assl_lightning.paths import path_argument
 from assl_lightning.run_status import Status, read_status
 from assl_lightning.waiting import wait_for_answers
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Where runs are: round, labels, accuracy so far, what they wait for, and what to do next.",
         allow_abbrev=False,
     )
-    parser.add_argument("run_dirs", nargs="+", type=Path, metavar="RUN_DIR", help="the run_dir of a run")
+    parser.add_argument("run_dirs", nargs="+", type=path_argument, metavar="RUN_DIR", help="the run_dir of a run")
     parser.add_argument(
         "--wait",
         nargs="?",

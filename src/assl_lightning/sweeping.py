@@ -30,6 +30,7 @@ from assl_lightning.differences import differences
 from assl_lightning.interruption import Interruption
 from assl_lightning.jobs import Outcome, line_of, print_errors, run_job
 from assl_lightning.launching import launch, refuse_more_processes, runs_here, sweep_directory
+from assl_lightning.paths import expand
 from assl_lightning.records import RoundRecord, common_directory, complete_records, read_config
 from assl_lightning.schema import Config, ConfigurationError, left_open, show
 
@@ -147,8 +148,8 @@ def _run_dir_of(hydra: Any, overrides: Sequence[str]) -> str | None:
     """Where a job that is wrong would have written; None where that cannot be told."""
     try:
         with one_line_errors(hydra, overrides):
-            return str(hydra.compose_config("config", list(overrides), RunMode.RUN, from_shell=False).run_dir)
-    except ConfigurationError:
+            return expand(str(hydra.compose_config("config", list(overrides), RunMode.RUN, from_shell=False).run_dir))
+    except ValueError:
         return None
 
 

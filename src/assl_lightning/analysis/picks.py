@@ -15,6 +15,7 @@ from statistics import fmean, median
 
 from assl_lightning.analysis.overlap import picks_overlap
 from assl_lightning.analysis.runs import Run, find_runs
+from assl_lightning.paths import path_argument
 from assl_lightning.report.markdown import markdown_table
 from assl_lightning.report.numerals import UNKNOWN, per_cent
 from assl_lightning.report.numerals import seconds as in_seconds
@@ -135,8 +136,8 @@ def main(arguments: list[str] | None = None) -> int:
         description="How many picks two ways of choosing have in common at the first query in which they differ, seed "
         "by seed. Both must have trained alike until then.",
     )
-    parser.add_argument("one", type=Path, help="directory of a method's runs, one for each seed")
-    parser.add_argument("other", type=Path, help="of another's, which differs only in how it chooses")
+    parser.add_argument("one", type=path_argument, help="directory of a method's runs, one for each seed")
+    parser.add_argument("other", type=path_argument, help="of another's, which differs only in how it chooses")
     options = parser.parse_args(arguments)
     try:
         found = compare_directories(options.one, options.other)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from hydra import initialize_config_dir
@@ -15,6 +14,7 @@ from assl_lightning.cli import conf_dir
 from assl_lightning.composing import compose, quote
 from assl_lightning.interruption import Interrupted, Interruption
 from assl_lightning.jobs import line_of, print_errors
+from assl_lightning.paths import path_argument
 from assl_lightning.schema import Config, ConfigurationError
 
 _DESCRIPTION = """\
@@ -64,7 +64,7 @@ def _make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("overrides", nargs="*", help="key=value, group=option, +experiment=NAME")
-    parser.add_argument("--config-dir", "-cd", type=Path, metavar="DIR", help="also look for groups in DIR")
+    parser.add_argument("--config-dir", "-cd", type=path_argument, metavar="DIR", help="also look for groups in DIR")
     parser.add_argument("--multirun", "-m", action="store_true", help=argparse.SUPPRESS)
     return parser
 

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from assl_lightning.paths import expanded
+
 log = logging.getLogger(__name__)
 
 _KEYS = ("state_dict", "model")  # under which checkpoints have their weights
@@ -31,7 +33,7 @@ def load_weights(network: nn.Module, head: str, file: str | Path) -> None:
         ImportError: it is .safetensors, and safetensors is not installed.
         ValueError: it cannot be read, or its weights are another network's: the first five are named.
     """
-    path = Path(file).expanduser()
+    path = expanded(file)
     given, wanted = _read(path), network.state_dict()
     faults = {name: fault for name in sorted({*given, *wanted}) if (fault := _fault(name, given, wanted))}
     of_head = {name for name in (*given, *wanted) if name.rpartition(".")[0] == head}

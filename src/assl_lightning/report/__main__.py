@@ -9,6 +9,7 @@ from pathlib import Path
 
 from assl_lightning.analysis.runs import Run, find_runs, group
 from assl_lightning.atomic import open_atomic
+from assl_lightning.paths import path_argument
 from assl_lightning.records import common_directory
 from assl_lightning.report.accuracy import draw_accuracy
 from assl_lightning.report.comparing import comparison_page
@@ -59,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Compare methods over their shared seeds: one HTML page, the tables (printed too), the curves, and "
         "the numbers as CSV; what people labelled, where they were asked.",
     )
-    parser.add_argument("directories", nargs="+", type=Path, help="runs, or directories with runs anywhere below them")
+    parser.add_argument(
+        "directories", nargs="+", type=path_argument, help="runs, or directories with runs anywhere below them"
+    )
     parser.add_argument(
         "--against",
         metavar="NAME",
@@ -68,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output",
         metavar="DIR",
-        type=Path,
+        type=path_argument,
         help="where to write; default: report/ in the directory that holds all the runs",
     )
     parser.add_argument("--title", help="of the page and of the curves")

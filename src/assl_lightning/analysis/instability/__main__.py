@@ -20,6 +20,7 @@ from assl_lightning.analysis.instability.tables import (
 from assl_lightning.analysis.runs import own_leaves
 from assl_lightning.atomic import write_text
 from assl_lightning.callbacks.snapshot_files import DIRECTORY, read_snapshots
+from assl_lightning.paths import path_argument
 from assl_lightning.records import CHANGES_NOTHING, CONFIG, OF_THE_RUN, read_config
 from assl_lightning.report.instability_figures import (
     plot_rank_correlations,
@@ -38,10 +39,12 @@ def main(arguments: list[str] | None = None) -> int:
         description="Temporal instability of runs that were trained with the callback PoolSnapshots: tables in "
         "Markdown, figures as PNG, numbers as CSV.",
     )
-    parser.add_argument("run_dir", nargs="+", type=Path, help="what a run wrote, such as runs/instability/seed_0")
+    parser.add_argument(
+        "run_dir", nargs="+", type=path_argument, help="what a run wrote, such as runs/instability/seed_0"
+    )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=path_argument,
         help="where figures and numbers go, in a directory for each run; default: report/instability in the run's own",
     )
     options = parser.parse_args(arguments)

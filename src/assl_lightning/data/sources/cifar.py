@@ -9,6 +9,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.files import DataFile, obtain_files
+from assl_lightning.paths import expanded
 
 
 def load_cifar10(root: str | Path, download: bool = True, dataset: type[CIFAR10] = CIFAR10) -> PoolSource:
@@ -30,7 +31,7 @@ def load_cifar100(root: str | Path, download: bool = True, dataset: type[CIFAR10
 
 
 def _load(name: str, id_prefix: str, root: str | Path, *, download: bool, dataset: type[CIFAR10]) -> PoolSource:
-    root = Path(root).expanduser()
+    root = expanded(root)
     directory = root / dataset.base_folder
     sums = [*dataset.train_list, *dataset.test_list, (dataset.meta["filename"], dataset.meta["md5"])]
     files = [DataFile(directory / filename, md5) for filename, md5 in sums]

@@ -16,6 +16,7 @@ from torchvision.datasets.utils import download_url
 
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.files import DataFile, obtain_files
+from assl_lightning.paths import expanded
 
 _UNSIGNED_BYTES = 8  # the IDX format's code for this type of number
 
@@ -44,11 +45,11 @@ def load_fashion_mnist(
         FileNotFoundError: a file is missing, without `download`.
         RuntimeError: the download failed, or a file is damaged.
     """
-    debian_dir = Path(debian_dir).expanduser()
+    debian_dir = expanded(debian_dir)
     if all((debian_dir / name).is_file() for name in _UNPACKED_MD5):
         contents = {name: _unpack(debian_dir / name, md5) for name, md5 in _UNPACKED_MD5.items()}
     else:
-        directory = Path(root).expanduser() / dataset.__name__ / "raw"
+        directory = expanded(root) / dataset.__name__ / "raw"
         files = [DataFile(directory / name, md5) for name, md5 in dataset.resources]
 
         def fetch() -> None:

@@ -26,6 +26,7 @@ from assl_lightning.data.sources.items import (
     to_label,
 )
 from assl_lightning.data.sources.own_images import Unreadable
+from assl_lightning.paths import expanded
 
 _AT_ONCE = 256  # rows; their files are in memory together
 
@@ -107,7 +108,7 @@ def _load(path: str | Path, name: str | None) -> Any:
             "data=huggingface needs the package datasets, which is not installed; install it with pip install "
             "'assl-lightning[huggingface]'"
         ) from error
-    directory = Path(path).expanduser()
+    directory = expanded(path)
     if any((directory / file).is_file() for file in ("dataset_dict.json", "state.json")):
         return datasets.load_from_disk(str(directory))
     return datasets.load_dataset(str(directory) if directory.exists() else str(path), name)

@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from assl_lightning.data.decoding import UNDECODABLE, Faults, describe_faults
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.unpickling import load_plain_pickle
+from assl_lightning.paths import expanded
 
 _IMAGE_SIZE = 84
 _NUM_CLASSES = {"train": 64, "val": 16, "test": 20}  # Ravi & Larochelle 2017; merged here in this order
@@ -60,7 +61,7 @@ def load_mini_imagenet(
             f"test_per_class must be in 1 … {images_per_class - 1}, so that every class has images in the test set and "
             f"in the pool; got {test_per_class}"
         )
-    root = Path(root).expanduser()
+    root = expanded(root)
     pool_per_class = images_per_class - test_per_class
     num_classes = sum(_NUM_CLASSES.values())
     pool_images = torch.empty(num_classes * pool_per_class, 3, _IMAGE_SIZE, _IMAGE_SIZE, dtype=torch.uint8)

@@ -20,6 +20,7 @@ from assl_lightning.data.image_table import (
     read_manifest,
 )
 from assl_lightning.data.sources.base import PoolSource
+from assl_lightning.paths import expanded
 
 Unreadable = Literal["fail", "exclude"]
 Storage = Literal["memory", "stream"]
@@ -54,14 +55,14 @@ def load_folder(
         ValueError: `root` and `test_root` are not apart, nothing says which classes there are, or what `read_folder`,
             `read_image_folder`, `read_labels`, `ImageFormat` and the images refuse.
     """
-    pool_root, test = Path(root).expanduser(), None
+    pool_root, test = expanded(root), None
     if test_root is not None:
         pool_root, apart = _apart(root, test_root)
         test = read_image_folder(apart, class_names)
         class_names = test.class_names
     pool = read_folder(pool_root, [str(name) for name in class_names or ()])
     if labels is not None:
-        pool = read_labels(Path(labels).expanduser(), pool, class_names)
+        pool = read_labels(expanded(labels), pool, class_names)
     if not pool.class_names:
         raise ValueError(
             "class_names must say which classes there are, such as [ok, dent], since neither a test_root nor labels do"
@@ -88,7 +89,7 @@ def load_image_folder(
     `hold_out` with `test_seed`. The classes are `class_names`, or the directories of `root`.
     """
     if test_root is None:
-        pool, test = hold_out(read_image_folder(Path(root).expanduser(), class_names), test_fraction, test_seed)
+        pool, test = hold_out(read_image_folder(expanded(root), class_names), test_fraction, test_seed)
     else:
         pool_root, apart = _apart(root, test_root)
         pool = read_image_folder(pool_root, class_names)
@@ -114,8 +115,8 @@ def load_manifest(
     Its column split says what is for the test; where it says nothing, `test_fraction` of the labelled images, drawn by
     `hold_out` with `test_seed`. Images without a label are in the pool, and nobody knows their labels.
     """
-    place = None if root is None else Path(root).expanduser()
-    table = read_manifest(Path(manifest).expanduser(), place, class_names)
+    place = None if root is None else expanded(root)
+    table = read_manifest(expanded(manifest), place, class_names)
     pool, test = hold_out(table, test_fraction, test_seed)
     return _load(pool, test, _form(image_size, channels, resize), unreadable, images, cache)
 
@@ -140,7 +141,7 @@ def _load(
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
     read = open_images if images == "stream" else load_images
-    directory = None if cache is None else Path(cache).expanduser()
+    directory = None if cache is None else expanded(cache)
     test_images, test_faults = read(test.sample_ids, test.paths, form, directory)
     if test_faults:
         raise ValueError(f"{describe_faults([*test_faults.values()], 'test set')}; mend them or take them out")
@@ -165,7 +166,7 @@ def _load(
 
 def _apart(root: str | Path, test_root: str | Path) -> tuple[Path, Path]:
     """Both as paths; one inside of the other would put test images into the pool, or a class into the classes."""
-    pool, test = Path(root).expanduser(), Path(test_root).expanduser()
+    pool, test = expanded(root), expanded(test_root)
     if pool.resolve().is_relative_to(test.resolve()) or test.resolve().is_relative_to(pool.resolve()):
         raise ValueError(f"root and test_root must be apart, neither inside the other; got {pool} and {test}")
     return pool, test

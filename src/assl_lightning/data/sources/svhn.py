@@ -10,6 +10,7 @@ from torchvision.datasets import SVHN
 
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.files import DataFile, obtain_files
+from assl_lightning.paths import expanded
 
 
 def load_svhn(
@@ -26,7 +27,7 @@ def load_svhn(
         RuntimeError: the download failed, or a file is damaged.
         ValueError: `pool_size` is not in 1 … the number of training images.
     """
-    root = Path(root).expanduser()
+    root = expanded(root)
     files = [DataFile(root / filename, md5) for _, filename, md5 in (dataset.split_list[s] for s in ("train", "test"))]
 
     def fetch() -> None:

@@ -23,6 +23,7 @@ from assl_lightning.data.sources.items import (
     require_distinct,
 )
 from assl_lightning.data.sources.own_images import Unreadable
+from assl_lightning.paths import expanded
 
 _SPLITS: Mapping[str, tuple[Any, Any]] = {"train": (True, False), "split": ("train", "test")}
 """By which argument a data set tells its parts apart, and what it is for the pool and for the test."""
@@ -102,7 +103,7 @@ def _open(
             f"torchvision cannot download {kind.__name__}; fetch it yourself, lay it under {root}, and set download: "
             f"false"
         )
-    place = {} if root is None or "root" not in taken else {"root": str(Path(root).expanduser())}
+    place = {} if root is None or "root" not in taken else {"root": str(expanded(root))}
     fetch = {"download": download} if "download" in taken else {}
     try:
         return kind(**place, **fetch, **arguments)

@@ -14,6 +14,7 @@ from xml.sax.saxutils import quoteattr
 from assl_lightning.atomic import write_text
 from assl_lightning.labelling.batch import AskedSample, LabelBatch
 from assl_lightning.labelling.label_studio.convention import BAD_IMAGE, CONTROL, MODEL_VERSION, SERVERS_FILES
+from assl_lightning.paths import expanded
 
 LABEL_CONFIG = "label_config.xml"
 TASKS = "tasks.json"
@@ -79,7 +80,7 @@ def image_urls(
     if image_root is not None and image_prefix is not None:
         raise ValueError("image_root and image_prefix exclude each other; give the one by which the images are served")
     if image_root is not None:
-        return _below(batch, Path(image_root))
+        return _below(batch, expanded(image_root))
     if image_prefix is not None:
         return _after(image_prefix)
     return _embedded(batch)

@@ -1,0 +1,63 @@
+"""Paths as people give them: the one place where `~` becomes a home directory."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from pathlib import Path
+
+PATH_KEYS = frozenset(
+    ("run_dir", "root", "test_root", "manifest", "labels", "cache", "path", "debian_dir", "weights", "image_root")
+)
+"""Last parts of the configuration's keys whose value, where it is a text, is a path."""
+
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
+
+
+def expand(path: str | os.PathLike[str]) -> str:
+    """The `path` with the home directory for a leading `~` or `~user`; any other path as it is.
+
+    Variables are left to the shell and to `${oc.env:NAME}`: a path that begins with one is refused, for it would become
+    a directory of that name. `./~x` and `./$x` are directories of these very names, and come back as whole paths, so
+    that a path may be expanded twice.
+
+    Raises:
+        ValueError: there is no such user, no home directory, or the path begins with a variable.
+
+    >>> expand("~/photos") == str(Path.home() / "photos"), expand("./photos/~"), expand("a~b")
+    (True, './photos/~', 'a~b')
+    """
+    text = os.fspath(path)
+    if text.startswith(("./~", "./$")):
+        return str(Path.cwd() / text[2:])
+    if variable := _VARIABLE.match(text):
+        name = variable[1] or variable[2]
+        raise ValueError(
+            f"{text} begins with a variable, which is not looked up here; let the shell fill it in, or write "
+            f"${{oc.env:{name}}}{text[variable.end() :]} in a configuration, or ./{text} for a directory of that name"
+        )
+    if not text.startswith("~"):
+        return text
+    try:
+        return str(Path(text).expanduser())
+    except RuntimeError:
+        user = text[1:].partition("/")[0]
+        why = f"there is no user {user!r} with one" if user else "this process has none"
+        raise ValueError(
+            f"{text} begins with a home directory, but {why}; write the whole path, or ./{text} for a directory of "
+            f"that name"
+        ) from None
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The same as `expand`, as a `Path`."""
+    return Path(expand(path))
+
+
+def path_argument(text: str) -> Path:
+    """A path among the arguments of a command: the `type` of an argument of `argparse`."""
+    try:
+        return expanded(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
