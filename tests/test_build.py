@@ -23,8 +23,8 @@ from assl_lightning.algorithms.fixmatch import FixMatch
 from assl_lightning.data import samplers
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.networks.base import FeatureNetwork
-from assl_lightning.oracles import Answers, LabelRequest
-from assl_lightning.records import read_records
+from assl_lightning.oracles import Answers, HeldBackLabels, LabelRequest, Pending
+from assl_lightning.records import RoundRecord, read_records, trained_records
 from assl_lightning.schema import Config, ConfigurationError
 
 Compose = Callable[..., Config]
@@ -319,6 +319,27 @@ def test_a_run_below_the_home_directory_is_there_alone_with_its_loggers_files(
     assert [path.name for path in working_directory.iterdir()] == ["home"]
     assert [path.name for path in home.iterdir()] == ["mine"]
     assert (home / "mine" / "round_00" / "metrics.csv").is_file()
+
+
+def test_a_run_that_waits_for_labels_shows_its_newest_training(
+    compose_run: Compose, quiet: Console, working_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = compose_run(*SHORT, "run_dir=waiting")
+    drawn: list[list[RoundRecord]] = []
+    monkeypatch.setattr(build, "plot_curve", lambda records, *_: drawn.append(records))
+    monkeypatch.setattr(HeldBackLabels, "answer", answer_the_first)
+    assert build.run(config, quiet) == []
+    assert isinstance(quiet.file, StringIO)
+    (shown,) = drawn[0]
+    assert (shown.round, shown.labels, len(shown.queried)) == (0, 12, 10)
+    assert f"{100 * shown.test_accuracy_ema:.2f}" in quiet.file.getvalue()
+    assert drawn == [trained_records(working_directory / "waiting", config.rounds)]
+
+
+def answer_the_first(oracle: HeldBackLabels, request: LabelRequest) -> Answers | Pending:
+    if request.round_number < 0:
+        return Answers(request.index, torch.zeros_like(request.index))
+    return Pending("wait")
 
 
 def test_a_supervised_run_has_no_statistics_and_one_accuracy(compose_run: Compose, quiet: Console) -> None:

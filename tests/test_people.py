@@ -20,7 +20,7 @@ from assl_lightning import FixMatch, run_rounds
 from assl_lightning.acquisition.assl import ASSL
 from assl_lightning.data.pool import HELD_OUT, Pool
 from assl_lightning.data.sources.base import PoolSource
-from assl_lightning.labelling.batch import LabelBatch, find_batches, read_batch
+from assl_lightning.labelling.batch import LabelBatch, find_batches, read_batch, waiting_batch
 from assl_lightning.labelling.incoming import Incoming
 from assl_lightning.labelling.judging import ingest, unanswered
 from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
@@ -668,3 +668,32 @@ def test_what_was_taken_back_is_not_taken_again_from_a_file_that_still_says_it(t
     ledger.revoke([answer.id], "Ann", "undo")
     run(run_dir, tool=Said())
     assert ledger.standing() == []
+
+
+def test_a_run_that_ends_early_waits_for_nobody_and_takes_its_batch_up_again(
+    tmp_path: Path, messages: list[str]
+) -> None:
+    run_dir, shorter = tmp_path / "run", replace(SETTINGS, rounds=1)
+    to_the_end(tmp_path / "long")
+    for _ in range(3):
+        run(run_dir)
+        batch = label_all(run_dir)
+    assert (batch.round, batch.is_open) == (2, True)
+    Ledger(run_dir / FILE_NAME).revoke([Ledger(run_dir / FILE_NAME).standing()[-1].id or 0], "Ann", "undo")
+    ended = run(run_dir, settings=shorter)
+    assert [record.labels for record in ended] == [6, 10]
+    assert ended[-1].queried == []
+    assert not read_batch(batch.directory).is_open
+    with pytest.raises(ValueError, match="waits for no labels"):
+        waiting_batch(run_dir)
+    assert (run_dir / "round_01" / "final.ckpt").exists()
+    assert run(run_dir, settings=shorter) == ended
+
+    run(run_dir)  # three of its four samples have an answer
+    assert "waiting for labels: 3 of the 4 images" in messages
+    assert waiting_batch(run_dir) == batch
+    label_all(run_dir)
+    run(run_dir)
+    assert [record.queried for record in RunDirectory(run_dir).records()] == [
+        record.queried for record in RunDirectory(tmp_path / "long").records()
+    ]

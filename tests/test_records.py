@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,6 +18,8 @@ from assl_lightning.records import (
     read_config,
     read_records,
     round_directory,
+    trained_records,
+    without_query,
     write_record,
 )
 
@@ -174,3 +177,35 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, content: bytes
     with pytest.raises(ValueError, match=message) as raised:
         read_config(tmp_path)
     assert "\n" not in str(raised.value)
+
+
+def test_a_round_that_waits_for_its_labels_is_trained_and_not_complete(tmp_path: Path) -> None:
+    second = replace(RECORD, round=1, labels=12, test_accuracy_ema=0.75, queried=[7])
+    write_record(tmp_path, RECORD)
+    assert trained_records(tmp_path, 2) == [RECORD]
+    write_state(tmp_path, "training", None)
+    assert trained_records(tmp_path, 2) == [RECORD]
+    for state in ("trained", "waiting"):
+        write_state(tmp_path, state, second)
+        assert trained_records(tmp_path, 2) == [RECORD, second]
+        assert read_records(tmp_path) == [RECORD]
+
+
+def test_the_last_round_of_a_run_that_is_extended_is_told_once(tmp_path: Path) -> None:
+    last, asking = (replace(RECORD, round=1, queried=queried) for queried in ([], [7]))
+    for record in (RECORD, last):
+        write_record(tmp_path, record)
+    write_state(tmp_path, "waiting", asking)
+    assert trained_records(tmp_path, 2) == [RECORD, asking]  # it is to have one round more
+    assert trained_records(tmp_path, 1) == [RECORD, last]  # it was told to end there
+
+
+def test_the_record_of_a_last_round_asks_for_nothing() -> None:
+    asked = replace(RECORD, queried_labels=[1, 0], drawn_at_random=1, seconds={"train": 1.5, "acquire": 2, "label": 3})
+    assert without_query(asked) == replace(RECORD, queried=[], queried_labels=[], drawn_at_random=0)
+
+
+def write_state(run_dir: Path, state: str, record: RoundRecord | None) -> None:
+    (run_dir / "round_01").mkdir(exist_ok=True)
+    content = {"state": state} if record is None else {"state": state, "record": asdict(record)}
+    (run_dir / "round_01" / "state.json").write_text(json.dumps(content))

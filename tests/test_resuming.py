@@ -623,9 +623,61 @@ def test_an_extension_may_be_stopped_too(tmp_path: Path, oracle_stops: bool) -> 
     assert_same_run(tmp_path / "straight", tmp_path / "run")
 
 
-def test_fewer_rounds_are_another_run(tmp_path: Path) -> None:
+def test_fewer_rounds_end_a_run_with_the_training_that_is_under_way(tmp_path: Path) -> None:
+    longer, shorter = replace(SETTINGS, rounds=2), SETTINGS
+    run(tmp_path / "short", settings=shorter)
+    run(tmp_path / "long", settings=longer)
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", StopAt(1, 5), settings=longer)
+    run(tmp_path / "run", settings=shorter)
+    assert_same_run(tmp_path / "short", tmp_path / "run")
+    assert run(tmp_path / "run", settings=shorter) == read_records(tmp_path / "run")
+    (note,) = OmegaConf.load(tmp_path / "run" / "config.yaml").history.changes
+    assert (list(note.changes), note.complete_rounds) == (["rounds was 2, now 1"], 1)
+    run(tmp_path / "run", settings=longer)
+    assert_same_run(tmp_path / "long", tmp_path / "run")
+
+
+def test_a_run_may_end_with_a_query_that_has_no_answer_and_take_it_up_again(tmp_path: Path) -> None:
+    class Stopping(HeldBackLabels):
+        def answer(self, request: LabelRequest) -> Answers:
+            if request.round_number == 1:
+                raise Stopped
+            return super().answer(request)
+
+    longer = replace(SETTINGS, rounds=2)
+    run(tmp_path / "short")
+    run(tmp_path / "long", settings=longer)
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", settings=longer, oracle=Stopping(LABELS[:POOL_SIZE]))
+    asked = (tmp_path / "run" / "round_01" / "state.json").read_text()
+    for _ in range(2):  # a finished run that is started again does nothing
+        ended = run(tmp_path / "run")
+        assert [replace(one, seconds={}) for one in ended] == [
+            replace(one, seconds={}) for one in read_records(tmp_path / "short")
+        ]
+        assert (tmp_path / "run" / "round_01" / "final.ckpt").exists()
+        assert (tmp_path / "run" / "round_01" / "state.json").read_text() == asked
+    run(tmp_path / "run", StopAt(1, 0), settings=longer)  # nothing is trained again
+    assert_same_run(tmp_path / "long", tmp_path / "run")
+
+
+def test_labels_that_were_given_are_kept_by_a_run_that_ends_before_it_trains_on_them(tmp_path: Path) -> None:
+    run(tmp_path / "straight")
+    stopped = (StopAt(1, 5),)
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", *stopped)
+    (ended,) = run(tmp_path / "run", settings=replace(SETTINGS, rounds=0))
+    assert ended.queried == read_records(tmp_path / "straight")[0].queried
     run(tmp_path / "run")
-    with pytest.raises(ValueError, match="rounds was 1, now 0"):
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+
+
+def test_a_run_cannot_end_before_what_it_has_trained(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    with pytest.raises(
+        ValueError, match=r"\(rounds was 1, now 0\); .*, rounds=1 to end it after the newest round that"
+    ):
         run(tmp_path / "run", settings=replace(SETTINGS, rounds=0))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -59,6 +60,12 @@ def test_a_run_is_told_at_each_of_its_stations(tmp_path: Path, capsys: pytest.Ca
     assert trained["labels"] == "4 trained on, 4 asked for since"
     assert trained["later"] == "4 more to label, in the last round"
     assert trained["accuracy"].endswith("% (averaged weights, by round)")
+
+    early = tmp_path / "early"
+    shutil.copytree(run_dir, early)
+    run(early, settings=replace(SETTINGS, rounds=0))
+    assert told(capsys, early)["round"] == "0 of 0: finished"
+    assert told(capsys, early)["labels"] == "4 trained on"
 
     to_the_end(run_dir)
     ended = told(capsys, run_dir)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from math import sqrt
 from pathlib import Path
 
@@ -150,3 +151,20 @@ def test_a_combination_without_a_run_that_is_done_has_no_numbers(tmp_path: Path)
 
     assert list(rows_of(tmp_path / "sweep.csv")[1].values()) == ["2", "0", "", "", "", "", "1", "0"]
     assert printed(rows).splitlines()[-1].split() == ["2", "0", "–", "–", "1", "0"]
+
+
+def test_what_unfinished_jobs_have_trained_is_told_apart_from_what_is_done(tmp_path: Path) -> None:
+    waiting = [
+        replace(job(f"seed={seed} c=1"), so_far=rounds(shares, (10, 20)[: len(shares)]))
+        for seed, shares in ((2, [0.3]), (3, [0.2, 0.7]))
+    ]
+    rows = summarise([job("seed=1 c=1", 0.2, 0.4, 0.8), *waiting, job("seed=1 c=2", 0.1, 0.1, 0.1)])
+    write_table(rows, tmp_path, "")
+
+    assert printed(rows).splitlines()[-2].split() == [
+        *("1", "1", "80.0", "50.0", "0", "2"),
+        *("50.0", "±", "28.3", "(rounds", "0", "to", "1)"),
+    ]
+    first, second = rows_of(tmp_path / "sweep.csv")
+    assert (first["last_accuracy_ema_mean"], first["unfinished_accuracy_ema_mean"]) == ("0.8", "0.5")
+    assert (first["unfinished_rounds"], second["unfinished_rounds"]) == ("0 1", "")

@@ -43,7 +43,7 @@ from assl_lightning.networks.adapt import with_features
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.oracles import Oracle
 from assl_lightning.processes import is_first_rank
-from assl_lightning.records import CONFIG, RoundRecord, read_config
+from assl_lightning.records import CONFIG, RoundRecord, read_config, trained_records
 from assl_lightning.report.curve import plot_curve
 from assl_lightning.report.table import print_rounds
 from assl_lightning.round_settings import CheckpointSettings, RoundSettings, ScoreSettings
@@ -70,7 +70,9 @@ class Parts:
 
 
 def run(config: Config, console: Console | None = None) -> list[RoundRecord]:
-    """Run a configuration, or go on with it; print the rounds and draw the curve. The records of all complete rounds.
+    """Run a configuration, or go on with it; draw the curve and print the rounds. The records of all complete rounds.
+
+    What is shown are all rounds that are trained, also the one whose labels are waited for.
 
     Raises `ConfigurationError`, before anything is written, where the configuration does not fit its classes or data.
     """
@@ -83,12 +85,19 @@ def run(config: Config, console: Console | None = None) -> list[RoundRecord]:
         run_dir=Path(config.run_dir),
         make_progress=partial(RoundProgress, console=console),
     )
-    if records and is_first_rank():
-        curve = Path(config.run_dir) / "report" / "curve.png"
-        print_rounds(records, console, hold_out=config.hold_out, initial_labels=config.initial_labels)
-        plot_curve(records, curve, f"{config.name}: {config.acquisition.name}, seed {config.seed}")
-        console.print(f"accuracy against labels: {curve}", soft_wrap=True, highlight=False)
+    if is_first_rank():
+        _show(config, console)
     return records
+
+
+def _show(config: Config, console: Console) -> None:
+    trained = trained_records(Path(config.run_dir), config.rounds)
+    if not trained:
+        return
+    curve = Path(config.run_dir) / "report" / "curve.png"
+    plot_curve(trained, curve, f"{config.name}: {config.acquisition.name}, seed {config.seed}")
+    print_rounds(trained, console, hold_out=config.hold_out, initial_labels=config.initial_labels)
+    console.print(f"accuracy against labels: {curve}", soft_wrap=True, highlight=False)
 
 
 def make_settings(config: Config) -> RoundSettings:

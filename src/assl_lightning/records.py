@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from math import isfinite, isnan
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -219,6 +219,28 @@ def complete_records(run_dir: Path, rounds: int) -> tuple[RoundRecord, ...]:
     """All records of a finished run, one more than its acquisitions, which are `rounds`; none of another run."""
     records = read_records(run_dir)
     return tuple(records) if len(records) > rounds else ()
+
+
+def trained_records(run_dir: Path, rounds: int) -> list[RoundRecord]:
+    """The rounds that are trained, in order: the complete ones, and the one whose query or labels are still to come.
+
+    All that shows a run shows these; `rounds` are the acquisitions that its configuration asks for. A run that was
+    finished and is to have more of them has its last round to query, whose record is then in state.json too.
+
+    Raises:
+        ValueError: a file is not what its name says.
+    """
+    records = read_records(run_dir)
+    is_extended = bool(records) and not records[-1].queried and len(records) <= rounds
+    under_way = len(records) - is_extended
+    trained = read_state(run_dir, under_way)[1]
+    return records if trained is None else [*records[:under_way], trained]
+
+
+def without_query(record: RoundRecord) -> RoundRecord:
+    """The record as it would be had the run ended with this round, which then asks for nothing."""
+    seconds = {part: value for part, value in record.seconds.items() if part not in ("acquire", "label")}
+    return replace(record, queried=[], queried_labels=[], drawn_at_random=0, seconds=seconds)
 
 
 class _ConfigLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]

@@ -30,7 +30,7 @@ from assl_lightning.oracles import Answers, LabelRequest, Oracle, Pending
 from assl_lightning.paths import expanded
 from assl_lightning.processes import from_first_rank, is_first_rank, meet_other_processes, wait_for_all_ranks
 from assl_lightning.querying import Trained, query, query_untrained
-from assl_lightning.records import RoundRecord
+from assl_lightning.records import RoundRecord, without_query
 from assl_lightning.round_settings import RoundSettings
 from assl_lightning.run_directory import INITIAL, RunDirectory
 from assl_lightning.seeding import make_generator
@@ -141,10 +141,11 @@ class _Loop:
         has_begun = self.directory.has(0, "pool.pt")
         wait_for_all_ranks()  # all have read what the first one may change from here on
         if records and not must_reopen and is_first_rank():
-            self.directory.tidy(records[-1].round)
+            self.directory.tidy(records[-1])
         if len(records) > self.settings.rounds:
             log.info("the run in %s is finished; nothing to do", self.directory.path)
-            self.directory.load_pool(records[-1].round, self.pool)
+            last = records[-1].round
+            self.directory.load_pool(last, self.pool, grown=self.directory.read_state(last)[0] == "waiting")
             return records
         if must_reopen:
             self._reopen(records.pop())
@@ -299,6 +300,8 @@ class _Loop:
                 return None
             seconds = record.seconds | {"label": self.clock() - started}
             record = replace(record, queried_labels=self.pool.labels[request.index].tolist(), seconds=seconds)
+        else:
+            record = without_query(record)  # the run may have been told to end after it had asked
         if is_first_rank():
             self.directory.commit(record)
         wait_for_all_ranks()

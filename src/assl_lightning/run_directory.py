@@ -5,7 +5,8 @@
 <run_dir>/rounds.jsonl              one line for each complete round (`records`)
 <run_dir>/round_00/pool.pt          who is labelled while this round trains
 <run_dir>/round_00/initial.json       which samples were asked for before the first round, of round 0 alone
-<run_dir>/round_00/state.json       training | trained | waiting, until the round's line is written
+<run_dir>/round_00/state.json       training | trained | waiting, until the round's line is written; after it where the
+                                    run ended before the labels that it had asked for were there
 <run_dir>/round_00/resume/          the last two checkpoints from within the training; removed when it is done
 <run_dir>/round_00/queried.csv      what was asked for, best first
 <run_dir>/round_00/queried.png      the first hundred of them, as `contact_sheet` lays them out
@@ -61,6 +62,7 @@ from assl_lightning.records import (
     read_records,
     read_state,
     round_directory,
+    trained_records,
     write_record,
 )
 
@@ -120,9 +122,9 @@ class RunDirectory:
     def open(self, config: Mapping[str, Any]) -> None:
         """Begin a run in a new or empty directory, or go on with the same run.
 
-        What may change between the two: `CHANGES_NOTHING`; and, noted in config.yaml by `note_changes`, a larger
-        `rounds`, which extends the run, `non_finite`, `HOW_PEOPLE_ANSWER`, and `DEVICES` where `config` has
-        `change_devices`.
+        What may change between the two: `CHANGES_NOTHING`; and, noted in config.yaml by `note_changes`, `rounds`,
+        more of which extend the run and fewer end it, but not before the newest round that is trained, `non_finite`,
+        `HOW_PEOPLE_ANSWER`, and `DEVICES` where `config` has `change_devices`.
 
         Raises:
             ValueError: the directory holds something else, or a run with another configuration; the keys are named.
@@ -151,6 +153,8 @@ class RunDirectory:
         if refused:
             is_devices = all(line.startswith(DEVICES) for line in refused)
             hint = "change_devices=true to go on with other devices, " if is_devices else ""
+            if any(line.startswith("rounds was ") for line in refused):
+                hint += f"rounds={self._fewest_rounds()} to end it after the newest round that is trained, "
             raise ValueError(
                 f"run_dir {self.path} holds a run with another configuration ({'; '.join(refused)}); "
                 f"repeat its settings to go on with it, {hint}or choose another run_dir"
@@ -196,10 +200,15 @@ class RunDirectory:
         now = OmegaConf.to_container(OmegaConf.create(dict(config)))
         assert isinstance(now, dict)
         may_change = ["non_finite", *HOW_PEOPLE_ANSWER, *(DEVICES if now.get("change_devices") else ())]
-        if isinstance(before.get("rounds"), int) and now.get("rounds", 0) > before["rounds"]:
+        if before.get("rounds") != now.get("rounds") and now.get("rounds", 0) >= self._fewest_rounds():
             may_change.append("rounds")
         refused = list(differences(before, now, (*CHANGES_NOTHING, *may_change)))
         return [line for line in differences(before, now, CHANGES_NOTHING) if line not in refused], refused
+
+    def _fewest_rounds(self) -> int:
+        """The acquisitions that lead to the newest training that is done: with fewer, it would be lost."""
+        rounds = self._read_config().get("rounds")
+        return max(len(trained_records(self.path, rounds if isinstance(rounds, int) else 0)) - 1, 0)
 
     def _note(self, changes: Sequence[str], config: Mapping[str, Any] | None = None, **history: str) -> None:
         before = self._read_config()
@@ -258,14 +267,24 @@ class RunDirectory:
     def commit(self, record: RoundRecord) -> None:
         """Write a round's line: from here on the round is complete."""
         write_record(self.path, record)
-        self.tidy(record.round)
+        self.tidy(record)
 
-    def tidy(self, number: int) -> None:
-        """Remove what nobody needs once round `number` is complete; again where a kill came between."""
-        (self.round(number) / STATE).unlink(missing_ok=True)
+    def tidy(self, record: RoundRecord) -> None:
+        """Remove what is not needed once a round is complete; again where a kill came between."""
+        number = record.round
+        if not self._ended_before_its_labels(record):
+            (self.round(number) / STATE).unlink(missing_ok=True)
         self.remove_checkpoints(number)
         if number > 0:
             (self.round(number - 1) / "final.ckpt").unlink(missing_ok=True)
+
+    def _ended_before_its_labels(self, record: RoundRecord) -> bool:
+        """Whether the round's query was made and withdrawn; should the run have more rounds again, it is taken up."""
+        try:
+            _, asked = self.read_state(record.round)
+        except ValueError:
+            return False
+        return not record.queried and asked is not None and bool(asked.queried)
 
     def sweep(self) -> None:
         """Remove what was being written when a process was killed; only while `held`."""

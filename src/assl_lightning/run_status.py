@@ -23,6 +23,7 @@ from assl_lightning.records import (
     read_records,
     read_state,
     round_directory,
+    trained_records,
 )
 
 
@@ -81,13 +82,12 @@ def read_status(run_dir: Path) -> Status:
         raise ValueError(  # noqa: TRY004
             f"{run_dir / CONFIG} must say how many rounds there are; got {rounds!r}. Restore it"
         )
+    trained = trained_records(run_dir, rounds)
     is_extended = bool(records) and not records[-1].queried and len(records) <= rounds
     complete = len(records) - is_extended  # what was the last round has its query to make
     is_running = _is_locked(run_dir / LOCK)
     batch = next((one for one in reversed(find_batches(run_dir)) if one.is_open), None)
     doing, what_next = _progress(run_dir, complete, rounds, is_running, _go_on(config))
-    trained = read_state(run_dir, complete)[1]
-    records[complete:] = records[complete:] if trained is None else [trained]
     answered = later = what_then = ""
     if batch is not None:
         answered, what_next, what_then = _waiting(batch, config)
@@ -99,7 +99,7 @@ def read_status(run_dir: Path) -> Status:
         name=name,
         rounds=rounds,
         complete=complete,
-        records=tuple(records),
+        records=tuple(trained),
         is_running=is_running,
         doing=doing,
         next=what_next,

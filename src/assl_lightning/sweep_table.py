@@ -17,7 +17,7 @@ from assl_lightning.analysis.comparison import aubc, has_area
 from assl_lightning.atomic import write_text
 from assl_lightning.records import RoundRecord
 from assl_lightning.report.markdown import escape, markdown_table
-from assl_lightning.report.numerals import mean_and_deviation
+from assl_lightning.report.numerals import UNKNOWN, mean_and_deviation
 from assl_lightning.report.tidy import rows_as_csv
 from assl_lightning.report.views import Table
 
@@ -38,6 +38,7 @@ class Result:
     overrides: tuple[str, ...]  # key=value, as the job was given them
     records: tuple[RoundRecord, ...] = ()  # of a job that is done: all its rounds
     failed: bool = False  # with no records and not failed, it waits for labels
+    so_far: tuple[RoundRecord, ...] = ()  # of a job that waits: the rounds that are trained
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Combination:
     aubc: tuple[float, ...]
     failed: int
     unfinished: int
+    newest: tuple[float, ...] = ()  # of each unfinished job that has trained: accuracy after its newest round
+    newest_rounds: tuple[int, ...] = ()  # these rounds' numbers
 
 
 def summarise(results: Sequence[Result]) -> list[Combination]:
@@ -78,7 +81,7 @@ def write_table(combinations: Sequence[Combination], directory: Path, command: s
     """Write `CSV` (shares in [0, 1]) and `MARKDOWN` (per cent) of the sweep that `command` ran."""
     title = escape(f"Sweep in {directory.name}")
     table = markdown_table(_view(combinations))
-    write_text(directory / CSV, rows_as_csv([_row(combination) for combination in combinations]))
+    write_text(directory / CSV, rows_as_csv([_row(one, _has_newest(combinations)) for one in combinations]))
     write_text(directory / MARKDOWN, f"# {title}\n\n    {command}\n\n{CAPTION}.\n\n{table}\n")
 
 
@@ -97,6 +100,8 @@ def _combine(values: Mapping[str, str], results: Sequence[Result]) -> Combinatio
         aubc=tuple(_area(records) for records in done) if all(has_area(_labels(records)) for records in done) else (),
         failed=failed,
         unfinished=len(results) - len(done) - failed,
+        newest=tuple(result.so_far[-1].test_accuracy_ema for result in results if result.so_far),
+        newest_rounds=tuple(result.so_far[-1].round for result in results if result.so_far),
     )
 
 
@@ -109,6 +114,7 @@ def _labels(records: Sequence[RoundRecord]) -> list[int]:
 
 
 def _view(combinations: Sequence[Combination]) -> Table:
+    has_newest = _has_newest(combinations)
     rows = [
         (
             *one.values.values(),
@@ -116,19 +122,33 @@ def _view(combinations: Sequence[Combination]) -> Table:
             mean_and_deviation(one.accuracy),
             mean_and_deviation(one.aubc),
             *_missing(one),
+            *((_so_far(one),) if has_newest else ()),
         )
         for one in combinations
     ]
     header = (*combinations[0].values, "n", "last round", "AUBC", "failed", "unfinished")
-    return Table(CAPTION, header, tuple(rows))
+    return Table(CAPTION, (*header, *(("unfinished so far",) if has_newest else ())), tuple(rows))
+
+
+def _has_newest(combinations: Sequence[Combination]) -> bool:
+    return any(one.newest for one in combinations)
+
+
+def _so_far(one: Combination) -> str:
+    """Accuracy after the newest trainings of the unfinished jobs, and which rounds these are."""
+    if not one.newest:
+        return UNKNOWN
+    few, many = min(one.newest_rounds), max(one.newest_rounds)
+    rounds = f"round {few}" if few == many else f"rounds {few} to {many}"
+    return f"{mean_and_deviation(one.newest)} ({rounds})"
 
 
 def _missing(one: Combination) -> tuple[str, str]:
     return str(one.failed), str(one.unfinished)
 
 
-def _row(one: Combination) -> dict[str, object]:
-    return {
+def _row(one: Combination, has_newest: bool) -> dict[str, object]:
+    row = {
         **one.values,
         "n": len(one.accuracy),
         **_columns("last_accuracy_ema", one.accuracy),
@@ -136,6 +156,10 @@ def _row(one: Combination) -> dict[str, object]:
         "failed": one.failed,
         "unfinished": one.unfinished,
     }
+    if not has_newest:
+        return row
+    rounds = {"unfinished_rounds": " ".join(map(str, one.newest_rounds))}
+    return row | _columns("unfinished_accuracy_ema", one.newest) | rounds
 
 
 def _columns(name: str, shares: Sequence[float]) -> dict[str, object]:

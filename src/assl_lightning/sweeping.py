@@ -31,7 +31,7 @@ from assl_lightning.interruption import Interruption
 from assl_lightning.jobs import Outcome, line_of, print_errors, run_job
 from assl_lightning.launching import launch, refuse_more_processes, runs_here, sweep_directory
 from assl_lightning.paths import expand
-from assl_lightning.records import RoundRecord, common_directory, complete_records, read_config
+from assl_lightning.records import RoundRecord, common_directory, complete_records, read_config, trained_records
 from assl_lightning.schema import Config, ConfigurationError, left_open, show
 
 _FAILURES = "failed.txt"
@@ -299,11 +299,14 @@ def mean_accuracy_of_composed(composed: DictConfig) -> float:
 def _show_table(jobs: Sequence[Job], failed: Collection[int], overrides: Sequence[str]) -> None:
     """What all jobs found, printed and written to the directory that holds their own; nothing where none is done."""
     done = {job.number: _rounds_of(job, failed) for job in jobs}
-    if not any(done.values()):
+    so_far = {job.number: () if done[job.number] else _rounds_so_far(job, failed) for job in jobs}
+    if not any(done.values()) and not any(so_far.values()):
         return
     from assl_lightning import sweep_table  # imports SciPy: 0.5 s, which --help need not wait for
 
-    results = [sweep_table.Result(job.overrides, done[job.number], job.number in failed) for job in jobs]
+    results = [
+        sweep_table.Result(job.overrides, done[job.number], job.number in failed, so_far[job.number]) for job in jobs
+    ]
     combinations = sweep_table.summarise(results)
     Console().print(sweep_table.terminal_table(combinations))
     directory = _directory_of(job.config for job in jobs if job.config)
@@ -323,6 +326,13 @@ def _rounds_of(job: Job, failed: Collection[int]) -> tuple[RoundRecord, ...]:
     if job.config is None or job.number in failed:
         return ()
     return complete_records(Path(job.config.run_dir), job.config.rounds)
+
+
+def _rounds_so_far(job: Job, failed: Collection[int]) -> tuple[RoundRecord, ...]:
+    """The rounds that are trained, of a job that waits for labels."""
+    if job.config is None or job.number in failed:
+        return ()
+    return tuple(trained_records(Path(job.config.run_dir), job.config.rounds))
 
 
 def _say(line: str) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +111,7 @@ def test_a_directory_without_a_complete_round_is_no_run(write: Write, tmp_path: 
     assert [run.seed for run in find_runs([tmp_path])] == [0]
     with pytest.raises(
         ValueError,
-        match=r"a/seed_1 holds no run; .* config\.yaml and at least one line in rounds\.jsonl; .*seed_1 has begun",
+        match=r"a/seed_1 holds no run; .* config\.yaml and at least one round that is trained; .*seed_1 has begun",
     ):
         find_runs([tmp_path, tmp_path / "a" / "seed_1"])
     with pytest.raises(ValueError, match=r"nowhere does not exist; give a run's directory"):
@@ -227,6 +229,23 @@ def test_runs_with_other_numbers_of_labels_are_named(write: Write, tmp_path: Pat
         ValueError, match=r"a/seed_0 has \(10, 15\) and .*b/seed_0 has \(10, 14\); leave one of them out"
     ):
         group(find_runs([tmp_path]))
+
+
+def test_a_run_that_waits_for_labels_shows_what_it_has_trained(write: Write, tmp_path: Path) -> None:
+    run_dir = write("a/seed_0", accuracy=[0.5])
+    newest = RoundRecord(1, 15, 85, 600, 0.7, 0.35, queried=[3])
+    write_record(run_dir, RoundRecord(0, 10, 90, 600, 0.5, 0.25, queried=[4]))
+    write_waiting(run_dir, newest)
+    write_waiting(write("a/seed_1", 1, accuracy=[]), replace(newest, round=0, labels=10))
+    first, second = find_runs([tmp_path])
+    assert [record.test_accuracy_ema for record in first.records] == [0.5, 0.7]
+    assert [record.test_accuracy_ema for record in second.records] == [0.7]
+
+
+def write_waiting(run_dir: Path, record: RoundRecord) -> None:
+    directory = run_dir / f"round_{record.round:02d}"
+    directory.mkdir()
+    (directory / "state.json").write_text(json.dumps({"state": "waiting", "record": asdict(record)}))
 
 
 # --- settings --------------------------------------------------------------------------------------------------------

@@ -43,19 +43,19 @@ def records(tested: Sequence[int | None], queried: int = 5) -> list[RoundRecord]
             [12, 12, 12],
             12,
             "Test set: 12 images of the pool, drawn at random in round 0. Their labels count in the budget: 12 for the "
-            "test + 6 initial + 10 queried = 28 asked for in complete rounds.",
+            "test + 6 initial + 10 queried = 28 asked for.",
         ),
         (
             [10, 11],
             12,
             "Test set: 12 images (10 to 11 images with a label) of the pool, drawn at random in round 0. Their labels "
-            "count in the budget: 12 for the test + 6 initial + 5 queried = 23 asked for in complete rounds.",
+            "count in the budget: 12 for the test + 6 initial + 5 queried = 23 asked for.",
         ),
         (
             [None],
             1,
             "Test set: 1 image of the pool, drawn at random in round 0. Their labels count in the budget: 1 for the "
-            "test + 6 initial + 0 queried = 7 asked for in complete rounds.",
+            "test + 6 initial + 0 queried = 7 asked for.",
         ),
     ],
 )

@@ -70,6 +70,14 @@ def test_a_sheet_without_a_table_is_shown_without_numbers(runs: Runs) -> None:
     assert fold.blocks[0].tiles[0].lines == ()
 
 
+def test_a_query_that_was_withdrawn_as_the_run_ended_is_not_shown(runs: Runs) -> None:
+    run = runs.add("assl", 0, [0.5, 0.6])
+    runs.write_sheet(run / "round_01" / "queried.png", COLOURS[:1])
+    (run / "round_01" / "state.json").write_text("{}")
+    (block,) = thumbnail_blocks(runs.setting(), {"assl": 0})
+    assert isinstance(block, Paragraph)
+
+
 def test_runs_without_pictures_say_so(runs: Runs) -> None:
     runs.add("assl", 0, [0.5])
     assert thumbnail_blocks(runs.setting(), {"assl": 0}) == (Paragraph("No run has kept pictures of its queries."),)

@@ -20,9 +20,11 @@ from assl_lightning.records import (
     CONFIG,
     FILE_NAME,
     OF_THE_RUN,
+    STATE,
     RoundRecord,
     read_config,
-    read_records,
+    round_directory,
+    trained_records,
 )
 
 Facts = dict[str, Any]
@@ -58,7 +60,7 @@ class Run:
 
     directory: Path
     config: Mapping[str, Any]  # config.yaml, plain
-    records: tuple[RoundRecord, ...]  # of the complete rounds, in order; at least one
+    records: tuple[RoundRecord, ...]  # of the rounds that are trained, in order; at least one
 
     @property
     def seed(self) -> int:
@@ -75,9 +77,13 @@ class Run:
         """Whether all trainings were done, one more than acquisitions."""
         return len(self.records) > int(self.config["rounds"])
 
+    def has_withdrawn(self, record: RoundRecord) -> bool:
+        """Whether the run was told to end after a round had asked for labels: what it asked for lies in the files."""
+        return not record.queried and (round_directory(self.directory, record.round) / STATE).exists()
+
     @property
     def total_steps(self) -> int:
-        """Optimizer steps of all complete rounds."""
+        """Optimizer steps of these rounds."""
         return sum(record.steps for record in self.records)
 
 
@@ -106,19 +112,20 @@ class Setting:
 def find_runs(paths: Sequence[Path]) -> list[Run]:
     """The runs at or below each path, each once: in the order of the paths, sorted below each.
 
-    A run is a directory with config.yaml and at least one complete round in rounds.jsonl.
+    A run is a directory with config.yaml and at least one round that is trained, in rounds.jsonl or waiting for labels.
 
     Raises:
         ValueError: there is none at or below a path, or a file is not what its name says.
     """
     found: dict[Path, Run] = {}
     for path in paths:
-        below = [_read_run(file.parent) for file in sorted(path.rglob(CONFIG)) if _has_a_round(file.parent)]
+        begun = [file.parent for file in sorted(path.rglob(CONFIG))]
+        below = [run for directory in begun if _may_have_a_round(directory) and (run := _read_run(directory)).records]
         if not below:
-            begun = next((f"; {file.parent} has begun, and has none yet" for file in sorted(path.rglob(CONFIG))), "")
+            first = next((f"; {directory} has begun, and has none yet" for directory in begun), "")
             raise ValueError(
                 f"{path} {'holds no run' if path.exists() else 'does not exist'}; give a run's directory (with "
-                f"{CONFIG} and at least one line in {FILE_NAME}{begun}), or one with such directories below it"
+                f"{CONFIG} and at least one round that is trained{first}), or one with such directories below it"
             )
         stray = next(
             (file.parent for file in sorted(path.rglob(FILE_NAME)) if not (file.parent / CONFIG).exists()), None
@@ -190,9 +197,9 @@ def accuracies(method: Method, seeds: Sequence[int], which: Literal["ema", "raw"
 # --- from files to runs ----------------------------------------------------------------------------------------------
 
 
-def _has_a_round(directory: Path) -> bool:
+def _may_have_a_round(directory: Path) -> bool:
     file = directory / FILE_NAME
-    return file.exists() and file.stat().st_size > 0
+    return (file.exists() and file.stat().st_size > 0) or (round_directory(directory, 0) / STATE).exists()
 
 
 def _read_run(directory: Path) -> Run:
@@ -208,7 +215,7 @@ def _read_run(directory: Path) -> Run:
         raise ValueError(
             f"{directory / CONFIG}: environment must map names to versions; restore it, or leave the directory out"
         )
-    return Run(directory, config, tuple(read_records(directory)))
+    return Run(directory, config, tuple(trained_records(directory, config["rounds"])))
 
 
 # --- from runs to settings -------------------------------------------------------------------------------------------

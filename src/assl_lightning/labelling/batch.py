@@ -25,7 +25,7 @@ from typing import Any
 
 from assl_lightning.atomic import TEMPORARY, open_atomic, write_text
 from assl_lightning.commands import command
-from assl_lightning.records import round_directory
+from assl_lightning.records import CONFIG, read_config, round_directory
 
 DIRECTORY = "to_label"
 """Of a batch, in its round's directory."""
@@ -69,8 +69,16 @@ class LabelBatch:
 
     @property
     def is_open(self) -> bool:
-        """Whether its labels are still waited for; later answers are corrections, which the next round takes over."""
-        return not (self.directory.parent / _APPLIED).exists()
+        """Whether its labels are still waited for; later answers are corrections, which the next round takes over.
+
+        They are not where the run was told to end before the round that was to train on them.
+        """
+        if (self.directory.parent / _APPLIED).exists():
+            return False
+        if not (self.run_dir / CONFIG).exists():  # a copy of the round's directory
+            return True
+        rounds = read_config(self.run_dir).get("rounds")
+        return not isinstance(rounds, int) or self.round <= rounds
 
     @property
     def run_dir(self) -> Path:

@@ -83,6 +83,8 @@ def last_histograms(run: Run) -> tuple[int, dict[str, Histogram]] | None:
     """The last round that has histograms, and these; None where no round has."""
     for record in reversed(run.records):
         path = round_directory(run.directory, record.round) / HISTOGRAMS
+        if run.has_withdrawn(record):
+            continue
         if path.exists() and (found := read_histograms(path)):
             return record.round, found
     return None

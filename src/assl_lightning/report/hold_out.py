@@ -12,7 +12,7 @@ _MANY = 1000  # images, of which each is at most a tenth of a point
 
 
 def describe_test_set(records: Sequence[RoundRecord], *, hold_out: int, initial_labels: int) -> str:
-    """For the complete rounds of a run, at least one; `hold_out` and `initial_labels` are its configuration's."""
+    """For the trained rounds of a run, at least one; `hold_out` and `initial_labels` are its configuration's."""
     return _sentence([records], hold_out, initial_labels)
 
 
@@ -37,7 +37,7 @@ def _sentence(runs: Sequence[Sequence[RoundRecord]], hold_out: int, initial_labe
     total = _from_to([hold_out + initial_labels + count for count in queried])
     return (
         f"Test set: {size} of the pool, drawn at random in round 0. Their labels count in the budget: {hold_out:,} for "
-        f"the test + {initial_labels:,} initial + {_from_to(queried)} queried = {total} asked for in complete rounds."
+        f"the test + {initial_labels:,} initial + {_from_to(queried)} queried = {total} asked for."
     )
 
 

@@ -13,7 +13,7 @@ from assl_lightning.report.numerals import per_cent, seconds
 
 
 def rounds_table(records: Sequence[RoundRecord]) -> Table:
-    """One row per round; accuracies and coverage in per cent, one column of seconds per part that any round has."""
+    """A row for each round that is trained; shares in per cent, and a column of seconds for each part that has any."""
     parts = list(dict.fromkeys(part for record in records for part in record.seconds))
     table = Table(
         box=None, header_style="bold", pad_edge=False, collapse_padding=True

@@ -51,7 +51,7 @@ def _strips(method: Method, seed: int) -> list[Strip]:
     return [
         Strip(f"round {number}, with {run.records[number].labels:,} labels", _tiles(run, number, directory))
         for number, directory in enumerate(directories)
-        if (directory / THUMBNAILS).exists()
+        if (directory / THUMBNAILS).exists() and not run.has_withdrawn(run.records[number])
     ]
 
 
