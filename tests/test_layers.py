@@ -20,7 +20,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(
         ("contact_sheet", "histograms", "labelling", "run_directory", "sample_features", "scores", "statistics"), 1
     ),
-    **dict.fromkeys(("algorithms", "callbacks", "datamodule", "processes", "slurm"), 2),
+    **dict.fromkeys(("accelerators", "algorithms", "callbacks", "datamodule", "processes", "slurm"), 2),
     **dict.fromkeys(("analysis", "querying", "report", "round_settings", "rounds", "training"), 3),
     **dict.fromkeys(("__main__", "build", "check", "cli", "composing", "ingest", "jobs", "label", "launching"), 4),
     **dict.fromkeys(("classifier", "run_status", "schema", "status", "sweep_table", "sweeping", "waiting"), 4),

@@ -29,6 +29,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from torch import Tensor, nn
 
+from assl_lightning.accelerators import auto_accelerator
 from assl_lightning.acquisition.base import Acquisition
 from assl_lightning.algorithms.base import Algorithm
 from assl_lightning.augment.normalise import Normalise
@@ -512,6 +513,8 @@ def _trainer_factory(config: Config) -> Callable[..., Trainer]:
         _check_callbacks(configured.get("callbacks"))
         for name in ("callbacks", "plugins"):
             configured[name] = [*keywords.get(name, []), *(configured.get(name) or [])]
+        if configured.get("accelerator") == "auto":
+            configured["accelerator"] = auto_accelerator()
         configured["logger"] = False
         if logger:
             make_logger = _instantiate("trainer.logger", logger | {"_partial_": True})

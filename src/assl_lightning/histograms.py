@@ -22,7 +22,7 @@ def histogram(pool: Tensor, queried: Tensor, bins: int = 40) -> Histogram | None
     >>> histogram(torch.tensor([0.0, 0.5, 1.0]), torch.tensor([1.0]), bins=2)
     {'edges': [0.0, 0.5, 1.0], 'pool': [1.0, 2.0], 'queried': [0.0, 1.0]}
     """
-    pool, queried = (values.detach().double().cpu() for values in (pool, queried))
+    pool, queried = (values.detach().cpu().double() for values in (pool, queried))
     pool, queried = pool[pool.isfinite()], queried[queried.isfinite()]
     if not len(pool):
         return None

@@ -93,8 +93,10 @@ class SampleStatistics:
         # One row more than there are samples: what may not be written goes there, at the same cost and shape.
         self._values = torch.zeros(num_samples + 1, len(_COLUMNS), dtype=torch.float32, device=device)
         self._visits = torch.zeros(num_samples + 1, dtype=torch.int32, device=device)
-        # (update, index, uncertainty, inconsistency) of the first invalid observation; float64 holds an index exactly.
-        self._fault = torch.full((4,), -1.0, dtype=torch.float64, device=device)
+        # The first invalid observation: (update, index) and (uncertainty, inconsistency). Not every device has float64,
+        # and float32 does not hold every index.
+        self._fault = torch.full((2,), -1, dtype=torch.int64, device=device)
+        self._fault_values = torch.zeros(2, dtype=torch.float32, device=device)
 
     def update(self, index: Tensor, uncertainty: Tensor, inconsistency: Tensor, *, assume_unique: bool = False) -> None:
         """Count one visit for each row, in order; a sample that occurs twice is visited twice.
@@ -164,26 +166,25 @@ class SampleStatistics:
             return
         position = torch.where(valid, len(index), torch.arange(len(index), device=index.device)).min()
         place = position.clamp(max=len(index) - 1).unsqueeze(0)
-        update = torch.full_like(place, self._updates)
-        fault = torch.cat(
-            [update.double(), index[place].double(), observed[place, 0].double(), observed[place, 1].double()]
-        )
+        fault = torch.cat([torch.full_like(place, self._updates), index[place]])
         is_first = (position < len(index)) & (self._fault[0] < 0)
         self._fault = torch.where(is_first, fault, self._fault)
+        self._fault_values = torch.where(is_first, observed[place].squeeze(0), self._fault_values)
 
     def check(self) -> None:
         """Raise for the first invalid observation so far. Waits for the device."""
-        update, index, uncertainty, inconsistency = self._fault.tolist()
+        update, index = self._fault.tolist()
         if update < 0:
             return
         if not 0 <= index < self.num_samples:
             raise IndexError(
-                f"update {int(update)} observed index {int(index)}, outside the pool's 0 … {self.num_samples - 1}; "
+                f"update {update} observed index {index}, outside the pool's 0 … {self.num_samples - 1}; "
                 f"give pool indices, not positions within a subset or a batch"
             )
+        uncertainty, inconsistency = self._fault_values.tolist()
         raise ValueError(
-            f"update {int(update)} observed uncertainty {uncertainty} and inconsistency {inconsistency} for sample "
-            f"{int(index)}; both must be finite and below 1e19, so look for a diverging loss or a division by zero"
+            f"update {update} observed uncertainty {uncertainty} and inconsistency {inconsistency} for sample "
+            f"{index}; both must be finite and below 1e19, so look for a diverging loss or a division by zero"
         )
 
     @property
@@ -242,7 +243,7 @@ class SampleStatistics:
     def to(self, device: torch.device | str) -> SampleStatistics:
         """Move the tensors to `device`; returns itself."""
         self._values, self._visits = self._values.to(device), self._visits.to(device)
-        self._fault = self._fault.to(device)
+        self._fault, self._fault_values = self._fault.to(device), self._fault_values.to(device)
         return self
 
     def state_dict(self) -> dict[str, Tensor | int | float | str]:
@@ -272,7 +273,7 @@ class SampleStatistics:
             self._values[:-1, column] = columns[name].to(self._values.device)
         self._visits[:-1] = visits.to(self._visits.device)
         self._updates = int(state["updates"])
-        self._fault.fill_(-1.0)
+        self._fault.fill_(-1)
 
     def _checked(self, name: str, values: object, dtype: torch.dtype) -> Tensor:
         """What `state_dict` gave for a column, if it can be that."""

@@ -1,6 +1,7 @@
 """The views of a batch in tensors: every operation is computed for every row, and each row selects.
 
-No shape depends on data and no value is looked at, so that a GPU is never waited for. Operations of one kind share one
+No shape depends on data and no value is looked at, so that a GPU is never waited for; none is float64, which some
+devices lack. Operations of one kind share one
 function, a *family*. One family moves pixels; two blend an image with a poorer one; four make a table each that says
 what becomes of every grey level, all of which are looked up together. Symbols are those of `ops`.
 """
@@ -22,6 +23,7 @@ from assl_lightning.augment.ops import (
     curves,
     factors,
     sources,
+    stretches,
 )
 
 Family = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # images, code, magnitude, sign → images
@@ -88,13 +90,10 @@ def _curve(images: Tensor, _levels: Tensor, code: Tensor, magnitude: Tensor) -> 
 
 
 def _autocontrast(images: Tensor, _levels: Tensor, _code: Tensor, _magnitude: Tensor) -> Tensor:
-    """Per channel, the levels in use are stretched to 0 … 255. In float64, as PIL's Python code does it."""
-    level = torch.arange(256, device=images.device)
-    darkest = images.flatten(2).amin(2, keepdim=True).double()  # (b, c, 1)
-    span = images.flatten(2).amax(2, keepdim=True).double() - darkest
-    scale = torch.full_like(span, 255) / span.clamp(min=1)  # `255 / span` would be 255 · (1 / span), rounded twice
-    stretched = (level * scale + -darkest * scale).clamp(0, 255).to(torch.uint8)  # (b, c, 256)
-    return torch.where(span > 0, stretched, level.to(torch.uint8))
+    """Per channel, the levels in use are stretched to 0 … 255."""
+    darkest, brightest = images.flatten(2).amin(2).int(), images.flatten(2).amax(2).int()  # (b, c)
+    tables = stretches(images.device).index_select(0, (darkest * 256 + brightest).flatten())
+    return tables.view(*darkest.shape, 256)
 
 
 def _equalize(images: Tensor, levels: Tensor, _code: Tensor, _magnitude: Tensor) -> Tensor:
@@ -105,8 +104,7 @@ def _equalize(images: Tensor, levels: Tensor, _code: Tensor, _magnitude: Tensor)
     of_brightest = histogram.gather(2, images.flatten(2).amax(2, keepdim=True).long())
     step = (levels.shape[2] - of_brightest) // 255  # (b, c, 1); 0 where there is one level, or too few pixels
     darker = histogram.cumsum(2, dtype=torch.int32) - histogram
-    # float64 divides faster than int32, and no quotient of two of these rounds up to a whole number
-    spread = ((darker + step // 2).double() / step.clamp(min=1)).clamp(max=255).to(torch.uint8)
+    spread = ((darker + step // 2) // step.clamp(min=1)).clamp(max=255).to(torch.uint8)
     level = torch.arange(256, dtype=torch.uint8, device=images.device)
     return torch.where(step > 0, spread, level)
 

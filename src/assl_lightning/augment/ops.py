@@ -116,6 +116,22 @@ def curves(device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
+def stretches(device: torch.device) -> Tensor:
+    """(65536, 256) uint8: what AutoContrast makes of each grey level, by 256 · darkest + brightest level in use.
+
+    16 MB. In float64 on the CPU, as PIL's Python code computes it: float32 would round some levels to another one, and
+    not every device has float64. Levels that are not in use, and images of one level, stay as they are.
+    """
+    level = torch.arange(256, dtype=torch.float64)
+    darkest, brightest = level[:, None, None], level[:, None]
+    span = brightest - darkest  # (256, 256, 1)
+    scale = torch.full_like(span, 255) / span.clamp(min=1)  # `255 / span` would be 255 · (1 / span), rounded twice
+    stretched = (level * scale + -darkest * scale).clamp(0, 255)
+    return torch.where(span > 0, stretched, level).to(torch.uint8).flatten(0, 1).to(device)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def factors(device: torch.device) -> Tensor:
     """(11,) float32, the share of the original image that a blend keeps at magnitude 0 … 10; 0.14 at 1, 0.95 at 10."""
     return torch.tensor([v * 0.9 / 10 + 0.05 for v in range(MAX_MAGNITUDE + 1)], dtype=torch.float32, device=device)

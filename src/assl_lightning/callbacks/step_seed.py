@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from assl_lightning.seeding import derive_key
+
+
+class Generator(Protocol):
+    """A default generator of a device."""
+
+    def get_state(self) -> Tensor:
+        """Its state, to be set again."""
+
+    def set_state(self, state: Tensor) -> object:
+        """Go on from `state`."""
+
+    def manual_seed(self, seed: int) -> object:
+        """Begin again from `seed`."""
 
 
 class StepSeed(Callback):
@@ -21,7 +35,7 @@ class StepSeed(Callback):
         super().__init__()
         self.seed = seed
         self.round_number = round_number
-        self._generators: list[torch.Generator] = []
+        self._generators: list[Generator] = []
         self._before: list[torch.Tensor] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -29,6 +43,8 @@ class StepSeed(Callback):
         self._generators = [torch.default_generator]
         if pl_module.device.type == "cuda":
             self._generators.append(torch.cuda.default_generators[pl_module.device.index or 0])
+        elif pl_module.device.type == "mps":
+            self._generators.append(_AppleGenerator())
         self._before = [generator.get_state() for generator in self._generators]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -48,3 +64,16 @@ class StepSeed(Callback):
     def _restore(self) -> None:
         for generator, state in zip(self._generators, self._before, strict=True):
             generator.set_state(state)
+
+
+class _AppleGenerator:
+    """The default generator of an Apple GPU, which torch gives by functions alone."""
+
+    def get_state(self) -> Tensor:
+        return torch.mps.get_rng_state()
+
+    def set_state(self, state: Tensor) -> None:
+        torch.mps.set_rng_state(state)
+
+    def manual_seed(self, seed: int) -> None:
+        torch.mps.manual_seed(seed)
