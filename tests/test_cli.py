@@ -425,7 +425,7 @@ def test_a_finished_job_is_skipped_and_counts_in_the_table(
     assert main(["-m", "seed=1,2"]) == 0
     assert [config.seed for config in runs.configs] == [2]
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "job 1 (seed=1) → runs/digits/seed_1: finished before, skipped"
+    assert printed[0] == "job 1 of 2 (seed=1) → runs/digits/seed_1: finished before, skipped"
     assert printed[-1] == "sweep: 2 of 2 jobs done"
     (row,) = rows_of(Path("runs/digits/sweep.csv"))
     assert (row["n"], row["last_accuracy_ema_mean"], row["unfinished"]) == ("1", "0.8", "1")

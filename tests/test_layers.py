@@ -14,7 +14,18 @@ PACKAGE = Path(assl_lightning.__file__).parent
 
 LAYERS: dict[str, int] = {
     **dict.fromkeys(
-        ("atomic", "commands", "contracts", "differences", "interruption", "paths", "seeding", "tensor_files"), 0
+        (
+            "atomic",
+            "commands",
+            "contracts",
+            "differences",
+            "heartbeat",
+            "interruption",
+            "paths",
+            "seeding",
+            "tensor_files",
+        ),
+        0,
     ),
     **dict.fromkeys(("acquisition", "augment", "data", "inference", "networks", "oracles", "people", "records"), 1),
     **dict.fromkeys(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
+from assl_lightning.heartbeat import Heartbeat
 from assl_lightning.networks.base import FeatureNetwork
+
+log = logging.getLogger(__name__)
 
 
 @torch.no_grad()
@@ -28,13 +32,15 @@ def evaluate(
         context: entered around each forward pass, for mixed precision.
     """
     device = next(network.parameters()).device
-    logits, features = [], []
+    logits, features, heartbeat = [], [], Heartbeat()
     with evaluation_mode(network):
         for part in index.to(device).split(batch_size):
             with context():
                 feature = network.features(view(part))
                 logits.append(network.head(feature).float())
             features.append(feature.float())
+            if heartbeat.is_due():
+                log.info("a pass over the pool: %s of %s images", f"{sum(map(len, logits)):,}", f"{len(index):,}")
     return torch.cat(logits), torch.cat(features)
 
 

@@ -48,6 +48,7 @@ class Job:
     config: Config | None  # None where `errors` says why
     errors: tuple[str, ...] = ()
     wanted_run_dir: str | None = None  # of a job without a configuration, where it can be told
+    of: int | None = None  # how many jobs the sweep has, where that is known
 
     @property
     def run_dir(self) -> str | None:
@@ -55,8 +56,17 @@ class Job:
 
     @property
     def title(self) -> str:
-        told = [override for override in self.overrides if not override.startswith("run_dir=")]  # it is told beside
-        return f"job {self.number} ({' '.join(told)})"
+        return f"job {self.number} ({self._told})"
+
+    @property
+    def announcement(self) -> str:
+        """Before it runs."""
+        count = "" if self.of is None else f" of {self.of}"
+        return f"job {self.number}{count} ({self._told}) → {self.run_dir}"
+
+    @property
+    def _told(self) -> str:
+        return " ".join(override for override in self.overrides if not override.startswith("run_dir="))  # told beside
 
 
 def sweep(hydra: Any, overrides: Sequence[str]) -> int:
@@ -77,7 +87,8 @@ def _sweep(hydra: Any, overrides: Sequence[str]) -> int:
         combinations = _expand(hydra, settings) if is_basic else []
     if not is_basic:
         return _sweep_adaptively(hydra, overrides, settings)
-    jobs = give_own_directories([_prepare(hydra, n, job, settings) for n, job in enumerate(combinations, 1)])
+    prepared = [_prepare(hydra, number, job, settings) for number, job in enumerate(combinations, 1)]
+    jobs = give_own_directories([replace(job, of=len(prepared)) for job in prepared])
     left = _left_to_run(jobs, refuse_more_processes if runs_here(settings) else None)
     wrong = [job for job in left if job.config is None]
     valid = [job for job in left if job.config is not None]
@@ -96,7 +107,7 @@ def _left_to_run(jobs: Sequence[Job], also: Callable[[Config], None] | None = No
     finished = {job.number for job in jobs if job.config is not None and is_finished(job.config)}
     for job in jobs:
         if job.number in finished:
-            _say(f"{job.title} → {job.run_dir}: finished before, skipped")
+            _say(f"{job.announcement}: finished before, skipped")
     left = [job for job in jobs if job.number not in finished]
     return _check_classes(left, also) if any(job.config is not None for job in left) else left
 
@@ -232,7 +243,7 @@ def _run_here(jobs: Sequence[Job]) -> list[Job]:
     failed = []
     for job in jobs:
         assert job.config is not None
-        _say(f"{job.title} → {job.config.run_dir}")
+        _say(job.announcement)
         outcome = run_job(job.config)
         print_errors(outcome.errors)
         if outcome.errors:
@@ -248,7 +259,7 @@ def _launcher(hydra: Any, overrides: Sequence[str], settings: DictConfig) -> Cal
         if not configs:
             return []
         for job in jobs:
-            _say(f"{job.title} → {job.run_dir}")
+            _say(job.announcement)
         tasks = [[*job.overrides, f"run_dir={quote(str(job.run_dir))}"] for job in jobs]
         outcomes = launch(hydra, overrides, settings, tasks, _directory_of(configs) or Path.cwd())
         return [replace(job, errors=out.errors) for job, out in zip(jobs, outcomes, strict=True) if out.errors]
@@ -278,22 +289,28 @@ def _sweep_adaptively(hydra: Any, overrides: Sequence[str], settings: DictConfig
 def mean_accuracy_of_composed(composed: DictConfig) -> float:
     """One job of an adaptive sweeper, for it to maximise: the mean test accuracy over the rounds, in [0, 1]."""
     of_job = HydraConfig.get()
-    title = f"job {of_job.job.num + 1} ({' '.join(of_job.overrides.task)})"
+    job = Job(of_job.job.num + 1, tuple(of_job.overrides.task), None, of=_trials(of_job.sweeper))
     try:
         config = validate(composed)
         config = replace(config, run_dir=_append(config.run_dir, of_job.overrides.task))
         if of_job.launcher._target_ != _BASIC_LAUNCHER:
             refuse_more_processes(config)
-        _say(f"{title} → {config.run_dir}")
+        _say(replace(job, config=config).announcement)
         outcome = run_job(config)
     except ConfigurationError as error:
         outcome = Outcome(error.lines)
     if outcome.errors:
-        lines = [f"{title}: {line}" for line in outcome.errors]
+        lines = [f"{job.title}: {line}" for line in outcome.errors]
         with (Path(of_job.sweep.dir) / _FAILURES).open("a") as failures:  # this may be another process
             failures.writelines(f"{line}\n" for line in lines)
         raise RuntimeError("; ".join(lines))
     return outcome.mean_accuracy
+
+
+def _trials(sweeper: Any) -> int | None:
+    """How many jobs an adaptive sweeper is to choose, where it has the key that Optuna's has."""
+    trials = sweeper.get("n_trials")
+    return trials if isinstance(trials, int) else None
 
 
 def _show_table(jobs: Sequence[Job], failed: Collection[int], overrides: Sequence[str]) -> None:

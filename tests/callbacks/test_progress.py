@@ -49,7 +49,7 @@ def make_clock(seconds: float = 1.0) -> Iterator[float]:
 def fit(
     *, terminal: bool, module: Module | None = None, validate: bool = True, sanity: int = 0
 ) -> tuple[str, RoundProgress]:
-    text, ticks = StringIO(), make_clock()
+    text, ticks = StringIO(), make_clock(0.5)
     progress = RoundProgress(
         round=2,
         rounds=5,
@@ -99,7 +99,7 @@ def test_away_from_a_terminal_a_round_is_one_plain_line() -> None:
 
 def test_the_line_holds_the_seconds_of_the_clock_and_leaves_out_what_was_not_tested() -> None:
     text, _ = fit(terminal=False, validate=False)
-    assert text == "round 2/5: 1,030 labels, 1.0 s\n"  # two readings: at the start and at the end
+    assert text == "round 2/5: 1,030 labels, 4.0 s\n"  # a reading at the start, one a step and two at the ends
 
 
 def test_on_a_terminal_the_bars_show_the_run_and_the_round_and_the_line_remains() -> None:
@@ -136,6 +136,7 @@ class FakeTrainer:
     """What the callback reads of a Trainer, counting the reads of metrics."""
 
     is_global_zero, sanity_checking, log_every_n_steps, estimated_stepping_batches = True, False, 10, 100
+    num_val_batches = (8,)
 
     def __init__(self) -> None:
         self.global_step, self.reads = 0, 0
@@ -146,9 +147,10 @@ class FakeTrainer:
         return {"loss": torch.tensor(0.5)}
 
 
-def start(trainer: FakeTrainer, seconds: list[float]) -> tuple[RoundProgress, StringIO]:
+def start(trainer: FakeTrainer, seconds: list[float], terminal: bool = True) -> tuple[RoundProgress, StringIO]:
     text = StringIO()
-    progress = RoundProgress(1, 3, 20, 64, Console(force_terminal=True, file=text, width=140), clock=lambda: seconds[0])
+    console = Console(force_terminal=terminal, file=text, width=140)
+    progress = RoundProgress(1, 3, 20, 64, console, clock=lambda: seconds[0])
     progress.on_train_start(cast(Trainer, trainer), cast(LightningModule, None))
     return progress, text
 
@@ -210,11 +212,47 @@ def test_testing_does_not_count_in_the_speed() -> None:
     progress.teardown(cast(Trainer, trainer), cast(LightningModule, None), "fit")
 
 
-def test_other_ranks_write_nothing() -> None:
-    trainer = FakeTrainer()
-    trainer.is_global_zero = False
-    progress, text = start(trainer, [0.0])
+def test_away_from_a_terminal_a_line_after_ten_seconds_and_then_each_minute_says_how_far_it_is() -> None:
+    trainer, seconds = FakeTrainer(), [0.0]
+    progress, text = start(trainer, seconds, terminal=False)
+    for _ in range(36):
+        seconds[0] += 4.0
+        end_step(progress, trainer)
+    assert text.getvalue().splitlines() == [  # 16 images a second; after this round two more, of 100 steps each
+        "round 1/3: step 3 of 100, 16 images/s, 0:06:28 left, about 0:19:48 for all rounds",
+        "round 1/3: step 18 of 100, 16 images/s, 0:05:28 left, about 0:18:48 for all rounds",
+        "round 1/3: step 33 of 100, 16 images/s, 0:04:28 left, about 0:17:48 for all rounds",
+    ]
+    assert trainer.reads == 0  # nothing waits for the device
+
+
+def test_away_from_a_terminal_a_long_test_is_told_too() -> None:
+    trainer, seconds = FakeTrainer(), [0.0]
+    progress, text = start(trainer, seconds, terminal=False)
+    trainer.global_step = 7
+    for number in range(8):
+        seconds[0] += 6.0
+        nothing = SimpleNamespace()
+        progress.on_validation_batch_end(cast(Trainer, trainer), cast(LightningModule, None), nothing, nothing, number)
+    assert text.getvalue() == "round 1/3: step 7 of 100, testing, batch 2 of 8\n"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_round_that_goes_on_says_from_where(terminal: bool) -> None:
+    trainer, seconds = FakeTrainer(), [0.0]
+    trainer.global_step = 40
+    progress, text = start(trainer, seconds, terminal)
+    assert "round 1/3: resumed at step 40 of 100\n" in plain(text.getvalue()).replace("\r", "")
+    progress.teardown(cast(Trainer, trainer), cast(LightningModule, None), "fit")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_other_ranks_write_nothing(terminal: bool) -> None:
+    trainer, seconds = FakeTrainer(), [0.0]
+    trainer.is_global_zero, trainer.global_step = False, 40
+    progress, text = start(trainer, seconds, terminal)
     for _ in range(10):
+        seconds[0] += 30.0
         end_step(progress, trainer)
     progress.on_validation_end(cast(Trainer, trainer), cast(LightningModule, None))
     progress.on_fit_end(cast(Trainer, trainer), cast(LightningModule, None))

@@ -1,0 +1,34 @@
+"""When a program that works for long is to say that it does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+FIRST = 10.0
+EVERY = 60.0
+
+
+class Heartbeat:
+    """Is due `FIRST` seconds after it was started, and then every `EVERY` seconds.
+
+    Args:
+        clock: seconds from any start.
+
+    >>> ticks = iter([0.0, 9.0, 10.0, 69.0, 200.0])
+    >>> heartbeat = Heartbeat(lambda: next(ticks))
+    >>> [heartbeat.is_due() for _ in range(4)]
+    [False, True, False, True]
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._next = clock() + FIRST
+
+    def is_due(self) -> bool:
+        """Whether it is time; where it is, the next time is a minute later."""
+        now = self._clock()
+        if now < self._next:
+            return False
+        self._next = now + EVERY
+        return True
