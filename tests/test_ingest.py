@@ -82,7 +82,8 @@ def test_all_that_is_wrong_is_told_and_nothing_is_taken(said: Callable[..., str]
     Path("bad.csv").write_text("sample_id,label\n123.png,ok\nd.png,OK\n00123.png,ok\n")
     assert said("bad.csv", code=1).splitlines() == [
         "error: bad.csv, line 2: '123.png' is no sample that was asked for (did you mean '00123.png'?)",
-        "error: bad.csv, line 3: 'OK' is none of the classes (did you mean 'ok'?)",
+        "error: bad.csv, line 3: 'OK' is none of the classes (did you mean 'ok'? its letters are the same but for "
+        "their case, which counts)",
         "2 errors; nothing was taken",
     ]
     assert not Path("run", FILE_NAME).exists()

@@ -27,6 +27,7 @@ LAYERS: dict[str, int] = {
         ),
         0,
     ),
+    **dict.fromkeys(("cells", "suggestions"), 0),
     **dict.fromkeys(("acquisition", "augment", "data", "inference", "networks", "oracles", "people", "records"), 1),
     **dict.fromkeys(
         ("contact_sheet", "histograms", "labelling", "run_directory", "sample_features", "scores", "statistics"), 1

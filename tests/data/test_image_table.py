@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from assl_lightning.data.image_table import (
     ImageTable,
-    class_order,
     hold_out,
     read_folder,
     read_image_folder,
+    read_labels,
     read_manifest,
 )
 
@@ -113,16 +113,33 @@ def test_an_image_without_a_class_is_refused(tmp_path: Path) -> None:
         read_image_folder(tmp_path, ["ok", "dent"])
     assert str(caught.value).endswith(
         "2 things are wrong: loose.png is in no class's directory; "
-        "dnet/ (2 images) is not among the classes (did you mean dent?)"
+        "dnet/ (2 images) is not among the classes (did you mean 'dent'?)"
     )
     with pytest.raises(ValueError, match="class_names must be distinct; one thing is wrong: ok is there 2 times"):
         read_image_folder(tmp_path, ["ok", "ok"])
 
 
-def test_classes_that_are_numbers_come_by_their_values() -> None:
-    assert class_order({"10", "9", "007"}) == ["007", "9", "10"]
-    assert class_order({"10", "9", "a"}) == ["10", "9", "a"]
-    assert class_order({"²", "1"}) == ["1", "²"]
+def test_parts_of_a_data_set_are_no_classes_unless_they_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, "train/cat/1.png", "test/cat/2.png")
+    with pytest.raises(ValueError, match=r"test/ and train/ are called as the parts of a data set are: give") as caught:
+        read_image_folder(tmp_path)
+    assert str(caught.value).endswith("say so with data.source.class_names=[test,train]")
+    assert read_image_folder(tmp_path, ["test", "train"]).labels.tolist() == [0, 1]
+    touch(tmp_path, "bus/3.png")
+    assert read_image_folder(tmp_path).class_names == ("bus", "test", "train")
+
+
+COMPOSED, DECOMPOSED = "m\u00fcll", "mu\u0308ll"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files have one Unicode form")
+def test_directories_that_differ_in_their_unicode_form_alone_are_one_class(tmp_path: Path) -> None:
+    touch(tmp_path, f"{DECOMPOSED}/1.png", "ok/2.png")
+    assert read_image_folder(tmp_path).class_names == (DECOMPOSED, "ok")
+    assert read_image_folder(tmp_path, ["ok", COMPOSED]).labels.tolist() == [1, 0]
+    touch(tmp_path, f"{COMPOSED}/3.png")
+    both = read_image_folder(tmp_path)
+    assert (set(both.class_names), both.labels.tolist()) == ({COMPOSED, "ok"}, [0, 0, 1])
 
 
 def test_the_order_on_the_disk_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +237,7 @@ def test_columns_that_are_not_used_are_told(tmp_path: Path, caplog: pytest.LogCa
         ("sample_id,path\n1,a.png\n2,./a.png\n", ["line 3 has the path ", "a.png of line 2"]),
         (
             "path,label\na.png,dnet\n",
-            ["line 2 has the label dnet, which is not among the classes (did you mean dent?)"],
+            ["line 2 has the label dnet, which is not among the classes (did you mean 'dent'?)"],
         ),
         ("path,split\na.png,train\n", ["line 2 has the split train, which must be pool, test or empty"]),
         (
@@ -283,6 +300,94 @@ def test_a_parquet_file_is_the_same_table_as_a_csv_file(tmp_path: Path) -> None:
         read_manifest(tmp_path / "t.parquet")
     with pytest.raises(ValueError, match="must be a Parquet file"):
         read_manifest(write(tmp_path / "u.parquet", "nothing of the kind"))
+
+
+def test_what_is_missing_is_missing_in_csv_and_in_parquet(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, *(f"{number}.png" for number in range(6)))
+    words = ["", "nan", "NaN", "NaT", "<NA>", "ok"]
+    lines = [f"{number}.png,{word},{word},{word}" for number, word in enumerate(words)]
+    with caplog.at_level(logging.INFO):
+        table = read_manifest(write(tmp_path / "t.csv", "\n".join(["path,label,group,sample_id", *lines])))
+    assert table.class_names == ("ok",)
+    assert table.labels.tolist() == [-1] * 5 + [0]
+    assert table.sample_ids == ("0.png", "1.png", "2.png", "3.png", "4.png", "ok")
+    assert table.groups == table.sample_ids
+    assert "t.csv: cells that say nan, NaN, NaT or <NA> are taken for empty: 12" in caplog.text
+    assert read_manifest(tmp_path / "t.csv", class_names=["nan", "ok"]).labels.tolist() == [-1, 0, -1, -1, -1, 1]
+
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    nan = float("nan")
+    columns = {
+        "path": [f"{number}.png" for number in range(6)],
+        "label": pyarrow.array([0.0, 1.0, nan, None, nan, 1.0]),
+        "group": pyarrow.array([7.0, 7.0, nan, nan, None, nan]),
+        "sample_id": pyarrow.array([10.0, 11.0, nan, nan, None, 15.0]),
+    }
+    parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    table = read_manifest(tmp_path / "t.parquet")
+    assert (table.class_names, table.labels.tolist()) == (("0", "1"), [0, 1, -1, -1, -1, 1])
+    assert table.sample_ids == ("10", "11", "2.png", "3.png", "4.png", "15")
+    assert table.groups == ("7", "7", "2.png", "3.png", "4.png", "15")
+
+
+def test_a_column_of_lists_is_refused_by_its_row(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    touch(tmp_path, "a.png", "b.png")
+    columns = {"path": ["a.png", "b.png"], "label": [["ok"], None]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    with pytest.raises(ValueError, match=r"one thing is wrong: row 1 has no text in the column label: .* got a list"):
+        read_manifest(tmp_path / "t.parquet")
+
+
+def test_a_common_group_that_may_stand_for_a_missing_one_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, "a.png", "b.png", "c.png")
+    read_manifest(write(tmp_path / "t.csv", "path,group\na.png,NA\nb.png,NA\nc.png,none\n"))
+    (told,) = caplog.messages
+    assert told.endswith("t.csv: 2 images are one group, NA; leave the cell empty where an image stands alone")
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("img\\a.png", "its directories are parted by slashes, not by backslashes"),
+        ("C:\\data\\img\\a.png", "it begins with other directories, as on another machine or from another place"),
+        ("/home/me/img/a.png", "it begins with other directories, as on another machine or from another place"),
+        ("file:///data/img/a.png", "it begins with other directories, as on another machine or from another place"),
+        ("img/A.PNG", "its letters are the same but for their case, which counts"),
+        ("a.png", "its directories are missing"),
+    ],
+)
+def test_a_path_in_another_spelling_is_refused_with_the_file_that_it_may_be(
+    tmp_path: Path, path: str, why: str
+) -> None:
+    if (touch(tmp_path, "img/a.png") / path).exists():
+        pytest.skip("a file system that does not tell upper from lower case")
+    with pytest.raises(ValueError, match=re.escape(f"no such file (did you mean 'img/a.png'? {why})")):
+        read_manifest(write(tmp_path / "t.csv", f"path\n{path}\n"))
+
+
+def test_another_number_is_no_other_spelling(tmp_path: Path) -> None:
+    touch(tmp_path, "IMG_0001.png")
+    with pytest.raises(ValueError, match=r"IMG_0002\.png, and there is no such file$"):
+        read_manifest(write(tmp_path / "t.csv", "path\nIMG_0002.png\n"))
+
+
+@pytest.mark.parametrize(("on_disk", "in_table"), [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])
+def test_a_path_in_another_unicode_form_is_the_file(tmp_path: Path, on_disk: str, in_table: str) -> None:
+    touch(tmp_path, f"{on_disk}/{on_disk}.png")
+    table = read_manifest(write(tmp_path / "t.csv", f"path,label\n{in_table}/{in_table}.png,{in_table}\n"))
+    assert table.sample_ids == (f"{in_table}/{in_table}.png",), "as the table has it, wherever the file goes"
+    assert table.paths[0].is_file()
+    labelled = read_labels(
+        write(tmp_path / "l.csv", f"sample_id,label\n{in_table}/{in_table}.png,{in_table}\n"),
+        read_folder(tmp_path, []),
+        ["ok", on_disk],
+    )
+    assert labelled.labels.tolist() == [1]
 
 
 _NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Zs", "Zl", "Zp", "Cf")), min_size=1)

@@ -196,6 +196,8 @@ def test_a_contradiction_ends_when_one_of_the_two_gives_way(batch: LabelBatch) -
 # --- what does not exist ---------------------------------------------------------------------------------------------
 
 NUMBER = "a spreadsheet takes it for a number; import the column as text"
+SLASHES = "its directories are parted by slashes, not by backslashes"
+CASE = "its letters are the same but for their case, which counts"
 DATE = "a spreadsheet takes it for a date; import the column as text"
 
 
@@ -206,9 +208,9 @@ DATE = "a spreadsheet takes it for a date; import the column as text"
         ("123.0", f" (did you mean '00123'? {NUMBER})"),
         ("1.23E+02", f" (did you mean '00123'? {NUMBER})"),
         ("02-Jan", f" (did you mean '1-2'? {DATE})"),
-        ("sub\\b 1.png", " (did you mean 'sub/b 1.png'?)"),
+        ("sub\\b 1.png", f" (did you mean 'sub/b 1.png'? {SLASHES})"),
         ("sub/b 1.png ", " (did you mean 'sub/b 1.png'?)"),
-        ("SUB/b 1.png", " (did you mean 'sub/b 1.png'?)"),
+        ("SUB/b 1.png", f" (did you mean 'sub/b 1.png'? {CASE})"),
         ("/photos/d.png", " (did you mean 'd.png'?)"),
         ("zebra", ""),
     ],
@@ -225,13 +227,13 @@ def test_a_sample_that_was_not_asked_for_is_told_and_never_guessed(
 @pytest.mark.parametrize(
     ("classes", "label", "hint"),
     [
-        (("ok", "dent"), "OK", " (did you mean 'ok'?)"),
+        (("ok", "dent"), "OK", f" (did you mean 'ok'? {CASE})"),
         (("ok", "dent"), "dent ", " (did you mean 'dent'?)"),
         (("ok", "dent"), "dnet", " (did you mean 'dent'?)"),
         (("ok", "dent"), "cat", "; they are 'ok', 'dent'"),
         (("0", "1"), "1.0", f" (did you mean '1'? {NUMBER})"),
         (("00", "01"), "1", f" (did you mean '01'? {NUMBER})"),
-        (("true", "false"), "TRUE", " (did you mean 'true'?)"),
+        (("true", "false"), "TRUE", f" (did you mean 'true'? {CASE})"),
         (("True", "False"), "WAHR", " (did you mean 'True'?)"),
         (("1-2", "3-4"), "04-Mar", f" (did you mean '3-4'? {DATE})"),
     ],

@@ -197,8 +197,9 @@ def test_parquet_is_read_as_csv_is(parquet_of: Write) -> None:
     ]
 
 
-def test_numbers_in_parquet_are_texts_that_judging_may_doubt(parquet_of: Write) -> None:
-    assert simple(read_labels(parquet_of({"sample_id": [123, 4], "label": [1.0, None]}))) == [("123", "1.0")]
+def test_whole_numbers_in_parquet_have_no_decimals_and_others_are_for_judging(parquet_of: Write) -> None:
+    columns = {"sample_id": [123.0, 4, 5], "label": [1.0, None, 1.5]}
+    assert simple(read_labels(parquet_of(columns))) == [("123", "1"), ("5", "1.5")]
 
 
 def test_parquet_that_is_wrong_is_refused_in_one_line(parquet_of: Write, write: Write) -> None:

@@ -6,10 +6,14 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 from assl_lightning.data.outputs import output_above, written_by
 from assl_lightning.data.problems import refuse
+from assl_lightning.data.same_names import SameNames
+from assl_lightning.suggestions import Suggestions
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +63,50 @@ def find_images(root: Path) -> list[str]:
     if others:
         log.info("%s: files that are no images by their names are passed over: %s", root, in_words)
     return images
+
+
+class ImageFiles:
+    """Files below `root` by the paths that a table gives them, whatever Unicode form their names have there."""
+
+    most_names = 200_000
+    """Of files, among which the nearest name to one that does not exist is looked for."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._listed: dict[Path, SameNames] = {}  # directory → what is in it
+
+    def path(self, text: str) -> Path:
+        """Where the file is: `text` from `root`, or absolute; where nothing is, the path all the same."""
+        path = self.root / text
+        if path.exists():
+            return path
+        place = Path(path.anchor)
+        for part in path.parts[len(place.parts) :]:
+            if not place.is_dir() and str(place) != ".":
+                return path
+            same = None if (place / part).exists() else self._in(place).find(part)
+            place = place / (same or part)
+        return place if place.exists() else path
+
+    def hint(self, text: str) -> str:
+        """The name of a file below `root` that `text` may stand for, as `Suggestions` has it, or ""."""
+        return self._suggestions.hint(text)
+
+    @cached_property
+    def _suggestions(self) -> Suggestions:
+        try:
+            return Suggestions(islice(_walk(self.root, {}), self.most_names))
+        except (OSError, ValueError):
+            return Suggestions(())
+
+    def _in(self, directory: Path) -> SameNames:
+        if directory not in self._listed:
+            try:
+                names = [path.name for path in directory.iterdir()]
+            except OSError:
+                names = []
+            self._listed[directory] = SameNames(names)
+        return self._listed[directory]
 
 
 def _describe(passed_over: Mapping[str, Sequence[str]]) -> str:

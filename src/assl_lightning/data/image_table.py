@@ -5,22 +5,25 @@ Folders, folders of classes and manifests all become one `ImageTable`. Whatever 
 
 from __future__ import annotations
 
-import csv
-import difflib
 import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from assl_lightning.data.folders import find_images
+from assl_lightning.cells import MISSING_WORDS
+from assl_lightning.data.class_names import are_splits, class_order, looks_missing, read_class_names
+from assl_lightning.data.folders import ImageFiles, find_images
 from assl_lightning.data.outputs import pictures_of_runs
 from assl_lightning.data.problems import refuse
+from assl_lightning.data.same_names import SameNames, one_form
+from assl_lightning.data.table_rows import Numbered, Row, read_rows
+from assl_lightning.suggestions import Suggestions
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +32,6 @@ UNKNOWN = -1
 
 _SPLITS = ("pool", "test")
 _COLUMNS = ("sample_id", "path", "label", "split", "group")
-
-_Row = Mapping[str, str]  # column → cell, without spaces around it; "" where there is none
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def read_folder(root: Path, class_names: Sequence[str]) -> ImageTable:
         ValueError: there is no image, a name that cannot be written as UTF-8, or `root` lies in a run's own directory.
     """
     sample_ids = find_images(root)
-    return _make_table(root, sample_ids, [UNKNOWN] * len(sample_ids), class_names)
+    return _make_table(root, sample_ids, [UNKNOWN] * len(sample_ids), read_class_names(class_names))
 
 
 def read_image_folder(root: Path, class_names: Sequence[str] | None = None) -> ImageTable:
@@ -85,16 +86,18 @@ def read_image_folder(root: Path, class_names: Sequence[str] | None = None) -> I
     sample_ids = find_images(root)
     problems = [f"{name} is in no class's directory" for name in sample_ids if "/" not in name]
     found = [name.partition("/")[0] for name in sample_ids]
-    names = _distinct(class_names) if class_names is not None else class_order(set(found))
-    number = {name: place for place, name in enumerate(names)}
-    strange = Counter(name for name, sample_id in zip(found, sample_ids, strict=True) if "/" in sample_id)
+    if class_names is None and not problems:
+        _refuse_splits(root, set(found))
+    classes = _Classes(found, class_names)
+    counted = Counter(name for name, sample_id in zip(found, sample_ids, strict=True) if "/" in sample_id)
     problems += [
-        f"{name}/ ({count} images) is not among the classes{_nearest(name, names)}"
-        for name, count in strange.items()
-        if name not in number
+        f"{name}/ ({count} images) is not among the classes{classes.hint(name)}"
+        for name, count in counted.items()
+        if classes.number(name) is None
     ]
     refuse(f"{root} must have one directory for each of its classes", problems)
-    return _make_table(root, sample_ids, [number[name] for name in found], names)
+    numbers = {name: number for name in counted if (number := classes.number(name)) is not None}
+    return _make_table(root, sample_ids, [numbers[name] for name in found], classes.names)
 
 
 def read_manifest(path: Path, root: Path | None = None, class_names: Sequence[str] | None = None) -> ImageTable:
@@ -108,7 +111,9 @@ def read_manifest(path: Path, root: Path | None = None, class_names: Sequence[st
     * split: pool or test; empty where it is to be drawn, see `hold_out`.
     * group: images that must not be parted between pool and test, of one patient for instance; empty where it is alone.
 
-    The classes are `class_names` in that order, or all that the column label has, as `class_order` has them.
+    The classes are `class_names` in that order, or all that the column label has, as `class_order` has them. A cell is
+    empty too where it is missing as other programs have it: null, NaN, and nan, NaN, NaT or <NA> as a text. Of names
+    that are equal but for their Unicode form, only one is meant.
 
     Raises:
         FileNotFoundError: the manifest is missing.
@@ -117,28 +122,27 @@ def read_manifest(path: Path, root: Path | None = None, class_names: Sequence[st
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} must be a manifest, a CSV or Parquet file; there is no such file")
-    numbered = list(_read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path))
-    place = path.parent if root is None else root
-    labels = {row["label"] for _, row, _ in numbered if row["label"]}
-    names = _distinct(class_names) if class_names is not None else class_order(labels)
-    refuse(f"{path} must be a table of images", _problems(numbered, place, names))
+    numbered = _without_missing(path, read_rows(path, _COLUMNS, needed=("path",)), class_names)
+    files = ImageFiles(path.parent if root is None else root)
+    classes = _Classes((row["label"] for _, row, _ in numbered), class_names)
+    refuse(f"{path} must be a table of images", _problems(numbered, files, classes))
     rows = [row for _, row, _ in numbered]
     if not rows:
         raise ValueError(f"{path} must have a line for each image; it has a header and nothing below it")
-    number = {name: position for position, name in enumerate(names)}
+    _tell_odd_groups(path, rows)
     sample_ids = [_id_of(row) for row in rows]
     return ImageTable(
         sample_ids=tuple(sample_ids),
-        paths=tuple(place / row["path"] for row in rows),
-        labels=np.array([number.get(row["label"], UNKNOWN) for row in rows], dtype=np.int64),
+        paths=tuple(files.path(row["path"]) for row in rows),
+        labels=np.array([_number(classes, row["label"]) for row in rows], dtype=np.int64),
         splits=tuple(row["split"] for row in rows),
         groups=tuple(row["group"] or name for row, name in zip(rows, sample_ids, strict=True)),
-        class_names=tuple(names),
+        class_names=tuple(classes.names),
     )
 
 
 def read_labels(path: Path, table: ImageTable, class_names: Sequence[str] | None = None) -> ImageTable:
-    """The table with the labels that a CSV file (UTF-8, commas, a header) has for some of its images.
+    """The table with the labels that a CSV or Parquet file, read as `read_manifest` does, has for some of its images.
 
     Its columns are sample_id and label, in any order; others are passed over with a message. A line without a label
     says nothing. The classes are `class_names` in that order, or all labels of the file, as `class_order` has them.
@@ -150,19 +154,20 @@ def read_labels(path: Path, table: ImageTable, class_names: Sequence[str] | None
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} must be a CSV file with the columns sample_id and label; there is no such file"
+            f"{path} must be a CSV or Parquet file with the columns sample_id and label; there is no such file"
         )
-    numbered = list(_read_csv(path, ("sample_id", "label"), needed=("sample_id", "label")))
-    found = {row["label"] for _, row, _ in numbered if row["label"]}
-    names = _distinct(class_names) if class_names is not None else class_order(found)
+    columns = ("sample_id", "label")
+    numbered = _without_missing(path, read_rows(path, columns, needed=columns), class_names)
+    classes = _Classes((row["label"] for _, row, _ in numbered), class_names)
+    known = SameNames(table.sample_ids)
+    hints = Suggestions(table.sample_ids)
+    refuse(f"{path} must have labels of images in the pool", _problems_of_labels(numbered, known, hints, classes))
     place = {sample_id: number for number, sample_id in enumerate(table.sample_ids)}
-    refuse(f"{path} must have labels of images in the pool", _problems_of_labels(numbered, place, names))
-    number = {name: position for position, name in enumerate(names)}
     labels = table.labels.copy()
     for _, row, _ in numbered:
         if row["label"]:
-            labels[place[row["sample_id"]]] = number[row["label"]]
-    return replace(table, labels=labels, class_names=tuple(names))
+            labels[place[known.find(row["sample_id"]) or ""]] = _number(classes, row["label"])
+    return replace(table, labels=labels, class_names=tuple(classes.names))
 
 
 def hold_out(table: ImageTable, fraction: float, seed: int) -> tuple[ImageTable, ImageTable]:
@@ -196,16 +201,6 @@ def hold_out(table: ImageTable, fraction: float, seed: int) -> tuple[ImageTable,
     return pool, test
 
 
-def class_order(names: set[str]) -> list[str]:
-    """By their letters; by their values where all of them are whole numbers.
-
-    >>> class_order({"dent", "Ok", "scratch"}), class_order({"0", "10", "2"})
-    (['Ok', 'dent', 'scratch'], ['0', '2', '10'])
-    """
-    are_numbers = all(name.isascii() and name.isdigit() for name in names)
-    return sorted(names, key=lambda name: (int(name) if are_numbers else 0, name))
-
-
 # --- folders ---------------------------------------------------------------------------------------------------------
 
 
@@ -222,91 +217,50 @@ def _make_table(root: Path, sample_ids: Sequence[str], labels: Sequence[int], cl
 
 # --- manifests -------------------------------------------------------------------------------------------------------
 
-_Numbered = tuple[str, _Row, str]  # where it stands ("line 3"), its cells, what is wrong with it as a line
+
+def _without_missing(path: Path, rows: Iterable[Numbered], class_names: Sequence[str] | None) -> list[Numbered]:
+    """The rows, with empty cells where a program wrote a word for what is missing, unless a class is called so."""
+    kept = set(map(str, class_names or ()))
+    count = 0
+    found: list[Numbered] = []
+    for where, row, fault in rows:
+        words = {
+            name: ""
+            for name, cell in row.items()
+            if name != "path" and cell in MISSING_WORDS and not (name == "label" and cell in kept)
+        }
+        count += len(words)
+        found.append((where, {**row, **words}, fault))
+    if count:
+        log.info("%s: cells that say nan, NaN, NaT or <NA> are taken for empty: %s", path, count)
+    return found
 
 
-def _read_csv(path: Path, columns: Sequence[str] = _COLUMNS, needed: Sequence[str] = ("path",)) -> Iterator[_Numbered]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = [cell.strip() for cell in next(reader, [])]
-            _check_header(path, header, columns, needed)
-            begins = reader.line_num + 1
-            for cells in reader:
-                line, begins = begins, reader.line_num + 1
-                if not any(cell.strip() for cell in cells):
-                    continue
-                fault = "" if len(cells) == len(header) else f"has {len(cells)} cells, the header {len(header)}"
-                yield f"line {line}", _row(header, cells), fault
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} must be written in UTF-8 ({error}); save it so") from error
-    except csv.Error as error:
-        raise ValueError(f"{path} must be a CSV file; {error} after line {reader.line_num}") from error
+def _tell_odd_groups(path: Path, rows: Sequence[Row]) -> None:
+    for name, count in Counter(row["group"] for row in rows).items():
+        if count > 1 and looks_missing(name):
+            log.warning(
+                "%s: %s images are one group, %s; leave the cell empty where an image stands alone", path, count, name
+            )
 
 
-def _read_parquet(path: Path) -> Iterator[_Numbered]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise ImportError(
-            f"{path} is a Parquet file, and pyarrow, which reads it, is not installed; install it with pip install "
-            f"'assl-lightning[parquet]', or save the table as CSV"
-        ) from error
-    try:
-        table = parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{path} must be a Parquet file ({error}); write it again") from error
-    header = table.column_names
-    _check_header(path, header)
-    known = [name for name in header if name in _COLUMNS]
-    columns = [table.column(name).to_pylist() for name in known]
-    for number, cells in enumerate(zip(*columns, strict=True), start=1):
-        yield f"row {number}", _row(known, ["" if cell is None else str(cell) for cell in cells]), ""
-
-
-def _check_header(
-    path: Path, header: Sequence[str], columns: Sequence[str] = _COLUMNS, needed: Sequence[str] = ("path",)
-) -> None:
-    repeated = [name for name, count in Counter(header).items() if count > 1 and name in columns]
-    problems = [f"it has the column {name} more than once" for name in repeated]
-    problems += [
-        f"it has no column {name}; its columns are {', '.join(header) or 'none'}"
-        for name in needed
-        if name not in header
-    ]
-    others = [name for name in header if name not in columns]
-    absent = [name for name in columns if name not in header]
-    problems += [f"it has a column {name}{hint}" for name in others if (hint := _nearest(name, absent))]
-    in_words = f"the column{'s' * (len(needed) > 1)} {' and '.join(needed)}"
-    may_have = f", and may have {', '.join(columns)}" if len(columns) > len(needed) else ""
-    refuse(f"{path} must have a header with {in_words}{may_have}", problems)
-    if others:
-        log.info("%s: columns that are not used: %s", path, ", ".join(others))
-
-
-def _row(header: Sequence[str], cells: Sequence[str]) -> _Row:
-    given = {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
-    return {name: given.get(name, "") for name in _COLUMNS}
-
-
-def _id_of(row: _Row) -> str:
+def _id_of(row: Row) -> str:
     return row["sample_id"] or row["path"]
 
 
-def _problems(numbered: Sequence[_Numbered], root: Path, names: Sequence[str]) -> Iterator[str]:
+def _problems(numbered: Sequence[Numbered], files: ImageFiles, classes: _Classes) -> Iterator[str]:
     """Everything that is wrong with the lines, in their order."""
     ids: dict[str, str] = {}
     places: dict[str, str] = {}
     splits: dict[str, tuple[str, str]] = {}  # group → its split, and where that was said
-    known = set(names)
-    outputs = set(pictures_of_runs(root / row["path"] for _, row, fault in numbered if row["path"] and not fault))
+    paths = {row["path"]: files.path(row["path"]) for _, row, fault in numbered if row["path"] and not fault}
+    outputs = set(pictures_of_runs(paths.values()))
     for where, row, fault in numbered:
-        for problem in (fault,) if fault else _problems_of(row, root, names, known, outputs):
+        for problem in (fault,) if fault else _problems_of(row, files, classes, outputs):
             yield f"{where} {problem}"
         if fault or not row["path"]:
             continue
-        path = os.path.normpath(root / row["path"])
+        path = os.path.normpath(paths[row["path"]])
         for kind, seen, value in (("sample_id", ids, _id_of(row)), ("path", places, path)):
             first = seen.setdefault(value, where)
             if first != where:
@@ -317,22 +271,23 @@ def _problems(numbered: Sequence[_Numbered], root: Path, names: Sequence[str]) -
             yield f"{where} has another split than {first}, of the same group {row['group']}"
 
 
-def _problems_of(
-    row: _Row, root: Path, names: Sequence[str], known: set[str], outputs: Container[Path]
-) -> Iterator[str]:
+def _problems_of(row: Row, files: ImageFiles, classes: _Classes, outputs: Container[Path]) -> Iterator[str]:
+    path = files.path(row["path"])
     if not row["path"]:
         yield "has no path"
-    elif not (root / row["path"]).is_file():
-        yield f"names {root / row['path']}, and there is no such file"
-    elif root / row["path"] in outputs:
-        yield f"names {root / row['path']}, which a run has written: a copy, or a drawing, of images; take it out"
-    if row["label"] and row["label"] not in known:
-        yield f"has the label {row['label']}, which is not among the classes{_nearest(row['label'], names)}"
+    elif not path.is_file():
+        yield f"names {path}, and there is no such file{files.hint(row['path'])}"
+    elif path in outputs:
+        yield f"names {path}, which a run has written: a copy, or a drawing, of images; take it out"
+    if row["label"] and classes.number(row["label"]) is None:
+        yield f"has the label {row['label']}, which is not among the classes{classes.hint(row['label'])}"
     if row["split"] not in (*_SPLITS, ""):
         yield f"has the split {row['split']}, which must be {', '.join(_SPLITS)} or empty"
 
 
-def _problems_of_labels(numbered: Sequence[_Numbered], known: Container[str], names: Sequence[str]) -> Iterator[str]:
+def _problems_of_labels(
+    numbered: Sequence[Numbered], known: SameNames, hints: Suggestions, classes: _Classes
+) -> Iterator[str]:
     """Everything that is wrong with the lines of a file of labels, in their order."""
     ids: dict[str, str] = {}
     for where, row, fault in numbered:
@@ -340,13 +295,51 @@ def _problems_of_labels(numbered: Sequence[_Numbered], known: Container[str], na
         if fault or not sample_id:
             yield f"{where} {fault or 'has no sample_id'}"
             continue
-        first = ids.setdefault(sample_id, where)
+        name = known.find(sample_id)
+        first = ids.setdefault(name or sample_id, where)
         if first != where:
             yield f"{where} has the sample_id {sample_id} of {first}"
-        elif sample_id not in known:
-            yield f"{where} has the sample_id {sample_id}, which is no image of the pool"
-        if label and label not in names:
-            yield f"{where} has the label {label}, which is not among the classes{_nearest(label, names)}"
+        elif name is None:
+            yield f"{where} has the sample_id {sample_id}, which is no image of the pool{hints.hint(sample_id)}"
+        if label and classes.number(label) is None:
+            yield f"{where} has the label {label}, which is not among the classes{classes.hint(label)}"
+
+
+# --- classes ---------------------------------------------------------------------------------------------------------
+
+
+class _Classes:
+    """The classes of a table: those that are given, or all that it names; "" is none."""
+
+    def __init__(self, found: Iterable[str], given: Sequence[str] | None) -> None:
+        self.names = class_order(one_form(name for name in found if name)) if given is None else read_class_names(given)
+        self._number = {name: number for number, name in enumerate(self.names)}
+        self._same = SameNames(self.names)
+        self._hints = Suggestions(self.names)
+
+    def number(self, name: str) -> int | None:
+        """The place among the classes of the one that is called so, in whatever Unicode form; None for another name."""
+        same = self._same.find(name)
+        return None if same is None else self._number[same]
+
+    def hint(self, name: str) -> str:
+        return self._hints.hint(name)
+
+
+def _number(classes: _Classes, label: str) -> int:
+    number = classes.number(label) if label else None
+    return UNKNOWN if number is None else number
+
+
+def _refuse_splits(root: Path, names: set[str]) -> None:
+    if are_splits(names):
+        found = sorted(names)
+        raise ValueError(
+            f"{root} must have one directory for each of its classes; {' and '.join(f'{name}/' for name in found)} are "
+            f"called as the parts of a data set are: give the one to train with as data.root, such as "
+            f"{root / found[-1]}, and the other as data.source.test_root, or, where these are the classes, say so with "
+            f"data.source.class_names=[{','.join(found)}]"
+        )
 
 
 # --- parting ---------------------------------------------------------------------------------------------------------
@@ -372,21 +365,3 @@ def is_drawn(group: str, fraction: float, seed: int) -> bool:
 
 def _rows(table: ImageTable, is_test: Sequence[bool]) -> Iterator[tuple[str, bool, int]]:
     return zip(table.sample_ids, is_test, table.labels.tolist(), strict=True)
-
-
-def _distinct(class_names: Sequence[str]) -> list[str]:
-    """As texts, since a configuration may have classes that look like numbers."""
-    names = [str(name) for name in class_names]
-    refuse(
-        "class_names must be distinct",
-        [f"{name} is there {count} times" for name, count in Counter(names).items() if count > 1],
-    )
-    return names
-
-
-# --- words -----------------------------------------------------------------------------------------------------------
-
-
-def _nearest(name: str, choices: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.75)
-    return f" (did you mean {close[0]}?)" if close else ""

@@ -9,8 +9,8 @@ from pathlib import Path
 from assl_lightning.labelling.batch import LabelBatch, find_batches, waiting_batch
 from assl_lightning.labelling.incoming import Incoming, IngestError, is_utf8
 from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
-from assl_lightning.labelling.suggestions import Suggestions
 from assl_lightning.labelling.verdicts import Conflicts
+from assl_lightning.suggestions import Suggestions
 
 _SHOWN = 5  # lines that a notice over many of them names
 

@@ -14,10 +14,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from math import isfinite, isnan
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from assl_lightning.cells import cell_text, read_parquet
 from assl_lightning.labelling.incoming import Incoming, IngestError, is_utf8
 from assl_lightning.labelling.ledger import Kind
 
@@ -326,31 +327,20 @@ def _read_header(text: str, name: str) -> tuple[int, str, list[str]]:
 
 # --- Parquet ---------------------------------------------------------------------------------------------------------
 
-_ODD_CONTENT = (OSError, ValueError, TypeError, LookupError, ArithmeticError, NotImplementedError, MemoryError)
-"""What pyarrow says to damaged files, and to values that Python has none for, beside its own errors."""
-
 
 def _read_parquet(path: Path, name: str) -> Iterator[_Row]:
+    def choose(columns: Sequence[str]) -> list[str]:
+        _check_columns(name, columns)
+        return [column for column in columns if column in _COLUMNS]
+
+    data = io.BytesIO(_read_bytes(path))
     try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise IngestError(
-            f"{name} is a Parquet file, and pyarrow, which reads it, is not installed; install it with pip install "
-            f"'assl-lightning[parquet]', or save the table as CSV"
-        ) from None
-    data = _read_bytes(path)
-    try:
-        schema = parquet.read_schema(pyarrow.BufferReader(data))
-        _check_columns(name, schema.names)
-        known = [column for column in schema.names if column in _COLUMNS]
-        table = parquet.read_table(pyarrow.BufferReader(data), columns=known)
-        columns = [table.column(column).to_pylist() for column in known]
+        known, rows = read_parquet(data, name, choose)
     except IngestError:
         raise
-    except (pyarrow.ArrowException, *_ODD_CONTENT) as error:
-        raise IngestError(f"{name} must be a Parquet file ({' '.join(str(error).split())}); write it again") from None
-    for number, values in enumerate(zip(*columns, strict=True), start=1):
+    except (ImportError, ValueError) as error:
+        raise IngestError(str(error)) from None
+    for number, values in enumerate(rows, start=1):
         yield _row_of_values(f"{name}, row {number}", known, values)
 
 
@@ -400,18 +390,14 @@ def _read_json(content: Any, name: str) -> Iterator[_Row]:
 
 
 def _row_of_values(where: str, columns: Sequence[str], values: Sequence[Any]) -> _Row:
-    """Of a file whose cells may be other things than texts. A missing number (NaN) is an empty cell."""
+    """Of a file whose cells may be other things than texts, as `cell_text` reads them."""
     cells, fault = [], ""
     for column, value in zip(columns, values, strict=True):
-        if value is None or (isinstance(value, float) and isnan(value)):
+        try:
+            cells.append(cell_text(value))
+        except TypeError:
             cells.append("")
-        elif isinstance(value, datetime):
-            cells.append(value.isoformat())
-        elif column in _COLUMNS and isinstance(value, (dict, list, bytes)):
-            fault = fault or f"{column} must be a text; got {_shortened(value)}"
-            cells.append("")
-        else:
-            cells.append(str(value))
+            fault = fault or (f"{column} must be a text; got {_shortened(value)}" if column in _COLUMNS else "")
         if column in _COLUMNS and not is_utf8(cells[-1]):
             fault = fault or f"{column} must be a text that UTF-8 can write; got {cells[-1]!a}"
     return _row(where, columns, cells, fault)

@@ -69,7 +69,7 @@ def test_without_names_another_order_is_another_data_set() -> None:
         ({"sample_ids": "ids"}, "sample_ids=ids must name an attribute of Photos .* it has no such attribute"),
         ({"sample_ids": "too_few"}, "with a name for each of its 12 items; it has 11 names"),
         ({"num_classes": 1}, "the label of item 1 of the pool, 1, is not among the 1 classes"),
-        ({"class_names": ["a", "a"]}, "class_names must be distinct; a is there more than once"),
+        ({"class_names": ["a", "a"]}, "class_names must be distinct; one thing is wrong: a is there 2 times"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments: dict[str, Any], message: str) -> None:

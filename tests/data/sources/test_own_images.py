@@ -101,7 +101,7 @@ def test_all_that_is_wrong_with_labels_is_said_at_once(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("sample_id;label\na/00.png;ok")
     with pytest.raises(ValueError, match="must have a header with the columns sample_id and label; 3 things are wrong"):
         load_folder(tmp_path / "pool", None, **SHAPE, labels=tmp_path / "labels.csv")
-    with pytest.raises(FileNotFoundError, match=r"none\.csv must be a CSV file with the columns sample_id and label"):
+    with pytest.raises(FileNotFoundError, match=r"none\.csv must be a CSV or Parquet file with"):
         load_folder(tmp_path / "pool", None, **SHAPE, labels=tmp_path / "none.csv")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 
+from assl_lightning.data.class_names import read_class_names
 from assl_lightning.data.decoding import ImageFormat, Resize
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.items import (
@@ -17,7 +18,6 @@ from assl_lightning.data.sources.items import (
     numbered,
     read_items,
     refuse_pictures_of_runs,
-    require_distinct,
 )
 from assl_lightning.data.sources.own_images import Unreadable
 
@@ -51,10 +51,10 @@ def load_dataset(
     """
     height, width = image_size
     form = ImageFormat((height, width), channels, resize)
-    names = class_names or getattr(pool, "classes", None) or numbered(num_classes)
+    names = class_names or list(map(str, getattr(pool, "classes", None) or numbered(num_classes)))
     of_pool = _read(pool, "pool", (image, label), form, _namer(pool, sample_ids))
     of_test = None if test is None else _read(test, "test", (image, label), form, name_by_content("test"))
-    return make_source(of_pool, of_test, require_distinct(names), Parting(test_fraction, test_seed), unreadable)
+    return make_source(of_pool, of_test, read_class_names(names), Parting(test_fraction, test_seed), unreadable)
 
 
 def _namer(pool: Any, attribute: str | None) -> Callable[[int, Image.Image], str]:

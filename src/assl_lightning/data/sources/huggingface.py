@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from assl_lightning.data.class_names import class_order, read_class_names
 from assl_lightning.data.decoding import Faults, ImageFormat, Images, Resize, decode_bytes
-from assl_lightning.data.image_table import class_order
 from assl_lightning.data.outputs import pictures_of_runs
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.items import (
@@ -21,7 +21,6 @@ from assl_lightning.data.sources.items import (
     Parting,
     make_source,
     numbered,
-    require_distinct,
     short_digest,
     to_label,
 )
@@ -75,7 +74,7 @@ def load_huggingface(
         _check_columns(tests, image, label, None)
         test = _read(tests, form, image, label, None, test_split or "rows")
     names = class_names or _class_names(rows, label, pool, num_classes)
-    return make_source(pool, test, require_distinct(names), Parting(test_fraction, test_seed), unreadable)
+    return make_source(pool, test, read_class_names(names), Parting(test_fraction, test_seed), unreadable)
 
 
 def find_split(loaded: Any, split: str | None, key: str) -> Any:

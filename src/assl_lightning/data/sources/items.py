@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from assl_lightning.cells import is_missing
 from assl_lightning.data.decoding import Faults, ImageFormat, convert, describe_faults
 from assl_lightning.data.image_table import UNKNOWN, is_drawn
 from assl_lightning.data.outputs import pictures_of_runs
@@ -121,15 +122,17 @@ def to_pillow(image: object, where: str) -> Image.Image:
 
 
 def to_label(label: object, where: str) -> Label:
-    """A whole number, a class's name, or None; −1 is None too.
+    """A whole number, a class's name, or None; −1 and what is missing in a table (NaN) are None too.
 
     Raises:
         ValueError: it is something else.
     """
     if isinstance(label, (Tensor, np.ndarray, np.generic)) and label.ndim == 0:
         label = label.item()
-    if label is None or isinstance(label, str):
+    if isinstance(label, str):
         return label
+    if is_missing(label):
+        return None
     if isinstance(label, int) and not isinstance(label, bool) and label >= UNKNOWN:
         return None if label == UNKNOWN else label
     raise ValueError(
@@ -183,15 +186,6 @@ def make_source(
         sample_ids=tuple(pool.sample_ids),
         unreadable=torch.tensor(sorted(pool.faults), dtype=torch.int64),
     )
-
-
-def require_distinct(class_names: Sequence[Any]) -> list[str]:
-    """As texts; ValueError where two are one."""
-    names = [str(name) for name in class_names]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ValueError(f"class_names must be distinct; {', '.join(repeated)} is there more than once")
-    return names
 
 
 def _part(items: Items, parting: Parting) -> tuple[Items, Items]:

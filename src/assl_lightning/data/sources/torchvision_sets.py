@@ -11,6 +11,7 @@ from typing import Any
 from torch.utils.data import Dataset
 from torchvision import datasets
 
+from assl_lightning.data.class_names import read_class_names
 from assl_lightning.data.decoding import ImageFormat, Resize
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.items import (
@@ -20,7 +21,6 @@ from assl_lightning.data.sources.items import (
     numbered,
     read_items,
     refuse_pictures_of_runs,
-    require_distinct,
 )
 from assl_lightning.data.sources.own_images import Unreadable
 from assl_lightning.paths import expanded
@@ -69,7 +69,7 @@ def load_torchvision(
     return make_source(
         _read(of_pool, form, _name(dataset, pool or {})),
         None if of_test is None else _read(of_test, form, _name(dataset, test or {})),
-        require_distinct(names),
+        read_class_names(names),
         Parting(test_fraction, test_seed),
         unreadable,
     )

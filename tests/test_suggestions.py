@@ -6,10 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assl_lightning.labelling.suggestions import Suggestions
+from assl_lightning.suggestions import Suggestions
 
 NUMBER = "a spreadsheet takes it for a number; import the column as text"
 DATE = "a spreadsheet takes it for a date; import the column as text"
+UNICODE = "the same letters in another Unicode form, NFC or NFD; rename one of them"
+SLASHES = "its directories are parted by slashes, not by backslashes"
+CASE = "its letters are the same but for their case, which counts"
+LONGER = "it begins with other directories, as on another machine or from another place"
+SHORTER = "its directories are missing"
 LETTERS = "letters beyond ASCII were lost; save the file as UTF-8"
 
 
@@ -46,21 +51,26 @@ LETTERS = "letters beyond ASCII were lost; save the file as UTF-8"
         ("SEPT2", "2-Sep", DATE),
         ("2024-03-04", "04.03.2024", DATE),
         ("2024-03-04", "3/4/2024", DATE),
-        ("sub/b 1.png", "sub\\b 1.png", ""),
+        ("sub/b 1.png", "sub\\b 1.png", SLASHES),
         ("sub/a.png", " sub/a.png ", ""),
         ("sub/b 1.png", "sub/b  1.png", ""),
-        ("sub/a.png", "Sub/A.PNG", ""),
+        ("sub/a.png", "Sub/A.PNG", CASE),
         ("it's.png", "it’s.png", ""),
         ("a-b.png", "a–b.png", ""),
         ("00123", "'00123", ""),
         ("00123", '="00123"', ""),
-        ("ü.png", "u\u0308.png", ""),  # as macOS writes it
+        ("ü.png", "u\u0308.png", UNICODE),  # as macOS writes it
         ("ü.png", "Ã¼.png", ""),
         ("sub/ü.png", "sub/?.png", LETTERS),
         ("sub/ü.png", "sub/\ufffd.png", LETTERS),
-        ("sub/a.png", "a.png", ""),
+        ("sub/a.png", "a.png", SHORTER),
+        ("img/00123.png", "123", NUMBER),
+        ("img/a.png", "C:\\data\\img\\a.png", LONGER),
+        ("img/a.png", "/home/me/img/a.png", LONGER),
+        ("img/a b.png", "file:///data/img/a%20b.png", LONGER),
+        ("a.png", "img/a.png", LONGER),
         ("sub/a.png", "sub/a", ""),
-        ("true", "TRUE", ""),
+        ("true", "TRUE", CASE),
         ("False", "FALSCH", ""),
         ("scratch", "scrtach", ""),
         ("=1+1.png", "#NAME?", "a spreadsheet takes it for a formula; import the column as text"),

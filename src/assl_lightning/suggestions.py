@@ -14,6 +14,7 @@ from decimal import ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
 from functools import cached_property
 from itertools import permutations
 from math import isinf
+from urllib.parse import unquote
 
 _SHOWN = 3
 
@@ -21,6 +22,11 @@ _AS_A_NUMBER = "a spreadsheet takes it for a number; import the column as text"
 _AS_A_DATE = "a spreadsheet takes it for a date; import the column as text"
 _AS_A_FORMULA = "a spreadsheet takes it for a formula; import the column as text"
 _LOST_LETTERS = "letters beyond ASCII were lost; save the file as UTF-8"
+_UNICODE_FORM = "the same letters in another Unicode form, NFC or NFD; rename one of them"
+_BACKSLASHES = "its directories are parted by slashes, not by backslashes"
+_CASE = "its letters are the same but for their case, which counts"
+_LONGER = "it begins with other directories, as on another machine or from another place"
+_SHORTER = "its directories are missing"
 
 
 class Suggestions:
@@ -46,12 +52,15 @@ class Suggestions:
         " (did you mean '00123'? a spreadsheet takes it for a number; import the column as text)"
         >>> Suggestions(["00123", "1-2", "a.png"]).hint("02-Jan")
         " (did you mean '1-2'? a spreadsheet takes it for a date; import the column as text)"
-        >>> Suggestions(["a.png"]).hint("A.png "), Suggestions(["a.png"]).hint("zebra")
+        >>> Suggestions(["img/a.png"]).hint("C:\\\\data\\\\img\\\\a.png")
+        " (did you mean 'img/a.png'? it begins with other directories, as on another machine or from another place)"
+        >>> Suggestions(["a.png"]).hint("a.png "), Suggestions(["a.png"]).hint("zebra")
         (" (did you mean 'a.png'?)", '')
         """
         found, why = self._search(text)
         if not found:
             return ""
+        why = why or _change(text, found[0])
         named = ", ".join(repr(name) for name in found[:_SHOWN])
         more = f" or another {len(found) - _SHOWN}" if len(found) > _SHOWN else ""
         one_of = "one of " if len(found) > 1 else ""
@@ -63,7 +72,9 @@ class Suggestions:
             (self._by_number, _number_keys(text, damaged=True), _AS_A_NUMBER),
             (self._by_date, _date_keys(text, damaged=True), _AS_A_DATE),
             (self._by_ascii, [_ascii(text)], _LOST_LETTERS),
+            (self._by_plain, _ends(text), _LONGER),
             (self._by_tail, [_plain(text)], ""),
+            (self._by_number_of_tail, _number_keys(text, damaged=True), _AS_A_NUMBER),
         )
         for table, keys, why in ways:
             found = [name for key in keys for name in table.get(key, ())]
@@ -89,6 +100,12 @@ class Suggestions:
         return _table((key, name) for name in self._names for key in _number_keys(name))
 
     @cached_property
+    def _by_number_of_tail(self) -> Mapping[Hashable, list[str]]:
+        """Of names with directories or suffixes, the number that a file's name may be."""
+        tails = ((tail, name) for name in self._names for tail in _tails(name))
+        return _table((key, name) for tail, name in tails for key in _number_keys(tail))
+
+    @cached_property
     def _by_date(self) -> Mapping[Hashable, list[str]]:
         return _table((key, name) for name in self._names for key in _date_keys(name))
 
@@ -105,7 +122,14 @@ class Suggestions:
         self._comparisons += len(self._names)
         if self._comparisons > self.most_comparisons or len(text) > 500:
             return []
-        return difflib.get_close_matches(text, self._names, n=1, cutoff=0.75)
+        close = difflib.get_close_matches(text, self._names, n=1, cutoff=0.75)
+        return [name for name in close if not _is_another_number(text, name)]
+
+
+def _is_another_number(text: str, name: str) -> bool:
+    """True for "photo 7" and "photo 8": another photo, not another spelling."""
+    one, other = (re.sub("[0-9]+", lambda found: f"{int(found[0])}", each) for each in (text, name))
+    return one != other and re.sub("[0-9]+", "0", one) == re.sub("[0-9]+", "0", other)
 
 
 def _table(pairs: Iterable[tuple[Hashable, str]]) -> dict[Hashable, list[str]]:
@@ -136,6 +160,25 @@ def _readings(text: str) -> list[str]:
         except UnicodeError:
             continue
     return readings
+
+
+def _change(text: str, name: str) -> str:
+    """The one thing by which `text` differs from the `name` that was meant, where it does not catch the eye."""
+    if unicodedata.normalize("NFC", text) == unicodedata.normalize("NFC", name):
+        return _UNICODE_FORM
+    if text.replace("\\", "/") == name:
+        return _BACKSLASHES
+    if text.casefold() == name.casefold():
+        return _CASE
+    return _SHORTER if name.endswith(f"/{text}") else ""
+
+
+def _ends(text: str) -> list[str]:
+    """A path, or an address such as file:///a/b%20c.png, without its first directories, the longest end first."""
+    is_address = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text)
+    plain = _plain(unquote(text) if is_address else text)
+    parts = [part for part in plain.split("/") if part]
+    return ["/".join(parts[first:]) for first in range(len(parts))] if "/" in plain else []
 
 
 def _ascii(text: str) -> str:
