@@ -22,7 +22,7 @@ from assl_lightning.data.samplers import (
     StepSampler,
     batches_per_pass,
 )
-from assl_lightning.data.workers import Item, WorkerLoader, leave_signals_to_the_run
+from assl_lightning.data.workers import Item, WorkerLoader, begin_worker
 from assl_lightning.seeding import Draws, derive_key
 
 Augment = Callable[[Tensor, Draws], Tensor]
@@ -219,7 +219,7 @@ class PoolDataModule(LightningDataModule):
             batch_size=None,
             sampler=sampler,
             num_workers=self.num_workers,
-            worker_init_fn=leave_signals_to_the_run,
+            worker_init_fn=begin_worker,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         )
         self._loaders.add(loader)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from multiprocessing import connection
+from types import TracebackType
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-from torch.utils.data import DataLoader
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+from torch.utils.data import DataLoader, Sampler
 
 Item = TypeVar("Item")
 
@@ -23,6 +28,9 @@ class WorkerLoader(DataLoader[Item]):
 
     torch raises the loss of a worker in whatever line the main thread is then, as a signal's handler, where it may be
     taken for that line's own error. Here it is raised within some seconds by whoever waits for the next item.
+
+    Indices go to the workers by value. Tensors would lie in shared memory, which either side asks the other for: where
+    one of them has just been killed, the other would print a traceback of that beside what the run says.
 
     Raises:
         ChildProcessError: a worker was killed, while an item is waited for.
@@ -36,6 +44,10 @@ class WorkerLoader(DataLoader[Item]):
         self._started: WeakSet[Any] = getattr(self, "_started", WeakSet())
         self._started.add(iterator)
         return self._watch(iterator)
+
+    @property
+    def _index_sampler(self) -> Iterable[Any]:  # torch's own name for what it sends to the workers
+        return _ByValue(self.sampler) if self.num_workers else self.sampler
 
     def stop(self) -> None:
         """End the workers. Those of an iteration that was cut short would wait to be collected with its traceback, and
@@ -57,10 +69,50 @@ class WorkerLoader(DataLoader[Item]):
             ) from error
 
 
-def leave_signals_to_the_run(_worker: int) -> None:
-    """Called in each worker. What a terminal or `kill -- -GROUP` sends goes to the run alone, which saves first."""
+def begin_worker(_worker: int) -> None:
+    """Called in each worker. What a terminal or `kill -- -GROUP` sends goes to the run alone, which saves first; and a
+    run that has ended before it took an item is no news."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()
+    sys.excepthook = _without_lost_connections
+
+
+def _without_lost_connections(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """A worker's `sys.excepthook`, which the thread calls that hands pixels over to the run."""
+    if not isinstance(error, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, traceback)
+
+
+class _ByValue:
+    """The items of `items`, each to be pickled with the numbers of its tensors, and to be itself again afterwards."""
+
+    def __init__(self, items: Sampler[Any] | Iterable[Any]) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)  # type: ignore[arg-type]  # torch asks for it only where the sampler knows it
+
+    def __iter__(self) -> Iterator[_Packed]:
+        return map(_Packed, self._items)
+
+
+class _Packed:
+    def __init__(self, item: Any) -> None:
+        self._item = item
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpack, (tree_map_only(Tensor, _Numbers, self._item),)
+
+
+class _Numbers:
+    """An array in the place of a tensor."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.array = tensor.numpy()
+
+
+def _unpack(item: Any) -> Any:
+    return tree_map_only(_Numbers, lambda numbers: torch.from_numpy(numbers.array), item)
 
 
 def _is_of_a_lost_worker(error: Exception, iterator: Any) -> bool:
