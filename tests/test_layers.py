@@ -36,6 +36,8 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(("analysis", "querying", "report", "round_settings", "rounds", "training"), 3),
     **dict.fromkeys(("__main__", "build", "check", "cli", "composing", "ingest", "jobs", "label", "launching"), 4),
     **dict.fromkeys(("classifier", "run_status", "schema", "status", "sweep_table", "sweeping", "waiting"), 4),
+    **dict.fromkeys(("class_list", "classes"), 4),
+    **{"locking": 0, "run_classes": 1},
 }
 """The room (first part of a module's name) → its layer."""
 

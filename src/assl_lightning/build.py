@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -25,7 +25,6 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from omegaconf import OmegaConf
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -34,10 +33,12 @@ from assl_lightning.acquisition.base import Acquisition
 from assl_lightning.algorithms.base import Algorithm
 from assl_lightning.augment.normalise import Normalise
 from assl_lightning.callbacks.progress import RoundProgress
+from assl_lightning.class_list import explained, plan_classes, source_node
 from assl_lightning.data.growth import align
 from assl_lightning.data.long_tail import long_tailed
 from assl_lightning.data.pixel_statistics import pixel_statistics
 from assl_lightning.data.pool import Pool, unused
+from assl_lightning.data.reclassing import with_classes
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.datamodule import PoolDataModule
 from assl_lightning.networks.adapt import with_features
@@ -49,6 +50,7 @@ from assl_lightning.report.curve import plot_curve
 from assl_lightning.report.table import print_rounds
 from assl_lightning.round_settings import CheckpointSettings, RoundSettings, ScoreSettings
 from assl_lightning.rounds import run_rounds
+from assl_lightning.run_classes import changeable_round
 from assl_lightning.run_directory import POOL, RunDirectory
 from assl_lightning.schema import Config, ConfigurationError, Node, check_budget, left_open, nearest, show
 
@@ -78,17 +80,25 @@ def run(config: Config, console: Console | None = None) -> list[RoundRecord]:
     Raises `ConfigurationError`, before anything is written, where the configuration does not fit its classes or data.
     """
     console = console or Console()
-    config, source = _prepare(config)
-    parts = put_together(config, source)
+    asked = config
+    config, records, must_repeat = _run_once(asked, console)
+    if must_repeat:  # it waits for labels by now, so that new classes join
+        config, records, _ = _run_once(asked, console)
+    if is_first_rank():
+        _show(config, console)
+    return records
+
+
+def _run_once(config: Config, console: Console) -> tuple[Config, list[RoundRecord], bool]:
+    """The complete configuration, the records of all complete rounds, and whether classes can join that could not."""
+    config, source, later = _prepare(config)
     records = run_rounds(
-        **vars(parts),
+        **vars(put_together(config, source)),
         settings=make_settings(config),
         run_dir=Path(config.run_dir),
         make_progress=partial(RoundProgress, console=console),
     )
-    if is_first_rank():
-        _show(config, console)
-    return records
+    return config, records, bool(later) and changeable_round(Path(config.run_dir)) is not None
 
 
 def _show(config: Config, console: Console) -> None:
@@ -168,25 +178,40 @@ def processes_to_start(config: Config) -> int:
 
 def assemble(config: Config) -> Parts:
     """Check, read the data and build what the loop is called with. Writes nothing but downloads and caches."""
-    return put_together(*_prepare(config))
+    config, source, _ = _prepare(config)
+    return put_together(config, source)
 
 
-def _prepare(config: Config) -> tuple[Config, PoolSource]:
-    """The configuration, checked and complete, and the data."""
+def _prepare(config: Config) -> tuple[Config, PoolSource, tuple[str, ...]]:
+    """The configuration, checked and complete, the data, and the classes that join later."""
     if Path(config.run_dir).exists() and not Path(config.run_dir).is_dir():
         raise ConfigurationError(f"{show('run_dir', config.run_dir)}: must be a directory, or not exist; it is a file")
     check(config)
-    config = remember(config)
-    source = load_source(config)
-    return complete(config, source), source
+    planned, asked = plan_classes(config, read_class_names), config
+    config = planned.config
+    try:
+        source = load_source(config, planned.later)
+    except ConfigurationError as error:
+        raise explained(error, asked, read_class_names) from error
+    return complete(config, source), source, planned.later
 
 
-def load_source(config: Config) -> PoolSource:
+def read_class_names(config: Config) -> tuple[str, ...]:
+    """The classes that the data have now, in their order."""
+    return _instantiate_as(PoolSource, "data.source", config.data.source).class_names
+
+
+def load_source(config: Config, later: Sequence[str] = ()) -> PoolSource:
     """Read the data, hold them against what was declared, and make them as long-tailed as was asked for.
 
-    Where the run has begun, its images have the indices that they had.
+    Where the run has begun, its images have the indices that they had, and its classes the names that they have now;
+    the data may have classes besides that join `later`, of which no label is taken yet.
     """
-    source = _instantiate_as(PoolSource, "data.source", config.data.source)
+    node, classes = source_node(config, later)
+    source = _instantiate_as(PoolSource, "data.source", node)
+    if classes is not None:
+        with _error_at("data.source", node):
+            source = with_classes(source, config.data.source["class_names"], classes.resolve)
     _check_source(config, source)
     source = _make_long_tailed(config, source)
     with _error_at("run_dir", {"run_dir": config.run_dir}):
@@ -196,16 +221,6 @@ def load_source(config: Config) -> PoolSource:
             if begun is None
             else align(source, begun.names, begun.size, begun.between_rounds, begun.unused.tolist())
         )
-
-
-def remember(config: Config) -> Config:
-    """The same with the classes that the run has begun with, where they were left open: others may have come."""
-    if "data.source.class_names" not in left_open(config) or not (Path(config.run_dir) / CONFIG).exists():
-        return config
-    with _error_at("run_dir", {"run_dir": config.run_dir}):
-        before = read_config(Path(config.run_dir))
-    known = OmegaConf.select(OmegaConf.create(before), "data.source.class_names")
-    return replace(config, data=replace(config.data, source={**config.data.source, "class_names": known and [*known]}))
 
 
 def complete(config: Config, source: PoolSource) -> Config:

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from assl_lightning import build, tensor_files
 from assl_lightning.augment.normalise import Normalise
+from assl_lightning.class_list import with_class_names
 from assl_lightning.data.decoding import ImageFormat, decode_all, describe_faults
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.paths import expanded
 from assl_lightning.records import CONFIG, read_config
+from assl_lightning.run_classes import read_history
 from assl_lightning.schema import Config, read
 
 _CHECKPOINT = "final.ckpt"
@@ -66,7 +68,11 @@ def load_classifier(run_dir: str | Path, *, device: str = "cpu") -> Classifier:
     if not (run_dir / CONFIG).exists():
         raise ValueError(f"{run_dir} must be the directory of a run, but has no {CONFIG}; name the run_dir of one")
     config = _config_of(run_dir)
-    state = tensor_files.load(_newest_checkpoint(run_dir))["state_dict"]
+    checkpoint, classes = _newest_checkpoint(run_dir), read_history(run_dir)
+    if classes is not None:  # which may have changed since it was trained
+        number = int(checkpoint.parent.name.removeprefix("round_"))
+        config = with_class_names(config, classes.names(number))
+    state = tensor_files.load(checkpoint)["state_dict"]
     network = build.make_network(config)
     network.load_state_dict(
         {name.removeprefix(_NETWORK): value for name, value in state.items() if name.startswith(_NETWORK)}

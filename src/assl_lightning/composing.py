@@ -33,7 +33,15 @@ def compose(hydra: Any, overrides: Sequence[str]) -> Config:
 def validate(composed: DictConfig) -> Config:
     """What Hydra composed, resolved and read."""
     job = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    _count_classes(job)
     return read(OmegaConf.to_container(job, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
+
+
+def _count_classes(job: DictConfig) -> None:
+    """Fill in data.num_classes where it has no value yet, and the names of the classes have one."""
+    names = OmegaConf.select(job, "data.source.class_names")
+    if OmegaConf.is_list(names) and names and OmegaConf.is_missing(job.data, "num_classes"):
+        job.data.num_classes = len(names)
 
 
 @contextmanager

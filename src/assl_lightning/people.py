@@ -22,6 +22,7 @@ from assl_lightning.labelling.batch import (
     find_batches,
     read_batch,
     write_batch,
+    write_classes,
 )
 from assl_lightning.labelling.incoming import Incoming
 from assl_lightning.labelling.judging import ingest, unanswered
@@ -127,6 +128,7 @@ class People:
                 return Answers(nothing, nothing, reason="all images that were to be asked for are gone")
             self._write([*asked, *self._asked_again(request, ledger)], request, directory)
         batch = read_batch(directory)
+        write_classes(batch)  # which may be others by now
         _check_same(request, batch)
         earlier = [one for one in find_batches(run_dir) if one.round < batch.round]
         for one in (*earlier, batch):

@@ -18,9 +18,6 @@ from assl_lightning.atomic import write_text
 CONFIG = "config.yaml"
 FILE_NAME = "rounds.jsonl"
 
-LOCK = ".lock"
-"""Held by a process for as long as it runs in a directory."""
-
 STATE = "state.json"
 """Below `round_directory`: how far a round is that is not complete."""
 
@@ -63,6 +60,7 @@ class RoundRecord:
     test_balanced_accuracy_ema: float | None = None  # mean over the classes of the share of each that was right
     test_balanced_accuracy_raw: float | None = None
     test_images: int | None = None  # that the accuracies were measured on; None in older records
+    num_classes: int | None = None  # that it told apart; None in older records
     coverage: float | None = None  # share of the unlabelled samples that training visited; None without statistics
     queried: list[int] = field(default_factory=list)  # in pick order; empty in the last round
     queried_labels: list[int] = field(default_factory=list)  # what the oracle answered to each; −1 where it did not

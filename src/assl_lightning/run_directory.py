@@ -43,15 +43,16 @@ from torch import Tensor
 from assl_lightning import __version__, tensor_files
 from assl_lightning.atomic import TEMPORARY, open_atomic, write_text
 from assl_lightning.data.pool import Pool, unused
+from assl_lightning.data.reclassing import relabel
 from assl_lightning.data.sample_names import SampleNames, read_samples, write_samples
 from assl_lightning.differences import differences
 from assl_lightning.histograms import Histogram
+from assl_lightning.locking import LOCK, held
 from assl_lightning.records import (
     CHANGES_NOTHING,
     COMMAND,
     CONFIG,
     HISTOGRAMS,
-    LOCK,
     OF_THE_RUN,
     QUERIED,
     STATE,
@@ -64,6 +65,14 @@ from assl_lightning.records import (
     round_directory,
     trained_records,
     write_record,
+)
+from assl_lightning.run_classes import KEYS as CLASS_KEYS
+from assl_lightning.run_classes import (
+    changeable_round,
+    named_classes,
+    read_history,
+    run_classes,
+    write_history,
 )
 
 log = logging.getLogger(__name__)
@@ -122,9 +131,10 @@ class RunDirectory:
     def open(self, config: Mapping[str, Any]) -> None:
         """Begin a run in a new or empty directory, or go on with the same run.
 
-        What may change between the two: `CHANGES_NOTHING`; and, noted in config.yaml by `note_changes`, `rounds`,
-        more of which extend the run and fewer end it, but not before the newest round that is trained, `non_finite`,
-        `HOW_PEOPLE_ANSWER`, and `DEVICES` where `config` has `change_devices`.
+        What may change between the two: `CHANGES_NOTHING`; new classes at the end, while labels are waited for; and,
+        noted in config.yaml by `note_changes`, `rounds`, more of which extend the run and fewer end it, but not before
+        the newest round that is trained, `non_finite`, `HOW_PEOPLE_ANSWER`, and `DEVICES` where `config` has
+        `change_devices`.
 
         Raises:
             ValueError: the directory holds something else, or a run with another configuration; the keys are named.
@@ -149,6 +159,7 @@ class RunDirectory:
                     self._write_config({**config, "environment": _environment(), "history": history})
                     return
         self._history()
+        self._joining(config)
         _, refused = self._compare(config)
         if refused:
             is_devices = all(line.startswith(DEVICES) for line in refused)
@@ -167,7 +178,11 @@ class RunDirectory:
         return all(path.name == LOCK or path.name.endswith(TEMPORARY) for path in self.path.iterdir())
 
     def note_changes(self, config: Mapping[str, Any]) -> None:
-        """Write down in config.yaml what `open` let pass and is different from now on."""
+        """Write down what `open` let pass and is different from now on: new classes, then the rest in config.yaml."""
+        joining, known, number = self._joining(config), run_classes(self.path), changeable_round(self.path)
+        if joining and known is not None and number is not None:
+            write_history(self.path, known.add(joining, number))
+            log.info("classes that are new: %s; round %s is the first to train with them", ", ".join(joining), number)
         allowed, _ = self._compare(config)
         if allowed:
             self._note(allowed, config)
@@ -194,6 +209,22 @@ class RunDirectory:
         run_id: str | None = self._history().get("run_id")
         return run_id
 
+    def _joining(self, config: Mapping[str, Any]) -> tuple[str, ...]:
+        """The classes that are new in `config`; ValueError where they cannot join now, or others are different."""
+        asked, known = named_classes(config), run_classes(self.path)
+        if asked is None or known is None:
+            return ()
+        try:
+            joining = known.joining(asked, self.path)
+        except ValueError as error:
+            raise ValueError(f"run_dir {self.path} holds a run with other classes: {error}") from error
+        if joining and changeable_round(self.path) is None:
+            raise ValueError(
+                f"run_dir {self.path} holds a run with the classes {', '.join(known.names())}; {', '.join(joining)} "
+                f"can join while labels are waited for, and not while a round trains"
+            )
+        return joining
+
     def _compare(self, config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         """What is different from the run that is here: what may be, and what may not."""
         before = {key: value for key, value in self._read_config().items() if key not in OF_THE_RUN}
@@ -202,6 +233,8 @@ class RunDirectory:
         may_change = ["non_finite", *HOW_PEOPLE_ANSWER, *(DEVICES if now.get("change_devices") else ())]
         if before.get("rounds") != now.get("rounds") and now.get("rounds", 0) >= self._fewest_rounds():
             may_change.append("rounds")
+        if named_classes(before) is not None and named_classes(config) is not None:
+            may_change += CLASS_KEYS  # which `_joining` has looked at
         refused = list(differences(before, now, (*CHANGES_NOTHING, *may_change)))
         return [line for line in differences(before, now, CHANGES_NOTHING) if line not in refused], refused
 
@@ -244,20 +277,7 @@ class RunDirectory:
         Raises:
             ValueError: another process runs here.
         """
-        if sys.platform == "win32":  # which has no such lock
-            yield
-            return
-        import fcntl
-
-        with (self.path / LOCK).open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(
-                    f"run_dir {self.path} is in use by another process; wait for it, or choose another run_dir"
-                ) from None
-            except OSError as error:  # some file systems of clusters have no locks
-                log.warning("run_dir %s cannot be locked (%s); see that no other process runs there", self.path, error)
+        with held(self.path):
             yield
 
     def records(self) -> list[RoundRecord]:
@@ -392,7 +412,10 @@ class RunDirectory:
     def load_pool(self, number: int, pool: Pool, *, grown: bool = False) -> None:
         """Put into `pool` who is labelled while a round trains; where it has `grown`, others join in the next round."""
         state = self.load_tensors(number, POOL)
+        classes = read_history(self.path)
         with self.reading(number, POOL):
+            if classes is not None:
+                state = relabel(state, classes.places(number), pool.labels)
             pool.load_state_dict(state, joining=number + 1 if grown else None)
 
     def standing(self) -> Standing | None:

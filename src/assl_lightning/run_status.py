@@ -14,9 +14,9 @@ from assl_lightning.labelling.judging import unanswered
 from assl_lightning.labelling.ledger import FILE_NAME as LEDGER
 from assl_lightning.labelling.ledger import Ledger
 from assl_lightning.labelling.verdicts import Conflicts, verdicts
+from assl_lightning.locking import LOCK
 from assl_lightning.records import (
     CONFIG,
-    LOCK,
     RoundRecord,
     command_of,
     read_config,

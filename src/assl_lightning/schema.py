@@ -400,6 +400,16 @@ def _check_channels(config: Config) -> list[str]:
     ]
 
 
+def _check_class_names(config: Config) -> list[str]:
+    names, count = config.data.source.get("class_names"), config.data.num_classes
+    if not isinstance(names, (list, tuple)) or len(names) == count:
+        return []
+    return [
+        f"{show('data.num_classes', count)}, {show('data.source.class_names', names)}: must be as many, but the names "
+        f"are {len(names)}; give data.num_classes={len(names)}, or name {count} classes"
+    ]
+
+
 def _check_classes(config: Config) -> list[str]:
     asked = config.network.get("num_classes", config.data.num_classes)
     if asked == config.data.num_classes:
@@ -550,6 +560,7 @@ _CHECKS: tuple[Callable[[Config], list[str]], ...] = (
     _check_first_labels,
     _check_epochs,
     _check_channels,
+    _check_class_names,
     _check_classes,
     _check_statistics,
     _check_features,

@@ -26,10 +26,12 @@ from assl_lightning.callbacks.weight_ema import WeightEMA
 from assl_lightning.datamodule import PoolDataModule
 from assl_lightning.interruption import Interruption
 from assl_lightning.networks.base import FeatureNetwork
+from assl_lightning.networks.class_rows import carry_rows
 from assl_lightning.processes import is_first_rank
 from assl_lightning.querying import Trained
 from assl_lightning.records import RoundRecord
 from assl_lightning.round_settings import RoundSettings
+from assl_lightning.run_classes import read_history
 from assl_lightning.run_directory import RunDirectory
 from assl_lightning.seeding import derive_key
 from assl_lightning.statistics import SampleStatistics, with_room
@@ -84,6 +86,7 @@ class RoundTraining:
             test_balanced_accuracy_ema=_accuracy(trainer, f"test_balanced_accuracy_{averaged}"),
             test_balanced_accuracy_raw=_accuracy(trainer, "test_balanced_accuracy_raw"),
             test_images=self.datamodule.num_test_images,
+            num_classes=self.datamodule.pool.num_classes,
             coverage=self._coverage(statistics),
             skipped_steps=non_finite.skipped,
             seconds=seconds,
@@ -171,13 +174,17 @@ class RoundTraining:
         )
 
     def _new_algorithm(self, number: int) -> Algorithm:
-        """The same initial weights each round; under `init: continue`, then the last round's."""
+        """The same initial weights each round; under `init: continue`, then the last round's, for the same classes."""
         algorithm = self._initial_algorithm()
         if self.settings.init == "continue" and number > 0:
             checkpoint = self.directory.load_tensors(number - 1, "final.ckpt")
             is_raw_apart = self.settings.continue_from == "raw" and "current_model_state" in checkpoint
             with self.directory.reading(number - 1, "final.ckpt"):
-                algorithm.load_state_dict(checkpoint["current_model_state" if is_raw_apart else "state_dict"])
+                state = checkpoint["current_model_state" if is_raw_apart else "state_dict"]
+                classes = read_history(self.directory.path)
+                if classes is not None and classes.names(number - 1) != classes.names():
+                    state = carry_rows(state, algorithm.network.head, classes.places(number - 1), "network.head.")
+                algorithm.load_state_dict(state)
         return algorithm
 
     def _initial_algorithm(self) -> Algorithm:

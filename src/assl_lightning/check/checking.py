@@ -15,6 +15,7 @@ from assl_lightning.check.estimate import Estimate, check_disk, extrapolate, rem
 from assl_lightning.check.findings import Finding, wrong
 from assl_lightning.check.images import check_images
 from assl_lightning.check.trial import Trial, run_trial
+from assl_lightning.class_list import plan_classes
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.jobs import line_of
 from assl_lightning.schema import Config, ConfigurationError
@@ -54,7 +55,9 @@ def check_run(config: Config) -> Report:
     estimate: Estimate | None = None
     started = time.perf_counter()
     with _as_findings(of_the_data, "Reading the data"):
-        source = build.load_source(_tolerant(config))
+        planned = plan_classes(config, lambda one: build.read_class_names(_tolerant(one)))
+        config = planned.config
+        source = build.load_source(_tolerant(config), planned.later)
         config = build.complete(config, source)
     read_seconds = time.perf_counter() - started
     directory = read_directory(run_dir, build.make_settings(config))

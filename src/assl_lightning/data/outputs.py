@@ -12,7 +12,8 @@ from functools import cache
 from pathlib import Path
 
 from assl_lightning.atomic import TEMPORARY
-from assl_lightning.records import CONFIG, FILE_NAME, LOCK
+from assl_lightning.locking import LOCK
+from assl_lightning.records import CONFIG, FILE_NAME
 
 _ROUND = re.compile(r"round_[0-9]{2,}")
 _OF_A_RUN = (FILE_NAME, LOCK, "labels.sqlite", "samples.csv", "round_00")  # one of them lies beside config.yaml

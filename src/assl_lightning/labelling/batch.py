@@ -6,7 +6,8 @@
 <run_dir>/round_01/to_label/images/            the images, as a browser shows them
 
 It belongs to the round that trains on its labels: round 0's are the initial labels, round r + 1's were asked for after
-the training of round r. The directory is all that a labelling tool needs: it may be copied elsewhere without the data.
+the training of round r. In a run's directory a batch has the classes that the run has now.
+The directory is all that a labelling tool needs: it may be copied elsewhere without the data.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import math
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from typing import Any
 from assl_lightning.atomic import TEMPORARY, open_atomic, write_text
 from assl_lightning.commands import command
 from assl_lightning.records import CONFIG, read_config, round_directory
+from assl_lightning.run_classes import read_history
 
 DIRECTORY = "to_label"
 """Of a batch, in its round's directory."""
@@ -66,6 +68,7 @@ class LabelBatch:
     class_names: tuple[str, ...]
     samples: tuple[AskedSample, ...]
     show_predictions: bool = False  # whether a tool may show what the model takes an image for
+    former_names: Mapping[str, str] = field(default_factory=dict, compare=False)  # of classes → what they are now
 
     @property
     def is_open(self) -> bool:
@@ -112,13 +115,20 @@ def write_batch(batch: LabelBatch, images: Sequence[bytes], contact_sheet: bytes
     with open_atomic(unfinished / CONTACT_SHEET) as file:
         file.write(contact_sheet)
     write_text(unfinished / TABLE, _table(batch))
-    content = {"format": _FORMAT} | {key: value for key, value in asdict(batch).items() if key != "directory"}
-    write_text(unfinished / _DESCRIPTION, json.dumps(content, indent=1, ensure_ascii=False))
+    write_text(unfinished / _DESCRIPTION, _description(batch))
     unfinished.rename(batch.directory)
 
 
+def write_classes(batch: LabelBatch) -> None:
+    """Write a batch's classes down beside its images, where a copy of the directory and other tools look for them."""
+    text = _description(batch)
+    path = batch.directory / _DESCRIPTION
+    if path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+
+
 def read_batch(directory: Path) -> LabelBatch:
-    """The batch in a directory.
+    """The batch in a directory, with the classes that its run has now.
 
     Raises:
         ValueError: there is none, or it is not what `write_batch` leaves.
@@ -131,12 +141,13 @@ def read_batch(directory: Path) -> LabelBatch:
     except (ValueError, RecursionError, OSError) as error:
         raise ValueError(f"{path} cannot be read ({error}); restore it from where the round was run") from None
     try:
-        return _batch_of(content, directory)
+        batch = _batch_of(content, directory)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         problem = f"it has no {error}" if isinstance(error, KeyError) else error
         raise ValueError(
             f"{path} does not describe a batch ({problem}); restore it from where the round was run"
         ) from None
+    return _with_present_classes(batch)
 
 
 def find_batches(run_dir: Path) -> list[LabelBatch]:
@@ -161,6 +172,22 @@ def waiting_batch(run_dir: Path) -> LabelBatch:
         f"{run_dir} waits for no labels; start the run, or go on with it, and it says when it does "
         f"({command('status', run_dir)} tells where it is)"
     )
+
+
+def _with_present_classes(batch: LabelBatch) -> LabelBatch:
+    classes = read_history(batch.run_dir)
+    if classes is None:
+        return batch
+    samples = tuple(
+        one if one.prediction is None else replace(one, prediction=classes.resolve(one.prediction))
+        for one in batch.samples
+    )
+    return replace(batch, class_names=classes.names(), samples=samples, former_names=classes.former)
+
+
+def _description(batch: LabelBatch) -> str:
+    content = {key: value for key, value in asdict(batch).items() if key not in ("directory", "former_names")}
+    return json.dumps({"format": _FORMAT, **content}, indent=1, ensure_ascii=False)
 
 
 def _table(batch: LabelBatch) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from assl_lightning.labelling.batch import LabelBatch, find_batches, waiting_batch
@@ -69,7 +69,7 @@ def judge(
     asked = _Asked(batches)
     judging = _Judging(asked, standing, conflicts)
     for place, one in enumerate(incoming):
-        judging.look_up(place, one)
+        judging.look_up(place, asked.with_present_class(one))
     judging.compare()
     problems = tuple(text for _, text in sorted(judging.problems, key=lambda problem: problem[0]))
     if problems:
@@ -128,6 +128,11 @@ class _Asked:
         classes = dict.fromkeys(name for batch in batches for name in batch.class_names)
         self.samples, self.classes = Suggestions(self.batch, aliases), Suggestions(classes)
         self._classes = tuple(classes)
+        self._former = {name: now for batch in batches for name, now in batch.former_names.items()}
+
+    def with_present_class(self, one: Incoming) -> Incoming:
+        """The same, where it names a class as it was called before."""
+        return one if one.label is None else replace(one, label=self._former.get(one.label, one.label))
 
     def problems(self, one: Incoming) -> Iterator[str]:
         batch = self.batch.get(one.sample_id)

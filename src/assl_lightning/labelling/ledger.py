@@ -1,7 +1,8 @@
 """The ledger: every answer that was ever given, with its time, its source and who gave it. It only grows.
 
 `<run_dir>/labels.sqlite` has a row for each answer; one that is taken back stays, and a later row revokes it. Rows can
-be neither changed nor deleted, and what is appended in one call is there as a whole or not at all.
+be neither changed nor deleted, and what is appended in one call is there as a whole or not at all. Where the run's
+classes were renamed or merged since, an answer that stands counts as the class that it is of now (`run_classes`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal, get_args
+
+from assl_lightning.run_classes import read_history
 
 FILE_NAME = "labels.sqlite"
 """Of the ledger, in a run's directory."""
@@ -86,7 +89,7 @@ class Ledger:
         An error that `judge` raises goes on to the caller, and nothing is written.
         """
         with self._writing() as connection:
-            return _insert_all(connection, judge(_standing(connection)))
+            return _insert_all(connection, judge(self._as_now(_standing(connection))))
 
     def revoke(self, ids: Iterable[int], annotator: str, source: str) -> list[Answer]:
         """Take answers back, all or none; they stay in the file, marked by later rows. Returns them.
@@ -116,20 +119,29 @@ class Ledger:
     def standing(self, sample_id: str | None = None) -> list[Answer]:
         """All answers that were not taken back, in the order in which they came; none where there is no file.
 
+        Their labels are among the classes that the run has now.
+
         Args:
             sample_id: those to this sample alone, which takes no longer in a long ledger.
         """
         with self._open() as connection:
-            return _standing(connection, sample_id) if _has_tables(connection) else []
+            return self._as_now(_standing(connection, sample_id)) if _has_tables(connection) else []
 
     def history(self) -> list[tuple[Answer, int | None]]:
-        """Every answer in its order, each with the id of the row that took it back, or None."""
+        """Every answer as it was given, in its order, each with the id of the row that took it back, or None."""
         with self._open() as connection:
             if not _has_tables(connection):
                 return []
             revoked_by = dict(connection.execute("SELECT revokes, id FROM events WHERE kind = 'revoke'").fetchall())
             rows = connection.execute(f"SELECT {_COLUMNS} FROM events WHERE kind != 'revoke' ORDER BY id").fetchall()
             return [(answer, revoked_by.get(answer.id)) for answer in map(_answer_of, rows)]
+
+    def _as_now(self, answers: list[Answer]) -> list[Answer]:
+        """The same with the present names of the classes."""
+        classes = read_history(self.path.parent)
+        if classes is None:
+            return answers
+        return [one if one.label is None else replace(one, label=classes.resolve(one.label)) for one in answers]
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

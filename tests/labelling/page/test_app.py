@@ -388,7 +388,7 @@ def test_annotators_see_their_own_answers_only(page: Page) -> None:
 def test_a_batch_that_was_taken_over_says_so(page: Page) -> None:
     page.answer("d.png", "ok")
     apply_batch(page.session.batch)
-    assert page.get("/state").json == {"open": False}
+    assert page.get("/state").json == {"open": False, "classes": list(CLASSES)}
     assert page.batch()["open"] is False
     for reply in (page.answer("d.png", "dent"), page.post("/undo", {"annotator": "Ann", "id": 1})):
         assert reply.status == 409

@@ -91,7 +91,7 @@ class _Page:
         ]
 
     async def _index(self, request: Request) -> Response:
-        batch = self._session.batch
+        batch = await run_in_threadpool(self._session.refresh)
         return HTMLResponse(_TEMPLATES.get_template("page.html").render(batch=batch, longest=LONGEST_SECONDS))
 
     async def _static_file(self, request: Request) -> Response:
@@ -104,7 +104,8 @@ class _Page:
         return await _said(self._describe, request.query_params.get("annotator"))
 
     async def _state(self, request: Request) -> Response:
-        return _json({"open": self._session.batch.is_open})
+        batch = await run_in_threadpool(self._session.refresh)
+        return _json({"open": batch.is_open, "classes": list(batch.class_names)})
 
     async def _table(self, request: Request) -> Response:
         try:
@@ -117,7 +118,7 @@ class _Page:
 
     def _describe(self, annotator: object) -> Mapping[str, Any]:
         name = annotator_of(annotator)
-        batch = self._session.batch
+        batch = self._session.refresh()
         samples = [
             {"id": one.sample_id, "image": f"images/{one.image}", "again": one.again}
             | ({"prediction": one.prediction} if self._show_predictions else {})

@@ -12,8 +12,9 @@ from datetime import datetime, timedelta, timezone
 from reprlib import repr as shown
 from typing import Any, cast, get_args
 
-from assl_lightning.labelling.batch import AskedSample, LabelBatch
+from assl_lightning.labelling.batch import AskedSample, LabelBatch, read_batch
 from assl_lightning.labelling.ledger import Answer, Kind, Ledger
+from assl_lightning.run_classes import read_history
 
 SOURCE = "page"
 """Of the answers, in the ledger."""
@@ -51,6 +52,13 @@ class Session:
         self._writing = threading.Lock()  # what is sent twice at a time is kept once, too
         self._samples = {sample.sample_id: sample for sample in batch.samples}
 
+    def refresh(self) -> LabelBatch:
+        """The batch with the classes that its run has by now; they may change while people label."""
+        classes = read_history(self.batch.run_dir)
+        if classes is not None and classes.names() != self.batch.class_names:
+            self.batch = read_batch(self.batch.directory)
+        return self.batch
+
     def order(self, annotator: str) -> list[AskedSample]:
         """The samples as this annotator meets them: shuffled, always the same, and differently for each of them.
 
@@ -85,6 +93,7 @@ class Session:
             AnswerError: a sample, class or number that cannot be.
             ClosedError: it comes too late.
         """
+        self.refresh()
         kind, label = self._verdict_of(content)
         sample_id = self._sample_of(content.get("sample_id")).sample_id
         seconds = _number("seconds", content.get("seconds"), LONGEST_SECONDS)
@@ -151,6 +160,8 @@ class Session:
 
     def _verdict_of(self, content: Mapping[str, Any]) -> tuple[Kind, str | None]:
         kind, label = content.get("kind"), content.get("label")
+        if isinstance(label, str):
+            label = self.batch.former_names.get(label, label)  # from a page that was loaded before
         if kind not in get_args(Kind):
             raise AnswerError(f"kind must be one of {', '.join(get_args(Kind))}; got {shown(kind)}")
         if kind == "label" and label not in self.batch.class_names:

@@ -165,9 +165,12 @@ async function look() {
   reached = reply.status === 200;
   if (!reached) tell(`Not connected: ${reply.problem}. What you answer now waits in this browser.`, true);
   else if (!reply.content.open) closed(TAKEN_OVER);
+  else if (!sameClasses(reply.content.classes)) location.reload(); // all is saved, and the buttons are others now
   else if (wasAway) tell(null);
   recount();
 }
+
+const sameClasses = (names) => JSON.stringify(names) === JSON.stringify(batch.classes);
 
 // ---------------------------------------------------------------- answering
 
