@@ -128,7 +128,9 @@ def test_sixteen_bits_of_grey_are_scaled_to_eight(tmp_path: Path, suffix: str) -
     np.testing.assert_array_equal(decoded(path)[..., 2], expected)
 
 
-@pytest.mark.parametrize(("kind", "words"), [(np.int32, "32-bit integers"), (np.float32, "32-bit floating-point")])
+@pytest.mark.parametrize(
+    ("kind", "words"), [(np.int32, "signed 32-bit integers"), (np.float32, "floating-point numbers")]
+)
 def test_numbers_whose_white_nobody_knows_are_refused_by_name(tmp_path: Path, kind: type, words: str) -> None:
     path = save(tmp_path / "a.tif", Image.fromarray(photograph(channels=1)[..., 0].astype(kind)))
     assert refused(path).startswith(f"(its pixels are {words}")

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
-import struct
-import zlib
-from collections.abc import Iterator, Sequence
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from assl_lightning.data.file_reading import LINK_TO_NOTHING, read_file
+from assl_lightning.data.upright import refusal, to_pixels
+
+Made = TypeVar("Made")
 
 Resize = Literal["crop", "squash"]
 
@@ -23,29 +29,26 @@ Images = npt.NDArray[np.uint8]  # (n, channels, height, width)
 Faults = dict[int, str]
 """Place among n images → what is wrong with that one."""
 
-UNDECODABLE = (
-    *(OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error),
-    *(Image.DecompressionBombError, Image.DecompressionBombWarning),
-)
-"""What Pillow raises for a damaged image, by format and by place of the damage, and for one that is far too large."""
-
 _AT_ONCE = 256  # images that are decoded before any of them is handed on
 
 _NAMED = 3  # of the images that cannot be decoded, in an error
 
-_BITS = {"I": 32, "F": 32}  # modes whose range of values nobody says
+_SPEAK_FOR_THEMSELVES = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+"""What Pillow raises with a sentence for it; anything else is told with its kind, as in "KeyError: 34"."""
 
 
 @dataclass(frozen=True)
 class ImageFormat:
     """What every image becomes.
 
-    * EXIF's orientation is applied. Of a camera's several pictures in one file (MPO) the first is taken; whatever else
-      has several frames is refused.
+    * EXIF's orientation is applied; where it cannot be read, the image stays as it is stored. Of a camera's several
+      pictures in one file (MPO) the first is taken; whatever else has several frames is refused.
     * Palettes, CMYK and YCbCr are converted by Pillow, without their colour profiles. Grey becomes three equal
-      channels, colour becomes grey by ITU-R 601-2. Transparent pixels lie over white.
-    * 16 bits become 8: grey by value / 257, rounded; of colour Pillow keeps the upper byte. 32-bit integers and floats
-      are refused, since nobody says what their white is.
+      channels, colour becomes grey by ITU-R 601-2. Transparent pixels lie over white, and so do those of the one value
+      or colour that a PNG may hide.
+    * 16 bits become 8: grey by value / 257, rounded, or by the largest value that a PGM or a TIFF of 12 bits says that
+      it has; of colour Pillow keeps the upper byte. Signed and 32-bit integers and floats are refused, since nothing
+      says what their white is.
     * "crop" scales the image until it just covers the size, and keeps its middle; "squash" scales height and width each
       by its own. Both are Pillow's BILINEAR, which is antialiased. An image that has the size already stays as it is.
 
@@ -76,7 +79,7 @@ def decode_all(paths: Sequence[Path], form: ImageFormat) -> Iterator[tuple[Image
     Faults are by place in the part. All cores decode, since Pillow lets go of the interpreter's lock.
 
     Raises:
-        OSError: a file cannot be read at all, so that nobody knows whether it is whole.
+        OSError: as `decode`.
     """
     black = np.zeros(form.shape, dtype=np.uint8)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -87,37 +90,105 @@ def decode_all(paths: Sequence[Path], form: ImageFormat) -> Iterator[tuple[Image
 
 
 def decode(path: Path, form: ImageFormat) -> Images | str:
-    """The image, (channels, height, width), or what is wrong with it, which begins with its path."""
-    return decode_bytes(path.read_bytes(), form, str(path))
+    """The image, (channels, height, width), or what is wrong with it or its file, which begins with its path.
+
+    Raises:
+        OSError: there is no such file, or its disk failed, so that it may well be whole.
+    """
+    content = read_file(path)
+    return f"{path} ({content})" if isinstance(content, str) else decode_bytes(content, form, str(path))
 
 
 def decode_bytes(content: bytes, form: ImageFormat, name: str) -> Images | str:
     """As `decode`, of what a file holds; `name` is what it is called where something is wrong with it."""
-    try:
+
+    def read() -> Images | str:
         with Image.open(BytesIO(content)) as stored:
             return convert(stored, form, name)
-    except UNDECODABLE as problem:
-        return _fault(name, problem)
+
+    return attempt(name, read)
 
 
 def convert(stored: Image.Image, form: ImageFormat, name: str) -> Images | str:
-    """As `decode`, of an image that Pillow has opened; it is not changed."""
+    """As `decode`, of an image that Pillow has opened; it may be loaded and lose its metadata."""
+
+    def read() -> Images | str:
+        problem = refusal(stored)
+        if problem:
+            return f"{name} ({problem})"
+        pixels = np.asarray(_resize(to_pixels(stored, form.channels), form))
+        return pixels[None] if form.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+    return attempt(name, read)
+
+
+def read_upright(path: Path, channels: int) -> Image.Image | str:
+    """The image in its own size, grey or in colour, as `ImageFormat` says, without any metadata; or what is wrong.
+
+    Raises:
+        OSError: as `decode`.
+    """
+    content = read_file(path)
+    if isinstance(content, str):
+        return f"{path} ({content})"
+
+    def read() -> Image.Image | str:
+        with Image.open(BytesIO(content)) as stored:
+            problem = refusal(stored)
+            if problem:
+                return f"{path} ({problem})"
+            image = to_pixels(stored, channels)
+            image.info = {}
+            return image
+
+    return attempt(str(path), read)
+
+
+def attempt(name: str, decode_it: Callable[[], Made]) -> Made | str:
+    """What `decode_it` makes of an image, or, whatever it raises, what is wrong with the image called `name`.
+
+    Decoders raise anything at all for a damaged image: AttributeError, KeyError, RuntimeError and MemoryError among it.
+    What they warn of is metadata, or said by `ImageFormat` too; it is not shown, and never an error.
+    """
     try:
-        refusal = _refusal(stored)
-        if refusal:
-            return f"{name} ({refusal})"
-        upright = ImageOps.exif_transpose(stored)
-        image = _resize(_to_channels(_to_8_bit(upright) if _is_16_bit(stored) else upright, form.channels), form)
-    except UNDECODABLE as problem:
-        return _fault(name, problem)
-    pixels = np.asarray(image)
-    return pixels[None] if form.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        with _quietly():
+            return decode_it()
+    except Exception as problem:
+        return f"{name} ({_reason_of(problem)})"
 
 
-def _fault(name: str, problem: Exception) -> str:
+def _reason_of(problem: Exception) -> str:
     if isinstance(problem, UnidentifiedImageError):
-        return f"{name} (no image format that Pillow knows)"
-    return f"{name} ({' '.join(str(problem).split()) or type(problem).__name__})"
+        return "no image format that Pillow knows"
+    kind, text = type(problem).__name__, " ".join(str(problem).split())
+    if isinstance(problem, _SPEAK_FOR_THEMSELVES):
+        return text or kind
+    return f"{kind}: {text}" if text else kind
+
+
+_quiet_lock = threading.Lock()
+_quiet: list[warnings.catch_warnings[None]] = []  # as many times as decoders are at work; the first is entered
+_num_quiet = 0
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """No warning of a decoder's meanwhile; in several threads at once, since what Python ignores is one for all."""
+    global _num_quiet  # noqa: PLW0603
+    with _quiet_lock:
+        _num_quiet += 1
+        if _num_quiet == 1:
+            _quiet.append(warnings.catch_warnings())
+            _quiet[0].__enter__()
+            warnings.simplefilter("ignore", UserWarning)
+            warnings.simplefilter("ignore", RuntimeWarning)  # of an image with too many pixels
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _num_quiet -= 1
+            if _num_quiet == 0:
+                _quiet.pop().__exit__(None, None, None)
 
 
 def describe_faults(faults: Sequence[str], part: str) -> str:
@@ -126,41 +197,15 @@ def describe_faults(faults: Sequence[str], part: str) -> str:
     >>> describe_faults(["a.png (broken)"], "pool")
     "1 of the pool's images cannot be decoded: a.png (broken)"
     """
+    return f"{len(faults)} of the {part}'s images cannot be decoded: {name_faults(faults)}"
+
+
+def name_faults(faults: Sequence[str]) -> str:
+    """The first few images that cannot be decoded, how many more there are, and how many are links to nothing."""
     more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
-    return f"{len(faults)} of the {part}'s images cannot be decoded: {'; '.join(faults[:_NAMED])}{more}"
-
-
-def _refusal(image: Image.Image) -> str:
-    """Why the image is not even decoded, or nothing."""
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":
-        return f"it has {frames} frames; save one of them as an image of its own"
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        return f"it has {image.width} × {image.height} pixels, more than the {limit:,} that are taken for an image"
-    if image.mode in _BITS and not _is_16_bit(image):
-        kind = "integers" if image.mode == "I" else "floating-point numbers"
-        return f"its pixels are {_BITS[image.mode]}-bit {kind}, whose white nobody says; save it with 8 or 16 bits"
-    return ""
-
-
-def _is_16_bit(image: Image.Image) -> bool:
-    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")  # as Pillow < 11.3 has these
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.uint32)
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
-
-
-def _to_channels(image: Image.Image, channels: int) -> Image.Image:
-    if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
-        colours = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)
-    wanted = "L" if channels == 1 else "RGB"
-    if image.mode not in ("1", "L", "RGB"):
-        image = image.convert("RGB")  # from which any mode can be had
-    return image.convert(wanted)
+    links = sum(f" ({LINK_TO_NOTHING}" in fault for fault in faults)
+    advice = f"; of these, {links} are links to nothing: mount what they lead to, or fetch it" if links else ""
+    return f"{'; '.join(faults[:_NAMED])}{more}{advice}"
 
 
 def _resize(image: Image.Image, form: ImageFormat) -> Image.Image:
@@ -170,16 +215,3 @@ def _resize(image: Image.Image, form: ImageFormat) -> Image.Image:
     if form.resize == "squash":
         return image.resize(size, Image.Resampling.BILINEAR)
     return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
-
-
-def read_upright(path: Path, channels: int) -> Image.Image | str:
-    """The image in its own size, grey or in colour, as `ImageFormat` says; or what is wrong with it."""
-    try:
-        with Image.open(BytesIO(path.read_bytes())) as stored:
-            refusal = _refusal(stored)
-            if refusal:
-                return f"{path} ({refusal})"
-            upright = ImageOps.exif_transpose(stored)
-            return _to_channels(_to_8_bit(upright) if _is_16_bit(stored) else upright, channels)
-    except UNDECODABLE as problem:
-        return f"{path} ({' '.join(str(problem).split()) or type(problem).__name__})"

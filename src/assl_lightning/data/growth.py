@@ -123,6 +123,7 @@ def _with_gaps(source: PoolSource, names: Sequence[str], place: dict[str, int]) 
         hidden_labels=torch.where(is_gone, -1, source.hidden_labels[places]),
         sample_ids=tuple(names),
         unreadable=(~is_gone & torch.isin(places, source.unreadable)).nonzero()[:, 0],
+        reasons=source.reasons_at([place[name] for name in names if name in place]),
         absent=is_gone.nonzero()[:, 0],
         paths=paths,
     )

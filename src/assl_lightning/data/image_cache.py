@@ -20,10 +20,11 @@ from torch import Tensor
 
 from assl_lightning.atomic import open_atomic
 from assl_lightning.data.decoding import Faults, ImageFormat, decode_all
+from assl_lightning.data.file_reading import NOT_READ, why_unreadable
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1  # of the file, and of what decoding makes of an image
+_VERSION = 2  # of the file, and of what decoding makes of an image
 
 
 def load_images(
@@ -37,7 +38,7 @@ def load_images(
     more may be removed at any time. A file that is stale or torn is told and made anew.
 
     Raises:
-        OSError: an image cannot be read at all, or the cache cannot be written.
+        OSError: a file is gone that was listed, or the cache cannot be written.
     """
     if cache is None or not paths:
         images = torch.empty(len(paths), *form.shape, dtype=torch.uint8)
@@ -50,7 +51,7 @@ def load_images(
         return images, faults
     wanted = describe_files(sample_ids, paths, form)
     file = cache / f"{name_of(sample_ids, form)}.images"
-    faults_there = _faults_of(file, wanted)
+    faults_there = _faults_of(file, wanted, paths)
     if faults_there is None:
         cache.mkdir(parents=True, exist_ok=True)
         log.info("decoding %s images into %s", f"{len(paths):,}", file)
@@ -75,13 +76,21 @@ def name_of(sample_ids: Sequence[str], form: ImageFormat) -> str:
 
 def _digest_files(sample_ids: Sequence[str], paths: Sequence[Path]) -> str:
     """Of names, sizes and times of change: what is looked at without reading the images."""
-    states = [path.stat() for path in paths]
     return _digest(
         [
-            json.dumps([name, str(path.absolute()), state.st_size, state.st_mtime_ns])
-            for name, path, state in zip(sample_ids, paths, states, strict=True)
+            json.dumps([name, str(path.absolute()), *_state_of(path)])
+            for name, path in zip(sample_ids, paths, strict=True)
         ]
     )
+
+
+def _state_of(path: Path) -> tuple[int, ...]:
+    """Size and time of change; nothing of a link that leads nowhere."""
+    try:
+        state = path.stat()
+    except OSError:
+        return ()
+    return state.st_size, state.st_mtime_ns
 
 
 def _digest(texts: Sequence[str]) -> str:
@@ -91,7 +100,19 @@ def _digest(texts: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def _faults_of(file: Path, wanted: Mapping[str, Any]) -> Faults | None:
+def still_holds(file: Path, faults: Faults, paths: Sequence[Path]) -> bool:
+    """False, and told, where an image that could not be read when `file` was made may be read by now.
+
+    Permission that is given since changes neither size nor time.
+    """
+    not_read = [paths[place] for place, fault in faults.items() if fault.startswith(f"{paths[place]} ({NOT_READ}")]
+    if all(why_unreadable(path) for path in not_read):
+        return True
+    log.warning("cache %s lacks images that could not be read and can be by now, and is made anew", file)
+    return False
+
+
+def _faults_of(file: Path, wanted: Mapping[str, Any], paths: Sequence[Path]) -> Faults | None:
     """What the file says is wrong with images; None where it is not there, stale or torn, and is to be made."""
     if not file.exists():
         return None
@@ -106,7 +127,7 @@ def _faults_of(file: Path, wanted: Mapping[str, Any]) -> Faults | None:
     if said != wanted:
         log.warning("cache %s is of files that have changed since, and is made anew", file)
         return None
-    return faults
+    return faults if still_holds(file, faults, paths) else None
 
 
 def _write(file: Path, wanted: Mapping[str, Any], paths: Sequence[Path], form: ImageFormat) -> Faults:

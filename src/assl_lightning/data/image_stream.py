@@ -22,7 +22,7 @@ from torch.utils.data import get_worker_info
 
 from assl_lightning.atomic import write_text
 from assl_lightning.data.decoding import Faults, ImageFormat, decode, decode_all
-from assl_lightning.data.image_cache import describe_files, name_of
+from assl_lightning.data.image_cache import describe_files, name_of, still_holds
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ def open_images(
     file = None if cache is None else cache / f"{name_of(sample_ids, form)}.survey"
     if file is not None:
         wanted = describe_files(sample_ids, paths, form)
-        survey = _read(file, wanted, form.channels)
+        survey = _read(file, wanted, form.channels, paths)
     faults, histogram = survey or _survey(paths, form)
     if file is not None and survey is None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -171,7 +171,7 @@ def _survey(paths: Sequence[Path], form: ImageFormat) -> tuple[Faults, Tensor]:
     return faults, histogram
 
 
-def _read(file: Path, wanted: Mapping[str, Any], channels: int) -> tuple[Faults, Tensor] | None:
+def _read(file: Path, wanted: Mapping[str, Any], channels: int, paths: Sequence[Path]) -> tuple[Faults, Tensor] | None:
     """What an earlier survey found; None where there is none, or it is stale or torn, and is to be made."""
     if not file.exists():
         return None
@@ -185,4 +185,4 @@ def _read(file: Path, wanted: Mapping[str, Any], channels: int) -> tuple[Faults,
     if said != wanted:
         log.warning("cache %s is of files that have changed since, and is made anew", file)
         return None
-    return faults, histogram
+    return (faults, histogram) if still_holds(file, faults, paths) else None

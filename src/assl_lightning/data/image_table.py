@@ -170,18 +170,22 @@ def read_labels(path: Path, table: ImageTable, class_names: Sequence[str] | None
     return replace(table, labels=labels, class_names=tuple(classes.names))
 
 
-def hold_out(table: ImageTable, fraction: float, seed: int) -> tuple[ImageTable, ImageTable]:
+def hold_out(
+    table: ImageTable, fraction: float, seed: int, not_drawn: Container[str] = ()
+) -> tuple[ImageTable, ImageTable]:
     """The table in two, pool and test.
 
     Where any split is said, test is what says so and the pool is the rest. Where none is, each labelled image goes to
     the test with probability `fraction`, by its group and `seed` alone: an image stays where it is, whichever others
-    come or go. Images without a label are the pool's, and so are all of a group that has one.
+    come or go. Images without a label are the pool's, and so are all of a group that has one, and those whose sample
+    ids are `not_drawn`.
 
     Raises:
         ValueError: a test image without a label, no image left for one of the two, or `fraction` is not in (0, 1).
     """
     if not any(table.splits):
-        is_test = _draw(table, fraction, seed)
+        drawn = _draw(table, fraction, seed)
+        is_test = [here and name not in not_drawn for here, name in zip(drawn, table.sample_ids, strict=True)]
         advice = f"test_fraction={fraction:g} takes none: make it larger, or say which by a column split"
     else:
         is_test = [split == "test" for split in table.splits]

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from assl_lightning.data.decoding import ImageFormat
-from assl_lightning.data.sources.items import Parting, make_source, name_by_content, read_items, to_label, to_pillow
+from assl_lightning.data.sources.items import Namer, Parting, make_source, read_items, to_label, to_pillow
 
 COLOUR = np.random.default_rng(0).integers(256, size=(6, 5, 3), dtype=np.uint8)
 GREY = COLOUR[:, :, 0]
@@ -37,7 +37,7 @@ def test_an_image_may_be_of_pillow_an_array_or_a_tensor(image: Any, expected: An
 
 def test_what_pillow_holds_is_converted_as_files_are() -> None:
     sixteen_bits, transparent = GREY.astype(np.uint16) * 257, np.dstack([COLOUR, np.zeros_like(GREY)])
-    items = read_items([(sixteen_bits, 0), (transparent, 1)], 2, FORM, name_by_content("pool"))
+    items = read_items([(sixteen_bits, 0), (transparent, 1)], 2, FORM, Namer("pool"))
     assert torch.equal(items.images[0], torch.from_numpy(GREY).expand(3, 6, 5))
     assert (items.images[1] == 255).all(), "over white"
 
@@ -71,7 +71,7 @@ def test_another_label_is_refused(label: Any) -> None:
 
 
 def test_labels_are_places_among_the_classes_by_number_or_by_name() -> None:
-    items = read_items([(COLOUR, 1), (COLOUR, "ok"), (COLOUR, None)], 3, FORM, lambda place, _: f"n{place}")
+    items = read_items([(COLOUR, 1), (COLOUR, "ok"), (COLOUR, None)], 3, FORM, Namer("pool", lambda place: f"n{place}"))
     test = items.take([1, 0])
     source = make_source(items, test, ["ok", "dent"], PARTING, "fail")
     assert source.hidden_labels.tolist() == [1, 0, -1]
@@ -85,8 +85,8 @@ def test_labels_are_places_among_the_classes_by_number_or_by_name() -> None:
 
 def test_a_test_set_is_drawn_by_the_names_of_labelled_images_alone() -> None:
     pairs = [(COLOUR, number % 2 if number % 5 else None) for number in range(40)]
-    items = read_items(pairs, 40, FORM, lambda place, _: f"n{place}")
-    more = read_items([*pairs, *pairs], 80, FORM, lambda place, _: f"n{place}")
+    items = read_items(pairs, 40, FORM, Namer("pool", lambda place: f"n{place}"))
+    more = read_items([*pairs, *pairs], 80, FORM, Namer("pool", lambda place: f"n{place}"))
     few, many = (make_source(each, None, ["a", "b"], PARTING, "fail") for each in (items, more))
     assert 5 < len(few.test_labels) < 27
     assert not (few.test_labels < 0).any()
@@ -97,9 +97,9 @@ def test_a_test_set_is_drawn_by_the_names_of_labelled_images_alone() -> None:
 
 def test_an_image_that_cannot_be_converted_is_an_error_or_left_out() -> None:
     floats = Image.fromarray(np.zeros((6, 5), dtype=np.float32))
-    items = read_items([(COLOUR, 0), (floats, 1)], 2, FORM, name_by_content("pool"))
+    items = read_items([(COLOUR, 0), (floats, 1)], 2, FORM, Namer("pool"))
     test = items.take([0])
-    with pytest.raises(ValueError, match=r"1 of the pool's images cannot be decoded: item 1 \(its pixels are 32-bit"):
+    with pytest.raises(ValueError, match=r"1 of the pool's images cannot be decoded: item 1 \(its pixels are floating"):
         make_source(items, test, ["a", "b"], PARTING, "fail")
     source = make_source(items, test, ["a", "b"], PARTING, "exclude")
     assert source.unreadable.tolist() == [1]

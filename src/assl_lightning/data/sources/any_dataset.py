@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-from PIL import Image
 
 from assl_lightning.data.class_names import read_class_names
 from assl_lightning.data.decoding import ImageFormat, Resize
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.items import (
+    Fault,
     Items,
+    Namer,
     Parting,
+    iterate_items,
     make_source,
-    name_by_content,
     numbered,
     read_items,
     refuse_pictures_of_runs,
@@ -53,13 +53,13 @@ def load_dataset(
     form = ImageFormat((height, width), channels, resize)
     names = class_names or list(map(str, getattr(pool, "classes", None) or numbered(num_classes)))
     of_pool = _read(pool, "pool", (image, label), form, _namer(pool, sample_ids))
-    of_test = None if test is None else _read(test, "test", (image, label), form, name_by_content("test"))
+    of_test = None if test is None else _read(test, "test", (image, label), form, Namer("test"))
     return make_source(of_pool, of_test, read_class_names(names), Parting(test_fraction, test_seed), unreadable)
 
 
-def _namer(pool: Any, attribute: str | None) -> Callable[[int, Image.Image], str]:
+def _namer(pool: Any, attribute: str | None) -> Namer:
     if attribute is None:
-        return name_by_content("pool")
+        return Namer("pool")
     ids = getattr(pool, attribute, None)
     if ids is None or not hasattr(ids, "__len__") or len(ids) != len(pool):
         found = "no such attribute" if ids is None else f"{len(ids) if hasattr(ids, '__len__') else 'no list of'} names"
@@ -67,12 +67,10 @@ def _namer(pool: Any, attribute: str | None) -> Callable[[int, Image.Image], str
             f"sample_ids={attribute} must name an attribute of {type(pool).__name__} with a name for each of its "
             f"{len(pool)} items; it has {found}"
         )
-    return lambda place, _: str(ids[place])
+    return Namer("pool", lambda place: str(ids[place]))
 
 
-def _read(
-    dataset: Any, part: str, keys: tuple[str, str], form: ImageFormat, name: Callable[[int, Image.Image], str]
-) -> Items:
+def _read(dataset: Any, part: str, keys: tuple[str, str], form: ImageFormat, name: Namer) -> Items:
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise ValueError(
             f"{part} must be a data set with a length and items by their places; {type(dataset).__name__} is none: "
@@ -83,9 +81,10 @@ def _read(
 
 
 def _pairs(dataset: Any, part: str, keys: tuple[str, str]) -> Iterator[tuple[object, object]]:
-    for place in range(len(dataset)):
-        item = dataset[place]
-        if isinstance(item, Mapping) and keys[0] in item:
+    for place, item in enumerate(iterate_items(dataset)):
+        if isinstance(item, Fault):
+            yield item, None
+        elif isinstance(item, Mapping) and keys[0] in item:
             yield item[keys[0]], item.get(keys[1])
         elif isinstance(item, (tuple, list)) and len(item) == 2:
             yield item[0], item[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class PoolSource:
     absent: Tensor = field(
         default_factory=lambda: torch.empty(0, dtype=torch.int64)
     )  # (K,) likewise; see `growth.align`
+    reasons: tuple[str, ...] = field(default=(), repr=False)  # K texts, why each is unreadable; () where it is not said
     test_ids: tuple[str, ...] = field(default=(), repr=False)  # M names of the test images; () where they have none
     paths: tuple[Path, ...] = field(default=(), repr=False)  # N files, as people look at them; () where there are none
 
@@ -86,12 +88,22 @@ class PoolSource:
             hidden_labels=self.hidden_labels[index],
             sample_ids=tuple(self.sample_ids[place] for place in places),
             unreadable=torch.isin(index, self.unreadable).nonzero()[:, 0],
+            reasons=self.reasons_at(places),
             absent=torch.isin(index, self.absent).nonzero()[:, 0],
             paths=tuple(self.paths[place] for place in places) if self.paths else (),
         )
 
+    def reasons_at(self, places: Sequence[int]) -> tuple[str, ...]:
+        """Those of the unreadable images among `places`, in the order of `places`."""
+        reasons = dict(zip(self.unreadable.tolist(), self.reasons, strict=False))
+        return tuple(reasons[place] for place in places if place in reasons)
+
     def _check_unreadable(self) -> None:
         index = self.unreadable
+        if self.reasons and len(self.reasons) != len(index):
+            raise ValueError(
+                f"reasons must be as many as the {len(index)} unreadable images, or none; got {len(self.reasons)}"
+            )
         if index.dtype != torch.int64 or index.ndim != 1 or not bool((index[1:] > index[:-1]).all()):
             raise ValueError(
                 f"unreadable must be int64 pool indices of shape (K,), ascending, each once; got {index.dtype} of "

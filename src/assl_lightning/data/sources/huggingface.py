@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from assl_lightning.data.class_names import class_order, read_class_names
-from assl_lightning.data.decoding import Faults, ImageFormat, Images, Resize, decode_bytes
+from assl_lightning.data.decoding import Faults, ImageFormat, Images, Resize, attempt, decode_bytes
+from assl_lightning.data.file_reading import read_file
 from assl_lightning.data.outputs import pictures_of_runs
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.items import (
@@ -143,14 +144,14 @@ def _read(rows: Any, form: ImageFormat, image: str, label: str | None, sample_id
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         for first in range(0, len(rows), _AT_ONCE):
             columns = rows[first : first + _AT_ONCE]
-            contents = list(threads.map(_content, columns[image]))
-            places = range(first, first + len(contents))
+            places = range(first, first + len(columns[image]))
+            contents = list(threads.map(_read_cell, places, columns[image]))
             labels += [to_label(columns[label][place - first] if label else None, f"row {place}") for place in places]
             sample_ids += (
                 [str(name) for name in columns[sample_id]]
                 if sample_id
                 else [
-                    f"{part}/{place:06d}-{short_digest(content)}"
+                    f"{part}/{place:06d}-{'undecodable' if isinstance(content, str) else short_digest(content)}"
                     for place, content in zip(places, contents, strict=True)
                 ]
             )
@@ -163,20 +164,25 @@ def _read(rows: Any, form: ImageFormat, image: str, label: str | None, sample_id
     return Items(images, labels, sample_ids, faults)
 
 
-def _decode(place: int, content: bytes, form: ImageFormat) -> Images | str:
-    return decode_bytes(content, form, f"row {place}")
+def _decode(place: int, content: bytes | str, form: ImageFormat) -> Images | str:
+    return content if isinstance(content, str) else decode_bytes(content, form, f"row {place}")
 
 
-def _content(cell: Any) -> bytes:
-    """The bytes of an image's file; none of a row without an image, which nothing can decode."""
-    if cell is None:
-        return b""
-    if cell["bytes"] is not None:
-        return bytes(cell["bytes"])
-    path = Path(cell["path"])
-    if pictures_of_runs([path]):
+def _read_cell(place: int, cell: Any) -> bytes | str:
+    """The bytes of an image's file; none of a row without an image, which nothing can decode; or what is wrong."""
+    path = Path(cell["path"]) if cell is not None and cell["bytes"] is None and cell["path"] else None
+    if path is not None and pictures_of_runs([path]):
         raise ValueError(
             f"{path} is a picture that a run has written, a copy of an image; move the run's directory away from the "
             f"images, or read them with data=image_folder, which passes it over"
         )
-    return path.read_bytes()
+    return attempt(f"row {place}", partial(_content, cell, f"row {place}"))
+
+
+def _content(cell: Any, name: str) -> bytes | str:
+    if cell is None:
+        return b""
+    if cell["bytes"] is not None:
+        return bytes(cell["bytes"])
+    content = read_file(Path(cell["path"]))
+    return f"{name} ({cell['path']}: {content})" if isinstance(content, str) else content

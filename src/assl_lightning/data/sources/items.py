@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -14,11 +15,12 @@ from PIL import Image
 from torch import Tensor
 
 from assl_lightning.cells import is_missing
-from assl_lightning.data.decoding import Faults, ImageFormat, convert, describe_faults
+from assl_lightning.data.decoding import Faults, ImageFormat, Images, attempt, convert
 from assl_lightning.data.image_table import UNKNOWN, is_drawn
 from assl_lightning.data.outputs import pictures_of_runs
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.own_images import Unreadable
+from assl_lightning.data.sources.undecodable import refuse_undecodable
 
 Label = int | str | None
 """A place among the classes, a class's name, or None: nobody knows it."""
@@ -53,27 +55,71 @@ class Parting:
     test_seed: int
 
 
-def read_items(
-    items: Iterable[tuple[object, object]], count: int, form: ImageFormat, name: Callable[[int, Image.Image], str]
-) -> Items:
+@dataclass(frozen=True)
+class Namer:
+    """How items get their sample ids.
+
+    `known` names a place without its image; where it is None, the place in `part` and a digest of the pixels are the
+    name, so that another image in that place has another name, and "undecodable" where there are no pixels.
+    """
+
+    part: str
+    known: Callable[[int], str] | None = None
+
+    def __call__(self, place: int, image: Image.Image | None) -> str:
+        if self.known is not None:
+            return self.known(place)
+        digest = "undecodable" if image is None else short_digest(image.tobytes())
+        return f"{self.part}/{place:06d}-{digest}"
+
+
+def iterate_items(dataset: Any) -> Iterator[object]:
+    """Each item, or a `Fault` where the data set raises, since many open and decode an image only then."""
+    for place in range(len(dataset)):
+        item = attempt(f"item {place}", partial(_get_item, dataset, place))
+        yield Fault(item) if isinstance(item, str) else item[0]
+
+
+class Fault(str):
+    """What is wrong with an item, in the place of its image."""
+
+    __slots__ = ()
+
+
+def _get_item(dataset: Any, place: int) -> tuple[object]:
+    return (dataset[place],)
+
+
+def read_items(pairs: Iterable[tuple[object, object]], count: int, form: ImageFormat, name: Namer) -> Items:
     """`count` pairs of an image, a Pillow image, an array or a tensor (see `to_pillow`), and a label (see `to_label`).
 
-    `name` makes the sample id of place and image.
+    What raises when it is decoded, and a `Fault` in the place of an image, is one of the faults.
     """
     images = torch.zeros(count, *form.shape, dtype=torch.uint8)
     labels: list[Label] = []
     sample_ids: list[str] = []
     faults: Faults = {}
-    for place, (image, label) in enumerate(items):
-        stored = to_pillow(image, f"item {place}")
+    for place, (image, label) in enumerate(pairs):
         labels.append(to_label(label, f"item {place}"))
-        pixels = convert(stored, form, f"item {place}")
-        sample_ids.append(name(place, stored))
+        pixels, sample_id = _read_item(image, place, form, name)
+        sample_ids.append(sample_id)
         if isinstance(pixels, str):
             faults[place] = pixels
         else:
             images[place].numpy()[:] = pixels
     return Items(images, labels, sample_ids, faults)
+
+
+def _read_item(image: object, place: int, form: ImageFormat, name: Namer) -> tuple[Images | str, str]:
+    """The pixels, or what is wrong with them, and the sample id."""
+    where = f"item {place}"
+    if isinstance(image, Fault):
+        return image, name(place, None)
+    stored = to_pillow(image, where)
+    named = attempt(where, lambda: (name(place, stored),))
+    if isinstance(named, str):  # its pixels, which its name is made of, are read only now
+        return named, name(place, None)
+    return convert(stored, form, where), named[0]
 
 
 def refuse_pictures_of_runs(dataset: object) -> None:
@@ -141,11 +187,6 @@ def to_label(label: object, where: str) -> Label:
     )
 
 
-def name_by_content(part: str) -> Callable[[int, Image.Image], str]:
-    """Sample ids of the place and a digest of the pixels: another image in that place has another name."""
-    return lambda place, image: f"{part}/{place:06d}-{short_digest(image.tobytes())}"
-
-
 def short_digest(content: bytes) -> str:
     """Eight hexadecimal digits."""
     return hashlib.blake2b(content, digest_size=4).hexdigest()
@@ -162,15 +203,11 @@ def make_source(
     """
     if unreadable not in get_args(Unreadable):
         raise ValueError(f"unreadable must be one of {', '.join(get_args(Unreadable))}; got {unreadable!r}")
+    may_exclude = unreadable == "exclude"
     if test is None:
+        refuse_undecodable(pool.faults, {}, pool.sample_ids, (), may_exclude=may_exclude)
         pool, test = _part(pool, parting)
-    if test.faults:
-        raise ValueError(f"{describe_faults([*test.faults.values()], 'test set')}; mend them or take them out")
-    if pool.faults and unreadable == "fail":
-        raise ValueError(
-            f"{describe_faults([*pool.faults.values()], 'pool')}; mend them or take them out, or leave them out of the "
-            f"run with data.unreadable=exclude"
-        )
+    refuse_undecodable(pool.faults, test.faults, pool.sample_ids, test.sample_ids, may_exclude=may_exclude)
     pool_labels, test_labels = _numbers(pool, class_names, "pool"), _numbers(test, class_names, "test set")
     unlabelled = (test_labels == UNKNOWN).nonzero()[:, 0].tolist()
     if unlabelled:
@@ -185,13 +222,15 @@ def make_source(
         class_names=tuple(class_names),
         sample_ids=tuple(pool.sample_ids),
         unreadable=torch.tensor(sorted(pool.faults), dtype=torch.int64),
+        reasons=tuple(reason for _, reason in sorted(pool.faults.items())),
     )
 
 
 def _part(items: Items, parting: Parting) -> tuple[Items, Items]:
+    """Pool and test; what cannot be decoded is the pool's, since its name is not known and it tests nothing."""
     drawn = [
-        label is not None and is_drawn(name, parting.test_fraction, parting.test_seed)
-        for name, label in zip(items.sample_ids, items.labels, strict=True)
+        label is not None and row not in items.faults and is_drawn(name, parting.test_fraction, parting.test_seed)
+        for row, (name, label) in enumerate(zip(items.sample_ids, items.labels, strict=True))
     ]
     pool, test = ([row for row, is_test in enumerate(drawn) if is_test == wanted] for wanted in (False, True))
     if not pool or not test:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -14,10 +15,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from assl_lightning.data.decoding import UNDECODABLE, Faults, describe_faults
+from assl_lightning.data.decoding import Faults, attempt
+from assl_lightning.data.file_reading import read_file
 from assl_lightning.data.sources.base import PoolSource
+from assl_lightning.data.sources.undecodable import refuse_undecodable
 from assl_lightning.data.unpickling import load_plain_pickle
 from assl_lightning.paths import expanded
 
@@ -83,23 +86,25 @@ def load_mini_imagenet(
                 else:
                     pool_faults[first_pool + place - test_per_class] = fault
             names.append(name)
-    if test_faults:
-        raise ValueError(f"{describe_faults([*test_faults.values()], 'test set')}; fetch them again")
-    if pool_faults and unreadable == "fail":
-        raise ValueError(
-            f"{describe_faults([*pool_faults.values()], 'pool')}; fetch them again, or leave them out of the run with "
-            f"data.unreadable=exclude"
-        )
     labels = torch.arange(num_classes)
-    places = range(test_per_class, images_per_class)
+    sample_ids, test_ids = (
+        tuple(f"mini_imagenet/{name}/{place:05d}" for name in names for place in places)
+        for places in (range(test_per_class, images_per_class), range(test_per_class))
+    )
+    refuse_undecodable(
+        *(pool_faults, test_faults, sample_ids, test_ids),
+        may_exclude=unreadable == "exclude",
+        remedy="fetch them again",
+    )
     return PoolSource(
         pool_images=pool_images,
         hidden_labels=labels.repeat_interleave(pool_per_class),
         test_images=test_images,
         test_labels=labels.repeat_interleave(test_per_class),
         class_names=tuple(names),
-        sample_ids=tuple(f"mini_imagenet/{name}/{place:05d}" for name in names for place in places),
+        sample_ids=sample_ids,
         unreadable=torch.tensor(sorted(pool_faults), dtype=torch.int64),
+        reasons=tuple(reason for _, reason in sorted(pool_faults.items())),
     )
 
 
@@ -240,15 +245,14 @@ def _read_images(files: Sequence[Path]) -> tuple[_Images, Faults]:
 
 
 def _read_image(file: Path) -> _Images | str:
-    """The image, or what is wrong with it. A file that cannot be read at all may well be whole: that raises."""
-    content = file.read_bytes()
-    try:
-        with Image.open(BytesIO(content)) as stored:
-            image = stored.convert("RGB")
-    except UnidentifiedImageError:
-        return f"{file} (no image format that Pillow knows)"
-    except UNDECODABLE as problem:
-        return f"{file} ({' '.join(str(problem).split()) or type(problem).__name__})"
+    """The image, or what is wrong with it."""
+    content = read_file(file)
+    return f"{file} ({content})" if isinstance(content, str) else attempt(str(file), partial(_decode, content))
+
+
+def _decode(content: bytes) -> _Images:
+    with Image.open(BytesIO(content)) as stored:
+        image = stored.convert("RGB")
     if image.size != (_IMAGE_SIZE, _IMAGE_SIZE):
         image = image.resize((_IMAGE_SIZE, _IMAGE_SIZE), Image.Resampling.BILINEAR)
     return np.asarray(image)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
 import torch
 
-from assl_lightning.data.decoding import ImageFormat, Resize, describe_faults
+from assl_lightning.data.decoding import ImageFormat, Resize
 from assl_lightning.data.image_cache import load_images
 from assl_lightning.data.image_stream import open_images
 from assl_lightning.data.image_table import (
@@ -20,6 +21,7 @@ from assl_lightning.data.image_table import (
     read_manifest,
 )
 from assl_lightning.data.sources.base import PoolSource
+from assl_lightning.data.sources.undecodable import refuse_undecodable
 from assl_lightning.paths import expanded
 
 Unreadable = Literal["fail", "exclude"]
@@ -47,11 +49,11 @@ def load_folder(
     What becomes of an image is in `ImageFormat`. With `images` "memory" all are decoded at once, with "stream" when
     they are looked at; what `cache` is, is in `load_images` for the one and in `open_images` for the other. A pool
     image that cannot be decoded is an error, or with `unreadable` "exclude" black and listed in the source's
-    `unreadable`; one of the test set is always an error.
+    `unreadable`; one of a test set that is given is always an error.
 
     Raises:
         FileNotFoundError: one of the two is no directory, or there is no file `labels`.
-        OSError: a file cannot be read at all, or the cache cannot be written.
+        OSError: a file is gone that was listed, its disk failed, or the cache cannot be written.
         ValueError: `root` and `test_root` are not apart, nothing says which classes there are, or what `read_folder`,
             `read_image_folder`, `read_labels`, `ImageFormat` and the images refuse.
     """
@@ -86,15 +88,17 @@ def load_image_folder(
     """All images below `root`, which has a directory for each class, as the pool; otherwise as `load_folder`.
 
     The test set is `test_root`, laid out likewise; where it is None, `test_fraction` of the images of `root`, drawn by
-    `hold_out` with `test_seed`. The classes are `class_names`, or the directories of `root`.
+    `hold_out` with `test_seed`. With `unreadable` "exclude" an image that cannot be decoded is never drawn. The classes
+    are `class_names`, or the directories of `root`.
     """
+    form = _form(image_size, channels, resize)
     if test_root is None:
-        pool, test = hold_out(read_image_folder(expanded(root), class_names), test_fraction, test_seed)
-    else:
-        pool_root, apart = _apart(root, test_root)
-        pool = read_image_folder(pool_root, class_names)
-        test = read_image_folder(apart, pool.class_names)
-    return _load(pool, test, _form(image_size, channels, resize), unreadable, images, cache)
+        draw = partial(hold_out, read_image_folder(expanded(root), class_names), test_fraction, test_seed)
+        return _load(*draw(), form, unreadable, images, cache, draw)
+    pool_root, apart = _apart(root, test_root)
+    pool = read_image_folder(pool_root, class_names)
+    test = read_image_folder(apart, pool.class_names)
+    return _load(pool, test, form, unreadable, images, cache)
 
 
 def load_manifest(
@@ -117,8 +121,9 @@ def load_manifest(
     """
     place = None if root is None else expanded(root)
     table = read_manifest(expanded(manifest), place, class_names)
-    pool, test = hold_out(table, test_fraction, test_seed)
-    return _load(pool, test, _form(image_size, channels, resize), unreadable, images, cache)
+    form = _form(image_size, channels, resize)
+    draw = partial(hold_out, table, test_fraction, test_seed)
+    return _load(*draw(), form, unreadable, images, cache, None if any(table.splits) else draw)
 
 
 def _form(image_size: Sequence[int], channels: int, resize: Resize) -> ImageFormat:
@@ -133,7 +138,9 @@ def _load(
     unreadable: Unreadable,
     images: Storage,
     cache: str | Path | None,
+    draw: Callable[[Container[str]], tuple[ImageTable, ImageTable]] | None = None,
 ) -> PoolSource:
+    """The source; `draw`, where the test set is drawn, makes both parts anew without what it is given in the test."""
     for name, value, choices in (
         ("unreadable", unreadable, get_args(Unreadable)),
         ("images", images, get_args(Storage)),
@@ -142,15 +149,17 @@ def _load(
             raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
     read = open_images if images == "stream" else load_images
     directory = None if cache is None else expanded(cache)
+    may_exclude = unreadable == "exclude"
     test_images, test_faults = read(test.sample_ids, test.paths, form, directory)
-    if test_faults:
-        raise ValueError(f"{describe_faults([*test_faults.values()], 'test set')}; mend them or take them out")
+    if may_exclude and draw is not None and 0 < len(test_faults) < len(test):
+        pool, test = draw({test.sample_ids[place] for place in test_faults})
+        test_images, test_faults = read(test.sample_ids, test.paths, form, directory)
     pool_images, pool_faults = read(pool.sample_ids, pool.paths, form, directory)
-    if pool_faults and unreadable == "fail":
-        raise ValueError(
-            f"{describe_faults([*pool_faults.values()], 'pool')}; mend them or take them out, or leave them out of the "
-            f"run with data.unreadable=exclude"
-        )
+    refuse_undecodable(
+        *(pool_faults, test_faults, pool.sample_ids, test.sample_ids),
+        may_exclude=may_exclude,
+        test_is_drawn=draw is not None,
+    )
     return PoolSource(
         pool_images=pool_images,
         hidden_labels=torch.from_numpy(pool.labels),
@@ -159,6 +168,7 @@ def _load(
         class_names=pool.class_names,
         sample_ids=pool.sample_ids,
         unreadable=torch.tensor(sorted(pool_faults), dtype=torch.int64),
+        reasons=tuple(reason for _, reason in sorted(pool_faults.items())),
         test_ids=test.sample_ids,
         paths=pool.paths,
     )

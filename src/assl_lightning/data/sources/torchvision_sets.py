@@ -15,8 +15,11 @@ from assl_lightning.data.class_names import read_class_names
 from assl_lightning.data.decoding import ImageFormat, Resize
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.items import (
+    Fault,
     Items,
+    Namer,
     Parting,
+    iterate_items,
     make_source,
     numbered,
     read_items,
@@ -129,12 +132,14 @@ def _name(dataset: str, arguments: Mapping[str, Any]) -> str:
 
 def _read(dataset: Any, form: ImageFormat, name: str) -> Items:
     refuse_pictures_of_runs(dataset)
-    return read_items(_pairs(dataset, name), len(dataset), form, lambda place, _: f"{name}/{place:06d}")
+    return read_items(_pairs(dataset, name), len(dataset), form, Namer(name, lambda place: f"{name}/{place:06d}"))
 
 
 def _pairs(dataset: Any, name: str) -> Iterator[tuple[object, object]]:
-    for place in range(len(dataset)):
-        item = dataset[place]
+    for place, item in enumerate(iterate_items(dataset)):
+        if isinstance(item, Fault):
+            yield item, None
+            continue
         if not isinstance(item, tuple) or len(item) != 2:
             raise ValueError(f"{name} must have items of an image and a label; item {place} is a {type(item).__name__}")
         yield item

@@ -1,0 +1,68 @@
+"""The bytes of an image file, or why it has none to give."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+NOT_READ = "not read: "
+"""How the reason begins where a file was not even read, so that nothing is known of the image in it."""
+
+LINK_TO_NOTHING = f"{NOT_READ}a link to nothing"
+
+_NO_FILES = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def read_file(path: Path) -> bytes | str:
+    """The content of a file, or the reason why it cannot be read, which begins with `NOT_READ`.
+
+    Such reasons are a link to nothing or to itself, a directory, a pipe (which is not waited for), and a file that this
+    user may not read.
+
+    Raises:
+        OSError: there is nothing of that name, not even a link; or the disk failed, and the image may well be whole.
+    """
+    try:
+        reason = _reason_by_kind(path)
+        return reason or path.read_bytes()
+    except OSError as error:
+        return _reason_of(path, error)
+
+
+def why_unreadable(path: Path) -> str:
+    """As `read_file` has the reason, without reading anything; empty where nothing speaks against reading it."""
+    try:
+        reason = _reason_by_kind(path)
+        if reason or os.access(path, os.R_OK):
+            return reason
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    except FileNotFoundError as error:
+        return _reason_of(path, error) if path.is_symlink() else f"{NOT_READ}there is no such file"
+    except OSError as error:
+        return _reason_of(path, error)
+
+
+def _reason_by_kind(path: Path) -> str:
+    mode = path.stat().st_mode
+    return next((f"{NOT_READ}it is {kind}, no file" for is_kind, kind in _NO_FILES if is_kind(mode)), "")
+
+
+def _reason_of(path: Path, error: OSError) -> str:
+    """The reason in words; raises `error`, with the file's name, where it says nothing lasting about the file."""
+    if error.errno == errno.ELOOP:
+        return f"{NOT_READ}a link that leads to itself"
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        if not path.is_symlink():
+            raise error
+        return f"{LINK_TO_NOTHING}, {os.path.realpath(path)}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"{NOT_READ}this user may not read it"
+    raise error if error.filename else OSError(error.errno, error.strerror or str(error), str(path))
