@@ -64,7 +64,10 @@ def _made() -> dict[str, bytes]:
         "sgi": (COLOUR, "SGI", {}),
     }
     if features.check("libtiff"):
-        wanted |= {f"tiff, {name}": (COLOUR, "TIFF", {"compression": name, "tiffinfo": {274: 6}}) for name in ("tiff_lzw", "jpeg")}
+        wanted |= {
+            f"tiff, {name}": (COLOUR, "TIFF", {"compression": name, "tiffinfo": {274: 6}})
+            for name in ("tiff_lzw", "jpeg")
+        }
         wanted["tiff, fax"] = (BITS, "TIFF", {"compression": "group4"})
     if features.check("webp"):
         wanted |= {"webp": (COLOUR, "WEBP", exif), "webp, lossless": (OVER, "WEBP", {"lossless": True})}
@@ -133,7 +136,8 @@ def outcomes(name: str, count: int) -> Counter[str]:
             assert "\n" not in decoded
             found["reason"] += 1
         else:
-            assert (decoded.shape, decoded.dtype) == (form.shape, np.uint8)
+            assert decoded.shape == form.shape
+            assert decoded.dtype == np.uint8
             found["image"] += 1
     return found
 

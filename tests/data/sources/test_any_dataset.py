@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -58,6 +60,46 @@ def test_without_names_another_order_is_another_data_set() -> None:
     assert names[0].startswith("pool/000000-")
     assert set(names[:2]).isdisjoint(turned)
     assert names[2:] == turned[2:]
+
+
+class Lazy(Photos):
+    """Opened when an item is asked for, and decoded then, or later; item 7 ends too early."""
+
+    def __init__(self, at_once: bool, broken: Sequence[int] = (7,)) -> None:
+        super().__init__()
+        self.at_once, self.broken = at_once, broken
+
+    def __getitem__(self, place: int) -> Any:
+        file = BytesIO()
+        Image.fromarray(PIXELS[place]).resize((60, 60)).save(file, "JPEG")
+        content = file.getvalue()[: -300 if place in self.broken else None]
+        image: Image.Image = Image.open(BytesIO(content))
+        return (image.convert("RGB") if self.at_once else image), place % 2
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("sample_ids", [None, "names"])
+def test_an_item_that_cannot_be_decoded_is_named_and_may_be_left_out(at_once: bool, sample_ids: str | None) -> None:
+    given: dict[str, Any] = SHAPE | {"sample_ids": sample_ids, "test_fraction": 0.5}
+    message = r"^1 of the pool's images cannot be decoded: item 7 \(image file is truncated .*data\.unreadable=exclude$"
+    with pytest.raises(ValueError, match=message):
+        load_dataset(Lazy(at_once), **given)
+    source = load_dataset(Lazy(at_once), **given, unreadable="exclude")
+    (place,) = source.unreadable.tolist()
+    assert source.sample_ids[place] == ("photo/7" if sample_ids else "pool/000007-undecodable")
+    assert source.reasons[0].startswith("item 7 (image file is truncated")
+    assert not in_memory(source.pool_images)[place].any()
+    assert source.hidden_labels[place].item() == (-1 if at_once else 1)
+
+
+def test_a_test_set_of_its_own_must_be_whole() -> None:
+    with pytest.raises(ValueError, match=r"1 of the test set's images cannot be decoded: item 7 \(.*take them out$"):
+        load_dataset(Photos(), **SHAPE, test=Lazy(at_once=True), unreadable="exclude")
+
+
+def test_a_data_set_of_which_nothing_can_be_decoded_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"12 of the pool's images cannot be decoded: .*no image is left in the pool$"):
+        load_dataset(Lazy(at_once=True, broken=range(12)), **SHAPE, unreadable="exclude")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 datasets = pytest.importorskip("datasets", reason="the package datasets is not installed")
+pyarrow = pytest.importorskip("pyarrow", reason="comes with datasets")
 
 from assl_lightning.data.image_stream import in_memory  # noqa: E402
 from assl_lightning.data.sources.huggingface import _content, find_split, load_huggingface  # noqa: E402
@@ -48,6 +49,27 @@ def test_a_directory_that_was_saved_gives_pool_and_test(saved: Path) -> None:
     assert source.class_names == ("ok", "dent")
     assert source.sample_ids[3].startswith("train/000003-")
     assert load_huggingface(saved, **SHAPE, sample_id="named").sample_ids[3] == "photo/3"
+
+
+def test_a_row_whose_file_is_gone_or_damaged_is_named_and_may_be_left_out(tmp_path: Path) -> None:
+    Image.fromarray(PIXELS[0]).save(tmp_path / "whole.png")
+    (tmp_path / "half.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])
+    (tmp_path / "link.png").symlink_to(tmp_path / "nowhere.png")
+    names = ["whole", "half", "link", "gone", "whole", "whole", "whole", "whole"]
+    columns = {"image": [str(tmp_path / f"{name}.png") for name in names], "label": [0, 1] * 4}
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=NAMES)})
+    rows = datasets.Dataset.from_dict(columns, features=features)
+    table(range(8)).save_to_disk(str(tmp_path / "saved"))
+    (file,) = (tmp_path / "saved").glob("data-*.arrow")  # saved as it is, `datasets` would read the files now
+    with file.open("wb") as stream, pyarrow.ipc.new_stream(stream, rows.data.table.schema) as writer:
+        writer.write_table(rows.data.table)
+    given: dict[str, Any] = {**SHAPE, "split": None, "test_split": None, "test_fraction": 0.4}
+    with pytest.raises(ValueError, match=r"3 of the pool's images cannot be decoded: row 1 \(.*row 2 \(.*row 3 \("):
+        load_huggingface(tmp_path / "saved", **given)
+    source = load_huggingface(tmp_path / "saved", **given, unreadable="exclude")
+    unreadable = [source.sample_ids[place] for place in source.unreadable.tolist()]
+    assert [name.partition("-")[0] for name in unreadable] == ["rows/000001", "rows/000002", "rows/000003"]
+    assert source.reasons[1] == f"row 2 ({tmp_path}/link.png: not read: a link to nothing, {tmp_path}/nowhere.png)"
 
 
 def test_one_table_parts_itself_and_rows_that_move_are_others(tmp_path: Path) -> None:

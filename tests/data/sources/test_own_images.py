@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from assl_lightning.cli import conf_dir
 from assl_lightning.data.image_stream import in_memory
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.own_images import Storage, load_folder, load_image_folder, load_manifest
+from assl_lightning.data.sources.undecodable import UndecodableImagesError
 
 SHAPE: dict[str, Any] = {"image_size": [6, 5], "channels": 3}
 
@@ -198,6 +200,73 @@ def test_a_pool_image_that_cannot_be_decoded_is_an_error_or_left_out(tmp_path: P
     ) as caught:
         load_image_folder(root, **SHAPE, test_root=test_root, unreadable="exclude")
     assert str(caught.value).endswith("(data.unreadable=exclude leaves out those of the pool alone)")
+
+
+def links_to_nothing(root: Path, count: int = 3) -> Path:
+    """A tree with `count` more images in each class that are links to what is not mounted."""
+    for name in ("dent", "ok"):
+        for number in range(count):
+            (root / name / f"gone{number}.png").symlink_to(f"/not/mounted/{name}{number}.png")
+    return root
+
+
+@pytest.mark.parametrize("images", ["memory", "stream"])
+def test_links_to_nothing_are_told_all_at_once_and_may_be_left_out(tmp_path: Path, images: Storage) -> None:
+    root = links_to_nothing(make_tree(tmp_path / "root"))
+    with pytest.raises(UndecodableImagesError, match="6 images cannot be decoded, 1 of the test set's") as caught:
+        load_image_folder(root, **SHAPE, images=images)
+    assert f"{root}/ok/gone0.png (not read: a link to nothing, /not/mounted/ok0.png)" in str(caught.value)
+    assert "; of these, 6 are links to nothing: mount what they lead to, or fetch it; mend them" in str(caught.value)
+    assert str(caught.value).endswith("or leave them out of the run with data.unreadable=exclude")
+    names = {f"{kind}/gone{number}.png" for kind in ("dent", "ok") for number in range(3)}
+    assert {name for _, name, _ in caught.value.rows} == names
+    assert [split for split, name, _ in caught.value.rows if name == "ok/gone0.png"] == ["test"]
+
+    whole = load_image_folder(make_tree(tmp_path / "whole"), **SHAPE)
+    for cache in (None, tmp_path / "cache", tmp_path / "cache"):
+        source = load_image_folder(root, **SHAPE, images=images, cache=cache, unreadable="exclude")
+        unreadable = {
+            source.sample_ids[place]: reason
+            for place, reason in zip(source.unreadable.tolist(), source.reasons, strict=True)
+        }
+        assert unreadable.keys() == names, "that which would be drawn for the test tests nothing"
+        assert unreadable["ok/gone2.png"] == f"{root}/ok/gone2.png (not read: a link to nothing, /not/mounted/ok2.png)"
+        assert source.test_ids == whole.test_ids
+
+
+def test_a_link_that_leads_somewhere_again_is_looked_at_again(tmp_path: Path) -> None:
+    root = links_to_nothing(make_tree(tmp_path / "root"), 1)
+    for name in ("dent", "ok"):
+        (root / name / "gone0.png").unlink()
+        (root / name / "gone0.png").symlink_to(tmp_path / "target.png")
+    for images in ("memory", "stream"):
+        given: Any = {**SHAPE, "images": images, "unreadable": "exclude", "cache": tmp_path / "cache"}
+        assert len(load_image_folder(root, **given).unreadable) == 2
+        Image.fromarray(pixels(0)).save(tmp_path / "target.png")
+        assert len(load_image_folder(root, **given).unreadable) == 0
+        (tmp_path / "target.png").unlink()
+
+
+def test_a_pipe_that_is_called_an_image_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(make_tree(tmp_path / "root") / "ok" / "pipe.png")
+    source = load_image_folder(tmp_path / "root", **SHAPE, unreadable="exclude")
+    assert source.reasons == (f"{tmp_path}/root/ok/pipe.png (not read: it is a pipe, no file)",)
+
+
+def test_a_pool_of_which_nothing_is_left_is_an_error_whatever_may_be_left_out(tmp_path: Path) -> None:
+    root, test_root = make_tree(tmp_path / "root", count=0), make_tree(tmp_path / "test")
+    links_to_nothing(root)
+    with pytest.raises(ValueError, match=r"^6 of the pool's images cannot be decoded: ") as caught:
+        load_image_folder(root, **SHAPE, test_root=test_root, unreadable="exclude")
+    assert str(caught.value).endswith("; no image is left in the pool")
+
+
+def test_reasons_stay_with_their_images(tmp_path: Path) -> None:
+    root, test_root = links_to_nothing(make_tree(tmp_path / "root")), make_tree(tmp_path / "test")
+    source = load_image_folder(root, **SHAPE, test_root=test_root, unreadable="exclude")
+    some = source.take(torch.tensor([len(source.sample_ids) - 1, 0, 9]))
+    assert [some.sample_ids[place] for place in some.unreadable.tolist()] == ["ok/gone2.png", "dent/gone1.png"]
+    assert [reason.partition(" ")[0] for reason in some.reasons] == [f"{root}/ok/gone2.png", f"{root}/dent/gone1.png"]
 
 
 @pytest.mark.parametrize(("root", "test_root"), [("a", "a"), ("a", "a/b"), ("a/b", "a"), ("a", "link")])
