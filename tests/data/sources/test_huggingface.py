@@ -14,7 +14,7 @@ datasets = pytest.importorskip("datasets", reason="the package datasets is not i
 pyarrow = pytest.importorskip("pyarrow", reason="comes with datasets")
 
 from assl_lightning.data.image_stream import in_memory  # noqa: E402
-from assl_lightning.data.sources.huggingface import _content, find_split, load_huggingface  # noqa: E402
+from assl_lightning.data.sources.huggingface import _read_cell, find_split, load_huggingface  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of that package's own
 
@@ -154,4 +154,4 @@ def test_a_folder_that_has_a_runs_own_pictures_in_it_is_refused(tmp_path: Path) 
     pictures.mkdir(parents=True)
     Image.fromarray(PIXELS[0]).save(pictures / "0000.png")
     with pytest.raises(ValueError, match=r"0000\.png is a picture that a run has written"):
-        _content({"bytes": None, "path": str(pictures / "0000.png")})
+        _read_cell(0, {"bytes": None, "path": str(pictures / "0000.png")})
