@@ -204,17 +204,33 @@ def test_a_file_beside_the_batch_need_not_be_named(said: Callable[..., str], run
 
 
 def test_the_history_has_every_answer_and_what_became_of_it(said: Callable[..., str]) -> None:
-    assert said("--history") == "id  time  who  sample  answer  source  taken back by\n"
+    assert said("--history") == "id  time  time given  who  sample  answer  source  taken back by  replaced by\n"
     said("good.csv")
     said("--undo", "2")
     rows = [re.split(r"  +", line) for line in said("--history").splitlines()]
-    assert rows[0] == ["id", "time", "who", "sample", "answer", "source", "taken back by"]
+    header = ["id", "time", "time given", "who", "sample", "answer", "source", "taken back by", "replaced by"]
+    assert rows[0] == header
     assert [[row[0], *row[2:]] for row in rows[1:]] == [
         ["1", "ann", "00123.png", "ok", "good.csv, line 2"],
         ["2", "ann", "sub/b 1.png", "(skip)", "good.csv, line 3", "4"],
         ["3", "ann", "sub/ü.png", "(bad)", "good.csv, line 4"],
     ]
     assert len({line.index("good.csv") for line in said("--history").splitlines()[1:]}) == 1, "in columns"
+
+
+def test_the_history_shows_by_what_times_answers_count(said: Callable[..., str]) -> None:
+    monday = "2026-02-02T10:00:00+02:00"
+    Path("tuesday.csv").write_text("sample_id,label,annotator,at\nd.png,dent,Ann,2026-02-03T10:00:00Z\n")
+    Path("monday.csv").write_text(f"sample_id,label,annotator,at\nd.png,ok,Ann,{monday}\n")
+    said("tuesday.csv")
+    assert "'ok' of 'd.png' was given at 2026-02-02T08:00:00.000+00:00, before 'dent'" in said("monday.csv")
+    rows = [re.split(r"  +", line) for line in said("--history").splitlines()[1:]]
+    assert [row[1:] for row in rows] == [
+        [*["2026-02-03T10:00:00.000+00:00"] * 2, "Ann", "d.png", "dent", "tuesday.csv, line 2"],
+        [*["2026-02-02T08:00:00.000+00:00"] * 2, "Ann", "d.png", "ok", "monday.csv, line 2", "1"],
+    ]
+    said("--undo", "1")
+    assert [answer.label for answer in standing()] == ["ok"], "the answer before the one that is taken back"
 
 
 def test_answers_are_taken_back_by_their_ids(said: Callable[..., str]) -> None:

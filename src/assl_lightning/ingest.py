@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -22,7 +22,7 @@ from assl_lightning.labelling.batch import find_batches, waiting_batch
 from assl_lightning.labelling.incoming import IngestError, is_utf8
 from assl_lightning.labelling.judging import Judgement, ingest
 from assl_lightning.labelling.label_files import display_name, read_labels
-from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
+from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger, in_time
 from assl_lightning.labelling.tools import RETURNED, returned_file
 from assl_lightning.labelling.verdicts import Conflicts
 from assl_lightning.paths import path_argument
@@ -151,14 +151,30 @@ def _next_steps(run_dir: Path) -> Iterator[str]:
 
 
 def _history(run_dir: Path) -> Iterator[str]:
-    rows = [("id", "time", "who", "sample", "answer", "source", "taken back by")]
-    for answer, revoked_by in Ledger(run_dir / FILE_NAME).history():
+    header = ("id", "time", "time given", "who", "sample", "answer", "source", "taken back by", "replaced by")
+    rows = [header]
+    history = Ledger(run_dir / FILE_NAME).history()
+    newer = _newer([answer for answer, revoked_by in history if revoked_by is None])
+    for answer, revoked_by in history:
         said = answer.label if answer.kind == "label" else f"({answer.kind})"
-        cells = (answer.id, answer.at, answer.annotator, answer.sample_id, said, answer.source, revoked_by or "")
+        times, fate = (answer.at, answer.stated or ""), (revoked_by or "", newer.get(answer.id, ""))
+        cells = (answer.id, *times, answer.annotator, answer.sample_id, said, answer.source, *fate)
         rows.append(tuple(map(str, cells)))  # type: ignore[arg-type]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _newer(standing: Iterable[Answer]) -> Mapping[int | None, int | None]:
+    """Id of an answer → the id of its annotator's next to the same sample, by their times."""
+    found: dict[int | None, int | None] = {}
+    last: dict[tuple[str, str], Answer] = {}
+    for answer in in_time(standing):
+        key = (answer.sample_id, answer.annotator)
+        if key in last:
+            found[last[key].id] = answer.id
+        last[key] = answer
+    return found
 
 
 def _undo(options: argparse.Namespace) -> Iterator[str]:
@@ -237,7 +253,11 @@ def _parser() -> argparse.ArgumentParser:
         help="what becomes of contradictory answers: error refuses them, latest takes the last, majority what most "
         "say; default: the run's oracle.conflicts, or else error",
     )
-    parser.add_argument("--history", action="store_true", help="list every answer that was ever given")
+    parser.add_argument(
+        "--history",
+        action="store_true",
+        help="list every answer that was ever given, with the time by which it counts and the one that its source gave",
+    )
     parser.add_argument(
         "--undo", metavar="ID", type=int, nargs="+", help="take answers back, by their ids in --history"
     )

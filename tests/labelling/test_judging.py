@@ -140,6 +140,85 @@ def test_the_same_line_twice_counts_once(batch: LabelBatch) -> None:
         assert judgement.notices[0] == f"l.csv, line 3: says the same of {A!r} as l.csv, line 2; it counts once"
 
 
+# --- times -----------------------------------------------------------------------------------------------------------
+
+
+def timed(number: int, what: str, at: str | None, who: str = "Ann", file: str = "l.csv") -> Incoming:
+    """Of the sample A; `at` is an hour of one day, or a whole time."""
+    at = f"2026-01-31T{at}:00:00.000+00:00" if at is not None and len(at) == 2 else at
+    return replace(line(number, A, what, who, file), at=at)
+
+
+def held(batch: LabelBatch, policy: Conflicts = "error") -> str | None:
+    return verdicts(Ledger(batch.run_dir / FILE_NAME).standing(), policy)[A].label
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_an_older_answer_that_comes_later_corrects_nothing(batch: LabelBatch, policy: Conflicts) -> None:
+    ingest(batch.run_dir, [timed(2, "dent", "15", file="tuesday.csv")], conflicts=policy)
+    older = [timed(2, "ok", "14", file="monday.csv")]
+    judgement = ingest(batch.run_dir, older, conflicts=policy)
+    assert judgement.notices[0] == (
+        f"monday.csv, line 2: 'ok' of {A!r} was given at 2026-01-31T14:00:00.000+00:00, before 'dent' at "
+        "2026-01-31T15:00:00.000+00:00 (tuesday.csv, line 2), which stays"
+    )
+    assert held(batch, policy) == "dent"
+    assert ingest(batch.run_dir, older, conflicts=policy).answers == (), "and is not kept twice"
+    ledger = Ledger(batch.run_dir / FILE_NAME)
+    ledger.revoke([1], "Ann", "undo")
+    assert held(batch, policy) == "ok", "the one before what was taken back"
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_of_two_times_in_one_file_the_later_holds_in_whatever_order(batch: LabelBatch, policy: Conflicts) -> None:
+    judgement = judge([timed(2, "dent", "15"), timed(3, "ok", "14")], [batch], [], conflicts=policy)
+    assert [answer.label for answer in judgement.answers] == ["dent"]
+    assert judgement.notices[0] == f"l.csv, line 2: 'dent' of {A!r} replaces 'ok' of l.csv, line 3"
+
+
+def test_equal_times_and_one_without_a_time_do_not_tell_which_is_later(batch: LabelBatch) -> None:
+    for at in ("15", None):
+        said = [timed(2, "dent", "15"), timed(3, "ok", at)]
+        assert judge(said, [batch], []).problems == (
+            f"l.csv, line 3: 'Ann' says 'ok' of {A!r}, and 'dent' in l.csv, line 2; leave one of them",
+        )
+        (answer,) = judge(said, [batch], [], conflicts="latest").answers
+        assert answer.label == "ok"
+    (answer,) = judge([timed(2, "ok", None), timed(3, "dent", "15")], [batch], [], conflicts="latest").answers
+    assert answer.label == "ok", "without a time it counts as given when it is taken, whatever its line"
+
+
+def test_under_latest_the_later_of_two_people_holds_whoever_came_first(batch: LabelBatch) -> None:
+    ingest(batch.run_dir, [timed(2, "dent", "15"), timed(3, "ok", "14", "Bo")], conflicts="latest")
+    assert held(batch, "latest") == "dent"
+
+
+def test_an_answer_without_a_time_counts_from_when_it_is_taken(batch: LabelBatch) -> None:
+    ingest(batch.run_dir, [timed(2, "dent", None, file="first.csv")])
+    ingest(batch.run_dir, [timed(2, "ok", "15", file="old.csv")])
+    assert held(batch) == "dent"
+    ingest(batch.run_dir, [timed(2, "scratch", None, file="new.csv")])
+    assert held(batch) == "scratch"
+
+
+def test_a_time_that_is_still_to_come_counts_as_now(batch: LabelBatch) -> None:
+    future = [timed(2, "dent", "2999-01-01T00:00:00.000+00:00", file="clock.csv")]
+    notices = ingest(batch.run_dir, future).notices
+    assert notices[0] == (
+        "clock.csv, line 2: the time 2999-01-01T00:00:00.000+00:00 is still to come; the answer counts as given now"
+    )
+    assert ingest(batch.run_dir, future).answers == ()
+    ingest(batch.run_dir, [timed(2, "ok", None, file="new.csv")])
+    assert held(batch) == "ok"
+    assert ingest(batch.run_dir, future).answers == (), "what was taken before stays replaced"
+    assert held(batch) == "ok"
+
+
+def test_an_older_answer_contradicts_nobody(batch: LabelBatch) -> None:
+    ingest(batch.run_dir, [timed(2, "dent", "15"), timed(3, "dent", "16", "Bo")])
+    assert ingest(batch.run_dir, [timed(4, "ok", "14", file="old.csv")]).problems == ()
+
+
 # --- what contradicts ------------------------------------------------------------------------------------------------
 
 
@@ -337,6 +416,24 @@ def test_a_file_in_parts_says_what_the_whole_says(
     standing = in_parts(batch, parts, policy)
     assert what_holds(standing, policy) == what_holds(judgement.answers, policy)
     assert in_parts(batch, [*parts, whole, whole], policy) == standing, "and what comes again changes nothing"
+
+
+TIMED = st.lists(
+    st.tuples(st.sampled_from(["ok", "dent", "-", "!"]), st.sampled_from(["Ann", "Bo", "Cy"])), min_size=1, max_size=6
+)
+
+
+@settings(deadline=None)
+@given(said=TIMED, policy=st.sampled_from(POLICIES[1:]), data=st.data())
+def test_where_all_have_times_the_order_of_the_files_does_not_matter(
+    tmp_path_factory: pytest.TempPathFactory, said: list[tuple[str, str]], policy: Conflicts, data: st.DataObject
+) -> None:
+    """Against a loop over the hours: each person's last word, and then the policy."""
+    batch = a_batch(tmp_path_factory)
+    files = [[timed(2, what, f"{hour:02d}", who, f"{hour}.csv")] for hour, (what, who) in enumerate(said)]
+    expected = what_holds([answer for file in files for answer in taken(file)], policy)
+    standing = in_parts(batch, data.draw(st.permutations(files)), policy)
+    assert what_holds(standing, policy) == expected
 
 
 @settings(deadline=None)

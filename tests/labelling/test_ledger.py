@@ -51,6 +51,44 @@ def test_the_answers_to_one_sample_are_a_part_of_all(ledger: Ledger) -> None:
     assert ledger.standing("b.png") == ledger.standing("c.png") == []
 
 
+def test_what_stands_is_in_the_order_of_its_times_and_the_history_as_it_came(ledger: Ledger) -> None:
+    later = replace(OK, at="2026-01-31T14:05:00+01:00")
+    earlier = replace(OK, at="2026-01-31T13:04:59.5Z", label="dent")
+    same = replace(OK, at="2026-01-31 13:05", annotator="Bo")
+    written = ledger.append([later, earlier, same])
+    stated = ["2026-01-31T13:05:00.000+00:00", "2026-01-31T13:04:59.500+00:00", "2026-01-31T13:05:00.000+00:00"]
+    assert [(answer.at, answer.stated) for answer in written] == [(at, at) for at in stated]
+    assert [answer.id for answer in ledger.standing()] == [2, 1, 3]
+    assert [answer.id for answer, _ in ledger.history()] == [1, 2, 3]
+
+
+def test_a_time_that_is_still_to_come_is_kept_and_counts_as_now(ledger: Ledger) -> None:
+    (future,) = ledger.append([replace(OK, at="2999-01-01T00:00:00Z")])
+    (now,) = ledger.append([SKIP])
+    assert future.stated == "2999-01-01T00:00:00.000+00:00"
+    assert future.at is not None
+    assert now.at is not None
+    assert future.at <= now.at < "2999"
+    assert (now.stated, ledger.standing()) == (None, [future, now])
+
+
+def test_what_is_no_time_keeps_all_out(ledger: Ledger) -> None:
+    with pytest.raises(ValueError, match="yesterday"):
+        ledger.append([OK, replace(SKIP, at="yesterday")])
+    assert ledger.standing() == []
+
+
+def test_a_ledger_of_an_older_version_is_read_and_written(ledger: Ledger) -> None:
+    ledger.append([OK, SKIP])
+    with closing(sqlite3.connect(ledger.path)) as connection:
+        connection.execute("ALTER TABLE events DROP COLUMN stated")
+        connection.commit()
+    before = ledger.standing()
+    assert [answer.sample_id for answer in before] == ["a.png", "b.png"]
+    (third,) = ledger.append([replace(OK, at="2020-01-01T00:00:00Z")])
+    assert ledger.standing() == [third, *before]
+
+
 def test_what_is_taken_back_stays_and_holds_no_more(ledger: Ledger) -> None:
     first, second = ledger.append([OK, SKIP])
     assert ledger.revoke([1], "Bo", "undo") == [first]

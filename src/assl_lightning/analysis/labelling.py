@@ -17,7 +17,7 @@ from scipy.stats import binomtest
 
 from assl_lightning.analysis.runs import Run
 from assl_lightning.labelling.batch import AskedSample, LabelBatch, find_batches
-from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
+from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger, in_time
 from assl_lightning.labelling.verdicts import Conflicts, Verdict, verdicts
 
 Given = tuple[Answer, int | None]
@@ -34,7 +34,7 @@ class Question:
     is_for_test: bool  # of the hold-out
     given: tuple[Given, ...]  # the answers to it, in the order in which they came
     verdict: Verdict | None  # of those that stand; None where there is none
-    second: Answer | None = None  # the first that stands and is no skip, where the sample was asked for once more
+    second: Answer | None = None  # the earliest that stands and is no skip, where the sample was asked for once more
     before: Verdict | None = None  # what held by the answers of earlier rounds, as `second` came
 
     @property
@@ -159,7 +159,7 @@ def work_of(given: Sequence[Given]) -> Work:
     """What some answers took; they are in the order in which they came."""
     answers = [answer for answer, _ in given]
     times = [answer.seconds for answer in answers if _is_time(answer.seconds)]
-    last = {(answer.sample_id, answer.annotator, answer.round): answer for answer, taken in given if taken is None}
+    last = {(answer.sample_id, answer.annotator, answer.round): answer for answer in in_time(_standing(given))}
     return Work(
         answers=len(answers),
         taken_back=sum(taken is not None for _, taken in given),
@@ -220,7 +220,8 @@ def _round(
     earlier = _by_sample([one for one in history if one[0].round < batch.round and one[0].sample_id in again])
     holds = verdicts(_standing(given), conflicts)
     seconds = {
-        name: next((answer for answer in _standing(of_sample[name]) if answer.kind != "skip"), None) for name in again
+        name: next((answer for answer in in_time(_standing(of_sample[name])) if answer.kind != "skip"), None)
+        for name in again
     }
     before = {
         name: verdicts(_standing(earlier[name], as_of=second), conflicts).get(name)

@@ -18,14 +18,18 @@ class Incoming:
     label: str | None = None  # the class's name where `kind` is "label"
     annotator: str = ""  # "" where it does not say
     seconds: float | None = None  # that it took
-    at: str | None = None  # when it was given, ISO 8601
+    at: str | None = None  # when it was given, as `ledger.as_utc` has it; None where it does not say
     round: int | None = None  # of the batch beside which it lies; None where it came by another way
 
     def is_of(self, answer: Answer) -> bool:
-        """Whether `answer` was taken from here: the same place says the same. Each round's files have the same name."""
+        """Whether `answer` was taken from here: the same place says the same, and gives the same time if it gives any.
+
+        Each round's files have the same name.
+        """
+        of_one_time = self.at in (None, answer.at, answer.stated)
         of_one_round = self.round in (None, answer.round)
         said = (answer.source, answer.sample_id, answer.kind, answer.label)
-        return of_one_round and said == (self.where, self.sample_id, self.kind, self.label)
+        return of_one_time and of_one_round and said == (self.where, self.sample_id, self.kind, self.label)
 
 
 class IngestError(ValueError):

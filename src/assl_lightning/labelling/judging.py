@@ -8,7 +8,7 @@ from pathlib import Path
 
 from assl_lightning.labelling.batch import LabelBatch, find_batches, waiting_batch
 from assl_lightning.labelling.incoming import Incoming, IngestError, is_utf8
-from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
+from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger, in_time, utc_now
 from assl_lightning.labelling.verdicts import Conflicts
 from assl_lightning.suggestions import Suggestions
 
@@ -60,11 +60,11 @@ def judge(
     *,
     conflicts: Conflicts = "error",
 ) -> Judgement:
-    """What becomes of answers that came together, in sight of all that stand (in the ledger's order).
+    """What becomes of answers that came together, in sight of all that stand.
 
     An answer belongs to the newest batch that asked for its sample. What its annotator said before, to the same effect,
-    is not written again, unless that batch asks once more; to another effect, it is a correction. See `Conflicts` for
-    what others said.
+    is not written again, unless that batch asks once more; to another effect, it is a correction. An answer whose time
+    is before that of its annotator's latest is kept, and corrects nothing. See `Conflicts` for what others said.
     """
     asked = _Asked(batches)
     judging = _Judging(asked, standing, conflicts)
@@ -158,6 +158,7 @@ class _Judging:
     notices: list[str] = field(default_factory=list)
     problems: list[tuple[int, str]] = field(default_factory=list)  # place among the incoming, what is wrong
     _said: dict[tuple[str, str], list[tuple[int, Incoming]]] = field(default_factory=dict)  # by sample and annotator
+    _now: str = field(default_factory=utc_now)
 
     def look_up(self, place: int, one: Incoming) -> None:
         """Whether sample and class exist."""
@@ -174,42 +175,68 @@ class _Judging:
         known: list[str] = []
         for place, one in votes:
             last = before.last(one)
-            if last is not None and self._is_asked_once_more(one, last):
+            if last is None or self._is_asked_once_more(one, last):
                 new.append((place, one))
-            elif last is not None and _content(last) == _content(one):
-                known.append(one.where)
-            elif last is not None and before.is_outdated(one, last):
+            elif _content(last) == _content(one):
+                confirms = self._is_later(one, last) and not before.has(one)
+                new.extend([(place, one)] if confirms else [])
+                known.extend([] if confirms else [one.where])
+            elif before.is_outdated(one, last) or (before.has(one) and self._is_earlier(one, last)):
                 self.notices.append(
                     f"{one.where}: {_said(one)} of {one.sample_id!r} was taken over before, and replaced since by "
                     f"{_said(last)} ({last.source}), which stays"
                 )
+            elif self._is_earlier(one, last):
+                self._keep_earlier(one, last)
             else:
                 new.append((place, one))
-                if last is not None:
-                    self.notices.append(
-                        f"{one.where}: {_who(one)} corrects {one.sample_id!r} from {_said(last)} ({last.source}) to "
-                        f"{_said(one)}"
-                    )
+                self.notices.append(
+                    f"{one.where}: {_who(one)} corrects {one.sample_id!r} from {_said(last)} ({last.source}) to "
+                    f"{_said(one)}"
+                )
         self._summarise(known, "in the ledger already, and not written again")
         self._compare_people(new, before)
         self._append(one for _, one in new)
 
+    def _keep_earlier(self, one: Incoming, last: Answer) -> None:
+        """An answer that came late: it is of the round that its annotator's latest is of, and holds nothing now."""
+        self.notices.append(
+            f"{one.where}: {_said(one)} of {one.sample_id!r} was given at {one.at}, before {_said(last)} at {last.at} "
+            f"({last.source}), which stays"
+        )
+        self.answers.append(_answer_of(one, last.round))
+
+    def _moment(self, one: Incoming) -> str:
+        """The time by which it will count: now, where it has none or one that is still to come."""
+        return min(one.at or self._now, self._now)
+
+    def _is_earlier(self, one: Incoming, last: Answer) -> bool:
+        return one.at is not None and last.at is not None and self._moment(one) < last.at
+
+    def _is_later(self, one: Incoming, last: Answer) -> bool:
+        return one.at is not None and last.at is not None and self._moment(one) > last.at
+
     def _is_asked_once_more(self, one: Incoming, last: Answer) -> bool:
         """Whether this is the second opinion that was wanted, and not the line of a file that was taken before."""
         is_later = last.round < self.asked.batch[one.sample_id].round
-        return (one.sample_id in self.asked.again or last.kind == "skip") and is_later and not one.is_of(last)
+        is_asked = one.sample_id in self.asked.again or last.kind == "skip"
+        return is_asked and is_later and not one.is_of(last) and not self._is_earlier(one, last)
 
     def _one_of(self, said: Sequence[tuple[int, Incoming]]) -> tuple[int, Incoming]:
-        """Of all that one annotator said of one sample, what counts."""
+        """Of all that one annotator said of one sample, what counts: the latest, where times or the policy tell."""
         kept_place, kept = said[0]
         for place, one in said[1:]:
             if _content(one) == _content(kept):
                 self.notices.append(f"{one.where}: says the same of {one.sample_id!r} as {kept.where}; it counts once")
-            elif self.conflicts == "latest":
+                if one.at and kept.at and one.at > kept.at:
+                    kept_place, kept = place, one
+            elif self.conflicts == "latest" or (one.at and kept.at and self._moment(one) != self._moment(kept)):
+                is_newer = self._moment(one) >= self._moment(kept)
+                newer, older = (one, kept) if is_newer else (kept, one)
                 self.notices.append(
-                    f"{one.where}: {_said(one)} of {one.sample_id!r} replaces {_said(kept)} of {kept.where}"
+                    f"{newer.where}: {_said(newer)} of {one.sample_id!r} replaces {_said(older)} of {older.where}"
                 )
-                kept_place, kept = place, one
+                kept_place, kept = (place, one) if is_newer else (kept_place, kept)
             else:
                 self.problems.append(
                     (
@@ -249,18 +276,9 @@ class _Judging:
             batch = self.asked.batch[one.sample_id]
             if batch.round not in self.asked.open_rounds:
                 late.setdefault(batch.round, []).append(one.where)
-            self.answers.append(
-                Answer(
-                    sample_id=one.sample_id,
-                    kind=one.kind,
-                    annotator=one.annotator,
-                    source=one.where,
-                    round=batch.round,
-                    label=one.label,
-                    seconds=one.seconds,
-                    at=one.at,
-                )
-            )
+            if one.at is not None and one.at > self._now:
+                self.notices.append(f"{one.where}: the time {one.at} is still to come; the answer counts as given now")
+            self.answers.append(_answer_of(one, batch.round))
         for number, places in late.items():
             self._summarise(places, f"for round {number}, which has trained already; the next round takes them over")
 
@@ -271,27 +289,43 @@ class _Judging:
             self.notices.append(f"{answers} {what} ({'; '.join(places[:_SHOWN])}{more})")
 
 
+def _answer_of(one: Incoming, round_number: int) -> Answer:
+    return Answer(
+        sample_id=one.sample_id,
+        kind=one.kind,
+        annotator=one.annotator,
+        source=one.where,
+        round=round_number,
+        label=one.label,
+        seconds=one.seconds,
+        at=one.at,
+    )
+
+
 class _Before:
     """What stands in the ledger, by sample and annotator."""
 
     def __init__(self, standing: Sequence[Answer]) -> None:
         self._said: dict[str, dict[str, list[Answer]]] = {}
-        for answer in standing:
+        for answer in in_time(standing):
             self._said.setdefault(answer.sample_id, {}).setdefault(answer.annotator, []).append(answer)
 
     def votes(self, sample_id: str) -> list[Answer]:
-        """Each annotator's last answer."""
+        """Each annotator's latest answer."""
         return [answers[-1] for answers in self._said.get(sample_id, {}).values()]
 
     def last(self, one: Incoming) -> Answer | None:
-        """What its annotator said last of its sample."""
+        """The latest answer of its annotator to its sample."""
         answers = self._said.get(one.sample_id, {}).get(one.annotator)
         return answers[-1] if answers else None
 
+    def has(self, one: Incoming) -> bool:
+        """Whether this very line was taken over before."""
+        return any(map(one.is_of, self._said.get(one.sample_id, {}).get(one.annotator, ())))
+
     def is_outdated(self, one: Incoming, last: Answer) -> bool:
         """Whether this very line was taken over before, and its annotator then said something else elsewhere."""
-        answers = self._said[one.sample_id][one.annotator]
-        return any(map(one.is_of, answers)) and last.source != one.where
+        return self.has(one) and last.source != one.where
 
 
 def _content(answer: Answer | Incoming) -> tuple[str, str | None]:

@@ -13,14 +13,14 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from assl_lightning.cells import cell_text, read_parquet
 from assl_lightning.labelling.incoming import Incoming, IngestError, is_utf8
-from assl_lightning.labelling.ledger import Kind
+from assl_lightning.labelling.ledger import Kind, as_utc
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".json")
 """How the names of files of labels end, in small letters."""
@@ -180,10 +180,8 @@ def _seconds(text: str) -> float | None:
 def _time(text: str) -> str | None:
     """In UTC, as the ledger has it."""
     try:
-        moment = datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in ("Z", "z") else text)
-        aware = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-        return aware.astimezone(timezone.utc).isoformat(timespec="milliseconds")
-    except (ValueError, OverflowError):
+        return as_utc(text)
+    except ValueError:
         return None
 
 

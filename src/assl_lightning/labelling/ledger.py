@@ -42,6 +42,7 @@ CREATE TABLE events (
     source TEXT NOT NULL,
     seconds REAL,
     revokes INTEGER REFERENCES events (id),
+    stated TEXT,
     CHECK ((kind = 'label') = (label IS NOT NULL)),
     CHECK ((kind = 'revoke') = (revokes IS NOT NULL))
 );
@@ -62,8 +63,39 @@ class Answer:
     round: int  # of the batch that asked for it
     label: str | None = None  # the class's name where `kind` is "label"
     seconds: float | None = None  # that it took, ≥ 0; None where nobody knows
-    at: str | None = None  # when, ISO 8601 in UTC; None: now
+    at: str | None = None  # the time by which it counts, ISO 8601; in the ledger always in UTC; None: now
     id: int | None = None  # its place in the ledger, from 1; None: not there yet
+    stated: str | None = None  # the time that its source gave; None where it gave none, or an older version wrote it
+
+
+def utc_now() -> str:
+    """The time, as the ledger has times."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
+def as_utc(text: str) -> str:
+    """A time in ISO 8601 as the ledger has it: in UTC, to the millisecond, so that texts compare as their times do.
+
+    Raises:
+        ValueError: it is no such time.
+
+    >>> as_utc("2026-01-31T14:05:00+02:00"), as_utc("2026-01-31 14:05")  # UTC where it does not say
+    ('2026-01-31T12:05:00.000+00:00', '2026-01-31T14:05:00.000+00:00')
+    """
+    try:
+        moment = datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in ("Z", "z") else text)
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+        return aware.astimezone(timezone.utc).isoformat(timespec="milliseconds")
+    except OverflowError as error:
+        raise ValueError(f"{text!r} is a time that there is not ({error})") from None
+
+
+def in_time(answers: Iterable[Answer]) -> list[Answer]:
+    """Answers from the oldest to the newest by their times; of equal times, and without one, as they came.
+
+    An answer that is not in the ledger yet and has no time counts as given now, after all others.
+    """
+    return sorted(answers, key=lambda answer: (answer.at is None, answer.at or ""))
 
 
 class Ledger:
@@ -77,7 +109,10 @@ class Ledger:
         self.path = path
 
     def append(self, answers: Sequence[Answer]) -> list[Answer]:
-        """Write all of the answers or, whatever happens, none; return them with their times and ids."""
+        """Write all of the answers or, whatever happens, none; return them with their times and ids.
+
+        An answer without a time, or with one that is still to come, counts from now on.
+        """
         if not answers:
             return []
         with self._writing() as connection:
@@ -98,7 +133,7 @@ class Ledger:
             ValueError: an id is of no answer that stands.
         """
         wanted = sorted(set(ids))
-        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        now = utc_now()
         with self._writing() as connection:
             standing = {answer.id: answer for answer in _standing(connection)}
             missing = [number for number in wanted if number not in standing]
@@ -117,7 +152,7 @@ class Ledger:
             return [standing[number] for number in wanted]
 
     def standing(self, sample_id: str | None = None) -> list[Answer]:
-        """All answers that were not taken back, in the order in which they came; none where there is no file.
+        """All answers that were not taken back, oldest first (see `in_time`); none where there is no file.
 
         Their labels are among the classes that the run has now.
 
@@ -128,12 +163,13 @@ class Ledger:
             return self._as_now(_standing(connection, sample_id)) if _has_tables(connection) else []
 
     def history(self) -> list[tuple[Answer, int | None]]:
-        """Every answer as it was given, in its order, each with the id of the row that took it back, or None."""
+        """Every answer as it was given, as they came, each with the id of the row that took it back, or None."""
         with self._open() as connection:
             if not _has_tables(connection):
                 return []
             revoked_by = dict(connection.execute("SELECT revokes, id FROM events WHERE kind = 'revoke'").fetchall())
-            rows = connection.execute(f"SELECT {_COLUMNS} FROM events WHERE kind != 'revoke' ORDER BY id").fetchall()
+            columns = _selected(connection)
+            rows = connection.execute(f"SELECT {columns} FROM events WHERE kind != 'revoke' ORDER BY id").fetchall()
             return [(answer, revoked_by.get(answer.id)) for answer in map(_answer_of, rows)]
 
     def _as_now(self, answers: list[Answer]) -> list[Answer]:
@@ -153,6 +189,7 @@ class Ledger:
             try:
                 if not _has_tables(connection):  # else another process was faster
                     _make_tables(connection)
+                _add_columns(connection)
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
@@ -226,18 +263,36 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
 
 
-_COLUMNS = "sample_id, kind, annotator, source, round, label, seconds, at, id"
+_COLUMNS = "sample_id, kind, annotator, source, round, label, seconds, at, id, stated"
+_ADDED = {"stated": "TEXT"}  # column that the first ledgers did not have → its type
+
+
+def _missing(connection: sqlite3.Connection) -> list[str]:
+    there = {row[1] for row in connection.execute("PRAGMA table_info(events)")}
+    return [name for name in _ADDED if name not in there]
+
+
+def _add_columns(connection: sqlite3.Connection) -> None:
+    """Older versions go on reading and writing such a ledger: they name the columns that they know."""
+    for name in _missing(connection):
+        connection.execute(f"ALTER TABLE events ADD COLUMN {name} {_ADDED[name]}")
+
+
+def _selected(connection: sqlite3.Connection) -> str:
+    """`_COLUMNS` as they are read, also from a ledger of an older version that nobody may write."""
+    missing = _missing(connection)
+    return ", ".join(f"NULL AS {name}" if name in missing else name for name in _COLUMNS.split(", "))
 
 
 def _insert(connection: sqlite3.Connection, answer: Answer) -> int:
     if answer.kind not in get_args(Kind) or (answer.kind == "label") != (answer.label is not None):
         raise ValueError(f"an answer must be a label with its class, or a skip or bad without one; got {answer}")
     cursor = connection.execute(
-        "INSERT INTO events (sample_id, kind, annotator, source, round, label, seconds, at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO events (sample_id, kind, annotator, source, round, label, seconds, at, stated) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             *(answer.sample_id, answer.kind, answer.annotator, answer.source),
-            *(answer.round, answer.label, answer.seconds, answer.at),
+            *(answer.round, answer.label, answer.seconds, answer.at, answer.stated),
         ),
     )
     assert cursor.lastrowid is not None
@@ -245,16 +300,17 @@ def _insert(connection: sqlite3.Connection, answer: Answer) -> int:
 
 
 def _insert_all(connection: sqlite3.Connection, answers: Sequence[Answer]) -> list[Answer]:
-    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-    timed = [replace(answer, at=answer.at or now) for answer in answers]
+    now = utc_now()
+    stated = [None if answer.at is None else as_utc(answer.at) for answer in answers]
+    timed = [replace(one, at=min(at or now, now), stated=at) for one, at in zip(answers, stated, strict=True)]
     return [replace(answer, id=_insert(connection, answer)) for answer in timed]
 
 
 def _standing(connection: sqlite3.Connection, sample_id: str | None = None) -> list[Answer]:
     of_sample, values = ("", ()) if sample_id is None else ("AND sample_id = ? ", (sample_id, sample_id))
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM events WHERE kind != 'revoke' {of_sample}"
-        f"AND id NOT IN (SELECT revokes FROM events WHERE revokes IS NOT NULL {of_sample}) ORDER BY id",
+        f"SELECT {_selected(connection)} FROM events WHERE kind != 'revoke' {of_sample}"
+        f"AND id NOT IN (SELECT revokes FROM events WHERE revokes IS NOT NULL {of_sample}) ORDER BY at, id",
         values,
     )
     return [_answer_of(row) for row in rows]

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from assl_lightning.labelling.ledger import Answer
+from assl_lightning.labelling.ledger import Answer, in_time
 
 Conflicts = Literal["error", "latest", "majority"]
-"""What becomes of a sample of which people say different things: it waits until they agree; the answer that came last
+"""What becomes of a sample of which people say different things: it waits until they agree; the latest answer
 holds; the answer that most gave holds, and with as many for another it waits."""
 
 
@@ -20,23 +20,24 @@ class Verdict:
 
     kind: Literal["label", "skip", "bad", "conflict"]
     label: str | None  # where `kind` is "label"
-    votes: tuple[Answer, ...]  # each annotator's last answer, in the order in which they came
+    votes: tuple[Answer, ...]  # each annotator's latest answer, oldest first
 
 
 def verdicts(standing: Iterable[Answer], conflicts: Conflicts) -> Mapping[str, Verdict]:
-    """Sample id → what holds of it, for all of which anybody said anything; `standing` in the order of the ledger.
+    """Sample id → what holds of it, for all of which anybody said anything.
 
-    An annotator's last answer is their vote, however often and in whatever round they were asked. A skip gives way to
-    any vote that is none.
+    The times of the answers decide which is later (see `in_time`), not the order in which they came. An annotator's
+    latest answer is their vote, however often and in whatever round they were asked. A skip gives way to any vote that
+    is none.
 
     >>> votes = [Answer("a.png", "label", who, "page", 0, name) for who, name in (("Ann", "ok"), ("Bo", "dent"))]
     >>> verdicts(votes, "latest")["a.png"].label, verdicts(votes, "majority")["a.png"].kind
     ('dent', 'conflict')
     """
     last: dict[str, dict[str, Answer]] = {}
-    for answer in standing:
+    for answer in in_time(standing):
         of_sample = last.setdefault(answer.sample_id, {})
-        of_sample.pop(answer.annotator, None)  # so that the order is that of the last answers
+        of_sample.pop(answer.annotator, None)  # so that the order is that of the latest answers
         of_sample[answer.annotator] = answer
     return {name: _verdict(tuple(votes.values()), conflicts) for name, votes in last.items()}
 

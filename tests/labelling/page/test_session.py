@@ -65,7 +65,7 @@ def test_an_answer_is_in_the_ledger_with_all_that_is_known(session: Session) -> 
     kept = session.answer("Ann", {**OK, "seconds": 1.2345, "age": 60})
     assert kept.at is not None
     assert 58 < (before - datetime.fromisoformat(kept.at)).total_seconds() < 61, "a minute before it arrived"
-    expected = Answer("d.png", "label", "Ann", "page", 1, label="ok", seconds=1.23, at=kept.at, id=1)
+    expected = Answer("d.png", "label", "Ann", "page", 1, label="ok", seconds=1.23, at=kept.at, id=1, stated=kept.at)
     assert session.ledger.standing() == [expected] == [kept]
 
 

@@ -70,7 +70,7 @@ class Session:
         )
 
     def answers(self, annotator: str) -> list[Answer]:
-        """What stands of their answers to this batch, oldest first; of an image's several the last is theirs."""
+        """Their standing answers to this batch, oldest first; of several to one image the last is theirs."""
         return [answer for answer in self._standing() if answer.annotator == annotator]
 
     def progress(self) -> Mapping[str, int]:
