@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from assl_lightning.ingest import configured_conflicts, default_file, main
+from assl_lightning.ingest import configured_conflicts, default_files, main
 from assl_lightning.labelling.batch import LabelBatch, batch_directory
 from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
 from tests.labelling.batches import apply_batch, make_batch
@@ -183,18 +183,23 @@ def test_a_file_beside_the_batch_need_not_be_named(said: Callable[..., str], run
     names = "labels.csv, labels.parquet, labels.json"
     directory = batch_directory(Path("run"), 0)
     assert said(code=1) == (
-        f"error: {directory} must hold one of {names}; it holds none: put it there, or name the file\n"
+        f"error: {directory} must hold one of {names}, or answers in to_label.csv; it holds none: fill the table in, "
+        f"or name the file\n"
     )
     shutil.copy("good.csv", directory / "labels.csv")
     assert said().startswith(f"{directory}/labels.csv: 3 answers, taken: 3")
     assert {one.annotator for one in standing()} == {""}, "as when the run reads it by itself"
     assert said(str(directory / "labels.csv")).startswith(f"{directory}/labels.csv: 3 answers, taken: 0")
-    assert default_file(Path("run")) == directory / "labels.csv"
+    assert default_files(Path("run")) == [directory / "labels.csv"]
     (directory / "labels.json").touch()
     assert said(code=1) == (
         f"error: {directory} must hold one of {names}; it holds labels.csv and labels.json: leave one, or name the "
         f"file\n"
     )
+    (directory / "labels.json").unlink()
+    table = directory / "to_label.csv"
+    table.write_text(table.read_text().replace("d.png,,", "d.png,ok,"))
+    assert said().startswith(f"{directory}/labels.csv and {table}: 4 answers, taken: 1 (1 × ok)")
     apply_batch(run)
     assert "error: run waits for no labels; start the run" in said(code=1)
     assert "with --annotator" not in said("good.csv")
@@ -364,7 +369,7 @@ def test_the_documents_commands_work_one_after_the_other(capsys: pytest.CaptureF
     batch = make_batch(run_dir, 1, sample_ids=names, class_names=["ok", "dent"])
     Path("thursday.csv").write_text(example)
     (batch.directory / "labels.csv").write_text(example)
-    assert len(COMMANDS) == 6
+    assert len(COMMANDS) == 5
     for command in COMMANDS:
         assert main(shlex.split(command)) == 0, (command, capsys.readouterr())
     printed = capsys.readouterr().out

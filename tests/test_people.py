@@ -24,7 +24,7 @@ from assl_lightning.labelling.batch import LabelBatch, find_batches, read_batch,
 from assl_lightning.labelling.incoming import Incoming
 from assl_lightning.labelling.judging import ingest, unanswered
 from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
-from assl_lightning.labelling.tools import LabelsByFile
+from assl_lightning.labelling.tools import LabelsByFile, LabelsByPage
 from assl_lightning.networks.small import SmallCNN
 from assl_lightning.people import People
 from assl_lightning.records import RoundRecord
@@ -622,6 +622,49 @@ def test_what_was_skipped_long_ago_is_asked_again_in_earnest(tmp_path: Path) -> 
     assert len(unanswered(last, Ledger(run_dir / FILE_NAME).standing())) == 5
     ingest(run_dir, [Incoming("again.csv", source.sample_ids[index], "skip", None, "Ann") for index in skipped])
     assert len(unanswered(last, Ledger(run_dir / FILE_NAME).standing())) == 3
+
+
+def fill_in(batch: LabelBatch, count: int) -> bytes:
+    """The truth in the first rows of the batch's table, where it lies; the table as it is then."""
+    table, labels = batch.directory / "to_label.csv", truth(make_source())
+    header, *lines = table.read_bytes().decode().split("\r\n")
+    names = [sample.sample_id for sample in batch.samples]
+    filled = [line.replace(f"{name},", f"{name},{labels[name]}", 1) for name, line in zip(names, lines, strict=False)]
+    table.write_bytes("\r\n".join([header, *filled[:count], *lines[count:]]).encode())
+    return table.read_bytes()
+
+
+@pytest.mark.parametrize("tool", [LabelsByFile(), LabelsByPage(), ByHand()], ids=lambda tool: type(tool).__name__)
+def test_the_table_that_is_filled_in_where_it_lies_is_taken(tmp_path: Path, messages: list[str], tool: Any) -> None:
+    run_dir = tmp_path / "run"
+    run(run_dir, tool=tool)
+    (batch,) = find_batches(run_dir)
+    table = batch.directory / "to_label.csv"
+    untouched = table.read_bytes()
+    typed = fill_in(batch, 2)
+    run(run_dir, tool=tool)
+    assert "2 of the 6 images" in messages
+    assert table.read_bytes() == typed
+    table.write_bytes(untouched)
+    typed = fill_in(batch, 6)
+    run(run_dir, tool=tool)
+    pool = pool_of(run_dir, 0)
+    assert len(pool.labelled) == 6
+    assert (pool.labels[pool.labelled] == LABELS[pool.labelled]).all()
+    assert table.read_bytes() == typed
+    assert {answer.source.partition(",")[0] for answer in Ledger(run_dir / FILE_NAME).standing()} == {"to_label.csv"}
+
+
+def test_people_who_contradict_each_other_in_a_file_are_waited_for(tmp_path: Path, messages: list[str]) -> None:
+    run_dir = tmp_path / "run"
+    run(run_dir, tool=LabelsByFile())
+    (batch,) = find_batches(run_dir)
+    fill_in(batch, 6)
+    name = batch.samples[0].sample_id
+    other = next(one for one in CLASS_NAMES if one != truth(make_source())[name])
+    (batch.directory / "labels.csv").write_text(f"sample_id,label,annotator\n{name},{other},Bo\n")
+    assert run(run_dir, tool=LabelsByFile()) == []
+    assert f"waiting for people to agree about 1 of the 6 images in {batch.directory}: {name} (" in messages
 
 
 def test_the_same_line_of_another_rounds_file_is_another_answer(tmp_path: Path) -> None:

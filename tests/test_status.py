@@ -19,7 +19,7 @@ from assl_lightning.status import main
 from assl_lightning.waiting import wait_for_answers
 from tests.labelling.label_studio.fake_server import LEGACY, FakeLabelStudio, serving
 from tests.labelling.label_studio.test_server import Server
-from tests.test_people import SETTINGS, label_all, run, say, to_the_end
+from tests.test_people import SETTINGS, fill_in, label_all, run, say, to_the_end
 from tests.test_resuming import stopped_run
 
 
@@ -173,6 +173,14 @@ class TestWaiting:
         run(tmp_path / "run", settings=replace(SETTINGS, config=config))
         (batch,) = find_batches(tmp_path / "run")
         self.wait(tmp_path / "run", [lambda: None, (batch.directory / "labels.csv").touch])
+
+    def test_it_ends_when_the_table_is_filled_in_where_it_lies(self, tmp_path: Path) -> None:
+        run(tmp_path / "run")
+        (batch,) = find_batches(tmp_path / "run")
+        told = self.wait(tmp_path / "run", [partial(fill_in, batch, 2), lambda: None, partial(fill_in, batch, 6)])
+        assert told == [
+            f"0 of 6{more}" for more in ("", *(f", {n} more in to_label.csv, which the run takes over" for n in (2, 6)))
+        ]
 
     def test_it_ends_when_the_tasks_in_label_studio_are_done(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import get_args
 
 from assl_lightning.commands import command
-from assl_lightning.labelling.batch import find_batches, waiting_batch
+from assl_lightning.labelling.batch import TABLE, find_batches, waiting_batch
 from assl_lightning.labelling.incoming import IngestError, is_utf8
 from assl_lightning.labelling.judging import Judgement, ingest
 from assl_lightning.labelling.label_files import display_name, read_labels
 from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger, in_time
-from assl_lightning.labelling.tools import RETURNED, returned_file
+from assl_lightning.labelling.returned import RETURNED, returned_files
 from assl_lightning.labelling.verdicts import Conflicts
 from assl_lightning.paths import path_argument
 from assl_lightning.records import CONFIG, command_of, read_config
@@ -59,17 +59,18 @@ def _print(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def default_file(run_dir: Path) -> Path:
-    """The file of labels beside the batch that a run waits for.
+def default_files(run_dir: Path) -> list[Path]:
+    """The files of labels in the batch that a run waits for: one that was put there, and the table that is filled in.
 
     Raises:
-        ValueError: there is none, or more than one, or the run waits for no labels.
+        ValueError: there is none, or several were put there, or the run waits for no labels.
     """
     batch = waiting_batch(run_dir)
-    found = returned_file(batch)
-    if found is None:
+    found = returned_files(batch)
+    if not found:
         raise ValueError(
-            f"{batch.directory} must hold one of {', '.join(RETURNED)}; it holds none: put it there, or name the file"
+            f"{batch.directory} must hold one of {', '.join(RETURNED)}, or answers in {TABLE}; it holds none: fill the "
+            f"table in, or name the file"
         )
     return found
 
@@ -118,13 +119,14 @@ def _command(options: argparse.Namespace) -> Iterator[str]:
 
 def _ingest(options: argparse.Namespace) -> Iterator[str]:
     run_dir = options.run_dir
-    path = options.file or default_file(run_dir)
+    paths = [options.file] if options.file else default_files(run_dir)
     conflicts = options.conflicts or configured_conflicts(run_dir)
-    number = _round_beside(path, run_dir)
+    number = _round_beside(paths[0], run_dir)
     annotator = "" if options.annotator is None and number is not None else _annotator(options)
-    incoming = [replace(one, round=number) for one in read_labels(path, annotator=annotator, encoding=options.encoding)]
+    read = [one for path in paths for one in read_labels(path, annotator=annotator, encoding=options.encoding)]
+    incoming = [replace(one, round=number) for one in read]
     judgement = ingest(run_dir, incoming, conflicts=conflicts, dry_run=options.dry_run)
-    yield f"{path}: {_count(len(incoming), 'answer')}, {_accepted(judgement, options.dry_run)}"
+    yield f"{' and '.join(map(str, paths))}: {_count(len(incoming), 'answer')}, {_accepted(judgement, options.dry_run)}"
     yield from (f"  {notice}" for notice in judgement.notices)
     if options.dry_run:
         yield _DRY
@@ -237,7 +239,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         type=path_argument,
         help=f"columns sample_id, label and, if you like, status, annotator, seconds, at; default: one of "
-        f"{', '.join(RETURNED)} beside the batch that waits",
+        f"{', '.join(RETURNED)} beside the batch that waits, and its {TABLE} where that is filled in",
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would happen, and write nothing")
     parser.add_argument(

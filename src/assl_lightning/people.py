@@ -27,6 +27,7 @@ from assl_lightning.labelling.batch import (
 from assl_lightning.labelling.incoming import Incoming
 from assl_lightning.labelling.judging import ingest, unanswered
 from assl_lightning.labelling.ledger import FILE_NAME, Ledger
+from assl_lightning.labelling.returned import passed_over, read_returned
 from assl_lightning.labelling.verdicts import Conflicts, Verdict, verdicts
 from assl_lightning.oracles import Answers, Corrections, LabelRequest, Pending
 from assl_lightning.records import read_config
@@ -50,7 +51,10 @@ class LabellingTool(Protocol):
         ...
 
     def collect(self, batch: LabelBatch) -> Sequence[Incoming]:
-        """What they have answered by now, also what was handed over before; a tool that writes the ledger has none."""
+        """What they have answered by now, also what was handed over before; a tool that writes the ledger has none.
+
+        Files of labels in the batch's directory are none of its business: they are read whatever the tool.
+        """
         ...
 
 
@@ -70,7 +74,8 @@ class People:
         relabel_fraction: for each sample of a request, how many that have a label are asked for once more, ≥ 0; which,
             is drawn by `seed` among those that people labelled and that were not asked for again yet.
         seed: of these draws.
-        show_predictions: whether people may see what the model takes an image for, which leads them to say the same.
+        show_predictions: whether people may see what the model takes an image for, on the page and in the table, which
+            leads them to say the same.
         longest_side: pixels of an image that people look at; larger ones are shrunk.
 
     Raises ValueError where a value is not as said here, and what `tool.check` raises.
@@ -225,10 +230,14 @@ class People:
                 )
 
     def _collect(self, batch: LabelBatch, ledger: Ledger) -> None:
-        """Take what has come, but for what was taken back before: a file may still say it."""
+        """Take what has come, but for what was taken back before: a file may still say it.
+
+        Where people contradict one another, all of it is taken, for `_gather` to wait until that is settled.
+        """
         revoked = [answer for answer, revoked_by in ledger.history() if revoked_by is not None]
-        come = [one for one in self._tool.collect(batch) if not any(map(one.is_of, revoked))]
-        ingest(batch.run_dir, come, conflicts=self._conflicts)
+        come = [*read_returned(batch), *self._tool.collect(batch)]
+        still_said = [one for one in come if not any(map(one.is_of, revoked))]
+        ingest(batch.run_dir, still_said, conflicts="latest" if self._conflicts == "latest" else "majority")
 
     def _gather(
         self, batch: LabelBatch, earlier: Sequence[LabelBatch], ledger: Ledger, instructions: str
@@ -284,9 +293,10 @@ def _kind(holds: Mapping[str, Verdict], name: str) -> Literal["label", "skip", "
 
 def _waiting(batch: LabelBatch, answered: int, needed: int, instructions: str) -> str:
     enough = "" if needed == len(batch.samples) else f"; {needed} are enough"
+    more = f" {unread}" if (unread := passed_over(batch)) else ""
     return (
         f"waiting for labels: {answered} of the {len(batch.samples)} images in {batch.directory} have an "
-        f"answer{enough}. {instructions} Then give this command again, and the run goes on"
+        f"answer{enough}. {instructions}{more} Then give this command again, and the run goes on"
     )
 
 

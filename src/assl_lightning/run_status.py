@@ -13,6 +13,7 @@ from assl_lightning.labelling.batch import LabelBatch, find_batches
 from assl_lightning.labelling.judging import unanswered
 from assl_lightning.labelling.ledger import FILE_NAME as LEDGER
 from assl_lightning.labelling.ledger import Ledger
+from assl_lightning.labelling.returned import read_returned
 from assl_lightning.labelling.verdicts import Conflicts, verdicts
 from assl_lightning.locking import LOCK
 from assl_lightning.records import (
@@ -159,14 +160,26 @@ def _waiting(batch: LabelBatch, config: Mapping[str, Any]) -> tuple[str, str, st
     told += [f"{needed} are enough"] if needed < len(batch.samples) else []
     told += [f"{kinds.count(kind)} {what}" for kind, what in (("skip", "skipped"), ("bad", "bad")) if kind in kinds]
     told += [f"people disagree about {disputed}"] if disputed else []
-    answered = ", ".join(told)
-    if len(kinds) >= needed and not disputed:
+    lying, told_of_files = _lying(batch, left)
+    answered = ", ".join([*told, *told_of_files])
+    if len(kinds) + lying >= needed and not disputed:
         return answered, _go_on(config), ""
     return (
         answered,
         f"label {batch.directory}, by {command('label', batch.run_dir)} or {_by(oracle, batch)}",
         _go_on(config),
     )
+
+
+def _lying(batch: LabelBatch, left: set[str]) -> tuple[int, list[str]]:
+    """How many of the images that are `left` have an answer in a file beside the batch, and how that is told."""
+    try:
+        come = [one for one in read_returned(batch) if one.sample_id in left]
+    except ValueError as error:
+        return 0, [f"a file there cannot be taken: {str(error).splitlines()[0]}"]
+    files = dict.fromkeys(one.where.partition(",")[0] for one in come)
+    count = len({one.sample_id for one in come})
+    return count, [f"{count} more in {' and '.join(files)}, which the run takes over"] if count else []
 
 
 def oracle_of(config: Mapping[str, Any]) -> Mapping[str, Any]:

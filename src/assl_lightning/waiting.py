@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from assl_lightning.labelling.batch import LabelBatch, waiting_batch
-from assl_lightning.labelling.tools import returned_file
+from assl_lightning.labelling.returned import RETURNED
 from assl_lightning.records import read_config
 from assl_lightning.run_status import Status, needed_answers, oracle_of, read_status
 
@@ -46,7 +46,7 @@ def _has_come(run_dir: Path) -> bool:
     tool = oracle.get("tool")
     name = str(tool.get("_target_", "")) if isinstance(tool, dict) else ""
     if name.endswith(".LabelsByFile"):
-        return returned_file(batch) is not None
+        return any((batch.directory / file).exists() for file in RETURNED)
     if name.endswith(".label_studio") and isinstance(tool, dict):
         return _tasks_done(tool, batch) >= needed_answers(batch, oracle)
     return False

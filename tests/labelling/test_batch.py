@@ -30,12 +30,19 @@ def test_it_is_read_where_it_was_copied_to(tmp_path: Path) -> None:
 
 
 def test_the_table_has_what_is_known_and_room_for_the_answers(tmp_path: Path) -> None:
-    table = (make_batch(tmp_path, 0).directory / "to_label.csv").read_text()
+    table = (make_batch(tmp_path, 0, show_predictions=True).directory / "to_label.csv").read_text()
     rows = list(csv.DictReader(table.splitlines()))
     assert [row["sample_id"] for row in rows] == list(SAMPLE_IDS)
     assert [row["uncertainty_mean"] for row in rows] == ["0.0", "0.25", "0.5", "0.75"]
     assert {row["label"] + row["status"] + row["visits"] for row in rows} == {""}
     assert [row["prediction"] for row in rows] == ["ok", "dent", "scratch", "ok"]
+
+
+def test_the_table_hides_what_the_model_thinks_unless_people_may_see_it(tmp_path: Path) -> None:
+    table = (make_batch(tmp_path, 0).directory / "to_label.csv").read_text()
+    header, *rows = csv.reader(table.splitlines())
+    assert header == ["sample_id", "label", "status", "path", "image", "round"]
+    assert rows[1] == ["sub/b 1.png", "", "", "/photos/sub/b 1.png", "images/0001.png", "0"]
 
 
 def test_writing_that_ends_half_way_leaves_no_batch(tmp_path: Path) -> None:

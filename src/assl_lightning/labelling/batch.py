@@ -1,7 +1,7 @@
 """A batch: the images that people are asked to label before a round trains, in a directory of its own.
 
 <run_dir>/round_01/to_label/batch.json         what is asked, and among which classes
-<run_dir>/round_01/to_label/to_label.csv       the same as a table, which may come back with its column label filled in
+<run_dir>/round_01/to_label/to_label.csv       the same as a table, whose column label may be filled in there
 <run_dir>/round_01/to_label/contact_sheet.png  the images, small, in the order of the table
 <run_dir>/round_01/to_label/images/            the images, as a browser shows them
 
@@ -191,14 +191,17 @@ def _description(batch: LabelBatch) -> str:
 
 
 def _table(batch: LabelBatch) -> str:
-    """Best first, with empty columns for who labels to fill in."""
+    """Best first, with empty columns to fill in; what the model thinks only where people may see it."""
     text = io.StringIO()
-    parts = list(batch.samples[0].parts) if batch.samples else []
+    shown = batch.show_predictions
+    parts = list(batch.samples[0].parts) if shown and batch.samples else []
     writer = csv.writer(text)  # with line ends of which each character is quoted
-    writer.writerow(["sample_id", "label", "status", "path", "image", "prediction", "score", *parts, "round"])
+    of_model = ["prediction", "score", *parts] if shown else []
+    writer.writerow(["sample_id", "label", "status", "path", "image", *of_model, "round"])
     for sample in batch.samples:
         values = [sample.score, *(sample.parts[name] for name in parts)]
         numbers = ["" if value is None else value for value in values]
+        thoughts = [sample.prediction or "", *numbers] if shown else []
         writer.writerow(
             [
                 sample.sample_id,
@@ -206,8 +209,7 @@ def _table(batch: LabelBatch) -> str:
                 "",
                 sample.path or "",
                 f"{IMAGES}/{sample.image}",
-                sample.prediction or "",
-                *numbers,
+                *thoughts,
                 batch.round,
             ]
         )
