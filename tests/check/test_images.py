@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from assl_lightning.check.findings import Finding
+from assl_lightning.check.findings import Finding, remark
 from assl_lightning.check.images import (
     check_images,
     expected_misses,
@@ -54,6 +54,15 @@ def with_images(part: str, copies: dict[int, Tensor]) -> PoolSource:
 
 def test_a_data_set_that_is_whole_has_no_finding() -> None:
     assert check(make_source()) == []
+
+
+def test_files_that_may_be_images_and_cannot_be_read_are_counted_by_their_names() -> None:
+    assert check(make_source(passed_over={".txt": 12, ".csv": 1})) == []
+    (finding,) = check(make_source(passed_over={".heic": 4_000, ".txt": 12, "no suffix": 1}))
+    assert finding == remark(
+        "4,001 files are passed over, since no image that can be read has such a name: 4000 × .heic, 1 × no suffix; "
+        "save as JPEG or PNG those that are images, with one of the suffixes that docs/your_own_images.md lists."
+    )
 
 
 # --- content ---------------------------------------------------------------------------------------------------------

@@ -7,8 +7,10 @@ import logging
 import os
 import random
 import re
+import struct
 import sys
 from collections import Counter
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image, features
 
+from assl_lightning.data.decoding import ImageFormat, decode
+from assl_lightning.data.folders import SUFFIXES
 from assl_lightning.data.image_table import (
     ImageTable,
     hold_out,
@@ -62,8 +67,10 @@ def test_what_is_hidden_is_passed_over_and_what_is_no_image_is_told(
 ) -> None:
     touch(tmp_path, "a.png", ".b.png", ".trash/c.png", "notes.txt", "more.txt", "d.heic", "README")
     with caplog.at_level(logging.INFO):
-        assert read_folder(tmp_path, []).sample_ids == ("a.png",)
+        table = read_folder(tmp_path, [])
 
+    assert table.sample_ids == ("a.png",)
+    assert table.passed_over == {".heic": 1, ".txt": 2, "no suffix": 1}
     assert caplog.messages == [
         f"{tmp_path}: files that are no images by their names are passed over: 1 × .heic, 2 × .txt, 1 × no suffix"
     ]
@@ -71,11 +78,29 @@ def test_what_is_hidden_is_passed_over_and_what_is_no_image_is_told(
 
 def test_a_directory_without_images_is_refused_with_what_it_has(tmp_path: Path) -> None:
     touch(tmp_path, "a.heic")
-    with pytest.raises(ValueError, match=re.escape("must have image files in it (.avif, .bmp,")) as caught:
+    with pytest.raises(ValueError, match=re.escape("must have image files in it (.apng, .avif, .bmp,")) as caught:
         read_folder(tmp_path, [])
-    assert str(caught.value).endswith("; it has 1 × .heic")
+    assert str(caught.value).endswith("; it has 1 × .heic; save .heic as JPEG or PNG first")
     with pytest.raises(FileNotFoundError, match="nowhere must be a directory of images; there is no such directory"):
         read_folder(tmp_path / "nowhere", [])
+
+
+@pytest.mark.parametrize("suffix", sorted(SUFFIXES))
+def test_what_an_image_may_be_called_is_what_pillow_reads(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".avif" and "avif" not in features.get_supported():
+        pytest.skip("Pillow < 11.3 reads no AVIF")
+    kind = Image.registered_extensions()[suffix]
+    file = BytesIO()
+    if kind in Image.SAVE:
+        Image.new("RGB", (4, 4), (9, 8, 7)).save(file, kind)
+    else:
+        assert kind == "QOI", "which Pillow < 12 reads and does not write: a header, one pixel, and a run of the others"
+        file.write(
+            b"qoif" + struct.pack(">IIBB", 4, 4, 3, 0) + b"\xfe\x09\x08\x07" + bytes([0xC0 | 14]) + bytes(7) + b"\1"
+        )
+    (tmp_path / f"a{suffix.upper()}").write_bytes(file.getvalue())
+    (path,) = read_folder(tmp_path, []).paths
+    assert not isinstance(decode(path, ImageFormat((4, 4), 3)), str)
 
 
 def test_directories_that_are_links_are_gone_into_but_not_round_and_round(tmp_path: Path) -> None:
@@ -265,6 +290,14 @@ def test_all_that_is_wrong_is_said_at_once_and_ten_of_it_by_name(tmp_path: Path)
         read_manifest(manifest, class_names=["ok", "dent"])
     assert str(caught.value).count(" line ") == 10
     assert str(caught.value).endswith("x7.png, and there is no such file; and 3 more")
+
+
+def test_a_line_may_name_a_link_to_nothing_but_no_directory(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "b.png/c.png").joinpath("link.png").symlink_to("/not/mounted/a.png")
+    table = read_manifest(write(tmp_path / "images.csv", "path\na.png\nlink.png\n"))
+    assert table.paths[1] == tmp_path / "link.png", "which decoding tells, and the run may leave out"
+    with pytest.raises(ValueError, match=r"one thing is wrong: line 2 names .*/b\.png, which is a directory$"):
+        read_manifest(write(tmp_path / "images.csv", "path\nb.png\n"))
 
 
 def test_a_manifest_in_another_encoding_is_refused(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def check_images(source: PoolSource, initial_labels: int, *, may_exclude: bool, 
     counts = labels.bincount(minlength=len(source.class_names)) if bool((labels >= 0).all()) else None
     return [
         *find_unreadable(source, may_exclude=may_exclude),
+        *find_passed_over(source),
         *find_missing_classes(source, counts, hold_out=hold_out),
         *find_leaks(source, pool, test),
         *find_repeats(source, pool),
@@ -68,6 +69,30 @@ def find_unreadable(source: PoolSource, *, may_exclude: bool) -> list[Finding]:
     if may_exclude:
         return [remark(f"{found} and will be left out of the run, since data.unreadable=exclude.")]
     return [wrong(f"{found}; fetch them again, or leave them out of the run with data.unreadable=exclude.")]
+
+
+def find_passed_over(source: PoolSource) -> list[Finding]:
+    """Files beside the images that are no images by their names, but for texts, tables and archives."""
+    counts = {suffix: count for suffix, count in source.passed_over.items() if suffix not in _NO_IMAGES}
+    if not counts:
+        return []
+    in_words = ", ".join(f"{count} × {suffix}" for suffix, count in sorted(counts.items()))
+    total = sum(counts.values())
+    say = "file is" if total == 1 else "files are"
+    return [
+        remark(
+            f"{total:,} {say} passed over, since no image that can be read has such a name: {in_words}; save as JPEG "
+            f"or PNG those that are images, with one of the suffixes that docs/your_own_images.md lists."
+        )
+    ]
+
+
+_NO_IMAGES = frozenset(
+    (
+        *(".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".html", ".ini", ".db", ".log"),
+        *(".parquet", ".sqlite", ".npy", ".npz", ".pt", ".py", ".ipynb", ".zip", ".tar", ".gz", ".7z"),
+    )
+)
 
 
 def find_missing_classes(source: PoolSource, counts: Tensor | None, *, hold_out: int = 0) -> list[Finding]:

@@ -6,6 +6,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -18,16 +19,36 @@ from assl_lightning.suggestions import Suggestions
 log = logging.getLogger(__name__)
 
 SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".avif", ".jp2")
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".webp", ".avif"),
+        *(".tif", ".tiff", ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".icb", ".vda", ".vst"),
+        *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".pcx", ".qoi", ".sgi"),
+    )
 )
-"""How the names of image files end, in small letters."""
+"""How the names of image files end, in small letters: what Pillow reads, and what people keep photographs in."""
+
+_CANNOT_BE_READ = frozenset(
+    (
+        *(".heic", ".heif", ".hif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".raw"),
+        *(".psd", ".svg", ".pdf", ".eps", ".ai", ".exr", ".hdr", ".dcm", ".nii", ".mp4", ".mov", ".avi"),
+    )
+)
+"""Images and films that are told in an error by what can be done about them."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The images below a directory, and the other files there."""
+
+    images: tuple[str, ...]  # paths from the directory, with slashes, sorted: the order on the disk does not matter
+    passed_over: Mapping[str, int]  # suffix in small letters, or "no suffix" → how many other files end so
 
 
 _SHOWN = 3  # directories of a kind that a message names
 
 
-def find_images(root: Path) -> list[str]:
-    """Paths from `root`, with slashes, sorted: the order on the disk does not matter.
+def find_images(root: Path) -> Found:
+    """What lies below `root`.
 
     What begins with a dot is passed over, and so are directories whose pictures are no data (`outputs`): those are
     counted in a message, as are the files that are no images by their `SUFFIXES`.
@@ -56,13 +77,18 @@ def find_images(root: Path) -> list[str]:
     if not images:
         raise ValueError(
             f"{root} must have image files in it ({', '.join(sorted(SUFFIXES))}); it has {in_words or 'no file at all'}"
-            f"{', and directories that are no data: ' if without else ''}{without}"
+            f"{', and directories that are no data: ' if without else ''}{without}{_advice(others)}"
         )
     if without:
         log.info("%s: directories that are no data are passed over: %s", root, without)
     if others:
         log.info("%s: files that are no images by their names are passed over: %s", root, in_words)
-    return images
+    return Found(tuple(images), dict(sorted(others.items())))
+
+
+def _advice(passed_over: Mapping[str, int]) -> str:
+    kinds = sorted(_CANNOT_BE_READ & passed_over.keys())
+    return f"; save {', '.join(kinds)} as JPEG or PNG first" if kinds else ""
 
 
 class ImageFiles:

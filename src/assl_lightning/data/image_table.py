@@ -9,7 +9,7 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from assl_lightning.cells import MISSING_WORDS
 from assl_lightning.data.class_names import are_splits, class_order, looks_missing, read_class_names
-from assl_lightning.data.folders import ImageFiles, find_images
+from assl_lightning.data.folders import SUFFIXES, Found, ImageFiles, find_images  # noqa: F401
 from assl_lightning.data.outputs import pictures_of_runs
 from assl_lightning.data.problems import refuse
 from assl_lightning.data.same_names import SameNames, one_form
@@ -44,6 +44,7 @@ class ImageTable:
     splits: tuple[str, ...] = field(repr=False)  # pool | test, and "" where it is not said
     groups: tuple[str, ...] = field(repr=False)  # what must not be parted; the sample's id where it stands alone
     class_names: tuple[str, ...]  # C names; a label is a place among them
+    passed_over: Mapping[str, int] = field(default_factory=dict)  # of folders, see `Found`
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -57,6 +58,7 @@ class ImageTable:
             splits=tuple(self.splits[row] for row in rows),
             groups=tuple(self.groups[row] for row in rows),
             class_names=self.class_names,
+            passed_over=self.passed_over,
         )
 
 
@@ -70,8 +72,8 @@ def read_folder(root: Path, class_names: Sequence[str]) -> ImageTable:
         FileNotFoundError: `root` is no directory.
         ValueError: there is no image, a name that cannot be written as UTF-8, or `root` lies in a run's own directory.
     """
-    sample_ids = find_images(root)
-    return _make_table(root, sample_ids, [UNKNOWN] * len(sample_ids), read_class_names(class_names))
+    found = find_images(root)
+    return _make_table(root, found, [UNKNOWN] * len(found.images), read_class_names(class_names))
 
 
 def read_image_folder(root: Path, class_names: Sequence[str] | None = None) -> ImageTable:
@@ -83,7 +85,8 @@ def read_image_folder(root: Path, class_names: Sequence[str] | None = None) -> I
         FileNotFoundError: `root` is no directory.
         ValueError: as `read_folder`; an image that is in no directory, or in one that is not among `class_names`.
     """
-    sample_ids = find_images(root)
+    files = find_images(root)
+    sample_ids = files.images
     problems = [f"{name} is in no class's directory" for name in sample_ids if "/" not in name]
     found = [name.partition("/")[0] for name in sample_ids]
     if class_names is None and not problems:
@@ -97,7 +100,7 @@ def read_image_folder(root: Path, class_names: Sequence[str] | None = None) -> I
     ]
     refuse(f"{root} must have one directory for each of its classes", problems)
     numbers = {name: number for name in counted if (number := classes.number(name)) is not None}
-    return _make_table(root, sample_ids, [numbers[name] for name in found], classes.names)
+    return _make_table(root, files, [numbers[name] for name in found], classes.names)
 
 
 def read_manifest(path: Path, root: Path | None = None, class_names: Sequence[str] | None = None) -> ImageTable:
@@ -208,14 +211,15 @@ def hold_out(
 # --- folders ---------------------------------------------------------------------------------------------------------
 
 
-def _make_table(root: Path, sample_ids: Sequence[str], labels: Sequence[int], class_names: Sequence[str]) -> ImageTable:
+def _make_table(root: Path, found: Found, labels: Sequence[int], class_names: Sequence[str]) -> ImageTable:
     return ImageTable(
-        sample_ids=tuple(sample_ids),
-        paths=tuple(root / name for name in sample_ids),
+        sample_ids=found.images,
+        paths=tuple(root / name for name in found.images),
         labels=np.array(labels, dtype=np.int64),
-        splits=("",) * len(sample_ids),
-        groups=tuple(sample_ids),
+        splits=("",) * len(found.images),
+        groups=found.images,
         class_names=tuple(class_names),
+        passed_over=found.passed_over,
     )
 
 
@@ -279,8 +283,10 @@ def _problems_of(row: Row, files: ImageFiles, classes: _Classes, outputs: Contai
     path = files.path(row["path"])
     if not row["path"]:
         yield "has no path"
-    elif not path.is_file():
+    elif not os.path.lexists(path):  # of a link to nothing, decoding says more, and it may be left out
         yield f"names {path}, and there is no such file{files.hint(row['path'])}"
+    elif os.path.isdir(path):  # noqa: PTH112  # which raises for no path
+        yield f"names {path}, which is a directory"
     elif path in outputs:
         yield f"names {path}, which a run has written: a copy, or a drawing, of images; take it out"
     if row["label"] and classes.number(row["label"]) is None:

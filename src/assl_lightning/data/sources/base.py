@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class PoolSource:
         default_factory=lambda: torch.empty(0, dtype=torch.int64)
     )  # (K,) likewise; see `growth.align`
     reasons: tuple[str, ...] = field(default=(), repr=False)  # K texts, why each is unreadable; () where it is not said
+    passed_over: Mapping[str, int] = field(default_factory=dict)  # suffix → files beside the images that end so
     test_ids: tuple[str, ...] = field(default=(), repr=False)  # M names of the test images; () where they have none
     paths: tuple[Path, ...] = field(default=(), repr=False)  # N files, as people look at them; () where there are none
 

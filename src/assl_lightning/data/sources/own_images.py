@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from functools import partial
 from pathlib import Path
@@ -149,6 +150,7 @@ def _load(
             raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
     read = open_images if images == "stream" else load_images
     directory = None if cache is None else expanded(cache)
+    one_folder = pool.passed_over is test.passed_over
     may_exclude = unreadable == "exclude"
     test_images, test_faults = read(test.sample_ids, test.paths, form, directory)
     if may_exclude and draw is not None and 0 < len(test_faults) < len(test):
@@ -169,6 +171,7 @@ def _load(
         sample_ids=pool.sample_ids,
         unreadable=torch.tensor(sorted(pool_faults), dtype=torch.int64),
         reasons=tuple(reason for _, reason in sorted(pool_faults.items())),
+        passed_over=pool.passed_over if one_folder else dict(Counter(pool.passed_over) + Counter(test.passed_over)),
         test_ids=test.sample_ids,
         paths=pool.paths,
     )
