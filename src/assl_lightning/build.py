@@ -6,6 +6,7 @@ argument that a class does not take, a data set that is not as declared, a netwo
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import logging
 import os
@@ -41,9 +42,11 @@ from assl_lightning.data.pool import Pool, unused
 from assl_lightning.data.reclassing import with_classes
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.datamodule import PoolDataModule
+from assl_lightning.moving import CONTENTS
 from assl_lightning.networks.adapt import with_features
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.oracles import Oracle
+from assl_lightning.paths import expanded
 from assl_lightning.processes import is_first_rank
 from assl_lightning.records import CONFIG, RoundRecord, read_config, trained_records
 from assl_lightning.report.curve import plot_curve
@@ -94,7 +97,7 @@ def _run_once(config: Config, console: Console) -> tuple[Config, list[RoundRecor
     config, source, later = _prepare(config)
     records = run_rounds(
         **vars(put_together(config, source)),
-        settings=make_settings(config),
+        settings=make_settings(config, source),
         run_dir=Path(config.run_dir),
         make_progress=partial(RoundProgress, console=console),
     )
@@ -111,8 +114,12 @@ def _show(config: Config, console: Console) -> None:
     console.print(f"accuracy against labels: {curve}", soft_wrap=True, highlight=False)
 
 
-def make_settings(config: Config) -> RoundSettings:
-    """The loop's settings; the whole configuration goes along, to be written to the run's directory."""
+def make_settings(config: Config, source: PoolSource | None = None) -> RoundSettings:
+    """The loop's settings; the whole configuration goes along, to be written to the run's directory.
+
+    So do digests of what lies at its paths, where the data of `source` have no files that name them.
+    """
+    found = {} if source is None else _contents(config, source)
     return RoundSettings(
         seed=config.seed,
         rounds=config.rounds,
@@ -132,8 +139,21 @@ def make_settings(config: Config) -> RoundSettings:
         non_finite=config.non_finite,
         checkpoint=CheckpointSettings(**asdict(config.checkpoint)),
         change_devices=config.change_devices,
-        config=config.as_dict(),
+        config={**config.as_dict(), **({CONTENTS: found} if found else {})},
     )
+
+
+def _contents(config: Config, source: PoolSource) -> dict[str, str]:
+    """By which a run knows its data and weights again where they have moved, beside the samples' names."""
+    found = {} if source.paths else {"data": source.digest()}
+    weights = config.network.get("weights")
+    if isinstance(weights, str):
+        digest = hashlib.sha256()
+        with expanded(weights).open("rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+        found["network.weights"] = digest.hexdigest()
+    return found
 
 
 def check(config: Config) -> None:

@@ -24,7 +24,7 @@ STATE = "state.json"
 State = Literal["training", "trained", "waiting"]
 """What a round does, or is done with; "waiting" is for labels."""
 
-OF_THE_RUN = ("environment", "history")
+OF_THE_RUN = ("environment", "history", "contents")
 """Keys of config.yaml that tell how a run came about, not what was asked for."""
 
 COMMAND = "command"
@@ -33,7 +33,7 @@ COMMAND = "command"
 CHANGES_NOTHING = (
     *("run_dir", "trainer.logger", "trainer.log_every_n_steps", "checkpoint", "change_devices"),
     *("data.unreadable", "data.source.unreadable", "data.source.cache"),
-    *("data.source.images", "data.num_workers"),
+    *("data.source.images", "data.source.download", "data.num_workers"),
 )
 """Keys, with all below them, that a run's results do not depend on; which images it excluded is in pool.pt."""
 

@@ -22,16 +22,13 @@ import io
 import json
 import logging
 import os
-import platform
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -40,14 +37,16 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from assl_lightning import __version__, tensor_files
+from assl_lightning import tensor_files
 from assl_lightning.atomic import TEMPORARY, open_atomic, write_text
 from assl_lightning.data.pool import Pool, unused
 from assl_lightning.data.reclassing import relabel
 from assl_lightning.data.sample_names import SampleNames, read_samples, write_samples
 from assl_lightning.differences import differences
+from assl_lightning.environment import environment
 from assl_lightning.histograms import Histogram
 from assl_lightning.locking import LOCK, held
+from assl_lightning.moving import CONTENTS, in_one_spelling, places
 from assl_lightning.records import (
     CHANGES_NOTHING,
     COMMAND,
@@ -101,16 +100,6 @@ HOW_PEOPLE_ANSWER = (
 )
 """Keys that a run that goes on may change: what was answered so far stands, whatever they are."""
 
-_PACKAGES = (
-    "torch",
-    "torchvision",
-    "lightning",
-    "torchmetrics",
-    "hydra-core",
-    "numpy",
-    "scikit-learn",
-)
-
 
 @dataclass(frozen=True)
 class Standing:
@@ -133,8 +122,8 @@ class RunDirectory:
 
         What may change between the two: `CHANGES_NOTHING`; new classes at the end, while labels are waited for; and,
         noted in config.yaml by `note_changes`, `rounds`, more of which extend the run and fewer end it, but not before
-        the newest round that is trained, `non_finite`, `HOW_PEOPLE_ANSWER`, and `DEVICES` where `config` has
-        `change_devices`.
+        the newest round that is trained, `non_finite`, `HOW_PEOPLE_ANSWER`, `DEVICES` where `config` has
+        `change_devices`, and where the same data lie (`moving`).
 
         Raises:
             ValueError: the directory holds something else, or a run with another configuration; the keys are named.
@@ -156,7 +145,7 @@ class RunDirectory:
             with self.held():
                 if not file.exists():  # another process may have begun meanwhile
                     history = {"run_id": uuid4().hex, **_command(sys.orig_argv)}
-                    self._write_config({**config, "environment": _environment(), "history": history})
+                    self._write_config({**config, "environment": environment(), "history": history})
                     return
         self._history()
         self._joining(config)
@@ -184,7 +173,7 @@ class RunDirectory:
             write_history(self.path, known.add(joining, number))
             log.info("classes that are new: %s; round %s is the first to train with them", ", ".join(joining), number)
         allowed, _ = self._compare(config)
-        if allowed:
+        if allowed or config.get(CONTENTS) != self._read_config().get(CONTENTS):
             self._note(allowed, config)
 
     def check_devices(self, devices: str, change: bool) -> None:
@@ -227,16 +216,18 @@ class RunDirectory:
 
     def _compare(self, config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         """What is different from the run that is here: what may be, and what may not."""
-        before = {key: value for key, value in self._read_config().items() if key not in OF_THE_RUN}
-        now = OmegaConf.to_container(OmegaConf.create(dict(config)))
-        assert isinstance(now, dict)
+        before = in_one_spelling(self._read_config())
+        now = in_one_spelling(OmegaConf.to_container(OmegaConf.create(dict(config))))
         may_change = ["non_finite", *HOW_PEOPLE_ANSWER, *(DEVICES if now.get("change_devices") else ())]
-        if before.get("rounds") != now.get("rounds") and now.get("rounds", 0) >= self._fewest_rounds():
+        may_change += places(before, now)
+        rounds = before.get("rounds")
+        if isinstance(rounds, int) and rounds != now.get("rounds") and now["rounds"] >= self._fewest_rounds():
             may_change.append("rounds")
         if named_classes(before) is not None and named_classes(config) is not None:
             may_change += CLASS_KEYS  # which `_joining` has looked at
-        refused = list(differences(before, now, (*CHANGES_NOTHING, *may_change)))
-        return [line for line in differences(before, now, CHANGES_NOTHING) if line not in refused], refused
+        ignore = (*CHANGES_NOTHING, *OF_THE_RUN)
+        refused = list(differences(before, now, (*ignore, *may_change)))
+        return [line for line in differences(before, now, ignore) if line not in refused], refused
 
     def _fewest_rounds(self) -> int:
         """The acquisitions that lead to the newest training that is done: with fewer, it would be lost."""
@@ -245,7 +236,7 @@ class RunDirectory:
 
     def _note(self, changes: Sequence[str], config: Mapping[str, Any] | None = None, **history: str) -> None:
         before = self._read_config()
-        asked = {key: value for key, value in before.items() if key not in OF_THE_RUN} if config is None else config
+        asked = before if config is None else config
         known = self._history()
         if changes:
             note = {"complete_rounds": len(self.records()), "changes": list(changes)}
@@ -513,14 +504,3 @@ def _command(words: Sequence[str]) -> dict[str, str]:
     if len(words) > 1 and Path(words[1]).name == "assl-lightning":
         return {COMMAND: shlex.join(["assl-lightning", *words[2:]])}
     return {}
-
-
-def _environment() -> dict[str, str]:
-    versions = {"assl-lightning": __version__} | {package: version(package) for package in _PACKAGES}
-    try:
-        git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        commit = ""
-    else:
-        commit = git.stdout.strip()
-    return {"python": platform.python_version(), "platform": platform.platform(), "git_commit": commit, **versions}

@@ -60,7 +60,7 @@ def check_run(config: Config) -> Report:
         source = build.load_source(_tolerant(config), planned.later)
         config = build.complete(config, source)
     read_seconds = time.perf_counter() - started
-    directory = read_directory(run_dir, build.make_settings(config))
+    directory = read_directory(run_dir, build.make_settings(config, source))
     findings = [*directory.findings, *of_the_data]
     if source is not None:
         may_exclude = config.data.unreadable == "exclude"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -98,6 +99,17 @@ class PoolSource:
         """Those of the unreadable images among `places`, in the order of `places`."""
         reasons = dict(zip(self.unreadable.tolist(), self.reasons, strict=False))
         return tuple(reasons[place] for place in places if place in reasons)
+
+    def digest(self) -> str:
+        """By which the data set is known again where its samples' names are places in it: 32 hexadecimal digits.
+
+        It is of the classes, the images' size and all labels, not of pixels, which may be decoded in other last bits.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(repr((self.class_names, tuple(self.pool_images.shape), len(self.test_images))).encode())
+        for labels in (self.hidden_labels, self.test_labels):
+            digest.update(labels.numpy().tobytes())
+        return digest.hexdigest()
 
     def _check_unreadable(self) -> None:
         index = self.unreadable

@@ -1,0 +1,51 @@
+"""Data that lie elsewhere when a run goes on: the places may be others, what lies there must be the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from assl_lightning.paths import PATH_KEYS
+
+CONTENTS = "contents"
+"""Key of config.yaml: digests of what lies at a path, where no names of samples tell it; "data" or a weights' key."""
+
+
+def in_one_spelling(config: Any) -> Any:
+    """The configuration with its paths in one spelling: `photos` for `./photos` and `photos/`.
+
+    >>> in_one_spelling({"data": {"root": "./photos/", "name": "a/"}})
+    {'data': {'root': 'photos', 'name': 'a/'}}
+    """
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: os.path.normpath(value)
+        if key in PATH_KEYS and isinstance(value, str) and value
+        else in_one_spelling(value)
+        for key, value in config.items()
+    }
+
+
+def places(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """The keys of paths in which the two differ, and which may, since their `CONTENTS` are the same.
+
+    Samples that have names are told by these, which the run's own files hold; others, and weights, by a digest.
+    """
+    known, found = ({**(config.get(CONTENTS) or {})} for config in (before, now))
+    for key in _paths(before, now):
+        content = "data" if key.startswith("data.") else key
+        has_names = content == "data" and not known.keys() & {"data"} and not found.keys() & {"data"}
+        if has_names or (content in known and known[content] == found.get(content)):
+            yield key
+
+
+def _paths(before: Any, now: Any, prefix: str = "") -> Iterator[str]:
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return
+    for key in before.keys() & now.keys():
+        name = f"{prefix}{key}"
+        if key in PATH_KEYS and isinstance(before[key], str) and isinstance(now[key], str):
+            yield name
+        yield from _paths(before[key], now[key], f"{name}.")
