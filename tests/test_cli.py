@@ -109,7 +109,7 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     (["+rounds=4"], ["+rounds=4: ", "leave the plus out"]),
     (["rounds=1,2"], ["rounds=1,2: several values; add -m"]),
     (["rounds"], ["rounds: must be key=value"]),
-    (["score.alpha=["], ["score.alpha=[: must be key=value"]),
+    (["score.alpha=["], ["score.alpha=[: '[' needs quotes; write score.alpha='\"[\"'"]),
     (["rounds=???"], ["rounds=???: has no value yet; give it with rounds=VALUE"]),
     (["~score.alpha"], ["score.alpha: is missing"]),
     (["rounds=${ruonds}"], ["rounds=${ruonds}: ", "'ruonds' not found"]),

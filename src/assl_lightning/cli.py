@@ -7,7 +7,9 @@ an error is a line, exit code 1, and nothing written.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,9 +19,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 from assl_lightning import __version__
+from assl_lightning.commands import command
 from assl_lightning.composing import compose, one_line_errors, quote
 from assl_lightning.interruption import Interrupted
-from assl_lightning.jobs import print_errors, run_in_child, run_job
+from assl_lightning.jobs import line_of, print_errors, run_in_child, run_job
 from assl_lightning.paths import path_argument
 from assl_lightning.schema import ConfigurationError
 from assl_lightning.sweeping import sweep
@@ -32,11 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if (exit_code := run_in_child()) is not None:
             return exit_code
+        _refuse_command(sys.argv[1:] if arguments is None else arguments)
         options = _make_parser().parse_intermixed_args(arguments)
         with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="assl_lightning"):
             return _dispatch(GlobalHydra.instance().hydra, options)
     except ConfigurationError as error:
         print_errors(error.lines)
+        return 1
+    except Exception as error:
+        print_errors([line_of(error)])
         return 1
     except KeyboardInterrupt:
         print_errors(["interrupted; the same command goes on from where the run was last saved"])
@@ -55,6 +62,17 @@ def conf_dir() -> Path:
     raise FileNotFoundError(
         f"conf/config.yaml was found neither in {package} nor in {package.parents[1]}; install assl-lightning again"
     )
+
+
+_COMMANDS = ("check", "ingest", "label", "report", "status")
+
+
+def _refuse_command(arguments: Sequence[str]) -> None:
+    """The other commands are modules of their own; `assl_lightning status` is what one tries first."""
+    word = arguments[0] if arguments else ""
+    close = get_close_matches(word, _COMMANDS, n=1, cutoff=0.75)
+    if close:
+        raise ConfigurationError(f"{word}: is a command of its own; write {command(close[0], *arguments[1:])}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -91,7 +109,9 @@ def _dispatch(hydra: Any, options: argparse.Namespace) -> int:
     overrides = options.overrides
     if _show(hydra, options):
         return 0
-    if options.multirun or (not options.run and hydra.get_mode("config", overrides) == RunMode.MULTIRUN):
+    with one_line_errors(hydra, overrides):
+        mode = hydra.get_mode("config", overrides)
+    if options.multirun or (not options.run and mode == RunMode.MULTIRUN):
         return sweep(hydra, overrides)
     outcome = run_job(compose(hydra, overrides))
     print_errors(outcome.errors)

@@ -6,28 +6,31 @@ Hydra's own messages take several lines, and not all of them name the override a
 from __future__ import annotations
 
 import re
+import shlex
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue
 from yaml import YAMLError  # type: ignore[import-untyped]
 
+from assl_lightning.hydra_keys import refuse_without_effect
 from assl_lightning.schema import Config, ConfigurationError, nearest, read, unknown_key
-
-_BY_ACCIDENT = (ValueError, TypeError, AttributeError, AssertionError)  # Hydra's, for group=5, group=[5], …
-_REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, *_BY_ACCIDENT)
 
 
 def compose(hydra: Any, overrides: Sequence[str]) -> Config:
     """The validated configuration of one run; `hydra` is `GlobalHydra.instance().hydra`."""
-    with one_line_errors(hydra, overrides):
-        return validate(hydra.compose_config("config", list(overrides), RunMode.RUN, from_shell=False))
+    with one_line_errors(hydra, overrides), _without_job():
+        composed = hydra.compose_config("config", list(overrides), RunMode.RUN, from_shell=False)
+        refuse_without_effect(composed.hydra)
+        return validate(composed)
 
 
 def validate(composed: DictConfig) -> Config:
@@ -45,19 +48,63 @@ def _count_classes(job: DictConfig) -> None:
 
 
 @contextmanager
-def one_line_errors(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> Iterator[None]:
-    """Turn what Hydra and OmegaConf raise into a `ConfigurationError` of one line; `mode` says if this is a sweep."""
+def _without_job() -> Iterator[None]:
+    """Forget the job that a launcher ran in this process before, to whose number ${hydra:job.num} would refer."""
+    settings = HydraConfig.instance()
+    before, settings.cfg = settings.cfg, None
     try:
         yield
-    except ConfigurationError:
-        raise
-    except _REFUSALS as error:
-        raise ConfigurationError(_explain(hydra, overrides, mode, error)) from error
+    finally:
+        settings.cfg = before
 
 
-def quote(text: str) -> str:
-    """`text` as a quoted value of Hydra's override grammar."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+@contextmanager
+def one_line_errors(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> Iterator[None]:
+    """Turn whatever Hydra and OmegaConf raise into a `ConfigurationError`; `mode` says if this is a sweep.
+
+    They raise exceptions of many kinds: `KeyError` for hydra.job.env_copy, `AssertionError` for group=[5], and so on.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="provider=.* is not available")
+        try:
+            yield
+        except ConfigurationError:
+            raise
+        except UserWarning as warning:
+            place = str(warning).partition(", path=")[2].removesuffix(" is not available.")
+            line = f"hydra.searchpath: there is no {place} to look for groups in; name a directory as file://DIRECTORY"
+            raise ConfigurationError(line) from warning
+        except Exception as error:
+            raise ConfigurationError(_explain_or_repeat(hydra, overrides, mode, error)) from error
+
+
+def quote(text: str, mark: str = "'") -> str:
+    """`text` as a quoted value of Hydra's override grammar, in which backslashes count before a quotation mark alone.
+
+    >>> print(quote("müll"), quote("it's", '"'))
+    'müll' "it's"
+    """
+    escaped = re.sub(rf"(\\*){mark}", lambda found: found[1] * 2 + "\\" + mark, text)
+    trailing = len(text) - len(text.rstrip("\\"))
+    return mark + escaped + "\\" * trailing + mark
+
+
+def in_shell(key: str, value: str) -> str:
+    """`key=value` as one types it in a shell where Hydra would not take the bare `value`.
+
+    >>> print(in_shell("data.root", "müll"))
+    data.root='"müll"'
+    """
+    quoted = quote(value, '"')
+    return f"{key}={shlex.quote(quoted)}"
+
+
+def _explain_or_repeat(hydra: Any, overrides: Sequence[str], mode: RunMode, error: Exception) -> str:
+    """One line whatever happens: what is composed again to find the override at fault may raise something else."""
+    try:
+        return _explain(hydra, overrides, mode, error)
+    except Exception:
+        return _first_line(error)
 
 
 def _explain(hydra: Any, overrides: Sequence[str], mode: RunMode, error: Exception) -> str:
@@ -66,34 +113,79 @@ def _explain(hydra: Any, overrides: Sequence[str], mode: RunMode, error: Excepti
     if isinstance(error, MissingMandatoryValue):
         return f"{key}=???: has no value yet; give it with {key}=VALUE"
     before, override = _first_at_fault(hydra, overrides, mode)
-    if override is None:  # it composes, but a value cannot be had
-        missing = re.search(r"key '([^']+)' not found", str(error))  # ${missing}, which other keys may pass on
-        marks = [f"${{{missing[1]}}}"] if missing else []
-        said = next((text for text in overrides if any(mark in text for mark in marks)), None)
-        said = said or next((text for text in overrides if text.lstrip("+").startswith(f"{key}=")), key)
-        return f"{said}: {_first_line(error)}" if said else _first_line(error)
+    if override is None:
+        return _explain_value(overrides, key, error)
     if isinstance(error, _UNREADABLE):
-        return f"{override}: {_explain_unreadable(error)}"
+        return f"{override}: {_explain_unreadable(error, override, mode)}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
         group, _, name = error.missing_cfg_file.rpartition("/")
         options = list(error.options or hydra.config_loader.get_group_options(group))
         return f"{override}: there is no {group} {name!r}{nearest(name, options)}; choose from {', '.join(options)}"
     (parsed,) = OverridesParser.create().parse_overrides([override])
-    if parsed.is_sweep_override() and mode == RunMode.RUN:
-        return f"{override}: several values; add -m to run each of them, or write [1,2] for a list"
-    return f"{override}: {_explain_parsed(hydra, before, parsed, error)}"
+    if parsed.is_sweep_override() and (mode == RunMode.RUN or parsed.key_or_group.startswith("hydra.")):
+        return f"{override}: {_explain_several(override, mode)}"
+    return f"{override}: {_explain_parsed(hydra, before, parsed, mode, error)}"
 
 
+def _explain_value(overrides: Sequence[str], key: str | None, error: Exception) -> str:
+    """All overrides can be composed, but a value cannot be had."""
+    missing = re.search(r"key '([^']+)' not found", str(error))  # ${missing}, which other keys may pass on
+    marks = [f"${{{missing[1]}}}"] if missing else []
+    said = next((text for text in overrides if any(mark in text for mark in marks)), None)
+    said = said or next((text for text in overrides if text.lstrip("+").startswith(f"{key}=")), key)
+    why = _OF_HYDRA if _NEEDS_HYDRA.search(str(error)) else _first_line(error)
+    return f"{said}: {why}" if said else why
+
+
+_NEEDS_HYDRA = re.compile(r"HydraConfig was not set|key 'hydra\.[^']*' not found")
+_OF_HYDRA = (
+    "Hydra's own values are none of a run's; use the run's keys, such as ${seed}. Jobs of a sweep that would share a "
+    "run_dir get directories of their own"
+)
 _UNREADABLE = (OverrideParseException, YAMLError, UnicodeDecodeError)
 
 
-def _explain_unreadable(error: Exception) -> str:
+def _explain_unreadable(error: Exception, override: str, mode: RunMode) -> str:
     if isinstance(error, OverrideParseException):
-        return "must be key=value; a value that holds spaces, commas or brackets is quoted, key='\"a, b\"'"
+        key, _, value = override.partition("=")
+        if not value or not _parses(f"{key}=x"):
+            return "must be key=value"
+        of_lists = "[]{}" if value[:1] + value[-1:] in ("[]", "{}") else ""
+        found = next((one for one in value if one not in of_lists and not _parses(f"{key}=a{one}a")), None)
+        what = "its value" if found is None else repr(found)
+        return f"{what} needs quotes; write {_in_quotes(key, value, mode)}"
     return f"its file cannot be read ({' '.join(str(error).split())}); correct it"  # YAML's names it, and the line
 
 
-def _explain_parsed(hydra: Any, before: Sequence[str], override: Override, error: Exception) -> str:
+def _explain_several(override: str, mode: RunMode) -> str:
+    if mode == RunMode.RUN:
+        return "several values; add -m to run each of them, or write [1,2] for a list"
+    key, _, value = override.partition("=")
+    return f"Hydra's own keys take one value; if the commas belong to it, write {in_shell(key, value)}"
+
+
+_ITEMS = re.compile(r"[^][{},:\s][^][{},:]*")
+
+
+def _in_quotes(key: str, value: str, mode: RunMode) -> str:
+    """The words that give this value: of a list, or of a sweep, the items that need quotes have them alone."""
+    is_composite = value[:1] + value[-1:] in ("[]", "{}") or mode == RunMode.MULTIRUN
+    if is_composite:
+        inner = _ITEMS.sub(lambda item: item[0] if _parses(f"{key}={item[0]}") else quote(item[0], '"'), value)
+        if inner != value and _parses(f"{key}={inner}"):
+            return f"{key}={shlex.quote(inner)}"
+    return in_shell(key, value)
+
+
+def _parses(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_overrides([override])
+    except HydraException:
+        return False
+    return True
+
+
+def _explain_parsed(hydra: Any, before: Sequence[str], override: Override, mode: RunMode, error: Exception) -> str:
     group = override.key_or_group
     groups = sorted(name for name in hydra.list_all_config_groups() if not name.startswith("hydra"))
     if override.is_add():
@@ -107,11 +199,11 @@ def _explain_parsed(hydra: Any, before: Sequence[str], override: Override, error
         return _first_line(error.__cause__ or error)
     if "/" in group:
         return f"there is no group {group!r}{nearest(group, groups)}; the groups are {', '.join(groups)}"
-    return _no_such_key(hydra, before, group)
+    return _no_such_key(hydra, before, mode, group)
 
 
-def _no_such_key(hydra: Any, before: Sequence[str], key: str) -> str:
-    node = hydra.compose_config("config", list(before), RunMode.RUN, from_shell=False)
+def _no_such_key(hydra: Any, before: Sequence[str], mode: RunMode, key: str) -> str:
+    node = hydra.compose_config("config", list(before), mode, from_shell=False)
     section, _, name = key.rpartition(".")
     if section:
         node = OmegaConf.select(node, section)
@@ -131,7 +223,7 @@ def _first_at_fault(hydra: Any, overrides: Sequence[str], mode: RunMode) -> tupl
     for _, override in sorted(zip(ranks, overrides, strict=True), key=lambda pair: pair[0]):
         try:
             hydra.compose_config("config", [*before, override], mode, from_shell=False)
-        except _REFUSALS:
+        except Exception:
             return before, override
         before.append(override)
     return before, None
@@ -139,4 +231,4 @@ def _first_at_fault(hydra: Any, overrides: Sequence[str], mode: RunMode) -> tupl
 
 def _first_line(error: BaseException) -> str:
     line = " ".join(str(error).strip().partition("\n")[0].split())
-    return re.sub(r"^\w+ raised while resolving interpolation: ", "", line) or type(error).__name__
+    return re.sub(r"^\w+ (raised )?while resolving interpolation: ", "", line) or type(error).__name__

@@ -28,6 +28,7 @@ from omegaconf import DictConfig
 
 from assl_lightning.atomic import write_text
 from assl_lightning.composing import one_line_errors, quote, validate
+from assl_lightning.hydra_keys import overrides_of
 from assl_lightning.interruption import Interrupted, Interruption
 from assl_lightning.jobs import Outcome, run_job
 from assl_lightning.paths import expanded
@@ -107,7 +108,7 @@ class SweepDirectory:
 @contextmanager
 def sweep_directory(settings: DictConfig, parent: Path | None = None) -> Iterator[SweepDirectory]:
     """`hydra.sweep.dir` if given, else a temporary directory, within `parent` if given."""
-    if any(override.startswith("hydra.sweep.dir=") for override in settings.overrides.hydra):
+    if any(override.startswith("hydra.sweep.dir=") for override in overrides_of(settings)):
         yield SweepDirectory(expanded(settings.sweep.dir).absolute(), keep=True)
         return
     if parent is not None:

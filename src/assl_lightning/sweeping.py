@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -27,6 +26,7 @@ from rich.console import Console
 
 from assl_lightning.composing import compose, one_line_errors, quote, validate
 from assl_lightning.differences import differences
+from assl_lightning.hydra_keys import BASIC_LAUNCHER, BASIC_SWEEPER, overrides_of, refuse_without_effect
 from assl_lightning.interruption import Interruption
 from assl_lightning.jobs import Outcome, line_of, print_errors, run_job
 from assl_lightning.launching import launch, refuse_more_processes, runs_here, sweep_directory
@@ -35,8 +35,6 @@ from assl_lightning.records import RoundRecord, common_directory, complete_recor
 from assl_lightning.schema import Config, ConfigurationError, left_open, show
 
 _FAILURES = "failed.txt"
-_BASIC_LAUNCHER = f"{BasicLauncher.__module__}.{BasicLauncher.__qualname__}"
-_BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,9 @@ def _sweep(hydra: Any, overrides: Sequence[str]) -> int:
     with one_line_errors(hydra, overrides, RunMode.MULTIRUN):
         settings = hydra.compose_config("config", list(overrides), RunMode.MULTIRUN, from_shell=False).hydra
         _check_groups(settings)
-        is_basic = settings.sweeper._target_ == _BASIC_SWEEPER
+        refuse_without_effect(settings)
+        str(settings.sweep.dir)  # its references must be what can be had here
+        is_basic = settings.sweeper._target_ == BASIC_SWEEPER
         combinations = _expand(hydra, settings) if is_basic else []
     if not is_basic:
         return _sweep_adaptively(hydra, overrides, settings)
@@ -94,7 +94,7 @@ def _sweep(hydra: Any, overrides: Sequence[str]) -> int:
     valid = [job for job in left if job.config is not None]
     if valid:  # else they are told once, below
         _print_job_errors(wrong)
-    run = _run_here if settings.launcher._target_ == _BASIC_LAUNCHER else _launcher(hydra, overrides, settings)
+    run = _run_here if settings.launcher._target_ == BASIC_LAUNCHER else _launcher(hydra, overrides, settings)
     failed = sorted([*wrong, *run(valid)], key=lambda job: job.number)
     _show_table(jobs, {job.number for job in failed}, overrides)
     _say(f"sweep: {len(jobs) - len(failed)} of {len(jobs)} jobs done")
@@ -148,7 +148,7 @@ def _check_sweepable(override: Override) -> None:
 
 
 def _prepare(hydra: Any, number: int, overrides: Sequence[str], settings: DictConfig) -> Job:
-    of_hydra = [override for override in settings.overrides.hydra if not override.startswith("hydra.mode")]
+    of_hydra = [override for override in overrides_of(settings) if not override.startswith("hydra.mode")]
     try:
         return Job(number, tuple(overrides), compose(hydra, [*overrides, *of_hydra]))
     except ConfigurationError as error:
@@ -293,7 +293,7 @@ def mean_accuracy_of_composed(composed: DictConfig) -> float:
     try:
         config = validate(composed)
         config = replace(config, run_dir=_append(config.run_dir, of_job.overrides.task))
-        if of_job.launcher._target_ != _BASIC_LAUNCHER:
+        if of_job.launcher._target_ != BASIC_LAUNCHER:
             refuse_more_processes(config)
         _say(replace(job, config=config).announcement)
         outcome = run_job(config)
