@@ -140,6 +140,19 @@ def test_another_command_is_told_apart_from_an_override(
     assert capsys.readouterr().err == f"error: {arguments[0]}: is a command of its own; write {words}\n"
 
 
+def test_every_command_is_known() -> None:
+    package = Path(cli.__file__).parent
+    modules = {path.stem for path in package.glob("*.py")} | {
+        path.parent.name for path in package.glob("*/__main__.py")
+    }
+    files = {name: package / name / "__main__.py" for name in modules} | {
+        path.stem: path for path in package.glob("*.py")
+    }
+    commands = {name for name, file in files.items() if 'if __name__ == "__main__"' in file.read_text(encoding="utf-8")}
+
+    assert commands - {"__main__", *cli.COMMANDS} == set()
+
+
 @pytest.mark.slow
 def test_hydras_own_subdirectory_is_taken_through_joblib_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from assl_lightning import ingest, label, status
+from assl_lightning import ingest, label, paths, status
 from assl_lightning.classifier import load_classifier
 from assl_lightning.paths import expand, expanded, path_argument
 from assl_lightning.schema import Config, ConfigurationError
@@ -129,3 +129,9 @@ def test_the_commands_expand_their_paths_also_behind_an_equals_sign(
         load_classifier("~/missing")
     assert path_argument("~/x") == home / "x"
     assert list(Path.cwd().iterdir()) == []
+
+
+def test_no_command_takes_a_path_as_it_is() -> None:
+    files = Path(paths.__file__).parent.rglob("*.py")
+
+    assert [file.name for file in files if "type=Path" in file.read_text(encoding="utf-8")] == []

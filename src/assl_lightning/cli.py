@@ -64,13 +64,14 @@ def conf_dir() -> Path:
     )
 
 
-_COMMANDS = ("check", "ingest", "label", "report", "status")
+COMMANDS = ("check", "classes", "ingest", "label", "report", "status")
+"""Modules that are commands of their own."""
 
 
 def _refuse_command(arguments: Sequence[str]) -> None:
     """The other commands are modules of their own; `assl_lightning status` is what one tries first."""
     word = arguments[0] if arguments else ""
-    close = get_close_matches(word, _COMMANDS, n=1, cutoff=0.75)
+    close = get_close_matches(word, COMMANDS, n=1, cutoff=0.75)
     if close:
         raise ConfigurationError(f"{word}: is a command of its own; write {command(close[0], *arguments[1:])}")
 
