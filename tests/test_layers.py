@@ -24,6 +24,7 @@ LAYERS: dict[str, int] = {
             "interruption",
             "moving",
             "paths",
+            "plain_numbers",
             "seeding",
             "tensor_files",
         ),

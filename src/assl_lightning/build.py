@@ -47,7 +47,7 @@ from assl_lightning.networks.adapt import with_features
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.oracles import Oracle
 from assl_lightning.paths import expanded
-from assl_lightning.processes import is_first_rank
+from assl_lightning.processes import check_that_results_return, is_first_rank
 from assl_lightning.records import CONFIG, RoundRecord, read_config, trained_records
 from assl_lightning.report.curve import plot_curve
 from assl_lightning.report.table import print_rounds
@@ -577,6 +577,8 @@ def _try_trainer(config: Config) -> Trainer:
         warnings.simplefilter("ignore")
         made = _trainer_factory(config)(default_root_dir=directory, max_epochs=1)
     _check_kind(made, Trainer, "trainer", config.trainer)
+    with _error_at("trainer", {"strategy": config.trainer.get("strategy")}):
+        check_that_results_return(made)
     return made
 
 

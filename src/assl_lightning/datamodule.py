@@ -23,6 +23,7 @@ from assl_lightning.data.samplers import (
     batches_per_pass,
 )
 from assl_lightning.data.workers import Item, WorkerLoader, begin_worker
+from assl_lightning.plain_numbers import whole_number
 from assl_lightning.seeding import Draws, derive_key
 
 Augment = Callable[[Tensor, Draws], Tensor]
@@ -104,14 +105,6 @@ class PoolDataModule(LightningDataModule):
         super().__init__()
         if len(pool_images) != pool.num_samples:
             raise ValueError(f"the pool has {pool.num_samples} samples, but there are {len(pool_images)} pool images")
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("mu", mu, 0),
-            ("test_batch_size", test_batch_size, 1),
-            ("num_workers", num_workers, 0),
-        ):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}; got {value}")
         for name, choice, choices in (
             ("labelled_view", labelled_view, get_args(LabelledView)),
             ("labelled_stream", labelled_stream, get_args(LabelledStream)),
@@ -126,14 +119,14 @@ class PoolDataModule(LightningDataModule):
         self.normalise = normalise
         self.weak = weak
         self.strong = strong
-        self.batch_size = batch_size
-        self.mu = mu
+        self.batch_size = whole_number("batch_size", batch_size, least=1)
+        self.mu = whole_number("mu", mu, least=0)
         self.labelled_view = labelled_view
         self.labelled_stream: LabelledStream = labelled_stream
-        self.max_passes = max_passes
+        self.max_passes = None if max_passes is None else whole_number("max_passes", max_passes)
         self.include_labelled = include_labelled
-        self.test_batch_size = test_batch_size
-        self.num_workers = num_workers
+        self.test_batch_size = whole_number("test_batch_size", test_batch_size, least=1)
+        self.num_workers = whole_number("num_workers", num_workers, least=0)
         self._loaders: WeakSet[WorkerLoader[Any]] = WeakSet()
         self.start_round(0, seed=seed, steps_per_round=steps_per_round, steps_per_epoch=steps_per_epoch)
 
@@ -151,10 +144,12 @@ class PoolDataModule(LightningDataModule):
                 f"a round needs at least one step, and so does an epoch; got steps_per_round = {steps_per_round} and "
                 f"steps_per_epoch = {steps_per_epoch}"
             )
-        self.round_number = round_number
-        self.seed = seed
-        self.steps_per_round = steps_per_round
-        self.steps_per_epoch = steps_per_round if steps_per_epoch is None else steps_per_epoch
+        self.round_number = whole_number("round_number", round_number)
+        self.seed = whole_number("seed", seed)
+        self.steps_per_round = whole_number("steps_per_round", steps_per_round)
+        self.steps_per_epoch = (
+            self.steps_per_round if steps_per_epoch is None else whole_number("steps_per_epoch", steps_per_epoch)
+        )
 
     @property
     def num_test_images(self) -> int:

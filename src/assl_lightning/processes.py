@@ -16,6 +16,8 @@ from assl_lightning.interruption import OtherRankError
 
 Made = TypeVar("Made")
 
+LOST_RESULTS = "the statistics that training keeps would not come back from them"
+
 
 def is_first_rank() -> bool:
     """Whether this process is the one that writes."""
@@ -48,6 +50,21 @@ def from_first_rank(make: Callable[[], Made]) -> Made:
     if made[1] is not None:
         raise OtherRankError(f"the first process ended with an error, which it tells ({made[1]})")
     return cast(Made, made[0])
+
+
+def check_that_results_return(trainer: Trainer) -> None:
+    """Raise where training happens in processes that Lightning forks or spawns: what they learn is lost with them.
+
+    Raises:
+        ValueError: with a strategy such as ddp_spawn, ddp_fork or ddp_notebook; "auto" takes the last one in a notebook
+            on a machine that has several GPUs.
+    """
+    start = getattr(getattr(trainer.strategy, "launcher", None), "_start_method", None)
+    if start is not None:
+        raise ValueError(
+            f"the trainer's strategy starts its processes by {start}, and {LOST_RESULTS}; use strategy='ddp' in a "
+            f"script, or devices=1"
+        )
 
 
 def meet_other_processes(make_trainer: Callable[..., Trainer]) -> None:

@@ -11,6 +11,7 @@ from assl_lightning.callbacks.checkpointing import StepCheckpoints
 from assl_lightning.callbacks.non_finite import OnNonFinite
 from assl_lightning.callbacks.score import ASSLScoreCallback
 from assl_lightning.callbacks.weight_ema import WeightEMA
+from assl_lightning.plain_numbers import whole_number
 from assl_lightning.querying import Unvisited
 from assl_lightning.statistics import Variance
 
@@ -31,7 +32,11 @@ class ScoreSettings:
     reset: bool = True
 
     def __post_init__(self) -> None:
-        ASSLScoreCallback(1, self.alpha, self.c_u, self.c_i, variance=self.variance)  # raises for what it would refuse
+        made = ASSLScoreCallback(
+            1, self.alpha, self.c_u, self.c_i, variance=self.variance
+        )  # raises for what it refuses
+        for name in ("alpha", "c_u", "c_i"):
+            object.__setattr__(self, name, getattr(made, name))
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,9 @@ class CheckpointSettings:
     every_n_seconds: float | None = 300.0
 
     def __post_init__(self) -> None:
-        StepCheckpoints(lambda step: Path(str(step)), **asdict(self))  # raises for what it would refuse
+        made = StepCheckpoints(lambda step: Path(str(step)), **asdict(self))  # raises for what it would refuse
+        for name in ("every_n_steps", "every_n_seconds"):
+            object.__setattr__(self, name, getattr(made, name))
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,7 @@ class RoundSettings:
 
     def __post_init__(self) -> None:
         for name, least in (
+            ("seed", None),
             ("rounds", 0),
             ("initial_labels", 0),
             ("hold_out", 0),
@@ -104,8 +112,8 @@ class RoundSettings:
             ("steps_per_round", 1),
             ("steps_per_epoch", 1),
         ):
-            if getattr(self, name) is not None and getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}; got {getattr(self, name)}")
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
         for name, choices in (
             ("init", get_args(Init)),
             ("continue_from", get_args(Weights)),
@@ -118,7 +126,7 @@ class RoundSettings:
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
         if self.weight_ema is not None:
-            WeightEMA(self.weight_ema)  # raises for a decay that it would refuse
+            object.__setattr__(self, "weight_ema", WeightEMA(self.weight_ema).decay)  # raises for what it refuses
         for name in ("acquisition_weights", "continue_from"):
             if getattr(self, name) == "ema" and self.weight_ema is None:
                 raise ValueError(f"{name} = 'ema' needs averaged weights; set weight_ema, such as 0.999")

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from assl_lightning.plain_numbers import whole_number
+
 _LARGEST = torch.finfo(torch.float16).max
 
 
@@ -29,7 +31,7 @@ class SampleFeatures:
     """
 
     def __init__(self, num_samples: int) -> None:
-        self.num_samples = num_samples
+        self.num_samples = whole_number("num_samples", num_samples, least=1)
         self._values: Tensor | None = None  # one row more than there are samples, as in SampleStatistics
 
     @torch.no_grad()
@@ -72,6 +74,13 @@ class SampleFeatures:
         """Move the table to `device`; returns itself."""
         self._values = None if self._values is None else self._values.to(device)
         return self
+
+    def make_room(self, num_samples: int) -> None:
+        """Add rows for the samples behind the others, of a pool that has grown to `num_samples`: never seen so far."""
+        if self._values is not None:
+            trash, more = self._values[-1:], num_samples - self.num_samples
+            self._values = torch.cat([self._values[:-1], trash.new_zeros(more, trash.shape[1]), trash])
+        self.num_samples = num_samples
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values only, loadable with `weights_only=True`."""

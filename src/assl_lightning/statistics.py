@@ -18,9 +18,11 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from assl_lightning.plain_numbers import real_number, whole_number
+
 Variance = Literal["post", "pre"]
 
-_NOTHING = -1
+NOTHING = -1
 """The index of a row that observed no sample."""
 
 _COLUMNS = ("uncertainty_mean", "inconsistency_mean", "uncertainty_variance", "inconsistency_variance")
@@ -79,8 +81,7 @@ class SampleStatistics:
         skip_non_finite: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        if num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1, the size of the pool; got {num_samples}")
+        num_samples, alpha = whole_number("num_samples", num_samples, least=1), real_number("alpha", alpha)
         if not 0 < alpha <= 1:
             raise ValueError(f"alpha, the weight of a new observation, must lie in (0, 1]; got {alpha}")
         if variance not in get_args(Variance):
@@ -111,7 +112,7 @@ class SampleStatistics:
         observed = torch.stack([uncertainty.detach().float(), inconsistency.detach().float()], dim=-1)  # (B, 2)
         in_pool = (index >= 0) & (index < self.num_samples)
         valid = in_pool & observed.square().isfinite().all(-1)  # squares, because the variance must stay finite too
-        self._note_fault(index, observed, (in_pool if self.skip_non_finite else valid) | (index == _NOTHING))
+        self._note_fault(index, observed, (in_pool if self.skip_non_finite else valid) | (index == NOTHING))
         row = torch.where(valid, index, self.num_samples)
         observed = torch.where(valid[:, None], observed, 0.0)
         if assume_unique:

@@ -27,7 +27,7 @@ from assl_lightning.datamodule import PoolDataModule
 from assl_lightning.interruption import Interruption
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.networks.class_rows import carry_rows
-from assl_lightning.processes import is_first_rank
+from assl_lightning.processes import check_that_results_return, is_first_rank
 from assl_lightning.querying import Trained
 from assl_lightning.records import RoundRecord
 from assl_lightning.round_settings import RoundSettings
@@ -262,6 +262,7 @@ class RoundTraining:
             num_sanity_val_steps=0,
             reload_dataloaders_every_n_epochs=1,  # or a shorter last epoch would end without a test
         )
+        check_that_results_return(trainer)
         if is_first_rank():
             devices = f"{trainer.world_size} × {trainer.strategy.root_device.type}"
             self.directory.check_devices(devices, self.settings.change_devices)

@@ -3,13 +3,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pandas  # type: ignore[import-untyped]
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -254,6 +257,37 @@ def test_strange_candidates_are_refused(chunk: int, monkeypatch: pytest.MonkeyPa
             callback.query(1, candidates=torch.ones(shape, dtype=torch.bool))
 
 
+@pytest.mark.parametrize(
+    "candidates",
+    [
+        [9, 3],
+        {3, 9},
+        (number for number in (9, 3)),
+        np.array([9, 3], dtype=np.uint8),
+        pandas.Series([9, 3], index=[70, 80]),
+        torch.tensor([9, 3], dtype=torch.int32),
+        np.isin(np.arange(NUM_SAMPLES), [3, 9]),
+        [number in (3, 9) for number in range(NUM_SAMPLES)],
+    ],
+)
+def test_candidates_may_be_any_whole_numbers_or_truths(candidates: Any) -> None:
+    assert sorted(with_table(NUM_SAMPLES).query(2, candidates).tolist()) == [3, 9]
+
+
+@pytest.mark.parametrize(
+    "candidates", [[0.9, 1.2], torch.tensor([3.0]), np.array([3.0, 4.0]), ["3", "4"], [None], np.array([1j])]
+)
+def test_candidates_that_are_no_whole_numbers_are_refused(candidates: Any) -> None:
+    with pytest.raises(TypeError, match="candidates must be pool indices, which are whole numbers, or a mask"):
+        with_table(NUM_SAMPLES).query(1, candidates)
+
+
+def test_a_number_of_samples_that_is_not_whole_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"k must be a whole number; got 2\.0"):
+        with_table(NUM_SAMPLES).query(2.0)  # type: ignore[arg-type]
+    assert len(with_table(NUM_SAMPLES).query(np.int64(2))) == 2  # type: ignore[arg-type]
+
+
 def test_far_more_samples_than_there_are_can_be_asked_for_in_vain() -> None:
     with pytest.raises(ValueError, match="training visited only 24 of the 24 candidates"):
         with_table(NUM_SAMPLES).query(10**15)
@@ -296,6 +330,42 @@ def test_without_a_reset_a_fit_goes_on_with_the_table_of_the_last() -> None:
     loaded.load_state_dict(callback.state_dict())
     fit(loaded)
     assert loaded.statistics.visits.tolist() == [6] * NUM_SAMPLES
+
+
+class PoolOf(LightningDataModule):
+    def __init__(self, num_samples: int) -> None:
+        super().__init__()
+        self.num_samples = num_samples
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return loader(torch.arange(self.num_samples))
+
+
+def fit_pool(callback: ASSLScoreCallback, num_samples: int) -> None:
+    keys = (*Somebody.KEYS, "features_weak")
+    settings: dict[str, Any] = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False)
+    trainer = Trainer(accelerator="cpu", callbacks=[callback], max_epochs=1, enable_model_summary=False, **settings)
+    trainer.fit(Somebody(keys), datamodule=PoolOf(num_samples))
+
+
+def test_without_a_reset_a_table_grows_with_its_pool() -> None:
+    callback = ASSLScoreCallback(reset=False, keep_features=True)
+    fit_pool(callback, 24)
+    features = callback.features.rows(torch.arange(24))
+    callback.setup(SimpleNamespace(datamodule=PoolOf(30), strategy=None), Somebody(), "fit")  # type: ignore[arg-type]
+    assert callback.statistics.visits.tolist() == [1] * 24 + [0] * 6
+    assert torch.equal(callback.features.rows(torch.arange(30)), torch.cat([features, torch.zeros(6, 4)]))
+    fit_pool(callback, 30)
+    assert callback.statistics.visits.tolist() == [2] * 24 + [1] * 6
+    assert max(callback.query(30).tolist()) == 29
+
+
+def test_without_a_reset_a_smaller_pool_is_refused_before_training() -> None:
+    callback = ASSLScoreCallback(reset=False)
+    fit_pool(callback, 24)
+    with pytest.raises(ValueError, match=r"are of 24 samples, but the pool of this fit has 20: an index would mean"):
+        fit_pool(callback, 20)
+    assert callback.statistics.num_samples == 24
 
 
 def test_an_observe_function_replaces_the_keys() -> None:
@@ -498,3 +568,55 @@ def test_two_ranks_keep_the_table_of_one_process(tmp_path: Path, mu: int, stop: 
             tolerance = 1e-3 if name == "features" else 1e-6  # float16 and float32
             torch.testing.assert_close(ranks[0][name], value, rtol=10 * tolerance, atol=tolerance)
     assert one["visits"].sum() == 9 * 2 * mu
+
+
+UNEVEN_SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+from test_score import Somebody
+from lightning.pytorch import Trainer
+from assl_lightning import ASSLScoreCallback
+
+class OfRank(torch.utils.data.Sampler):
+    def __iter__(self):
+        rank = trainer.global_rank
+        return iter([[0, 1, 2, 3], [4, 5]] if rank == 0 else [[6, 7], {second}])
+    def __len__(self):
+        return 2
+
+callback = ASSLScoreCallback(12, keep_features=True)
+trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=1, logger=False, callbacks=[callback],
+                  enable_checkpointing=False, enable_progress_bar=False, use_distributed_sampler=False)
+x = torch.randn(12, 3, generator=torch.Generator().manual_seed(1))
+data = TensorDataset(torch.arange(12), x)
+trainer.fit(Somebody((*Somebody.KEYS, "features_weak")), DataLoader(data, batch_sampler=OfRank()))
+seen = (callback.features.rows(torch.arange(12)) != 0).any(1).sum()
+with open(f"{{__file__}}.{{trainer.global_rank}}", "w") as out:
+    print(callback.statistics.visits.tolist(), int(seen), file=out)
+"""
+
+
+@pytest.mark.slow
+def test_ranks_may_have_batches_of_other_sizes_up_to_the_first_ones(tmp_path: Path) -> None:
+    import subprocess
+
+    results = []
+    for name, second in (("smaller", [8, 9, 10]), ("larger", [8, 9, 10, 11, 0])):
+        script = tmp_path / f"{name}.py"
+        script.write_text(UNEVEN_SCRIPT.format(tests=str(Path(__file__).parent), second=second))
+        command = [sys.executable, str(script)]
+        results.append(subprocess.run(command, capture_output=True, text=True, check=False, timeout=120))
+    smaller, larger = results
+    assert smaller.returncode == 0, smaller.stderr
+    for rank in (0, 1):
+        assert (tmp_path / f"smaller.py.{rank}").read_text() == "[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0] 11\n"
+    assert larger.returncode != 0
+    assert "rank 1 has 5 samples in a batch, but no rank had more than 4 in the fit's first one" in larger.stderr
+
+
+@pytest.mark.parametrize("strategy", ["ddp_fork", pytest.param("ddp_spawn", marks=pytest.mark.slow)])
+def test_a_strategy_that_would_lose_the_table_is_refused_before_training(strategy: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"starts its processes by {strategy[4:]}, and .* would not come back"):
+        fit(ASSLScoreCallback(NUM_SAMPLES), devices=2, strategy=strategy)

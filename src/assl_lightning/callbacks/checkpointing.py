@@ -19,6 +19,7 @@ from lightning.pytorch.loops.progress import _BatchProgress
 
 from assl_lightning import tensor_files
 from assl_lightning.interruption import Interruption
+from assl_lightning.plain_numbers import real_number, whole_number
 from assl_lightning.run_directory import CHECKPOINT_IDENTITY
 
 
@@ -75,8 +76,8 @@ class StepCheckpoints(Checkpoint):
             if value is not None and value <= 0:
                 raise ValueError(f"{name}, between two checkpoints, must be above 0, or None for none; got {value}")
         self.path_of_step = path_of_step
-        self.every_n_steps = every_n_steps
-        self.every_n_seconds = every_n_seconds
+        self.every_n_steps = None if every_n_steps is None else whole_number("every_n_steps", every_n_steps)
+        self.every_n_seconds = None if every_n_seconds is None else real_number("every_n_seconds", every_n_seconds)
         self.identity = dict(identity or {})
         self.interruption = interruption
         self.on_saved = on_saved

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from assl_lightning import scores
 from assl_lightning.acquisition.assl import confidence_bound
 from assl_lightning.acquisition.selection import RunningTopK, chunks
 from assl_lightning.contracts import Observation
+from assl_lightning.plain_numbers import real_number, whole_number
+from assl_lightning.processes import LOST_RESULTS, check_that_results_return
 from assl_lightning.sample_features import SampleFeatures
-from assl_lightning.statistics import SampleStatistics, Variance
+from assl_lightning.statistics import NOTHING, SampleStatistics, Variance, with_room
 
 Observe = Callable[[Any, Any, LightningModule], Observation | None]
 
 _KEYS = ("index", "logits_weak", "logits_strong")
+_WHAT_CANDIDATES_ARE = "candidates must be pool indices, which are whole numbers, or a mask of the pool, which is bool"
 
 
 class ASSLScoreCallback(Callback):
@@ -47,11 +52,11 @@ class ASSLScoreCallback(Callback):
         c_i: confidence value of the inconsistency's upper bound, ≥ 0 (Eq. 5).
         observe: `observe(outputs, batch, module) → Observation | None`, for a training step that does not return the
             three keys, or a task where uncertainty is something else; None skips the batch. Under DDP it must skip on
-            all ranks alike and give as many rows on each; rows of index −1 count as none.
+            all ranks alike. Rows of index −1 count as none.
         variance: "post" as the paper prints it, or "pre"; see `SampleStatistics`.
         assume_unique: no batch holds an index twice (over all ranks); saves a sort in each step.
         reset: each fit starts with a fresh table, as the paper's statistics start at 0. False goes on with what an
-            earlier fit or `load_state_dict` left.
+            earlier fit or `load_state_dict` left, of the same pool; samples that it has gained lie behind the others.
         keep_features: also keep each sample's latest weak-view features, from the key `features_weak` (B, d), as
             float16 on the device; with them `ASSLDiv` needs no pass over the pool either.
         skip_non_finite: values that are not finite are left out, instead of ending the fit.
@@ -74,16 +79,12 @@ class ASSLScoreCallback(Callback):
         name: str = "default",
     ) -> None:
         super().__init__()
-        for constant, value in (("c_u", c_u), ("c_i", c_i)):
+        self.c_u, self.c_i = real_number("c_u", c_u), real_number("c_i", c_i)
+        for constant, value in (("c_u", self.c_u), ("c_i", self.c_i)):
             if value < 0:
                 raise ValueError(f"{constant}, the confidence value of an upper bound, must be ≥ 0; got {value}")
-        SampleStatistics(
-            1 if num_samples is None else num_samples, alpha, variance
-        )  # raises for an impossible setting where it was written
-        self.num_samples = num_samples
-        self.alpha = alpha
-        self.c_u = c_u
-        self.c_i = c_i
+        self.num_samples = None if num_samples is None else whole_number("num_samples", num_samples, least=1)
+        self.alpha = SampleStatistics(1, alpha, variance).alpha  # raises for an impossible setting where it was written
         self.variance: Variance = variance
         self.assume_unique = assume_unique
         self.reset = reset
@@ -95,6 +96,7 @@ class ASSLScoreCallback(Callback):
         self._features: SampleFeatures | None = None
         self._batches = 0
         self._observed_batches = 0
+        self._rows_per_rank = 0  # under DDP, how many each rank sends in a step
 
     @property
     def state_key(self) -> str:
@@ -123,7 +125,7 @@ class ASSLScoreCallback(Callback):
         """(N,) float32 score of Eq. 6, NaN where training never visited the sample. Larger means label sooner."""
         return self.statistics.score(self.c_u, self.c_i)
 
-    def query(self, k: int, candidates: Tensor | Sequence[int] | None = None) -> Tensor:
+    def query(self, k: int, candidates: Tensor | Iterable[int] | None = None) -> Tensor:
         """The k candidates to label next: (k,) int64 pool indices on the CPU, best first, ties to the lower index.
 
         Goes through the table once, chunk by chunk; takes less than 64 MB beside it, and 120 bytes for each of the k.
@@ -132,16 +134,18 @@ class ASSLScoreCallback(Callback):
             k: how many, ≥ 1.
             candidates: which to choose from, such as those without a label: a mask of the pool, (N,) bool, or distinct
                 pool indices in any order, which take one more byte for each sample of the pool. None: every visited
-                sample.
+                sample. A tensor, an array, a column of pandas by its values, or any iterable of whole numbers.
 
         Raises:
+            TypeError: the candidates, or k, are no whole numbers.
             ValueError: fewer than k candidates were visited; what training never saw has no score. Or the candidates
                 are not distinct, or no mask of this pool.
             IndexError: a candidate lies outside the pool.
         """
+        k = whole_number("k", k)
         statistics = self.statistics
         statistics.check()
-        mask = None if candidates is None else _as_mask(torch.as_tensor(candidates), statistics)
+        mask = None if candidates is None else _as_mask(_as_tensor(candidates), statistics)
         best = RunningTopK(min(k, statistics.num_samples))  # no room for more than there are
         for rows in chunks(statistics.num_samples):
             of_chunk = statistics.rows(rows)
@@ -163,6 +167,7 @@ class ASSLScoreCallback(Callback):
         """A fresh table, unless `reset` is off; Lightning restores a checkpoint's state after this."""
         if stage != "fit":
             return
+        check_that_results_return(trainer)
         num_samples = self.num_samples
         if num_samples is None:
             num_samples = getattr(getattr(trainer, "datamodule", None), "num_samples", None)
@@ -171,10 +176,28 @@ class ASSLScoreCallback(Callback):
                 "ASSLScoreCallback needs the size of the pool: pass num_samples, or give the trainer a datamodule "
                 "with a `num_samples` attribute"
             )
+        num_samples = whole_number("num_samples", num_samples, least=1)
         if self.reset or self._statistics is None:
             self._statistics = self._new_statistics(num_samples)
             self._features = SampleFeatures(num_samples) if self.keep_features else None
-        self._batches = self._observed_batches = 0
+        else:
+            self._make_room(self._statistics, num_samples)
+        self._batches = self._observed_batches = self._rows_per_rank = 0
+
+    def _make_room(self, before: SampleStatistics, num_samples: int) -> None:
+        """Go on with the statistics of the last fit, whose pool may have grown since."""
+        if num_samples < before.num_samples:
+            raise ValueError(
+                f"with reset=False the statistics of the last fit go on, and they are of {before.num_samples} samples, "
+                f"but the pool of this fit has {num_samples}: an index would mean another sample. Keep the pool, to "
+                f"which samples may be added behind the others, or use reset=True"
+            )
+        if num_samples > before.num_samples:
+            state = before.state_dict()
+            self._statistics = self._new_statistics(num_samples)
+            self._statistics.to(before.visits.device).load_state_dict(with_room(state, num_samples))
+            if self._features is not None:
+                self._features.make_room(num_samples)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Move the table to where training happens."""
@@ -192,11 +215,12 @@ class ASSLScoreCallback(Callback):
         if observation is not None:
             if self._observed_batches == 0:
                 _check_first(observation, self.statistics.num_samples, self.keep_features)
+                self._rows_per_rank = _most_rows(observation.index, trainer, pl_module)
             self._observed_batches += 1
-            index, uncertainty, inconsistency = _gather(observation, trainer, pl_module)
+            index, uncertainty, inconsistency = self._gather(observation, trainer, pl_module)
             self.statistics.update(index, uncertainty, inconsistency, assume_unique=self.assume_unique)
             if self._features is not None and observation.features is not None:
-                features = _gather_rows(observation.features.detach().half(), trainer, pl_module)
+                features = self._gather_rows(observation.features.detach().half(), 0, trainer, pl_module)
                 self._features.update(index, features, assume_unique=self.assume_unique)
         if self._batches % max(trainer.log_every_n_steps, 1) == 0:  # type: ignore[attr-defined]
             self.statistics.check()
@@ -210,12 +234,43 @@ class ASSLScoreCallback(Callback):
             )
         self.statistics.check()
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Raise in the process that began the fit what `setup` raised in those that it started."""
+        if isinstance(exception, ProcessRaisedException) and LOST_RESULTS in str(exception):
+            check_that_results_return(trainer)
+
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values; empty before the first fit."""
         if self._statistics is None:
             return {}
         kept = {} if self._features is None else {"features": self._features.state_dict()}
         return {"statistics": self._statistics.state_dict(), **kept}
+
+    def _gather(
+        self, observation: Observation, trainer: Trainer, module: LightningModule
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The observations of all ranks, rank-major, so that every rank applies the same update."""
+        values = torch.stack([observation.uncertainty.float(), observation.inconsistency.float()], dim=-1)  # (B, 2)
+        uncertainty, inconsistency = self._gather_rows(values, 0.0, trainer, module).unbind(-1)
+        return self._gather_rows(observation.index, NOTHING, trainer, module), uncertainty, inconsistency
+
+    def _gather_rows(self, rows: Tensor, filler: float, trainer: Trainer, module: LightningModule) -> Tensor:
+        """(B, …) on each of W ranks → (W·R, …) on every rank.
+
+        R is how many rows the largest first batch of a rank had. Ranks with fewer add rows of `filler`: tensors of
+        unequal shape cannot be gathered, and no rank knows the others' without waiting for the device.
+        """
+        if trainer.world_size == 1:
+            return rows
+        missing = self._rows_per_rank - len(rows)
+        if missing < 0:
+            raise ValueError(
+                f"rank {trainer.global_rank} has {len(rows)} samples in a batch, but no rank had more than "
+                f"{self._rows_per_rank} in the fit's first one: under DDP the first batch must be the largest"
+            )
+        rows = torch.cat([rows, rows.new_full((missing, *rows.shape[1:]), filler)])
+        gathered: Tensor = module.all_gather(rows).flatten(0, 1)  # type: ignore[union-attr]
+        return gathered
 
     def _new_statistics(self, num_samples: int) -> SampleStatistics:
         return SampleStatistics(num_samples, self.alpha, self.variance, skip_non_finite=self.skip_non_finite)
@@ -248,6 +303,21 @@ def observe_step_output(outputs: Any, batch: Any, module: LightningModule) -> Ob
     )
 
 
+def _as_tensor(candidates: Tensor | Iterable[int]) -> Tensor:
+    """The candidates as a tensor of whole numbers, or of truths."""
+    if not isinstance(candidates, Tensor):
+        # An array or a column of pandas says what it holds; of the latter the values count, not its own index.
+        array = np.asarray(candidates if hasattr(candidates, "__array__") else list(candidates))
+        if array.dtype.kind in "biuf":
+            # torch shares an array's memory, and warns where it may not write there
+            candidates = torch.as_tensor(array if array.flags.writeable else array.copy())
+        else:
+            raise TypeError(f"{_WHAT_CANDIDATES_ARE}; got {array.dtype}")
+    if candidates.numel() and (candidates.is_floating_point() or candidates.is_complex()):
+        raise TypeError(f"{_WHAT_CANDIDATES_ARE}; got {candidates.dtype}")
+    return candidates
+
+
 def _as_mask(candidates: Tensor, statistics: SampleStatistics) -> Tensor:
     """(N,) bool on the table's device: which samples the `candidates`, a mask or pool indices, name."""
     num_samples, device = statistics.num_samples, statistics.visits.device
@@ -272,7 +342,8 @@ def _as_mask(candidates: Tensor, statistics: SampleStatistics) -> Tensor:
         mask[index] = True
     if _count(mask) != len(candidates):
         raise ValueError(
-            f"candidates must be distinct pool indices; got {len(candidates)}, {_count(mask)} of them distinct"
+            f"candidates must be distinct pool indices; got {len(candidates)}, {_count(mask)} of them distinct. "
+            f"A mask of the pool must be bool"
         )
     return mask
 
@@ -310,16 +381,8 @@ def _check_first(observation: Observation, num_samples: int, keep_features: bool
         )
 
 
-def _gather(observation: Observation, trainer: Trainer, module: LightningModule) -> tuple[Tensor, Tensor, Tensor]:
-    """The observations of all ranks, rank-major, so that every rank applies the same update."""
-    values = torch.stack([observation.uncertainty.float(), observation.inconsistency.float()], dim=-1)  # (B, 2)
-    uncertainty, inconsistency = _gather_rows(values, trainer, module).unbind(-1)
-    return _gather_rows(observation.index, trainer, module), uncertainty, inconsistency
-
-
-def _gather_rows(rows: Tensor, trainer: Trainer, module: LightningModule) -> Tensor:
-    """(B, …) on each of W ranks → (W·B, …) on every rank."""
+def _most_rows(index: Tensor, trainer: Trainer, module: LightningModule) -> int:
+    """How many rows the largest batch of any rank has. Waits for the device."""
     if trainer.world_size == 1:
-        return rows
-    gathered: Tensor = module.all_gather(rows).flatten(0, 1)  # type: ignore[union-attr]
-    return gathered
+        return len(index)
+    return int(module.all_gather(torch.tensor(len(index), device=module.device)).max())  # type: ignore[union-attr]

@@ -17,6 +17,7 @@ from assl_lightning.callbacks.weight_ema import WeightEMA
 from assl_lightning.datamodule import PoolDataModule
 from assl_lightning.inference import evaluate
 from assl_lightning.networks.base import FeatureNetwork
+from assl_lightning.plain_numbers import whole_number
 from assl_lightning.seeding import make_generator
 
 Weights = Literal["raw", "ema"]
@@ -61,6 +62,8 @@ class PoolSnapshots(Callback):
         include_start: bool = False,
     ) -> None:
         super().__init__()
+        every_n_steps = whole_number("every_n_steps", every_n_steps)
+        max_samples = None if max_samples is None else whole_number("max_samples", max_samples)
         if every_n_steps < 1:
             raise ValueError(f"every_n_steps, the optimizer steps between snapshots, must be ≥ 1; got {every_n_steps}")
         if weights not in get_args(Weights):

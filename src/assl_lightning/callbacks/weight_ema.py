@@ -12,6 +12,7 @@ from torch.func import functional_call
 from torchmetrics.classification import MulticlassStatScores
 
 from assl_lightning.algorithms.base import Algorithm, accuracies_by_name
+from assl_lightning.plain_numbers import real_number
 
 Network = TypeVar("Network", bound=torch.nn.Module)
 
@@ -32,6 +33,7 @@ class WeightEMA(Callback):
 
     def __init__(self, decay: float = 0.999) -> None:
         super().__init__()
+        decay = real_number("decay", decay)
         if not 0 <= decay < 1:
             raise ValueError(f"decay must lie in [0, 1), the weight of the old average; got {decay}")
         self.decay = decay

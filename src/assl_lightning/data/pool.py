@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from assl_lightning.plain_numbers import whole_number
+
 UNLABELLED = -1
 EXCLUDED = -2
 HELD_OUT = -3
@@ -33,6 +35,7 @@ class Pool:
     """
 
     def __init__(self, num_samples: int, num_classes: int, sample_ids: Sequence[str] | None = None) -> None:
+        num_samples, num_classes = whole_number("num_samples", num_samples), whole_number("num_classes", num_classes)
         if num_samples < 1 or num_classes < 1:
             raise ValueError(
                 f"a pool needs at least one sample and one class; got num_samples = {num_samples} and "
