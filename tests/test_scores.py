@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from decimal import Decimal, localcontext
 
 import pytest
 import torch
@@ -104,12 +105,90 @@ def test_symmetric_kl_equals_the_loop_over_its_definition(classes: int, spread: 
     assert_close(symmetric_kl(a, b), torch.tensor(expected, dtype=dtype), rtol=tolerance, atol=tolerance / 10)
 
 
-@pytest.mark.parametrize("score", [pseudo_el2n, least_confidence])
-@pytest.mark.parametrize("gap", [5.0, 10.0, 17.0, 20.0, 40.0, 60.0, 80.0])
-def test_a_nearly_certain_prediction_keeps_its_relative_precision_in_float32(score: Score, gap: float) -> None:
-    row = [gap, 0.0, -0.5, -1.25]
-    expected = REFERENCES[score.__name__](row)
-    assert_close(score(torch.tensor(row)).double(), torch.tensor(expected, dtype=torch.float64), rtol=2e-5, atol=0.0)
+def exact_softmax(row: list[float]) -> list[Decimal]:
+    weights = [(Decimal(value) - Decimal(max(row))).exp() for value in row]
+    return [weight / sum(weights) for weight in weights]
+
+
+def exact_pseudo_el2n(row: list[float]) -> Decimal:
+    p = exact_softmax(row)
+    label = row.index(max(row))
+    return sum((value - (c == label)) ** 2 for c, value in enumerate(p)).sqrt()  # type: ignore[union-attr]
+
+
+def exact_entropy(row: list[float]) -> Decimal:
+    return -sum((p * p.ln() for p in exact_softmax(row)), Decimal(0))
+
+
+def exact_margin(row: list[float]) -> Decimal:
+    second, first = sorted(exact_softmax(row))[-2:]
+    return second - first
+
+
+def exact_least_confidence(row: list[float]) -> Decimal:
+    return 1 - max(exact_softmax(row))
+
+
+def exact_symmetric_kl(row_a: list[float], row_b: list[float]) -> Decimal:
+    pairs = zip(exact_softmax(row_a), exact_softmax(row_b), strict=True)
+    return sum(((a - b) * (a.ln() - b.ln()) for a, b in pairs), Decimal(0)) / 2
+
+
+EXACT: dict[str, Callable[[list[float]], Decimal]] = {
+    "pseudo_el2n": exact_pseudo_el2n,
+    "entropy": exact_entropy,
+    "margin": exact_margin,
+    "least_confidence": exact_least_confidence,
+}
+
+# Powers of two beside small integers, so that all are the same numbers in bfloat16.
+SURE = [pytest.param([gap, 0.0, -0.5, -1.25], id=f"gap {gap:g}") for gap in (4.0, 8.0, 17.0, 20.0, 40.0, 60.0, 80.0)]
+TIED = [pytest.param([1 + 2.0**-7, 1.0, -3.0], id="two nearly tied"), pytest.param([2.0, 2.0, 2.0, 2.0], id="all tied")]
+SATURATED = [pytest.param([1e4, -1e4, 0.0], id="one-hot"), pytest.param([1e4, 1e4, -1e4], id="two of 10⁴")]
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("row", [*SURE, *TIED, *SATURATED])
+def test_a_score_keeps_its_relative_precision_where_the_prediction_is_extreme(
+    name: str, dtype: torch.dtype, row: list[float]
+) -> None:
+    logits = torch.tensor(row, dtype=dtype)
+    with localcontext() as context:
+        context.prec = 60
+        expected = float(EXACT[name](logits.tolist()))
+    found = SCORES[name](logits).double()
+    assert_close(
+        found, torch.tensor(expected, dtype=torch.float64), rtol=1e-13 if dtype == torch.float64 else 2e-6, atol=1e-37
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("row", [*SURE, *TIED, *SATURATED])
+@pytest.mark.parametrize("change", [0.0, 2.0**-6, 1.0, 6.0])
+def test_symmetric_kl_keeps_its_relative_precision_where_the_predictions_are_extreme(
+    dtype: torch.dtype, row: list[float], change: float
+) -> None:
+    a = torch.tensor(row, dtype=dtype)
+    for label in (0, 1):
+        b = a.clone()
+        b[label] -= change
+        with localcontext() as context:
+            context.prec = 60
+            expected = float(exact_symmetric_kl(a.tolist(), b.tolist()))
+        tolerance = 1e-12 if dtype == torch.float64 else 2e-5  # log a − log b is 1 / 64 at least
+        found = symmetric_kl(a, b).double()
+        assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=tolerance, atol=1e-37)
+
+
+def test_the_differences_of_a_score_are_numbers_where_a_class_is_ruled_out() -> None:
+    logits = torch.tensor([[3.0, 1.0, -math.inf], [200.0, 0.0, -math.inf]], requires_grad=True)
+    for score in SCORES.values():
+        values = score(logits)
+        assert_close(values, score(logits[:, :2]), rtol=1e-6, atol=0)
+    (gradient,) = torch.autograd.grad(entropy(logits).sum(), logits)
+    assert gradient.isfinite().all()
 
 
 @given(pairs_of_rows)

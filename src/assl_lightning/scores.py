@@ -61,10 +61,14 @@ def symmetric_kl(logits_a: Tensor, logits_b: Tensor) -> Tensor:
             f"got {tuple(logits_a.shape)} and {tuple(logits_b.shape)}"
         )
     with _full_precision(logits_a):
-        log_a = F.log_softmax(_to_float(logits_a), dim=-1)
-        log_b = F.log_softmax(_to_float(logits_b), dim=-1)
-        terms = (log_a.exp() - log_b.exp()) * (log_a - log_b)  # each ≥ 0 but for rounding
-        return (0.5 * terms.sum(-1)).clamp_min(0)
+        logits_a, logits_b = _to_float(logits_a), _to_float(logits_b)
+        # log a − log b from differences of the logits: those of two logarithms lose what is small in them.
+        shift = logits_a.amax(-1, keepdim=True) - logits_b.amax(-1, keepdim=True)
+        normaliser = torch.log1p(_ratios(logits_a)[1]) - torch.log1p(_ratios(logits_b)[1])
+        distance = ((logits_a - logits_b) - shift - normaliser.unsqueeze(-1)).abs()
+        larger = torch.maximum(F.softmax(logits_a, dim=-1), F.softmax(logits_b, dim=-1))
+        terms = larger * -torch.expm1(-distance) * distance  # |a − b| · |log a − log b|
+        return 0.5 * terms.sum(-1)
 
 
 def entropy(logits: Tensor) -> Tensor:
@@ -74,15 +78,18 @@ def entropy(logits: Tensor) -> Tensor:
         logits: (…, C), C ≥ 2.
 
     Returns:
-        (…) in [0, log C]: 0 for a one-hot prediction.
+        (…) in [0, log C]: 0 for a one-hot prediction; precise also where p_max rounds to 1.
 
-    >>> entropy(torch.tensor([[0.0, 0.0], [1e4, -1e4]]))
-    tensor([0.6931, 0.0000])
+    >>> entropy(torch.tensor([[0.0, 0.0], [30.0, 0.0]]))
+    tensor([6.9315e-01, 2.9009e-12])
     """
     _check_logits(logits)
     with _full_precision(logits):
-        terms: Tensor = torch.special.entr(F.softmax(_to_float(logits), dim=-1))  # −p log p, 0 where p = 0
-        return terms.sum(-1)
+        # −log p = d + log(1 + Σ e⁻ᵈ), d = z_max − z: a sum of numbers ≥ 0.
+        logits = _to_float(logits)
+        ratio, total = _ratios(logits)
+        gap = torch.where(ratio > 0, logits.amax(-1, keepdim=True) - logits, 0.0)  # so that 0 · ∞ is 0
+        return torch.log1p(total) + (ratio * gap).sum(-1) / (1 + total)
 
 
 def margin(logits: Tensor) -> Tensor:
@@ -92,15 +99,16 @@ def margin(logits: Tensor) -> Tensor:
         logits: (…, C), C ≥ 2.
 
     Returns:
-        (…) in [−1, 0]: 0 where the two are equally probable.
+        (…) in [−1, 0]: 0 where the two are equally probable; precise also where they nearly are.
 
     >>> margin(torch.tensor([[0.0, 0.0], [1e4, -1e4]]))
     tensor([ 0., -1.])
     """
     _check_logits(logits)
     with _full_precision(logits):
-        first, second = F.softmax(_to_float(logits), dim=-1).topk(2, dim=-1).values.unbind(-1)
-        return second - first
+        logits = _to_float(logits)
+        first, second = logits.topk(2, dim=-1).values.unbind(-1)
+        return F.softmax(logits, dim=-1).amax(-1) * torch.expm1(second - first)
 
 
 def least_confidence(logits: Tensor) -> Tensor:
@@ -124,6 +132,12 @@ def _other_probabilities(logits: Tensor) -> Tensor:
     """(…, C) the softmax with a zero at its largest entry (the first of several)."""
     probabilities = F.softmax(logits, dim=-1)
     return probabilities.scatter(-1, logits.argmax(-1, keepdim=True), 0.0)
+
+
+def _ratios(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """(…, C) p / p_max of each class, 0 at the largest (the first of several), and (…) their sum, 1 / p_max − 1."""
+    ratio = (logits - logits.amax(-1, keepdim=True)).exp().scatter(-1, logits.argmax(-1, keepdim=True), 0.0)
+    return ratio, ratio.sum(-1)
 
 
 def _to_float(logits: Tensor) -> Tensor:
