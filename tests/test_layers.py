@@ -18,6 +18,7 @@ LAYERS: dict[str, int] = {
             "atomic",
             "commands",
             "contracts",
+            "copies",
             "differences",
             "environment",
             "heartbeat",
