@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from assl_lightning.acquisition.base import Candidates, Requirement
-from assl_lightning.acquisition.selection import float64_device, in_index_order, top_k
-from assl_lightning.seeding import make_generator
+from assl_lightning.acquisition.selection import in_index_order, top_k
+from assl_lightning.acquisition.ties import comparable, float64_device, head_in_float64
+from assl_lightning.copies import first_copies
+from assl_lightning.seeding import Draws, derive_key, make_generator
 
-_BLOCK = 8192  # rows at a time: its logits and masked features are all that is held beside the scores
+# Numbers that the masks of a block of rows have, and the probabilities of all its draws: as many as stay in a CPU's
+# cache, and as keep a GPU busy.
+_BLOCK_CPU, _BLOCK_GPU = 2**16, 2**22
 
 
 @final
@@ -30,21 +33,26 @@ class BALD:
     Dropout is on the features alone, so one evaluation-mode pass over the pool serves all draws. ALFA-Mix's BALD, the
     one that papers compare with, puts the whole network into training mode: there BatchNorm normalises by each batch
     and moves its running statistics, which the next evaluation uses; and its default dropout of 0 scores every sample
-    0. It makes 5 draws too.
+    0. It makes 5 draws too, of masks of its own for each sample.
 
-    A draw is one mask for all samples. For each sample the masks are distributed as if they were its own, and so is its
-    score; between samples the luck of the draw cancels (Kirsch et al. 2019). The masks follow from the seed and from
-    the number of candidates, which each round changes, so `scores` are the numbers by which `acquire` picks.
+    A sample's masks follow from the seed and its pool index, so that its score depends on no other candidate. Masks
+    that all samples share (Kirsch et al. 2019) are right for each sample as well, and compare two samples with less
+    noise; but then the samples that these few masks happen to disagree on win together, and those are alike: with a
+    network that was trained without dropout, ten picks fell into three and a half of ten classes where masks of their
+    own gave five and a half, and what was learned from them was far less (results/bald). Shared masks follow from the
+    seed and the number of candidates, which each round changes.
 
     Args:
-        num_draws: how many masks, T ≥ 2.
+        num_draws: how many masks for a sample, T ≥ 2.
         dropout: probability in (0, 1) that a mask leaves a feature out; the others are scaled by 1 / (1 − dropout).
         seed: of the masks.
+        shared_masks: the same T masks for all samples. Only then do equal samples score the same.
     """
 
     num_draws: int = 5
     dropout: float = 0.5
     seed: int = 0
+    shared_masks: bool = False
     requires: ClassVar[frozenset[Requirement]] = frozenset({"features", "head"})
 
     def __post_init__(self) -> None:
@@ -61,17 +69,33 @@ class BALD:
 
     @torch.no_grad()
     def scores(self, candidates: Candidates) -> Tensor:
-        """(M,) float64 in [0, log C] nats, in the candidates' order; larger means label sooner."""
+        """(M,) float64 in [0, log C] nats, in the candidates' order; larger means label sooner.
+
+        `acquire` picks by these numbers.
+        """
         candidates.require("features")
         candidates.require("head")
         assert candidates.features is not None
         assert candidates.head is not None
-        # Blocks of a fixed order: a row's last bits may depend on its place in a product of matrices.
-        position = torch.arange(len(candidates))
-        _, position, features = in_index_order(candidates.index.cpu(), position, candidates.features)
-        masks = self._masks(features)
-        ordered = torch.cat([_mutual_information(candidates.head, rows, masks) for rows in features.split(_BLOCK)])
-        return torch.empty_like(ordered).index_copy(0, position.to(ordered.device), ordered)
+        device = float64_device(candidates.features.device)
+        # In a fixed order: a row's last bits may depend on its place in a product of matrices.
+        position = torch.arange(len(candidates), device=device)
+        index, position, features = in_index_order(
+            candidates.index.to(device), position, candidates.features.detach().to(device)
+        )
+        head = head_in_float64(candidates.head, device)
+        shared = self._draw_shared_masks(features) if self.shared_masks else None
+        count = self._rows_of_a_block(features, head)
+        information = []
+        for rows, members in zip(features.split(count), index.split(count), strict=True):
+            kept = self._draw_own_masks(members, rows.shape[1]) if shared is None else shared
+            masked = (rows.double() / (1 - self.dropout))[:, None] * kept  # (b, T, d)
+            logits = head(masked.flatten(0, 1)).view(len(rows), self.num_draws, -1)
+            information.append(_mutual_information(logits.softmax(-1)))
+        ordered = comparable(torch.cat(information))
+        if self.shared_masks:
+            ordered = ordered[first_copies(features)]
+        return torch.empty_like(ordered).index_copy(0, position, ordered)
 
     def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
         """(budget,) int64 pool indices on the CPU, best first; nothing is drawn from the generator.
@@ -80,33 +104,38 @@ class BALD:
         """
         return top_k(self.scores(candidates), candidates.index, budget)
 
-    def _masks(self, features: Tensor) -> Tensor:
-        """(T, d) factors for the features (M, d): 0 or 1 / (1 − dropout), drawn on the CPU."""
+    def _draw_own_masks(self, index: Tensor, feature_dim: int) -> Tensor:
+        """(b, T, d) bool, which features stay: those of a sample follow from its pool index (b,) alone.
+
+        The probability is a multiple of 2⁻¹⁶, since one draw serves four features.
+        """
+        count = self.num_draws * feature_dim
+        words = Draws(derive_key(self.seed, "bald"), index).bits(range(-(-count // 4)))
+        quarters = words.view(torch.int16)[:, :count]  # uniform on −2¹⁵ … 2¹⁵ − 1
+        least = min(max(round(self.dropout * 2**16), 1), 2**16 - 1) - 2**15
+        return (quarters >= least).view(len(index), self.num_draws, feature_dim)
+
+    def _draw_shared_masks(self, features: Tensor) -> Tensor:
+        """(1, T, d) bool, which of the features (M, d) stay, drawn on the CPU."""
         generator = make_generator(self.seed, "bald", len(features))
         kept = torch.rand(self.num_draws, features.shape[1], generator=generator) >= self.dropout
-        return kept.to(features) / (1 - self.dropout)
+        return kept.to(features.device)[None]
+
+    def _rows_of_a_block(self, features: Tensor, head: Callable[[Tensor], Tensor]) -> int:
+        classes = head(features[:1].double()).shape[-1]
+        size = _BLOCK_CPU if features.device.type == "cpu" else _BLOCK_GPU
+        return max(1, size // (self.num_draws * max(features.shape[1], classes)))
 
 
-def _mutual_information(head: Callable[[Tensor], Tensor], features: Tensor, masks: Tensor) -> Tensor:
-    """(b,) float64 H[mean p] − mean H[p] over the `masks` (T, d) of `features` (b, d)."""
-    first = _probabilities(head(features * masks[0]))
-    first_entropy = _entropy(first)
-    # Sums of differences from the first draw: where all draws agree the score is 0, not what rounding left.
-    shift, entropy_shift = torch.zeros_like(first), torch.zeros_like(first_entropy)
-    for mask in masks[1:]:
-        probabilities = _probabilities(head(features * mask))
-        shift += probabilities - first
-        entropy_shift += _entropy(probabilities) - first_entropy
-    of_mean = _entropy(first + shift / len(masks)) - first_entropy
-    return (of_mean - entropy_shift / len(masks)).clamp_min(0)
+def _mutual_information(probabilities: Tensor) -> Tensor:
+    """(b, T, C) float64 predictions of T draws → (b,) ≥ 0, H[mean p] − mean H[p] = mean KL(p ‖ mean p).
 
-
-def _probabilities(logits: Tensor) -> Tensor:
-    """(b, C) float64; on the CPU where the device has no float64."""
-    return F.softmax(logits.to(float64_device(logits.device), torch.float64), dim=-1)
-
-
-def _entropy(probabilities: Tensor) -> Tensor:
-    """(b, C) → (b,) nats."""
-    terms: Tensor = torch.special.entr(probabilities)  # −p log p, 0 where p = 0
-    return terms.sum(-1)
+    Each class adds mean m·φ(p/m), φ(x) = x log x − x + 1 ≥ 0, of numbers as small as its own: the difference of two
+    entropies would leave nothing of 10⁻¹⁶ where all draws are nearly one-hot, and 0 would not be 0 where all agree.
+    """
+    first = probabilities[:, :1]
+    mean = first + (probabilities - first).mean(1, keepdim=True)  # (b, 1, C), the draws' own where all of them agree
+    excess = torch.where(mean > 0, (probabilities - mean) / mean, 0.0)  # p / m − 1
+    terms = torch.special.xlog1py(1 + excess, excess) - excess  # φ
+    information: Tensor = (mean * terms.clamp_min(0)).sum(-1).mean(1)
+    return information
