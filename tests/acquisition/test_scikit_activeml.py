@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -47,7 +48,8 @@ def make_candidates(rows: int = 30, dtype: torch.dtype = torch.float32, *, alike
     index = torch.randperm(10 * rows, generator=generator)
     theirs = (2 * torch.randn(8, 6, generator=generator)).to(dtype)
     labelled = LabelledSamples(index[-8:], torch.arange(8) % 4, head(theirs).detach(), theirs)
-    return Candidates(index[:rows], logits=head(features).detach(), features=features, labelled=labelled, head=head)
+    logits = deepcopy(head).double()(features.double()).detach()
+    return Candidates(index[:rows], logits=logits, features=features, labelled=labelled, head=head)
 
 
 def shuffled(candidates: Candidates) -> Candidates:
@@ -121,6 +123,47 @@ def test_core_set_is_the_greedy_k_centre_around_the_labelled_samples() -> None:
     assert acquire(make("CoreSet"), candidates, 6) == expected
 
 
+@every_strategy
+@pytest.mark.parametrize("pool", ["copies of a labelled sample", "two distinct samples", "no features", "one class"])
+def test_samples_with_little_to_tell_apart_are_picked_all_the_same(
+    name: str, arguments: dict[str, Any], pool: str
+) -> None:
+    candidates = make_candidates(12)
+    assert candidates.features is not None
+    assert candidates.labelled is not None
+    features, labelled = candidates.features, candidates.labelled
+    if pool == "copies of a labelled sample":
+        features = labelled.features[:1].repeat(12, 1)
+    elif pool == "two distinct samples":
+        features = features[:2].repeat(6, 1)
+    elif pool == "no features":
+        features, labelled = torch.zeros_like(features), replace(labelled, features=torch.zeros_like(labelled.features))
+    else:
+        labelled = replace(labelled, labels=torch.zeros_like(labelled.labels))
+    pool_of_few = replace(candidates, features=features, labelled=labelled)
+    picks = acquire(make(name, **arguments), pool_of_few, 5)
+    assert len(set(picks)) == 5
+    assert set(picks) <= set(candidates.index.tolist())
+    assert acquire(make(name, **arguments), pool_of_few, 5) == picks
+
+
+def test_copies_are_in_the_pool_but_not_asked_about_while_others_are_enough() -> None:
+    candidates = make_candidates(6)
+    assert candidates.features is not None
+    assert candidates.labelled is not None
+    order = candidates.index.argsort()
+    rows = candidates.features[order][[0, 1, 1, 3, 0, 5]]
+    rows[5] = candidates.labelled.features[2]
+    Spy.answer = [8, 9, 11]
+    asked = replace(candidates, index=candidates.index[order], features=rows)
+    picks = acquire(SPY, asked, 4)
+    assert Spy.asked["candidates"].tolist() == [8, 9, 11]
+    assert Spy.asked["batch_size"] == 3
+    assert len(Spy.asked["X"]) == 14
+    assert picks[:3] == asked.index[[0, 1, 3]].tolist()
+    assert len(set(picks)) == 4
+
+
 class Spy:
     """A strategy that notes what it is asked."""
 
@@ -139,6 +182,20 @@ class Fitting(Spy):
     def query(self, X: NDArray[Any], y: NDArray[Any], clf: Any, candidates: NDArray[Any], batch_size: int) -> list[int]:
         clf.fit(X, y)
         return []
+
+
+class Failing(Spy):
+    def query(self, X: NDArray[Any], y: NDArray[Any], clf: Any, candidates: NDArray[Any], batch_size: int) -> list[int]:
+        raise UnboundLocalError("cannot access local variable 'cluster_id'")
+
+
+def test_what_goes_wrong_inside_a_strategy_is_an_error_that_names_it() -> None:
+    message = (
+        r"test_scikit_activeml\.Failing cannot choose 2 of 30 distinct candidates beside 8 labelled samples; it fails "
+        r"with UnboundLocalError: cannot access local variable 'cluster_id'\. Use another strategy"
+    )
+    with pytest.raises(ValueError, match=message):
+        acquire(ScikitActiveML(f"{__name__}.Failing"), make_candidates(), 2)
 
 
 SPY = ScikitActiveML(f"{__name__}.Spy")

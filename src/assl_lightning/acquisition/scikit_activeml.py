@@ -23,6 +23,8 @@ from torch import Tensor
 
 from assl_lightning.acquisition.base import Candidates, Requirement
 from assl_lightning.acquisition.selection import check_budget, check_finite, in_index_order
+from assl_lightning.acquisition.ties import float64_device, head_in_float64, to_float64
+from assl_lightning.copies import first_copies
 
 _GIVEN = frozenset({"X", "y", "candidates", "batch_size", "clf", "fit_clf", "estimator", "fit_estimator"})
 """The arguments of a strategy's `query` that the adapter has."""
@@ -39,8 +41,10 @@ class ScikitActiveML:
     `skactiveml.pool.SubSamplingWrapper` around a strategy lets it look at some of the samples.
 
     Which samples are picked follows from the generator alone: it gives `random_state` and, while the strategy runs,
-    the seed of NumPy's global generator, from which a clustering without a `random_state` draws. Where the strategy
-    repeats itself, as TypiClust does when there are fewer distinct samples than clusters, the rest is drawn uniformly.
+    the seed of NumPy's global generator, from which a clustering without a `random_state` draws. X is float64, so that
+    the order in which threads add numbers up changes no pick. Copies, candidates whose features are those of a labelled
+    sample or of an earlier candidate, are in X but not asked about, since strategies fail on them or repeat themselves;
+    where a strategy has too few others, the rest is drawn uniformly.
 
     Args:
         query_strategy: "package.module.Class", such as "skactiveml.pool.TypiClust".
@@ -66,7 +70,8 @@ class ScikitActiveML:
     def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
         """(budget,) int64 distinct pool indices on the CPU, in the strategy's order.
 
-        A feature vector that is not finite is an error that names the sample.
+        A feature vector that is not finite is an error that names the sample, and what goes wrong inside the strategy
+        one that names the strategy.
         """
         for name in sorted(self.requires):
             candidates.require(name)
@@ -75,12 +80,25 @@ class ScikitActiveML:
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
         index, given = _arguments(candidates, budget)
         strategy = strategy_class(**{"random_state": seed, **self.arguments})
-        taken = inspect.signature(strategy.query).parameters
-        with _numpy_seed(seed), warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct samples than clusters
-            picked = strategy.query(**{name: value for name, value in given.items() if name in taken})
+        picked = self._ask(strategy, given, seed) if given["batch_size"] else []
         positions = torch.as_tensor(np.asarray(picked, dtype=np.int64))
         return _fill_up(index[positions], candidates.index.cpu(), budget, generator)
+
+    def _ask(self, strategy: Any, given: dict[str, Any], seed: int) -> Any:
+        """The positions in X that the strategy picks."""
+        taken = inspect.signature(strategy.query).parameters
+        try:
+            with _numpy_seed(seed), warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct samples than clusters
+                return strategy.query(**{name: value for name, value in given.items() if name in taken})
+        except NotImplementedError:  # our own sentence
+            raise
+        except Exception as error:
+            raise ValueError(
+                f"{self.query_strategy} cannot choose {given['batch_size']} of {len(given['candidates'])} distinct "
+                f"candidates beside {int(np.isfinite(given['y']).sum())} labelled samples; it fails with "
+                f"{type(error).__name__}: {error}. Use another strategy, or other arguments of this one"
+            ) from error
 
     def _strategy_class(self) -> Callable[..., Any]:
         """The class, once it is known that it takes `arguments` and asks for nothing that the adapter has not."""
@@ -123,17 +141,19 @@ def _arguments(candidates: Candidates, budget: int) -> tuple[Tensor, dict[str, A
         labelled.index.cpu(), labelled.labels.cpu(), labelled.features.detach().cpu()
     )
     everything = torch.cat([labelled_index, index])
-    rows = torch.cat([theirs, ours])
-    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))  # NumPy has no bfloat16
+    rows = to_float64(torch.cat([theirs, ours]))
     check_finite("length of the feature vector", torch.linalg.vector_norm(rows, dim=1), everything)
     y = np.full(len(everything), np.nan)  # their mark of a label that is missing
     y[: len(labels)] = labels.numpy()
-    network = _make_classifier(candidates.head, features, rows.numpy(), y, num_classes=labelled.logits.shape[1])
+    device = float64_device(features.device)
+    head = head_in_float64(candidates.head, device)
+    network = _make_classifier(head, device, rows.numpy(), y, num_classes=labelled.logits.shape[1])
+    distinct = np.flatnonzero((first_copies(rows) == torch.arange(len(rows))).numpy() & np.isnan(y))
     return everything, {
         "X": rows.numpy(),
         "y": y,
-        "candidates": np.arange(len(labels), len(everything)),
-        "batch_size": budget,
+        "candidates": distinct,
+        "batch_size": min(budget, len(distinct)),
         "clf": network,
         "fit_clf": False,
         "estimator": network,
@@ -142,9 +162,9 @@ def _arguments(candidates: Candidates, budget: int) -> tuple[Tensor, dict[str, A
 
 
 def _make_classifier(
-    head: Callable[[Tensor], Tensor], like: Tensor, rows: NDArray[Any], labels: NDArray[Any], num_classes: int
+    head: Callable[[Tensor], Tensor], device: torch.device, rows: NDArray[Any], labels: NDArray[Any], num_classes: int
 ) -> Any:
-    """A classifier for scikit-activeml that is trained already; `head` is given tensors `like` this one."""
+    """A classifier for scikit-activeml that is trained already; `head` is given float64 on the `device`."""
     from skactiveml.base import SkactivemlClassifier
 
     class TrainedNetwork(SkactivemlClassifier):  # type: ignore[misc]
@@ -156,8 +176,8 @@ def _make_classifier(
 
         @torch.no_grad()
         def predict_proba(self, X: NDArray[Any]) -> NDArray[np.float64]:  # noqa: N803
-            logits = head(torch.as_tensor(X).to(like))
-            probabilities: NDArray[np.float64] = logits.cpu().double().softmax(-1).numpy()
+            logits = head(torch.as_tensor(X).to(device, torch.float64))
+            probabilities: NDArray[np.float64] = logits.cpu().softmax(-1).numpy()
             return probabilities
 
     network = TrainedNetwork(classes=list(range(num_classes)), random_state=0)
