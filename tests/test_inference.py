@@ -26,6 +26,23 @@ def test_the_pass_gives_the_networks_logits_and_features_in_the_order_asked_for(
     assert not logits.requires_grad
 
 
+class RoundsByPlace(SmallCNN):
+    """Features that differ in their last bits by a row's place in the batch, as on some processors."""
+
+    def features(self, images: Tensor) -> Tensor:
+        return super().features(images) * (1 + 1e-6 * torch.arange(1, len(images) + 1)[:, None])
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_equal_images_have_equal_rows_wherever_they_stand(batch_size: int) -> None:
+    network = RoundsByPlace(3, width=4)
+    which = torch.tensor([0, 1, 2, 1, 0, 0, 3])
+    logits, features = evaluate(network, lambda part: IMAGES[which[part]], torch.arange(7), batch_size=batch_size)
+    for rows in (logits, features):
+        assert torch.equal(rows[[3, 4, 5]], rows[[1, 0, 0]])
+        assert len(rows.unique(dim=0)) == 4
+
+
 def test_each_part_of_the_network_is_left_in_its_own_mode_and_its_buffers_alone() -> None:
     network = make_network()
     frozen = next(part for part in network.modules() if isinstance(part, torch.nn.BatchNorm2d)).eval()

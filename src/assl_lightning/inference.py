@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from assl_lightning.copies import first_of_equal, row_digests
 from assl_lightning.heartbeat import Heartbeat
 from assl_lightning.networks.base import FeatureNetwork
 
@@ -26,22 +27,28 @@ def evaluate(
 ) -> tuple[Tensor, Tensor]:
     """Logits (M, C) and features (M, d), float32, of the samples at `index` (M,) int64, on the network's device.
 
+    Equal images have equal rows, those of the first of them: what a network makes of an image differs in the last bits
+    by its place in a batch and by the size of that, and by processor and precision.
+
     Args:
         view: (b,) indices on the network's device → (b, channels, height, width) images.
         batch_size: samples a forward pass.
         context: entered around each forward pass, for mixed precision.
     """
     device = next(network.parameters()).device
-    logits, features, heartbeat = [], [], Heartbeat()
+    logits, features, digests, heartbeat = [], [], [], Heartbeat()
     with evaluation_mode(network):
         for part in index.to(device).split(batch_size):
+            images = view(part)
+            digests.append(row_digests(images))
             with context():
-                feature = network.features(view(part))
+                feature = network.features(images)
                 logits.append(network.head(feature).float())
             features.append(feature.float())
             if heartbeat.is_due():
                 log.info("a pass over the pool: %s of %s images", f"{sum(map(len, logits)):,}", f"{len(index):,}")
-    return torch.cat(logits), torch.cat(features)
+    first = first_of_equal(torch.cat(digests))
+    return torch.cat(logits)[first], torch.cat(features)[first]
 
 
 @contextmanager
