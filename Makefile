@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-oldest check format lint types wheel bench compare-digits compare-fashion-mnist \
+.PHONY: help install demo test test-capabilities test-slow test-oldest check format lint types wheel bench compare-digits compare-fashion-mnist \
 	results-digits results-fashion-mnist results-instability results-kills results-picks clean
 
 RUN := $(BIN)/python -m assl_lightning
@@ -33,6 +33,15 @@ demo: install ## a whole run on scikit-learn's digits, nothing to download: a ta
 
 test: install ## the tests on all cores: minutes on two
 	$(ONE_THREAD) $(BIN)/python -m pytest $(ON_ALL_CORES)
+
+CAPABILITIES := default avx2 avx512
+MEET_NUMBERS := tests/acquisition tests/test_copies.py tests/test_scores.py tests/test_statistics.py tests/callbacks/test_score.py
+
+test-capabilities: install ## the tests of picks and scores with each instruction set that torch knows: the same picks
+	for capability in $(CAPABILITIES); do \
+		ATEN_CPU_CAPABILITY=$$capability $(ONE_THREAD) $(BIN)/python -m pytest -q $(ON_ALL_CORES) $(MEET_NUMBERS) || exit 1; \
+	done
+	$(BIN)/python -m pytest -q -m slow tests/acquisition/test_ties.py
 
 test-slow: install ## the tests that take longer or need data that is not in the package
 	$(BIN)/python -m pytest -m slow
