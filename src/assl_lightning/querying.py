@@ -9,7 +9,7 @@ from math import isnan
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from assl_lightning import scores
 from assl_lightning.acquisition.base import Acquisition, Candidates, LabelledSamples
@@ -171,7 +171,7 @@ def _candidates(index: Tensor, acquisition: Acquisition, datamodule: PoolDataMod
     if "statistics" in acquisition.requires and trained.statistics is not None:
         found["statistics"] = trained.statistics.rows(index)
     if "head" in acquisition.requires:
-        found["head"] = _float32_head(trained.network)
+        found["head"] = Head(trained.network)
     needs_pass = acquisition.requires & {"logits", "features", "labelled"}
     if trained.features is not None and "features" in needs_pass:
         found["features"] = trained.features.rows(index)
@@ -192,15 +192,24 @@ def _candidates(index: Tensor, acquisition: Acquisition, datamodule: PoolDataMod
     return Candidates(index, **found)
 
 
-def _float32_head(network: FeatureNetwork) -> Callable[[Tensor], Tensor]:
-    """The network's head for features of any precision; logits are float32, as those of the pass."""
-    like = next(network.parameters())
+class Head(nn.Module):
+    """A network's head for features (…, d) of any precision, with float32 logits (…, C), as those of the pass.
 
-    def head(features: Tensor) -> Tensor:
-        logits: Tensor = network.head(features.to(like))
-        return logits.float()
+    With its parameters in float64 it has float64 logits: `acquisition.ties`.
+    """
 
-    return head
+    like: Tensor
+
+    def __init__(self, network: FeatureNetwork) -> None:
+        super().__init__()
+        self.head = network.head
+        like = next(network.parameters())
+        self.register_buffer("like", like.detach().new_empty(0))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(…, d) → (…, C)."""
+        logits: Tensor = self.head(features.to(self.like))
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _infer_statistics(index: Tensor, datamodule: PoolDataModule, trained: Trained) -> None:

@@ -316,7 +316,7 @@ def test_the_picks_are_those_members_of_the_flagged_candidates(variant: Variant)
     )
     assert 6 < int(flagged.sum()) < 60
     points = F.normalize(mixing.features[flagged], dim=1)
-    rows = nearest_to_centres(points, 6, 1, derive_key(seed, "kmeans"))
+    rows = nearest_to_centres(points, 6, 10, derive_key(seed, "kmeans"))
     expected = mixing.index[flagged][rows].tolist()
     assert acquire(ALFAMix(variant, cap_step=0.2), make_candidates(mixing), 6, seed=9) == expected
 

@@ -17,6 +17,8 @@ from torch import Tensor
 from assl_lightning.acquisition.alfa_mix_flips import Mixing, flag_closed_form, flag_optimised, make_caps
 from assl_lightning.acquisition.base import Candidates, LabelledSamples, Requirement
 from assl_lightning.acquisition.selection import check_budget, check_finite, in_index_order
+from assl_lightning.acquisition.ties import head_in_float64, to_float64
+from assl_lightning.copies import first_copies
 from assl_lightning.seeding import derive_key, make_generator
 
 Variant = Literal["opt", "closed"]
@@ -44,7 +46,7 @@ class ALFAMix:
 
     variant: Variant = "opt"
     cap_step: float | None = None
-    kmeans_starts: int = 1
+    kmeans_starts: int = 10
     requires: ClassVar[frozenset[Requirement]] = frozenset({"logits", "features", "labelled", "head"})
 
     def __post_init__(self) -> None:
@@ -74,7 +76,8 @@ class ALFAMix:
         index = mixing.index.cpu()
         picks = index[:0]
         if bool(flagged.any()):
-            features = F.normalize(mixing.features[flagged.to(mixing.features.device)], dim=1)
+            features = mixing.features[flagged.to(mixing.features.device)]
+            features = F.normalize(features, dim=1)[first_copies(features)]
             clusters = min(budget, len(features))
             picks = index[flagged][
                 nearest_to_centres(features, clusters, self.kmeans_starts, derive_key(key, "kmeans"))
@@ -107,32 +110,35 @@ def nearest_to_centres(points: Tensor, clusters: int, starts: int, seed: int) ->
     """The member nearest to the centre of each k-means cluster; of those as near, to five digits, the first.
 
     Args:
-        points: (n, d) of any float type and device.
-        clusters: at most n; one that stays empty, as copies of a point leave them, has no member to give.
+        points: (n, d) of any float type and device. Copies of a point are one point of their weight.
+        clusters: at most n; as many as there are distinct points at most.
         starts: runs from different k-means++ seeds, of which the one with the least inertia counts.
         seed: ≥ 0.
 
     Returns:
-        (at most `clusters`,) int64 distinct rows of `points`, on the CPU. Where points are copies of one another,
-        scikit-learn's clusters can depend on its number of threads.
+        (at most `clusters`,) int64 distinct rows of `points`, on the CPU; of copies the first.
     """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
     # float64: threads add up a centre in no fixed order, which in float32 can change a pick; scikit-learn's seeding is
     # also three times as fast as in float32.
-    rows = points.cpu().double().numpy()
+    distinct, copies = first_copies(points.cpu()).unique(return_counts=True)
+    # Copies would be shared out among clusters by rounding, which differs with the number of threads.
+    rows = points.cpu().double()[distinct].numpy()
+    clusters = min(clusters, len(rows))
     kmeans = KMeans(clusters, n_init=starts, random_state=seed % 2**32)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters: said by the answer
-        kmeans.fit(rows)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # points that only rounding tells apart
+        kmeans.fit(rows, sample_weight=copies.double().numpy())
     distance = np.square(rows - kmeans.cluster_centers_[kmeans.labels_]).sum(1)
     least = np.full(clusters, np.inf)
     np.minimum.at(least, kmeans.labels_, distance)
     # Both members of a cluster of two are as near, and rounding must not choose.
     near = np.flatnonzero(distance <= least[kmeans.labels_] * (1 + 1e-5) + 1e-12)
     _, first = np.unique(kmeans.labels_[near], return_index=True)
-    return torch.from_numpy(near[first])
+    members: Tensor = distinct[torch.from_numpy(near[first])]
+    return members
 
 
 def _prepare(candidates: Candidates, budget: int) -> Mixing:
@@ -144,14 +150,11 @@ def _prepare(candidates: Candidates, budget: int) -> Mixing:
     assert candidates.labelled is not None
     assert candidates.head is not None
     check_budget(budget, len(candidates))
-    features, logits = (
-        tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32))
-        for tensor in (candidates.features, candidates.logits)
-    )
+    features, logits = to_float64(candidates.features), to_float64(candidates.logits)
     index, features, logits = in_index_order(candidates.index.to(features.device), features, logits.to(features.device))
     check_finite("length of the feature vector", torch.linalg.vector_norm(features, dim=1), index)
     check_finite("largest logit", logits.abs().amax(1), index)
     labelled = candidates.labelled
     check_finite("length of the feature vector", torch.linalg.vector_norm(labelled.features, dim=1), labelled.index)
-    anchors = class_anchors(labelled, logits.shape[1]).to(features.dtype).to(features.device)
-    return Mixing(index, features, logits, anchors, candidates.head)
+    anchors = class_anchors(labelled, logits.shape[1]).to(features.device)
+    return Mixing(index, features, logits, anchors, head_in_float64(candidates.head, features.device))

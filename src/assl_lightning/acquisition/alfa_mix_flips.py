@@ -19,7 +19,6 @@ from math import ceil, sqrt
 import torch
 from torch import Tensor
 
-from assl_lightning.acquisition.selection import float64_device
 from assl_lightning.seeding import Draws, derive_key
 
 _SMALLEST = 1e-8  # the lower end of a weight, and Adam's ε
@@ -38,10 +37,10 @@ class Mixing:
     """Who is mixed with whom, and who predicts; all on one device."""
 
     index: Tensor  # (M,) int64 pool indices, ascending
-    features: Tensor  # (M, d) float32 or float64
-    logits: Tensor  # (M, C), what `head` made of the features
-    anchors: Tensor  # (C, d), one for each class
-    head: Callable[[Tensor], Tensor]  # (…, d) → (…, C)
+    features: Tensor  # (M, d) float64
+    logits: Tensor  # (M, C) float64, what the network's pass made of the features
+    anchors: Tensor  # (C, d) float64, one for each class
+    head: Callable[[Tensor], Tensor]  # (…, d) → (…, C) float64
 
     def blocks(self, rows: Tensor) -> tuple[Tensor, ...]:
         """`rows` (n,) int64 in parts, so that what is made of one of them is small."""
@@ -87,15 +86,12 @@ def least_cap(mixing: Mixing) -> Tensor:
     Raises:
         ValueError: the head is not affine, or the logits are not what it makes of the features.
     """
-    device = float64_device(mixing.features.device)
-    mean = mixing.features.mean(0)
-    weight, logits_of_mean = (tensor.to(device).double() for tensor in _linearise(mixing.head, mean, mixing.anchors))
-    anchors, mean = mixing.anchors.to(device).double(), mean.to(device).double()
+    anchors, mean = mixing.anchors, mixing.features.mean(0)
+    weight, logits_of_mean = _linearise(mixing.head, mean, anchors)
 
     caps = []
     for rows in mixing.blocks(torch.arange(len(mixing.index), device=mixing.index.device)):
-        features = mixing.features[rows].to(device).double()  # (n, d)
-        logits = mixing.logits[rows].to(device).double()  # (n, C)
+        features, logits = mixing.features[rows], mixing.logits[rows]  # (n, d), (n, C)
         affine = logits_of_mean + (features - mean) @ weight.T
         size = torch.linalg.vector_norm(features, dim=1, keepdim=True) * torch.linalg.vector_norm(weight, dim=1)
         _check_affine(logits, affine, _BFLOAT16 * (size + logits.abs()), mixing.index[rows])
@@ -141,7 +137,7 @@ def draw_weights(key: int, index: Tensor, like: Tensor, cap: float) -> Tensor:
     The row of `index` (n,) depends on `key` and on that pool index alone.
     """
     feature = torch.arange(like.shape[1], device=like.device)
-    uniform = Draws(key, (index[:, None] * like.shape[1] + feature).flatten()).uniform(0)
+    uniform = Draws(key, (index[:, None] * like.shape[1] + feature).flatten()).uniform(0).double()
     # By the inverse of the distribution function: one draw for a number, and the tails that 24 bits lack are clamped.
     normal = sqrt(2) * torch.erfinv(2 * uniform - 1)
     return (cap / 2 * (1 + normal)).clamp_(_SMALLEST, cap).reshape(like.shape).to(like.dtype)

@@ -18,10 +18,10 @@ from assl_lightning.acquisition.selection import (
     FirstCentre,
     check_budget,
     check_finite,
-    float64_device,
     in_index_order,
     seed_outer_products,
 )
+from assl_lightning.acquisition.ties import float64_device
 
 
 @final
@@ -71,7 +71,7 @@ class ASSLDiv:
         features = features.to(device, torch.promote_types(features.dtype, torch.float32))
         score = self.scores(candidates).detach().to(device, torch.float64)
         index, score, features = in_index_order(candidates.index.to(device), score, features)
-        norm = torch.linalg.vector_norm(features, dim=1)
+        norm = torch.linalg.vector_norm(features, dim=1, dtype=torch.float64)
         check_finite("score", score, index)
         check_finite("length of the feature vector", norm, index)
 

@@ -18,10 +18,10 @@ from assl_lightning.acquisition.selection import (
     FirstCentre,
     check_budget,
     check_finite,
-    float64_device,
     in_index_order,
     seed_outer_products,
 )
+from assl_lightning.acquisition.ties import comparable, float64_device
 
 
 @final
@@ -47,8 +47,7 @@ class BADGE:
     def scores(self, candidates: Candidates) -> Tensor:
         """(M,) float64 ≥ 0 ‖g‖, in the candidates' order. The picks also depend on how far they lie apart."""
         features, difference = _factors(candidates)
-        length: Tensor = torch.linalg.vector_norm(features, dim=1) * torch.linalg.vector_norm(difference, dim=1)
-        return length
+        return comparable(_length(features) * _length(difference))
 
     def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
         """(budget,) int64 distinct pool indices on the CPU, in the order of the picks.
@@ -58,9 +57,15 @@ class BADGE:
         check_budget(budget, len(candidates))
         features, difference = _factors(candidates)
         index, features, difference = in_index_order(candidates.index.to(features.device), features, difference)
-        check_finite("length of the feature vector", torch.linalg.vector_norm(features, dim=1), index)
-        check_finite("pseudo-EL2N", torch.linalg.vector_norm(difference, dim=1), index)
+        check_finite("length of the feature vector", _length(features), index)
+        check_finite("pseudo-EL2N", _length(difference), index)
         return index.cpu()[seed_outer_products(features, difference, budget, generator, self.first)]
+
+
+def _length(vectors: Tensor) -> Tensor:
+    """(M, k) → (M,) float64."""
+    length: Tensor = torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float64)
+    return length
 
 
 def _factors(candidates: Candidates) -> tuple[Tensor, Tensor]:

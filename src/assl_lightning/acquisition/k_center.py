@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from assl_lightning.acquisition.base import Candidates, LabelledSamples, Requirement
-from assl_lightning.acquisition.selection import check_budget, float64_device, greedy_k_center, in_index_order
+from assl_lightning.acquisition.selection import check_budget, greedy_k_center, in_index_order
+from assl_lightning.acquisition.ties import comparable, float64_device
+from assl_lightning.copies import first_copies
 
 # A gap of at most this share of the point's own term is 0: the products of equal vectors leave up to 51 roundings of it
 # (2,048 features, CPU), and up to 87 for predictions (1,000 classes). Features nearer than 2.4·10⁻⁷ of their length,
@@ -82,7 +84,7 @@ class KCenter(ABC):
         index, values = candidates.index, self._values(candidates)
         points = self.points(values, index.to(values.device))
         labelled = self._labelled(candidates, points)
-        return self.distance(points, labelled).float() if len(labelled) else None
+        return self.distance(points, labelled).float()[first_copies(values)] if len(labelled) else None
 
     @final
     def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
@@ -97,13 +99,15 @@ class KCenter(ABC):
         labelled = self._labelled(candidates, points)
 
         def distance(rows: Tensor | None, centres: Points) -> Tensor:
-            # float32: equal distances that float64 rounded differently are equal again, and ties go to the lower index.
-            return self.distance(points if rows is None else points.at(rows), centres).float()
+            return comparable(self.distance(points if rows is None else points.at(rows), centres))
 
         def to_nearest(rows: Tensor | None, centres: Tensor) -> Tensor:
             return distance(rows, points.at(centres))
 
-        nearest = distance(None, labelled) if len(labelled) else torch.full_like(points.term, torch.inf).float()
+        nearest = distance(None, labelled) if len(labelled) else torch.full_like(points.term, torch.inf)
+        # A copy of an earlier candidate adds nothing: that one comes first, whatever rounding makes of the two.
+        first = first_copies(values)
+        nearest = torch.where(first == torch.arange(len(first), device=first.device), nearest, 0.0)
         return index.cpu()[greedy_k_center(nearest, to_nearest, budget)]
 
     def _values(self, samples: Candidates | LabelledSamples) -> Tensor:

@@ -13,10 +13,10 @@ from assl_lightning.acquisition.selection import (
     FirstCentre,
     check_budget,
     check_finite,
-    float64_device,
     in_index_order,
     seed_outer_products,
 )
+from assl_lightning.acquisition.ties import float64_device
 
 
 @final
@@ -54,9 +54,9 @@ class KMeansPlusPlus:
         device = float64_device(features.device)
         features = features.to(device, torch.promote_types(features.dtype, torch.float32))
         index, features = in_index_order(candidates.index.to(device), features)
-        norm = torch.linalg.vector_norm(features, dim=1)
+        norm = torch.linalg.vector_norm(features, dim=1, dtype=torch.float64)
         check_finite("length of the feature vector", norm, index)
-        scale = torch.ones_like(norm, dtype=torch.float64)
+        scale = torch.ones_like(norm)
         if self.normalize_features:
-            scale = torch.where(norm > 0, 1 / norm.double(), 0.0)
+            scale = torch.where(norm > 0, 1 / norm, 0.0)
         return index.cpu()[seed_outer_products(features, scale[:, None], budget, generator, self.first)]

@@ -9,6 +9,8 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from assl_lightning.acquisition.ties import comparable
+
 FirstCentre = Literal["norm", "uniform"]
 ToNearest = Callable[[Tensor | None, Tensor], Tensor]
 
@@ -48,11 +50,6 @@ def check_finite(name: str, values: Tensor, index: Tensor) -> None:
     wrong, index, values = wrong.cpu(), index.cpu(), values.detach().cpu()
     first = int(index[wrong].min())
     raise _wrong_value(name, first, float(values[index == first][0]), int(wrong.sum()), "a finite number")
-
-
-def float64_device(device: torch.device) -> torch.device:
-    """The device itself, or the CPU where it has no float64, as Apple's has none."""
-    return torch.device("cpu") if device.type == "mps" else device
 
 
 def in_index_order(index: Tensor, *rows: Tensor) -> tuple[Tensor, ...]:
@@ -204,7 +201,8 @@ def kmeans_plus_plus(
     check_budget(budget, len(squared_norm))
     uniform = torch.rand(budget, dtype=torch.float64, generator=generator).to(squared_norm.device)
     unchosen = torch.ones_like(squared_norm)
-    pick = squared_norm.argmax() if first == "norm" else draw_position(unchosen, uniform[0])
+    longest = comparable(squared_norm).argmax()
+    pick = longest if first == "norm" else draw_position(unchosen, uniform[0])
     nearest = torch.full_like(squared_norm, torch.inf)
     picks = [pick]
     for number in uniform[1:]:

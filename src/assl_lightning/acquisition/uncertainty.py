@@ -15,6 +15,8 @@ from torch import Tensor
 
 from assl_lightning.acquisition.base import Candidates, Requirement
 from assl_lightning.acquisition.selection import top_k
+from assl_lightning.acquisition.ties import comparable, to_float64
+from assl_lightning.copies import first_copies
 from assl_lightning.scores import entropy, least_confidence, margin, pseudo_el2n
 
 
@@ -25,14 +27,14 @@ class UncertaintySampling(ABC):
 
     @abstractmethod
     def uncertainty(self, logits: Tensor) -> Tensor:
-        """(M, C) → (M,), larger means label sooner."""
+        """(M, C) float64 → (M,), larger means label sooner."""
 
     @final
     def scores(self, candidates: Candidates) -> Tensor:
-        """(M,) the uncertainty of each candidate, in the candidates' order."""
+        """(M,) the uncertainty of each candidate, in the candidates' order; equal logits score the same."""
         candidates.require("logits")
         assert candidates.logits is not None
-        return self.uncertainty(candidates.logits)
+        return comparable(self.uncertainty(to_float64(candidates.logits)))[first_copies(candidates.logits)]
 
     @final
     def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:

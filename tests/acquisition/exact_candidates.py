@@ -1,0 +1,68 @@
+"""Candidates that are the same numbers on every processor, with copies and ties among them; prints what is picked.
+
+python -m tests.acquisition.exact_candidates THREADS
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import torch
+from torch import Tensor, nn
+
+from assl_lightning.acquisition.base import Acquisition, Candidates, LabelledSamples
+from assl_lightning.seeding import Draws, derive_key
+from assl_lightning.statistics import CandidateStatistics
+
+CLASSES, FEATURES = 5, 16
+
+
+def sixteenths(name: str, rows: int, columns: int) -> Tensor:
+    """(rows, columns) of multiples of 1/16 in [−2, 2), by integers alone; their products of few are exact."""
+    draws = Draws(derive_key(0, name), torch.arange(rows))
+    return (draws.integers(range(columns), 64) - 32) / 16
+
+
+def make_exact_candidates(rows: int = 300, *, distinct: int = 100) -> Candidates:
+    """`distinct` samples that occur several times, half of them with the prediction of another, its classes swapped."""
+    features = sixteenths("features", distinct, FEATURES).relu()
+    head = nn.Linear(FEATURES, CLASSES).requires_grad_(False)
+    head.weight.copy_(sixteenths("weight", CLASSES, FEATURES))
+    head.bias.copy_(sixteenths("bias", 1, CLASSES)[0])
+    logits = head(features)
+    logits[distinct // 2 :] = logits[: distinct - distinct // 2].roll(1, dims=1)
+    row = torch.arange(rows) % distinct
+    u, u_variance, i, i_variance = (sixteenths("statistics", distinct, 4)[row].abs() + 1).unbind(1)
+    labelled = sixteenths("labelled", 12, FEATURES).relu()
+    return Candidates(
+        index=3 * torch.arange(rows) + 7,
+        statistics=CandidateStatistics(u, u_variance, i, i_variance, torch.ones(rows, dtype=torch.int32)),
+        logits=logits[row],
+        features=features[row],
+        labelled=LabelledSamples(3 * torch.arange(12), torch.arange(12) % CLASSES, head(labelled), labelled),
+        head=head,
+    )
+
+
+def consistent(candidates: Candidates) -> Candidates:
+    """With logits that are the head's own, as ALFA-Mix's closed form asks for."""
+    assert candidates.head is not None
+    assert candidates.features is not None
+    fields = {**vars(candidates), "logits": candidates.head(candidates.features)}
+    return Candidates(**fields)
+
+
+def pick(strategy: Acquisition, candidates: Candidates, budget: int = 25) -> list[int]:
+    if "logits" in strategy.requires and "head" in strategy.requires:
+        candidates = consistent(candidates)
+    picks: list[int] = strategy.acquire(candidates, budget, torch.Generator().manual_seed(5)).tolist()
+    return picks
+
+
+if __name__ == "__main__":
+    from tests.acquisition.test_contract import NAMES, UNTESTABLE, make_strategy
+
+    torch.set_num_threads(int(sys.argv[1]))
+    found = {name: pick(make_strategy(name), make_exact_candidates()) for name in NAMES if name not in UNTESTABLE}
+    sys.stdout.write(json.dumps({"capability": torch.backends.cpu.get_cpu_capability(), "picks": found}))
