@@ -443,6 +443,17 @@ def test_a_job_whose_directory_holds_another_run_or_less_is_not_skipped(
     assert [config.seed for config in runs.configs] == [1, 2]
 
 
+def test_a_job_that_was_extended_counts_with_the_rounds_that_the_sweep_asks_for(
+    runs: Runs, capsys: pytest.CaptureFixture[str], compose_run: Callable[..., Config]
+) -> None:
+    write_run(compose_run("seed=1", "rounds=4"), rounds=5)
+    assert main(["-m", "seed=1"]) == 0
+    assert runs.configs == []
+    assert "finished before, skipped" in capsys.readouterr().out
+    (row,) = rows_of(Path("runs/digits/sweep.csv"))
+    assert (row["n"], row["last_accuracy_ema_mean"]) == ("1", "0.8")  # after the fourth training, not the fifth
+
+
 @pytest.mark.parametrize("content", ["", "- a list", "rounds: [", None])
 def test_a_job_whose_files_cannot_be_read_is_not_skipped(
     runs: Runs, compose_run: Callable[..., Config], content: str | None

@@ -214,9 +214,12 @@ def read_state(run_dir: Path, number: int) -> tuple[State, RoundRecord | None]:
 
 
 def complete_records(run_dir: Path, rounds: int) -> tuple[RoundRecord, ...]:
-    """All records of a finished run, one more than its acquisitions, which are `rounds`; none of another run."""
+    """The records of a run of so many `rounds`, one more than these; none where it has not come so far.
+
+    A run that was extended has more, which are left out.
+    """
     records = read_records(run_dir)
-    return tuple(records) if len(records) > rounds else ()
+    return tuple(records[: rounds + 1]) if len(records) > rounds else ()
 
 
 def trained_records(run_dir: Path, rounds: int) -> list[RoundRecord]:

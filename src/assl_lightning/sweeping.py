@@ -215,7 +215,7 @@ def give_own_directories(jobs: Sequence[Job]) -> list[Job]:
 
 
 def is_finished(config: Config) -> bool:
-    """Whether `run_dir` holds every round of this very run, told without torch.
+    """Whether `run_dir` holds every round of this very run, told without torch; one that was extended has more.
 
     Where anything is in doubt it is not: the run itself then finds out, and says what is wrong.
     """
@@ -226,7 +226,7 @@ def is_finished(config: Config) -> bool:
         before = read_config(run_dir)
     except (OSError, ValueError):
         return False
-    return not any(differences({key: before.get(key) for key in now}, now, left_open(config)))
+    return not any(differences({key: before.get(key) for key in now}, now, (*left_open(config), "rounds")))
 
 
 def _append(run_dir: str, overrides: Sequence[str]) -> str:

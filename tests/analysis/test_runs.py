@@ -213,13 +213,42 @@ def test_one_seed_twice_names_both_directories(write: Write, tmp_path: Path) -> 
         group(find_runs([tmp_path]))
 
 
-def test_an_unfinished_run_is_named(write: Write, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rounds", [1, 2])  # one that has not ended, and one that was extended
+def test_runs_with_more_rounds_than_all_have_are_cut_to_these(write: Write, tmp_path: Path, rounds: int) -> None:
+    longer = write("a/seed_0", 0, {"rounds": rounds}, accuracy=[0.5, 0.6, 0.7])
+    asked = RoundRecord(
+        1, 15, 90, 600, 0.6, 0.3, queried=[4], queried_labels=[1], seconds={"train": 1.0, "acquire": 1.0}
+    )
+    write_record(longer, asked)
+    write_record(longer, RoundRecord(2, 20, 90, 600, 0.7, 0.35))
+    write("a/seed_1", 1)
+    write("b/seed_0", 0, RANDOM)
+    (setting,) = group(find_runs([tmp_path]))
+    assert (setting.labels, setting.is_cut) == ((10, 15), True)
+    assert {name: list(method.runs) for name, method in setting.methods.items()} == {"assl": [0, 1], "random": [0]}
+    run = setting.methods["assl"].runs[0]
+    assert accuracies(setting.methods["assl"], [0]).tolist() == [[0.5, 0.6]]
+    assert run.records[-1] == replace(asked, queried=[], queried_labels=[], seconds={"train": 1.0})
+    assert [len(one.all_records) for one in setting.runs] == [3, 2, 2]
+    assert run.all_records[1] == asked
+    assert run.is_complete == (rounds == 2 or len(run.all_records) > rounds)
+
+
+def test_runs_with_as_many_rounds_are_not_cut(write: Write, tmp_path: Path) -> None:
     write("a/seed_0")
-    write("b/seed_0", 0, RANDOM, accuracy=[0.5])
-    with pytest.raises(
-        ValueError, match=r"but .*b/seed_0 has 1 and others have up to 2; let it finish, or leave it out"
-    ):
+    write("b/seed_0", 0, RANDOM, {"rounds": 3})  # told to have more, and not there yet
+    (setting,) = group(find_runs([tmp_path]))
+    assert not setting.is_cut
+    assert [run.is_complete for run in setting.runs] == [True, False]
+
+
+def test_one_seed_for_two_numbers_of_rounds_is_of_two_settings(write: Write, tmp_path: Path) -> None:
+    directories = write("short/seed_0"), write("long/seed_0", 0, {"rounds": 2}, accuracy=[0.5, 0.6, 0.7])
+    with pytest.raises(ValueError, match=r"\(rounds=2\) and .* \(rounds=1\) are runs of two settings"):
         group(find_runs([tmp_path]))
+    settings = group(find_runs([*directories]), by_setting=True)
+    assert [setting.name for setting in settings] == ["digits resnet18, rounds=1", "digits resnet18, rounds=2"]
+    assert not any(setting.is_cut for setting in settings)
 
 
 def test_runs_with_other_numbers_of_labels_are_named(write: Write, tmp_path: Path) -> None:
@@ -258,7 +287,7 @@ def write_waiting(run_dir: Path, record: RoundRecord) -> None:
         (VIT, "network=resnet18", "network=vitsmall"),
         ({"network.stem": "cifar"}, "network.stem=imagenet", "network.stem=cifar"),
         ({"data.num_classes": 5, "network.num_classes": 5}, "data.num_classes=10", "data.num_classes=5"),
-        ({"rounds": 2, "initial_labels": 20}, "rounds=1, initial_labels=10", "rounds=2, initial_labels=20"),
+        ({"rounds": 2, "initial_labels": 20}, "initial_labels=10, rounds=1", "initial_labels=20, rounds=2"),
         ({"labels_per_round": 6}, "labels_per_round=5", "labels_per_round=6"),
     ],
 )
@@ -292,7 +321,7 @@ def test_settings_that_differ_in_init_alone_are_paired(write: Write, tmp_path: P
     for number, changes in enumerate([{"init": "continue"}, {"init": "rand"}, {"init": "other"}]):
         write(f"{number}/seed_0", 0, changes)
     write("alone/seed_0", 0, CIFAR)
-    write("another/seed_0", 0, CIFAR, {"init": "continue", "rounds": 2})
+    write("another/seed_0", 0, CIFAR, {"init": "continue"}, accuracy=[0.5])
     pairs = init_pairs(group(find_runs([tmp_path]), by_setting=True))
     assert [[setting.name for setting in pair] for pair in pairs] == [
         ["digits resnet18, init=rand", "digits resnet18, init=continue"]

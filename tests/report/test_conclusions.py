@@ -67,3 +67,16 @@ def test_nothing_that_can_be_told_over_the_budget_is_said(runs: Runs) -> None:
 def test_one_method_is_counted_and_not_compared(runs: Runs) -> None:
     runs.add("assl", 0, [0.5])
     assert conclusions(runs.setting(), None) == "1 method, 1 seed each; 1 training a run, with 10 labels."
+
+
+def test_what_is_compared_is_said_where_not_all_runs_have_as_many_rounds(runs: Runs) -> None:
+    runs.method("random", [[0.50, 0.60], [0.52, 0.63], [0.48, 0.58]])
+    runs.add("assl", 0, [0.5, 0.7, 0.9], changes={"rounds": 2})
+    runs.add("assl", 1, [0.5, 0.7, 0.9, 0.95], changes={"rounds": 4})
+    assert (
+        "2 trainings a run, with 10 to 20 labels. 1 run of 5 not at the end yet. Everything, the AUBC too, is over the "
+        "first 2 trainings, which all runs have: assl with seed 0 and assl with seed 1 have up to 4; results.csv has "
+        "all rounds."
+    ) in read(runs)
+    runs.add("assl", 2, [0.5], changes={"rounds": 1})
+    assert "is over the first training alone: assl with seed 2 has no more; results.csv" in read(runs)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,23 @@ def test_wrong_arguments_are_one_line_and_write_nothing(
     assert written.err.count("\n") == 1
     assert written.out == ""
     assert not (two.root / "report").exists()
+
+
+def test_a_run_that_was_extended_is_compared_over_the_rounds_that_all_have(
+    two: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two.add("assl", 3, [0.5, 0.7, 0.9], changes={"rounds": 2})
+    assert main([str(two.root)]) == 0
+    said = "is over the first 2 trainings, which all runs have: assl with seed 3 has 3"
+    printed = capsys.readouterr().out
+    assert said in printed
+    assert "mean ± s.d. over n seeds; over the first 2 trainings, which all runs have" in printed
+    report = two.root / "report"
+    assert said in (report / "report.html").read_text()
+    assert said in (report / "tables.md").read_text()
+    rows = list(csv.DictReader((report / "results.csv").read_text().splitlines()))
+    newest = [row["test_accuracy_ema"] for row in rows if (row["method"], row["seed"]) == ("assl", "3")]
+    assert newest == ["0.5", "0.7", "0.9"]
 
 
 def test_runs_that_do_not_match_are_refused_with_what_differs(two: Runs, capsys: pytest.CaptureFixture[str]) -> None:

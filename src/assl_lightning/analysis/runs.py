@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -25,6 +25,7 @@ from assl_lightning.records import (
     read_config,
     round_directory,
     trained_records,
+    without_query,
 )
 
 Facts = dict[str, Any]
@@ -40,13 +41,13 @@ WHERE_IMAGES_LIE = ("data.root", "data.source.root", "data.source.download")
 """Keys in which runs on the same images may differ."""
 
 _NOT_COMPARED = (
-    *("seed", "name"),
+    *("seed", "name", "rounds"),
     *OF_THE_RUN,
     *CHANGES_NOTHING,
     *WHERE_IMAGES_LIE,
 )
 
-_SETTING = ("data", "network", "hold_out", "initial_labels", "labels_per_round", "rounds")
+_SETTING = ("data", "network", "hold_out", "initial_labels", "labels_per_round")
 
 _NEEDED: Mapping[str, type] = {
     **dict.fromkeys(_GROUPS, dict),
@@ -61,6 +62,7 @@ class Run:
     directory: Path
     config: Mapping[str, Any]  # config.yaml, plain
     records: tuple[RoundRecord, ...]  # of the rounds that are trained, in order; at least one
+    uncut: tuple[RoundRecord, ...] = ()  # where `group` has cut the records to the rounds that all runs have, all
 
     @property
     def seed(self) -> int:
@@ -75,7 +77,12 @@ class Run:
     @property
     def is_complete(self) -> bool:
         """Whether all trainings were done, one more than acquisitions."""
-        return len(self.records) > int(self.config["rounds"])
+        return len(self.all_records) > int(self.config["rounds"])
+
+    @property
+    def all_records(self) -> tuple[RoundRecord, ...]:
+        """Also of the rounds that other runs do not have."""
+        return self.uncut or self.records
 
     def has_withdrawn(self, record: RoundRecord) -> bool:
         """Whether the run was told to end after a round had asked for labels: what it asked for lies in the files."""
@@ -106,7 +113,17 @@ class Setting:
 
     name: str
     methods: Mapping[str, Method]  # by name
-    labels: tuple[int, ...]  # trained on in each round, by every run
+    labels: tuple[int, ...]  # trained on in each of the rounds that all runs have
+
+    @property
+    def runs(self) -> Iterator[Run]:
+        """Those of all methods."""
+        return (run for method in self.methods.values() for run in method.runs.values())
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether some run has more rounds than all have."""
+        return any(run.uncut for run in self.runs)
 
 
 def find_runs(paths: Sequence[Path]) -> list[Run]:
@@ -140,8 +157,10 @@ def find_runs(paths: Sequence[Path]) -> list[Run]:
 def group(runs: Sequence[Run], *, by_setting: bool = False) -> list[Setting]:
     """The runs as methods over seeds, one `Setting`; with `by_setting`, as many as there are.
 
-    A setting is the data (wherever they lie), the network and the numbers of labels and rounds; with `by_setting` also
-    `init`, which the paper counts as two settings (§4), and which otherwise tells methods apart.
+    A setting is the data (wherever they lie), the network and the numbers of labels; with `by_setting` also `init`,
+    which the paper counts as two settings (§4), and which otherwise tells methods apart. Where some of its runs have
+    more rounds than others, having been extended or not being finished, all are cut to those that each has. Only where
+    one seed of a method was run twice, for two numbers of `rounds`, are these two settings.
 
     A method is named by its acquisition and by what else tells it from the others of its setting: a value is told by
     those that do not have the most common one, by all where none is most common. Where groups differ (`algorithm`),
@@ -150,9 +169,9 @@ def group(runs: Sequence[Run], *, by_setting: bool = False) -> list[Setting]:
 
     Raises:
         ValueError: the runs are of several settings and `by_setting` is False, a method has one seed twice, or runs of
-            a setting have not as many complete rounds or not as many labels in each.
+            a setting have not as many labels in a round.
     """
-    parts = _partition(runs, lambda run: _setting_facts(run, by_setting))
+    parts = [part for one in _partition(runs, lambda run: _setting_facts(run, by_setting)) for part in _by_rounds(*one)]
     if not by_setting and len(parts) > 1:
         raise ValueError(_not_one_setting(parts[0][1][0], parts[1][1][0]))
     settings = [facts for facts, _ in parts]
@@ -168,7 +187,9 @@ def group(runs: Sequence[Run], *, by_setting: bool = False) -> list[Setting]:
 
 def init_pairs(settings: Sequence[Setting]) -> list[tuple[Setting, Setting]]:
     """Settings that differ in `init` alone, rand before continue, of those that `group` found `by_setting`."""
-    parts = _partition(settings, lambda setting: _setting_facts(_a_run(setting), with_init=False))
+    parts = _partition(
+        settings, lambda setting: _setting_facts(_a_run(setting), with_init=False) | {"labels": setting.labels}
+    )
     by_init = [{_a_run(setting).config.get("init"): setting for setting in members} for _, members in parts]
     return [(found["rand"], found["continue"]) for found in by_init if {"rand", "continue"} <= found.keys()]
 
@@ -246,15 +267,26 @@ def _method(name: str, runs: Sequence[Run]) -> Method:
     return Method(name, by_seed)
 
 
+def _by_rounds(facts: Facts, runs: list[Run]) -> list[tuple[Facts, list[Run]]]:
+    """The runs of a setting as one, or by their `rounds` where a method has a seed twice for two numbers of these."""
+    members = [members for _, members in _partition(runs, lambda run: _facts(run) | {"seed": run.seed})]
+    if all(len({run.config["rounds"] for run in same}) == 1 for same in members):
+        return [(facts, runs)]
+    return _partition(runs, lambda run: facts | {"rounds": run.config["rounds"]})
+
+
+def _cut(run: Run, rounds: int) -> Run:
+    """The run as if it had ended after so many trainings, or sooner."""
+    if len(run.records) <= rounds:
+        return run
+    *before, last = run.records[:rounds]
+    return replace(run, records=(*before, without_query(last)), uncut=run.records)
+
+
 def _setting(name: str, methods: Sequence[Method]) -> Setting:
+    common = min(len(run.records) for method in methods for run in method.runs.values())
+    methods = [replace(one, runs={seed: _cut(run, common) for seed, run in one.runs.items()}) for one in methods]
     runs = [run for method in methods for run in method.runs.values()]
-    shortest = min(runs, key=lambda run: len(run.records))
-    longest = max(len(run.records) for run in runs)
-    if len(shortest.records) != longest:
-        raise ValueError(
-            f"all runs must have as many rounds to be compared, but {shortest.directory} has {len(shortest.records)} "
-            f"and others have up to {longest}; let it finish, or leave it out"
-        )
     named: dict[str, Method] = {}
     for method in methods:
         other = named.setdefault(method.name, method)
@@ -281,7 +313,7 @@ def _a_run(setting: Setting) -> Run:
 
 
 def _not_one_setting(first: Run, other: Run) -> str:
-    pair = [_setting_facts(run, with_init=False) for run in (first, other)]
+    pair = [_setting_facts(run, with_init=False) | {"rounds": run.config["rounds"]} for run in (first, other)]
     keys = _telling_keys([pair])
     told = [", ".join(_told(facts, key) for key in keys) for facts in pair]
     return (

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from assl_lightning.analysis.comparison import aubc, has_area
 from assl_lightning.analysis.runs import Method, Setting, accuracies
 from assl_lightning.records import RoundRecord
+from assl_lightning.report.conclusions import common_rounds
 from assl_lightning.report.contrasts import DEFAULT_REFERENCE
 from assl_lightning.report.curve import MOST_TOGETHER, Curve, draw_curves, draw_panels
 from assl_lightning.report.drawing import style_of, svg
@@ -30,10 +31,11 @@ def accuracy_blocks(setting: Setting) -> tuple[Block, ...]:
     """What it was measured on, the curves, the accuracy after each round, and what else is known of the last one."""
     several = any(len(method.runs) > 1 for method in setting.methods.values())
     band = "; the band is ± one sample standard deviation over seeds" if several else ""
+    more = f"{_of_panels(setting)}{_over(setting)}"
     figure = Illustration(
         svg(draw_accuracy(setting)),
         "Test accuracy against the number of labels, a line a method; the table has the numbers.",
-        f"Test accuracy of the averaged (EMA) weights at the last step of each round{band}{_of_panels(setting)}.",
+        f"Test accuracy of the averaged (EMA) weights at the last step of each round{band}{more}.",
     )
     tested = Paragraph(describe_test_set_of(setting))
     return tested, figure, accuracy_table(setting), last_round_table(setting)
@@ -80,7 +82,7 @@ def accuracy_table(setting: Setting) -> Table:
         cells = [mean_and_deviation(after) for after in values.T.tolist()]
         rows.append((f"{method.name} (n = {len(method.runs)})", *cells, mean_and_deviation(area)))
     header = ("labels", *(f"{count:,}" for count in setting.labels), "AUBC")
-    return Table("Test accuracy (%, EMA weights), mean ± s.d. over n seeds", header, tuple(rows))
+    return Table(f"Test accuracy (%, EMA weights), mean ± s.d. over n seeds{_over(setting)}", header, tuple(rows))
 
 
 def last_round_table(setting: Setting) -> Table:
@@ -95,4 +97,9 @@ def last_round_table(setting: Setting) -> Table:
     }
     known = {name: cells for name, cells in columns.items() if set(cells) != {UNKNOWN}}
     rows = tuple((name, *(cells[row] for cells in known.values())) for row, name in enumerate(last))
-    return Table("Last round (%), by weights; balanced is the mean over classes", ("last round", *known), rows)
+    caption = f"Last round (%), by weights; balanced is the mean over classes{_over(setting)}"
+    return Table(caption, ("last round", *known), rows)
+
+
+def _over(setting: Setting) -> str:
+    return f"; over {common_rounds(setting)}" if setting.is_cut else ""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from assl_lightning.analysis.comparison import SEEDS_THAT_TELL
 from assl_lightning.analysis.runs import Setting, shared_seeds
 from assl_lightning.report.contrasts import AUBC, LAST_ROUND, Contrast, Contrasts
 from assl_lightning.report.numerals import counted, counted_each, interval, listed, points
+
+_NAMED = 3  # of the runs that have more rounds than others, or fewer
 
 
 def conclusions(setting: Setting, compared: Contrasts | None) -> str:
@@ -19,13 +23,43 @@ def _what_there_is(setting: Setting) -> str:
     common = "" if len(setting.methods) == 1 else f", {shared} of them common to all"
     labels = setting.labels
     budget = f"{labels[0]:,} to {labels[-1]:,} labels" if len(labels) > 1 else f"{labels[0]:,} labels"
-    runs = [run for method in setting.methods.values() for run in method.runs.values()]
+    runs = list(setting.runs)
     stopped = sum(not run.is_complete for run in runs)
     warning = f" {counted(stopped, 'run')} of {len(runs)} not at the end yet." if stopped else ""
     return (
         f"{counted(len(setting.methods), 'method')}, {seeds} each{common}; "
-        f"{counted(len(labels), 'training')} a run, with {budget}.{warning}"
+        f"{counted(len(labels), 'training')} a run, with {budget}.{warning}{_what_is_left_out(setting)}"
     )
+
+
+def _what_is_left_out(setting: Setting) -> str:
+    """Where not all runs have as many rounds: over which they are compared, and which runs have more, or no more."""
+    if not setting.is_cut:
+        return ""
+    common = len(setting.labels)
+    trained = {
+        f"{method.name} with seed {seed}": len(run.all_records)
+        for method in setting.methods.values()
+        for seed, run in method.runs.items()
+    }
+    longer = [name for name, count in trained.items() if count > common]
+    others = [name for name in trained if name not in longer]
+    if len(longer) <= len(others):
+        most = max(trained.values())
+        named = f"{_some(longer)} {'has' if len(longer) == 1 else 'have up to'} {most}"
+    else:
+        named = f"{_some(others)} {'has' if len(others) == 1 else 'have'} no more"
+    return f" Everything, the AUBC too, is over {common_rounds(setting)}: {named}; results.csv has all rounds."
+
+
+def _some(names: Sequence[str]) -> str:
+    return listed(names if len(names) <= _NAMED else [*names[: _NAMED - 1], f"{len(names) - _NAMED + 1} more"])
+
+
+def common_rounds(setting: Setting) -> str:
+    """The rounds that are compared, in words."""
+    count = len(setting.labels)
+    return f"the first {counted(count, 'training')}, which all runs have" if count > 1 else "the first training alone"
 
 
 def _what_it_tells(compared: Contrasts) -> list[str]:

@@ -105,7 +105,7 @@ def read_evaluations(run: Run) -> tuple[Evaluation, ...]:
     """Every test that the run's CSV logger has written, by step."""
     evaluations: dict[int, Evaluation] = {}
     before = 0
-    for record in run.records:
+    for record in run.all_records:
         path = round_directory(run.directory, record.round) / FILE_NAME
         if not path.exists():
             raise ValueError(

@@ -12,7 +12,10 @@ from assl_lightning.report.durations import PART_NAMES
 
 
 def tidy_csv(settings: Sequence[Setting]) -> str:
-    """Accuracies lie in [0, 1], times are seconds; what is not known is empty."""
+    """A row for each round that is trained, also where not all runs have it.
+
+    Accuracies lie in [0, 1], times are seconds; what is not known is empty.
+    """
     extra = {part for *_, record in _rounds(settings) for part in record.seconds} - PART_NAMES.keys()
     parts = [*PART_NAMES, *sorted(extra)]
     rows = [
@@ -35,7 +38,7 @@ def _rounds(settings: Sequence[Setting]) -> Iterator[tuple[str, str, int, RoundR
     for setting in settings:
         for method in setting.methods.values():
             for seed, run in sorted(method.runs.items()):
-                for record in run.records:
+                for record in run.all_records:
                     yield setting.name, method.name, seed, record
 
 
