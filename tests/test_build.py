@@ -443,8 +443,9 @@ def test_images_that_cannot_be_decoded_are_left_out_for_good_and_named(
     assert parts.pool.sample_ids[56] == "image/56"
     assert [entry.getMessage() for entry in caplog.records if entry.name == build.__name__] == [
         "4 of the pool's 60 images cannot be decoded and are left out of the run, which keeps their indices: "
-        "image/56, image/57, image/58, …"
+        "image/56, image/57, image/58, …; runs/digits/seed_0/unreadable.csv has all"
     ]
+    assert parts.unreadable[0] == ("pool", "image/56", "it cannot be decoded")
 
 
 def test_the_budget_counts_the_images_that_can_be_decoded(with_unreadable: Compose) -> None:

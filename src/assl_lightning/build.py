@@ -41,6 +41,8 @@ from assl_lightning.data.pixel_statistics import pixel_statistics
 from assl_lightning.data.pool import Pool, unused
 from assl_lightning.data.reclassing import with_classes
 from assl_lightning.data.sources.base import PoolSource
+from assl_lightning.data.sources.undecodable import FILE_NAME as UNREADABLE
+from assl_lightning.data.sources.undecodable import Row, UndecodableImagesError, rows_behind, rows_of
 from assl_lightning.datamodule import PoolDataModule
 from assl_lightning.moving import CONTENTS
 from assl_lightning.networks.adapt import with_features
@@ -73,6 +75,7 @@ class Parts:
     make_trainer: Callable[..., Trainer]
     acquisition: Acquisition
     oracle: Oracle
+    unreadable: tuple[Row, ...]
 
 
 def run(config: Config, console: Console | None = None) -> list[RoundRecord]:
@@ -94,9 +97,11 @@ def run(config: Config, console: Console | None = None) -> list[RoundRecord]:
 
 def _run_once(config: Config, console: Console) -> tuple[Config, list[RoundRecord], bool]:
     """The complete configuration, the records of all complete rounds, and whether classes can join that could not."""
-    config, source, later = _prepare(config)
+    with _listing_unreadable(config):
+        config, source, later = _prepare(config)
+        parts = put_together(config, source)
     records = run_rounds(
-        **vars(put_together(config, source)),
+        **vars(parts),
         settings=make_settings(config, source),
         run_dir=Path(config.run_dir),
         make_progress=partial(RoundProgress, console=console),
@@ -212,7 +217,10 @@ def _prepare(config: Config) -> tuple[Config, PoolSource, tuple[str, ...]]:
     try:
         source = load_source(config, planned.later)
     except ConfigurationError as error:
-        raise explained(error, asked, read_class_names) from error
+        told = explained(error, asked, read_class_names)
+        if told is error:
+            raise
+        raise told from error
     return complete(config, source), source, planned.later
 
 
@@ -311,6 +319,7 @@ def put_together(config: Config, source: PoolSource) -> Parts:
         make_trainer=_trainer_factory(config),
         acquisition=_make_strategy(config),
         oracle=oracle,
+        unreadable=rows_of(source),
     )
 
 
@@ -502,15 +511,33 @@ def _exclude_unreadable(config: Config, source: PoolSource, pool: Pool) -> None:
     found = f"{count} of the pool's {pool.num_samples:,} images cannot be decoded"
     named = f"{names}{', …' if count > _NAMED else ''}"
     if config.data.unreadable == "fail":
-        raise ConfigurationError(
-            f"{show('data.unreadable', 'fail')}: {found} ({named}); fetch them again, or leave them out of the run "
-            f"with data.unreadable=exclude"
+        message = f"{found} ({named}); fetch them again, or leave them out of the run with data.unreadable=exclude"
+        raise ConfigurationError(f"{show('data.unreadable', 'fail')}: {message}") from UndecodableImagesError(
+            message, rows_of(source)
         )
     with _error_at("run_dir", {"run_dir": config.run_dir}):
         check_readable(RunDirectory(Path(config.run_dir)), source)
     _check_budget(config, pool.num_samples - count, f"without {count} that cannot be decoded")
     pool.exclude(source.unreadable)
-    log.warning("%s and are left out of the run, which keeps their indices: %s", found, named)
+    file = Path(config.run_dir) / UNREADABLE
+    log.warning("%s and are left out of the run, which keeps their indices: %s; %s has all", found, named, file)
+
+
+@contextmanager
+def _listing_unreadable(config: Config) -> Iterator[None]:
+    """Where images that cannot be decoded end the block, list all of them if the error cannot name all of them."""
+    try:
+        yield
+    except ConfigurationError as error:
+        rows = rows_behind(error)
+        if len(rows) <= _NAMED or not is_first_rank():
+            raise
+        try:
+            file = RunDirectory(Path(config.run_dir)).note_unreadable(rows)
+        except (OSError, ValueError):  # the directory is no place for it, which is told when the images are mended
+            raise error from None
+        *before, last = error.lines
+        raise ConfigurationError([*before, f"{last}; {file} lists all {len(rows):,}"]) from error
 
 
 def check_readable(directory: RunDirectory, source: PoolSource) -> None:

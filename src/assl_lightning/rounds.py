@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from assl_lightning.acquisition.base import Acquisition
 from assl_lightning.algorithms.base import Algorithm
 from assl_lightning.contact_sheet import contact_sheet
 from assl_lightning.data.pool import UNLABELLED, Pool
+from assl_lightning.data.sources.undecodable import Row
 from assl_lightning.datamodule import PoolDataModule
 from assl_lightning.interruption import Interrupted, Interruption
 from assl_lightning.networks.base import FeatureNetwork
@@ -54,6 +55,7 @@ def run_rounds(
     run_dir: Path | str,
     make_progress: Callable[..., Callback] | None = None,
     clock: Callable[[], float] = time.perf_counter,
+    unreadable: Sequence[Row] = (),
 ) -> list[RoundRecord]:
     """Run active learning, or go on with it, and return the records of all complete rounds.
 
@@ -74,6 +76,7 @@ def run_rounds(
         run_dir: where its files go; created here.
         make_progress: called once a round with `round`, `rounds`, `labels`, `images_per_step`; gives a callback.
         clock: seconds, for the times in the records.
+        unreadable: the images that were excluded since they cannot be decoded, to be listed in the directory.
 
     Raises:
         ValueError: settings that contradict the pool, the algorithm or the run that `run_dir` holds; before training.
@@ -95,7 +98,7 @@ def run_rounds(
         clock=clock,
         interruption=interruption,
     )
-    loop = _Loop(pool, datamodule, training, acquisition, oracle, settings, directory, clock, interruption)
+    loop = _Loop(pool, datamodule, training, acquisition, oracle, settings, directory, clock, interruption, unreadable)
     try:
         with interruption:
             return loop.run()
@@ -116,6 +119,7 @@ class _Loop:
     directory: RunDirectory
     clock: Callable[[], float]
     interruption: Interruption
+    unreadable: Sequence[Row]
 
     def run(self) -> list[RoundRecord]:
         self._check_pool()
@@ -133,6 +137,7 @@ class _Loop:
             self.directory.sweep()
             self.directory.note_changes(config)
             self.directory.note_samples(self.pool, self.datamodule.test_ids)
+            self.directory.note_unreadable(self.unreadable)
             return self._run(withdrawn)
 
     def _run(self, withdrawn: Tensor) -> list[RoundRecord]:

@@ -2,6 +2,7 @@
 
 <run_dir>/config.yaml               what the run was asked to do, with versions
 <run_dir>/samples.csv               the samples' names, in the order of their indices (`data.sample_names`)
+<run_dir>/unreadable.csv            the images that cannot be decoded, where there are any, each with its reason
 <run_dir>/rounds.jsonl              one line for each complete round (`records`)
 <run_dir>/round_00/pool.pt          who is labelled while this round trains
 <run_dir>/round_00/initial.json       which samples were asked for before the first round, of round 0 alone
@@ -42,6 +43,8 @@ from assl_lightning.atomic import TEMPORARY, open_atomic, write_text
 from assl_lightning.data.pool import Pool, unused
 from assl_lightning.data.reclassing import relabel
 from assl_lightning.data.sample_names import SampleNames, read_samples, write_samples
+from assl_lightning.data.sources.undecodable import FILE_NAME as UNREADABLE
+from assl_lightning.data.sources.undecodable import Row, write_undecodable
 from assl_lightning.differences import differences
 from assl_lightning.environment import environment
 from assl_lightning.histograms import Histogram
@@ -164,7 +167,25 @@ class RunDirectory:
         """Whether nothing is there, or no more than a killed start has left."""
         if not self.path.exists():
             return True
-        return all(path.name == LOCK or path.name.endswith(TEMPORARY) for path in self.path.iterdir())
+        left = (LOCK, UNREADABLE)  # the latter of a start that was refused
+        return all(path.name in left or path.name.endswith(TEMPORARY) for path in self.path.iterdir())
+
+    def note_unreadable(self, rows: Sequence[Row]) -> Path:
+        """List the images that cannot be decoded, or remove the list where there are none; where it is.
+
+        Raises:
+            ValueError: the directory holds something else than a run.
+            OSError: it cannot be written.
+        """
+        file = self.path / UNREADABLE
+        if not (self.is_new() or (self.path / CONFIG).exists()):
+            raise ValueError(f"{self.path} is not empty and holds no run")
+        if rows:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_undecodable(file, rows)
+        else:
+            file.unlink(missing_ok=True)
+        return file
 
     def note_changes(self, config: Mapping[str, Any]) -> None:
         """Write down what `open` let pass and is different from now on: new classes, then the rest in config.yaml."""

@@ -403,4 +403,4 @@ def test_damaged_files_of_a_real_format_are_listed_and_left_out_where_they_may_b
     files[3].write_bytes(b"")  # the first of its class is the test set's
     testing = check(*overrides, "data.unreadable=exclude")
     assert testing.code == 1
-    assert "1 of the test set's images cannot be decoded: " in testing.starting("wrong:")[0]
+    assert "3 images cannot be decoded, 1 of the test set's and 2 of the pool's: " in testing.starting("wrong:")[0]

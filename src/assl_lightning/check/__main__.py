@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from hydra import initialize_config_dir
@@ -27,7 +28,7 @@ The data are read (and downloaded, where the run would); then a few steps are tr
 a temporary directory, as the run would do it on this machine. What is found: images that cannot be decoded;
 sizes, labels and classes that are not as declared; classes without an example; test images in the pool, and
 repeated ones; a run_dir that holds something else; too little disk. Nothing is left behind but downloads
-and, where data.source.cache asks for it, decoded images.
+and, where data.source.cache asks for it, decoded images, and what --unreadable asks for.
 """
 
 _EPILOG = """\
@@ -44,9 +45,10 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check the run of the command line `arguments` (default: this process's); the exit code."""
     try:
-        config = _read(_make_parser().parse_intermixed_args(arguments))
+        options = _make_parser().parse_intermixed_args(arguments)
+        config = _read(options)
         with Interruption():
-            return _check(config)
+            return _check(config, options.unreadable)
     except ConfigurationError as error:
         print_errors(error.lines)
         return 1
@@ -65,6 +67,12 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("overrides", nargs="*", help="key=value, group=option, +experiment=NAME")
     parser.add_argument("--config-dir", "-cd", type=path_argument, metavar="DIR", help="also look for groups in DIR")
+    parser.add_argument(
+        "--unreadable",
+        type=path_argument,
+        metavar="FILE",
+        help="list in FILE, a CSV, all images that cannot be decoded",
+    )
     parser.add_argument("--multirun", "-m", action="store_true", help=argparse.SUPPRESS)
     return parser
 
@@ -81,22 +89,29 @@ def _read(options: argparse.Namespace) -> Config:
         return compose(GlobalHydra.instance().hydra, overrides)
 
 
-def _check(config: Config) -> int:
+def _check(config: Config, unreadable: Path | None) -> int:
     from rich.console import Console
 
     from assl_lightning import build
     from assl_lightning.check.checking import check_run
     from assl_lightning.check.printing import print_report
+    from assl_lightning.data.sources.undecodable import check_place, write_undecodable
 
     build.set_up_messages()
     try:
+        if unreadable is not None:
+            check_place(unreadable)
         report = check_run(config)
+        if unreadable is not None:
+            write_undecodable(unreadable, report.unreadable)
     except ConfigurationError:
         raise
     except Exception as error:
         print_errors([line_of(error)])
         return 1
     print_report(report, Console())
+    if unreadable is not None:
+        Console().print(f"{unreadable} lists {len(report.unreadable):,}", soft_wrap=True, highlight=False, markup=False)
     return 1 if report.num_wrong else 0
 
 

@@ -17,6 +17,7 @@ from assl_lightning.check.images import check_images
 from assl_lightning.check.trial import Trial, run_trial
 from assl_lightning.class_list import plan_classes
 from assl_lightning.data.sources.base import PoolSource
+from assl_lightning.data.sources.undecodable import Row, rows_behind, rows_of
 from assl_lightning.jobs import line_of
 from assl_lightning.schema import Config, ConfigurationError
 
@@ -33,6 +34,7 @@ class Report:
     source: PoolSource | None = None
     trial: Trial | None = None
     estimate: Estimate | None = None
+    unreadable: tuple[Row, ...] = ()
 
     @property
     def num_wrong(self) -> int:
@@ -54,7 +56,8 @@ def check_run(config: Config) -> Report:
     trial: Trial | None = None
     estimate: Estimate | None = None
     started = time.perf_counter()
-    with _as_findings(of_the_data, "Reading the data"):
+    unreadable: list[Row] = []
+    with _as_findings(of_the_data, "Reading the data"), _noting_rows(unreadable):
         planned = plan_classes(config, lambda one: build.read_class_names(_tolerant(one)))
         config = planned.config
         source = build.load_source(_tolerant(config), planned.later)
@@ -63,6 +66,7 @@ def check_run(config: Config) -> Report:
     directory = read_directory(run_dir, build.make_settings(config, source))
     findings = [*directory.findings, *of_the_data]
     if source is not None:
+        unreadable += rows_of(source)
         may_exclude = config.data.unreadable == "exclude"
         findings += check_images(source, config.initial_labels, may_exclude=may_exclude, hold_out=config.hold_out)
         if directory.complete_rounds <= config.rounds:
@@ -72,7 +76,7 @@ def check_run(config: Config) -> Report:
         estimate = extrapolate(config, trial, read_seconds, directory.complete_rounds)
         findings += remarks_on(config, trial)
         findings += check_disk(max(estimate.most_bytes - directory.num_bytes, 0), free, free_at)
-    return Report(config, directory, free, free_at, tuple(findings), source, trial, estimate)
+    return Report(config, directory, free, free_at, tuple(findings), source, trial, estimate, tuple(unreadable))
 
 
 def _try(config: Config, source: PoolSource, findings: list[Finding]) -> Trial | None:
@@ -88,6 +92,16 @@ def _tolerant(config: Config) -> Config:
     if "unreadable" in node:
         node = {**node, "unreadable": "exclude"}
     return replace(config, data=replace(config.data, source=node, unreadable="exclude"))
+
+
+@contextmanager
+def _noting_rows(rows: list[Row]) -> Iterator[None]:
+    """Add to `rows` the images for whose sake the block raises."""
+    try:
+        yield
+    except Exception as error:
+        rows += rows_behind(error)
+        raise
 
 
 @contextmanager

@@ -65,7 +65,9 @@ def find_unreadable(source: PoolSource, *, may_exclude: bool) -> list[Finding]:
     if not len(source.unreadable):
         return []
     names = first_few([source.sample_ids[index] for index in source.unreadable.tolist()])
-    found = f"{len(source.unreadable)} of the pool's {len(source.pool_images):,} images cannot be decoded ({names})"
+    listed = "; --unreadable FILE lists all" if names.endswith("…") else ""
+    count = f"{len(source.unreadable)} of the pool's {len(source.pool_images):,} images"
+    found = f"{count} cannot be decoded ({names}{listed})"
     if may_exclude:
         return [remark(f"{found} and will be left out of the run, since data.unreadable=exclude.")]
     return [wrong(f"{found}; fetch them again, or leave them out of the run with data.unreadable=exclude.")]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from assl_lightning.atomic import write_text
 from assl_lightning.data.decoding import Faults, describe_faults, name_faults
+from assl_lightning.data.sources.base import PoolSource
 
 FILE_NAME = "unreadable.csv"
 """In a run's directory: the images that cannot be decoded, each with its reason."""
@@ -70,6 +71,39 @@ def refuse_undecodable(
         for place, reason in sorted(faults.items())
     ]
     raise UndecodableImagesError(message, rows)
+
+
+def rows_of(source: PoolSource) -> tuple[Row, ...]:
+    """The images of a source's pool that cannot be decoded, by their indices."""
+    reasons = source.reasons or ("it cannot be decoded",) * len(source.unreadable)
+    return tuple(
+        ("pool", source.sample_ids[index], reason)
+        for index, reason in zip(source.unreadable.tolist(), reasons, strict=True)
+    )
+
+
+def rows_behind(error: BaseException) -> tuple[Row, ...]:
+    """The images for whose sake `error` was raised; none where it is about something else."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, UndecodableImagesError):
+        cause = cause.__cause__
+    return () if cause is None else cause.rows
+
+
+def check_place(path: Path) -> None:
+    """Refuse to write the table where something else is.
+
+    Raises:
+        FileNotFoundError: the directory is missing.
+        ValueError: another file is there.
+    """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path} cannot be written, since {path.parent} is no directory; make it first")
+    if not path.exists():
+        return
+    wanted = ",".join(_HEADER).encode()
+    if not path.is_file() or path.read_bytes()[: len(wanted)] != wanted:
+        raise ValueError(f"{path} holds something else than a list of images that cannot be decoded; name another file")
 
 
 def write_undecodable(path: Path, rows: Sequence[Row]) -> None:
