@@ -15,6 +15,7 @@ from PIL import Image
 
 from assl_lightning import build
 from assl_lightning.check.__main__ import main as check_main
+from assl_lightning.classes import main as classes_main
 from assl_lightning.classifier import load_classifier
 from assl_lightning.cli import main
 from assl_lightning.data.sample_names import read_samples
@@ -235,9 +236,8 @@ def test_any_other_change_is_refused_in_one_line_that_names_the_command(capsys: 
     capsys.readouterr()
     assert main([*RUN, named(("dark", "bright"))]) == 1
     assert capsys.readouterr().err == (
-        "error: data.source.class_names=[dark, bright]: the classes are dark, light, but dark, bright were asked for; "
-        "a class that is new goes to the end, and one is renamed with python -m assl_lightning.classes run --rename "
-        "light=bright\n"
+        "error: data.source.class_names=[dark, bright]: the run's classes are dark, light, but dark, bright were asked "
+        "for; to rename one, python -m assl_lightning.classes run --rename light=bright\n"
     )
     assert not Path("run/classes.json").exists()
 
@@ -259,6 +259,59 @@ def test_a_check_accepts_a_class_that_is_new_and_writes_nothing(capsys: pytest.C
     assert check_main([*RUN, named(THREE)]) == 0, capsys.readouterr()
     assert "holds this run, to go on with" in capsys.readouterr().out
     assert not Path("run/classes.json").exists()
+
+
+# --- renaming and merging ---------------------------------------------------------------------------------------------
+
+
+def test_a_merge_makes_the_head_smaller_and_taking_it_back_tells_the_classes_apart_again(
+    starts: list[dict[str, torch.Tensor]],
+) -> None:
+    go_on, merged = ("init=continue", "seed=1"), ("dark", "other")
+    call(THREE, *go_on)
+    label(THREE)
+    call(THREE, *go_on)
+    before = weights_of(0)
+    old = labels_of(0)
+    assert {THREE[number] for number in old.values()} == {*THREE}
+    assert classes_main(["run", "--merge", "light,middle=other"]) == 0
+    batch = find_batches(Path("run"))[-1]
+    text = "".join(f"{one.sample_id},{'dark' if 'dark' in one.sample_id else 'other'}\n" for one in batch.samples)
+    (batch.directory / "labels.csv").write_text(f"sample_id,label\n{text}")
+    call(merged, *go_on)
+    assert {name: labels_of(1)[name] for name in old} == {name: min(label, 1) for name, label in old.items()}
+    head = starts[-1]["network.head.weight"]
+    assert torch.equal(head[0], before["network.head.weight"][0])
+    torch.testing.assert_close(head[1], before["network.head.weight"][1:].mean(0))
+    assert weights_of(1)["network.head.bias"].shape == (2,)
+    assert load_classifier("run").class_names == merged
+
+    others = [one.id for one in Ledger(Path("run") / LEDGER).standing() if one.label == "other" and one.round == 1]
+    Ledger(Path("run") / LEDGER).revoke([one for one in others if one is not None], "Ann", "undo")
+    assert classes_main(["run", "--undo"]) == 0
+    label(THREE)
+    call(THREE, *go_on)
+    assert {name: labels_of(2)[name] for name in old} == old, "people's answers are as they were given"
+    assert [record.num_classes for record in read_records(Path("run"))] == [3, 2]
+    assert weights_of(2)["network.head.bias"].shape == (3,)
+
+
+def test_a_labels_file_may_say_the_old_name_of_a_class() -> None:
+    names = sorted(path.name for path in Path("photos").iterdir())
+    Path("known.csv").write_text(
+        "sample_id,label\n" + "".join(f"{name},{class_of(name, THREE)}\n" for name in names[:6])
+    )
+    known = ("data.source.labels=known.csv", "initial_labels=0")
+    call(THREE, *known)
+    before = {name: THREE.index(class_of(name, THREE)) for name in names[:6]}
+    assert classes_main(["run", "--rename", "dark=black", "--merge", "light,middle=other"]) == 0
+    after = ("black", "other")
+    batch = find_batches(Path("run"))[-1]
+    text = "".join(f"{one.sample_id},{class_of(one.sample_id, THREE)}\n" for one in batch.samples)
+    (batch.directory / "labels.csv").write_text(f"sample_id,label\n{text}")
+    call(after, *known)
+    found = labels_of(0)
+    assert {name: found[name] for name in before} == {name: min(label, 1) for name, label in before.items()}
 
 
 # --- class lists that the data have ----------------------------------------------------------------------------------

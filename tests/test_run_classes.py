@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from assl_lightning.run_classes import FILE_NAME, ClassHistory, read_history, run_classes, write_history
+from assl_lightning.run_classes import FILE_NAME, ClassHistory, as_override, read_history, run_classes, write_history
 
 CLASSES = ("ok", "dent", "scratch")
 BEGUN = ClassHistory.begin(CLASSES)
@@ -62,19 +64,35 @@ def test_a_round_before_a_change_was_taken_back_trained_with_it() -> None:
 @pytest.mark.parametrize(
     ("names", "advice"),
     [
-        (("ok", "bump", "scratch"), "one is renamed with python -m assl_lightning.classes run --rename dent=bump"),
-        (("dent", "ok", "scratch"), "goes to the end, in the order [ok, dent, scratch]"),
-        (("ok", "crack", "dent", "scratch"), "in the order [ok, dent, scratch, crack]"),
-        (
-            ("ok", "dent"),
-            "renamed and merged with python -m assl_lightning.classes run --rename OLD=NEW or --merge",
-        ),
+        (("ok", "bump", "scratch"), "to rename one, python -m assl_lightning.classes 'my run' --rename dent=bump"),
+        (("dent", "ok", "scratch"), "goes to the end: ask for 'data.source.class_names=[ok,dent,scratch]'"),
+        (("ok", "crack", "dent", "scratch"), "ask for 'data.source.class_names=[ok,dent,scratch,crack]'"),
+        (("ok", "dent"), "to rename and merge some, python -m assl_lightning.classes 'my run' --rename OLD=NEW and"),
     ],
 )
 def test_classes_that_are_no_more_than_more_are_refused_with_what_to_do(names: tuple[str, ...], advice: str) -> None:
-    with pytest.raises(ValueError, match="the classes are ok, dent, scratch, but ") as error:
-        BEGUN.joining(names, Path("run"))
+    with pytest.raises(ValueError, match="the run's classes are ok, dent, scratch, but ") as error:
+        BEGUN.joining(names, Path("my run"))
     assert advice in str(error.value)
+
+
+def test_who_asks_for_the_old_names_is_given_the_new_ones() -> None:
+    with pytest.raises(
+        ValueError, match=r"dent is bump since: ask for 'data\.source\.class_names=\[ok,bump,scratch\]'"
+    ):
+        BEGUN.rename("dent", "bump", 1).joining(CLASSES, Path("run"))
+
+
+@pytest.mark.parametrize(
+    "name", ["ok", "yes", "0010", "a, b", "it's", 'six"', "b\\", "[x]", "ü", "a b", "$x", "x=y", "'", "{a: b}"]
+)
+def test_classes_are_printed_as_the_command_line_takes_them(name: str) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    (argument,) = shlex.split(as_override(["first", name]))
+    (override,) = OverridesParser.create().parse_overrides([argument])
+    values: Any = override.value()
+    assert [str(value) for value in values] == ["first", name]
 
 
 def test_new_classes_at_the_end_join() -> None:
@@ -91,7 +109,7 @@ MERGED = BEGUN.merge(["dent", "scratch"], "damage", 1)
         (lambda: BEGUN.rename("dnet", "bump", 1), "'dnet' is no class; the classes are ok, dent, scratch"),
         (lambda: MERGED.rename("dent", "bump", 1), "'dent' is no class any more, it is damage now; the classes are ok"),
         (lambda: BEGUN.rename("dent", "ok", 1), "ok is a class already; to make one class of the two, give --merge"),
-        (lambda: BEGUN.rename("dent", " ", 1), "a class must have a name; got ' '"),
+        (lambda: BEGUN.rename("dent", " ", 1), "class_names must be texts that are not empty"),
         (lambda: BEGUN.merge(["dent", "dent"], "damage", 1), "a merge needs two classes, each once; got dent, dent"),
         (lambda: BEGUN.merge(["dent", "scratch"], "ok", 1), "name it among those to merge: dent,scratch,ok=ok"),
         (lambda: BEGUN.merge(CLASSES, "all", 1), "two classes must be left to tell apart; ok, dent, scratch are all"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from assl_lightning.commands import command
+from assl_lightning.data.class_names import read_class_names
 from assl_lightning.run_classes import ClassHistory, changeable_round, run_classes
 from assl_lightning.schema import Config, ConfigurationError, show
 
@@ -48,7 +49,7 @@ def plan_classes(config: Config, read_names: Callable[[Config], Sequence[str]]) 
     if asked is None:
         asked = _opened(config, history, read_names)
     try:
-        joining = history.joining(list(map(str, asked)), run_dir)
+        joining = history.joining(read_class_names(asked), run_dir)
     except ValueError as error:
         raise ConfigurationError(f"{show('data.source.class_names', asked)}: {error}") from error
     if not joining or to_come is not None:

@@ -244,6 +244,13 @@ def without_query(record: RoundRecord) -> RoundRecord:
     return replace(record, queried=[], queried_labels=[], drawn_at_random=0, seconds=seconds)
 
 
+def write_config(run_dir: Path, content: Mapping[str, Any]) -> None:
+    """Write a run's config.yaml in one piece; its values are plain."""
+    from omegaconf import OmegaConf  # which those who only read need not wait for
+
+    write_text(run_dir / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(content))))
+
+
 class _ConfigLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """OmegaConf's reading of plain values, by the parser in C, which takes a tenth of the time."""
 

@@ -9,14 +9,19 @@ of a run is read through `ClassHistory.resolve`, and the numbers in a pool.pt th
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import yaml  # type: ignore[import-untyped]
+
 from assl_lightning.atomic import write_text
 from assl_lightning.commands import command
+from assl_lightning.data.class_names import read_class_names
 from assl_lightning.records import CONFIG, read_config, read_records, read_state, round_directory
 
 FILE_NAME = "classes.json"
@@ -142,10 +147,8 @@ class ClassHistory:
         """
         now, asked = self.names(), tuple(asked)
         if asked[: len(now)] != now or len(set(asked)) != len(asked):
-            raise ValueError(
-                f"the classes are {_listed(now)}, but {_listed(asked)} were asked for; a class that is new goes to the "
-                f"end, {_advice(now, asked, run_dir)}"
-            )
+            advice = self._advice(asked, run_dir)
+            raise ValueError(f"the run's classes are {_listed(now)}, but {_listed(asked)} were asked for; {advice}")
         new = asked[len(now) :]
         for name in new:
             self._check_new(name)
@@ -220,6 +223,19 @@ class ClassHistory:
         kept = tuple(change for change in self.changes if change.round <= round_number)
         return replace(self, changes=kept).resolve(name)
 
+    def _advice(self, asked: Sequence[str], run_dir: Path) -> str:
+        """What to do instead of asking for other classes than the run has."""
+        now, former = self.names(), self.former
+        gone, new = ([name for name in one if name not in other] for one, other in ((now, asked), (asked, now)))
+        outdated = [name for name in asked if name in former]
+        if outdated:
+            return f"{outdated[0]} is {former[outdated[0]]} since: ask for {as_override(now)}"
+        if not gone:
+            return f"a class that is new goes to the end: ask for {as_override([*now, *new])}"
+        if len(gone) == len(new) == 1:
+            return f"to rename one, {command('classes', run_dir, '--rename', f'{gone[0]}={new[0]}')}"
+        return f"to rename and merge some, {command('classes', run_dir)} --rename OLD=NEW and --merge A,B=C"
+
     def _with(self, change: Change) -> ClassHistory:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         return replace(self, changes=(*self.changes, replace(change, at=now)))
@@ -231,8 +247,7 @@ class ClassHistory:
 
     def _check_new(self, name: str, instead_of: str | None = None) -> None:
         """Old answers with this name must count as what they count as now."""
-        if not name.strip():
-            raise ValueError(f"a class must have a name; got {name!r}")
+        read_class_names([*(one for one in self.names() if one != instead_of), name])
         if name in self.former and self.former[name] != instead_of:
             raise ValueError(
                 f"{name} was a class before, and answers with this name count as {self.former[name]} now; choose "
@@ -306,6 +321,24 @@ def changeable_round(run_dir: Path) -> int | None:
     return number + 1 if read_state(run_dir, number)[0] == "waiting" else None
 
 
+def as_override(names: Sequence[str]) -> str:
+    """The classes as an argument of the run's command, quoted for Hydra and a shell where that is needed.
+
+    >>> as_override(["ok", "yes", "a, b"])
+    "'data.source.class_names=[ok,\"yes\",\"a, b\"]'"
+    """
+    return shlex.quote(f"data.source.class_names=[{','.join(map(_for_hydra, names))}]")
+
+
+def _for_hydra(name: str) -> str:
+    """A list's item that Hydra reads as the text `name`."""
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name) and yaml.safe_load(name) == name:
+        return name
+    escaped = re.sub(r'(\\*)"', r'\1\1\\"', name)  # backslashes count before a quotation mark alone
+    trailing = len(escaped) - len(escaped.rstrip("\\"))
+    return f'"{escaped}{chr(92) * trailing}"'
+
+
 def _history_of(content: Any) -> ClassHistory:
     if content["format"] != _FORMAT:
         raise ValueError(f"its format must be {_FORMAT}")
@@ -325,13 +358,3 @@ def _change_of(content: Mapping[str, Any]) -> Change:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names)
-
-
-def _advice(now: Sequence[str], asked: Sequence[str], run_dir: Path) -> str:
-    """What to do instead of asking for other classes than a run has."""
-    gone, new = ([name for name in one if name not in other] for one, other in ((now, asked), (asked, now)))
-    if not gone:
-        return f"in the order [{', '.join((*now, *new))}]"
-    if len(gone) == len(new) == 1:
-        return f"and one is renamed with {command('classes', run_dir, '--rename', f'{gone[0]}={new[0]}')}"
-    return f"and classes are renamed and merged with {command('classes', run_dir)} --rename OLD=NEW or --merge A,B=C"

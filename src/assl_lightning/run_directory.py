@@ -66,6 +66,7 @@ from assl_lightning.records import (
     read_state,
     round_directory,
     trained_records,
+    write_config,
     write_record,
 )
 from assl_lightning.run_classes import KEYS as CLASS_KEYS
@@ -280,7 +281,7 @@ class RunDirectory:
             raise ValueError(f"run_dir {self.path} holds a run that cannot go on: {error}") from error
 
     def _write_config(self, content: Mapping[str, Any]) -> None:
-        write_text(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(content))))
+        write_config(self.path, content)
 
     @contextmanager
     def held(self) -> Iterator[None]:

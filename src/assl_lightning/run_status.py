@@ -26,6 +26,7 @@ from assl_lightning.records import (
     round_directory,
     trained_records,
 )
+from assl_lightning.run_classes import read_history
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Status:
     then: str = ""  # once people have done that
     answered: str = ""  # of the batch that is waited for
     later: str = ""  # what is to be labelled after it
+    classes: str = ""  # where they have changed
 
     @property
     def goes_on(self) -> bool:
@@ -58,6 +60,8 @@ class Status:
             yield f"  answers    {self.answered}"
         if self.later:
             yield f"  later      {self.later}"
+        if self.classes:
+            yield f"  classes    {self.classes}"
         if last is not None:
             asked = f", {len(last.queried)} asked for since" if last.queried else ""
             yield f"  labels     {last.labels} trained on{asked}"
@@ -107,7 +111,17 @@ def read_status(run_dir: Path) -> Status:
         then=what_then,
         answered=answered,
         later=later,
+        classes=_classes(run_dir),
     )
+
+
+def _classes(run_dir: Path) -> str:
+    """The classes of a run and their newest change; nothing where they have not changed."""
+    history = read_history(run_dir)
+    if history is None:
+        return ""
+    newest = history.changes[-1]
+    return f"{', '.join(history.names())} ({newest}, from round {newest.round} on)"
 
 
 def _go_on(config: Mapping[str, Any]) -> str:

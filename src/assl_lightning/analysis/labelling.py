@@ -182,7 +182,7 @@ def read_labelling(run: Run) -> Labelling | None:
     oracle: Mapping[str, Any] = run.config.get("oracle") or {}
     policies: tuple[Conflicts, ...] = get_args(Conflicts)
     conflicts: Conflicts = next((policy for policy in policies if policy == oracle.get("conflicts")), "error")
-    history = Ledger(run.directory / FILE_NAME).history()
+    history = Ledger(run.directory / FILE_NAME).history(as_now=True)
     hold_out = int(run.config.get("hold_out") or 0)
     return labelling_of(batches, history, conflicts, hold_out)
 

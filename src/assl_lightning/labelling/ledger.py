@@ -162,15 +162,20 @@ class Ledger:
         with self._open() as connection:
             return self._as_now(_standing(connection, sample_id)) if _has_tables(connection) else []
 
-    def history(self) -> list[tuple[Answer, int | None]]:
-        """Every answer as it was given, as they came, each with the id of the row that took it back, or None."""
+    def history(self, *, as_now: bool = False) -> list[tuple[Answer, int | None]]:
+        """Every answer as they came, each with the id of the row that took it back, or None.
+
+        Its label is as it was given, or, `as_now`, the class that this counts as by now.
+        """
         with self._open() as connection:
             if not _has_tables(connection):
                 return []
             revoked_by = dict(connection.execute("SELECT revokes, id FROM events WHERE kind = 'revoke'").fetchall())
             columns = _selected(connection)
             rows = connection.execute(f"SELECT {columns} FROM events WHERE kind != 'revoke' ORDER BY id").fetchall()
-            return [(answer, revoked_by.get(answer.id)) for answer in map(_answer_of, rows)]
+            given = [_answer_of(row) for row in rows]
+            answers = self._as_now(given) if as_now else given
+            return [(answer, revoked_by.get(answer.id)) for answer in answers]
 
     def _as_now(self, answers: list[Answer]) -> list[Answer]:
         """The same with the present names of the classes."""

@@ -120,18 +120,33 @@ class FakeLabelStudio:
         if not 3 <= len(content["title"]) <= 50:
             return refusal(400, "Validation error")
         number = len(self.projects) + 1
+        self.projects[number] = {**content, "id": number, "parsed_label_config": self._parsed(content)}
+        return json_reply(201, self.projects[number])
+
+    @staticmethod
+    def _parsed(content: dict[str, Any]) -> dict[str, Any]:
         choices = ElementTree.fromstring(content["label_config"]).find(".//Choices")
         labels = [] if choices is None else [one.get("alias") or one.get("value") for one in choices]
-        parsed = {"label": {"type": "Choices", "to_name": ["image"], "labels": labels}}
-        self.projects[number] = {**content, "id": number, "parsed_label_config": parsed}
-        return json_reply(201, self.projects[number])
+        return {"label": {"type": "Choices", "to_name": ["image"], "labels": labels}}
 
     def _project(self, method: str, number: int, rest: list[str], query: dict[str, list[str]], content: Any) -> Reply:
         if method == "POST" and rest == ["import"]:
             return self._import(number, content)
         if rest == ["export"]:
             return self._export(number, query)
+        if method == "PATCH":
+            return self._change(self.projects[number], content)
         return json_reply(200, self.projects[number])
+
+    def _change(self, project: dict[str, Any], content: dict[str, Any]) -> Reply:
+        """As the server does, which keeps what was answered."""
+        parsed = self._parsed(content)
+        annotations = [one for task in self.tasks.values() for one in task["annotations"]]
+        used = {name for one in annotations for part in one["result"] for name in part["value"]["choices"]}
+        if used - {*parsed["label"]["labels"]}:
+            return refusal(400, f"These labels still exist in annotations: {', '.join(sorted(used))}")
+        project.update({**content, "parsed_label_config": parsed})
+        return json_reply(200, project)
 
     def _import(self, project: int, content: list[dict[str, Any]]) -> Reply:
         for task in content:
@@ -230,6 +245,7 @@ def serving(fake: FakeLabelStudio) -> Iterator[FakeLabelStudio]:
             self.wfile.write(content)
 
         do_POST = do_GET
+        do_PATCH = do_GET
 
         def log_message(self, format: str, *args: object) -> None:
             pass

@@ -11,11 +11,14 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from assl_lightning.labelling.batch import LabelBatch
+from assl_lightning.labelling.batch import LabelBatch, read_batch
 from assl_lightning.labelling.incoming import Incoming
+from assl_lightning.labelling.judging import ingest
 from assl_lightning.labelling.label_studio.errors import ExportError, LabelStudioError
 from assl_lightning.labelling.label_studio.exchange import LabelStudioExchange, LabelStudioFiles
 from assl_lightning.labelling.label_studio.tasks import label_config
+from assl_lightning.labelling.ledger import FILE_NAME, Ledger
+from assl_lightning.run_classes import ClassHistory, write_history
 from tests.labelling.batches import SAMPLE_IDS, make_batch
 from tests.labelling.label_studio.fake_server import PERSONAL, FakeLabelStudio, json_reply, refusal
 
@@ -210,6 +213,32 @@ def test_a_given_project_must_have_the_classes(fake: FakeLabelStudio, batch: Lab
     exchange.offer(batch)
     assert {task["project"] for task in fake.tasks.values()} == {2}
     assert len(fake.projects) == 2
+
+
+def test_the_runs_own_project_offers_a_new_class_at_once_and_keeps_what_was_answered(
+    fake: FakeLabelStudio, exchange: LabelStudioExchange, batch: LabelBatch
+) -> None:
+    exchange.offer(batch)
+    annotate(fake, min(fake.tasks), "dent")
+    history = ClassHistory.begin(batch.class_names).add(["crack"], 0)
+    write_history(batch.run_dir, history)
+    exchange.offer(read_batch(batch.directory))
+    offered = ["ok", "dent", "scratch", "crack", "assl:bad"]
+    assert fake.projects[1]["parsed_label_config"]["label"]["labels"] == offered
+
+    write_history(batch.run_dir, history.rename("dent", "bump", 0).merge(["scratch", "crack"], "line", 0))
+    now = read_batch(batch.directory)
+    exchange.offer(now)
+    offered = ["ok", "bump", "line", "dent", "scratch", "crack", "assl:bad"]
+    assert fake.projects[1]["parsed_label_config"]["label"]["labels"] == offered
+    changes = sum(method == "PATCH" for method, _, _ in fake.requests)
+    exchange.offer(now)
+    assert sum(method == "PATCH" for method, _, _ in fake.requests) == changes, "nothing is left to change"
+    given = LabelStudioExchange(fake.url, project=1)
+    given.check(now.class_names)
+    given.offer(now)
+    ingest(batch.run_dir, exchange.collect(now))
+    assert [answer.label for answer in Ledger(batch.run_dir / FILE_NAME).standing()] == ["bump"]
 
 
 def test_a_project_with_another_interface_is_refused(fake: FakeLabelStudio, batch: LabelBatch) -> None:

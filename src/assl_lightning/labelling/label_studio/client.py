@@ -149,6 +149,11 @@ class LabelStudio:
         }
         return self._whole(self._mapping(self._post("/api/projects/", settings)), "id")
 
+    def set_label_config(self, project: int, label_config: str) -> None:
+        """Give a project another labelling interface."""
+        address = f"{self.url}/api/projects/{project}/"
+        self._json(self._answer("PATCH", address, {}, {"label_config": label_config}), f"project {project}")
+
     def tasks(self, project: int) -> list[Task]:
         """Those of a project that came from this package, without what they show."""
         query = {
@@ -258,7 +263,7 @@ class LabelStudio:
         repeatable: bool = False,
     ) -> httpx.Response:
         """An answer that is not "later". What may be done twice is tried again also where it may have been done."""
-        repeatable = repeatable or method == "GET"
+        repeatable = repeatable or method in ("GET", "PATCH")
         attempt = 0
         while True:
             attempt += 1

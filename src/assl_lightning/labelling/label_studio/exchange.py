@@ -120,7 +120,9 @@ class LabelStudioExchange:
             if self.project is None:
                 server.projects()  # whether the token may see projects
             else:
-                _check_interface(server, self.project, class_names)
+                offered = _offered(server, self.project)
+                if any(name not in offered for name in (*class_names, BAD_IMAGE)):
+                    raise _another_interface(self.project, offered, class_names)
 
     def offer(self, batch: LabelBatch) -> str:
         """Have every sample of the batch in the project once, see that an image is served, say where to label."""
@@ -132,7 +134,7 @@ class LabelStudioExchange:
             if project is None:
                 project = _create(server, batch)
             else:
-                _check_interface(server, project, batch.class_names)
+                self._offer_classes(server, project, batch)
             tasks = _send_missing(server, project, batch, wanted)
             _check_image(server, batch, tasks)
             done, total = _progress(tasks)
@@ -164,6 +166,19 @@ class LabelStudioExchange:
     def _find(self, server: LabelStudio, batch: LabelBatch) -> int | None:
         return self.project or server.find_project(marker(batch.run_id))
 
+    def _offer_classes(self, server: LabelStudio, project: int, batch: LabelBatch) -> None:
+        """Have a project offer the batch's classes; a name that was a class before may stay, as answers may have it."""
+        offered = _offered(server, project)
+        names = (*batch.class_names, BAD_IMAGE)
+        former = [name for name in offered if name in batch.former_names]
+        if any(name not in (*names, *former) for name in offered):
+            raise _another_interface(project, offered, batch.class_names)
+        if all(name in offered for name in names):
+            return
+        if self.project is not None or BAD_IMAGE not in offered:
+            raise _another_interface(project, offered, batch.class_names)
+        server.set_label_config(project, label_config([*batch.class_names, *former]))  # of the run's own project
+
     def _server(self) -> LabelStudio:
         try:
             from assl_lightning.labelling.label_studio.client import LabelStudio
@@ -193,22 +208,25 @@ def _create(server: LabelStudio, batch: LabelBatch) -> int:
     )
 
 
-def _check_interface(server: LabelStudio, project: int, class_names: Sequence[str]) -> None:
+def _offered(server: LabelStudio, project: int) -> list[str]:
+    """What a project's interface lets people choose."""
     config = server.project(project).get("parsed_label_config")
     control = config.get(CONTROL) if isinstance(config, dict) else None
-    is_choices = isinstance(control, dict) and control.get("type") == "Choices"
-    offered = control.get("labels") if is_choices and isinstance(control, dict) else None
-    offered = offered if isinstance(offered, list) else []
-    missing = [name for name in (*class_names, BAD_IMAGE) if name not in offered]
-    strange = [str(name) for name in offered if name not in {*class_names, BAD_IMAGE}]
-    if missing or strange:
-        lacks = f"lacks {', '.join(missing)}" if missing else ""
-        more = f"has also {', '.join(strange)}" if strange else ""
-        raise LabelStudioError(
-            f"project {project} of Label Studio must have the run's classes in Choices named {CONTROL!r}; it "
-            f"{' and '.join(part for part in (lacks, more) if part)}; put the content of {LABEL_CONFIG} into Settings, "
-            f"Labeling Interface, or give no project to have one made"
-        )
+    offered = control.get("labels") if isinstance(control, dict) and control.get("type") == "Choices" else None
+    return [str(name) for name in offered] if isinstance(offered, list) else []
+
+
+def _another_interface(project: int, offered: Sequence[str], class_names: Sequence[str]) -> LabelStudioError:
+    names = (*class_names, BAD_IMAGE)
+    missing = [name for name in names if name not in offered]
+    strange = [name for name in offered if name not in names]
+    lacks = f"lacks {', '.join(missing)}" if missing else ""
+    more = f"has also {', '.join(strange)}" if strange else ""
+    return LabelStudioError(
+        f"project {project} of Label Studio must have the run's classes in Choices named {CONTROL!r}; it "
+        f"{' and '.join(part for part in (lacks, more) if part)}; put the content of {LABEL_CONFIG} into Settings, "
+        f"Labeling Interface, or give no project to have one made"
+    )
 
 
 def _of_batch(tasks: Sequence[Task], batch: LabelBatch) -> list[Task]:
