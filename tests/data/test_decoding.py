@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageOps
 
-from assl_lightning.data.decoding import ImageFormat, Resize, decode, decode_all, describe_faults
+from assl_lightning.data.decoding import ImageFormat, Resize, decode, decode_all, describe_faults, read_upright
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -243,6 +244,36 @@ def test_a_file_that_is_no_image_or_half_of_one_is_named(tmp_path: Path) -> None
     Image.fromarray(photograph(64, 64)).save(whole, "JPEG")
     (tmp_path / "half.jpg").write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
     assert "truncated" in refused(tmp_path / "half.jpg")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n", "a pointer of Git LFS, not the file"),
+        (b"/annex/objects/SHA256E-s9--4d.png\n", "a pointer of git-annex; fetch it with git annex get"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC photograph; save it as JPEG or PNG"),
+    ],
+)
+def test_what_people_often_have_instead_of_an_image_is_told_as_what_it_is(
+    tmp_path: Path, content: bytes, words: str
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(content)
+    assert refused(tmp_path / "a.jpg").startswith(f"({words}")
+    assert read_upright(tmp_path / "a.jpg", 3) == f"{tmp_path}/a.jpg {refused(tmp_path / 'a.jpg')}"
+
+
+def test_many_threads_at_once_leave_the_filters_of_warnings_as_they_were(tmp_path: Path) -> None:
+    """Each of these warns; in three parts, on all cores."""
+    path = save(tmp_path / "a.png", Image.new("L", (30, 20)))
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("error")
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 599)
+        before = [*warnings.filters]
+        parts = list(decode_all([path] * 600, ImageFormat((4, 4), 1)))
+        assert [*warnings.filters] == before
+    assert {fault for _, faults in parts for fault in faults.values()} == {
+        f"{path} (it has 30 × 20 pixels, more than the 599 that are taken for an image)"
+    }
 
 
 def test_a_file_that_cannot_be_read_is_no_damaged_image(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,14 @@ Faults = dict[int, str]
 _AT_ONCE = 256  # images that are decoded before any of them is handed on
 
 _NAMED = 3  # of the images that cannot be decoded, in an error
+
+_NO_IMAGES = (
+    (re.compile(rb"version https://git-lfs"), "a pointer of Git LFS, not the file itself; fetch it with git lfs pull"),
+    (re.compile(rb"(/annex/objects/|\.\./.*/annex/objects/)"), "a pointer of git-annex; fetch it with git annex get"),
+    (re.compile(rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL), "a HEIC photograph; save it as JPEG or PNG"),
+    (re.compile(rb".{4}ftypavi[fs]", re.DOTALL), "an AVIF image, which Pillow reads from 11.3 on, if whole"),
+)
+"""How the content of a file begins → what it is."""
 
 _SPEAK_FOR_THEMSELVES = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 """What Pillow raises with a sentence for it; anything else is told with its kind, as in "KeyError: 34"."""
@@ -103,10 +112,21 @@ def decode_bytes(content: bytes, form: ImageFormat, name: str) -> Images | str:
     """As `decode`, of what a file holds; `name` is what it is called where something is wrong with it."""
 
     def read() -> Images | str:
-        with Image.open(BytesIO(content)) as stored:
+        with _open(content) as stored:
             return convert(stored, form, name)
 
     return attempt(name, read)
+
+
+def _open(content: bytes) -> Image.Image:
+    """As `Image.open`; what Pillow does not know and people often have instead of an image is told as what it is."""
+    try:
+        return Image.open(BytesIO(content))
+    except UnidentifiedImageError:
+        kind = next((words for begins, words in _NO_IMAGES if begins.match(content)), "")
+        if not kind:
+            raise
+        raise ValueError(kind) from None
 
 
 def convert(stored: Image.Image, form: ImageFormat, name: str) -> Images | str:
@@ -133,7 +153,7 @@ def read_upright(path: Path, channels: int) -> Image.Image | str:
         return f"{path} ({content})"
 
     def read() -> Image.Image | str:
-        with Image.open(BytesIO(content)) as stored:
+        with _open(content) as stored:
             problem = refusal(stored)
             if problem:
                 return f"{path} ({problem})"
