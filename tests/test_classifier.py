@@ -1,9 +1,10 @@
-"""What a run has trained, asked about image files."""
+"""Images classified by what a run has trained."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -79,15 +80,53 @@ def test_the_weights_that_a_network_began_from_are_not_needed_any_more(photos: l
     assert len(list(load_classifier("runs/run/seed_0").classify(photos[:3]))) == 3
 
 
+def test_it_takes_files_directories_and_images_in_memory(
+    photos: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert main([*RUN, "rounds=0", "steps_per_round=1"]) == 0
+    classifier = load_classifier("runs/run/seed_0")
+    told = dict(zip(photos, classifier.classify(photos), strict=True))
+    assert [prediction.source for prediction in told.values()] == list(map(str, photos))
+    below = list(classifier.classify("photos"))
+    assert below == [told[path] for path in sorted(photos, key=str)]
+    assert [prediction.source for prediction in below] == sorted(map(str, photos))
+    assert list(classifier.classify([Path("photos", "red"), photos[0]]))[-1] == told[photos[0]]
+    assert list(classifier.classify(str(photos[5]))) == [told[photos[5]]]
+
+    opened = Image.open(photos[5])
+    array = np.asarray(opened)
+    for one in (opened, array, torch.from_numpy(array.copy()).permute(2, 0, 1)):
+        assert list(classifier.classify(one)) == [told[photos[5]]]
+    several = list(classifier.classify([array, photos[0], opened]))
+    assert several == [told[photos[5]], told[photos[0]], told[photos[5]]]
+    assert [prediction.source for prediction in several] == ["0", str(photos[0]), "2"]
+    assert list(classifier.classify(np.stack([array, array]))) == [told[photos[5]]] * 2
+
+    photos[3].write_bytes(b"GIF89a")
+    rest = list(classifier.classify([*photos, "gone.png"], skip_unreadable=True))
+    assert rest == [told[path] for path in photos if path != photos[3]]
+    assert len(list(classifier.probabilities("photos", skip_unreadable=True))) == 59
+    assert f"2 of the list's images cannot be decoded: {photos[3]} (" in caplog.text
+    assert "gone.png (No such file or directory); they are left out" in caplog.text
+
+
 def test_what_is_wrong_is_said(photos: list[Path]) -> None:
     with pytest.raises(ValueError, match=r"must be the directory of a run, but has no config\.yaml"):
         load_classifier("runs/run/seed_0")
     assert main([*RUN, "rounds=0"]) == 0
     photos[3].write_bytes(b"GIF89a")
     classifier = load_classifier("runs/run/seed_0")
-    cannot = rf"1 of the list's images cannot be decoded: {photos[3]} \(.+\); leave them out"
+    cannot = (
+        rf"1 of the list's images cannot be decoded: {photos[3]} \([^()]+\); leave them out, or classify the others"
+    )
     with pytest.raises(ValueError, match=cannot):
         list(classifier.classify(photos))
+    with pytest.raises(FileNotFoundError, match=r"gone\.png"):
+        list(classifier.classify("gone.png"))
+    with pytest.raises(FileNotFoundError, match=r"gone\.png"):
+        list(classifier.classify([photos[0], "gone.png"]))
+    with pytest.raises(TypeError, match="image 1: an image must be a Pillow image, an array or a tensor; got int"):
+        list(classifier.classify([np.zeros((4, 4), np.uint8), 3]))  # type: ignore[list-item]
     Path("runs/run/seed_0/round_00/final.ckpt").unlink()
     with pytest.raises(ValueError, match=r"must have trained a network, but has no final\.ckpt yet; go on with it"):
         load_classifier("runs/run/seed_0")

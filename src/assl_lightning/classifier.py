@@ -1,60 +1,139 @@
-"""What a run has trained, for images of one's own."""
+"""Classify images of one's own by the network that a run has trained."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 
 from assl_lightning import build, tensor_files
 from assl_lightning.augment.normalise import Normalise
 from assl_lightning.class_list import with_class_names
-from assl_lightning.data.decoding import ImageFormat, decode_all, describe_faults
+from assl_lightning.data.decoding import ImageFormat, Images, convert, decode, describe_faults, read_all
+from assl_lightning.data.folders import find_images
+from assl_lightning.data.sources.items import to_pillow
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.paths import expanded
 from assl_lightning.records import CONFIG, read_config
 from assl_lightning.run_classes import read_history
 from assl_lightning.schema import Config, read
 
+log = logging.getLogger(__name__)
+
 _CHECKPOINT = "final.ckpt"
 _NETWORK = "network."  # before a weight's name, in a checkpoint of an algorithm
 
 
+Picture = str | Path | Image.Image | npt.NDArray[Any] | Tensor
+"""One image: a file, a Pillow image, or an array or a tensor as `to_pillow` takes them. Or a directory of files."""
+
+
+class _ClassAndConfidence(NamedTuple):
+    class_name: str
+    confidence: float
+
+
+class Prediction(_ClassAndConfidence):
+    """The class of an image, and the network's confidence in it, a probability in [0, 1]: unpacks into these two.
+
+    Attributes:
+        source: the image's file, or its position in what was given, as text: "3".
+    """
+
+    source: str
+
+
 @dataclass(frozen=True)
 class Classifier:
-    """A trained network, the classes that it tells apart, and what becomes of an image on its way there."""
+    """A trained network, the classes that it tells apart, and how an image is brought into its form."""
 
     network: FeatureNetwork
     class_names: tuple[str, ...]
     form: ImageFormat
     normalise: Normalise
 
-    def classify(self, paths: Sequence[str | Path]) -> Iterator[tuple[str, float]]:
-        """For each image file its class and the network's confidence in it, a probability in [0, 1].
+    def classify(self, images: Picture | Iterable[Picture], *, skip_unreadable: bool = False) -> Iterator[Prediction]:
+        """Predict the class of each image, in their order.
+
+        Args:
+            images: one or several image files, directories (all images below, in the order of their paths), Pillow
+                images, or arrays and tensors of uint8.
+            skip_unreadable: leave images out that cannot be read, and say in a warning which these are.
 
         Raises:
-            ValueError: images that cannot be decoded.
+            ValueError: an image cannot be decoded, or there is none.
             OSError: a file cannot be read.
+            TypeError: something that is no image.
         """
-        for probability in self.probabilities(paths):
+        for source, probability in self._predict(_listed(images), skip_unreadable):
             confidence, label = probability.max(-1)
-            yield self.class_names[int(label)], float(confidence)
+            prediction = Prediction(self.class_names[int(label)], float(confidence))
+            prediction.source = source
+            yield prediction
 
-    def probabilities(self, paths: Sequence[str | Path]) -> Iterator[Tensor]:
-        """For each image file (C,) probabilities in the order of `class_names`; raises as `classify` does."""
+    def probabilities(self, images: Picture | Iterable[Picture], *, skip_unreadable: bool = False) -> Iterator[Tensor]:
+        """Give (C,) probabilities for each image, in the order of `class_names`; otherwise as `classify`."""
+        return (probability for _, probability in self._predict(_listed(images), skip_unreadable))
+
+    def _predict(self, pictures: list[_Named], skip_unreadable: bool) -> Iterator[tuple[str, Tensor]]:
         device = next(self.network.parameters()).device
-        files, first = [expanded(path) for path in paths], 0
-        for images, faults in decode_all(files, self.form):
-            if faults:
-                told = [f"{files[first + place]} ({fault})" for place, fault in faults.items()]
-                raise ValueError(f"{describe_faults(told, 'list')}; leave them out")
-            first += len(images)
+        first, skipped = 0, list[str]()
+        for images, faults in read_all(pictures, partial(_read, form=self.form, may_fail=skip_unreadable), self.form):
+            if faults and not skip_unreadable:
+                told = describe_faults([*faults.values()], "list")
+                raise ValueError(f"{told}; leave them out, or classify the others with skip_unreadable=True")
             with torch.inference_mode():
                 logits = self.network(self.normalise(torch.from_numpy(images).to(device)))
-                yield from logits.float().softmax(-1).cpu()
+                probabilities = logits.float().softmax(-1).cpu()
+            for place, probability in enumerate(probabilities):
+                if place not in faults:
+                    yield pictures[first + place].name, probability
+            first += len(images)
+            skipped += faults.values()
+        if skipped:
+            log.warning("%s; they are left out", describe_faults(skipped, "list"))
+
+
+class _Named(NamedTuple):
+    name: str
+    picture: Picture
+
+
+def _listed(images: Picture | Iterable[Picture]) -> list[_Named]:
+    """Each image with its name: its file, or its position."""
+    if isinstance(images, (str, Path)):
+        path = expanded(images)
+        files = [path / name for name in find_images(path).images] if path.is_dir() else [path]
+        return [_Named(str(file), file) for file in files]
+    if isinstance(images, Image.Image) or (isinstance(images, (np.ndarray, Tensor)) and images.ndim < 4):
+        return [_Named("0", images)]
+    listed: list[_Named] = []
+    for position, image in enumerate(images):
+        is_path = isinstance(image, (str, Path))
+        listed += _listed(image) if is_path else [_Named(str(position), image)]
+    return listed
+
+
+def _read(named: _Named, form: ImageFormat, may_fail: bool) -> Images | str:
+    """The pixels, or what is wrong with the image; a file that is missing too, where one `may_fail`."""
+    name, picture = named
+    if not isinstance(picture, (str, Path)):
+        return convert(to_pillow(picture, f"image {name}"), form, f"image {name}")
+    try:
+        return decode(Path(picture), form)
+    except OSError as error:
+        if may_fail:
+            return f"{name} ({error.strerror or error})"
+        raise
 
 
 def load_classifier(run_dir: str | Path, *, device: str = "cpu") -> Classifier:
@@ -83,7 +162,7 @@ def load_classifier(run_dir: str | Path, *, device: str = "cpu") -> Classifier:
     height, width = data.image_size
     return Classifier(
         network=network.eval().to(device),
-        class_names=tuple(data.source.get("class_names") or map(str, range(data.num_classes))),
+        class_names=tuple(map(str, data.source.get("class_names") or range(data.num_classes))),
         form=ImageFormat((height, width), data.channels, data.source.get("resize", "crop")),
         normalise=Normalise(data.mean, data.std),
     )

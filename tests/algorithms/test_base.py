@@ -9,6 +9,7 @@ from torchmetrics.classification import MulticlassStatScores
 from assl_lightning.algorithms.base import WeightDecayExempt, accuracies_by_name, parameter_groups
 from assl_lightning.networks.resnet import ResNet18
 from assl_lightning.networks.small import SmallCNN
+from assl_lightning.networks.wide_resnet import WideResNet
 
 
 def free_names(network: nn.Module, exempt: WeightDecayExempt) -> set[str]:
@@ -27,12 +28,50 @@ def test_by_module_every_bias_and_every_normalisation_is_free() -> None:
     assert free_names(network, "by_module") == expected
 
 
-def test_by_name_misses_the_normalisation_of_anonymous_shortcuts() -> None:
-    network = ResNet18(10)
-    missed = free_names(network, "by_module") - free_names(network, "by_name")
-    assert missed
-    assert all("bn" not in name for name in missed)
-    assert all(name.endswith("weight") for name in missed)
+def kekmodels_names(depth: int) -> dict[str, bool]:
+    """Parameters of kekmodel's WideResNet (FixMatch-pytorch, models/wideresnet.py) → whether each decays.
+
+    Its rule is "bias" or "bn" in the name, and it calls every batch norm bn.
+    """
+    names = ["conv1.weight"]
+    for block in (1, 2, 3):
+        for layer in range((depth - 4) // 6):
+            prefix = f"block{block}.layer.{layer}"
+            for leaf in ("bn1.weight", "bn1.bias", "conv1.weight", "bn2.weight", "bn2.bias", "conv2.weight"):
+                names.append(f"{prefix}.{leaf}")
+        names.append(f"block{block}.layer.0.convShortcut.weight")
+    names += ["bn1.weight", "bn1.bias", "fc.weight", "fc.bias"]
+    return {name: not ("bias" in name or "bn" in name) for name in names}
+
+
+def test_by_module_decays_in_our_wide_resnet_what_kekmodels_rule_decays_in_theirs() -> None:
+    network = WideResNet(10)
+    free = free_names(network, "by_module")
+    decays = [name not in free for name, _ in network.named_parameters()]
+    expected = kekmodels_names(28).values()
+    assert (len(decays), sum(decays)) == (len(expected), sum(expected)) == (80, 29)
+
+
+class CalledBN(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3, bias=False)
+        self.bn = nn.BatchNorm2d(2)
+        self.fc = nn.Linear(2, 2)
+
+
+def test_by_name_takes_a_network_that_calls_its_batch_norms_bn() -> None:
+    assert free_names(CalledBN(), "by_name") == {"bn.weight", "bn.bias", "fc.bias"}
+
+
+@pytest.mark.parametrize(
+    ("network", "decaying", "of"),
+    [(WideResNet(10), 25, 25), (SmallCNN(3, width=4), 4, 4), (ResNet18(10), 3, 20)],
+)
+def test_by_name_is_refused_where_it_would_decay_a_normalisation(network: nn.Module, decaying: int, of: int) -> None:
+    said = f"does not fit the names of {type(network).__name__}: {decaying} scales of its {of} normalisation layers"
+    with pytest.raises(ValueError, match=rf"{said} would decay, such as .+\.weight.*use 'by_module'"):
+        parameter_groups(network, 5e-4, "by_name")
 
 
 def test_free_vectors_such_as_a_class_token_do_not_decay() -> None:

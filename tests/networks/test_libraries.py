@@ -105,7 +105,9 @@ def weights_of(network: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.mark.parametrize("kind", ["plain", "state_dict", "model", "module.", "old", "no counters", "safetensors"])
+@pytest.mark.parametrize(
+    "kind", ["plain", "state_dict", "model", "module.", "model._orig_mod.", "old", "no counters", "safetensors"]
+)
 def test_a_file_fills_all_but_the_head(
     tmp_path: Path, published: nn.Module, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
@@ -118,8 +120,8 @@ def test_a_file_fills_all_but_the_head(
         torch.save(state, file, _use_new_zipfile_serialization=False)
     elif kind == "no counters":
         torch.save({name: value for name, value in state.items() if "num_batches" not in name}, file)
-    elif kind == "module.":
-        torch.save({f"module.{name}": value for name, value in state.items()}, file)
+    elif kind.endswith("."):
+        torch.save({"state_dict": {f"{kind}{name}": value for name, value in state.items()}}, file)
     else:
         torch.save(state if kind == "plain" else {kind: state, "epoch": 3}, file)
     torch.manual_seed(0)
@@ -129,6 +131,23 @@ def test_a_file_fills_all_but_the_head(
     found = weights_of(network)
     assert {name for name in state if not torch.equal(found[name], state[name])} == {f"{HEAD}.weight", f"{HEAD}.bias"}
     assert caplog.messages == [f"{file}: taken, but for the head classifier.3, which begins anew"]
+
+
+def test_a_runs_own_checkpoint_is_taken_with_its_head(tmp_path: Path) -> None:
+    trained = torchvision_network(TORCHVISION, 7)
+    torch.save(
+        {"state_dict": {f"network.{name}": value for name, value in trained.state_dict().items()}}, tmp_path / "w"
+    )
+    again = torchvision_network(TORCHVISION, 7, weights=tmp_path / "w")
+    torch.testing.assert_close(again.state_dict(), trained.state_dict(), rtol=0, atol=0)
+
+
+def test_two_networks_in_one_file_are_told_apart_by_their_prefixes(tmp_path: Path) -> None:
+    state = Small().state_dict()
+    both = {f"{prefix}.{name}": value for prefix in ("encoder_q", "encoder_k") for name, value in state.items()}
+    torch.save(both, tmp_path / "both.pth")
+    with pytest.raises(ValueError, match=r"Most would fit without the prefix encoder_q\. or encoder_k\., which others"):
+        load_weights(Small(), "3", tmp_path / "both.pth")
 
 
 def test_a_head_that_fits_is_taken_too(tmp_path: Path, published: nn.Module) -> None:

@@ -105,8 +105,11 @@ def parameter_groups(
 
     Args:
         exempt: "by_module" exempts every bias, the scales of every normalisation layer, and free vectors such as a
-            ViT's class token and position embedding; "by_name" exempts what has "bias" or "bn" in its name, as
-            kekmodel's FixMatch does (which misses the normalisation of anonymous shortcuts).
+            ViT's class token and position embedding. "by_name" exempts what has "bias" or "bn" in its name, which is
+            how kekmodel's FixMatch says the same of its own WideResNet, for networks of yours with such names.
+
+    Raises:
+        ValueError: a negative `weight_decay`, or "by_name" for a network whose normalisation is not called "bn".
     """
     if weight_decay < 0:
         raise ValueError(f"weight_decay must be ≥ 0; got {weight_decay}")
@@ -114,6 +117,7 @@ def parameter_groups(
         raise ValueError(f"weight_decay_exempt must be 'by_module' or 'by_name'; got {exempt!r}")
     if exempt == "by_name":
         free = {name for name, _ in network.named_parameters() if "bias" in name or "bn" in name}
+        _check_names(network, free)
     else:
         free = {name for name, _ in network.named_parameters() if _is_free(network, name)}
     parameters = dict(network.named_parameters())
@@ -121,6 +125,19 @@ def parameter_groups(
         {"params": [value for name, value in parameters.items() if name not in free], "weight_decay": weight_decay},
         {"params": [value for name, value in parameters.items() if name in free], "weight_decay": 0.0},
     ]
+
+
+def _check_names(network: nn.Module, free: set[str]) -> None:
+    """Raise where the scale of a normalisation layer is not among the `free` names, so that it would decay."""
+    norms = {name for name, module in network.named_modules() if isinstance(module, _NORMS)}
+    scales = [name for name, _ in network.named_parameters() if name.rpartition(".")[0] in norms]
+    decaying = [name for name in scales if name not in free]
+    if decaying:
+        raise ValueError(
+            f"weight_decay_exempt='by_name' does not fit the names of {type(network).__name__}: {len(decaying)} scales "
+            f"of its {len(norms)} normalisation layers would decay, such as {decaying[0]}; use 'by_module', which "
+            f"exempts them whatever they are called, as kekmodel's rule does in kekmodel's network"
+        )
 
 
 def _is_free(network: nn.Module, name: str) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
@@ -22,6 +23,7 @@ from assl_lightning.data.file_reading import LINK_TO_NOTHING, read_file
 from assl_lightning.data.upright import refusal, to_pixels
 
 Made = TypeVar("Made")
+Picture = TypeVar("Picture")
 
 Resize = Literal["crop", "squash"]
 
@@ -90,10 +92,17 @@ def decode_all(paths: Sequence[Path], form: ImageFormat) -> Iterator[tuple[Image
     Raises:
         OSError: as `decode`.
     """
+    return read_all(paths, partial(decode, form=form), form)
+
+
+def read_all(
+    pictures: Sequence[Picture], read: Callable[[Picture], Images | str], form: ImageFormat
+) -> Iterator[tuple[Images, Faults]]:
+    """As `decode_all`, of whatever `read` makes an image of the `form`, or says what is wrong with."""
     black = np.zeros(form.shape, dtype=np.uint8)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for first in range(0, len(paths), _AT_ONCE):
-            part = list(threads.map(lambda path: decode(path, form), paths[first : first + _AT_ONCE]))
+        for first in range(0, len(pictures), _AT_ONCE):
+            part = list(threads.map(read, pictures[first : first + _AT_ONCE]))
             images = np.stack([black if isinstance(image, str) else image for image in part])
             yield images, {place: image for place, image in enumerate(part) if isinstance(image, str)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -26,7 +27,8 @@ def load_weights(network: nn.Module, head: str, file: str | Path) -> None:
 
     `head` names the layer that makes the logits: where the file has none that fits it stays as it is, and a message
     says so. Everything else must be there, and fit, and nothing may be left over, but for the counters of batch norms,
-    which old files lack.
+    which old files lack. A prefix that all names share, from what the network was wrapped in when it was saved
+    (module., model., _orig_mod., …), is taken off; a run's own final.ckpt is taken too.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -34,7 +36,8 @@ def load_weights(network: nn.Module, head: str, file: str | Path) -> None:
         ValueError: it cannot be read, or its weights are another network's: the first five are named.
     """
     path = expanded(file)
-    given, wanted = _read(path), network.state_dict()
+    wanted = network.state_dict()
+    given, prefixes = _unwrapped(_read(path), wanted, head)
     faults = {name: fault for name in sorted({*given, *wanted}) if (fault := _fault(name, given, wanted))}
     of_head = {name for name in (*given, *wanted) if name.rpartition(".")[0] == head}
     others = [f"{name} {fault}" for name, fault in faults.items() if name not in of_head]
@@ -42,7 +45,7 @@ def load_weights(network: nn.Module, head: str, file: str | Path) -> None:
         more = f"; and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
         raise ValueError(
             f"{path} must hold the weights of this very {type(network).__name__}, but for its head {head}: "
-            f"{'; '.join(others[:_NAMED])}{more}. Choose the network that they are of, with its image size and channels"
+            f"{'; '.join(others[:_NAMED])}{more}. {_advice(prefixes)}"
         )
     without = of_head if faults.keys() & of_head else set()
     network.load_state_dict(wanted | {name: value for name, value in given.items() if name not in without})
@@ -76,9 +79,45 @@ def _read(path: Path) -> dict[str, Tensor]:
     weights = {str(name): value for name, value in nested.items() if isinstance(value, Tensor)}
     if not weights:
         raise ValueError(f"{path} must hold weights by their names; it has {', '.join(map(str, nested)) or 'nothing'}")
-    if all(name.startswith("module.") for name in weights):  # as DataParallel names them
-        return {name.removeprefix("module."): value for name, value in weights.items()}
     return weights
+
+
+def _unwrapped(
+    given: dict[str, Tensor], wanted: Mapping[str, Tensor], head: str
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The weights by the names that they have in a network of their own, and the prefixes that some of them have more.
+
+    Of a network that was wrapped all names begin alike. In a run's own checkpoint the head stands beside the rest, as
+    `AdaptedNetwork` has it.
+    """
+    prefixes = _prefixes(given, wanted)
+    for prefix in prefixes:
+        own_head = f"{prefix.removesuffix('body.')}head."
+        renamed = {
+            name.removeprefix(prefix) if name.startswith(prefix) else name.replace(own_head, f"{head}."): value
+            for name, value in given.items()
+            if name.startswith((prefix, own_head))
+        }
+        if len(renamed) == len(given):
+            return renamed, []
+    return given, prefixes
+
+
+def _prefixes(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """Prefixes without which names that do not fit would be wanted ones, those of the most names first."""
+    counts = Counter(
+        given_name[: -len(name)] for name in wanted for given_name in given if given_name.endswith(f".{name}")
+    )
+    return [prefix for prefix, count in counts.most_common() if count > len(wanted) // 2]
+
+
+def _advice(prefixes: list[str]) -> str:
+    if not prefixes:
+        return "Choose the network that they are of, with its image size and channels"
+    return (
+        f"Most would fit without the prefix {' or '.join(prefixes)}, which others do not have: save those alone, by "
+        f"the names that they have without it"
+    )
 
 
 def _read_torch(path: Path) -> Mapping[Any, Any]:
