@@ -43,6 +43,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(("class_list", "classes"), 4),
     "hydra_keys": 4,
     **{"locking": 0, "run_classes": 1},
+    "yaml_numbers": 4,
 }
 """The room (first part of a module's name) → its layer."""
 

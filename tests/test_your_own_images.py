@@ -211,7 +211,7 @@ def test_statistics_that_are_given_stay(photos: list[Path]) -> None:
     ("overrides", "message"),
     [
         ([], "data.num_classes=???: has no value yet; give it with data.num_classes=VALUE"),
-        (["data.num_classes=3"], "data.num_classes=3: must be what image_folder has once loaded, data.num_classes=2"),
+        (["data.num_classes=3"], "must be what image_folder has once loaded, data.num_classes=2: dent, ok"),
         (["data.num_classes=2", "data.root=phtos"], "phtos must be a directory of images; there is no such directory"),
         (
             ["data.num_classes=2", "data.mean=[0.5]"],
@@ -243,5 +243,5 @@ def test_a_check_of_a_pool_without_labels_says_who_must_label(
     code = check_main(["data=folder", "data.root=new", "data.source.test_root=photos", "data.num_classes=2", *SHORT])
     printed = capsys.readouterr().out
     assert code == 1
-    assert "folder: 40 images in the pool, 40 in the test set, 2 classes, 3 × 64 × 64" in printed
+    assert "folder: 40 images in the pool, 40 in the test set, 2 classes (dent, ok), 3 × 64 × 64" in printed
     assert "labels must be known for the whole pool, but 40 of its 40 samples have none; label them, or" in printed

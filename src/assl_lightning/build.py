@@ -35,6 +35,7 @@ from assl_lightning.algorithms.base import Algorithm
 from assl_lightning.augment.normalise import Normalise
 from assl_lightning.callbacks.progress import RoundProgress
 from assl_lightning.class_list import explained, plan_classes, source_node
+from assl_lightning.data.class_names import list_classes, oddities
 from assl_lightning.data.growth import align
 from assl_lightning.data.long_tail import long_tailed
 from assl_lightning.data.pixel_statistics import pixel_statistics
@@ -458,6 +459,7 @@ def _check_source(config: Config, source: PoolSource) -> None:
     num_samples, channels, *image_size = source.pool_images.shape
     errors = [
         f"{show(f'data.{name}', declared)}: must be what {data.name} has once loaded, {show(f'data.{name}', loaded)}"
+        f"{_and_classes(source) if name == 'num_classes' else ''}"
         for name, declared, loaded in (
             ("num_samples", num_samples if data.num_samples is None else data.num_samples, num_samples),
             ("num_classes", data.num_classes, len(source.class_names)),
@@ -469,6 +471,12 @@ def _check_source(config: Config, source: PoolSource) -> None:
     if errors:
         raise ConfigurationError(errors)
     _check_budget(config, num_samples)
+
+
+def _and_classes(source: PoolSource) -> str:
+    """The names of the classes that were found, and what is odd about them, to see which of them is no class."""
+    strange = " ".join(f"{sentence}." for sentence in oddities(source.class_names))
+    return f": {list_classes(source.class_names)}{'. ' if strange else ''}{strange}"
 
 
 def _make_long_tailed(config: Config, source: PoolSource) -> PoolSource:

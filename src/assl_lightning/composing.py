@@ -10,6 +10,7 @@ import shlex
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -23,6 +24,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from assl_lightning.hydra_keys import refuse_without_effect
 from assl_lightning.schema import Config, ConfigurationError, nearest, read, unknown_key
+from assl_lightning.yaml_numbers import find_misread
 
 
 def compose(hydra: Any, overrides: Sequence[str]) -> Config:
@@ -30,7 +32,9 @@ def compose(hydra: Any, overrides: Sequence[str]) -> Config:
     with one_line_errors(hydra, overrides), _without_job():
         composed = hydra.compose_config("config", list(overrides), RunMode.RUN, from_shell=False)
         refuse_without_effect(composed.hydra)
-        return validate(composed)
+        config = validate(composed)
+        _refuse_misread_names(config, [str(place) for place in composed.hydra.searchpath])
+        return config
 
 
 def validate(composed: DictConfig) -> Config:
@@ -56,6 +60,24 @@ def _without_job() -> Iterator[None]:
         yield
     finally:
         settings.cfg = before
+
+
+def _refuse_misread_names(config: Config, search_path: Sequence[str]) -> None:
+    """Raise where a file of the user's has class names such as 0010, which YAML reads as another number.
+
+    Raises:
+        ConfigurationError: with the file and the line.
+    """
+    names = config.data.source.get("class_names")
+    if not isinstance(names, list) or not any(isinstance(name, int) for name in names):
+        return
+    places = [Path(place.removeprefix("file://")) for place in search_path if not place.startswith("pkg://")]
+    misread = find_misread(places, "class_names", names)
+    if misread is not None:
+        raise ConfigurationError(
+            f"data.source.class_names: a class's name must be a text; {misread.file}, line {misread.line} has "
+            f"{misread.text}, which YAML reads as {misread.value}: quote it, '{misread.text}'"
+        )
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from math import isfinite, isqrt
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from assl_lightning.data.class_names import read_class_names
 from assl_lightning.paths import PATH_KEYS, expand
 
 Node = dict[str, Any]
@@ -400,16 +401,6 @@ def _check_channels(config: Config) -> list[str]:
     ]
 
 
-def _check_class_names(config: Config) -> list[str]:
-    names, count = config.data.source.get("class_names"), config.data.num_classes
-    if not isinstance(names, (list, tuple)) or len(names) == count:
-        return []
-    return [
-        f"{show('data.num_classes', count)}, {show('data.source.class_names', names)}: must be as many, but the names "
-        f"are {len(names)}; give data.num_classes={len(names)}, or name {count} classes"
-    ]
-
-
 def _check_classes(config: Config) -> list[str]:
     asked = config.network.get("num_classes", config.data.num_classes)
     if asked == config.data.num_classes:
@@ -417,6 +408,24 @@ def _check_classes(config: Config) -> list[str]:
     return [
         f"{show('network.num_classes', asked)}: must equal data.num_classes={config.data.num_classes}, "
         f"the classes that {config.data.name} has; leave network.num_classes as it is"
+    ]
+
+
+def _check_class_names(config: Config) -> list[str]:
+    source = config.data.source
+    names = source.get("class_names")
+    if names is None or not source["_target_"].startswith(f"{__package__}."):
+        return []
+    try:
+        found = read_class_names(names)
+    except ValueError as error:
+        return [f"{show('data.source.class_names', names)}: {error}"]
+    count = config.data.num_classes
+    if len(found) == count:
+        return []
+    return [
+        f"{show('data.num_classes', count)}, {show('data.source.class_names', names)}: must be as many, but the names "
+        f"are {len(found)}; give data.num_classes={len(found)}, or name {count} classes"
     ]
 
 
@@ -560,8 +569,8 @@ _CHECKS: tuple[Callable[[Config], list[str]], ...] = (
     _check_first_labels,
     _check_epochs,
     _check_channels,
-    _check_class_names,
     _check_classes,
+    _check_class_names,
     _check_statistics,
     _check_features,
     _check_weights,

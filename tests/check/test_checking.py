@@ -109,7 +109,7 @@ def test_the_default_run_has_nothing_wrong_and_a_table_of_its_time_and_its_files
     assert (outcome.code, outcome.errors) == (0, [])
     assert outcome.starting("run ") == ["digits, assl, seed 0: 4 trainings of 600 steps, 100 to 130 labels"]
     assert outcome.starting("data ") == [
-        "digits: 1,297 images in the pool, 500 in the test set, 10 classes, 1 × 16 × 16"
+        "digits: 1,297 images in the pool, 500 in the test set, 10 classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9), 1 × 16 × 16"
     ]
     assert outcome.starting("run_dir ") == ["runs/digits/seed_0: new"]
     rows = {line.split("  ")[0]: line.split("  ")[1:] for line in outcome.lines}
@@ -397,7 +397,9 @@ def test_damaged_files_of_a_real_format_are_listed_and_left_out_where_they_may_b
 
     excluding = check(*overrides, "data.unreadable=exclude")
     assert excluding.code == 0
-    assert excluding.starting("data ")[0].startswith("mini_imagenet: 198 images in the pool, 100 in the test set")
+    assert excluding.starting("data ")[0].startswith(
+        "mini_imagenet: 200 images in the pool, 2 of which cannot be decoded, 100 in the test set"
+    )
     assert f"{found} and will be left out of the run, since data.unreadable=exclude." in excluding.starting("remark:")
 
     files[3].write_bytes(b"")  # the first of its class is the test set's

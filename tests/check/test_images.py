@@ -109,7 +109,7 @@ def test_fewer_test_images_in_the_pool_are_a_remark_that_says_how_much_they_can_
     (finding,) = check(source)
     assert finding.severity == "remark"
     assert finding.sentence.startswith(
-        "1 of the 200 test images (0.50 %) are in the pool too, pixel for pixel, such as test"
+        "1 of the 200 test images (0.50 %) is in the pool too, pixel for pixel, such as test"
     )
     assert finding.sentence.endswith("which is image/000; accuracy can be too high by 0.50 points at most.")
 
@@ -120,15 +120,28 @@ def test_repeats_within_the_pool_are_a_remark_and_those_with_another_label_come_
     assert check(with_images("pool_images", {7: first, 12: second, 16: second})) == [
         Finding(
             "remark",
-            "3 of the pool's images repeat another one pixel for pixel, such as image/003 and image/007; a label for "
-            "each of them is paid for twice.",
+            "3 of the pool's images are copies, pixel for pixel, of others, such as image/007, a copy of image/003; "
+            "whoever labels them all labels the same picture more than once.",
         )
     ]
     (finding,) = check(with_images("pool_images", {7: first, 13: second}))
     assert finding.sentence == (
-        "2 of the pool's images repeat another one pixel for pixel; 1 such group with more than one label, such as "
-        "image/008 and image/013; a label for each of them is paid for twice."
+        "2 of the pool's images are copies, pixel for pixel, of others; 1 picture has copies with other labels, such "
+        "as image/013, a copy of image/008; whoever labels them all labels the same picture more than once."
     )
+    (finding,) = check(with_images("pool_images", {7: first}))
+    assert finding.sentence.startswith(
+        "1 of the pool's images is a copy, pixel for pixel, of another, such as image/007,"
+    )
+
+
+def test_names_of_classes_that_may_be_none_are_a_remark() -> None:
+    assert check(make_source(class_names=("NA", "bee", "cat", "dog"))) == [
+        Finding(
+            "remark",
+            "A class is called 'NA', as programs call what is missing; leave the label empty where nobody knows it.",
+        )
+    ]
 
 
 # --- images that cannot be decoded -----------------------------------------------------------------------------------
@@ -151,7 +164,7 @@ def test_a_class_of_which_no_image_can_be_decoded_has_no_example() -> None:
     findings = check(make_source(unreadable=of_class), may_exclude=True)
     assert [finding.severity for finding in findings] == ["remark", "wrong"]
     assert findings[1].sentence == (
-        "1 of the 4 classes have no example in the pool (cat), so no label can ever be asked for them; add examples, "
+        "1 of the 4 classes has no example in the pool (cat), so no label can ever be asked for it; add examples, "
         "or lower data.num_classes."
     )
 
@@ -163,17 +176,17 @@ def test_of_classes_that_nobody_knows_nothing_is_said_but_of_the_test_sets() -> 
     source = make_source(class_names=("ant", "bee", "cat", "dog", "eel"))
     source.hidden_labels[::2] = -1
     (test,) = check(source, initial_labels=1)
-    assert test.sentence.startswith("1 of the 5 classes have no example in the test set (eel), so no accuracy")
+    assert test.sentence.startswith("1 of the 5 classes has no example in the test set (eel), so no accuracy")
 
 
 def test_repeats_disagree_only_where_both_labels_are_known() -> None:
     source = with_images("pool_images", {9: in_memory(make_source().pool_images)[4]})
     (known,) = check(source)
-    assert "with more than one label" in known.sentence
+    assert "copies with other labels" in known.sentence
     source.hidden_labels[9] = -1
     (unknown,) = check(source)
-    assert "with more than one label" not in unknown.sentence
-    assert unknown.sentence.endswith("image/004 and image/009; a label for each of them is paid for twice.")
+    assert "copies with other labels" not in unknown.sentence
+    assert "such as image/009, a copy of image/004;" in unknown.sentence
 
 
 # --- classes ---------------------------------------------------------------------------------------------------------

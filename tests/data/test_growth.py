@@ -87,6 +87,41 @@ def test_a_round_and_a_test_set_that_have_pictures_of_a_run_in_them_cannot_go_on
         align(source_of("a", "c"), SampleNames(("c", "a"), ("t", PICTURE)), 2, True)
 
 
+COMPOSED, DECOMPOSED = "\u00e9", "e\u0301"
+
+
+def test_images_whose_names_change_their_unicode_form_are_the_same_images(caplog: pytest.LogCaptureFixture) -> None:
+    known = SampleNames(("c", f"{COMPOSED}1", f"{COMPOSED}2"), (f"t{COMPOSED}",))
+    source = source_of(f"{DECOMPOSED}1", f"{DECOMPOSED}2", "c", f"{DECOMPOSED}3", test=(f"t{DECOMPOSED}",))
+    with caplog.at_level(logging.INFO):
+        aligned = align(source, known, 3, True)
+    assert aligned.sample_ids == (*known.pool, f"{DECOMPOSED}3")
+    assert aligned.test_ids == known.test
+    assert aligned.absent.tolist() == []
+    assert aligned.paths == (Path("c"), *(Path(f"{DECOMPOSED}{number}") for number in (1, 2, 3)))
+    assert f"(NFC or NFD): 3 (t{COMPOSED}, {COMPOSED}1, {COMPOSED}2); they are taken for the same images" in caplog.text
+    assert align(source, known, 3, False).sample_ids == known.pool
+
+
+def test_two_files_in_both_unicode_forms_are_two_images() -> None:
+    known = SampleNames((COMPOSED, "c"))
+    assert align(source_of(COMPOSED, DECOMPOSED, "c"), known, 2, True).sample_ids == (COMPOSED, "c", DECOMPOSED)
+
+
+def test_pool_and_test_may_have_the_same_names() -> None:
+    known = SampleNames((f"{COMPOSED}1", "c"), (f"{COMPOSED}1", f"{COMPOSED}2"))
+    source = source_of("c", f"{DECOMPOSED}1", f"{DECOMPOSED}2", test=(f"{DECOMPOSED}1", f"{DECOMPOSED}2"))
+    aligned = align(source, known, 2, True)
+    assert (aligned.sample_ids, aligned.test_ids) == ((*known.pool, f"{DECOMPOSED}2"), known.test)
+
+
+def test_an_image_that_changes_sides_with_its_unicode_form_is_an_error_that_says_how_to_go_back() -> None:
+    known = SampleNames((f"{COMPOSED}1", "c"), (f"{COMPOSED}2",))
+    source = source_of("c", f"{DECOMPOSED}2", test=(f"{DECOMPOSED}1",))
+    with pytest.raises(ValueError, match=r"2 images are in another Unicode form .* the test is drawn .* convmv -r"):
+        align(source, known, 2, True)
+
+
 def test_names_that_were_written_down_and_not_used_yet_keep_their_places_too() -> None:
     known = SampleNames(("c", "a", "d", "z", "b"))
     check(align(source_of("a", "b", "c", "d", "e", "z"), known, 3, True), ("c", "a", "d", "z", "b", "e"))

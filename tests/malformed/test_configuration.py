@@ -200,6 +200,8 @@ def test_a_sweep_that_is_wrong_is_told_by_its_override(
 
 OF_PACKAGE = "# @package _global_\n"
 
+FOLDER = f"{OF_PACKAGE}defaults:\n  - override /data: folder\n"
+
 EXPERIMENTS: dict[str, tuple[bytes, str]] = {
     "no YAML": (b"rounds: [1\n", "wrong.yaml"),
     "bytes": (b"\xff\xfe\xfd\x00", "+experiment=wrong: its file cannot be read"),
@@ -221,6 +223,19 @@ EXPERIMENTS: dict[str, tuple[bytes, str]] = {
     "a directory with a zero": (f'{OF_PACKAGE}run_dir: "a\\0b"\n'.encode(), "run_dir"),
     "an infinite number": (f"{OF_PACKAGE}score: {{alpha: .inf}}\n".encode(), "score.alpha=inf: must be a number"),
     "a date for a seed": (f"{OF_PACKAGE}seed: 2024-01-01\n".encode(), "seed=2024-01-01: must be an integer"),
+    "names of classes that are no texts": (
+        f"{FOLDER}data: {{source: {{class_names: [yes, no]}}}}\n".encode(),
+        "data.source.class_names=[true, false]: class_names must be texts that are not empty; 2 things are wrong: True "
+        "is no text; quote it, as in ['yes', 'no']",
+    ),
+    "names of classes that are other numbers": (
+        f"{FOLDER}data: {{source: {{class_names: [0010, 0020]}}}}\n".encode(),
+        "wrong.yaml, line 4 has 0010, which YAML reads as 8: quote it, '0010'",
+    ),
+    "names of classes that are one text": (
+        f"{FOLDER}data: {{source: {{class_names: ok}}}}\n".encode(),
+        "data.source.class_names=ok: class_names must be a list, such as [ok, dent]; got the text 'ok': write [ok]",
+    ),
     "a class that runs": (
         f"{OF_PACKAGE}network: {{_target_: os.system, command: 'touch {MADE}'}}\n".encode(),
         "network",
@@ -234,6 +249,7 @@ def test_an_experiment_file_that_is_wrong_is_told(where: Path, capsys: pytest.Ca
     (where / "mine" / "experiment").mkdir(parents=True)
     (where / "mine" / "experiment" / "wrong.yaml").write_bytes(content)
     given = [] if "run_dir" in words else ["run_dir=run"]
+    given += ["data.root=photos", "data.num_classes=2"] if content.decode(errors="replace").startswith(FOLDER) else []
     check_refused(where, capsys, ["--config-dir", "mine", "+experiment=wrong", *given], words)
 
 

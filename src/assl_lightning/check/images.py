@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from assl_lightning.check.findings import Finding, first_few, remark, wrong
+from assl_lightning.data.class_names import oddities
 from assl_lightning.data.image_stream import StoredImages
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.report.numerals import counted, per_cent
@@ -40,6 +41,7 @@ def check_images(source: PoolSource, initial_labels: int, *, may_exclude: bool, 
     return [
         *find_unreadable(source, may_exclude=may_exclude),
         *find_passed_over(source),
+        *(remark(f"{sentence}.") for sentence in oddities(source.class_names)),
         *find_missing_classes(source, counts, hold_out=hold_out),
         *find_leaks(source, pool, test),
         *find_repeats(source, pool),
@@ -102,17 +104,18 @@ def find_missing_classes(source: PoolSource, counts: Tensor | None, *, hold_out:
     in_test = None if hold_out else source.test_labels.bincount(minlength=len(source.class_names))
     findings = []
     for of_part, part, consequence in (
-        (counts, "pool", "no label can ever be asked for them"),
-        (in_test, "test set", "no accuracy can be measured on them"),
+        (counts, "pool", "no label can ever be asked for"),
+        (in_test, "test set", "no accuracy can be measured on"),
     ):
         if of_part is None:
             continue
         names = [source.class_names[number] for number in (of_part == 0).nonzero()[:, 0].tolist()]
         if names:
+            have, them = ("has", "it") if len(names) == 1 else ("have", "them")
             findings.append(
                 wrong(
-                    f"{len(names)} of the {len(source.class_names)} classes have no example in the {part} "
-                    f"({first_few(names)}), so {consequence}; add examples, or lower data.num_classes."
+                    f"{len(names)} of the {len(source.class_names)} classes {have} no example in the {part} "
+                    f"({first_few(names)}), so {consequence} {them}; add examples, or lower data.num_classes."
                 )
             )
     return findings
@@ -128,8 +131,9 @@ def find_leaks(
     position, index = min(leaked)
     share = len(leaked) / len(source.test_images)
     found = (
-        f"{len(leaked)} of the {len(source.test_images):,} test images ({per_cent(share, digits=2)} %) are in the pool "
-        f"too, pixel for pixel, such as test image {position}, which is {source.sample_ids[index]}"
+        f"{len(leaked)} of the {len(source.test_images):,} test images ({per_cent(share, digits=2)} %) "
+        f"{'is' if len(leaked) == 1 else 'are'} in the pool too, pixel for pixel, such as test image "
+        f"{position}, which is {source.sample_ids[index]}"
     )
     if share > _LARGEST_LEAK:
         return [wrong(f"{found}; accuracy would be measured on what is trained on: take them out of one of the two.")]
@@ -145,12 +149,13 @@ def find_repeats(source: PoolSource, pool: Mapping[bytes, Sequence[int]]) -> lis
     contrary = [group for group in groups if len(set(labels[list(group)].tolist()) - {-1}) > 1]
     first, second, *_ = (contrary or groups)[0]
     repeats = sum(len(group) - 1 for group in groups)
-    say = "image repeats" if repeats == 1 else "images repeat"
-    disagree = f"; {counted(len(contrary), 'such group')} with more than one label" if contrary else ""
+    have = "has" if len(contrary) == 1 else "have"
+    disagree = f"; {counted(len(contrary), 'picture')} {have} copies with other labels" if contrary else ""
     return [
         remark(
-            f"{repeats:,} of the pool's {say} another one pixel for pixel{disagree}, such as "
-            f"{source.sample_ids[first]} and {source.sample_ids[second]}; a label for each of them is paid for twice."
+            f"{repeats:,} of the pool's images {'is a copy' if repeats == 1 else 'are copies'}, pixel for pixel, of "
+            f"{'another' if repeats == 1 else 'others'}{disagree}, such as {source.sample_ids[second]}, a copy of "
+            f"{source.sample_ids[first]}; whoever labels them all labels the same picture more than once."
         )
     ]
 

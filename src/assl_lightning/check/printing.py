@@ -10,6 +10,7 @@ from rich.text import Text
 
 from assl_lightning.check.checking import Report
 from assl_lightning.check.estimate import Estimate, Item, duration, size
+from assl_lightning.data.class_names import list_classes
 from assl_lightning.report.numerals import counted
 from assl_lightning.schema import Config
 
@@ -50,12 +51,13 @@ def _data_in_words(report: Report) -> str:
     if source is None:
         return f"{report.config.data.name}, which cannot be read as it should be"
     size_in_words = " × ".join(map(str, source.pool_images.shape[1:]))
-    pool, test = len(source.pool_images) - len(source.unreadable), len(source.test_images)
+    pool, test = len(source.pool_images), len(source.test_images)
     hold_out = report.config.hold_out
+    without = f", {len(source.unreadable):,} of which cannot be decoded" if len(source.unreadable) else ""
     tested = f"{hold_out:,} of them to be drawn for the test" if hold_out else f"{test:,} in the test set"
     return (
-        f"{report.config.data.name}: {counted(pool, 'image')} in the pool, {tested}, "
-        f"{len(source.class_names)} classes, {size_in_words}"
+        f"{report.config.data.name}: {counted(pool, 'image')} in the pool{without}, {tested}, "
+        f"{len(source.class_names)} classes ({list_classes(source.class_names)}), {size_in_words}"
     )
 
 

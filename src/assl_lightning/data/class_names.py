@@ -16,6 +16,8 @@ _SPLITS = frozenset(
     ("train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval", "holdout", "train_val")
 )
 
+_SHOWN = 10
+
 _QUOTE = (
     "quote it, as in ['yes', 'no']: YAML takes yes and no for true and false, 0010 for 8, 12:30 for 750, 1.10 for 1.1, "
     "and null and ~ for nothing"
@@ -92,6 +94,15 @@ def oddities(names: Sequence[str]) -> list[str]:
             f"The classes are called {', '.join(names)}, as the parts of a data set are; see that they are no parts"
         )
     return found
+
+
+def list_classes(names: Sequence[str]) -> str:
+    """The first ten names, as a sentence has them.
+
+    >>> list_classes(["dent", "ok"])
+    'dent, ok'
+    """
+    return ", ".join([*names[:_SHOWN], *(["…"] if len(names) > _SHOWN else [])])
 
 
 def looks_missing(text: str) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from assl_lightning.data.image_stream import take_images
 from assl_lightning.data.outputs import is_output_name
+from assl_lightning.data.same_names import SameNames
 from assl_lightning.data.sample_names import SampleNames
 from assl_lightning.data.sources.base import PoolSource
 
@@ -36,6 +37,7 @@ def align(
     Raises:
         ValueError: an image is gone that the round that is under way, or the test set, needs.
     """
+    source = _with_known_forms(source, known)
     source = _align_test(source, known.test)
     if source.sample_ids == (known.pool if may_change else known.pool[:size]):
         return source
@@ -72,6 +74,53 @@ def align(
     if gone:
         log.warning("images that are gone: %s (%s); the next round leaves them out", len(gone), _some(gone))
     return _with_gaps(source, names, place)
+
+
+def _with_known_forms(source: PoolSource, known: SampleNames) -> PoolSource:
+    """The source with the names that the run has for its images, where its own are in another Unicode form.
+
+    Raises:
+        ValueError: images have changed between pool and test, which were drawn by the names.
+    """
+    pool, of_pool = _in_known_form(source.sample_ids, known.pool)
+    test, of_test = _in_known_form(source.test_ids, known.test)
+    parted = [*_changed_sides(pool, known.pool, test, known.test), *_changed_sides(test, known.test, pool, known.pool)]
+    if parted:
+        raise ValueError(
+            f"the names of {len(parted)} images are in another Unicode form (NFC or NFD) than the run has them in, "
+            f"such as {min(parted)}, and the test is drawn by the names; rename the files back, as with "
+            f"convmv -r -f utf8 -t utf8 --nfc --notest DIRECTORY (or --nfd)"
+        )
+    renamed = [*of_pool, *of_test]
+    if not renamed:
+        return source
+    log.info(
+        "images whose names are in another Unicode form than the run has them in (NFC or NFD): %s (%s); they are taken "
+        "for the same images, and keep the names that the run has",
+        len(renamed),
+        _some(sorted(renamed)),
+    )
+    return replace(source, sample_ids=pool, test_ids=test)
+
+
+def _in_known_form(names: Sequence[str], known: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """The names, each as it is `known`, and those of them that it changed."""
+    there = set(names)
+    gone = SameNames(name for name in known if name not in there)
+    others = set(known)
+    found = {name: same for name in names if name not in others and (same := gone.find(name)) is not None}
+    if len(set(found.values())) < len(found):  # two files for one name
+        return tuple(names), []
+    return tuple(found.get(name, name) for name in names), list(found.values())
+
+
+def _changed_sides(
+    names: Sequence[str], known: Sequence[str], others: Sequence[str], known_others: Sequence[str]
+) -> list[str]:
+    """The names that are new here, and missing in another Unicode form on the other side, of pool and test."""
+    missing = SameNames(set(known_others) - set(others))
+    here = set(known)
+    return [name for name in names if name not in here and missing.find(name) is not None]
 
 
 def _align_test(source: PoolSource, known: Sequence[str]) -> PoolSource:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from assl_lightning.cells import MISSING_WORDS
 from assl_lightning.labelling.batch import LabelBatch, find_batches, waiting_batch
 from assl_lightning.labelling.incoming import Incoming, IngestError, is_utf8
 from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger, in_time, utc_now
@@ -142,6 +143,7 @@ class _Asked:
         if one.kind == "label" and one.label not in classes:
             label = one.label or ""
             hint = self.classes.hint(label) or f"; they are {_listed(classes)}"
+            hint += "; where nobody knows it, leave the cell empty" if label in MISSING_WORDS else ""
             yield f"{label!r} is none of the classes{hint}"
         if not is_utf8(one.annotator):
             yield f"the annotator must be a text that UTF-8 can write; got {one.annotator!a}"

@@ -27,6 +27,7 @@ class Photos(Dataset[Any]):
         self.kind, self.order, self.unlabelled = kind, order, unlabelled
         self.names = [f"photo/{number}" for number in order]
         self.too_few = self.names[1:]
+        self.unnamed = [*self.names[1:], float("nan")]
 
     def __len__(self) -> int:
         return len(self.order)
@@ -110,6 +111,7 @@ def test_a_data_set_of_which_nothing_can_be_decoded_is_an_error() -> None:
         ({"pool": Stream()}, "what streams cannot be a pool"),
         ({"sample_ids": "ids"}, "sample_ids=ids must name an attribute of Photos .* it has no such attribute"),
         ({"sample_ids": "too_few"}, "with a name for each of its 12 items; it has 11 names"),
+        ({"sample_ids": "unnamed"}, "sample_ids=unnamed must name each item; item 11 has nan"),
         ({"num_classes": 1}, "the label of item 1 of the pool, 1, is not among the 1 classes"),
         ({"class_names": ["a", "a"]}, "class_names must be distinct; one thing is wrong: a is there 2 times"),
     ],

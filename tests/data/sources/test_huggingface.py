@@ -149,6 +149,12 @@ def test_a_data_set_that_streams_is_refused(saved: Path) -> None:
         find_split(streamed, "train", "split")
 
 
+def test_a_row_without_an_id_is_refused(tmp_path: Path) -> None:
+    table(range(3), named=["a", None, "c"]).save_to_disk(str(tmp_path / "one"))
+    with pytest.raises(ValueError, match="row 1 has no sample_id; fill it in, or name no column for it"):
+        load_huggingface(tmp_path / "one", **SHAPE, split=None, test_split=None, sample_id="named")
+
+
 def test_a_folder_that_has_a_runs_own_pictures_in_it_is_refused(tmp_path: Path) -> None:
     pictures = tmp_path / "round_00" / "to_label" / "images"
     pictures.mkdir(parents=True)

@@ -58,7 +58,16 @@ def test_an_image_that_nobody_can_be_sure_of_is_refused(image: Any, message: str
 
 @pytest.mark.parametrize(
     ("label", "expected"),
-    [(3, 3), (np.int64(3), 3), (torch.tensor(3), 3), ("ok", "ok"), (None, None), (float("nan"), None), (-1, None)],
+    [
+        (3, 3),
+        (np.int64(3), 3),
+        (torch.tensor(3), 3),
+        ("ok", "ok"),
+        (None, None),
+        (float("nan"), None),
+        (" ", None),
+        (-1, None),
+    ],
 )
 def test_a_label_may_be_a_number_a_name_or_nothing(label: Any, expected: Any) -> None:
     assert to_label(label, "item 0") == expected

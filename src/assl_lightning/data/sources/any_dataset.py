@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from assl_lightning.cells import cell_text
 from assl_lightning.data.class_names import read_class_names
 from assl_lightning.data.decoding import ImageFormat, Resize
 from assl_lightning.data.sources.base import PoolSource
@@ -67,7 +68,10 @@ def _namer(pool: Any, attribute: str | None) -> Namer:
             f"sample_ids={attribute} must name an attribute of {type(pool).__name__} with a name for each of its "
             f"{len(pool)} items; it has {found}"
         )
-    return Namer("pool", lambda place: str(ids[place]))
+    missing = [place for place in range(len(ids)) if not cell_text(ids[place])]
+    if missing:
+        raise ValueError(f"sample_ids={attribute} must name each item; item {missing[0]} has {ids[missing[0]]!r}")
+    return Namer("pool", lambda place: cell_text(ids[place]))
 
 
 def _read(dataset: Any, part: str, keys: tuple[str, str], form: ImageFormat, name: Namer) -> Items:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from assl_lightning.cells import cell_text
 from assl_lightning.data.class_names import class_order, read_class_names
 from assl_lightning.data.decoding import Faults, ImageFormat, Images, Resize, attempt, decode_bytes
 from assl_lightning.data.file_reading import read_file
@@ -148,7 +149,7 @@ def _read(rows: Any, form: ImageFormat, image: str, label: str | None, sample_id
             contents = list(threads.map(_read_cell, places, columns[image]))
             labels += [to_label(columns[label][place - first] if label else None, f"row {place}") for place in places]
             sample_ids += (
-                [str(name) for name in columns[sample_id]]
+                [_name(name, place) for name, place in zip(columns[sample_id], places, strict=True)]
                 if sample_id
                 else [
                     f"{part}/{place:06d}-{'undecodable' if isinstance(content, str) else short_digest(content)}"
@@ -162,6 +163,13 @@ def _read(rows: Any, form: ImageFormat, image: str, label: str | None, sample_id
                 else:
                     images[place].numpy()[:] = pixels
     return Items(images, labels, sample_ids, faults)
+
+
+def _name(cell: object, place: int) -> str:
+    name = cell_text(cell)
+    if not name:
+        raise ValueError(f"row {place} has no sample_id; fill it in, or name no column for it")
+    return name
 
 
 def _decode(place: int, content: bytes | str, form: ImageFormat) -> Images | str:

@@ -168,17 +168,17 @@ def to_pillow(image: object, where: str) -> Image.Image:
 
 
 def to_label(label: object, where: str) -> Label:
-    """A whole number, a class's name, or None; −1 and what is missing in a table (NaN) are None too.
+    """A whole number, a class's name, or None; −1, a blank text and what is missing in a table (NaN) are None too.
 
     Raises:
         ValueError: it is something else.
     """
     if isinstance(label, (Tensor, np.ndarray, np.generic)) and label.ndim == 0:
         label = label.item()
+    if is_missing(label) or (isinstance(label, str) and not label.strip()):
+        return None
     if isinstance(label, str):
         return label
-    if is_missing(label):
-        return None
     if isinstance(label, int) and not isinstance(label, bool) and label >= UNKNOWN:
         return None if label == UNKNOWN else label
     raise ValueError(
