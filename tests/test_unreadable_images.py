@@ -134,6 +134,15 @@ def test_a_check_lists_them_where_it_is_told_to_and_nowhere_else(
     assert sorted(row["sample_id"] for row in rows_of(Path("broken.csv"))) == names
 
 
+def test_a_check_says_that_they_are_links_to_nothing(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(5):
+        (photos / "ok" / f"link{number}.png").symlink_to(f"/not/mounted/{number}.png")
+    assert check(list(RUN)) == 1
+    (found,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong:")]
+    assert "5 of the pool's " in found
+    assert "; of these, 5 are links to nothing: mount what they lead to; fetch them again" in found
+
+
 @pytest.mark.parametrize(
     ("file", "message"),
     [

@@ -36,6 +36,7 @@ from assl_lightning.augment.normalise import Normalise
 from assl_lightning.callbacks.progress import RoundProgress
 from assl_lightning.class_list import explained, plan_classes, source_node
 from assl_lightning.data.class_names import list_classes, oddities
+from assl_lightning.data.decoding import count_links
 from assl_lightning.data.growth import align
 from assl_lightning.data.long_tail import long_tailed
 from assl_lightning.data.pixel_statistics import pixel_statistics
@@ -517,6 +518,7 @@ def _exclude_unreadable(config: Config, source: PoolSource, pool: Pool) -> None:
     count = len(source.unreadable)
     names = ", ".join(source.sample_ids[index] for index in source.unreadable[:_NAMED].tolist())
     found = f"{count} of the pool's {pool.num_samples:,} images cannot be decoded"
+    links = count_links(source.reasons)
     named = f"{names}{', …' if count > _NAMED else ''}"
     if config.data.unreadable == "fail":
         message = f"{found} ({named}); fetch them again, or leave them out of the run with data.unreadable=exclude"
@@ -528,7 +530,9 @@ def _exclude_unreadable(config: Config, source: PoolSource, pool: Pool) -> None:
     _check_budget(config, pool.num_samples - count, f"without {count} that cannot be decoded")
     pool.exclude(source.unreadable)
     file = Path(config.run_dir) / UNREADABLE
-    log.warning("%s and are left out of the run, which keeps their indices: %s; %s has all", found, named, file)
+    log.warning(
+        "%s and are left out of the run, which keeps their indices: %s; %s has all%s", found, named, file, links
+    )
 
 
 @contextmanager

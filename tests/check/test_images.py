@@ -150,7 +150,9 @@ def test_names_of_classes_that_may_be_none_are_a_remark() -> None:
 def test_images_that_cannot_be_decoded_are_counted_and_named_and_are_no_repeats_of_one_another() -> None:
     source = make_source(unreadable=torch.tensor([1, 5, 9, 80]))
     in_memory(source.pool_images)[source.unreadable] = 0
-    found = "4 of the pool's 120 images cannot be decoded (image/001, image/005, image/009, …)"
+    found = (
+        "4 of the pool's 120 images cannot be decoded (image/001, image/005, image/009, …; --unreadable FILE lists all)"
+    )
     assert check(source) == [
         Finding("wrong", f"{found}; fetch them again, or leave them out of the run with data.unreadable=exclude.")
     ]

@@ -316,6 +316,16 @@ def test_faults_are_counted_and_the_first_are_named() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("links", "words"),
+    [(1, "1 is a link to nothing: mount what it leads to"), (2, "2 are links to nothing: mount what they lead to")],
+)
+def test_links_to_nothing_are_counted_among_the_faults(links: int, words: str) -> None:
+    faults = ["a (x)"] + ["b (not read: a link to nothing, /b)"] * links
+    assert describe_faults(faults, "pool").endswith(f"; of these, {words}")
+    assert describe_faults(faults[:1], "pool").endswith("a (x)")
+
+
 def test_what_pillow_does_to_crop_is_what_its_own_function_does(tmp_path: Path) -> None:
     pixels = photograph(37, 23)
     path = save(tmp_path / "a.png", Image.fromarray(pixels))

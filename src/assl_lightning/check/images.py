@@ -15,6 +15,7 @@ from torch import Tensor
 
 from assl_lightning.check.findings import Finding, first_few, remark, wrong
 from assl_lightning.data.class_names import oddities
+from assl_lightning.data.decoding import count_links
 from assl_lightning.data.image_stream import StoredImages
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.report.numerals import counted, per_cent
@@ -69,7 +70,7 @@ def find_unreadable(source: PoolSource, *, may_exclude: bool) -> list[Finding]:
     names = first_few([source.sample_ids[index] for index in source.unreadable.tolist()])
     listed = "; --unreadable FILE lists all" if names.endswith("…") else ""
     count = f"{len(source.unreadable)} of the pool's {len(source.pool_images):,} images"
-    found = f"{count} cannot be decoded ({names}{listed})"
+    found = f"{count} cannot be decoded ({names}{listed}){count_links(source.reasons)}"
     if may_exclude:
         return [remark(f"{found} and will be left out of the run, since data.unreadable=exclude.")]
     return [wrong(f"{found}; fetch them again, or leave them out of the run with data.unreadable=exclude.")]

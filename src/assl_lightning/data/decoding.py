@@ -232,9 +232,16 @@ def describe_faults(faults: Sequence[str], part: str) -> str:
 def name_faults(faults: Sequence[str]) -> str:
     """The first few images that cannot be decoded, how many more there are, and how many are links to nothing."""
     more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
+    return f"{'; '.join(faults[:_NAMED])}{more}{count_links(faults)}"
+
+
+def count_links(faults: Sequence[str]) -> str:
+    """How many of the faults are links to nothing, as the end of a sentence, and what to do; empty where none is."""
     links = sum(f" ({LINK_TO_NOTHING}" in fault for fault in faults)
-    advice = f"; of these, {links} are links to nothing: mount what they lead to, or fetch it" if links else ""
-    return f"{'; '.join(faults[:_NAMED])}{more}{advice}"
+    if not links:
+        return ""
+    words = "1 is a link to nothing: mount what it leads" if links == 1 else ""
+    return f"; of these, {words or f'{links:,} are links to nothing: mount what they lead'} to"
 
 
 def _resize(image: Image.Image, form: ImageFormat) -> Image.Image:

@@ -216,7 +216,7 @@ def test_links_to_nothing_are_told_all_at_once_and_may_be_left_out(tmp_path: Pat
     with pytest.raises(UndecodableImagesError, match="6 images cannot be decoded, 1 of the test set's") as caught:
         load_image_folder(root, **SHAPE, images=images)
     assert f"{root}/ok/gone0.png (not read: a link to nothing, /not/mounted/ok0.png)" in str(caught.value)
-    assert "; of these, 6 are links to nothing: mount what they lead to, or fetch it; mend them" in str(caught.value)
+    assert "; of these, 6 are links to nothing: mount what they lead to; mend them" in str(caught.value)
     assert str(caught.value).endswith("or leave them out of the run with data.unreadable=exclude")
     names = {f"{kind}/gone{number}.png" for kind in ("dent", "ok") for number in range(3)}
     assert {name for _, name, _ in caught.value.rows} == names
