@@ -254,9 +254,40 @@ def test_people_who_disagree_are_waited_for_or_overruled(tmp_path: Path, message
     say(run_dir, {disputed.sample_id: others[0]}, annotator="Bo")
     assert run(run_dir) == []
     assert f"{disputed.sample_id} (Ann: {truth(make_source())[disputed.sample_id]}, Bo: {others[0]})" in messages
+    assert "set oracle.conflicts=latest. Then" in messages, "two who differ are no majority, which would not help"
+    assert f"Settle them on the page (python -m assl_lightning.label {run_dir} --settle opens it)" in messages
     assert not (run_dir / "round_00" / "pool.pt").exists()
+    assert run(run_dir, people={"conflicts": "majority"}) == []
+    assert "each is a tie, as many say one thing as another, so that there is no majority. Settle them" in messages
     run(run_dir, people={"conflicts": "latest"})
     assert pool_of(run_dir, 0).labels[disputed.index] == CLASS_NAMES.index(others[0])
+
+
+def test_where_more_say_one_thing_the_majority_is_proposed(tmp_path: Path, messages: list[str]) -> None:
+    run_dir = tmp_path / "run"
+    run(run_dir)
+    batch = label_all(run_dir)
+    label_all(run_dir)
+    name = batch.samples[2].sample_id
+    others = [one for one in CLASS_NAMES if one != truth(make_source())[name]]
+    say(run_dir, {name: others[0]}, annotator="Bo")
+    say(run_dir, {name: others[0]}, annotator="Cy")
+    assert run(run_dir) == []
+    assert "set oracle.conflicts=latest or majority. Then" in messages
+
+
+def test_a_decision_ends_the_waiting_and_holds(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run(run_dir)
+    batch = label_all(run_dir)
+    disputed = batch.samples[2]
+    first, second = (name for name in CLASS_NAMES if name != truth(make_source())[disputed.sample_id])
+    say(run_dir, {disputed.sample_id: first}, annotator="Bo")
+    decision = Answer(disputed.sample_id, "label", "Di", "page", 0, label=second, decides=True)
+    Ledger(run_dir / FILE_NAME).append([decision])
+    say(run_dir, {disputed.sample_id: first}, annotator="Cy")
+    run(run_dir)
+    assert pool_of(run_dir, 0).labels[disputed.index] == CLASS_NAMES.index(second)
 
 
 def test_corrections_and_late_answers_are_taken_over_by_the_next_round(tmp_path: Path) -> None:

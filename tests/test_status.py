@@ -50,13 +50,16 @@ def test_a_run_is_told_at_each_of_its_stations(tmp_path: Path, capsys: pytest.Ca
     assert full["next"] == "give again the command that began it, and the run goes on"
     say(run_dir, {samples[2].sample_id: "narrow"}, annotator="Bo")
     say(run_dir, {samples[2].sample_id: "wide"}, annotator="Cy")
-    assert told(capsys, run_dir)["answers"] == "6 of 6, 1 skipped, 1 bad, people disagree about 1"
+    disputed = told(capsys, run_dir)
+    assert disputed["answers"] == "6 of 6, 1 skipped, 1 bad, people disagree about 1"
+    command = f"python -m assl_lightning.label {run_dir} --settle"
+    assert disputed["next"] == f"settle what people disagree about, on the page that {command} opens"
 
     for annotator in ("Ann", "Bo", "Cy"):
         say(run_dir, {samples[2].sample_id: "wide"}, annotator=annotator)
     run(run_dir)
     trained = told(capsys, run_dir)
-    assert trained["round"] == "0 of 2: waits for labels"
+    assert trained["round"] == "1 of 2: waits for labels", "as the directory and the page call it"
     assert trained["labels"] == "4 trained on, 4 asked for since"
     assert trained["later"] == "4 more to label, in the last round"
     assert trained["accuracy"].endswith("% (averaged weights, by round)")

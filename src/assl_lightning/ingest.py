@@ -158,7 +158,7 @@ def _history(run_dir: Path) -> Iterator[str]:
     history = Ledger(run_dir / FILE_NAME).history()
     newer = _newer([answer for answer, revoked_by in history if revoked_by is None])
     for answer, revoked_by in history:
-        said = answer.label if answer.kind == "label" else f"({answer.kind})"
+        said = _said(answer)
         times, fate = (answer.at, answer.stated or ""), (revoked_by or "", newer.get(answer.id, ""))
         cells = (answer.id, *times, answer.annotator, answer.sample_id, said, answer.source, *fate)
         rows.append(tuple(map(str, cells)))  # type: ignore[arg-type]
@@ -167,12 +167,17 @@ def _history(run_dir: Path) -> Iterator[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
+def _said(answer: Answer) -> str:
+    what = str(answer.label) if answer.kind == "label" else f"({answer.kind})"
+    return f"{what}, decided" if answer.decides else what
+
+
 def _newer(standing: Iterable[Answer]) -> Mapping[int | None, int | None]:
-    """Id of an answer → the id of its annotator's next to the same sample, by their times."""
+    """Id of an answer → the id of what replaced it: its annotator's next to the same sample, or the next decision."""
     found: dict[int | None, int | None] = {}
-    last: dict[tuple[str, str], Answer] = {}
+    last: dict[tuple[str, str | None], Answer] = {}
     for answer in in_time(standing):
-        key = (answer.sample_id, answer.annotator)
+        key = (answer.sample_id, None if answer.decides else answer.annotator)  # of all decisions the latest holds
         if key in last:
             found[last[key].id] = answer.id
         last[key] = answer
@@ -196,8 +201,7 @@ def _undo(options: argparse.Namespace) -> Iterator[str]:
         chosen = ledger.revoke(ids, _annotator(options), "undo")
     yield f"{'to be taken back' if options.dry_run else 'taken back'}: {_count(len(chosen), 'answer')}"
     for answer in chosen:
-        said = answer.label if answer.kind == "label" else f"({answer.kind})"
-        yield f"  {answer.id}: {answer.sample_id} {said}, {answer.annotator}, {answer.source}"
+        yield f"  {answer.id}: {answer.sample_id} {_said(answer)}, {answer.annotator}, {answer.source}"
     if options.dry_run:
         yield _DRY
     elif options.undo_file:

@@ -15,10 +15,13 @@ from pathlib import Path
 
 from assl_lightning.atomic import write_text
 from assl_lightning.commands import command
+from assl_lightning.ingest import configured_conflicts
 from assl_lightning.interruption import Interrupted, Interruption
 from assl_lightning.labelling.batch import waiting_batch
+from assl_lightning.labelling.judging import unanswered
 from assl_lightning.labelling.ledger import FILE_NAME, Ledger
 from assl_lightning.labelling.page.session import Session
+from assl_lightning.labelling.verdicts import Conflicts
 from assl_lightning.paths import path_argument
 from assl_lightning.records import CONFIG, command_of, read_config
 
@@ -72,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=_port, default=PORT, help=f"default: {PORT}; 0: any that is free")
     parser.add_argument("--token", type=_token, help="to be asked for; default: a new one, drawn at random, each time")
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
+    parser.add_argument(
+        "--settle", action="store_true", help="show the images about which people differ, with their answers, to decide"
+    )
     parser.add_argument("--done", action="store_true", help="end as soon as all is answered, without the button Finish")
     parser.add_argument(
         "--show-predictions",
@@ -103,16 +109,28 @@ def _token(text: str) -> str:
 
 def _run(options: argparse.Namespace) -> int:
     batch = waiting_batch(options.run_dir)
-    session = Session(batch, Ledger(options.run_dir / FILE_NAME))
+    session = Session(batch, Ledger(options.run_dir / FILE_NAME), _policy(options.run_dir))
     if options.csv is not None:
         text = session.table()
         write_text(options.csv, text)
         sys.stdout.write(f"{text.count(chr(10)) - 1} answers: {options.csv}\n")
         return 0
-    nothing_to_do = options.done and _is_done(session) and not session.unfinished()
+    if options.settle:
+        nothing_to_do = not session.disputes()
+    else:
+        nothing_to_do = options.done and _is_done(session) and not session.unfinished()
     code = 0 if nothing_to_do else _serve(session, options)
     sys.stdout.write(_farewell(session, options.run_dir))
-    return 0 if _is_done(session) else code
+    is_done = not session.unsettled() if options.settle else _is_done(session)
+    return 0 if is_done else code
+
+
+def _policy(run_dir: Path) -> Conflicts:
+    """What the run does where people differ; where its configuration cannot be read, it waits."""
+    try:
+        return configured_conflicts(run_dir)
+    except ValueError:  # the run will say it better
+        return "error"
 
 
 def _is_done(session: Session) -> bool:
@@ -147,7 +165,7 @@ def _serve(session: Session, options: argparse.Namespace) -> int:
             f"warning: with --host {options.host} other machines reach this page, and what is sent is not encrypted; "
             f"whoever sees its address can label\n"
         )
-    address = _address(options.host, listener.getsockname()[1], token)
+    address = _address(options.host, listener.getsockname()[1], token, "settle" if options.settle else "")
     with serving(app, listener, ending):
         try:
             sys.stdout.write(_welcome(session, address))
@@ -165,9 +183,9 @@ def _has_screen() -> bool:
     return sys.platform in ("darwin", "win32") or any(name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
-def _address(host: str, port: int, token: str) -> str:
+def _address(host: str, port: int, token: str, view: str = "") -> str:
     name = socket.gethostname() if host in ("0.0.0.0", "::", "") else host
-    return f"http://{f'[{name}]' if ':' in name else name}:{port}/?token={token}"
+    return f"http://{f'[{name}]' if ':' in name else name}:{port}/{view}?token={token}"
 
 
 def _welcome(session: Session, address: str) -> str:
@@ -187,14 +205,27 @@ def _progress(session: Session) -> str:
 
 
 def _farewell(session: Session, run_dir: Path) -> str:
-    if not _is_done(session):
-        return f"{_progress(session)}; all of it is saved, and the same command goes on\n"
+    progress, differing = _progress(session), len(session.unsettled())
+    settle = command("label", run_dir, "--settle")
+    if not _is_done(session) and unanswered(session.batch, session.ledger.standing()):
+        so_far = f"; people differ about {_images(differing)} so far, which {settle} shows" if differing else ""
+        return f"{progress}; all of it is saved, and the same command goes on{so_far}\n"
+    if differing:
+        return (
+            f"{progress}; people differ about {_images(differing)}, and the run waits until that is settled, as on the "
+            f"page that {settle} opens\n"
+        )
     if (run_dir / CONFIG).exists():
-        return f"{_progress(session)}; give again {_command(run_dir)}, and the run goes on\n"
+        return f"{progress}; give again {_command(run_dir)}, and the run goes on\n"
     return (
-        f"{_progress(session)}; for a run elsewhere write {command('label', run_dir, '--csv', 'answers.csv')} here, "
+        f"{progress}; for a run elsewhere write {command('label', run_dir, '--csv', 'answers.csv')} here, "
         f"and there {command('ingest', 'RUN_DIR', 'answers.csv')}\n"
     )
+
+
+def _images(images: int) -> str:
+    """So many images, in words."""
+    return "1 image" if images == 1 else f"{images:,} images"
 
 
 def _command(run_dir: Path) -> str:

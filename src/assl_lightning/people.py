@@ -248,7 +248,7 @@ class People:
         in_conflict = [one.sample_id for one in batch.samples if _kind(holds, one.sample_id) == "conflict"]
         needed = batch.needed(self._min_fraction)
         if in_conflict:
-            return Pending(_disagreement(batch, in_conflict, holds))
+            return Pending(_disagreement(batch, in_conflict, holds, self._conflicts))
         if answered < needed:
             return Pending(_waiting(batch, answered, needed, instructions))
         new = [sample for sample in batch.samples if not sample.again]
@@ -300,18 +300,30 @@ def _waiting(batch: LabelBatch, answered: int, needed: int, instructions: str) -
     )
 
 
-def _disagreement(batch: LabelBatch, names: Sequence[str], holds: Mapping[str, Verdict]) -> str:
+def _disagreement(batch: LabelBatch, names: Sequence[str], holds: Mapping[str, Verdict], conflicts: Conflicts) -> str:
     lines = [
         f"{name} ({', '.join(f'{vote.annotator}: {vote.label or vote.kind}' for vote in holds[name].votes)})"
         for name in names[:_NAMED]
     ]
     more = f", and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    why, policies = ("", "latest")
+    if conflicts == "majority":
+        why = "; each is a tie, as many say one thing as another, so that there is no majority"
+    elif any(verdict.kind != "conflict" for verdict in _by_majority(names, holds)):
+        policies = "latest or majority"
     return (
         f"waiting for people to agree about {len(names)} of the {len(batch.samples)} images in {batch.directory}: "
-        f"{'; '.join(lines)}{more}. Have them answer once more, or take an answer back "
-        f"({command('ingest', batch.run_dir, '--history')} lists them), or set oracle.conflicts=latest or majority. "
-        f"Then give this command again, and the run goes on"
+        f"{'; '.join(lines)}{more}{why}. Settle them on the page ({command('label', batch.run_dir, '--settle')} opens "
+        f"it), or have them answer once more, or take an answer back "
+        f"({command('ingest', batch.run_dir, '--history')} lists them), or set oracle.conflicts={policies}. Then give "
+        f"this command again, and the run goes on"
     )
+
+
+def _by_majority(names: Sequence[str], holds: Mapping[str, Verdict]) -> Sequence[Verdict]:
+    """What would hold of samples if the majority decided."""
+    votes = [vote for name in names for vote in holds[name].votes]
+    return list(verdicts(votes, "majority").values())
 
 
 def _check_same(request: LabelRequest, batch: LabelBatch) -> None:

@@ -45,6 +45,7 @@ class Status:
     answered: str = ""  # of the batch that is waited for
     later: str = ""  # what is to be labelled after it
     classes: str = ""  # where they have changed
+    waiting_round: int | None = None  # whose labels are waited for, by the number that its directory has
 
     @property
     def goes_on(self) -> bool:
@@ -55,7 +56,8 @@ class Status:
         """For people to read."""
         last = self.records[-1] if self.records else None
         yield f"{self.run_dir} ({self.name})"
-        yield f"  round      {min(self.complete, self.rounds)} of {self.rounds}: {self.doing}"
+        number = min(self.complete, self.rounds) if self.waiting_round is None else self.waiting_round
+        yield f"  round      {number} of {self.rounds}: {self.doing}"
         if self.answered:
             yield f"  answers    {self.answered}"
         if self.later:
@@ -112,6 +114,7 @@ def read_status(run_dir: Path) -> Status:
         answered=answered,
         later=later,
         classes=_classes(run_dir),
+        waiting_round=None if batch is None else batch.round,
     )
 
 
@@ -178,6 +181,9 @@ def _waiting(batch: LabelBatch, config: Mapping[str, Any]) -> tuple[str, str, st
     answered = ", ".join([*told, *told_of_files])
     if len(kinds) + lying >= needed and not disputed:
         return answered, _go_on(config), ""
+    if len(kinds) + lying >= needed:
+        settle = command("label", batch.run_dir, "--settle")
+        return answered, f"settle what people disagree about, on the page that {settle} opens", _go_on(config)
     return (
         answered,
         f"label {batch.directory}, by {command('label', batch.run_dir)} or {_by(oracle, batch)}",

@@ -272,6 +272,26 @@ def test_a_contradiction_ends_when_one_of_the_two_gives_way(batch: LabelBatch) -
     assert both.problems == ()
 
 
+def decision(number: int, what: str, who: str = "Di") -> Incoming:
+    return replace(line(number, A, what, who, "answers.csv"), decides=True)
+
+
+def test_a_decision_comes_by_a_file_and_settles_what_is_contradictory(batch: LabelBatch) -> None:
+    said = [*lines((A, "ok", "Ann"), (A, "dent", "Bo")), decision(4, "dent")]
+    (ann, bo, di) = ingest(batch.run_dir, said).answers
+    assert [ann.decides, bo.decides, di.decides] == [False, False, True]
+    assert held(batch) == "dent"
+    assert ingest(batch.run_dir, said).answers == ()
+    own = ingest(batch.run_dir, [line(5, A, "scratch", "Di")])
+    assert own.notices[0] == (
+        f"l.csv, line 5: 'scratch' of {A!r} is kept, but 'Di' decided for 'dent', which holds until that is taken back "
+        "(--undo 3)"
+    )
+    assert held(batch) == "dent"
+    Ledger(batch.run_dir / FILE_NAME).revoke([3, 4], "Di", "undo")
+    assert verdicts(Ledger(batch.run_dir / FILE_NAME).standing(), "error")[A].kind == "conflict"
+
+
 # --- what does not exist ---------------------------------------------------------------------------------------------
 
 NUMBER = "a spreadsheet takes it for a number; import the column as text"

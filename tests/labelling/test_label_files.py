@@ -23,7 +23,7 @@ from tests.labelling.batches import SAMPLE_IDS, make_batch
 
 Write = Callable[..., Path]
 BYTES_ADVICE = "Save the file as UTF-8, or say what it is, as with --encoding cp1252"
-COLUMNS = "the columns must be sample_id and label, and may be status, annotator, seconds, at"
+COLUMNS = "the columns must be sample_id and label, and may be status, annotator, seconds, at, decides"
 
 
 @pytest.fixture

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 @pytest.fixture
 def run(runs: Runs) -> Path:
     """Two complete rounds and an open one; answers by two people, of whom one has changed their mind."""
-    run_dir = runs.add("entropy", 0, [0.5, 0.6], changes={"oracle": {"conflicts": "latest"}, "hold_out": 1})
+    run_dir = runs.add(
+        "entropy", 0, [0.5, 0.6], changes={"oracle": {"conflicts": "latest"}, "hold_out": 1, "rounds": 2}
+    )
     ask(run_dir, 0, dict.fromkeys(["t", "a", "b"]))
     for name in "tab":
         say(run_dir, 0, name, "ok", seconds=10)

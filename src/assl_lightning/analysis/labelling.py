@@ -159,7 +159,8 @@ def work_of(given: Sequence[Given]) -> Work:
     """What some answers took; they are in the order in which they came."""
     answers = [answer for answer, _ in given]
     times = [answer.seconds for answer in answers if _is_time(answer.seconds)]
-    last = {(answer.sample_id, answer.annotator, answer.round): answer for answer in in_time(_standing(given))}
+    votes = [answer for answer in in_time(_standing(given)) if not answer.decides]
+    last = {(answer.sample_id, answer.annotator, answer.round): answer for answer in votes}
     return Work(
         answers=len(answers),
         taken_back=sum(taken is not None for _, taken in given),
@@ -220,7 +221,10 @@ def _round(
     earlier = _by_sample([one for one in history if one[0].round < batch.round and one[0].sample_id in again])
     holds = verdicts(_standing(given), conflicts)
     seconds = {
-        name: next((answer for answer in in_time(_standing(of_sample[name])) if answer.kind != "skip"), None)
+        name: next(
+            (answer for answer in in_time(_standing(of_sample[name])) if answer.kind != "skip" and not answer.decides),
+            None,
+        )
         for name in again
     }
     before = {

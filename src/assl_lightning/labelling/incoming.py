@@ -19,6 +19,7 @@ class Incoming:
     annotator: str = ""  # "" where it does not say
     seconds: float | None = None  # that it took
     at: str | None = None  # when it was given, as `ledger.as_utc` has it; None where it does not say
+    decides: bool = False  # see `ledger.Answer`
     round: int | None = None  # of the batch beside which it lies; None where it came by another way
 
     def is_of(self, answer: Answer) -> bool:
@@ -28,8 +29,10 @@ class Incoming:
         """
         of_one_time = self.at in (None, answer.at, answer.stated)
         of_one_round = self.round in (None, answer.round)
-        said = (answer.source, answer.sample_id, answer.kind, answer.label)
-        return of_one_time and of_one_round and said == (self.where, self.sample_id, self.kind, self.label)
+        said = (answer.source, answer.sample_id, answer.kind, answer.label, answer.decides)
+        return (
+            of_one_time and of_one_round and said == (self.where, self.sample_id, self.kind, self.label, self.decides)
+        )
 
 
 class IngestError(ValueError):

@@ -159,7 +159,7 @@ class _Judging:
     answers: list[Answer] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     problems: list[tuple[int, str]] = field(default_factory=list)  # place among the incoming, what is wrong
-    _said: dict[tuple[str, str], list[tuple[int, Incoming]]] = field(default_factory=dict)  # by sample and annotator
+    _said: dict[tuple[str, str, bool], list[tuple[int, Incoming]]] = field(default_factory=dict)  # see `_voice`
     _now: str = field(default_factory=utc_now)
 
     def look_up(self, place: int, one: Incoming) -> None:
@@ -167,7 +167,7 @@ class _Judging:
         found = [f"{one.where}: {problem}" for problem in self.asked.problems(one)]
         self.problems += [(place, problem) for problem in found]
         if not found:
-            self._said.setdefault((one.sample_id, one.annotator), []).append((place, one))
+            self._said.setdefault(_voice(one), []).append((place, one))
 
     def compare(self) -> None:
         """The answers with one another, and with those that stand."""
@@ -198,7 +198,7 @@ class _Judging:
                 )
         self._summarise(known, "in the ledger already, and not written again")
         self._compare_people(new, before)
-        self._append(one for _, one in new)
+        self._append((one for _, one in new), before)
 
     def _keep_earlier(self, one: Incoming, last: Answer) -> None:
         """An answer that came late: it is of the round that its annotator's latest is of, and holds nothing now."""
@@ -254,10 +254,13 @@ class _Judging:
         if self.conflicts != "error":
             return
         beside: dict[str, list[Incoming]] = {}
-        replaced = {(one.sample_id, one.annotator) for _, one in new}
+        replaced = {_voice(one) for _, one in new}
+        settled = before.settled | {one.sample_id for _, one in new if one.decides}
         for place, one in new:
+            if one.sample_id in settled:
+                continue
             others: list[Answer | Incoming] = [
-                answer for answer in before.votes(one.sample_id) if (answer.sample_id, answer.annotator) not in replaced
+                answer for answer in before.votes(one.sample_id) if _voice(answer) not in replaced
             ]
             others += beside.get(one.sample_id, [])
             contrary = [other for other in others if _contradict(one, other)]
@@ -272,12 +275,18 @@ class _Judging:
                 )
             beside.setdefault(one.sample_id, []).append(one)
 
-    def _append(self, new: Iterable[Incoming]) -> None:
+    def _append(self, new: Iterable[Incoming], before: _Before) -> None:
         late: dict[int, list[str]] = {}
         for one in new:
             batch = self.asked.batch[one.sample_id]
             if batch.round not in self.asked.open_rounds:
                 late.setdefault(batch.round, []).append(one.where)
+            decision = before.decision(one.sample_id)
+            if decision is not None and not one.decides and _content(decision) != _content(one):
+                self.notices.append(
+                    f"{one.where}: {_said(one)} of {one.sample_id!r} is kept, but {_who(decision)} decided for "
+                    f"{_said(decision)}, which holds until that is taken back (--undo {decision.id})"
+                )
             if one.at is not None and one.at > self._now:
                 self.notices.append(f"{one.where}: the time {one.at} is still to come; the answer counts as given now")
             self.answers.append(_answer_of(one, batch.round))
@@ -301,29 +310,50 @@ def _answer_of(one: Incoming, round_number: int) -> Answer:
         label=one.label,
         seconds=one.seconds,
         at=one.at,
+        decides=one.decides,
     )
+
+
+def _voice(answer: Answer | Incoming) -> tuple[str, str, bool]:
+    """Sample, annotator and whether it decides: of each such three the latest answer counts."""
+    return answer.sample_id, answer.annotator, answer.decides
 
 
 class _Before:
     """What stands in the ledger, by sample and annotator."""
 
     def __init__(self, standing: Sequence[Answer]) -> None:
-        self._said: dict[str, dict[str, list[Answer]]] = {}
+        self._said: dict[tuple[str, str, bool], list[Answer]] = {}
+        self._votes: dict[str, dict[str, Answer]] = {}
+        self._decisions: dict[str, Answer] = {}
         for answer in in_time(standing):
-            self._said.setdefault(answer.sample_id, {}).setdefault(answer.annotator, []).append(answer)
+            self._said.setdefault(_voice(answer), []).append(answer)
+            if answer.decides:
+                self._decisions[answer.sample_id] = answer
+            else:
+                self._votes.setdefault(answer.sample_id, {})[answer.annotator] = answer
 
     def votes(self, sample_id: str) -> list[Answer]:
         """Each annotator's latest answer."""
-        return [answers[-1] for answers in self._said.get(sample_id, {}).values()]
+        return list(self._votes.get(sample_id, {}).values())
+
+    def decision(self, sample_id: str) -> Answer | None:
+        """The latest that settles what people differ about."""
+        return self._decisions.get(sample_id)
+
+    @property
+    def settled(self) -> set[str]:
+        """The samples that have a decision."""
+        return set(self._decisions)
 
     def last(self, one: Incoming) -> Answer | None:
         """The latest answer of its annotator to its sample."""
-        answers = self._said.get(one.sample_id, {}).get(one.annotator)
+        answers = self._said.get(_voice(one))
         return answers[-1] if answers else None
 
     def has(self, one: Incoming) -> bool:
         """Whether this very line was taken over before."""
-        return any(map(one.is_of, self._said.get(one.sample_id, {}).get(one.annotator, ())))
+        return any(map(one.is_of, self._said.get(_voice(one), ())))
 
     def is_outdated(self, one: Incoming, last: Answer) -> bool:
         """Whether this very line was taken over before, and its annotator then said something else elsewhere."""

@@ -24,9 +24,10 @@ from assl_lightning.labelling.ledger import Kind, as_utc
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".json")
 """How the names of files of labels end, in small letters."""
 
-_COLUMNS = ("sample_id", "label", "status", "annotator", "seconds", "at")
+_COLUMNS = ("sample_id", "label", "status", "annotator", "seconds", "at", "decides")
 _NEEDED = ("sample_id", "label")
 _STATUSES = ("skip", "bad")
+_DECIDES = ("yes", "True")  # the second as Parquet and JSON have it
 _DELIMITERS = (",", ";", "\t")
 _LONGEST_LIST = 10  # of lines that a message names
 
@@ -51,6 +52,7 @@ def read_labels(path: Path, *, annotator: str = "", encoding: str | None = None)
       spreadsheet makes of such a name (#NAME?), or of 00123, is no sample's id, and is refused with what it may be.
     * status: skip or bad, in place of a label. A line with neither was not answered, and gives nothing.
     * annotator, seconds (≥ 0, that it took), at (ISO 8601, when; UTC where it does not say).
+    * decides: yes, where the line settles what people differ about, as the page's table of answers has it.
 
     Other columns are passed over, but not one whose name is nearly one of these.
 
@@ -150,6 +152,8 @@ def _problems_of(cells: Mapping[str, str]) -> Iterator[str]:
         yield f"either label or status must be empty; got the label {label!r} and the status {status!r}"
     if cells["seconds"] and _seconds(cells["seconds"]) is None:
         yield f"seconds must be a number of at least 0 such as 1.5, or empty; got {cells['seconds']!r}"
+    if cells["decides"] not in ("", *_DECIDES):
+        yield f"decides must be {', '.join(_DECIDES)} or empty; got {cells['decides']!r}"
     if cells["at"] and _time(cells["at"]) is None:
         yield f"at must be a time such as 2026-01-31T14:05:00+01:00, or empty; got {cells['at']!r}"
 
@@ -165,6 +169,7 @@ def _incoming_of(row: _Row, annotator: str) -> Incoming:
         annotator=cells["annotator"] or annotator,
         seconds=_seconds(cells["seconds"]),
         at=_time(cells["at"]),
+        decides=cells["decides"] in _DECIDES,
     )
 
 

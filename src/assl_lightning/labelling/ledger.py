@@ -43,6 +43,7 @@ CREATE TABLE events (
     seconds REAL,
     revokes INTEGER REFERENCES events (id),
     stated TEXT,
+    decides INTEGER,
     CHECK ((kind = 'label') = (label IS NOT NULL)),
     CHECK ((kind = 'revoke') = (revokes IS NOT NULL))
 );
@@ -66,6 +67,7 @@ class Answer:
     at: str | None = None  # the time by which it counts, ISO 8601; in the ledger always in UTC; None: now
     id: int | None = None  # its place in the ledger, from 1; None: not there yet
     stated: str | None = None  # the time that its source gave; None where it gave none, or an older version wrote it
+    decides: bool = False  # it is no opinion beside others, but settles what they are to come to
 
 
 def utc_now() -> str:
@@ -268,8 +270,8 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
 
 
-_COLUMNS = "sample_id, kind, annotator, source, round, label, seconds, at, id, stated"
-_ADDED = {"stated": "TEXT"}  # column that the first ledgers did not have → its type
+_COLUMNS = "sample_id, kind, annotator, source, round, label, seconds, at, id, stated, decides"
+_ADDED = {"stated": "TEXT", "decides": "INTEGER"}  # column that the first ledgers did not have → its type
 
 
 def _missing(connection: sqlite3.Connection) -> list[str]:
@@ -293,11 +295,11 @@ def _insert(connection: sqlite3.Connection, answer: Answer) -> int:
     if answer.kind not in get_args(Kind) or (answer.kind == "label") != (answer.label is not None):
         raise ValueError(f"an answer must be a label with its class, or a skip or bad without one; got {answer}")
     cursor = connection.execute(
-        "INSERT INTO events (sample_id, kind, annotator, source, round, label, seconds, at, stated) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO events (sample_id, kind, annotator, source, round, label, seconds, at, stated, decides) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             *(answer.sample_id, answer.kind, answer.annotator, answer.source),
-            *(answer.round, answer.label, answer.seconds, answer.at, answer.stated),
+            *(answer.round, answer.label, answer.seconds, answer.at, answer.stated, 1 if answer.decides else None),
         ),
     )
     assert cursor.lastrowid is not None
@@ -322,4 +324,5 @@ def _standing(connection: sqlite3.Connection, sample_id: str | None = None) -> l
 
 
 def _answer_of(row: Sequence[object]) -> Answer:
-    return Answer(**dict(zip(_COLUMNS.split(", "), row, strict=True)))  # type: ignore[arg-type]
+    cells = dict(zip(_COLUMNS.split(", "), row, strict=True))
+    return Answer(**cells | {"decides": bool(cells["decides"])})  # type: ignore[arg-type]

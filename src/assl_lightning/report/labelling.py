@@ -209,6 +209,8 @@ def _on_people(labelling: Labelling) -> str:
     if not labelling.seen_by_several:
         return ""
     contested = len(labelling.contested)
+    settled = sum(labelling.holds[one.sample.sample_id].decision is not None for one in labelling.contested)
+    by_hand = f"; {settled:,} of them {'was' if settled == 1 else 'were'} settled by a decision" if settled else ""
     decided = {
         "error": "is waited for until they agree",
         "latest": "gets what was said last",
@@ -216,7 +218,7 @@ def _on_people(labelling: Labelling) -> str:
     }[labelling.conflicts]
     return (
         f"Of {counted(labelling.seen_by_several, 'sample')} with answers by several people, {contested:,} "
-        f"{'has' if contested == 1 else 'have'} different ones by now; such a sample {decided}."
+        f"{'has' if contested == 1 else 'have'} different ones by now{by_hand}; such a sample {decided}."
     )
 
 
@@ -283,7 +285,11 @@ def _votes(verdict: Verdict | None) -> str:
     """What holds comes first."""
     if verdict is None:
         return UNKNOWN
-    return _said(sorted(verdict.votes, key=lambda vote: (vote.kind, vote.label) != (verdict.kind, verdict.label)))
+    said = _said(sorted(verdict.votes, key=lambda vote: (vote.kind, vote.label) != (verdict.kind, verdict.label)))
+    settled = verdict.decision
+    if settled is None:
+        return said
+    return f"{said}; settled by {_person(settled.annotator)}: {_content(settled.kind, settled.label)}"
 
 
 def _said(answers: Sequence[Answer]) -> str:

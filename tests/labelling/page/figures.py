@@ -1,4 +1,4 @@
-"""docs/figures/label_*.png: the page with castings that were drawn for it. `python -m tests.labelling.page.figures`"""
+"""docs/figures/label_*.png, settle_*.png: the page with drawn castings. `python -m tests.labelling.page.figures`"""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
+from playwright.sync_api import Page as Tab
 from playwright.sync_api import sync_playwright
 
 from assl_lightning.labelling.batch import AskedSample, LabelBatch, batch_directory, write_batch
@@ -56,6 +57,12 @@ def make_castings(run_dir: Path, count: int) -> dict[str, str]:
     return {sample.sample_id: kind for sample, (_, kind) in zip(samples, drawn, strict=True)}
 
 
+def take(tab: Tab, path: Path) -> None:
+    """A picture of what is shown, small enough for the documents."""
+    tab.screenshot(path=path)
+    Image.open(path).quantize(96).save(path, optimize=True)
+
+
 def main() -> None:
     """Label a few and take the pictures."""
     forms: dict[str, tuple[Any, Literal["light", "dark"]]] = {
@@ -75,9 +82,18 @@ def main() -> None:
                     tab.keyboard.press(str(("ok", "dent", "scratch").index(shows[sample.sample_id]) + 1))
                 wait_until_saved(tab)
                 tab.wait_for_load_state("networkidle")
-                path = FIGURES / f"label_{name}.png"
-                tab.screenshot(path=path)
-                Image.open(path).quantize(96).save(path, optimize=True)
+                take(tab, FIGURES / f"label_{name}.png")
+                for sample in list(page.session.order("Ann"))[:6]:
+                    for who, label in (("Ann", "ok"), ("Bo", "dent"), ("Cy", "dent")):
+                        said = {"sample_id": sample.sample_id, "kind": "label", "label": label}
+                        page.session.answer(who, said)
+                tab.goto(page.address.replace("/?", "/settle?"))
+                tab.wait_for_selector("#grid button")
+                tab.keyboard.press("2")
+                wait_until_saved(tab)
+                tab.keyboard.press("ArrowLeft")
+                tab.wait_for_load_state("networkidle")
+                take(tab, FIGURES / f"settle_{name}.png")
         browser.close()
 
 

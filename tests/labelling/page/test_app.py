@@ -7,7 +7,9 @@ import json
 import re
 import secrets
 import socket
+from base64 import b64encode
 from collections.abc import Iterator
+from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -185,7 +187,8 @@ def test_every_response_has_the_headers_that_keep_it_in(served: Page) -> None:
     for reply in responses(served):
         policy = dict(part.split(" ", 1) for part in reply.headers["content-security-policy"].split("; "))
         assert policy["default-src"] == policy["frame-ancestors"] == policy["form-action"] == "'none'"
-        assert policy["script-src"] == policy["style-src"] == policy["img-src"] == policy["connect-src"] == "'self'"
+        style = policy["style-src"].partition(" 'sha256-")[0]  # a refusal carries its own
+        assert policy["script-src"] == style == policy["img-src"] == policy["connect-src"] == "'self'"
         assert reply.headers["x-content-type-options"] == "nosniff"
         assert reply.headers["cache-control"] == "no-store"
         assert reply.headers["cross-origin-resource-policy"] == "same-origin"
@@ -236,7 +239,7 @@ def test_nothing_is_inline_and_nothing_comes_from_elsewhere(served: Page) -> Non
         {"type": "module", "src": "static/page.js"}
     ]
     files = [*STATIC.glob("static/*"), *STATIC.glob("templates/*")]
-    assert len(files) == 9
+    assert len(files) == 11
     for path in files:
         text = path.read_text().replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"https?://|//cdn|@import|innerHTML|eval\(", text), path
@@ -388,7 +391,7 @@ def test_annotators_see_their_own_answers_only(page: Page) -> None:
 def test_a_batch_that_was_taken_over_says_so(page: Page) -> None:
     page.answer("d.png", "ok")
     apply_batch(page.session.batch)
-    assert page.get("/state").json == {"open": False, "classes": list(CLASSES)}
+    assert page.get("/state").json == {"open": False, "classes": list(CLASSES), "disputes": 0}
     assert page.batch()["open"] is False
     for reply in (page.answer("d.png", "dent"), page.post("/undo", {"annotator": "Ann", "id": 1})):
         assert reply.status == 409
@@ -452,3 +455,64 @@ def test_there_is_nothing_but_requests(page: Page) -> None:
 
     app = make_app(page.session, TOKEN, "127.0.0.1", lambda: None)
     asyncio.run(app({"type": "websocket", "path": "/"}, nothing, nothing))  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- where people differ
+
+
+def test_what_people_differ_about_is_shown_with_who_says_what_and_never_with_a_prediction(tmp_path: Path) -> None:
+    make_batch(tmp_path, show_predictions=True)
+    with page_of(tmp_path, show_predictions=True) as page:
+        page.sign_in()
+        page.answer("d.png", "ok", "Ann")
+        page.answer("00123.png", "ok", "Ann")
+        page.answer("d.png", "dent", "Bo")
+        assert page.get("/state").json["disputes"] == 1
+        assert page.get("/settle").status == 200
+        reply = page.get("/batch?annotator=Di&view=settle")
+        (sample,) = reply.json["samples"]
+        assert (sample["id"], sample["waits"], sample["holds"]) == ("d.png", True, None)
+        assert [(vote["annotator"], vote["label"]) for vote in sample["votes"]] == [("Ann", "ok"), ("Bo", "dent")]
+        assert b"prediction" not in reply.content
+        assert page.post("/finish", {"annotator": "Di", "view": "settle"}).error == (
+            "people still differ about 1 images; settle all"
+        )
+        kept = page.answer("d.png", "dent", "Di", decides=True)
+        assert kept.status == 200
+        (decision,) = page.get("/batch?annotator=Ann&view=settle").json["answers"]
+        assert (decision["annotator"], decision["label"]) == ("Di", "dent")
+        assert page.get("/state").json["disputes"] == 0
+        assert page.post("/undo", {"annotator": "Ann", "id": kept.json["id"]}).status == 422, "not hers"
+        ending = {"annotator": "Di", "view": "settle", "leave_others": True}
+        assert page.post("/finish", ending).json["finished"] is True
+        assert page.finished.is_set()
+
+
+def test_who_settles_with_done_is_finished_with_the_last(tmp_path: Path) -> None:
+    make_batch(tmp_path)
+    with page_of(tmp_path, end_when_done=True) as page:
+        page.sign_in()
+        for name in ("d.png", "00123.png"):
+            page.answer(name, "ok", "Ann")
+            page.answer(name, "dent", "Bo")
+        assert page.answer("d.png", "dent", "Di", decides=True).json["finished"] is False
+        assert page.answer("00123.png", "dent", "Di", decides=True).json["finished"] is True
+
+
+@pytest.mark.parametrize("path", ["/", "/settle"])
+def test_who_is_refused_reads_what_to_do_on_a_page_with_a_style(served: Page, path: str) -> None:
+    reply = served.ask("GET", path, cookie="")
+    text = reply.content.decode()
+    assert reply.status == 403
+    assert "<h1>This address does not open the page</h1>" in text
+    assert "The token is missing or wrong; open the address that was printed when the page was started." in text
+    assert "<pre>python -m assl_lightning.label RUN_DIR</pre>" in text
+    (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    digest = b64encode(sha256(style.encode()).digest()).decode()
+    assert f"style-src 'self' 'sha256-{digest}'" in reply.headers["content-security-policy"]
+    assert served.ask("GET", f"{path}?token={TOKEN}", cookie="").status == 200
+
+
+def test_a_name_in_a_refusal_is_text(served: Page) -> None:
+    reply = served.ask("GET", "/", host="<b>evil</b>")
+    assert "&lt;b&gt;evil&lt;/b&gt;" in reply.content.decode()

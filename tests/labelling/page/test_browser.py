@@ -423,7 +423,7 @@ def test_seconds_stand_still_while_the_page_is_hidden(served: Callable[..., Page
     type_keys(tab, "3")
     tab.clock.run_for(100)
     wait_until_saved(tab)
-    seconds = [answer.seconds for answer in page.ledger.standing()]
+    seconds = [answer.seconds for answer, _ in page.ledger.history()]
     assert seconds == pytest.approx([7, 4, 0, LONGEST_SECONDS], abs=0.9), page.ledger.history()
 
 
@@ -616,3 +616,118 @@ def test_who_has_no_token_sees_why(served: Callable[..., Page], browser: Browser
         pytest.fail(str(error))
     finally:
         tab.close()
+
+
+# ---------------------------------------------------------------- where people differ
+
+PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+
+def differ(page: Page, *sample_ids: str) -> None:
+    """Ann and Bo answer everything, and say different things of these."""
+    for who, label in (("Ann", "ok"), ("Bo", "dent")):
+        for sample in page.session.batch.samples:
+            said = label if sample.sample_id in sample_ids else "scratch"
+            page.session.answer(who, {"sample_id": sample.sample_id, "kind": "label", "label": said})
+
+
+def open_settling(open_tab: Open, page: Page, **options: Any) -> Tab:
+    tab = open_tab(page, None, **options)
+    tab.goto(page.address.replace("/?", "/settle?"))
+    sign_in(tab, "Di")
+    return tab
+
+
+def votes(tab: Tab) -> list[list[str]]:
+    return [one.split() for one in tab.locator("#votes li").all_inner_texts()]
+
+
+@pytest.mark.parametrize("options", [{}, PHONE], ids=["desktop", "phone"])
+def test_differences_are_settled_by_keys_and_taken_back(
+    served: Callable[..., Page], open_tab: Open, options: dict[str, Any]
+) -> None:
+    page = served(TWENTY)
+    differ(page, "3.png", "7.png", "11.png")
+    tab = open_settling(open_tab, page, **options)
+    assert tab.inner_text("#count") == "0 of 3"
+    assert tab.get_attribute("#progress", "max") == "3"
+    assert votes(tab) == [["ok", "Ann"], ["dent", "Bo"]]
+    assert tab.inner_text("#decided") == "not settled yet"
+    first, second, third = [one for one in order(page, "Di") if one in ("3.png", "7.png", "11.png")]
+    assert current(tab) == first
+    tab.keyboard.type("2s")
+    wait_until_saved(tab)
+    assert current(tab) == third
+    assert tab.is_disabled("#finish")
+    assert page.session.unsettled() == [third]
+    type_keys(tab, "ArrowLeft")
+    assert (current(tab), tab.inner_text("#decided")) == (second, "skipped by Di")
+    tab.keyboard.type("u")
+    expect(tab.locator("#count")).to_have_text("1 of 3")
+    wait_until_saved(tab)
+    assert set(page.session.unsettled()) == {second, third}
+    tab.keyboard.type("x3")
+    wait_until_saved(tab)
+    decided = {one.sample_id: (one.annotator, one.label or one.kind) for one in page.session.decisions()}
+    assert decided == {first: ("Di", "dent"), second: ("Di", "bad"), third: ("Di", "scratch")}
+    sticks_out = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert tab.evaluate(sticks_out) == 0
+    tab.click("#finish:enabled")
+    tab.wait_for_selector("#finished[open]")
+    assert "Di: 2 settled by a class, 0 skipped, 1 bad. All of it is saved." in tab.inner_text("#finished")
+    assert page.finished.wait(5)
+
+
+def test_a_decision_of_another_is_shown_and_may_be_replaced_but_not_taken_back(
+    served: Callable[..., Page], open_tab: Open
+) -> None:
+    page = served()
+    differ(page, "d.png")
+    page.session.answer("Eve", {"sample_id": "d.png", "kind": "label", "label": "ok", "decides": True})
+    tab = open_settling(open_tab, page)
+    assert tab.inner_text("#decided") == "ok by Eve"
+    assert tab.is_disabled("#undo")
+    tab.keyboard.type("2")
+    wait_until_saved(tab)
+    assert tab.inner_text("#decided") == "dent by Di"
+    tab.keyboard.type("u")
+    expect(tab.locator("#decided")).to_have_text("ok by Eve")
+
+
+def test_who_has_answered_everything_is_led_to_the_differences(served: Callable[..., Page], open_tab: Open) -> None:
+    page = served()
+    differ(page, "d.png")
+    tab = open_tab(page, "Cy")
+    tab.keyboard.type("333")
+    assert tab.is_hidden("#settle")
+    tab.keyboard.type("3")
+    tab.click("#settle")
+    tab.wait_for_selector("body[data-view=settle] #grid button")
+    assert tab.inner_text("#count") == "0 of 1"
+    assert sorted(votes(tab)) == [["dent", "Bo"], ["ok", "Ann"], ["scratch", "Cy"]]
+
+
+def test_where_nobody_differs_it_says_so(served: Callable[..., Page], open_tab: Open) -> None:
+    page = served()
+    tab = open_tab(page, None)
+    tab.goto(page.address.replace("/?", "/settle?"))
+    tab.fill("#annotator", "Di")
+    tab.press("#annotator", "Enter")
+    expect(tab.locator("#name-problem")).to_have_text("People differ about no image now; there is nothing to settle.")
+
+
+@pytest.mark.parametrize("options", [{}, PHONE], ids=["desktop", "phone"])
+def test_a_refusal_is_laid_out_and_its_style_is_let_in(
+    served: Callable[..., Page], browser: Browser, options: dict[str, Any]
+) -> None:
+    page = served()
+    context = browser.new_context(**options)
+    tab = context.new_page()
+    blocked: list[str] = []
+    tab.on("console", lambda message: blocked.append(message.text) if "ontent Security" in message.text else None)
+    tab.goto(page.address.replace(TOKEN, "wrong"))
+    assert tab.inner_text("h1") == "This address does not open the page"
+    assert tab.evaluate("getComputedStyle(document.querySelector('.problem')).borderLeftWidth") == "4px"
+    assert tab.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    context.close()
+    assert blocked == []

@@ -93,7 +93,7 @@ def test_it_opens_the_browser_and_ends_when_all_is_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_batch(tmp_path)
-    (tmp_path / "config.yaml").touch()
+    (tmp_path / "config.yaml").write_text("rounds: 0\n")
     opened = []
 
     def browse(address: str) -> bool:
@@ -149,6 +149,42 @@ def test_all_answered_is_a_success_however_it_ends(
     monkeypatch.setenv("DISPLAY", ":0")
     assert label.main([str(tmp_path), "--port", "0"]) == 0
     assert f"python -m assl_lightning.label {tmp_path} --csv answers.csv" in capsys.readouterr().out
+
+
+def test_what_people_differ_about_is_told_at_the_end_with_how_to_settle_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "my run"
+    make_batch(run_dir)
+    (run_dir / "config.yaml").write_text("rounds: 1\noracle: {conflicts: majority}\n")
+    answer_all(run_dir)
+    assert label.main([str(run_dir), "--settle"]) == 0
+    assert "and the run goes on" in capsys.readouterr().out
+    ledger = Ledger(run_dir / FILE_NAME)
+    ledger.append([Answer("d.png", "label", "Bo", "page", 0, label="dent")])
+    ledger.append([Answer(name, "label", "Bo", "page", 0, label="ok") for name in SAMPLE_IDS[:-1]])
+    assert label.main([str(run_dir), "--done"]) == 0
+    told = capsys.readouterr().out
+    assert told == (
+        f"answered: Ann 4 of 4, Bo 4 of 4; people differ about 1 image, and the run waits until that is settled, as on "
+        f"the page that python -m assl_lightning.label '{run_dir}' --settle opens\n"
+    )
+
+
+def test_the_page_opens_where_people_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_batch(tmp_path)
+    answer_all(tmp_path)
+    Ledger(tmp_path / FILE_NAME).append([Answer("d.png", "label", "Bo", "page", 0, label="dent")])
+    opened: list[str] = []
+
+    def browse(address: str) -> None:
+        opened.append(address)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(webbrowser, "open", browse)
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert label.main([str(tmp_path), "--port", "0", "--settle"]) == 130, "not all is settled"
+    assert urlsplit(opened[0]).path == "/settle"
 
 
 def test_what_is_wrong_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,16 +256,18 @@ def test_a_command_of_the_document_works(tmp_path: Path, command: str) -> None:
     arguments = shlex.split(command)
     make_batch(tmp_path / arguments[0])
     answer_all(tmp_path / arguments[0], "Bo")
+    differs = Answer("d.png", "label", "Cy", "page", 0, label="dent")
+    Ledger(tmp_path / arguments[0] / FILE_NAME).append([differs])
     with started(*arguments, "--port", "0", cwd=tmp_path) as process:
         if "--csv" in arguments:
             assert process.wait(20) == 0
-            assert (tmp_path / "answers.csv").read_text().count("\n") == 5
+            assert (tmp_path / "answers.csv").read_text().count("\n") == 6
         else:
-            assert "/?token=" in address_from(process)
+            assert ("/settle?token=" if "--settle" in arguments else "/?token=") in address_from(process)
 
 
 def test_the_document_has_the_commands_and_figures_that_it_speaks_of() -> None:
-    assert len(COMMANDS) == 4
+    assert len(COMMANDS) == 5
     for figure in re.findall(r"\((figures/[^)]+)\)", DOCUMENT.read_text(encoding="utf-8")):
         assert (DOCUMENT.parent / figure).stat().st_size <= 150_000
 

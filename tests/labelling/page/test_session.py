@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from assl_lightning.labelling.judging import ingest
+from assl_lightning.labelling.label_files import read_labels
 from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
 from assl_lightning.labelling.page.session import (
     LONGEST_SECONDS,
@@ -67,6 +69,14 @@ def test_an_answer_is_in_the_ledger_with_all_that_is_known(session: Session) -> 
     assert 58 < (before - datetime.fromisoformat(kept.at)).total_seconds() < 61, "a minute before it arrived"
     expected = Answer("d.png", "label", "Ann", "page", 1, label="ok", seconds=1.23, at=kept.at, id=1, stated=kept.at)
     assert session.ledger.standing() == [expected] == [kept]
+
+
+def test_delays_on_the_way_do_not_change_the_order_of_answers(session: Session) -> None:
+    session.answer("Ann", {**OK, "age": 1.0})
+    session.answer("Ann", {**OK, "label": "dent", "age": 1.4})  # it took less time to come than the first
+    assert [one.label for one in session.answers("Ann")] == ["ok", "dent"]
+    session.answer("Ann", {**OK, "label": "scratch", "age": 600})  # from another browser, which was not connected
+    assert [one.label for one in session.answers("Ann")] == ["scratch", "ok", "dent"]
 
 
 def test_seconds_have_a_limit(session: Session) -> None:
@@ -198,3 +208,60 @@ def test_an_answer_from_a_file_counts_as_any_other(session: Session) -> None:
     session.ledger.append([Answer("d.png", "label", "Ann", "labels.csv, line 2", 1, label="ok")])
     assert session.progress() == {"Ann": 1}
     assert replace(session.answers("Ann")[0], at=None).id == 1
+
+
+def differing(session: Session, *who: str) -> None:
+    for name, label in zip(who, ("ok", "dent", "scratch"), strict=False):
+        session.answer(name, {**OK, "label": label})
+
+
+def test_a_decision_settles_what_people_differ_about_and_is_no_vote(session: Session) -> None:
+    with pytest.raises(AnswerError, match=r"people do not differ about 'd\.png' any more"):
+        session.answer("Di", {**OK, "decides": True})
+    differing(session, "Ann", "Bo")
+    assert list(session.disputes()) == session.unsettled() == ["d.png"]
+    kept = session.answer("Ann", {**OK, "decides": True, "seconds": 2})
+    assert kept.decides
+    assert (kept.annotator, kept.label, kept.seconds) == ("Ann", "ok", 2.0)
+    assert session.unsettled() == []
+    assert session.disputes()["d.png"].label == "ok"
+    assert session.progress() == {"Ann": 1, "Bo": 1}, "who decides has not labelled more for it"
+    assert session.answer("Ann", {**OK, "decides": True}) == kept, "sent again"
+    assert [one.decides for one in session.answers("Ann")] == [False]
+    other = session.answer("Bo", {**OK, "label": "dent", "decides": True})
+    assert session.disputes()["d.png"].label == "dent"
+    session.undo("Bo", other.id)
+    assert session.disputes()["d.png"].label == "ok", "the decision before"
+    session.undo("Ann", kept.id)
+    assert session.unsettled() == ["d.png"]
+    with pytest.raises(AnswerError, match="decides must be true, false or left out; got 'yes'"):
+        session.answer("Ann", {**OK, "decides": "yes"})
+
+
+def test_under_a_policy_that_settles_all_may_still_be_decided(tmp_path: Path) -> None:
+    session = Session(make_batch(tmp_path, 1), Ledger(tmp_path / FILE_NAME), "majority")
+    differing(session, "Ann", "Bo")
+    assert session.unsettled() == ["d.png"], "two who differ are a tie"
+    session.answer("Cy", OK)
+    assert session.unsettled() == []
+    assert list(session.disputes()) == ["d.png"]
+    session.answer("Cy", {**OK, "label": "dent", "decides": True})
+    assert session.disputes()["d.png"].label == "dent"
+
+
+def test_decisions_travel_in_the_table_of_answers(session: Session, tmp_path: Path) -> None:
+    differing(session, "Ann", "Bo")
+    session.answer("Di", {**OK, "label": "scratch", "decides": True})
+    table = tmp_path / "answers.csv"
+    table.write_text(session.table(), encoding="utf-8")
+    rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
+    assert [(row["annotator"], row["label"], row["decides"]) for row in rows] == [
+        ("Ann", "ok", ""),
+        ("Bo", "dent", ""),
+        ("Di", "scratch", "yes"),
+    ]
+    make_batch(tmp_path / "run", 1)
+    ingest(tmp_path / "run", read_labels(table))
+    elsewhere = Session(session.batch, Ledger(tmp_path / "run" / FILE_NAME))
+    assert elsewhere.disputes()["d.png"].label == "scratch"
+    assert "decides" not in session.table("Ann")

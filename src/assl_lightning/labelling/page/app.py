@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,18 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from assl_lightning.labelling.ledger import Answer
-from assl_lightning.labelling.page.guard import Guard
+from assl_lightning.labelling.page.guard import PAGES, POLICY, SECURITY, Guard
 from assl_lightning.labelling.page.session import LONGEST_SECONDS, AnswerError, ClosedError, Session, annotator_of
+from assl_lightning.labelling.verdicts import Verdict
 
 _LARGEST_BODY = 16 * 1024  # bytes; an answer has a few hundred
 _STATIC = Path(__file__).parent / "static"
 _TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp", ".svg": "image/svg+xml"}
 _TYPES |= {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
+_REFUSED_STYLE = (_STATIC / "refused.css").read_text(encoding="utf-8")  # in the page: who is refused gets no other file
+_REFUSED_POLICY = SECURITY[POLICY].replace(
+    "style-src 'self'", f"style-src 'self' 'sha256-{b64encode(sha256(_REFUSED_STYLE.encode()).digest()).decode()}'"
+)
 _TEMPLATES = Environment(
     loader=PackageLoader("assl_lightning.labelling.page"),
     autoescape=True,
@@ -80,6 +87,7 @@ class _Page:
     def routes(self) -> list[Route]:
         return [
             Route("/", self._index, methods=["GET"]),
+            Route("/settle", self._index, methods=["GET"]),
             Route("/static/{name}", self._static_file, methods=["GET"]),
             Route("/images/{name}", self._image, methods=["GET"]),
             Route("/batch", self._batch, methods=["GET"]),
@@ -92,7 +100,9 @@ class _Page:
 
     async def _index(self, request: Request) -> Response:
         batch = await run_in_threadpool(self._session.refresh)
-        return HTMLResponse(_TEMPLATES.get_template("page.html").render(batch=batch, longest=LONGEST_SECONDS))
+        view = request.url.path.removeprefix("/") or "label"
+        page = _TEMPLATES.get_template("page.html")
+        return HTMLResponse(page.render(batch=batch, longest=LONGEST_SECONDS, view=view))
 
     async def _static_file(self, request: Request) -> Response:
         return _file(self._static.get(request.path_params["name"]))
@@ -101,11 +111,16 @@ class _Page:
         return _file(self._images.get(request.path_params["name"]))
 
     async def _batch(self, request: Request) -> Response:
-        return await _said(self._describe, request.query_params.get("annotator"))
+        describe = self._describe_disputes if request.query_params.get("view") == "settle" else self._describe
+        return await _said(describe, request.query_params.get("annotator"))
 
     async def _state(self, request: Request) -> Response:
-        batch = await run_in_threadpool(self._session.refresh)
-        return _json({"open": batch.is_open, "classes": list(batch.class_names)})
+        return await _said(self._look, None)
+
+    def _look(self, _: object) -> Mapping[str, Any]:
+        batch = self._session.refresh()
+        disputes = len(self._session.unsettled())
+        return {"open": batch.is_open, "classes": list(batch.class_names), "disputes": disputes}
 
     async def _table(self, request: Request) -> Response:
         try:
@@ -135,9 +150,34 @@ class _Page:
             "longest": LONGEST_SECONDS,
         }
 
+    def _describe_disputes(self, annotator: object) -> Mapping[str, Any]:
+        """The images about which people differ, those for which the run waits first; never what a model thinks."""
+        described = dict(self._describe(annotator))
+        disputes = self._session.disputes()
+        samples = [
+            {
+                "id": one.sample_id,
+                "image": f"images/{one.image}",
+                "again": one.again,
+                "votes": [_described(vote) for vote in disputes[one.sample_id].votes],
+                "waits": _waits(disputes[one.sample_id]),
+                "holds": _said_of(disputes[one.sample_id]),
+            }
+            for one in self._session.order(str(described["annotator"]))
+            if one.sample_id in disputes
+        ]
+        decisions = [_described(one) for one in self._session.decisions() if one.sample_id in disputes]
+        return described | {
+            "run": f"{described['run']}:settle",  # its answers wait in the browser apart from the others
+            "samples": sorted(samples, key=lambda one: not one["waits"]),
+            "answers": decisions,
+            "policy": self._session.conflicts,
+        }
+
     def _answer(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
         kept = self._session.answer(annotator_of(content.get("annotator")), content)
-        is_finished = self._end_when_done and not self._session.unfinished()
+        left = self._session.unsettled() if kept.decides else self._session.unfinished()
+        is_finished = self._end_when_done and not left
         if is_finished:
             self._finish()
         return {"id": kept.id, "finished": is_finished}
@@ -149,7 +189,10 @@ class _Page:
     def _end(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
         annotator = annotator_of(content.get("annotator"))
         asked, progress = len(self._session.batch.samples), self._session.progress()
-        if progress.get(annotator, 0) < asked:
+        settles = content.get("view") == "settle"
+        if settles and (unsettled := self._session.unsettled()):
+            raise AnswerError(f"people still differ about {len(unsettled)} images; settle all")
+        if not settles and progress.get(annotator, 0) < asked:
             raise AnswerError(f"{annotator!r} has answered {progress.get(annotator, 0)} of {asked} images; answer all")
         others = self._session.unfinished()
         if others and content.get("leave_others") is not True:
@@ -165,7 +208,20 @@ def _described(answer: Answer) -> Mapping[str, Any]:
         "kind": answer.kind,
         "label": answer.label,
         "source": answer.source,
+        "annotator": answer.annotator,
     }
+
+
+def _waits(verdict: Verdict) -> bool:
+    """Whether the run waits for a decision, or would without the one that there is."""
+    return verdict.kind == "conflict" or verdict.decision is not None
+
+
+def _said_of(verdict: Verdict) -> str | None:
+    """What holds without a decision; None where nothing does."""
+    if verdict.decision is not None or verdict.kind == "conflict":
+        return None
+    return verdict.label or verdict.kind
 
 
 def _taking(
@@ -216,9 +272,10 @@ def _file(path: Path | None) -> Response:
 
 
 def _refusal(path: str, problem: str) -> Response:
-    if path != "/":
+    if path not in PAGES:
         return _json({"error": problem}, 403)
-    return HTMLResponse(_TEMPLATES.get_template("refused.html").render(problem=problem), 403)
+    page = _TEMPLATES.get_template("refused.html").render(problem=problem, style=_REFUSED_STYLE)
+    return HTMLResponse(page, 403, headers={POLICY: _REFUSED_POLICY})
 
 
 async def _plain_error(_: Request, error: Exception) -> Response:

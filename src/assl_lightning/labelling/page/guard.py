@@ -15,8 +15,10 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_SECURITY = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+POLICY = "Content-Security-Policy"
+
+SECURITY = {
+    POLICY: "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -25,7 +27,10 @@ _SECURITY = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-"""On every response, refusals too."""
+"""On every response; a refusal has a Content-Security-Policy of its own, for its style."""
+
+PAGES = ("/", "/settle")
+"""The addresses that people open; all others are asked for by these."""
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]@/?#]+))(?::[0-9]+)?", re.IGNORECASE)
@@ -60,7 +65,8 @@ class Guard:
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.update(_SECURITY)
+                for name, value in SECURITY.items():
+                    headers.setdefault(name, value)  # a refusal has a style of its own
                 if comes_with_token and message["status"] == 200:
                     headers.append(
                         "Set-Cookie",
@@ -80,14 +86,14 @@ class Guard:
         own_origins = (f"http://{hosts[0]}".lower(), f"https://{hosts[0]}".lower())
         if any(origin.lower() not in own_origins for origin in origins):
             return f"this page answers no other page, and {', '.join(origins)!r} asked"
-        if scope["path"] != "/" and headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        if scope["path"] not in PAGES and headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             return "this page answers no other page, and another one asked"
         if not (comes_with_token or self._has_cookie(scope)):
             return "the token is missing or wrong; open the address that was printed when the page was started"
         return None
 
     def _comes_with_token(self, scope: Scope) -> bool:
-        if scope["path"] != "/" or scope["method"] not in ("GET", "HEAD"):
+        if scope["path"] not in PAGES or scope["method"] not in ("GET", "HEAD"):
             return False
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])
         return secrets.compare_digest(given[0].encode(), self._token)

@@ -8,12 +8,14 @@ import io
 import threading
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from reprlib import repr as shown
 from typing import Any, cast, get_args
 
 from assl_lightning.labelling.batch import AskedSample, LabelBatch, read_batch
 from assl_lightning.labelling.ledger import Answer, Kind, Ledger
+from assl_lightning.labelling.verdicts import Conflicts, Verdict, verdicts
 from assl_lightning.run_classes import read_history
 
 SOURCE = "page"
@@ -25,8 +27,11 @@ LONGEST_SECONDS = 300.0
 COLUMNS = ("sample_id", "label", "status", "annotator", "seconds", "at")
 """Of the table of answers; `status` is empty beside a label, else skip or bad."""
 
+_DECIDES = "decides"  # one more column, where somebody settled something
+
 _LONGEST_NAME = 60
 _LARGEST_NUMBER = 1e12
+_DELAY = 60.0  # seconds that an answer may be on its way, over a tunnel too; the page sends one after the other
 _LONGEST_AGE = 30 * 86400.0  # seconds that an answer may have waited for its server
 
 
@@ -44,12 +49,15 @@ class Session:
     Args:
         batch: what is asked.
         ledger: of the same run; every answer is in it before the call that gives it returns.
+        conflicts: what becomes of samples about which people differ, as the run has it.
     """
 
-    def __init__(self, batch: LabelBatch, ledger: Ledger) -> None:
+    def __init__(self, batch: LabelBatch, ledger: Ledger, conflicts: Conflicts = "error") -> None:
         self.batch = batch
         self.ledger = ledger
+        self.conflicts: Conflicts = conflicts
         self._writing = threading.Lock()  # what is sent twice at a time is kept once, too
+        self._latest: dict[str, datetime] = {}  # annotator → the time of what came last from them
         self._samples = {sample.sample_id: sample for sample in batch.samples}
 
     def refresh(self) -> LabelBatch:
@@ -73,6 +81,19 @@ class Session:
         """Their standing answers to this batch, oldest first; of several to one image the last is theirs."""
         return [answer for answer in self._standing() if answer.annotator == annotator]
 
+    def disputes(self) -> Mapping[str, Verdict]:
+        """Sample id → what is said of it and what holds, for all samples of the batch about which people differ."""
+        holds = verdicts(self.ledger.standing(), self.conflicts)
+        return {name: holds[name] for name in self._samples if name in holds and holds[name].differs}
+
+    def unsettled(self) -> list[str]:
+        """The samples about which people differ and for which the run waits."""
+        return [name for name, verdict in self.disputes().items() if verdict.kind == "conflict"]
+
+    def decisions(self) -> list[Answer]:
+        """Everybody's standing decisions on this batch, oldest first; of several on one image the last holds."""
+        return [answer for answer in self._all_standing() if answer.decides]
+
     def progress(self) -> Mapping[str, int]:
         """Annotator → how many of the images they answered, in the order in which they began."""
         answered: dict[str, set[str]] = {}
@@ -87,7 +108,8 @@ class Session:
     def answer(self, annotator: str, content: Mapping[str, Any]) -> Answer:
         """Keep an answer: `sample_id`, `kind`, `label`, `seconds` that it took, `age` in seconds since it was given.
 
-        The same answer as the one that stands adds nothing, so that one whose receipt was lost may be sent again.
+        With `decides` it settles what people differ about, and is no vote beside theirs. The same answer as the one
+        that stands adds nothing, so that one whose receipt was lost may be sent again.
 
         Raises:
             AnswerError: a sample, class or number that cannot be.
@@ -98,15 +120,40 @@ class Session:
         sample_id = self._sample_of(content.get("sample_id")).sample_id
         seconds = _number("seconds", content.get("seconds"), LONGEST_SECONDS)
         age = _number("age", content.get("age"), _LONGEST_AGE) or 0.0
-        at = (datetime.now(timezone.utc) - timedelta(seconds=age)).isoformat(timespec="milliseconds")
+        at = self._time_of(annotator, age).isoformat(timespec="milliseconds")
         rounded = None if seconds is None else round(seconds, 2)
         new = Answer(sample_id, kind, annotator, SOURCE, self.batch.round, label=label, seconds=rounded, at=at)
+        if _flag("decides", content.get("decides")):
+            return self._decide(replace(new, decides=True))
         with self._writing:
             self._check_open()
             standing = self.ledger.standing(sample_id)
-            before = [one for one in standing if (one.annotator, one.round) == (annotator, self.batch.round)]
+            place = (annotator, self.batch.round, False)
+            before = [one for one in standing if (one.annotator, one.round, one.decides) == place]
             if before and (before[-1].kind, before[-1].label) == (kind, label):
                 return before[-1]
+            return self.ledger.append([new])[0]
+
+    def _time_of(self, annotator: str, age: float) -> datetime:
+        """The time at which an answer of this age was given.
+
+        Answers of one browser come in their order, each after a delay of its own, which must not change that order.
+        """
+        with self._writing:
+            at = datetime.now(timezone.utc) - timedelta(seconds=age)
+            latest = self._latest.get(annotator, at)
+            self._latest[annotator] = max(at, latest)
+            return latest if at < latest < at + timedelta(seconds=_DELAY) else at
+
+    def _decide(self, new: Answer) -> Answer:
+        with self._writing:
+            self._check_open()
+            before = [one for one in self.decisions() if one.sample_id == new.sample_id]
+            last = before[-1] if before else None
+            if last and (last.annotator, last.kind, last.label) == (new.annotator, new.kind, new.label):
+                return last
+            if new.sample_id not in self.disputes():
+                raise AnswerError(f"people do not differ about {new.sample_id!r} any more; reload the page")
             return self.ledger.append([new])[0]
 
     def undo(self, annotator: str, number: object) -> None:
@@ -125,19 +172,28 @@ class Session:
                 self.ledger.revoke([number], annotator, SOURCE)
 
     def table(self, annotator: str | None = None) -> str:
-        """Each annotator's (or this one's) last answer to each image, as CSV with `COLUMNS`, in order of time."""
-        last: dict[tuple[str, str], Answer] = {}
-        for answer in self._standing():
+        """Each annotator's (or this one's) last answer to each image, as CSV with `COLUMNS`, in order of time.
+
+        Where there are decisions, they come with it, and a column more tells them from the others.
+        """
+        last: dict[tuple[str, str, bool], Answer] = {}
+        for answer in self._all_standing():
             if annotator in (None, answer.annotator):
-                last.pop((answer.annotator, answer.sample_id), None)
-                last[answer.annotator, answer.sample_id] = answer
+                key = (answer.annotator, answer.sample_id, answer.decides)
+                last.pop(key, None)
+                last[key] = answer
+        with_decisions = any(answer.decides for answer in last.values())
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(_row(answer) for answer in last.values())
+        writer.writerow([*COLUMNS, _DECIDES] if with_decisions else COLUMNS)
+        for answer in last.values():
+            writer.writerow([*_row(answer), *(["yes" if answer.decides else ""] if with_decisions else [])])
         return text.getvalue()
 
     def _standing(self) -> list[Answer]:
+        return [answer for answer in self._all_standing() if not answer.decides]
+
+    def _all_standing(self) -> list[Answer]:
         of_batch = (answer for answer in self.ledger.standing() if answer.round == self.batch.round)
         return [answer for answer in of_batch if answer.sample_id in self._samples]
 
@@ -193,6 +249,12 @@ def _number(name: str, value: object, largest: float) -> float | None:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= _LARGEST_NUMBER:
         raise AnswerError(f"{name} must be a number of at least 0, or null; got {shown(value)}")
     return min(float(value), largest)
+
+
+def _flag(name: str, value: object) -> bool:
+    if value is not None and not isinstance(value, bool):
+        raise AnswerError(f"{name} must be true, false or left out; got {shown(value)}")
+    return value is True
 
 
 def _row(answer: Answer) -> Sequence[object]:

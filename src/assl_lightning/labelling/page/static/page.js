@@ -3,6 +3,7 @@
 import { Clock } from "./clock.js";
 import { Outbox, ask, post, waitingNames } from "./outbox.js";
 import { matches } from "./typeahead.js";
+import { showDecision, showVotes } from "./votes.js";
 import { isZoomed, pan, setZoom, zoomAt } from "./zoom.js";
 
 const POLL = 15000; // milliseconds between looks whether the batch is still open
@@ -14,13 +15,15 @@ const KINDS = { skip: "skipped", bad: "bad image" };
 
 const $ = (id) => document.getElementById(id);
 const many = document.body.dataset.many === "yes";
+const settles = document.body.dataset.view === "settle"; // people's differences, and not the whole batch
+const wordsOf = (answer) => answer.label ?? KINDS[answer.kind];
 const clock = new Clock();
 const buttons = [...$("classes").querySelectorAll("button")];
 
 let batch = null; // as /batch says it
 let outbox = null; // of who labels now
 const outboxes = new Map(); // annotator → theirs
-let log = []; // standing answers, oldest first: {key, id, sample, kind, label, mine}; key or id may be null
+let log = []; // standing answers, oldest first: {key, id, sample, kind, label, annotator, mine}; key or id may be null
 let current = new Map(); // sample id → its last answer in `log`
 let here = 0; // position of the image that is shown
 let tiles = [];
@@ -58,10 +61,16 @@ function askName() {
 }
 
 async function begin(name) {
-  const reply = await ask(`batch?annotator=${encodeURIComponent(name)}`);
+  const view = settles ? "&view=settle" : "";
+  const reply = await ask(`batch?annotator=${encodeURIComponent(name)}${view}`);
   if (reply.status !== 200) {
     if (!$("ask-name").open) askName();
     $("name-problem").textContent = `${reply.problem}.`;
+    return;
+  }
+  if (reply.content.samples.length === 0) {
+    if (!$("ask-name").open) askName();
+    $("name-problem").textContent = "People differ about no image now; there is nothing to settle.";
     return;
   }
   batch = reply.content;
@@ -70,7 +79,7 @@ async function begin(name) {
   ended = false;
   problem = null;
   tell(null);
-  log = batch.answers.map((one) => ({ ...one, key: null, mine: one.source === "page" }));
+  log = batch.answers.map((one) => ({ ...one, key: null, mine: one.source === "page" && one.annotator === batch.annotator }));
   listenTo(outboxOf(batch.annotator));
   outbox.items.forEach(adopt);
   $("who-name").textContent = batch.annotator;
@@ -110,6 +119,7 @@ const entryOf = (item) => ({
   sample: item.content.sample_id,
   kind: item.content.kind,
   label: item.content.label,
+  annotator: batch.annotator,
   mine: true,
 });
 
@@ -123,6 +133,7 @@ function arrived(item, reply) {
   }
   recount();
   if (reply.finished) finished();
+  else if (outbox.items.length === 0 && current.size === batch.samples.length) look();
 }
 
 function refused(item, message) {
@@ -167,7 +178,15 @@ async function look() {
   else if (!reply.content.open) closed(TAKEN_OVER);
   else if (!sameClasses(reply.content.classes)) location.reload(); // all is saved, and the buttons are others now
   else if (wasAway) tell(null);
+  if (reached) offerToSettle(reply.content.disputes);
   recount();
+}
+
+// Who has answered everything may see what others said, where that differs.
+function offerToSettle(disputes) {
+  if (settles) return;
+  $("disputes").textContent = String(disputes);
+  $("settle").hidden = disputes === 0 || current.size < batch.samples.length;
 }
 
 const sameClasses = (names) => JSON.stringify(names) === JSON.stringify(batch.classes);
@@ -180,7 +199,8 @@ function answer(kind, label = null) {
   const before = current.get(sample.id);
   if (before?.kind !== kind || before?.label !== label) {
     const seconds = Math.round(100 * clock.take(sample.id, batch.longest)) / 100;
-    const item = outbox.add("answer", { sample_id: sample.id, kind, label, seconds });
+    const decides = settles ? { decides: true } : {};
+    const item = outbox.add("answer", { sample_id: sample.id, kind, label, seconds, ...decides });
     log.push(entryOf(item));
     recount();
   }
@@ -188,7 +208,8 @@ function answer(kind, label = null) {
   const next = nextUnanswered(here);
   if (next !== null) show(next);
   clearSearch();
-  say(next === null ? `${said}. All ${batch.samples.length} images are answered.` : `${said}. ${titleOf(here)}`);
+  const all = `All ${batch.samples.length} images are ${settles ? "settled" : "answered"}.`;
+  say(next === null ? `${said}. ${all}` : `${said}. ${titleOf(here)}`);
   if (next === null) showAnswer();
 }
 
@@ -214,7 +235,8 @@ function nextUnanswered(from) {
 }
 
 async function finish(leaveOthers = false) {
-  const reply = await post("finish", { annotator: batch.annotator, leave_others: leaveOthers });
+  const view = settles ? { view: "settle" } : {};
+  const reply = await post("finish", { annotator: batch.annotator, leave_others: leaveOthers, ...view });
   if (reply.status !== 200) {
     tell(`The page cannot be finished: ${reply.problem}.`);
   } else if (!reply.content.finished) {
@@ -232,7 +254,8 @@ function finished() {
   tell(null);
   recount();
   const kinds = ["label", "skip", "bad"].map((kind) => [...current.values()].filter((one) => one.kind === kind).length);
-  $("finished-text").textContent = `${batch.annotator}: ${kinds[0]} labelled, ${kinds[1]} skipped, ${kinds[2]} bad. All of it is saved.`;
+  const labelled = settles ? "settled by a class" : "labelled";
+  $("finished-text").textContent = `${batch.annotator}: ${kinds[0]} ${labelled}, ${kinds[1]} skipped, ${kinds[2]} bad. All of it is saved.`;
   open($("finished"));
 }
 
@@ -283,10 +306,12 @@ function recount() {
     const label = `${titleOf(place)}, ${text || "no answer yet"}`;
     if (tile.getAttribute("aria-label") !== label) tile.setAttribute("aria-label", label);
   });
+  $("progress").max = total;
   $("progress").value = done;
   $("count").textContent = `${done} of ${total}`;
   document.body.dataset.done = done === total ? "yes" : "no";
-  $("finish").disabled = ended || done < total || outbox.items.length > 0;
+  const open = settles ? batch.samples.some((one) => one.waits && !current.has(one.id)) : done < total;
+  $("finish").disabled = ended || open || outbox.items.length > 0;
   $("undo").disabled = ended || !log.some((one) => one.mine);
   for (const button of [...buttons, $("skip"), $("bad")]) button.disabled = ended;
   if (many) $("search").disabled = ended;
@@ -325,6 +350,7 @@ function show(place) {
   $("name").title = sample.id;
   const facts = [`${here + 1} of ${batch.samples.length}`];
   if (sample.again) facts.push("asked once more");
+  if (settles) showVotes(sample, wordsOf);
   if (sample.prediction) facts.push(`the model says ${sample.prediction}`);
   $("facts").textContent = facts.join(" · ");
   clock.show(sample.id);
@@ -382,6 +408,7 @@ function showAnswer() {
     button.setAttribute(many ? "aria-selected" : "aria-pressed", String(isGiven));
   }
   for (const kind of ["skip", "bad"]) $(kind).setAttribute("aria-pressed", String(given?.kind === kind));
+  if (settles) showDecision(batch.samples[here], given, batch.policy, wordsOf);
 }
 
 function say(text) {

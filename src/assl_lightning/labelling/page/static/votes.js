@@ -1,0 +1,33 @@
+// What people say of an image about which they differ, and who decided; never what a model takes it for.
+
+const $ = (id) => document.getElementById(id);
+
+const nameOf = (answer) => answer.annotator || "no name";
+
+// A line for each thing that is said, the one that most say first, with who says it.
+export function showVotes(sample, words) {
+  const said = new Map();
+  for (const vote of sample.votes) {
+    const what = words(vote);
+    said.set(what, [...(said.get(what) ?? []), nameOf(vote)]);
+  }
+  const lines = [...said].sort((one, other) => other[1].length - one[1].length);
+  $("votes").replaceChildren(...lines.map(([what, who]) => lineOf(what, who.join(", "))));
+}
+
+// Who settled it, or what holds until somebody does.
+export function showDecision(sample, given, policy, words) {
+  const held = sample.holds === null ? "not settled yet" : `${policy}: ${sample.holds} holds`;
+  $("decided").textContent = given === undefined ? held : `${words(given)} by ${given.annotator}`;
+  $("decided").dataset.settled = given === undefined ? "no" : "yes";
+}
+
+function lineOf(what, who) {
+  const line = document.createElement("li");
+  for (const [kind, text] of [["b", what], ["span", who]]) {
+    const part = document.createElement(kind);
+    part.textContent = text;
+    line.append(part);
+  }
+  return line;
+}
