@@ -24,6 +24,7 @@ LAYERS: dict[str, int] = {
             "heartbeat",
             "interruption",
             "moving",
+            "output",
             "paths",
             "plain_numbers",
             "seeding",

@@ -23,6 +23,7 @@ from assl_lightning.commands import command
 from assl_lightning.composing import compose, one_line_errors, quote
 from assl_lightning.interruption import Interrupted
 from assl_lightning.jobs import line_of, print_errors, run_in_child, run_job
+from assl_lightning.output import ends_quietly
 from assl_lightning.paths import path_argument
 from assl_lightning.schema import ConfigurationError
 from assl_lightning.sweeping import sweep
@@ -30,6 +31,7 @@ from assl_lightning.sweeping import sweep
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 
+@ends_quietly
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (default: this process's) and return its exit code."""
     try:
@@ -49,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_errors(["interrupted; the same command goes on from where the run was last saved"])
         return _INTERRUPTED
     except Interrupted as interrupted:
-        print_errors([str(interrupted)])
+        if interrupted.is_to_be_told:
+            print_errors([str(interrupted)])
         return interrupted.exit_code
 
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import getpass
-import io
-import os
 import re
 import sys
 from collections import Counter
@@ -25,6 +23,7 @@ from assl_lightning.labelling.label_files import display_name, read_labels
 from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger, in_time
 from assl_lightning.labelling.returned import RETURNED, returned_files
 from assl_lightning.labelling.verdicts import Conflicts
+from assl_lightning.output import ends_quietly
 from assl_lightning.paths import path_argument
 from assl_lightning.records import CONFIG, command_of, read_config
 
@@ -32,11 +31,12 @@ _DRY = "this was a dry run: nothing was written"
 _PLACE = re.compile(r", (?:line|row|entry|task) [0-9]+(?:[, ]|$)")  # where a file's name ends in an answer's source
 
 
+@ends_quietly
 def main(arguments: list[str] | None = None) -> int:
     """Print what was taken, and what to do next; returns the exit code. Nothing is written where something is wrong."""
     options = _parser().parse_args(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # an id may have letters that the terminal has not
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):
+        reconfigure(errors="backslashreplace")  # an id may have letters that the terminal has not
     try:
         printed = "".join(f"{_one_line(line)}\n" for line in _command(options))
     except IngestError as error:
@@ -46,17 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {_one_line(str(error))}\n")
         return 1
-    _print(printed)
+    sys.stdout.write(printed)
     return 0
-
-
-def _print(text: str) -> None:
-    """What was written is written, also where nobody reads this to its end, as with `| head`."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def default_files(run_dir: Path) -> list[Path]:

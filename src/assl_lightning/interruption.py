@@ -7,7 +7,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
+
+READER_GONE = 13
+"""SIGPIPE, which Windows lacks: the reader of standard output has gone."""
 
 
 class OtherRankError(RuntimeError):
@@ -22,6 +25,7 @@ class Interrupted(BaseException):
 
     def __init__(self, signum: int, saved: str = "") -> None:
         self.signum = signum
+        self.is_to_be_told = bool(saved) or signum != READER_GONE  # other tools are silent then, if nothing was to save
         self.saved = saved or "the same command goes on from the last checkpoint"
         super().__init__(f"{_WORDS.get(signum, f'ended by signal {signum}')}; {self.saved}")
 
@@ -34,7 +38,11 @@ class Interrupted(BaseException):
         return 128 + self.signum
 
 
-_WORDS = {int(signal.SIGINT): "interrupted", int(signal.SIGTERM): "terminated"}
+_WORDS = {
+    int(signal.SIGINT): "interrupted",
+    int(signal.SIGTERM): "terminated",
+    READER_GONE: "standard output was closed",
+}
 
 
 class Interruption:
@@ -52,6 +60,8 @@ class Interruption:
     True
     """
 
+    _active: ClassVar[list[Interruption]] = []  # outermost first
+
     def __init__(self, signums: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)) -> None:
         self.signum: int | None = None
         self._signums = signums
@@ -61,10 +71,13 @@ class Interruption:
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
             self._before = {signum: signal.getsignal(signum) for signum in self._signums}
+            self._active.append(self)
             self.install()
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self in self._active:
+            self._active.remove(self)
         for signum, handler in self._before.items():
             signal.signal(signum, signal.SIG_DFL if handler is None else handler)
         self._before = {}
@@ -93,3 +106,19 @@ class Interruption:
         self.signum = signum if self.signum is None else self.signum
         if not self._is_deferring or (is_second and signum == signal.SIGINT):
             raise Interrupted(signum)  # lost where it meets a __del__, but noted
+
+
+def request(signum: int) -> bool:
+    """Act as if the signal had come, to the innermost `Interruption` that lasts; False where there is none.
+
+    Raises:
+        Interrupted: where a signal would raise it. In another thread than the main one it is noted alone.
+    """
+    if not Interruption._active:
+        return False
+    interruption = Interruption._active[-1]
+    if threading.current_thread() is threading.main_thread():
+        interruption._handle(signum, None)
+    elif interruption.signum is None:
+        interruption.signum = signum
+    return True

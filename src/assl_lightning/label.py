@@ -22,6 +22,7 @@ from assl_lightning.labelling.judging import unanswered
 from assl_lightning.labelling.ledger import FILE_NAME, Ledger
 from assl_lightning.labelling.page.session import Session
 from assl_lightning.labelling.verdicts import Conflicts
+from assl_lightning.output import ends_quietly
 from assl_lightning.paths import path_argument
 from assl_lightning.records import CONFIG, command_of, read_config
 
@@ -47,6 +48,7 @@ Exit code: 0 where everything was answered, 130 after Ctrl-C before that, 1 wher
 """
 
 
+@ends_quietly
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve the page until it is finished or interrupted; returns the exit code."""
     options = _parser().parse_args(arguments)

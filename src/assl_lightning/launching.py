@@ -31,6 +31,7 @@ from assl_lightning.composing import one_line_errors, quote, validate
 from assl_lightning.hydra_keys import overrides_of
 from assl_lightning.interruption import Interrupted, Interruption
 from assl_lightning.jobs import Outcome, run_job
+from assl_lightning.output import watched_output
 from assl_lightning.paths import expanded
 from assl_lightning.schema import Config, ConfigurationError, show
 
@@ -254,7 +255,7 @@ def run_in_worker(composed: DictConfig) -> Outcome:
     preemption = slurm.submitit_signal()
     try:
         signums = (signal.SIGINT, signal.SIGTERM, *([] if preemption is None else [preemption]))
-        with Interruption(signums), _findable(directory, number):
+        with Interruption(signums), watched_output(), _findable(directory, number):
             if (directory / _STOP).exists():
                 return Outcome(("not begun",))
             outcome = run_composed(composed)

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Sequence
 
+from assl_lightning.output import ends_quietly
 from assl_lightning.paths import path_argument
 from assl_lightning.run_status import Status, read_status
 from assl_lightning.waiting import wait_for_answers
@@ -24,6 +25,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+@ends_quietly
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print where each run is; the exit code, 1 where one of them could not be told."""
     parser = argparse.ArgumentParser(

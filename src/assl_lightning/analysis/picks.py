@@ -15,6 +15,7 @@ from statistics import fmean, median
 
 from assl_lightning.analysis.overlap import picks_overlap
 from assl_lightning.analysis.runs import Run, find_runs
+from assl_lightning.output import ends_quietly
 from assl_lightning.paths import path_argument
 from assl_lightning.report.markdown import markdown_table
 from assl_lightning.report.numerals import UNKNOWN, per_cent
@@ -129,6 +130,7 @@ def _median(durations: Sequence[float | None]) -> str:
     return in_seconds(median(known)) if known else UNKNOWN
 
 
+@ends_quietly
 def main(arguments: list[str] | None = None) -> int:
     """Print the table; returns the exit code."""
     parser = argparse.ArgumentParser(

@@ -15,6 +15,7 @@ from assl_lightning.cli import conf_dir
 from assl_lightning.composing import compose, quote
 from assl_lightning.interruption import Interrupted, Interruption
 from assl_lightning.jobs import line_of, print_errors
+from assl_lightning.output import ends_quietly
 from assl_lightning.paths import path_argument
 from assl_lightning.schema import Config, ConfigurationError
 
@@ -42,6 +43,7 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigurationError(f"{message}; see python -m assl_lightning.check --help")
 
 
+@ends_quietly
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check the run of the command line `arguments` (default: this process's); the exit code."""
     try:
@@ -53,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_errors(error.lines)
         return 1
     except Interrupted as interrupted:
-        print_errors([str(Interrupted(interrupted.signum, "nothing was left behind"))])
+        if interrupted.is_to_be_told:
+            print_errors([str(Interrupted(interrupted.signum, "nothing was left behind"))])
         return interrupted.exit_code
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from assl_lightning.analysis.runs import Run, find_runs, group
 from assl_lightning.atomic import open_atomic
+from assl_lightning.output import ends_quietly
 from assl_lightning.paths import path_argument
 from assl_lightning.records import common_directory
 from assl_lightning.report.accuracy import draw_accuracy
@@ -25,6 +26,7 @@ from assl_lightning.report.views import Page
 PAGE = "report.html"
 
 
+@ends_quietly
 def main(arguments: list[str] | None = None) -> int:
     """Print the tables and write the report; returns the exit code. Nothing is written where something is wrong."""
     options = _parser().parse_args(arguments)

@@ -20,6 +20,7 @@ from assl_lightning.analysis.instability.tables import (
 from assl_lightning.analysis.runs import own_leaves
 from assl_lightning.atomic import write_text
 from assl_lightning.callbacks.snapshot_files import DIRECTORY, read_snapshots
+from assl_lightning.output import ends_quietly
 from assl_lightning.paths import path_argument
 from assl_lightning.records import CHANGES_NOTHING, CONFIG, OF_THE_RUN, read_config
 from assl_lightning.report.instability_figures import (
@@ -32,6 +33,7 @@ from assl_lightning.report.tidy import rows_as_csv
 from assl_lightning.report.views import Page, Paragraph, Section
 
 
+@ends_quietly
 def main(arguments: list[str] | None = None) -> int:
     """Print the tables, draw the figures and write the numbers; returns the exit code."""
     parser = argparse.ArgumentParser(
