@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-capabilities test-slow test-oldest check format lint types wheel bench compare-digits compare-fashion-mnist \
+.PHONY: help install demo test test-capabilities test-slow test-oldest check format lint types wheel release bench compare-digits compare-fashion-mnist \
 	results-digits results-fashion-mnist results-instability results-kills results-picks clean
 
 RUN := $(BIN)/python -m assl_lightning
@@ -73,8 +73,13 @@ lint: install ## format and habits, changed nothing
 types: install ## mypy --strict
 	$(BIN)/mypy
 
-wheel: install ## dist/*.whl, made from the sdist
-	$(BIN)/python -m build
+wheel: install ## dist/: the sdist and the wheel made from it, checked as the package index does
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
+
+release: wheel ## publish dist/ on the package index; the token is in TWINE_PASSWORD
+	TWINE_USERNAME=__token__ $(BIN)/python -m twine upload --non-interactive dist/*
 
 bench: install ## benchmarks/results: speed against floors, on whatever device there is; half an hour of two CPU cores
 	$(BIN)/python -m benchmarks

@@ -21,6 +21,7 @@ LAYERS: dict[str, int] = {
             "copies",
             "differences",
             "environment",
+            "extras",
             "heartbeat",
             "interruption",
             "moving",

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
+import re
 import subprocess
 import sys
-import sysconfig
+import tarfile
 import venv
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+
+from tests.commands import run, run_python
 
 ROOT = Path(__file__).parents[1]
 SHORT = ["rounds=1", "steps_per_round=2", "algorithm.batch_size=4", "trainer.accelerator=cpu"]
@@ -27,10 +31,7 @@ class Environment:
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
-        program = self.path / "bin" / command[0]
-        return subprocess.run(
-            [program, *command[1:]], cwd=self.directory, env=clean, capture_output=True, text=True, check=True
-        )
+        return run(self.path / "bin" / command[0], *command[1:], cwd=self.directory, env=clean)
 
 
 def make_environment(path: Path) -> Environment:
@@ -40,18 +41,36 @@ def make_environment(path: Path) -> Environment:
 
 
 def install(environment: Environment, wheel: Path, *options: str) -> None:
-    python = str(environment.path / "bin" / "python")
-    command = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", *options, str(wheel)]
-    subprocess.run(command, check=True, capture_output=True)
+    """With the home of whoever runs the tests, where pip's configuration and its cache are."""
+    of_pip = {**os.environ, "HOME": pwd.getpwuid(os.getuid()).pw_dir}
+    python = environment.path / "bin" / "python"
+    run_python("-m", "pip", "--python", python, "install", "--quiet", *options, wheel, env=of_pip)
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
+    run_python("-m", "build", "--no-isolation", "--outdir", out, ROOT)
     (built,) = out.glob("*.whl")
     return built
+
+
+def test_the_index_would_take_what_is_built(wheel: Path) -> None:
+    """Its metadata are valid and its long description can be rendered."""
+    pytest.importorskip("twine", reason="of the tools, not of the tests")
+    done = run_python("-m", "twine", "--no-color", "check", "--strict", *sorted(wheel.parent.iterdir()))
+    assert done.stdout.count("PASSED") == 2, done.stdout
+
+
+def test_the_sdist_holds_what_the_tests_and_the_documents_need(wheel: Path) -> None:
+    """The wheel is built from it, in a directory where nothing else is."""
+    (sdist,) = wheel.parent.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    wanted = ["conftest.py", "Makefile", ".ci/run", "LICENSE", "tests/isolation.py", "src/assl_lightning/py.typed"]
+    linked = re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / "README.md").read_text())
+    there = names | {str(parent) for name in names for parent in Path(name).parents}
+    assert [path for path in wanted + linked if path.rstrip("/") not in there] == []
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +78,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environm
     """The wheel, with the dependencies of the running interpreter, whose own copy of the package is not seen."""
     environment = make_environment(tmp_path_factory.mktemp("environment"))
     site_packages = next((environment.path / "lib").glob("python*/site-packages"))
-    dependencies = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    dependencies = {path for path in sys.path if path.endswith("site-packages")}
     (site_packages / "dependencies.pth").write_text("\n".join(sorted(dependencies)) + "\n")
     install(environment, wheel, "--no-deps")
     return environment

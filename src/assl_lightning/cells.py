@@ -9,6 +9,8 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
+from assl_lightning.extras import install_command
+
 MISSING_WORDS = frozenset(("nan", "NaN", "NaT", "<NA>"))
 """Texts that pandas and NumPy write for a missing value where a format has none for it, as in CSV."""
 
@@ -71,8 +73,8 @@ def read_parquet(
         from pyarrow import parquet
     except ImportError as error:
         raise ImportError(
-            f"{name} is a Parquet file, and pyarrow, which reads it, is not installed; install it with pip install "
-            f"'assl-lightning[parquet]', or save the table as CSV"
+            f"{name} is a Parquet file, and pyarrow, which reads it, is not installed; install it with "
+            f"{install_command('parquet')}, or save the table as CSV"
         ) from error
     try:
         opened = parquet.ParquetFile(file)

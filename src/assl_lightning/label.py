@@ -15,6 +15,7 @@ from pathlib import Path
 
 from assl_lightning.atomic import write_text
 from assl_lightning.commands import command
+from assl_lightning.extras import install_command
 from assl_lightning.ingest import configured_conflicts
 from assl_lightning.interruption import Interrupted, Interruption
 from assl_lightning.labelling.batch import waiting_batch
@@ -149,7 +150,7 @@ def _serve(session: Session, options: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
         raise ValueError(
-            f"the page needs {missing}, which is not installed; install it with pip install 'assl-lightning[label]'"
+            f"the page needs {missing}, which is not installed; install it with {install_command('label')}"
         ) from None
     ending = threading.Event()
     token = options.token or secrets.token_urlsafe()

@@ -18,7 +18,7 @@ from assl_lightning.acquisition.base import Candidates, LabelledSamples
 from assl_lightning.acquisition.scikit_activeml import ScikitActiveML
 from assl_lightning.acquisition.uncertainty import Entropy, LeastConfidence, Margin, UncertaintySampling
 
-pytest.importorskip("skactiveml", reason="pip install 'assl-lightning[activeml]'")
+pytest.importorskip("skactiveml", reason="pip install -e '.[activeml]'")
 
 WORKING: list[tuple[str, dict[str, Any]]] = [
     ("UncertaintySampling", {"method": "entropy"}),  # these ask for a classifier
@@ -301,5 +301,5 @@ def test_without_the_package_it_can_be_made_and_says_what_to_install_when_asked(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "skactiveml", None)
     strategy = make("TypiClust", any="thing")
-    with pytest.raises(ValueError, match=r"scikit-activeml installed \(pip install 'assl-lightning\[activeml\]'\); "):
+    with pytest.raises(ValueError, match=r"scikit-activeml installed \(pip install 'scikit-activeml>=1\.0'\); "):
         acquire(strategy, make_candidates(), 2)

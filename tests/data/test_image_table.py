@@ -310,7 +310,7 @@ def test_a_manifest_in_another_encoding_is_refused(tmp_path: Path) -> None:
 
 def test_without_pyarrow_a_parquet_file_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ImportError, match=re.escape("pip install 'assl-lightning[parquet]', or save the table as CSV")):
+    with pytest.raises(ImportError, match=re.escape("pip install 'pyarrow>=15', or save the table as CSV")):
         read_manifest(write(tmp_path / "t.parquet", "PAR1"))
 
 

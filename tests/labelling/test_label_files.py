@@ -223,7 +223,7 @@ def test_parquet_that_is_wrong_is_refused_in_one_line(parquet_of: Write, write: 
 def test_without_pyarrow_a_parquet_file_says_what_to_install(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (problem,) = problems(write(b"", "labels.parquet"))
-    assert problem.endswith("install it with pip install 'assl-lightning[parquet]', or save the table as CSV")
+    assert problem.endswith("install it with pip install 'pyarrow>=15', or save the table as CSV")
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------

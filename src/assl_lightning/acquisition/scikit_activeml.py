@@ -25,6 +25,7 @@ from assl_lightning.acquisition.base import Candidates, Requirement
 from assl_lightning.acquisition.selection import check_budget, check_finite, in_index_order
 from assl_lightning.acquisition.ties import float64_device, head_in_float64, to_float64
 from assl_lightning.copies import first_copies
+from assl_lightning.extras import install_command
 
 _GIVEN = frozenset({"X", "y", "candidates", "batch_size", "clf", "fit_clf", "estimator", "fit_estimator"})
 """The arguments of a strategy's `query` that the adapter has."""
@@ -109,7 +110,7 @@ class ScikitActiveML:
         except (ImportError, AttributeError, ValueError) as error:
             raise ValueError(
                 f"query_strategy {name!r} must be a query strategy, package.module.Class, that can be imported, with "
-                f"scikit-activeml installed (pip install 'assl-lightning[activeml]'); {error}"
+                f"scikit-activeml installed ({install_command('activeml')}); {error}"
             ) from error
         try:
             inspect.signature(strategy_class).bind(**{"random_state": None, **self.arguments})

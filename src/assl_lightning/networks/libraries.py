@@ -10,6 +10,7 @@ from typing import Any
 import torchvision.models
 from torch import nn
 
+from assl_lightning.extras import install_command
 from assl_lightning.networks.adapt import find_head, with_features
 from assl_lightning.networks.arguments import require_integers
 from assl_lightning.networks.base import FeatureNetwork
@@ -68,8 +69,7 @@ def timm_network(
         import timm
     except ImportError as error:
         raise ImportError(
-            "network=timm needs the package timm, which is not installed; install it with pip install "
-            "'assl-lightning[timm]'"
+            f"network=timm needs the package timm, which is not installed; install it with {install_command('timm')}"
         ) from error
     architecture = name.partition(".")[0]  # what follows a dot names weights that timm would download
     if not timm.is_model(architecture):

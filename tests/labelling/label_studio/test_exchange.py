@@ -321,7 +321,7 @@ def test_the_way_by_files_needs_no_httpx_and_the_other_says_what_to_install(
     monkeypatch.setitem(sys.modules, "httpx", None)
     monkeypatch.delitem(sys.modules, "assl_lightning.labelling.label_studio.client", raising=False)
     LabelStudioFiles().offer(batch)
-    with pytest.raises(ImportError, match=r"needs httpx: pip install 'assl-lightning\[label_studio\]'"):
+    with pytest.raises(ImportError, match=r"needs httpx: pip install 'httpx>=0\.27'; "):
         LabelStudioExchange("http://127.0.0.1:8080").offer(batch)
 
 

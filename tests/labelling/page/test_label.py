@@ -225,7 +225,7 @@ def test_a_missing_package_is_named_with_what_installs_it(
     assert label.main([str(tmp_path), "--no-browser"]) == 1
     assert capsys.readouterr().err == (
         f"error: the page needs {missing}, which is not installed; install it with pip install "
-        f"'assl-lightning[label]'\n"
+        f"'starlette>=0.40' 'uvicorn>=0.30'\n"
     )
 
 

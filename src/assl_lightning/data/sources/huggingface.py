@@ -27,6 +27,7 @@ from assl_lightning.data.sources.items import (
     to_label,
 )
 from assl_lightning.data.sources.own_images import Unreadable
+from assl_lightning.extras import install_command
 from assl_lightning.paths import expanded
 
 _AT_ONCE = 256  # rows; their files are in memory together
@@ -106,8 +107,8 @@ def _load(path: str | Path, name: str | None) -> Any:
         import datasets
     except ImportError as error:
         raise ImportError(
-            "data=huggingface needs the package datasets, which is not installed; install it with pip install "
-            "'assl-lightning[huggingface]'"
+            "data=huggingface needs the package datasets, which is not installed; install it with "
+            f"{install_command('huggingface')}"
         ) from error
     directory = expanded(path)
     if any((directory / file).is_file() for file in ("dataset_dict.json", "state.json")):

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from assl_lightning.extras import install_command
 from assl_lightning.labelling.batch import LabelBatch
 from assl_lightning.labelling.incoming import Incoming
 from assl_lightning.labelling.label_studio.convention import BAD_IMAGE, CONTROL, marker
@@ -186,8 +187,8 @@ class LabelStudioExchange:
             if error.name != "httpx":
                 raise
             raise ImportError(
-                "Label Studio's REST interface needs httpx: pip install 'assl-lightning[label_studio]'; the way by "
-                "files needs nothing"
+                f"Label Studio's REST interface needs httpx: {install_command('label_studio')}; the way by files needs "
+                f"nothing"
             ) from error
         token = os.environ.get(TOKEN, "")
         if not token.strip():

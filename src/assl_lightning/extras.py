@@ -1,0 +1,23 @@
+"""Packages that only a part of this one needs, and how to install them."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, requires
+
+
+def install_command(extra: str) -> str:
+    """A command that installs what `extra` of pyproject.toml names, from any directory and however this one came here.
+
+    >>> install_command("parquet")
+    "pip install 'pyarrow>=15'"
+    """
+    try:
+        needed = requires("assl-lightning") or []
+    except PackageNotFoundError:  # run from its files, without having been installed
+        needed = []
+    name = extra.replace("_", "-")
+    split = [requirement.partition("; extra == ") for requirement in needed]
+    packages = [package.strip() for package, _, of in split if of.strip("'\"").replace("_", "-") == name]
+    if not packages:
+        return f"pip install -e '.[{extra}]'"
+    return " ".join(["pip install", *(f"'{package}'" for package in packages)])
