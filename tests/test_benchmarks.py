@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import torch
 from benchmarks.__main__ import main
 from benchmarks.figures import Figure, Target, as_markdown, number, this_machine
 from benchmarks.measuring import in_turns, ratios
+from tests.commands import run_python
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,15 +24,8 @@ ROOT = Path(__file__).parents[1]
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
     """What `python -m benchmarks --quick` wrote: the JSON, read, and the Markdown."""
     output = tmp_path_factory.mktemp("benchmark")
-    subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--quick", "--device", "cpu", "--name", "quick", "--output", str(output)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=300,
-    )
+    command = ["-m", "benchmarks", "--quick", "--device", "cpu", "--name", "quick", "--output", output]
+    run_python(*command, cwd=ROOT, env={**os.environ, "PYTHONWARNINGS": "ignore"}, timeout=300)
     return json.loads((output / "quick.json").read_text()), (output / "quick.md").read_text()
 
 

@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -24,6 +23,7 @@ from assl_lightning.cli import conf_dir, main
 from assl_lightning.interruption import Interrupted
 from assl_lightning.records import RoundRecord, read_records, write_record
 from assl_lightning.schema import Config, ConfigurationError
+from tests.commands import run_python
 
 
 class Runs:
@@ -477,7 +477,7 @@ import sys
 from assl_lightning.cli import main
 print(main(["-m", "seed=1", "acquisition=random"]), sorted({"torch", "lightning"} & sys.modules.keys()))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_python("-c", code)
 
     assert done.stdout.splitlines()[-2:] == ["sweep: 1 of 1 jobs done", "0 []"]
 
@@ -529,8 +529,7 @@ def test_a_killed_sweep_goes_on_where_it_was_and_ends_with_the_same_table(
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     killed.mkdir()
     half_done = killed / "runs/digits/seed_2"
-    command = [sys.executable, "-c", KILLED_AFTER_THE_FIRST_ROUND_OF_SEED_2, "-m", *TINY, *what]
-    assert subprocess.run(command, check=False, capture_output=True, cwd=killed).returncode == -signal.SIGKILL
+    run_python("-c", KILLED_AFTER_THE_FIRST_ROUND_OF_SEED_2, "-m", *TINY, *what, cwd=killed, code=-signal.SIGKILL)
     before = rounds_but_for_the_seconds(half_done)
     assert len(before) == 1
 
@@ -641,15 +640,14 @@ codes = [main(arguments) for arguments in (["--help"], ["--cfg", "job"], ["--inf
     ["data=nope"], ["+score.typo=1"], ["labels_per_round=5000"], ["algorithm=supervised"], ["-m", "seed=-1,-2"])]
 print(codes, sorted({"torch", "lightning", "pytorch_lightning", "matplotlib", "sklearn"} & sys.modules.keys()))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    done = run_python("-c", code, cwd=tmp_path)
 
     assert done.stdout.splitlines()[-1] == "[0, 0, 0, 1, 1, 1, 1, 1, 1] []"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_module_can_be_run_and_its_exit_code_is_that_of_the_error(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "assl_lightning", "init=never"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = run_python("-m", "assl_lightning", "init=never", cwd=tmp_path, code=1)
 
-    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stdout == ""
     assert done.stderr == "error: init=never: must be one of rand, continue\n"

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from assl_lightning.records import read_records
+from tests.commands import run_python
 from tests.ddp_run import SETTINGS
 from tests.same_run import differences_of_runs
 
@@ -38,10 +39,8 @@ def environment(**changes: str) -> dict[str, str]:
 
 def from_python(output: Path, devices: int, *launcher: str, **changes: str) -> subprocess.CompletedProcess[str]:
     output.mkdir(exist_ok=True)
-    command = [sys.executable, *launcher, str(HERE / "ddp_run.py"), str(output), str(devices)]
-    return subprocess.run(
-        command, env=environment(**changes), capture_output=True, text=True, timeout=TIMEOUT, check=True
-    )
+    command = [*launcher, HERE / "ddp_run.py", output, str(devices)]
+    return run_python(*command, env=environment(**changes), timeout=TIMEOUT)
 
 
 def start(run_dir: Path, *overrides: str) -> subprocess.Popen[str]:
@@ -132,6 +131,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
+@pytest.mark.slow
 def test_sigterm_saves_a_run_of_two_processes_which_goes_on_to_the_last_bit(undisturbed: Path, tmp_path: Path) -> None:
     process = start(tmp_path / "run", *DDP, "checkpoint.every_n_steps=1")
     wait_for("round_00/resume/step_0000000[4-9].ckpt", tmp_path / "run")
@@ -150,7 +150,8 @@ def children_of(process: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found in /proc")
-@pytest.mark.parametrize("who", ["second", pytest.param("first", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("who", ["second", "first"])
 def test_a_rank_that_dies_ends_the_run_which_then_goes_on(undisturbed: Path, tmp_path: Path, who: str) -> None:
     """Within half a minute: Lightning looks after its children every five seconds, gloo notices a lost connection."""
     process = start(tmp_path / "run", *DDP, "checkpoint.every_n_steps=1")

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from assl_lightning.cli import main
 from assl_lightning.records import read_records
+from tests.commands import run_python
 
+CPU = "trainer.accelerator=cpu"
 DEBIAN_FILES = Path("/usr/share/datasets/fashion-mnist")
 
 
 def command(*overrides: str, cwd: Path) -> str:
-    result = subprocess.run(
-        [sys.executable, "-m", "assl_lightning", *overrides],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=1200,
-    )
-    assert result.returncode == 0, result.stderr
+    result = run_python("-m", "assl_lightning", *overrides, CPU, cwd=cwd, timeout=1200)
     assert "Traceback" not in result.stderr
     return result.stdout
 
 
-def test_the_default_run_shortened_leaves_a_table_records_queries_and_a_curve(tmp_path: Path) -> None:
+def test_the_default_run_shortened_leaves_a_table_records_queries_and_a_curve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     short = ["rounds=1", "steps_per_round=60", "steps_per_epoch=30"]
     printed = command(*short, cwd=tmp_path)
     run_dir = tmp_path / "runs" / "digits" / "seed_0"
@@ -42,7 +37,9 @@ def test_the_default_run_shortened_leaves_a_table_records_queries_and_a_curve(tm
     assert {path.name for path in tmp_path.iterdir()} == {"runs"}, "Hydra leaves nothing of its own"
 
     before = (run_dir / "rounds.jsonl").read_bytes()
-    assert "is finished; nothing to do" in command(*short, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert main([*short, CPU]) == 0
+    assert "is finished; nothing to do" in capsys.readouterr().out
     assert (run_dir / "rounds.jsonl").read_bytes() == before
 
 

@@ -17,6 +17,7 @@ import pytest
 from assl_lightning.ingest import configured_conflicts, default_files, main
 from assl_lightning.labelling.batch import LabelBatch, batch_directory
 from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
+from tests.commands import run_python
 from tests.labelling.batches import apply_batch, make_batch
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "labels_by_file.md").read_text()
@@ -331,9 +332,8 @@ def test_names_that_would_move_the_cursor_are_written_out(said: Callable[..., st
 
 
 def test_a_terminal_without_these_letters_gets_them_written_out(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "assl_lightning.ingest", "run", "good.csv", "--annotator", "Ann"]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    done = run_python("-m", "assl_lightning.ingest", "run", "good.csv", "--annotator", "Ann", env=environment)
     assert "taken: 3 (1 \\xd7 ok" in done.stdout
     assert done.stderr == ""
 

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 import pytest
 
 from assl_lightning.schema import Config, ConfigurationError, check_budget, read, show
+from tests.commands import run_python
 
 Change = dict[str, Any]
 
@@ -348,6 +347,6 @@ def test_every_top_level_key_of_the_default_configuration_is_in_the_schema(
 def test_the_schema_waits_for_no_heavy_import() -> None:
     heavy = "{'torch', 'lightning', 'hydra'} & sys.modules.keys()"
     code = f"import sys, assl_lightning.schema; print(sorted({heavy}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_python("-c", code)
 
     assert done.stdout == "[]\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +16,7 @@ from assl_lightning.labelling.label_studio.exchange import label_studio
 from assl_lightning.run_directory import RunDirectory
 from assl_lightning.status import main
 from assl_lightning.waiting import wait_for_answers
+from tests.commands import run_python
 from tests.labelling.label_studio.fake_server import LEGACY, FakeLabelStudio, serving
 from tests.labelling.label_studio.test_server import Server
 from tests.test_people import SETTINGS, fill_in, label_all, run, say, to_the_end
@@ -145,7 +145,7 @@ def test_what_is_no_run_is_a_line_and_the_others_are_told(tmp_path: Path, capsys
 
 def test_neither_torch_nor_lightning_is_waited_for() -> None:
     code = "import sys, assl_lightning.status; print({'torch', 'lightning', 'numpy', 'hydra'} & sys.modules.keys())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_python("-c", code)
     assert done.stdout == "set()\n"
 
 

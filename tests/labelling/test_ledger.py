@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import subprocess
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -16,6 +14,7 @@ import pytest
 
 from assl_lightning.labelling.incoming import IngestError
 from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
+from tests.commands import run_python
 
 OK = Answer("a.png", "label", "Ann", "page", 0, label="ok", seconds=1.5)
 SKIP = Answer("b.png", "skip", "Ann", "page", 0)
@@ -190,7 +189,7 @@ def test_a_ledger_that_may_not_be_written_can_be_read(ledger: Ledger) -> None:
         path.chmod(0o444)
         path.parent.chmod(0o555)
         code = _READ_AS_NOBODY.format(user=os.getuid() or 65534)  # root may write everywhere
-        done = subprocess.run([sys.executable, "-c", code, path], check=True, capture_output=True, text=True)
+        done = run_python("-c", code, path)
         path.parent.chmod(0o755)
     counts, refusal = done.stdout.splitlines()
     assert counts == "2 2"

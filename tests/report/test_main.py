@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +8,7 @@ import pytest
 from PIL import Image
 
 from assl_lightning.report.__main__ import default_output, main
+from tests.commands import run_python
 
 if TYPE_CHECKING:
     from tests.report.conftest import Runs
@@ -50,8 +49,7 @@ def test_the_same_runs_give_the_same_bytes(two: Runs, tmp_path: Path) -> None:
 
 def test_another_process_gives_the_same_page(two: Runs, tmp_path: Path) -> None:
     assert main([str(two.root), "--output", str(tmp_path / "here")]) == 0
-    command = [sys.executable, "-m", "assl_lightning.report", str(two.root), "--output", str(tmp_path / "there")]
-    subprocess.run(command, check=True, capture_output=True)
+    run_python("-m", "assl_lightning.report", two.root, "--output", tmp_path / "there")
     assert (tmp_path / "here/report.html").read_bytes() == (tmp_path / "there/report.html").read_bytes()
 
 
@@ -60,9 +58,7 @@ def test_the_command_needs_neither_torch_nor_lightning(two: Runs, tmp_path: Path
         "import sys; from assl_lightning.report.__main__ import main; failed = main(sys.argv[1:]); "
         "sys.exit(failed or ','.join({'torch', 'lightning', 'hydra'} & set(sys.modules)) or 0)"
     )
-    command = [sys.executable, "-c", code, str(two.root), "--output", str(tmp_path / "out")]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert run_python("-c", code, two.root, "--output", tmp_path / "out").stderr == ""
 
 
 def test_names_and_samples_from_outside_are_escaped(runs: Runs) -> None:

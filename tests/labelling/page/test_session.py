@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -25,6 +23,7 @@ from assl_lightning.labelling.page.session import (
     Session,
     annotator_of,
 )
+from tests.commands import run_python
 from tests.labelling.batches import SAMPLE_IDS, apply_batch, make_batch
 
 OK: dict[str, Any] = {"sample_id": "d.png", "kind": "label", "label": "ok"}
@@ -50,9 +49,7 @@ def test_each_annotator_has_an_order_of_their_own_in_every_process(session: Sess
         "order = Session(read_batch(Path(sys.argv[1])), None).order('Ann');"
         "print(json.dumps([sample.sample_id for sample in order]))"
     )
-    again = subprocess.run(
-        [sys.executable, "-c", code, session.batch.directory], capture_output=True, text=True, check=True
-    )
+    again = run_python("-c", code, session.batch.directory)
     assert json.loads(again.stdout) == orders["Ann"]
 
 
