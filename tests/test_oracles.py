@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom, chisquare
 from torch import Tensor
 
-from assl_lightning.oracles import HeldBackLabels, LabelRequest, Oracle
+from assl_lightning.data.sources.base import PoolSource
+from assl_lightning.oracles import HeldBackLabels, LabelRequest, Oracle, held_back_labels
 from assl_lightning.seeding import Draws, derive_key
 
 CLASSES = 5
@@ -65,6 +67,18 @@ def table_of(noise: float, kind: str) -> list[list[float]]:
 def test_labels_that_nobody_knows_cannot_be_held_back() -> None:
     with pytest.raises(ValueError, match="labels must be known for the whole pool, but 2 of its 4 samples have none; "):
         HeldBackLabels(torch.tensor([0, -1, 1, -1]))
+
+
+@pytest.mark.parametrize("field", ["unreadable", "absent"])
+def test_an_image_that_is_never_asked_for_needs_no_label(field: str) -> None:
+    images = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
+    labels = torch.tensor([2, -1, 1, -1])
+    given: dict[str, Any] = {field: torch.tensor([1, 3])}
+    source = PoolSource(images, labels, images[:1], labels[:1], ("a", "b", "c"), ("0", "1", "2", "3"), **given)
+    assert ask(held_back_labels(source), torch.tensor([2, 0])).tolist() == [1, 2]
+    assert source.hidden_labels.tolist() == [2, -1, 1, -1]
+    with pytest.raises(ValueError, match="but 1 of its 4 samples have none"):
+        held_back_labels(replace(source, unreadable=torch.tensor([3]), absent=torch.arange(0)))
 
 
 def test_without_noise_the_answers_are_the_labels() -> None:

@@ -134,6 +134,20 @@ def test_a_check_lists_them_where_it_is_told_to_and_nowhere_else(
     assert sorted(row["sample_id"] for row in rows_of(Path("broken.csv"))) == names
 
 
+def test_an_item_that_takes_its_label_with_it_is_left_out_too(photos: Path, compose_run: Compose) -> None:
+    """As torchvision's ImageFolder does, which opens a file when the item is asked for."""
+    spoil(photos, 1)
+    items = "data.source.pool={_target_: torchvision.datasets.ImageFolder, root: photos}"
+    config = compose_run(*RUN[2:], "data=dataset", items, "data.unreadable=exclude")
+    assert len(run(config)) == 1
+    (row,) = rows_of(LIST)
+    assert row == {
+        "split": "pool",
+        "sample_id": "pool/000030-undecodable",
+        "reason": "item 30 (no image format that Pillow knows)",
+    }
+
+
 def test_a_check_says_that_they_are_links_to_nothing(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(5):
         (photos / "ok" / f"link{number}.png").symlink_to(f"/not/mounted/{number}.png")

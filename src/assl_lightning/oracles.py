@@ -145,9 +145,13 @@ def held_back_labels(
     transition: Sequence[Sequence[float]] | None = None,
     seed: int = 0,
 ) -> HeldBackLabels:
-    """`HeldBackLabels` of a data set that has them all."""
+    """`HeldBackLabels` of a data set that has them all, but for images that are never asked for.
+
+    An item that cannot be decoded may have taken its label with it.
+    """
+    never_asked = torch.cat([source.unreadable, source.absent])
     return HeldBackLabels(
-        source.hidden_labels,
+        source.hidden_labels.index_put((never_asked,), source.hidden_labels[never_asked].clamp(min=0)),
         num_classes=num_classes,
         noise=noise,
         noise_kind=noise_kind,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,10 @@ def test_names_that_were_written_down_and_not_used_yet_keep_their_places_too() -
 
 
 def test_what_cannot_be_decoded_stays_so_wherever_it_is() -> None:
-    aligned = align(source_of("a", "b", "c", "d", unreadable=("a", "b")), KNOWN, 3, True)
-    assert [aligned.sample_ids[index] for index in aligned.unreadable.tolist()] == ["a", "b"]
+    source = replace(source_of("a", "b", "c", "d", unreadable=("a", "d", "b")), reasons=("a (x)", "b (y)", "d (z)"))
+    aligned = align(source, SampleNames(("d", "gone", "b", "a")), 4, True)
+    assert [aligned.sample_ids[index] for index in aligned.unreadable.tolist()] == ["d", "b", "a"]
+    assert aligned.reasons == ("d (z)", "b (y)", "a (x)")
 
 
 def test_the_test_set_stays_what_it_was() -> None:
