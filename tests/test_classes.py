@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from assl_lightning.classes import main, split_pair
+from assl_lightning.ingest import main as ingest_main
 from assl_lightning.labelling.batch import waiting_batch
 from assl_lightning.labelling.incoming import Incoming
 from assl_lightning.labelling.judging import ingest
@@ -102,6 +103,17 @@ def test_several_changes_are_made_in_one_call_or_none(run_dir: Path, capsys: pyt
     assert names(run_dir) == CLASSES
     change(run_dir, "--rename", "ok=good", "--merge", "dent,scratch=damage")
     assert names(run_dir) == ("good", "damage")
+
+
+def test_the_history_says_what_was_said_and_what_it_counts_as(
+    run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(run_dir, "--rename", "dent=bump")
+    capsys.readouterr()
+    assert ingest_main([str(run_dir), "--history"]) == 0
+    first, second = capsys.readouterr().out.splitlines()[1:]
+    assert "  ok  " in first
+    assert "  dent (now bump)  " in second
 
 
 def test_a_dry_run_says_the_same_and_writes_nothing(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from assl_lightning.accelerators import auto_accelerator
 from assl_lightning.acquisition.base import Acquisition
 from assl_lightning.algorithms.base import Algorithm
+from assl_lightning.analysis.classes import describe_changes
 from assl_lightning.augment.normalise import Normalise
 from assl_lightning.callbacks.progress import RoundProgress
 from assl_lightning.class_list import explained, plan_classes, source_node
@@ -118,6 +119,8 @@ def _show(config: Config, console: Console) -> None:
     curve = Path(config.run_dir) / "report" / "curve.png"
     plot_curve(trained, curve, f"{config.name}: {config.acquisition.name}, seed {config.seed}")
     print_rounds(trained, console, hold_out=config.hold_out, initial_labels=config.initial_labels)
+    if changes := describe_changes(Path(config.run_dir), trained):
+        console.print(changes, soft_wrap=True, highlight=False, markup=False)
     console.print(f"accuracy against labels: {curve}", soft_wrap=True, highlight=False)
 
 

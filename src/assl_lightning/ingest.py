@@ -147,9 +147,12 @@ def _history(run_dir: Path) -> Iterator[str]:
     header = ("id", "time", "time given", "who", "sample", "answer", "source", "taken back by", "replaced by")
     rows = [header]
     history = Ledger(run_dir / FILE_NAME).history()
+    present = {answer.id: answer.label for answer, _ in Ledger(run_dir / FILE_NAME).history(as_now=True)}
     newer = _newer([answer for answer, revoked_by in history if revoked_by is None])
     for answer, revoked_by in history:
         said = _said(answer)
+        if present.get(answer.id) != answer.label:
+            said = f"{said} (now {present[answer.id]})"
         times, fate = (answer.at, answer.stated or ""), (revoked_by or "", newer.get(answer.id, ""))
         cells = (answer.id, *times, answer.annotator, answer.sample_id, said, answer.source, *fate)
         rows.append(tuple(map(str, cells)))  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 <run_dir>/config.yaml               what the run was asked to do, with versions
 <run_dir>/samples.csv               the samples' names, in the order of their indices (`data.sample_names`)
 <run_dir>/unreadable.csv            the images that cannot be decoded, where there are any, each with its reason
+<run_dir>/classes.json              the changes of the classes, where there are some (`run_classes`)
 <run_dir>/rounds.jsonl              one line for each complete round (`records`)
 <run_dir>/round_00/pool.pt          who is labelled while this round trains
 <run_dir>/round_00/initial.json       which samples were asked for before the first round, of round 0 alone

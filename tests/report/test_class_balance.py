@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
 
+from assl_lightning.analysis.classes import describe_changes
+from assl_lightning.report.accuracy import accuracy_blocks
 from assl_lightning.report.class_balance import class_balance_blocks, class_counts, draw_shares, evenness
 from assl_lightning.report.drawing import svg
 from assl_lightning.report.views import Illustration, Paragraph, Table
+from assl_lightning.run_classes import ClassHistory, write_history
 
 if TYPE_CHECKING:
     from tests.report.conftest import Runs
@@ -29,6 +32,27 @@ def test_answers_of_all_rounds_are_counted_and_missing_ones_are_not(runs: Runs) 
     assert counts.tolist() == [2, 0, 4, 0]
 
 
+def test_answers_count_as_the_classes_that_theirs_became_and_these_have_names(runs: Runs) -> None:
+    named = {"data.source.class_names": ["ok", "damage", "crack"], "data.num_classes": 3}
+    runs.add("assl", 0, [0.5, 0.6, 0.7], queried_labels=[0, 1, 2, -1], changes=named)
+    run = runs.setting().methods["assl"].runs[0]
+    history = ClassHistory.begin(["ok", "dent", "scratch"]).merge(["dent", "scratch"], "damage", 2).add(["crack"], 2)
+    write_history(run.directory, history)
+    counts = class_counts(run)
+    assert counts is not None
+    assert counts.tolist() == [3, 2 + 1 + 1, 0 + 1 + 1], "round 0 asked when 2 was a scratch"
+    figure = class_balance_blocks(runs.setting())[1]
+    assert isinstance(figure, Illustration)
+    assert "in this order: ok, damage, crack." in figure.caption
+    assert describe_changes(run.directory, run.records) == (
+        "Classes changed: dent and scratch merged as damage from round 2 on, which makes 3 classes; crack added from "
+        "round 2 on, which makes 3 classes. Accuracies before and after such a round are of different tasks."
+    )
+    assert describe_changes(run.directory, run.records[:2]) == ""
+    paragraphs = [block.text for block in accuracy_blocks(runs.setting()) if isinstance(block, Paragraph)]
+    assert any(text.startswith("Classes changed: dent and scratch merged") for text in paragraphs)
+
+
 def test_the_table_has_means_over_seeds(runs: Runs) -> None:
     runs.add("assl", 0, [0.5], queried_labels=[0, 1, 2, 3])
     runs.add("assl", 1, [0.5], queried_labels=[0, 0, 0, 0, 1, 1])
@@ -36,7 +60,7 @@ def test_the_table_has_means_over_seeds(runs: Runs) -> None:
     sentence, figure, table = class_balance_blocks(runs.setting())
     assert isinstance(sentence, Paragraph)
     assert isinstance(figure, Illustration)
-    assert "assl: 46, 29, 12, 12" in figure.alternative
+    assert "assl: 0 46 %, 1 29 %, 2 12 %, 3 12 %" in figure.alternative
     assert isinstance(table, Table)
     second = -(2 / 3 * log(2 / 3) + 1 / 3 * log(1 / 3)) / log(4)
     assert table.rows == (("assl", "2", "5", f"{(1 + second) / 2:.3f}", "12.5", "45.8"),)

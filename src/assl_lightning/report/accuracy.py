@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 
 from matplotlib.figure import Figure
 
+from assl_lightning.analysis.classes import describe_changes
 from assl_lightning.analysis.comparison import aubc, has_area
 from assl_lightning.analysis.runs import Method, Setting, accuracies
 from assl_lightning.records import RoundRecord
@@ -38,7 +39,9 @@ def accuracy_blocks(setting: Setting) -> tuple[Block, ...]:
         f"Test accuracy of the averaged (EMA) weights at the last step of each round{band}{more}.",
     )
     tested = Paragraph(describe_test_set_of(setting))
-    return tested, figure, accuracy_table(setting), last_round_table(setting)
+    runs = [run for method in setting.methods.values() for run in method.runs.values()]
+    changes = dict.fromkeys(text for run in runs if (text := describe_changes(run.directory, run.records)))
+    return tested, *map(Paragraph, changes), figure, accuracy_table(setting), last_round_table(setting)
 
 
 def draw_accuracy(setting: Setting, title: str | None = None) -> Figure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import log
 from statistics import fmean
 
@@ -10,12 +10,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from assl_lightning.analysis.classes import names_of, present_labels
 from assl_lightning.analysis.runs import Method, Run, Setting
-from assl_lightning.report.drawing import new_figure, quieten, rows_height, svg, wrapped
+from assl_lightning.report.drawing import new_figure, plain, quieten, rows_height, svg, wrapped
 from assl_lightning.report.numerals import per_cent
 from assl_lightning.report.views import Block, Illustration, Paragraph, Table
 
 MOST_CLASSES = 20  # that can be drawn beside one another
+_LETTER = 0.012  # of a bar's whole length, which a letter of a name takes
 SHADES = ("#9DBBD6", "#D9E4EE")  # neighbouring classes
 
 Counts = NDArray[np.int64]
@@ -23,10 +25,10 @@ Counts = NDArray[np.int64]
 
 def class_counts(run: Run) -> Counts | None:
     """(C,) queries of each class over all rounds, of those that were answered; None where no label is recorded."""
-    labels = [label for record in run.records for label in record.queried_labels if label >= 0]
+    labels = [label for record in run.records for label in present_labels(run, record) if label >= 0]
     if not labels:
         return None
-    return np.bincount(labels, minlength=int(run.config["data"]["num_classes"]))
+    return np.bincount(labels, minlength=len(names_of(run)))
 
 
 def evenness(counts: Counts) -> float:
@@ -55,15 +57,20 @@ def class_balance_blocks(setting: Setting) -> tuple[Block, ...]:
     if len(next(iter(known.values()))[0]) > MOST_CLASSES:
         return Paragraph(sentence), table
     shares = {name: np.mean([one / one.sum() for one in counts], axis=0) for name, counts in known.items()}
-    drawn = "; ".join(
-        f"{name}: {', '.join(per_cent(share, digits=0) for share in values)}" for name, values in shares.items()
-    )
+    names = names_of(next(run for method in setting.methods.values() for run in method.runs.values()))
+    drawn = "; ".join(f"{name}: {_in_words(names, values)}" for name, values in shares.items())
     figure = Illustration(
-        svg(draw_shares(shares)),
-        f"Share of each class in per cent, from class 0 on. {drawn}",
-        "A bar a method; its parts are the classes, by number, as wide as their share. Means over seeds.",
+        svg(draw_shares(shares, names)),
+        f"Share of each class in per cent. {drawn}",
+        f"A bar a method; its parts are the classes, as wide as their share, in this order: {', '.join(names)}. Means "
+        f"over seeds.",
     )
     return Paragraph(sentence), figure, table
+
+
+def _in_words(names: Sequence[str], shares: NDArray[np.float64]) -> str:
+    """The share (C,) of each class: "ok 60 %, dent 40 %"."""
+    return ", ".join(f"{name} {per_cent(share, digits=0)} %" for name, share in zip(names, shares, strict=False))
 
 
 def _known(method: Method) -> list[Counts]:
@@ -82,16 +89,17 @@ def _row(name: str, counts: list[Counts]) -> tuple[str, ...]:
     )
 
 
-def draw_shares(shares: Mapping[str, NDArray[np.float64]]) -> Figure:
-    """Method → shares (C,), which sum to 1."""
+def draw_shares(shares: Mapping[str, NDArray[np.float64]], names: Sequence[str] = ()) -> Figure:
+    """Method → shares (C,), which sum to 1, each with its class's name where that fits; its number without `names`."""
     figure = new_figure(6.4, 0.6 + rows_height(shares, 0.34))
     axes = figure.subplots()
     for place, values in enumerate(shares.values()):
         left = 0.0
         for number, share in enumerate(values.tolist()):
             axes.barh(place, share, left=left, height=0.8, color=SHADES[number % 2], edgecolor="white", linewidth=1)
-            if share > 0.025:
-                axes.text(left + share / 2, place, str(number), ha="center", va="center", fontsize=7, color="black")
+            name = plain(names[number]) if number < len(names) else str(number)
+            if share > max(0.025, _LETTER * len(name)):
+                axes.text(left + share / 2, place, name, ha="center", va="center", fontsize=7, color="black")
             left += share
     axes.set_yticks(range(len(shares)), wrapped(shares))
     axes.invert_yaxis()

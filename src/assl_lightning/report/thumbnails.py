@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 
+from assl_lightning.analysis.classes import names_of, present_labels
 from assl_lightning.analysis.runs import Method, Run, Setting, shared_seeds
 from assl_lightning.records import QUERIED, THUMBNAILS, round_directory
 from assl_lightning.report.views import Block, Fold, Paragraph, Picture, Strip, Tile
@@ -56,14 +57,15 @@ def _strips(method: Method, seed: int) -> list[Strip]:
 def _tiles(run: Run, number: int, directory: Path) -> tuple[Tile, ...]:
     pictures = read_tiles(directory / THUMBNAILS, MOST_TILES)
     rows = read_queried(directory / QUERIED)
-    labels = run.records[number].queried_labels
+    names = names_of(run)
+    labels = [names[label] if label >= 0 else None for label in present_labels(run, run.records[number])]
     return tuple(
         Tile(picture, rows[rank].get("sample_id", "") if rank < len(rows) else "", _lines(rank, rows, labels))
         for rank, picture in enumerate(pictures)
     )
 
 
-def _lines(rank: int, rows: Sequence[Row], labels: Sequence[int]) -> tuple[str, ...]:
+def _lines(rank: int, rows: Sequence[Row], labels: Sequence[str | None]) -> tuple[str, ...]:
     row = rows[rank] if rank < len(rows) else {}
     lines = [f"score {float(row['score']):#.3g}"] if row.get("score") else []
     for sign, name in (("u", "uncertainty"), ("i", "inconsistency")):
@@ -71,7 +73,7 @@ def _lines(rank: int, rows: Sequence[Row], labels: Sequence[int]) -> tuple[str, 
         if mean and variance:
             lines.append(f"{sign} {float(mean):.2f} ± {sqrt(max(float(variance), 0.0)):.2f}")
     if rank < len(labels):
-        lines.append(f"label {labels[rank]}" if labels[rank] >= 0 else "no label")
+        lines.append("no label" if labels[rank] is None else f"label {labels[rank]}")
     return tuple(lines)
 
 
