@@ -40,8 +40,9 @@ class ALFAMix:
         variant: how the mixing weights are found: "opt", by descent, for any head, or "closed", by a closed form, for
             an affine head. Each names in `alfa_mix_flips` where it differs from the reference.
         cap_step: by how much the cap grows, in (0, 1]; None is 1/32 for "opt" and 0.2 for "closed".
-        kmeans_starts: k-means runs, of which the best counts. The reference's scikit-learn 0.23 made 10, which take ten
-            times as long and lower the inertia by 0.05 % (1,000 clusters of 2,500 points).
+        kmeans_starts: k-means runs, of which the best counts; 10 as in the reference, whose scikit-learn 0.23 made as
+            many. One takes a tenth of the time; 10 lower the inertia by 5.9 % (10 clusters of 40 of scikit-learn's
+            digits at length 1), 3.0 % (10 of 100) and 1.4 % (100 of 1,287), and change 22 to 64 % of the picks.
     """
 
     variant: Variant = "opt"
