@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import hypothesis
 import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -11,6 +12,9 @@ from hydra.core.global_hydra import GlobalHydra
 from assl_lightning.cli import conf_dir
 from assl_lightning.composing import compose
 from assl_lightning.schema import Config
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine makes no test wrong
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture
