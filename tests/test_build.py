@@ -119,18 +119,21 @@ def test_a_class_that_takes_anything_is_not_second_guessed() -> None:
     [
         ("+network.dropuot=1", ["network.dropuot=1: SmallCNN takes no argument 'dropuot'"]),
         ("network._target_=assl_lightning.nowhere.Network", ["network._target_=assl_lightning.nowhere.Network: "]),
-        ("network.width=-1", ["network (", "width=-1", "width must be an integer of at least 1"]),
-        ("acquisition.strategy.factors=all", ["acquisition.strategy (", "factors=all"]),
-        ("data.weak.pad_fraction=2", ["data.", "pad_fraction=2"]),
-        ("trainer.precision=33", ["trainer (", "precision=33", "Precision 33 is invalid"]),
-        ("trainer.accelerator=abacus", ["trainer (", "accelerator=abacus"]),
+        ("network.width=-1", ["network.width=-1: width must be an integer of at least 1"]),
+        ("acquisition.strategy.factors=all", ["acquisition.strategy.factors=all: factors must be"]),
+        ("data.weak.pad_fraction=2", ["data.weak.pad_fraction=2: "]),
+        ("trainer.precision=33", ["trainer.precision=33: Precision 33 is invalid"]),
+        ("trainer.accelerator=abacus", ["trainer.accelerator=abacus: "]),
         ("data.num_classes=12", ["data.num_classes=12: must be what digits has once loaded, data.num_classes=10"]),
         (
             "data.num_samples=1296",
             ["data.num_samples=1296: must be what digits has once loaded, data.num_samples=1297"],
         ),
-        ("oracle.noise=1.5", ["oracle (", "noise=1.5", "noise must be in [0, 1], the share of wrong answers; got 1.5"]),
-        ("data.source.num_test=5000", ["data.source (", "num_test=5000", "num_test must be in"]),
+        ("oracle.noise=1.5", ["oracle.noise=1.5: noise must be in [0, 1], the share of wrong answers; got 1.5"]),
+        ("data.source.num_test=5000", ["data.source.num_test=5000: num_test must be in"]),
+        ("trainer.precision=bf16-true", ["trainer.precision=bf16-true: must be 32-true, bf16-mixed or 16-mixed"]),
+        ("trainer.precision=16-true", ["trainer.precision=16-true: must be 32-true"]),
+        ("trainer.precision=64", ["trainer.precision=64-true: must be 32-true"]),
         ("run_dir=file", ["run_dir=file: must be a directory, or not exist"]),
     ],
 )
@@ -168,7 +171,7 @@ def test_a_logger_whose_package_is_missing_says_which(
     monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", missing)
 
     (line,) = refused(compose_run("trainer/logger=wandb"))
-    assert line.startswith("trainer.logger (project=assl_lightning")
+    assert line.startswith("trainer.logger: ")
     assert "no-such-package-as-wandb" in line
     assert list(working_directory.iterdir()) == []
 
@@ -342,6 +345,19 @@ def answer_the_first(oracle: HeldBackLabels, request: LabelRequest) -> Answers |
     return Pending("wait")
 
 
+def test_a_step_of_one_image_that_comes_up_in_a_run_is_named_by_its_keys(
+    compose_run: Compose, quiet: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where people answer for one image alone, which cannot be known before."""
+    monkeypatch.setattr(build, "_try_single_images", lambda *_: None)
+    overrides = ["algorithm=supervised", "acquisition=random", "network=resnet18", "initial_labels=1"]
+
+    with pytest.raises(ValueError, match="round 0: a step of one image cannot train this network") as caught:
+        build.run(compose_run(*overrides, "steps_per_round=1", "trainer.accelerator=cpu"), quiet)
+
+    assert "it needs algorithm.batch_size of at least 2 on each device, and more than one labelled" in str(caught.value)
+
+
 def test_a_supervised_run_has_no_statistics_and_one_accuracy(compose_run: Compose, quiet: Console) -> None:
     records = build.run(compose_run(*SHORT, "algorithm=supervised", "acquisition=entropy"), quiet)
 
@@ -466,7 +482,7 @@ def test_a_run_goes_on_only_without_the_images_that_it_had_left_out(
 
     (line,) = refused(with_unreadable(*begun, "data.source.num_test=6"))
     assert line == (
-        "run_dir (run_dir=runs/digits/seed_0): the run has 2 images in its pool that cannot be decoded any more, such "
+        "run_dir=runs/digits/seed_0: the run has 2 images in its pool that cannot be decoded any more, such "
         "as image/54; fetch them again to go on with it, or choose another run_dir"
     )
 

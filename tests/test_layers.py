@@ -43,7 +43,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(("__main__", "build", "check", "cli", "composing", "ingest", "jobs", "label", "launching"), 4),
     **dict.fromkeys(("classifier", "run_status", "schema", "status", "sweep_table", "sweeping", "waiting"), 4),
     **dict.fromkeys(("class_list", "classes"), 4),
-    "hydra_keys": 4,
+    **{"hydra_keys": 4, "refusals": 4, "trying": 4},
     **{"locking": 0, "run_classes": 1},
     "yaml_numbers": 4,
 }

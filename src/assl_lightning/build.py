@@ -22,9 +22,7 @@ from pkgutil import resolve_name
 from typing import Any, TypeVar
 
 import torch
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 from torch import Tensor, nn
@@ -54,6 +52,7 @@ from assl_lightning.oracles import Oracle
 from assl_lightning.paths import expanded
 from assl_lightning.processes import check_that_results_return, is_first_rank
 from assl_lightning.records import CONFIG, RoundRecord, read_config, trained_records
+from assl_lightning.refusals import error_at, one_line
 from assl_lightning.report.curve import plot_curve
 from assl_lightning.report.table import print_rounds
 from assl_lightning.round_settings import CheckpointSettings, RoundSettings, ScoreSettings
@@ -61,6 +60,8 @@ from assl_lightning.rounds import run_rounds
 from assl_lightning.run_classes import changeable_round
 from assl_lightning.run_directory import POOL, RunDirectory
 from assl_lightning.schema import Config, ConfigurationError, Node, check_budget, left_open, nearest, show
+from assl_lightning.training import check_precision
+from assl_lightning.trying import StepSizes, try_single_images, try_training
 
 log = logging.getLogger(__name__)
 
@@ -177,8 +178,11 @@ def check(config: Config) -> None:
     ):
         _instantiate(key, node)
     _check_requires(config)
-    _try_trainer(config)
+    trainer = _try_trainer(config)
     _try_network(config)
+    num_samples = config.data.num_samples if config.known_labels == "hidden" else None
+    labelled = config.initial_labels if config.known_labels == "hidden" else None
+    _try_single_images(config, trainer, labelled, num_samples)
 
 
 def _make_strategy(config: Config) -> Acquisition:
@@ -243,11 +247,11 @@ def load_source(config: Config, later: Sequence[str] = ()) -> PoolSource:
     node, classes = source_node(config, later)
     source = _instantiate_as(PoolSource, "data.source", node)
     if classes is not None:
-        with _error_at("data.source", node):
+        with error_at("data.source", node):
             source = with_classes(source, config.data.source["class_names"], classes.resolve)
     _check_source(config, source)
     source = _make_long_tailed(config, source)
-    with _error_at("run_dir", {"run_dir": config.run_dir}):
+    with error_at("run_dir", {"run_dir": config.run_dir}):
         begun = RunDirectory(Path(config.run_dir)).standing()
         return (
             source
@@ -277,13 +281,13 @@ def _pixel_statistics(config: Config, source: PoolSource) -> tuple[tuple[float, 
     Images may have come, gone, broken and been mended since.
     """
     directory = Path(config.run_dir)
-    with _error_at("run_dir", {"run_dir": config.run_dir}):
+    with error_at("run_dir", {"run_dir": config.run_dir}):
         before = (read_config(directory).get("data") or {}) if (directory / CONFIG).exists() else {}
     if before.get("mean") and before.get("std"):
         return tuple(before["mean"]), tuple(before["std"])
     looked_at = torch.ones(len(source.pool_images), dtype=torch.bool)
     looked_at[source.unreadable] = False
-    with _error_at("data", {"mean": config.data.mean, "std": config.data.std}):
+    with error_at("data", {"mean": config.data.mean, "std": config.data.std}):
         return pixel_statistics(source.pool_images, looked_at.nonzero()[:, 0])
 
 
@@ -296,6 +300,9 @@ def put_together(config: Config, source: PoolSource) -> Parts:
     pool.exclude(source.absent)
     if config.known_labels == "given":
         _give_labels(config, source, pool)
+    if not RunDirectory(Path(config.run_dir)).has_begun:
+        known = len(pool.labelled) + config.initial_labels
+        _try_single_images(config, _try_trainer(config), known, len(pool.unlabelled))
     datamodule = PoolDataModule(
         pool,
         pool_images=source.pool_images,
@@ -314,7 +321,7 @@ def put_together(config: Config, source: PoolSource) -> Parts:
         num_workers=config.data.num_workers,
     )
     make_oracle = _instantiate("oracle", config.oracle | {"_partial_": True})
-    with _error_at("oracle", config.oracle):
+    with error_at("oracle", config.oracle):
         oracle: Oracle = make_oracle(source=source)
     return Parts(
         pool=pool,
@@ -331,14 +338,14 @@ def put_together(config: Config, source: PoolSource) -> Parts:
 def make_network(config: Config) -> FeatureNetwork:
     """The network, with as many outputs as the data has classes."""
     network = _instantiate_as(nn.Module, "network", config.network)
-    with _error_at("network", config.network):
+    with error_at("network", config.network):
         return with_features(network, config.data.num_classes)
 
 
 def make_algorithm(config: Config, network: FeatureNetwork) -> Algorithm:
     """The learning algorithm around a network."""
     make_module = _instantiate("algorithm.module", config.algorithm.module | {"_partial_": True})
-    with _error_at("algorithm.module", config.algorithm.module):
+    with error_at("algorithm.module", config.algorithm.module):
         algorithm: Algorithm = make_module(network)
         algorithm.configure_optimizers()  # its arguments are looked at only when it is made
         return algorithm
@@ -353,7 +360,7 @@ def check_arguments(key: str, node: Mapping[str, Any]) -> list[str]:
             taken = inspect.signature(resolve_name(name)).parameters
         except (ImportError, AttributeError, ValueError, TypeError) as error:
             return [
-                f"{show(f'{key}._target_', name)}: cannot be imported ({_one_line(error)}); name package.module.Class"
+                f"{show(f'{key}._target_', name)}: cannot be imported ({one_line(error)}); name package.module.Class"
             ]
         if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in taken.values()):
             errors += [
@@ -418,7 +425,7 @@ def nodes(config: Config) -> Iterator[tuple[str, Node]]:
 
 
 def _instantiate(key: str, node: Node) -> Any:
-    with _error_at(key, node):
+    with error_at(key, node):
         return instantiate(node, _convert_="all")
 
 
@@ -435,26 +442,6 @@ def _check_kind(made: object, kind: type, key: str, node: Node) -> None:
             f"{show(f'{key}._target_', node['_target_'])}: must make an object of "
             f"{kind.__module__}.{kind.__qualname__}, but made one of {type(made).__name__}; name another class"
         )
-
-
-_BUILT_IN_REFUSALS = (ValueError, TypeError, OSError, ImportError, RuntimeError)
-
-
-@contextmanager
-def _error_at(key: str, node: Node) -> Iterator[None]:
-    """Say under which key a class refused its arguments, or the data could not be read."""
-    try:
-        yield
-    except ConfigurationError:
-        raise
-    except (InstantiationException, MisconfigurationException, *_BUILT_IN_REFUSALS) as error:
-        cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
-        values = ", ".join(show(name, value) for name, value in node.items() if not name.startswith("_"))
-        raise ConfigurationError(f"{key} ({values}): {_one_line(cause)}") from error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _check_source(config: Config, source: PoolSource) -> None:
@@ -485,7 +472,7 @@ def _and_classes(source: PoolSource) -> str:
 
 def _make_long_tailed(config: Config, source: PoolSource) -> PoolSource:
     """The source with the class frequencies that were asked for; what is left must be enough for the labels."""
-    with _error_at("data", {"imbalance_factor": config.data.imbalance_factor}):
+    with error_at("data", {"imbalance_factor": config.data.imbalance_factor}):
         source = long_tailed(source, config.data.imbalance_factor, config.data.imbalance_seed)
     why = f"after {show('data.imbalance_factor', config.data.imbalance_factor)}"
     _check_budget(config, len(source.pool_images), why)
@@ -528,7 +515,7 @@ def _exclude_unreadable(config: Config, source: PoolSource, pool: Pool) -> None:
         raise ConfigurationError(f"{show('data.unreadable', 'fail')}: {message}") from UndecodableImagesError(
             message, rows_of(source)
         )
-    with _error_at("run_dir", {"run_dir": config.run_dir}):
+    with error_at("run_dir", {"run_dir": config.run_dir}):
         check_readable(RunDirectory(Path(config.run_dir)), source)
     _check_budget(config, pool.num_samples - count, f"without {count} that cannot be decoded")
     pool.exclude(source.unreadable)
@@ -595,9 +582,9 @@ def _trainer_factory(config: Config) -> Callable[..., Trainer]:
         configured["logger"] = False
         if logger:
             make_logger = _instantiate("trainer.logger", logger | {"_partial_": True})
-            with _error_at("trainer.logger", logger):
+            with error_at("trainer.logger", logger):
                 configured["logger"] = make_logger(save_dir=keywords["default_root_dir"])
-        with _error_at("trainer", config.trainer):
+        with error_at("trainer", config.trainer):
             return make(**{**keywords, **configured})
 
     return make_trainer
@@ -619,23 +606,39 @@ def _try_trainer(config: Config) -> Trainer:
         warnings.simplefilter("ignore")
         made = _trainer_factory(config)(default_root_dir=directory, max_epochs=1)
     _check_kind(made, Trainer, "trainer", config.trainer)
-    with _error_at("trainer", {"strategy": config.trainer.get("strategy")}):
+    with error_at("trainer", {"strategy": config.trainer.get("strategy")}):
         check_that_results_return(made)
+    try:
+        check_precision(made)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
     return made
 
 
 def _try_network(config: Config) -> None:
     """Two blank images through a network of the same kind must give two rows of logits."""
     data = config.data
-    with _error_at("data", {"channels": data.channels, "image_size": data.image_size}):
+    with error_at("data", {"channels": data.channels, "image_size": data.image_size}):
         images = torch.zeros(2, data.channels, *data.image_size)
     with torch.random.fork_rng(devices=[]):
         network = make_network(config)
         make_algorithm(config, network)
-        with _error_at("network", config.network), torch.no_grad():
+        with error_at("network", config.network), torch.no_grad():
             logits = network.eval()(images)
-    if logits.shape != (2, data.num_classes):
-        raise ConfigurationError(
-            f"network: for images of shape {tuple(images.shape)} the logits must have shape (2, {data.num_classes}); "
-            f"{type(network).__name__} gives {tuple(logits.shape)}"
-        )
+        if logits.shape != (2, data.num_classes):
+            raise ConfigurationError(
+                f"network: for images of shape {tuple(images.shape)} the logits must have shape "
+                f"(2, {data.num_classes}); {type(network).__name__} gives {tuple(logits.shape)}"
+            )
+        with error_at("network", config.network):
+            try_training(network, images, data.num_classes)
+
+
+def _try_single_images(config: Config, trainer: Trainer, labelled: int | None, num_unlabelled: int | None) -> None:
+    """Steps of one image, with `labelled` images in the first training; None: not known. The pool is as it begins."""
+    asked = config.hold_out + config.initial_labels + config.rounds * config.labels_per_round
+    unlabelled = None if num_unlabelled is None else num_unlabelled - asked
+    devices = 1 if config.trainer.get("sync_batchnorm") else trainer.world_size
+    image = torch.zeros(1, config.data.channels, *config.data.image_size)
+    with torch.random.fork_rng(devices=[]):
+        try_single_images(config, StepSizes(devices, labelled, unlabelled), partial(make_network, config), image)

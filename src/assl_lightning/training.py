@@ -109,6 +109,13 @@ class RoundTraining:
             checkpoint = self.directory.last_checkpoint(number)
             try:
                 trainer.fit(algorithm, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):  # of batch norm
+                    raise
+                raise ValueError(
+                    f"round {number}: a step of one image cannot train this network ({error}); it needs "
+                    f"algorithm.batch_size of at least 2 on each device, and more than one labelled image"
+                ) from error
             except (SIGTERMException, ChildProcessError):
                 # it came before `StepCheckpoints` took the signals back, or went to a worker that decodes too
                 self.interruption.raise_if_asked("the same command goes on from the last checkpoint")
@@ -263,6 +270,7 @@ class RoundTraining:
             reload_dataloaders_every_n_epochs=1,  # or a shorter last epoch would end without a test
         )
         check_that_results_return(trainer)
+        check_precision(trainer)
         if is_first_rank():
             devices = f"{trainer.world_size} × {trainer.strategy.root_device.type}"
             self.directory.check_devices(devices, self.settings.change_devices)
@@ -284,6 +292,19 @@ class RoundTraining:
         if statistics is None or not len(unlabelled):
             return None
         return (statistics.visits[unlabelled] > 0).float().mean().item()
+
+
+def check_precision(trainer: Trainer) -> None:
+    """Raise where the network's weights would have another precision than the images and the averaged weights.
+
+    Raises:
+        ValueError: the trainer's precision is 16-true, bf16-true or 64-true.
+    """
+    if trainer.precision in ("16-true", "bf16-true", "64-true"):
+        raise ValueError(
+            f"trainer.precision={trainer.precision}: must be 32-true, bf16-mixed or 16-mixed, since images, averaged "
+            f"weights and statistics are float32; for a faster training use trainer.precision=bf16-mixed"
+        )
 
 
 class _Times(Callback):

@@ -125,8 +125,8 @@ def test_the_default_run_has_nothing_wrong_and_a_table_of_its_time_and_its_files
     [
         (WHOLE, [], []),
         (LEAKING, [], ["30 of the 30 test images (100.00 %) are in the pool too"]),
-        (OUT_OF_RANGE, [], ["data.source (", "the test labels must lie in [0, 3)"]),
-        (MISSING, [], ["data.source (", "Input/output error"]),
+        (OUT_OF_RANGE, [], ["data.source: the test labels must lie in [0, 3)"]),
+        (MISSING, [], ["data.source: ", "Input/output error"]),
         (
             UNREADABLE,
             [],

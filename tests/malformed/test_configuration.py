@@ -51,19 +51,20 @@ def check_refused(where: Path, capsys: pytest.CaptureFixture[str], arguments: li
 
 
 QUOTED = "must be key=value"
+NEEDS_QUOTES = " needs quotes; write s"
 
 BEFORE_CLASSES: list[tuple[str, str]] = [
     # grammar
     ("rounds", QUOTED),
-    ("score.alpha='a", QUOTED),
-    ("score.alpha={a", QUOTED),
-    ("score.alpha=[1,[2", QUOTED),
-    ("score.alpha=foo(1)", QUOTED),
-    ("score.alpha=int(abc)", QUOTED),
-    ("score.alpha=${", QUOTED),
+    ("score.alpha='a", NEEDS_QUOTES),
+    ("score.alpha={a", NEEDS_QUOTES),
+    ("score.alpha=[1,[2", NEEDS_QUOTES),
+    ("score.alpha=foo(1)", NEEDS_QUOTES),
+    ("score.alpha=int(abc)", NEEDS_QUOTES),
+    ("score.alpha=${", NEEDS_QUOTES),
     ("score..alpha=1", QUOTED),
     (".=1", QUOTED),
-    ("a==b", QUOTED),
+    ("a==b", "'=' needs quotes; write a='\"=b\"'"),
     ("+score", QUOTED),
     ("=5", "=5: Config group override must be"),
     ("score.alpha=choice(1,2)", "several values; add -m"),
@@ -143,7 +144,7 @@ BY_CLASSES: list[tuple[str, str]] = [
     ("+network._partial_=true", "network._target_="),
     ("+trainer.callbacks=[1]", "trainer.callbacks=[1]: must be a list of callbacks"),
     ("+trainer.callbacks=5", "trainer.callbacks=5: must be a list of callbacks"),
-    ("+trainer.plugins=x", "trainer ("),
+    ("+trainer.plugins=x", "plugins=x)"),
     # that would do something else
     ("network._target_=os.system", "system takes no argument 'num_classes'"),
     ("network._target_=builtins.eval", "eval takes no argument 'num_classes'"),
@@ -158,11 +159,11 @@ BY_CLASSES: list[tuple[str, str]] = [
     ("algorithm.module.optimizer._target_=os.system", "system takes no argument 'lr'"),
     # arguments
     ("network.width=1e30", "width must be an integer of at least 1"),
-    ("network.width=100000000000", "network (num_classes=10, channels=1, width=100000000000)"),
+    ("network.width=100000000000", "(with num_classes=10, channels=1, width=100000000000)"),
     ("+network._args_=5", "Unsupported _args_ type"),
-    ("data.image_size=[99999999,99999999]", "data (channels=1, image_size=[99999999, 99999999])"),
+    ("data.image_size=[99999999,99999999]", "(with channels=1, image_size=[99999999, 99999999])"),
     ("oracle.seed=x", "seed must be an integer of at least 0; got 'x'"),
-    ("algorithm.module.optimizer=5", "algorithm.module ("),
+    ("algorithm.module.optimizer=5", "optimizer=5)"),
     ("trainer.accelerator=tpuu", "invalid accelerator name"),
 ]
 
@@ -179,7 +180,7 @@ SWEEPS: list[tuple[str, str]] = [
     ("seed=glob(x)", "seed=glob(x): is a sweep over no value at all"),
     ("seed=range(1,3,0)", "seed=range(1,3,0): cannot be swept over"),
     ("seed=interval(0,1)", "seed=interval(0,1): cannot be swept over"),
-    ("seed=choice()", QUOTED),
+    ("seed=choice()", NEEDS_QUOTES),
     ("seed=", "job 1 (seed=): seed='': must be an integer"),
     ("rounds=-1,-2", "job 2 (rounds=-2): rounds=-2: must be at least 0"),
     ("hydra/sweeper=nope", "hydra/sweeper=nope: there is no hydra/sweeper 'nope'"),

@@ -61,6 +61,19 @@ def test_what_timm_cannot_give_is_refused(arguments: dict[str, Any], message: st
         timm_network(**{"num_classes": 7, "image_size": [32, 32], **arguments})
 
 
+def test_auxiliary_heads_are_left_out_and_published_weights_with_them_are_taken(tmp_path: Path) -> None:
+    with_heads = torchvision.models.googlenet(weights=None, num_classes=7, aux_logits=True, init_weights=False)
+    torch.save(with_heads.state_dict(), tmp_path / "googlenet.pth")
+
+    network = torchvision_network("googlenet", 3, weights=tmp_path / "googlenet.pth").train()
+    logits = network(torch.zeros(2, 3, 64, 64))
+
+    assert logits.shape == (2, 3)
+    assert [name for name, _ in network.named_parameters() if "aux" in name.lower()] == []
+    taken = network.state_dict()["body.conv1.conv.weight"]
+    torch.testing.assert_close(taken, with_heads.state_dict()["conv1.conv.weight"])
+
+
 def test_a_vit_of_torchvision_is_made_for_the_size_of_the_images() -> None:
     with torch.device("meta"):
         network = torchvision_network("vit_b_16", 7, image_size=[32, 32])

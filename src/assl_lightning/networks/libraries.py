@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torchvision.models
 from torch import nn
@@ -44,8 +45,15 @@ def torchvision_network(
         if height != width:
             raise ValueError(f"{name} takes square images; got image_size={[height, width]}")
         size = {"image_size": height}
-    network = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **size)
+    network = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **size, **_of_heads(name))
     return _adapt(network, num_classes, weights)
+
+
+def _of_heads(name: str) -> dict[str, bool]:
+    """GoogLeNet and Inception v3 are made without their auxiliary heads, whose logits a training would get as well."""
+    kind = get_type_hints(torchvision.models.get_model_builder(name))["return"]
+    taken = inspect.signature(kind).parameters
+    return {"aux_logits": False, "init_weights": True} if "aux_logits" in taken else {}
 
 
 def timm_network(

@@ -27,8 +27,9 @@ def load_weights(network: nn.Module, head: str, file: str | Path) -> None:
 
     `head` names the layer that makes the logits: where the file has none that fits it stays as it is, and a message
     says so. Everything else must be there, and fit, and nothing may be left over, but for the counters of batch norms,
-    which old files lack. A prefix that all names share, from what the network was wrapped in when it was saved
-    (module., model., _orig_mod., …), is taken off; a run's own final.ckpt is taken too.
+    which old files lack, and the auxiliary heads of GoogLeNet and Inception v3, which these networks are made without.
+    A prefix that all names share, from what the network was wrapped in when it was saved (module., model., _orig_mod.,
+    …), is taken off; a run's own final.ckpt is taken too.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -37,7 +38,8 @@ def load_weights(network: nn.Module, head: str, file: str | Path) -> None:
     """
     path = expanded(file)
     wanted = network.state_dict()
-    given, prefixes = _unwrapped(_read(path), wanted, head)
+    unwrapped, prefixes = _unwrapped(_read(path), wanted, head)
+    given = {name: value for name, value in unwrapped.items() if name in wanted or not _of_auxiliary_head(name)}
     faults = {name: fault for name in sorted({*given, *wanted}) if (fault := _fault(name, given, wanted))}
     of_head = {name for name in (*given, *wanted) if name.rpartition(".")[0] == head}
     others = [f"{name} {fault}" for name, fault in faults.items() if name not in of_head]
@@ -50,6 +52,10 @@ def load_weights(network: nn.Module, head: str, file: str | Path) -> None:
     without = of_head if faults.keys() & of_head else set()
     network.load_state_dict(wanted | {name: value for name, value in given.items() if name not in without})
     _tell(f"{path}: taken, but for the head {head}, which begins anew" if without else f"{path}: taken, with its head")
+
+
+def _of_auxiliary_head(name: str) -> bool:
+    return name.startswith(("aux1.", "aux2.", "AuxLogits."))
 
 
 def _fault(name: str, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:
