@@ -45,7 +45,8 @@ Only this machine can open the page, and only with the token in its address. For
 it so: ssh -L 8767:localhost:8767 MACHINE. Where others have accounts here too, use --no-browser: the address
 that is handed to a browser shows in the list of processes.
 
-Exit code: 0 where everything was answered, 130 after Ctrl-C before that, 1 where something is wrong.
+Exit code: 0 where everything was answered (with --settle: settled), 130 after Ctrl-C before that, 1 where
+something is wrong.
 """
 
 
@@ -171,7 +172,7 @@ def _serve(session: Session, options: argparse.Namespace) -> int:
     address = _address(options.host, listener.getsockname()[1], token, "settle" if options.settle else "")
     with serving(app, listener, ending):
         try:
-            sys.stdout.write(_welcome(session, address))
+            sys.stdout.write(_welcome(session, address, options.settle))
             sys.stdout.flush()
             if not options.no_browser and _has_screen():
                 webbrowser.open(address)
@@ -191,11 +192,15 @@ def _address(host: str, port: int, token: str, view: str = "") -> str:
     return f"http://{f'[{name}]' if ':' in name else name}:{port}/{view}?token={token}"
 
 
-def _welcome(session: Session, address: str) -> str:
+def _welcome(session: Session, address: str, settles: bool) -> str:
     batch = session.batch
+    task = f"{_images(len(batch.samples))} to label as one of {len(batch.class_names)} classes"
+    if settles:
+        task = (
+            f"people differ about {_images(len(session.disputes()))}, {len(session.unsettled())} of them to be settled"
+        )
     return (
-        f"{batch.name}, round {batch.round}: {len(batch.samples)} images to label as one of {len(batch.class_names)} "
-        f"classes; {_progress(session)}\n"
+        f"{batch.name}, round {batch.round}: {task}; {_progress(session)}\n"
         f"open {address}\n"
         f"each answer is saved at once; end with the page's Finish, or here with Ctrl-C\n"
     )

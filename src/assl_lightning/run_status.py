@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from assl_lightning.commands import command
-from assl_lightning.labelling.batch import LabelBatch, find_batches
+from assl_lightning.labelling.batch import TABLE, LabelBatch, find_batches
 from assl_lightning.labelling.judging import unanswered
 from assl_lightning.labelling.ledger import FILE_NAME as LEDGER
 from assl_lightning.labelling.ledger import Ledger
@@ -219,7 +219,7 @@ def _by(oracle: Mapping[str, Any], batch: LabelBatch) -> str:
     name = str(tool.get("_target_", "")) if isinstance(tool, dict) else ""
     if "label_studio" in name:
         return "in Label Studio"
-    return command("ingest", batch.run_dir, "FILE")
+    return f"in its {TABLE} or {command('ingest', batch.run_dir, 'FILE')}"
 
 
 def _is_locked(path: Path) -> bool:

@@ -270,7 +270,7 @@ class _Judging:
                     (
                         place,
                         f"{one.where}: {_who(one)} says {_said(one)} of {one.sample_id!r}, but {told}; agree on one, "
-                        f"or choose --conflicts latest or majority",
+                        f"or choose --conflicts latest, or majority, under which a tie is settled on the page",
                     )
                 )
             beside.setdefault(one.sample_id, []).append(one)

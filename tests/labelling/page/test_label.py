@@ -171,7 +171,9 @@ def test_what_people_differ_about_is_told_at_the_end_with_how_to_settle_it(
     )
 
 
-def test_the_page_opens_where_people_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_opens_where_people_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_batch(tmp_path)
     answer_all(tmp_path)
     Ledger(tmp_path / FILE_NAME).append([Answer("d.png", "label", "Bo", "page", 0, label="dent")])
@@ -185,6 +187,10 @@ def test_the_page_opens_where_people_differ(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("DISPLAY", ":0")
     assert label.main([str(tmp_path), "--port", "0", "--settle"]) == 130, "not all is settled"
     assert urlsplit(opened[0]).path == "/settle"
+    told = capsys.readouterr().out
+    assert told.startswith(
+        "photos, round 0: people differ about 1 image, 1 of them to be settled; answered: Ann 4 of 4"
+    )
 
 
 def test_what_is_wrong_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
