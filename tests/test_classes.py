@@ -184,6 +184,16 @@ def test_a_change_is_refused_while_a_round_trains_and_while_a_process_runs(
     assert not (run_dir / "classes.json").exists()
 
 
+def test_the_command_needs_neither_torch_nor_lightning(run_dir: Path) -> None:
+    code = (
+        "import sys; from assl_lightning.classes import main; failed = main(sys.argv[1:]); "
+        "sys.exit(failed or ','.join({'torch', 'lightning', 'hydra', 'numpy', 'PIL'} & set(sys.modules)) or 0)"
+    )
+    command = [sys.executable, "-c", code, str(run_dir), "--rename", "dent=bump"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_what_is_no_run_or_has_no_names_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path), "--rename", "a=b"]) == 1
     assert "must be the directory of a run, but has no config.yaml" in capsys.readouterr().err

@@ -24,6 +24,7 @@ from assl_lightning.labelling.label_studio.tasks import LABEL_CONFIG, label_conf
 from assl_lightning.labelling.ledger import FILE_NAME as LEDGER
 from assl_lightning.labelling.ledger import Answer, Ledger
 from assl_lightning.locking import held
+from assl_lightning.output import ends_quietly
 from assl_lightning.paths import path_argument
 from assl_lightning.records import CHANGES_NOTHING, CONFIG, OF_THE_RUN, read_config, read_records, write_config
 from assl_lightning.run_classes import KEYS, ClassHistory, as_override, changeable_round, run_classes, write_history
@@ -32,6 +33,7 @@ _DRY = "this was a dry run: nothing was written"
 _SHOWN = 5  # ids that an error names
 
 
+@ends_quietly
 def main(arguments: list[str] | None = None) -> int:
     """Print the classes, or what was changed and what to do next; returns the exit code."""
     options = _parser().parse_args(arguments)

@@ -18,6 +18,7 @@ import pytest
 
 from assl_lightning.labelling.page import guard
 from assl_lightning.labelling.page.app import make_app
+from assl_lightning.run_classes import ClassHistory, write_history
 from tests.labelling.batches import CLASSES, SAMPLE_IDS, a_png, apply_batch, make_batch
 from tests.labelling.page.pages import TOKEN, Page, Reply, page_of
 
@@ -386,6 +387,18 @@ def test_annotators_see_their_own_answers_only(page: Page) -> None:
     assert table.headers["content-disposition"] == 'attachment; filename="answers_round_00.csv"'
     assert page.get("/answers.csv?annotator=").status == 422
     assert page.get("/batch").status == 422
+
+
+def test_a_page_that_is_open_is_told_of_classes_that_have_changed(page: Page) -> None:
+    assert page.get("/state").json["classes"] == list(CLASSES)
+    history = ClassHistory.begin(CLASSES).add(["crack"], 0).rename("dent", "bump", 0)
+    write_history(page.session.batch.run_dir, history)
+    now = ["ok", "bump", "scratch", "crack"]
+    assert page.get("/state").json["classes"] == page.batch()["classes"] == now
+    assert b"<span>crack</span>" in page.get("/").content
+    assert page.answer("d.png", "crack").status == 200
+    assert page.answer("00123.png", "dent").status == 200, "of a page that has not looked since"
+    assert [answer["label"] for answer in page.batch()["answers"]] == ["crack", "bump"]
 
 
 def test_a_batch_that_was_taken_over_says_so(page: Page) -> None:

@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Dialog, Error, Locator,
 from playwright.sync_api import Page as Tab
 
 from assl_lightning.labelling.page.session import LONGEST_SECONDS
+from assl_lightning.run_classes import ClassHistory, write_history
 from tests.labelling.batches import CLASSES, SAMPLE_IDS, apply_batch, make_batch
 from tests.labelling.page.pages import TOKEN, Page, page_of
 from tests.labelling.page.test_app import EVIL
@@ -354,6 +355,22 @@ def test_a_batch_that_is_taken_over_takes_no_more(served: Callable[..., Page], o
     other = open_tab(page, "Bo")
     other.wait_for_selector("#banner:visible")
     assert "taken over meanwhile" in other.inner_text("#banner")
+
+
+def test_a_class_that_is_new_is_on_the_open_page_as_soon_as_it_looks(
+    served: Callable[..., Page], open_tab: Open
+) -> None:
+    page = served()
+    tab = open_tab(page)
+    tab.keyboard.type("1")
+    wait_until_saved(tab)
+    history = ClassHistory.begin(page.session.batch.class_names).add(["crack"], 0)
+    write_history(page.session.batch.run_dir, history)
+    tab.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # as when somebody comes back to it
+    tab.wait_for_selector("#class-3")
+    tab.keyboard.type("4")
+    wait_until_saved(tab)
+    assert labels(page) == ["ok", "crack"]
 
 
 # ---------------------------------------------------------------- people and time
