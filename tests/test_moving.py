@@ -92,4 +92,8 @@ def test_a_run_writes_down_the_digests_of_what_has_no_names(tmp_path: Path, comp
     found = build.make_settings(replace(config, network=network), source).config["contents"]
     assert found == {"data": source.digest(), "network.weights": hashlib.sha256(weights.read_bytes()).hexdigest()}
     named = replace(source, paths=tuple(Path(name) for name in source.sample_ids))
-    assert "contents" not in build.make_settings(config, named).config
+    settings = build.make_settings(config, named)
+    assert "contents" not in settings.config
+    assert settings.config["classes"] == list(source.class_names)  # which the configuration does not name
+    data = replace(config.data, source={**config.data.source, "class_names": ["a", "b", "c"]})
+    assert "classes" not in build.make_settings(replace(config, data=data), named).config

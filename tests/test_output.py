@@ -15,7 +15,7 @@ import pytest
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
-from assl_lightning import cli, ingest, label, status
+from assl_lightning import classes, cli, ingest, label, status
 from assl_lightning.analysis import picks
 from assl_lightning.analysis.instability import __main__ as instability
 from assl_lightning.check import __main__ as check
@@ -60,7 +60,7 @@ def test_a_closed_output_ends_a_command_without_a_word(capsys: pytest.CaptureFix
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("command", [cli, status, report, label, ingest, check, picks, instability])
+@pytest.mark.parametrize("command", [cli, status, report, label, ingest, check, classes, picks, instability])
 def test_a_help_whose_reader_has_gone_is_no_other_case(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with closed_output():
         assert command.main(["--help"]) == 141

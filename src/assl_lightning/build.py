@@ -51,7 +51,7 @@ from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.oracles import Oracle
 from assl_lightning.paths import expanded
 from assl_lightning.processes import check_that_results_return, is_first_rank
-from assl_lightning.records import CONFIG, RoundRecord, read_config, trained_records
+from assl_lightning.records import CLASSES, CONFIG, RoundRecord, read_config, trained_records
 from assl_lightning.refusals import error_at, one_line
 from assl_lightning.report.curve import plot_curve
 from assl_lightning.report.table import print_rounds
@@ -128,9 +128,13 @@ def _show(config: Config, console: Console) -> None:
 def make_settings(config: Config, source: PoolSource | None = None) -> RoundSettings:
     """The loop's settings; the whole configuration goes along, to be written to the run's directory.
 
-    So do digests of what lies at its paths, where the data of `source` have no files that name them.
+    So do digests of what lies at its paths, where the data of `source` have no files that name them, and the names of
+    the classes, where the configuration has none.
     """
     found = {} if source is None else _contents(config, source)
+    written: dict[str, Any] = {CONTENTS: found} if found else {}
+    if source is not None and not config.data.source.get("class_names"):
+        written[CLASSES] = list(source.class_names)
     return RoundSettings(
         seed=config.seed,
         rounds=config.rounds,
@@ -150,7 +154,7 @@ def make_settings(config: Config, source: PoolSource | None = None) -> RoundSett
         non_finite=config.non_finite,
         checkpoint=CheckpointSettings(**asdict(config.checkpoint)),
         change_devices=config.change_devices,
-        config={**config.as_dict(), **({CONTENTS: found} if found else {})},
+        config={**config.as_dict(), **written},
     )
 
 

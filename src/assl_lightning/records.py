@@ -24,7 +24,10 @@ STATE = "state.json"
 State = Literal["training", "trained", "waiting"]
 """What a round does, or is done with; "waiting" is for labels."""
 
-OF_THE_RUN = ("environment", "history", "contents")
+CLASSES = "classes"
+"""Key of config.yaml: the names of the classes, where the data have them and the configuration does not."""
+
+OF_THE_RUN = ("environment", "history", "contents", CLASSES)
 """Keys of config.yaml that tell how a run came about, not what was asked for."""
 
 COMMAND = "command"

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from assl_lightning.analysis.runs import Run
-from assl_lightning.records import RoundRecord
+from assl_lightning.records import CLASSES, RoundRecord
 from assl_lightning.run_classes import named_classes, read_history
 
 
 def names_of(run: Run) -> tuple[str, ...]:
-    """The present names of a run's C classes, by number; the numbers where the configuration has no names."""
+    """The present names of a run's C classes, by number; the numbers where config.yaml has no names."""
     history = read_history(run.directory)
-    names = named_classes(run.config) if history is None else history.names()
-    return names or tuple(map(str, range(int(run.config["data"]["num_classes"]))))
+    if names := named_classes(run.config) if history is None else history.names():
+        return names
+    count, written = int(run.config["data"]["num_classes"]), run.config.get(CLASSES)
+    return tuple(map(str, written if isinstance(written, list) and len(written) == count else range(count)))
 
 
 def present_labels(run: Run, record: RoundRecord) -> list[int]:

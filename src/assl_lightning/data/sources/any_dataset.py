@@ -17,6 +17,7 @@ from assl_lightning.data.sources.items import (
     iterate_items,
     make_source,
     numbered,
+    own_class_names,
     read_items,
     refuse_pictures_of_runs,
 )
@@ -52,7 +53,7 @@ def load_dataset(
     """
     height, width = image_size
     form = ImageFormat((height, width), channels, resize)
-    names = class_names or list(map(str, getattr(pool, "classes", None) or numbered(num_classes)))
+    names = class_names or own_class_names(pool, num_classes) or numbered(num_classes)
     of_pool = _read(pool, "pool", (image, label), form, _namer(pool, sample_ids))
     of_test = None if test is None else _read(test, "test", (image, label), form, Namer("test"))
     return make_source(of_pool, of_test, read_class_names(names), Parting(test_fraction, test_seed), unreadable)

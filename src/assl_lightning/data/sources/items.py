@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -255,6 +255,23 @@ def _numbers(items: Items, class_names: Sequence[str], part: str) -> Tensor:
             )
         labels.append(UNKNOWN if known is None else known)
     return torch.tensor(labels, dtype=torch.int64)
+
+
+def own_class_names(dataset: Any, num_classes: int) -> list[str] | None:
+    """The names that a data set has of its classes, whichever way it has them; None where it has none.
+
+    They are its `classes`, and, where they are `num_classes`, what `class_to_idx` or `categories` say, or the same of
+    the data set that it is a part of (`dataset`, as a Subset has it). A class of several names has them all.
+    """
+    names = getattr(dataset, "classes", None)
+    if names is None or not len(names):
+        places = getattr(dataset, "class_to_idx", None)
+        names = sorted(places, key=places.__getitem__) if isinstance(places, Mapping) else None
+        names = names or getattr(dataset, "categories", None)
+        if not isinstance(names, (list, tuple)) or len(names) != num_classes:
+            part_of = getattr(dataset, "dataset", None)
+            return None if part_of is None else own_class_names(part_of, num_classes)
+    return [", ".join(map(str, name)) if isinstance(name, (list, tuple)) else str(name) for name in names]
 
 
 def numbered(num_classes: int) -> list[str]:

@@ -22,6 +22,7 @@ from assl_lightning.data.sources.items import (
     iterate_items,
     make_source,
     numbered,
+    own_class_names,
     read_items,
     refuse_pictures_of_runs,
 )
@@ -68,7 +69,7 @@ def load_torchvision(
         pool, test = ({by: value} for value in _SPLITS[by]) if by else ({}, None)
     of_pool = _open(kind, taken, root, download, pool or {})
     of_test = None if test is None else _open(kind, taken, root, download, test)
-    names = class_names or _class_names(of_pool) or numbered(num_classes)
+    names = class_names or own_class_names(of_pool, num_classes) or numbered(num_classes)
     return make_source(
         _read(of_pool, form, _name(dataset, pool or {})),
         None if of_test is None else _read(of_test, form, _name(dataset, test or {})),
@@ -115,14 +116,6 @@ def _open(
             f"torchvision's {kind.__name__} must lie under {root}, whole ({error}); set download: true to fetch it "
             f"where torchvision can, or copy the files there"
         ) from error
-
-
-def _class_names(dataset: Dataset[Any]) -> list[str] | None:
-    """The data set's own; where a class has several names, as in ImageNet, all of them."""
-    names = getattr(dataset, "classes", None)
-    if not names:
-        return None
-    return [name if isinstance(name, str) else ", ".join(name) for name in names]
 
 
 def _name(dataset: str, arguments: Mapping[str, Any]) -> str:
