@@ -179,7 +179,7 @@ def test_a_run_goes_on_only_with_the_same_images_and_classes(photos: list[Path],
     photos[3].with_name("99.jpg").rename(photos[3])
 
     error = said(*more, "data.source.class_names=[ok,dent]")
-    assert "holds a run with another configuration (data.source.class_names" in error
+    assert "data.source.class_names=[ok, dent]: the run's classes are dent, ok, but ok, dent were asked for" in error
 
     photograph(999).save(photos[3].with_name("99.jpg"))  # which waits until a round ends by asking people
     assert main(more) == 0

@@ -95,7 +95,21 @@ def find_passed_over(source: PoolSource) -> list[Finding]:
 _NO_IMAGES = frozenset(
     (
         *(".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".html", ".ini", ".db", ".log"),
-        *(".parquet", ".sqlite", ".npy", ".npz", ".pt", ".py", ".ipynb", ".zip", ".tar", ".gz", ".7z"),
+        *(
+            ".parquet",
+            ".sqlite",
+            ".npy",
+            ".npz",
+            ".images",
+            ".ckpt",
+            ".pt",
+            ".py",
+            ".ipynb",
+            ".zip",
+            ".tar",
+            ".gz",
+            ".7z",
+        ),
     )
 )
 
