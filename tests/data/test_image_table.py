@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from assl_lightning.data.decoding import ImageFormat, decode
-from assl_lightning.data.folders import SUFFIXES
+from assl_lightning.data.folders import SUFFIXES, ImageFiles
 from assl_lightning.data.image_table import (
     ImageTable,
     hold_out,
@@ -401,6 +401,27 @@ def test_a_path_in_another_spelling_is_refused_with_the_file_that_it_may_be(
         pytest.skip("a file system that does not tell upper from lower case")
     with pytest.raises(ValueError, match=re.escape(f"no such file (did you mean 'img/a.png'? {why})")):
         read_manifest(write(tmp_path / "t.csv", f"path\n{path}\n"))
+
+
+def test_a_directory_and_a_file_in_another_spelling_are_refused_with_the_nearest(tmp_path: Path) -> None:
+    touch(tmp_path, "photos/new/a.png", "labels.csv")
+    for read, path, meant in (
+        (lambda path: read_folder(path, []), "phtos/new", "'photos'"),
+        (read_image_folder, "photos/neww", "'new'"),
+        (read_manifest, "labls.csv", "'labels.csv'"),
+        (lambda path: read_labels(path, read_folder(tmp_path / "photos", [])), "lables.csv", "'labels.csv'"),
+    ):
+        with pytest.raises(FileNotFoundError, match=rf"there is no such (file|directory) \(did you mean {meant}\?\)$"):
+            read(tmp_path / path)
+
+
+def test_many_missing_files_are_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFiles, "most_hints", 1)
+    touch(tmp_path, "img/a.png", "img/b.png")
+    with pytest.raises(
+        ValueError, match=r"no such file \(did you mean 'img/a\.png'\?.*b\.png, and there is no such file$"
+    ):
+        read_manifest(write(tmp_path / "t.csv", "path\na.png\nb.png\n"))
 
 
 def test_another_number_is_no_other_spelling(tmp_path: Path) -> None:

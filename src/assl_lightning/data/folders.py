@@ -58,7 +58,7 @@ def find_images(root: Path) -> Found:
         ValueError: there is no image, a name that cannot be written as UTF-8, or `root` lies in a run's own directory.
     """
     if not root.is_dir():
-        raise FileNotFoundError(f"{root} must be a directory of images; there is no such directory")
+        raise FileNotFoundError(f"{root} must be a directory of images; there is no such directory{nearest_path(root)}")
     output = output_above(root)
     if output is not None:
         raise ValueError(
@@ -86,6 +86,19 @@ def find_images(root: Path) -> Found:
     return Found(tuple(images), dict(sorted(others.items())))
 
 
+def nearest_path(path: Path) -> str:
+    """The name that was meant by the first part of `path` that does not exist, as `Suggestions` has it, or ""."""
+    place = Path(path.anchor)
+    for part in path.parts[len(place.parts) :]:
+        if not (place / part).exists():
+            try:
+                return Suggestions(other.name for other in place.iterdir()).hint(part)
+            except OSError:
+                return ""
+        place = place / part
+    return ""
+
+
 def _advice(passed_over: Mapping[str, int]) -> str:
     kinds = sorted(_CANNOT_BE_READ & passed_over.keys())
     return f"; save {', '.join(kinds)} as JPEG or PNG first" if kinds else ""
@@ -94,16 +107,30 @@ def _advice(passed_over: Mapping[str, int]) -> str:
 class ImageFiles:
     """Files below `root` by the paths that a table gives them, whatever Unicode form their names have there."""
 
-    most_names = 200_000
+    most_names = 100_000
     """Of files, among which the nearest name to one that does not exist is looked for."""
+
+    most_hints = 20
+    """After which no name is looked for: a table may be wrong in every line, and a message names the first ones."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._listed: dict[Path, SameNames] = {}  # directory → what is in it
+        self._paths: dict[str, Path] = {}  # text → where it is, looked up once
+        self._hints = 0
 
     def path(self, text: str) -> Path:
         """Where the file is: `text` from `root`, or absolute; where nothing is, the path all the same."""
-        path = self.root / text
+        if text not in self._paths:
+            self._paths[text] = self._find(self.root / text)
+        return self._paths[text]
+
+    def hint(self, text: str) -> str:
+        """The name of a file below `root` that `text` may stand for, as `Suggestions` has it, or ""."""
+        self._hints += 1
+        return self._suggestions.hint(text) if self._hints <= self.most_hints else ""
+
+    def _find(self, path: Path) -> Path:
         if path.exists():
             return path
         place = Path(path.anchor)
@@ -113,10 +140,6 @@ class ImageFiles:
             same = None if (place / part).exists() else self._in(place).find(part)
             place = place / (same or part)
         return place if place.exists() else path
-
-    def hint(self, text: str) -> str:
-        """The name of a file below `root` that `text` may stand for, as `Suggestions` has it, or ""."""
-        return self._suggestions.hint(text)
 
     @cached_property
     def _suggestions(self) -> Suggestions:

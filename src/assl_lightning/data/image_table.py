@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from assl_lightning.cells import MISSING_WORDS
 from assl_lightning.data.class_names import are_splits, class_order, looks_missing, read_class_names
-from assl_lightning.data.folders import SUFFIXES, Found, ImageFiles, find_images  # noqa: F401
+from assl_lightning.data.folders import Found, ImageFiles, find_images, nearest_path
 from assl_lightning.data.outputs import pictures_of_runs
 from assl_lightning.data.problems import refuse
 from assl_lightning.data.same_names import SameNames, one_form
@@ -124,7 +124,9 @@ def read_manifest(path: Path, root: Path | None = None, class_names: Sequence[st
         ValueError: it cannot be read, or anything in it is wrong; the first ten problems are named, by their lines.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} must be a manifest, a CSV or Parquet file; there is no such file")
+        raise FileNotFoundError(
+            f"{path} must be a manifest, a CSV or Parquet file; there is no such file{nearest_path(path)}"
+        )
     numbered = _without_missing(path, read_rows(path, _COLUMNS, needed=("path",)), class_names)
     files = ImageFiles(path.parent if root is None else root)
     classes = _Classes((row["label"] for _, row, _ in numbered), class_names)
@@ -158,6 +160,7 @@ def read_labels(path: Path, table: ImageTable, class_names: Sequence[str] | None
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} must be a CSV or Parquet file with the columns sample_id and label; there is no such file"
+            f"{nearest_path(path)}"
         )
     columns = ("sample_id", "label")
     numbered = _without_missing(path, read_rows(path, columns, needed=columns), class_names)
