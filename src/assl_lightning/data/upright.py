@@ -82,10 +82,11 @@ def _turn(stored: Image.Image) -> Image.Image:
     `ImageOps.exif_transpose` writes all of it anew, and an entry of another type than the standard's, which cameras and
     phones write, ends it. Pillow itself calls it when it loads a TIFF, which therefore loses its EXIF first.
     """
-    if not isinstance(stored, TiffImageFile) or not stored.tile or hasattr(stored, "_tile_orientation"):
-        stored.load()  # Pillow < 10.1 turns a TIFF here, by that attribute
-        return _turn_by(stored, 1 if hasattr(stored, "_tile_orientation") else _orientation(stored))
-    orientation = _orientation(stored)
+    turns_itself = hasattr(stored, "_tile_orientation")  # a TIFF of Pillow < 10.1, by that attribute
+    if not isinstance(stored, TiffImageFile) or not stored.tile:
+        stored.load()
+        return _turn_by(stored, None if turns_itself else _orientation(stored))
+    orientation = None if turns_itself else _orientation(stored)
     with suppress(Exception):
         exif = stored.getexif()
         for tag in list(exif):
