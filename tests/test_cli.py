@@ -482,7 +482,9 @@ print(main(["-m", "seed=1", "acquisition=random"]), sorted({"torch", "lightning"
     assert done.stdout.splitlines()[-2:] == ["sweep: 1 of 1 jobs done", "0 []"]
 
 
+CPU = "trainer.accelerator=cpu"
 TINY = [
+    CPU,
     "steps_per_round=4",
     "network.width=2",
     "algorithm.batch_size=4",
@@ -569,7 +571,7 @@ def test_a_small_figure_shortened_leaves_a_row_for_each_of_its_curves(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(build, "set_up_messages", lambda: None)
 
-    assert main(["-m", "+experiment=fig1_al_small", "seed=0", "rounds=1", "steps_per_round=4"]) == 0
+    assert main(["-m", "+experiment=fig1_al_small", "seed=0", "rounds=1", "steps_per_round=4", CPU]) == 0
     rows = rows_of(tmp_path / "runs/fig1_al_small/sweep.csv")
     assert [row["acquisition"] for row in rows] == ["random", "entropy", "pseudo_el2n"]
     assert all((row["n"], row["failed"], row["unfinished"]) == ("1", "0", "0") for row in rows)
