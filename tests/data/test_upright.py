@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import warnings
 import zlib
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+from PIL.TiffTags import TAGS_V2
 
 from assl_lightning.data.decoding import ImageFormat, convert, decode_bytes, read_upright
 
@@ -82,6 +84,43 @@ def test_a_photo_with_an_odd_entry_in_its_exif_is_decoded_and_stands_upright(nam
 )
 def test_where_the_orientation_cannot_be_read_the_image_stays_as_it_is_stored(exif: bytes) -> None:
     assert np.abs(pixels_of(jpeg(exif), *BARS.shape)[0].astype(int) - BARS).max() < 20
+
+
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+"""EXIF's types → bytes of one value."""
+
+
+def odd_entry(chance: random.Random) -> Entry:
+    """Any tag but the orientation's, with any number of values of any type."""
+    kind, count = chance.choice([*SIZES]), chance.choice((0, 1, 1, 1, 2, 3, 5, 20))
+    length = SIZES[kind] * count
+    value = chance.choice((bytes(length), chance.randbytes(length), b"\xff" * length))
+    return chance.choice([tag for tag in TAGS_V2 if tag != 0x0112] + [34665, 34853, 40965, 37500]), kind, count, value
+
+
+def turned_otherwise(count: int) -> list[tuple[int, list[Entry]]]:
+    """The orientations and entries of which a photo does not stand upright, or is refused, out of `count` at random."""
+    chance = random.Random(0)
+    turns = {1: BARS, 3: BARS[::-1, ::-1], 6: np.rot90(BARS, -1), 8: np.rot90(BARS), 2: BARS[:, ::-1], 4: BARS[::-1]}
+    found = []
+    for _ in range(count):
+        orientation, entries = chance.choice([*turns]), [odd_entry(chance) for _ in range(chance.randint(1, 4))]
+        content = jpeg(exif_of([(0x0112, 3, 1, struct.pack("<H", orientation)), *entries]))
+        upright = turns[orientation]
+        pixels = decode_bytes(content, ImageFormat(upright.shape, 1), "a")
+        if isinstance(pixels, str) or np.abs(pixels[0].astype(int) - upright).max() >= 20:
+            found.append((orientation, entries))
+    return found
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_photo_stands_upright_whatever_else_its_exif_says() -> None:
+    assert turned_otherwise(1000) == []
+
+
+@pytest.mark.slow
+def test_thousands_of_photos_stand_upright_whatever_else_their_exif_says() -> None:
+    assert turned_otherwise(15_000) == []
 
 
 def tiff(values: npt.NDArray[np.generic], *entries: Entry) -> bytes:
