@@ -37,10 +37,10 @@ class BALD:
 
     A sample's masks follow from the seed and its pool index, so that its score depends on no other candidate. Masks
     that all samples share (Kirsch et al. 2019) are right for each sample as well, and compare two samples with less
-    noise; but then the samples that these few masks happen to disagree on win together, and those are alike: with a
-    network that was trained without dropout, ten picks fell into three and a half of ten classes where masks of their
-    own gave five and a half, and what was learned from them was far less (results/bald). Shared masks follow from the
-    seed and the number of candidates, which each round changes.
+    noise; but the samples on which these few masks happen to disagree win together, and those are alike. Of ten digits
+    picked for networks that were trained without dropout, masks of their own came to 5.5 of the ten classes on average
+    and shared ones to 3.2 (10 networks with 50 labels, 5 seeds of masks each). Shared masks follow from the seed and
+    the number of candidates, which each round changes.
 
     Args:
         num_draws: how many masks for a sample, T ≥ 2.
