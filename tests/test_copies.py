@@ -46,7 +46,7 @@ def test_digests_of_rows_of_few_bits_differ_and_do_not_depend_on_blocks(monkeypa
     images = ((number[:, None] >> torch.arange(16)) & 1).float()
     digests = row_digests(images)
     assert len(digests.unique()) == 2**16
-    monkeypatch.setattr(copies, "_BLOCK", 1)
+    monkeypatch.setattr(copies, "_BLOCK_CPU", 1)
     assert torch.equal(row_digests(images[:50]), digests[:50])
 
 

@@ -176,6 +176,29 @@ def test_a_pool_of_equal_samples_still_gives_distinct_picks(name: str) -> None:
 
 
 @every_strategy
+@pytest.mark.parametrize("pool", ["copies of a labelled sample", "two distinct samples", "no features", "one class"])
+def test_samples_with_little_to_tell_apart_are_picked_all_the_same(name: str, pool: str) -> None:
+    candidates, strategy = make_candidates(12), make_strategy(name)
+    assert candidates.features is not None
+    assert candidates.labelled is not None
+    assert candidates.head is not None
+    features, labelled = candidates.features, candidates.labelled
+    if pool == "copies of a labelled sample":
+        features = labelled.features[:1].repeat(12, 1)
+    elif pool == "two distinct samples":
+        features = features[:2].repeat(6, 1)
+    elif pool == "no features":
+        features, labelled = torch.zeros_like(features), replace(labelled, features=torch.zeros_like(labelled.features))
+    else:
+        labelled = replace(labelled, labels=torch.zeros_like(labelled.labels))
+    few = replace(candidates, features=features, logits=candidates.head(features), labelled=labelled)
+    picks = acquire(strategy, few, 5)
+    assert len(set(picks)) == 5
+    assert set(picks) <= set(candidates.index.tolist())
+    assert acquire(strategy, permute(few, torch.arange(12).flip(0)), 5) == picks
+
+
+@every_strategy
 def test_one_candidate_is_picked(name: str) -> None:
     candidates = make_candidates(1)
     assert acquire(make_strategy(name), candidates, 1) == candidates.index.tolist()

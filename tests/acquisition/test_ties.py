@@ -50,7 +50,7 @@ def test_blocks_of_any_size_give_the_same_picks(name: str, size: int, monkeypatc
         (k_center, "_BLOCK", size),
         (bald, "_BLOCK_CPU", 80 * size),
         (alfa_mix_flips, "_BLOCK_CPU", 16 * size),
-        (copies, "_BLOCK", 8 * size),
+        (copies, "_BLOCK_CPU", 8 * size),
     ):
         monkeypatch.setattr(module, constant, value)
     assert pick(strategy, candidates) == expected
