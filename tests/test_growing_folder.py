@@ -182,7 +182,7 @@ def test_a_run_that_was_finished_with_people_goes_on_with_images_that_came_since
     call("rounds=2")  # asks after the last round
     assert len(find_batches(Path("run"))) == 3
     status = read_status(Path("run"))
-    assert "  round      1 of 2: waits for labels" in status.lines()
+    assert "  round      2 of 2: waits for labels" in status.lines()
     assert [record.round for record in status.records] == [0, 1]
     draw(51)
     Path("photos", name_of(4)).unlink()
