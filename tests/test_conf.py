@@ -207,8 +207,8 @@ def commands(experiment: str) -> list[tuple[str, list[str]]]:
     """Module and arguments of each command that an experiment's head gives."""
     text = (conf_dir() / "experiment" / f"{experiment}.yaml").read_text()
     lines = [line.removeprefix("#   ") for line in text.splitlines() if line.startswith("#   ")]
+    assert [line for line in lines if not PYTHON_M.fullmatch(line)] == [], "an indented line of the head is a command"
     found = [match for match in map(PYTHON_M.fullmatch, lines) if match]
-    assert len(found) == len(lines), "an indented line of the head is a command"
     return [(module, shlex.split(arguments)) for module, arguments in (match.groups() for match in found)]
 
 

@@ -137,7 +137,7 @@ def test_sigterm_saves_a_run_of_two_processes_which_goes_on_to_the_last_bit(undi
     wait_for("round_00/resume/step_0000000[4-9].ckpt", tmp_path / "run")
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 143
+    assert process.returncode == 143, errors
     assert len(errors.splitlines()) == 1, errors
     assert errors.startswith("error: terminated; step ")
     assert finish(tmp_path / "run", *DDP) == (0, "")

@@ -275,6 +275,6 @@ def test_an_error_of_the_one_process_that_asks_ends_both(photos: Path) -> None:
     Path("run/round_01/to_label").mkdir()  # without what a batch has
     process = start(*ddp)
     _, errors = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 1
+    assert process.returncode == 1, errors
     assert "must hold a batch to label" in errors
     assert len(errors.splitlines()) == 1, errors

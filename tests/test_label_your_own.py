@@ -352,7 +352,7 @@ def test_the_documents_commands_lead_from_a_folder_to_a_classifier(
 
     exec(PYTHON, {})  # our own
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 4, lines
     assert all(re.fullmatch(r"new/\S+\.png: (ok|dent|scratch|crack) \(\d+%\)", line) for line in lines), lines
 
 

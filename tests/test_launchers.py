@@ -158,8 +158,7 @@ def test_a_job_whose_process_is_killed_is_told_and_goes_on(launcher: str, basic:
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
 def test_jobs_of_two_processes_are_refused_before_anything_is_written(launcher: str, tmp_path: Path) -> None:
     code, _, errors = finish(start(tmp_path, launcher, "seed=0,1", *DDP))
-    assert code == 1
-    assert len(errors) == 2
+    assert (code, len(errors)) == (1, 2), errors
     assert "trainer.devices=2: a launcher's job has one process, and this one would start 1 more; " in errors[0]
     assert list(tmp_path.iterdir()) == []
 

@@ -422,7 +422,7 @@ RunDirectory(Path({str(tmp_path / "run")!r})).open({{"seed": 0}})
         if directory.owner() == "root" and directory != Path("/"):
             directory.chmod(directory.stat().st_mode | 0o055)
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert ended.returncode == 1
+    assert ended.returncode == 1, ended.stderr
     assert (
         ended.stderr.splitlines()[-1]
         == f"ValueError: run_dir {tmp_path / 'run'} cannot be written; choose another run_dir"

@@ -264,7 +264,7 @@ def test_a_wrong_value_is_one_line_that_names_it_and_what_to_do(
 ) -> None:
     lines = refused(changed(plain, change))
 
-    assert len(lines) == 1
+    assert len(lines) == 1, lines
     assert "\n" not in lines[0]
     assert [word for word in words if word not in lines[0]] == [], lines[0]
 

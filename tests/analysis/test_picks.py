@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from omegaconf import OmegaConf
 from assl_lightning.analysis.picks import compare_directories, compare_picks, main
 from assl_lightning.analysis.runs import find_runs
 from assl_lightning.records import RoundRecord, write_record
+from tests.commands import run_python
 
 GROUP = {"name": "x"}
 CONFIG = {
@@ -108,7 +108,4 @@ def test_runs_without_a_query_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_command_needs_no_torch() -> None:
-    import subprocess
-
-    code = "import sys, assl_lightning.analysis.picks; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    run_python("-c", "import sys, assl_lightning.analysis.picks; sys.exit('torch' in sys.modules)")

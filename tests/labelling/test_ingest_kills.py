@@ -136,7 +136,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(run_dir: Path) -> None:
             text=True,
             preexec_fn=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (1000 * kilobytes, 1000 * kilobytes)),
         )
-        assert process.returncode == 1
+        assert process.returncode == 1, process.stdout + process.stderr
         assert process.stderr.startswith(
             f"error: {run_dir / FILE_NAME} must be a ledger of labels that can be read and"
         )

@@ -79,7 +79,7 @@ def test_a_signal_ends_it_with_a_line_and_nothing_heavy_was_imported(tmp_path: P
             assert page.answer("d.png", "dent").status == 200
         process.send_signal(signum)
         out, error = process.communicate(timeout=20)
-    assert process.returncode == code
+    assert process.returncode == code, out + error
     assert "answered: Ann 1 of 4; all of it is saved, and the same command goes on\nimported: []\n" in out
     assert len(url.query.removeprefix("token=")) >= 43, "256 bits"
     if signum == signal.SIGTERM:
