@@ -120,7 +120,7 @@ class Quick(RoundTraining):
         algorithm, pool = self._new_algorithm(number), self.datamodule.pool
         score = self._score_callback(algorithm, number)
         assert score is not None
-        score.setup(cast(Any, SimpleNamespace()), algorithm, "fit")
+        score.setup(cast(Any, SimpleNamespace(strategy=None)), algorithm, "fit")
         self._look(pool)
         visited, table = self.datamodule.streamed, score.statistics
         table.update(visited, *torch.rand(2, len(visited), generator=torch.Generator().manual_seed(number)))
