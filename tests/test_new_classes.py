@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +29,7 @@ from assl_lightning.labelling.ledger import Answer, Ledger
 from assl_lightning.records import read_config, read_records
 from assl_lightning.run_directory import RunDirectory
 from assl_lightning.training import RoundTraining
+from tests.test_growing_folder import environment
 
 RUN = (
     *("data=folder", "data.root=photos", "oracle=file", "run_dir=run", "network=small_cnn", "network.width=4"),
@@ -32,6 +37,7 @@ RUN = (
     *("steps_per_round=3", "algorithm.batch_size=2", "algorithm.mu=2", "trainer.accelerator=cpu"),
     *("algorithm.weight_ema=0.8", "oracle.show_predictions=true"),
 )
+TIMEOUT = 240  # seconds, of a command that takes twenty
 TWO, THREE = ("dark", "light"), ("dark", "light", "middle")
 LEVELS = {"dark": 0, "light": 180, "middle": 90}
 
@@ -237,7 +243,8 @@ def test_any_other_change_is_refused_in_one_line_that_names_the_command(capsys: 
     assert main([*RUN, named(("dark", "bright"))]) == 1
     assert capsys.readouterr().err == (
         "error: data.source.class_names=[dark, bright]: the run's classes are dark, light, but dark, bright were asked "
-        "for; to rename one, python -m assl_lightning.classes run --rename light=bright\n"
+        "for; to rename one, python -m assl_lightning.classes run --rename light=bright; or choose another "
+        "run_dir than run\n"
     )
     assert not Path("run/classes.json").exists()
 
@@ -363,3 +370,40 @@ def test_a_new_directory_is_a_class_where_the_number_of_classes_says_so(capsys: 
     assert read_config(Path("run"))["data"]["source"]["class_names"] == list(THREE)
     assert weights_of(0)["network.head.weight"].shape[0] == 3
     assert "middle/2.png" in read_samples(Path("run")).pool
+
+
+# --- two processes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
+def test_two_processes_go_on_with_a_round_that_was_stopped_and_then_ask_with_the_new_class() -> None:
+    ddp = ("trainer.devices=2", "trainer.strategy=ddp", "checkpoint.every_n_steps=1")
+
+    def start(names: tuple[str, ...]) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "assl_lightning", *RUN, named(names), *ddp]
+        return subprocess.Popen(
+            command,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    start(TWO).communicate(timeout=TIMEOUT)
+    label(TWO)
+    process = start(TWO)
+    until = time.monotonic() + TIMEOUT
+    while not any(Path("run/round_00/resume").glob("*.ckpt")) and process.poll() is None:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=TIMEOUT)
+    process = start(THREE)
+    printed, errors = process.communicate(timeout=TIMEOUT)
+    assert (process.returncode, errors) == (0, "")
+    assert printed.count("the round under way keeps its 2") == printed.count("round 1 is the first to train with") == 1
+    label(THREE)
+    start(THREE).communicate(timeout=TIMEOUT)
+    assert weights_of(1)["network.head.weight"].shape[0] == 3

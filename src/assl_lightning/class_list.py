@@ -51,7 +51,9 @@ def plan_classes(config: Config, read_names: Callable[[Config], Sequence[str]]) 
     try:
         joining = history.joining(read_class_names(asked), run_dir)
     except ValueError as error:
-        raise ConfigurationError(f"{show('data.source.class_names', asked)}: {error}") from error
+        raise ConfigurationError(
+            f"{show('data.source.class_names', asked)}: {error}; or choose another run_dir than {config.run_dir}"
+        ) from error
     if not joining or to_come is not None:
         return PlannedClasses(with_class_names(config, [*history.names(), *joining]))
     log.warning(

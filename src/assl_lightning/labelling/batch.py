@@ -121,6 +121,8 @@ def write_batch(batch: LabelBatch, images: Sequence[bytes], contact_sheet: bytes
 
 def write_classes(batch: LabelBatch) -> None:
     """Write a batch's classes down beside its images, where a copy of the directory and other tools look for them."""
+    if read_history(batch.run_dir) is None:
+        return  # they are those that it was written with
     text = _description(batch)
     path = batch.directory / _DESCRIPTION
     if path.read_text(encoding="utf-8") != text:
