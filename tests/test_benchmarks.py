@@ -29,6 +29,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], s
     return json.loads((output / "quick.json").read_text()), (output / "quick.md").read_text()
 
 
+@pytest.mark.slow
 def test_every_section_gives_figures_and_only_those_of_a_gpu_or_a_missing_package_are_not_measured(
     written: tuple[dict[str, Any], str],
 ) -> None:
@@ -42,6 +43,7 @@ def test_every_section_gives_figures_and_only_those_of_a_gpu_or_a_missing_packag
         assert figure["values"] or excused or lacks_package, figure
 
 
+@pytest.mark.slow
 def test_both_files_name_the_machine_and_hold_every_figure(written: tuple[dict[str, Any], str]) -> None:
     data, markdown = written
     assert data["machine"]["packages"]["torch"] in markdown
@@ -50,6 +52,7 @@ def test_both_files_name_the_machine_and_hold_every_figure(written: tuple[dict[s
         assert f"| {figure['what']} | {figure['size']} |" in markdown
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_step_are_all_there(written: tuple[dict[str, Any], str]) -> None:
     parts = {figure["what"] for figure in written[0]["figures"] if figure["section"] == "step"}
     names = {"draw indices", "gather and transfer", "weak augmentation", "strong augmentation", "forward", "backward"}

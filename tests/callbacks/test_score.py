@@ -545,7 +545,8 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(("mu", "stop"), [pytest.param(4, 24, marks=pytest.mark.slow), (4, 5)])
+@pytest.mark.slow  # tests/test_ddp.py compares the tables of a run
+@pytest.mark.parametrize(("mu", "stop"), [(4, 24), (4, 5)])
 def test_two_ranks_keep_the_table_of_one_process(tmp_path: Path, mu: int, stop: int) -> None:
     import subprocess
 
