@@ -97,6 +97,15 @@ def test_several_values_for_a_key_of_hydra_are_refused_with_the_words_that_would
     )
 
 
+def test_an_error_that_all_jobs_of_a_sweep_share_is_one_line(
+    ran: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["-m", "seed=range(5)", "run_dir=x/${hydra:job.num}"]) == 1
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: job 1 (seed=0) and 4 more jobs: run_dir=x/")
+
+
 def test_a_key_without_effect_is_refused_in_a_file_too(
     ran: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

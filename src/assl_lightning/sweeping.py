@@ -357,5 +357,15 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
+_MOST_ALIKE = 3
+
+
 def _print_job_errors(jobs: Iterable[Job]) -> None:
-    print_errors(f"{job.title}: {line}" for job in jobs for line in job.errors)
+    """A line for each job's error, but one alone for an error that more than three jobs share."""
+    told = [(job, line) for job in jobs for line in job.errors]
+    shared = Counter(line for _, line in told)
+    for job, line in told:
+        if shared[line] <= _MOST_ALIKE:
+            print_errors([f"{job.title}: {line}"])
+        elif job is next(first for first, said in told if said == line):
+            print_errors([f"{job.title} and {shared[line] - 1} more jobs: {line}"])
