@@ -372,6 +372,34 @@ def test_a_new_directory_is_a_class_where_the_number_of_classes_says_so(capsys: 
     assert "middle/2.png" in read_samples(Path("run")).pool
 
 
+def test_a_label_that_is_new_in_a_manifest_is_a_class_where_the_number_of_classes_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = ["path,label,split"]
+    for number in range(27):
+        kind = THREE[number % 3]
+        test = "test" if number < 9 else "pool"
+        known = kind if number < 12 else ""
+        if kind != "middle":
+            lines.append(f"photos/{number * 37 % 100:02d}_{kind}.png,{known},{test}")
+    table = Path("images.csv")
+    table.write_text("\n".join(lines) + "\n")
+    manifest = (*RUN, "data=manifest", "data.root=null", "data.source.manifest=images.csv", "hold_out=0", "rounds=1")
+    assert main([*manifest, "data.num_classes=2"]) == 0
+    new = f"{29 * 37 % 100:02d}_middle.png"
+    table.write_text("\n".join([*lines, f"photos/{new},middle,pool"]) + "\n")
+    capsys.readouterr()
+    assert main([*manifest, "data.num_classes=2"]) == 1
+    assert "; a class that has come since joins with data.num_classes=3\n" in capsys.readouterr().err
+    assert main([*manifest, "data.num_classes=3"]) == 0
+    batch = find_batches(Path("run"))[-1]
+    text = "".join(f"{one.sample_id},{class_of(one.sample_id, THREE)}\n" for one in batch.samples)
+    (batch.directory / "labels.csv").write_text(f"sample_id,label\n{text}")
+    assert main([*manifest, "data.num_classes=3"]) == 0
+    assert labels_of(0)[f"photos/{new}"] == 2
+    assert weights_of(0)["network.head.weight"].shape[0] == 3
+
+
 # --- two processes ---------------------------------------------------------------------------------------------------
 
 
