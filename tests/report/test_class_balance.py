@@ -45,12 +45,12 @@ def test_answers_count_as_the_classes_that_theirs_became_and_these_have_names(ru
     assert isinstance(figure, Illustration)
     assert "in this order: ok, damage, crack." in figure.caption
     assert describe_changes(run.directory, run.records) == (
-        "Classes changed: dent and scratch merged as damage from round 2 on, which makes 3 classes; crack added from "
-        "round 2 on, which makes 3 classes. Accuracies before and after such a round are of different tasks."
+        "Classes: 3 at first, from round 2 on 3 classes (without dent and scratch, with damage and crack). Accuracies "
+        "before and after such a round are of different tasks."
     )
     assert describe_changes(run.directory, run.records[:2]) == ""
     paragraphs = [block.text for block in accuracy_blocks(runs.setting()) if isinstance(block, Paragraph)]
-    assert any(text.startswith("Classes changed: dent and scratch merged") for text in paragraphs)
+    assert any(text.startswith("Classes: 3 at first, from round 2 on") for text in paragraphs)
 
 
 def test_the_table_has_means_over_seeds(runs: Runs) -> None:

@@ -33,19 +33,25 @@ def present_labels(run: Run, record: RoundRecord) -> list[int]:
 
 
 def describe_changes(run_dir: Path, records: Sequence[RoundRecord]) -> str:
-    """A sentence on each change of the classes that a round of the `records` has trained with; "" where there is none.
-
-    What was taken back or done again is told as it was done.
-    """
+    """The rounds of the `records` that were the first to train with other classes; "" where there is none."""
     history = read_history(run_dir)
-    newest = max((record.round for record in records), default=-1)
+    newest = max((record.round for record in records), default=0)
     if history is None:
         return ""
-    told = [
-        f"{change} from round {change.round} on, which makes {len(history.names(change.round))} classes"
-        for change in history.changes
-        if change.kind != "begin" and 0 < change.round <= newest
-    ]
+    told = []
+    for number in range(1, newest + 1):
+        before, now = history.names(number - 1), history.names(number)
+        if before != now:
+            parts = [*_told("without", before, now), *_told("with", now, before)]
+            told.append(f"from round {number} on {len(now)} classes ({', '.join(parts) or 'in another order'})")
     if not told:
         return ""
-    return f"Classes changed: {'; '.join(told)}. Accuracies before and after such a round are of different tasks."
+    return (
+        f"Classes: {len(history.names(0))} at first, {'; '.join(told)}. Accuracies before and after such a "
+        f"round are of different tasks."
+    )
+
+
+def _told(word: str, names: Sequence[str], others: Sequence[str]) -> list[str]:
+    found = [name for name in names if name not in others]
+    return [f"{word} {' and '.join(found)}"] if found else []
