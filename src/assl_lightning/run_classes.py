@@ -324,8 +324,8 @@ def changeable_round(run_dir: Path) -> int | None:
 def as_override(names: Sequence[str]) -> str:
     """The classes as an argument of the run's command, quoted for Hydra and a shell where that is needed.
 
-    >>> as_override(["ok", "yes", "a, b"])
-    "'data.source.class_names=[ok,\"yes\",\"a, b\"]'"
+    >>> print(as_override(["ok", "yes", "a, b"]))
+    'data.source.class_names=[ok,"yes","a, b"]'
     """
     return shlex.quote(f"data.source.class_names=[{','.join(map(_for_hydra, names))}]")
 
