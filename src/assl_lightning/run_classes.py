@@ -342,7 +342,13 @@ def _for_hydra(name: str) -> str:
 def _history_of(content: Any) -> ClassHistory:
     if content["format"] != _FORMAT:
         raise ValueError(f"its format must be {_FORMAT}")
-    return ClassHistory(tuple(_change_of(one) for one in content["changes"]))
+    changes = tuple(_change_of(one) for one in content["changes"])
+    rounds = [change.round for change in changes]
+    if [number for number, one in enumerate(changes) if one.kind == "begin"] != [0] or len(changes[0].names) < 2:
+        raise ValueError("the first change, and no other, must begin with two classes or more")
+    if rounds != sorted(rounds):
+        raise ValueError(f"changes must be in the order of their rounds; got those of {rounds}")
+    return ClassHistory(changes)
 
 
 def _change_of(content: Mapping[str, Any]) -> Change:
