@@ -80,6 +80,8 @@ def dispatch(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
     strangers = [tensor for tensor in tensors if not isinstance(tensor, EmulatedTensor) and tensor.ndim]
     if on_device and strangers and name not in MAY_MIX_DEVICES:
         raise RuntimeError(f"Expected all tensors to be on the same device, but found mps:0 and cpu (in {name})")
+    if on_device and name == "index" and not isinstance(args[0], EmulatedTensor):
+        raise RuntimeError("indices should be either on cpu or on the same device as the indexed tensor (cpu)")
     asked = None if kwargs.get("device") is None else torch.device(kwargs["device"]).type
     held_args, held_kwargs = tree_map(_held, (args, kwargs))
     if asked is not None:

@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +92,14 @@ def _nowhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _isolated(_nowhere: Path) -> Iterator[None]:
+def _isolated(_nowhere: Path, request: pytest.FixtureRequest) -> Iterator[None]:
     """An empty working directory and seeded generators; afterwards, what the test changed of the process is undone."""
     before = dict(os.environ)
     there = Path.cwd()
     os.chdir(_nowhere)
     _seed()
     try:
-        with _devices_noted():
+        with nullcontext() if request.node.get_closest_marker("any_device") else _devices_noted():
             yield
     finally:
         os.chdir(there)
@@ -123,7 +123,7 @@ def _empty(directory: Path) -> None:
 
 @contextmanager
 def _devices_noted() -> Iterator[None]:
-    """A test that trains says on which device, or a machine with a GPU would run another test."""
+    """A test that trains says on which device, or a machine with a GPU would run another test (`any_device` may)."""
     lightning = sys.modules.get("lightning.pytorch")
     trainer_class: Any = getattr(lightning, "Trainer", None)
     if trainer_class is None:

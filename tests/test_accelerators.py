@@ -45,6 +45,8 @@ def test_the_emulated_device_refuses_float64_and_tensors_of_the_cpu(apple_gpu: t
         there.double()
     with pytest.raises(RuntimeError, match="found mps:0 and cpu"):
         there + torch.ones(3)
+    with pytest.raises(RuntimeError, match="indices should be either on cpu or"):
+        torch.ones(3)[there.long()]
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 17, 23)])
@@ -143,6 +145,7 @@ def devices_and_picks(
     return OmegaConf.load(run_dir / "config.yaml").history.devices, records[0]["queried"]
 
 
+@pytest.mark.any_device
 def test_the_main_job_runs_there_unasked_and_picks_as_on_the_cpu(
     apple_gpu: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
     """What `python -m benchmarks --quick` wrote: the JSON, read, and the Markdown."""
     output = tmp_path_factory.mktemp("benchmark")
-    command = ["-m", "benchmarks", "--quick", "--device", "cpu", "--name", "quick", "--output", output]
+    command = ["-m", "benchmarks", "--quick", "--device", "cpu", "--name", "quick", "--output", str(output)]
     run_python(*command, cwd=ROOT, env={**os.environ, "PYTHONWARNINGS": "ignore"}, timeout=300)
     return json.loads((output / "quick.json").read_text()), (output / "quick.md").read_text()
 

@@ -39,7 +39,7 @@ def environment(**changes: str) -> dict[str, str]:
 
 def from_python(output: Path, devices: int, *launcher: str, **changes: str) -> subprocess.CompletedProcess[str]:
     output.mkdir(exist_ok=True)
-    command = [*launcher, HERE / "ddp_run.py", output, str(devices)]
+    command = [*launcher, str(HERE / "ddp_run.py"), str(output), str(devices)]
     return run_python(*command, env=environment(**changes), timeout=TIMEOUT)
 
 

@@ -69,7 +69,7 @@ class ASSLDiv:
         features = candidates.features.detach()
         device = float64_device(features.device)
         features = features.to(device, torch.promote_types(features.dtype, torch.float32))
-        score = self.scores(candidates).detach().to(device, torch.float64)
+        score = self.scores(candidates).detach().to(device).double()
         index, score, features = in_index_order(candidates.index.to(device), score, features)
         norm = torch.linalg.vector_norm(features, dim=1, dtype=torch.float64)
         check_finite("score", score, index)

@@ -77,7 +77,7 @@ def _factors(candidates: Candidates) -> tuple[Tensor, Tensor]:
     features = candidates.features.detach()
     device = float64_device(features.device)
     features = features.to(device, torch.promote_types(features.dtype, torch.float32))
-    logits = candidates.logits.detach().to(device, torch.float64)
+    logits = candidates.logits.detach().to(device).double()
     label = logits.argmax(-1, keepdim=True)
     others = F.softmax(logits, dim=-1).scatter_(-1, label, 0.0)
     # a's entry at the label is Σ of the others: 1 − p of a sure prediction rounds to 0.

@@ -39,7 +39,7 @@ def float64_device(device: torch.device) -> torch.device:
 
 def to_float64(values: Tensor) -> Tensor:
     """`values` as float64 without a gradient, on the CPU where their device has no float64."""
-    return values.detach().to(float64_device(values.device), torch.float64)
+    return values.detach().to(float64_device(values.device)).double()
 
 
 def comparable(score: Tensor) -> Tensor:
@@ -71,7 +71,8 @@ def head_in_float64(head: Callable[[Tensor], Tensor], device: torch.device) -> C
         return in_float32
     module, state = head, {}
     for name, values in (*head.named_parameters(), *head.named_buffers()):
-        state[name] = values.detach().to(device, torch.float64 if values.is_floating_point() else values.dtype)
+        there = values.detach().to(device)
+        state[name] = there.double() if there.is_floating_point() else there
 
     def in_float64(features: Tensor) -> Tensor:
         try:

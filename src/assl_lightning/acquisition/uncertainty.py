@@ -34,7 +34,8 @@ class UncertaintySampling(ABC):
         """(M,) the uncertainty of each candidate, in the candidates' order; equal logits score the same."""
         candidates.require("logits")
         assert candidates.logits is not None
-        return comparable(self.uncertainty(to_float64(candidates.logits)))[first_copies(candidates.logits)]
+        logits = to_float64(candidates.logits)
+        return comparable(self.uncertainty(logits))[first_copies(logits)]
 
     @final
     def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:

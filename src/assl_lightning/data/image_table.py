@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from assl_lightning.cells import MISSING_WORDS
 from assl_lightning.data.class_names import are_splits, class_order, looks_missing, read_class_names
+from assl_lightning.data.folders import SUFFIXES as SUFFIXES  # noqa: PLC0414  (also to be had here)
 from assl_lightning.data.folders import Found, ImageFiles, find_images, nearest_path
 from assl_lightning.data.outputs import pictures_of_runs
 from assl_lightning.data.problems import refuse

@@ -368,6 +368,7 @@ def test_a_class_that_is_new_is_on_the_open_page_as_soon_as_it_looks(
     write_history(page.session.batch.run_dir, history)
     tab.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # as when somebody comes back to it
     tab.wait_for_selector("#class-3")
+    wait_until_saved(tab)  # said by the page's script, which also listens to the keys
     tab.keyboard.type("4")
     wait_until_saved(tab)
     assert labels(page) == ["ok", "crack"]
