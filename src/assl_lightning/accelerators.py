@@ -30,7 +30,9 @@ def auto_accelerator() -> str:
     fault = fault_of(torch.device("mps", 0))
     if fault is None:
         return "auto"
-    log.warning("training on the CPU, since this machine's GPU %s; trainer.accelerator=cpu chooses it unasked", fault)
+    log.warning(
+        "training on the CPU, since this machine's GPU %s; trainer.accelerator=cpu chooses it without a trial", fault
+    )
     return "cpu"
 
 

@@ -531,7 +531,7 @@ def _exclude_unreadable(config: Config, source: PoolSource, pool: Pool) -> None:
 
 @contextmanager
 def _listing_unreadable(config: Config) -> Iterator[None]:
-    """Where images that cannot be decoded end the block, list all of them if the error cannot name all of them."""
+    """Write the list of all undecodable images where they end the block and the error cannot name all of them."""
     try:
         yield
     except ConfigurationError as error:

@@ -1,4 +1,4 @@
-"""Cells of tables as texts, by one rule for all readers: what is missing is empty, whatever a format has for it."""
+"""Cells of tables as texts, by one rule for all readers: a missing value is an empty text, whatever the format."""
 
 from __future__ import annotations
 

@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PlannedClasses:
-    """What becomes of the classes that a configuration asks for."""
+    """The classes that a configuration asks for: those of the round to come, and those that join later."""
 
     config: Config  # with the classes of the round to come, which are the run's and those that join now
-    later: tuple[str, ...] = ()  # asked for, too; they join when the run waits for labels
+    later: tuple[str, ...] = ()  # also asked for; they join when the run waits for labels
 
 
 def plan_classes(config: Config, read_names: Callable[[Config], Sequence[str]]) -> PlannedClasses:
@@ -113,7 +113,7 @@ def _opened(config: Config, history: ClassHistory, read_names: Callable[[Config]
 
 
 def with_class_names(config: Config, names: Sequence[str]) -> Config:
-    """The same with other classes, and their number wherever it stands."""
+    """The configuration with other classes, and with their number under every key that holds it."""
     before, count = config.data.num_classes, len(names)
 
     def counted(node: dict[str, Any]) -> dict[str, Any]:

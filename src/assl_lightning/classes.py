@@ -70,7 +70,7 @@ def split_pair(text: str, known: Sequence[str]) -> tuple[tuple[str, ...], str]:
 
 
 def _command(options: argparse.Namespace) -> Iterator[str]:
-    """What to print, line by line."""
+    """Carry the command out, and yield the lines to print."""
     run_dir = options.run_dir
     if not (run_dir / CONFIG).exists():
         raise ValueError(f"{run_dir} must be the directory of a run, but has no {CONFIG}; name the run_dir of one")
@@ -198,7 +198,7 @@ def _write_config(run_dir: Path, history: ClassHistory) -> None:
 
 
 def with_names(config: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """A plain configuration with other classes, and their number wherever it stands; it is not changed."""
+    """A copy of a plain configuration with other classes, and with their number under every key that holds it."""
     return {key: _with_names(key, value, names) for key, value in config.items()}
 
 
@@ -213,7 +213,7 @@ def _with_names(key: str, value: Any, names: Sequence[str]) -> Any:
 
 
 def _write_batch(run_dir: Path) -> None:
-    """What lies in the batch that waits for who labels elsewhere."""
+    """Update the files of the open batch that labelling tools read: the classes, and Label Studio's interface."""
     for batch in find_batches(run_dir):
         if batch.is_open:
             write_classes(batch)

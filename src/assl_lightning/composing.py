@@ -53,7 +53,7 @@ def _count_classes(job: DictConfig) -> None:
 
 @contextmanager
 def _without_job() -> Iterator[None]:
-    """Forget the job that a launcher ran in this process before, to whose number ${hydra:job.num} would refer."""
+    """Hide the job that a launcher ran in this process before: ${hydra:job.num} would give its number."""
     settings = HydraConfig.instance()
     before, settings.cfg = settings.cfg, None
     try:

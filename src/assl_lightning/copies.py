@@ -1,4 +1,4 @@
-"""Which rows of a tensor are copies of an earlier one, bit for bit."""
+"""Rows of a tensor that are copies of an earlier row, bit for bit."""
 
 from __future__ import annotations
 

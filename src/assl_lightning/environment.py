@@ -12,10 +12,10 @@ from pathlib import Path
 from assl_lightning import __version__
 
 GIT_COMMIT = "git_commit"
-"""Of this package; where it was installed without one, a sentence with its version."""
+"""Key of this package's commit; where it was installed without one, the value is a sentence with its version."""
 
 COMMIT_THERE = "git_commit_of_working_directory"
-"""Of the repository in which the run was started, where that is another one, such as a project's own."""
+"""Key of the commit of the repository in which the run was started, where that is another repository."""
 
 _PACKAGES = (
     "torch",
@@ -51,7 +51,7 @@ def commits(package: Path, working_directory: Path) -> dict[str, str]:
 
 
 def _git(directory: Path, *arguments: str) -> str:
-    """What git answers in `directory`; nothing where it has no answer, or is not there."""
+    """The output of git in `directory`; "" where git fails or is not installed."""
     others = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(directory), *arguments]
     try:
@@ -62,7 +62,7 @@ def _git(directory: Path, *arguments: str) -> str:
 
 
 def _commit_of_installation() -> str:
-    """What pip wrote down where it installed from a repository (PEP 610)."""
+    """The commit that pip wrote down where it installed from a repository (PEP 610); "" otherwise."""
     try:
         origin = json.loads(distribution("assl-lightning").read_text("direct_url.json") or "{}")
     except (PackageNotFoundError, ValueError, OSError):

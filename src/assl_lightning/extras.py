@@ -1,4 +1,4 @@
-"""Packages that only a part of this one needs, and how to install them."""
+"""Commands that install the packages that only a part of this one needs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, requires
 
 
 def install_command(extra: str) -> str:
-    """A command that installs what `extra` of pyproject.toml names, from any directory and however this one came here.
+    """A command that installs the packages of an `extra` of pyproject.toml, from any directory.
 
     >>> install_command("parquet")
     "pip install 'pyarrow>=15'"

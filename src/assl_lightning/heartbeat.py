@@ -1,4 +1,4 @@
-"""When a program that works for long is to say that it does."""
+"""The times at which a program that works for long says that it does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ EVERY = 60.0
 
 
 class Heartbeat:
-    """Is due `FIRST` seconds after it was started, and then every `EVERY` seconds.
+    """A clock that is due `FIRST` seconds after it was started, and then every `EVERY` seconds.
 
     Args:
         clock: seconds from any start.
@@ -26,7 +26,7 @@ class Heartbeat:
         self._next = clock() + FIRST
 
     def is_due(self) -> bool:
-        """Whether it is time; where it is, the next time is a minute later."""
+        """True once the time has come; the next one is then a minute later."""
         now = self._clock()
         if now < self._next:
             return False

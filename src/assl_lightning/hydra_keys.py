@@ -1,4 +1,4 @@
-"""Which of Hydra's own keys have an effect here: the loop makes its own directories, and `hydra.main` is not used."""
+"""Hydra's own keys that have no effect here: the loop makes its own directories, and `hydra.main` is not used."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _OF_LAUNCHERS = (
     "verbose",
     "callbacks",
 )
-"""What the other launchers (joblib, submitit, …) and sweepers look at for their jobs."""
+"""Keys that other launchers (joblib, submitit, …) and sweepers read for their jobs."""
 
 
 def overrides_of(settings: DictConfig) -> list[str]:
-    """Those of the command line that change Hydra's own keys, as they were typed: `${…}` in them is each job's own."""
+    """The overrides of Hydra's own keys, as they were typed: `${…}` in them is resolved for each job."""
     given: Any = OmegaConf.to_container(settings.overrides.hydra, resolve=False)
     return [str(override) for override in given]
 

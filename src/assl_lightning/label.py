@@ -130,7 +130,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _policy(run_dir: Path) -> Conflicts:
-    """What the run does where people differ; where its configuration cannot be read, it waits."""
+    """The run's policy where people differ; "error" where its configuration cannot be read."""
     try:
         return configured_conflicts(run_dir)
     except ValueError:  # the run will say it better

@@ -1,4 +1,4 @@
-"""Data that lie elsewhere when a run goes on: the places may be others, what lies there must be the same."""
+"""Data in another place when a run goes on: paths may change, their contents must be the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from assl_lightning.paths import PATH_KEYS
 
 CONTENTS = "contents"
-"""Key of config.yaml: digests of what lies at a path, where no names of samples tell it; "data" or a weights' key."""
+"""Key of config.yaml: digests of weights, by their key, and of "data" whose samples have no names of files."""
 
 
 def in_one_spelling(config: Any) -> Any:
@@ -36,7 +36,7 @@ def places(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     known, found = ({**(config.get(CONTENTS) or {})} for config in (before, now))
     for key in _paths(before, now):
         content = "data" if key.startswith("data.") else key
-        has_names = content == "data" and not known.keys() & {"data"} and not found.keys() & {"data"}
+        has_names = content == "data" and "data" not in known and "data" not in found
         if has_names or (content in known and known[content] == found.get(content)):
             yield key
 

@@ -83,7 +83,7 @@ class Watched:
 
     @property
     def is_closed(self) -> bool:
-        """Whether its reader has gone."""
+        """True where its reader has gone."""
         return self.error is not None and self.error.errno == errno.EPIPE
 
     def write(self, text: str) -> int:

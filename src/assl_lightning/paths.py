@@ -51,7 +51,7 @@ def expand(path: str | os.PathLike[str]) -> str:
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """The same as `expand`, as a `Path`."""
+    """The result of `expand` as a `Path`."""
     return Path(expand(path))
 
 

@@ -51,7 +51,7 @@ class LabellingTool(Protocol):
         ...
 
     def collect(self, batch: LabelBatch) -> Sequence[Incoming]:
-        """What they have answered by now, also what was handed over before; a tool that writes the ledger has none.
+        """The answers by now, including those handed over before; empty for a tool that writes the ledger itself.
 
         Files of labels in the batch's directory are none of its business: they are read whatever the tool.
         """
@@ -321,7 +321,7 @@ def _disagreement(batch: LabelBatch, names: Sequence[str], holds: Mapping[str, V
 
 
 def _by_majority(names: Sequence[str], holds: Mapping[str, Verdict]) -> Sequence[Verdict]:
-    """What would hold of samples if the majority decided."""
+    """The verdicts on samples if the majority decided."""
     votes = [vote for name in names for vote in holds[name].votes]
     return list(verdicts(votes, "majority").values())
 

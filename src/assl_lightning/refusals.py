@@ -1,4 +1,4 @@
-"""What a class says to the arguments that a configuration gives it, as one line that begins with the key."""
+"""Errors of a class about the arguments that a configuration gives it, as one line that begins with the key."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _at_the_beginning(name: str, _: object) -> str:
 
 
 def _as_an_argument(name: str, _: object) -> str:
-    """Where the message says `name must` or `name=`, or the name at all where it is no word of prose."""
+    """A pattern for `name must` or `name=`; a name with an underscore is no word of prose, and stands alone."""
     behind = "" if "_" in name else "(?: must|=)"
     return rf"\b{re.escape(name)}{behind}(?!\w)"
 

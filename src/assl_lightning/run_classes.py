@@ -1,4 +1,4 @@
-"""The classes of a run, round by round: which there were, and what an answer of any time counts as now.
+"""The classes of a run, round by round, and the class that an answer of any time counts as now.
 
 `<run_dir>/classes.json` lists the changes in the order in which they were made. It is written with the first of them
 and only grows; until then a run has the classes of its config.yaml. Each change is of a round: the first that trains
@@ -25,7 +25,7 @@ from assl_lightning.data.class_names import read_class_names
 from assl_lightning.records import CONFIG, read_config, read_records, read_state, round_directory
 
 FILE_NAME = "classes.json"
-"""Of the history, in a run's directory."""
+"""Name of the file of the history, in a run's directory."""
 
 KEYS = (
     *("data.num_classes", "data.source.class_names", "data.source.num_classes"),
@@ -50,7 +50,7 @@ class Change:
     at: str | None = None  # when it was made, ISO 8601 in UTC
 
     def __str__(self) -> str:
-        """In words: "crack added", "dent renamed to bump"."""
+        """The change in words, such as "crack added" or "dent renamed to bump"."""
         names = " and ".join(self.names)
         words = {
             "begin": f"{', '.join(self.names)} at first",
@@ -83,7 +83,7 @@ class ClassHistory:
     # ---- looking
 
     def names(self, round_number: int | None = None) -> tuple[str, ...]:
-        """The classes of a round, a label is a place among them; None: those of the round to come."""
+        """The classes of a round, in the order of their labels; None: those of the round to come."""
         names: list[str] = []
         for change in (self.changes[place] for place in self._standing(round_number)):
             if change.kind in ("rename", "merge"):
@@ -119,9 +119,9 @@ class ClassHistory:
         return tuple(name for change in self.changes if change.kind in ("begin", "add") for name in change.names)
 
     def places(self, round_number: int) -> tuple[int | None, ...]:
-        """For each class of a round its place among the present ones.
+        """The place of each class of a round among the present classes.
 
-        None where a merge was taken back since, so that what was labelled so is of one of several classes.
+        None where a merge was taken back since: a label with its name may now be of any of several classes.
         """
         now, standing = self.names(), self._standing()
         split = {
@@ -224,7 +224,7 @@ class ClassHistory:
         return replace(self, changes=kept).resolve(name)
 
     def _advice(self, asked: Sequence[str], run_dir: Path) -> str:
-        """What to do instead of asking for other classes than the run has."""
+        """Advice to a user who asked for other classes than the run has."""
         now, former = self.names(), self.former
         gone, new = ([name for name in one if name not in other] for one, other in ((now, asked), (asked, now)))
         outdated = [name for name in asked if name in former]
@@ -246,7 +246,7 @@ class ClassHistory:
             raise ValueError(f"{name!r} is no class{was}; the classes are {_listed(self.names())}")
 
     def _check_new(self, name: str, instead_of: str | None = None) -> None:
-        """Old answers with this name must count as what they count as now."""
+        """Refuse a new name by which old answers would count as another class than they do now."""
         read_class_names([*(one for one in self.names() if one != instead_of), name])
         if name in self.former and self.former[name] != instead_of:
             raise ValueError(
@@ -259,7 +259,7 @@ class ClassHistory:
 
 
 def read_history(run_dir: Path) -> ClassHistory | None:
-    """What classes.json says; None where there is none, so that nothing has changed.
+    """The history in classes.json; None where there is no such file, since no class has changed.
 
     Raises:
         ValueError: it cannot be read.

@@ -313,7 +313,7 @@ class RunDirectory:
             (self.round(number - 1) / "final.ckpt").unlink(missing_ok=True)
 
     def _ended_before_its_labels(self, record: RoundRecord) -> bool:
-        """Whether the round's query was made and withdrawn; should the run have more rounds again, it is taken up."""
+        """True where the round's query was made and withdrawn; a run with more rounds takes it up again."""
         try:
             _, asked = self.read_state(record.round)
         except ValueError:

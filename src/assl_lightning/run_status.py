@@ -192,7 +192,7 @@ def _waiting(batch: LabelBatch, config: Mapping[str, Any]) -> tuple[str, str, st
 
 
 def _lying(batch: LabelBatch, left: set[str]) -> tuple[int, list[str]]:
-    """How many of the images that are `left` have an answer in a file beside the batch, and how that is told."""
+    """The number of images `left` that have an answer in a file beside the batch, and the sentences that tell it."""
     try:
         come = [one for one in read_returned(batch) if one.sample_id in left]
     except ValueError as error:

@@ -331,7 +331,7 @@ def _expected(hint: Any) -> str:
 
 
 def _with_expanded_paths(value: Any, path: str, errors: list[str]) -> Any:
-    """The same with the home directory for `~` in every path; a line in `errors` for each that has none."""
+    """`value` with the home directory for `~` in every path; a line in `errors` for each path that has none."""
     if isinstance(value, Mapping):
         return {key: _with_expanded_paths(item, _join(path, str(key)), errors) for key, item in value.items()}
     if not isinstance(value, str) or path.rpartition(".")[2] not in PATH_KEYS:

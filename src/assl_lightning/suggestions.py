@@ -1,6 +1,6 @@
-"""Which name was meant by one that does not exist: what spreadsheets, editors and hands make of names.
+"""Suggestions for a name that does not exist, by the ways in which spreadsheets, editors and typing change names.
 
-Nothing is ever replaced by a suggestion. It is told, and somebody decides.
+Nothing is ever replaced by a suggestion: it is shown, and the user decides.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Suggestions:
 
     @cached_property
     def _by_number_of_tail(self) -> Mapping[Hashable, list[str]]:
-        """Of names with directories or suffixes, the number that a file's name may be."""
+        """Names with directories or suffixes, by the number that their last part may be."""
         tails = ((tail, name) for name in self._names for tail in _tails(name))
         return _table((key, name) for tail, name in tails for key in _number_keys(tail))
 

@@ -215,9 +215,9 @@ def give_own_directories(jobs: Sequence[Job]) -> list[Job]:
 
 
 def is_finished(config: Config) -> bool:
-    """Whether `run_dir` holds every round of this very run, told without torch; one that was extended has more.
+    """True where `run_dir` holds every round of this very run, or more of them; needs no torch.
 
-    Where anything is in doubt it is not: the run itself then finds out, and says what is wrong.
+    False where anything is in doubt: the run itself then finds out, and says what is wrong.
     """
     run_dir, now = Path(config.run_dir), config.as_dict()
     try:
@@ -308,7 +308,7 @@ def mean_accuracy_of_composed(composed: DictConfig) -> float:
 
 
 def _trials(sweeper: Any) -> int | None:
-    """How many jobs an adaptive sweeper is to choose, where it has the key that Optuna's has."""
+    """The number of jobs that an adaptive sweeper chooses, under the key that Optuna's has; None without it."""
     trials = sweeper.get("n_trials")
     return trials if isinstance(trials, int) else None
 

@@ -181,7 +181,7 @@ class RoundTraining:
         )
 
     def _new_algorithm(self, number: int) -> Algorithm:
-        """The same initial weights each round; under `init: continue`, then the last round's, for the same classes."""
+        """The algorithm with the run's initial weights or, under `init: continue`, with those of the last round."""
         algorithm = self._initial_algorithm()
         if self.settings.init == "continue" and number > 0:
             checkpoint = self.directory.load_tensors(number - 1, "final.ckpt")

@@ -1,4 +1,4 @@
-"""Steps of training that a run will make and its network cannot, found before the run begins."""
+"""Training steps that the network of a run could not make, found before the run begins."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from assl_lightning.schema import Config, ConfigurationError, show
 
 @dataclass(frozen=True)
 class StepSizes:
-    """What decides how many images a training step has.
+    """The numbers that decide how many images a training step has.
 
     Attributes:
-        devices: how many share a step; 1 where batch norm is synchronised among them.
+        devices: number that share a step; 1 where batch norm is synchronised among them.
         labelled: images with a label in the first training; None: not known yet.
         unlabelled: images without one in the last training; None: not known yet.
     """
@@ -50,7 +50,7 @@ def try_single_images(config: Config, sizes: StepSizes, make_network: Callable[[
 
     Args:
         config: the run's.
-        sizes: what decides how many images a step has.
+        sizes: the numbers that decide how many images a step has.
         make_network: makes the run's network.
         image: (1, channels, height, width).
 

@@ -1,4 +1,4 @@
-"""Numbers in YAML files that were not written as they are read: 0010 is 8 there, 12:30 is 750, and 1_0 is 10."""
+"""Numbers in YAML files that YAML reads as other numbers than were written: 0010 as 8, 12:30 as 750, 1_0 as 10."""
 
 from __future__ import annotations
 

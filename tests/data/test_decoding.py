@@ -135,7 +135,7 @@ def test_sixteen_bits_of_grey_are_scaled_to_eight(tmp_path: Path, suffix: str) -
 def test_numbers_whose_white_nobody_knows_are_refused_by_name(tmp_path: Path, kind: type, words: str) -> None:
     path = save(tmp_path / "a.tif", Image.fromarray(photograph(channels=1)[..., 0].astype(kind)))
     assert refused(path).startswith(f"(its pixels are {words}")
-    assert refused(path).endswith("whose white nobody says; save it with 8 or 16 bits)")
+    assert refused(path).endswith("of which no value is known to be white; save it with 8 or 16 bits)")
 
 
 # --- places ----------------------------------------------------------------------------------------------------------

@@ -289,7 +289,7 @@ def test_numbers_without_a_white_are_told_as_what_they_are(kind: str, words: str
     sample_format = {"u": 1, "i": 2, "f": 3}[kind[1]]
     content = tiff(RAMP.astype(kind), (339, 3, 1, struct.pack("<H", sample_format)))
     found = decode_bytes(content, ImageFormat((3, 4), 1), "a")
-    assert found == f"a ({words}, whose white nobody says; save it with 8 or 16 bits)"
+    assert found == f"a ({words}, of which no value is known to be white; save it with 8 or 16 bits)"
 
 
 # --- what goes along -------------------------------------------------------------------------------------------------

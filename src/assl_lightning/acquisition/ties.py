@@ -1,4 +1,4 @@
-"""The same picks on every processor: how scores are made comparable, and what can be promised of them.
+"""Scores made comparable, so that picks are the same on every processor; and the limits of that promise.
 
 A product of matrices, a softmax and a sum over a row round differently from processor to processor, from one number of
 threads to another, and by a row's place among the others; even `exp` does at the end of a tensor. So no two scores that

@@ -81,11 +81,11 @@ class Run:
 
     @property
     def all_records(self) -> tuple[RoundRecord, ...]:
-        """Also of the rounds that other runs do not have."""
+        """The records of all its rounds, including those that other runs do not have."""
         return self.uncut or self.records
 
     def has_withdrawn(self, record: RoundRecord) -> bool:
-        """Whether the run was told to end after a round had asked for labels: what it asked for lies in the files."""
+        """True where the run was told to end after the round had asked for labels; its query is still in the files."""
         return not record.queried and (round_directory(self.directory, record.round) / STATE).exists()
 
     @property
@@ -122,7 +122,7 @@ class Setting:
 
     @property
     def is_cut(self) -> bool:
-        """Whether some run has more rounds than all have."""
+        """True where some run has more rounds than the rounds that all runs have."""
         return any(run.uncut for run in self.runs)
 
 

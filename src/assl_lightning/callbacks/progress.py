@@ -1,4 +1,4 @@
-"""How far a run has come: two bars on a terminal; anywhere else a line a round, and one a minute while it trains."""
+"""The progress of a run: two bars on a terminal; elsewhere a line a round, and one a minute while it trains."""
 
 from __future__ import annotations
 

@@ -382,7 +382,7 @@ def _check_first(observation: Observation, num_samples: int, keep_features: bool
 
 
 def _most_rows(index: Tensor, trainer: Trainer, module: LightningModule) -> int:
-    """How many rows the largest batch of any rank has. Waits for the device."""
+    """The number of rows in the largest batch of all ranks. Waits for the device."""
     if trainer.world_size == 1:
         return len(index)
     return int(module.all_gather(torch.tensor(len(index), device=module.device)).max())  # type: ignore[union-attr]

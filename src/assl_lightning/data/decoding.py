@@ -42,10 +42,10 @@ _NO_IMAGES = (
     (re.compile(rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL), "a HEIC photograph; save it as JPEG or PNG"),
     (re.compile(rb".{4}ftypavi[fs]", re.DOTALL), "an AVIF image, which Pillow reads from 11.3 on, if whole"),
 )
-"""How the content of a file begins → what it is."""
+"""First bytes of a file that is no image → its kind, and what to do about it."""
 
 _SPEAK_FOR_THEMSELVES = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-"""What Pillow raises with a sentence for it; anything else is told with its kind, as in "KeyError: 34"."""
+"""Errors of Pillow whose message is a sentence; of any other the kind is told too, as in "KeyError: 34"."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def decode_all(paths: Sequence[Path], form: ImageFormat) -> Iterator[tuple[Image
 def read_all(
     pictures: Sequence[Picture], read: Callable[[Picture], Images | str], form: ImageFormat
 ) -> Iterator[tuple[Images, Faults]]:
-    """As `decode_all`, of whatever `read` makes an image of the `form`, or says what is wrong with."""
+    """Read `pictures` in blocks, as `decode_all` does; `read` gives an image of the `form`, or its fault."""
     black = np.zeros(form.shape, dtype=np.uint8)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         for first in range(0, len(pictures), _AT_ONCE):
@@ -118,7 +118,7 @@ def decode(path: Path, form: ImageFormat) -> Images | str:
 
 
 def decode_bytes(content: bytes, form: ImageFormat, name: str) -> Images | str:
-    """As `decode`, of what a file holds; `name` is what it is called where something is wrong with it."""
+    """Decode the content of a file, as `decode` does; a reason why it cannot be decoded begins with `name`."""
 
     def read() -> Images | str:
         with _open(content) as stored:
@@ -128,7 +128,7 @@ def decode_bytes(content: bytes, form: ImageFormat, name: str) -> Images | str:
 
 
 def _open(content: bytes) -> Image.Image:
-    """As `Image.open`; what Pillow does not know and people often have instead of an image is told as what it is."""
+    """Open an image; a common kind of file that is no image is named in the error, with what to do about it."""
     try:
         return Image.open(BytesIO(content))
     except UnidentifiedImageError:
@@ -139,7 +139,7 @@ def _open(content: bytes) -> Image.Image:
 
 
 def convert(stored: Image.Image, form: ImageFormat, name: str) -> Images | str:
-    """As `decode`, of an image that Pillow has opened; it may be loaded and lose its metadata."""
+    """Convert an image that Pillow has opened, as `decode` does; it may be loaded and lose its metadata."""
 
     def read() -> Images | str:
         problem = refusal(stored)
@@ -174,9 +174,9 @@ def read_upright(path: Path, channels: int) -> Image.Image | str:
 
 
 def attempt(name: str, decode_it: Callable[[], Made]) -> Made | str:
-    """What `decode_it` makes of an image, or, whatever it raises, what is wrong with the image called `name`.
+    """Call `decode_it`, and return its result or, whatever it raises, the fault of the image called `name`.
 
-    Decoders raise anything at all for a damaged image: AttributeError, KeyError, RuntimeError and MemoryError among it.
+    Decoders raise anything at all for a damaged image, such as AttributeError, KeyError, RuntimeError and MemoryError.
     What they warn of is metadata, or said by `ImageFormat` too; it is not shown, and never an error.
     """
     try:
@@ -236,7 +236,7 @@ def name_faults(faults: Sequence[str]) -> str:
 
 
 def count_links(faults: Sequence[str]) -> str:
-    """How many of the faults are links to nothing, as the end of a sentence, and what to do; empty where none is."""
+    """The end of a sentence: the number of faults that are links to nothing, and what to do; empty where none is."""
     links = sum(f" ({LINK_TO_NOTHING}" in fault for fault in faults)
     if not links:
         return ""

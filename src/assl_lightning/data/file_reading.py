@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 NOT_READ = "not read: "
-"""How the reason begins where a file was not even read, so that nothing is known of the image in it."""
+"""Beginning of the reason where the file could not be read at all, so that nothing is known of its image."""
 
 LINK_TO_NOTHING = f"{NOT_READ}a link to nothing"
 
@@ -38,7 +38,7 @@ def read_file(path: Path) -> bytes | str:
 
 
 def why_unreadable(path: Path) -> str:
-    """As `read_file` has the reason, without reading anything; empty where nothing speaks against reading it."""
+    """The reason that `read_file` would give, found without reading; empty where the file can probably be read."""
     try:
         reason = _reason_by_kind(path)
         if reason or os.access(path, os.R_OK):

@@ -1,4 +1,4 @@
-"""Which image files lie below a directory; what is no data there is passed over, and told."""
+"""The image files below a directory; files and directories that are no data are passed over, and told."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SUFFIXES = frozenset(
         *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".pcx", ".qoi", ".sgi"),
     )
 )
-"""How the names of image files end, in small letters: what Pillow reads, and what people keep photographs in."""
+"""Endings of the names of image files, in small letters: formats that Pillow reads and that photographs have."""
 
 _CANNOT_BE_READ = frozenset(
     (
@@ -48,7 +48,7 @@ _SHOWN = 3  # directories of a kind that a message names
 
 
 def find_images(root: Path) -> Found:
-    """What lies below `root`.
+    """The images and the other files below `root`.
 
     What begins with a dot is passed over, and so are directories whose pictures are no data (`outputs`): those are
     counted in a message, as are the files that are no images by their `SUFFIXES`.
@@ -108,10 +108,10 @@ class ImageFiles:
     """Files below `root` by the paths that a table gives them, whatever Unicode form their names have there."""
 
     most_names = 100_000
-    """Of files, among which the nearest name to one that does not exist is looked for."""
+    """The most files among which the nearest name to a missing one is looked for."""
 
     most_hints = 20
-    """After which no name is looked for: a table may be wrong in every line, and a message names the first ones."""
+    """The most names that are looked for: a table may be wrong in every line, and a message names the first ones."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -120,7 +120,7 @@ class ImageFiles:
         self._hints = 0
 
     def path(self, text: str) -> Path:
-        """Where the file is: `text` from `root`, or absolute; where nothing is, the path all the same."""
+        """The path of the file `text`, below `root` or absolute; the path as it was given where no such file is."""
         if text not in self._paths:
             self._paths[text] = self._find(self.root / text)
         return self._paths[text]
@@ -159,7 +159,7 @@ class ImageFiles:
 
 
 def _describe(passed_over: Mapping[str, Sequence[str]]) -> str:
-    """How many directories of each kind, and the names of the first."""
+    """The number of directories of each kind, with the names of the first, in words."""
     parts = []
     for kind, names in sorted(passed_over.items()):
         shown = ", ".join([*sorted(names)[:_SHOWN], *(["…"] if len(names) > _SHOWN else [])])

@@ -14,7 +14,7 @@ from assl_lightning.data.sources.base import PoolSource
 def with_classes(source: PoolSource, names: Sequence[str], resolve: Callable[[str], str]) -> PoolSource:
     """The source with the classes `names`; `resolve` says for each of its own what it counts as now.
 
-    Where that is none of the `names`, a label of the pool is one that nobody knows.
+    A label that counts as none of the `names` becomes −1, unknown.
     """
     place = {name: number for number, name in enumerate(names)}
     table = torch.tensor([place.get(resolve(name), -1) for name in source.class_names], dtype=torch.int64)

@@ -34,7 +34,7 @@ class SameNames:
 
 
 def one_form(names: Iterable[str]) -> set[str]:
-    """The names without those that another one equals but for its Unicode form; of such names the one in NFC stays."""
+    """The names, those that differ in their Unicode form alone made one, in NFC."""
     forms: dict[str, str] = {}
     for name in names:
         form = canonical(name)

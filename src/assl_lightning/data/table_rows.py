@@ -1,4 +1,4 @@
-"""The lines of a table in a CSV or Parquet file: cells as texts, by column, and what is wrong with a line as a line."""
+"""The lines of a table in a CSV or Parquet file: cells as texts, by column, and the faults of whole lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 Row = Mapping[str, str]  # column → cell, without spaces around it; "" where there is none
 
 Numbered = tuple[str, Row, str]
-"""Where a line stands ("line 3"), its cells, and what is wrong with it as a line, or ""."""
+"""A line: its place ("line 3"), its cells, and the fault of the line itself, such as too many cells, or ""."""
 
 
 def read_rows(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterator[Numbered]:

@@ -27,7 +27,7 @@ _TURNS = {
 """EXIF's orientation → what makes such an image stand upright. 1 stands, and so does whatever else is written there."""
 
 _WHITES = {"L;2": 3, "L;4": 15}
-"""How a PNG stores grey → its largest value, which Pillow makes 255; the hidden value of tRNS stays as it was."""
+"""Layout of a grey PNG → its largest value. Pillow scales that to 255, but leaves the hidden value of tRNS."""
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF's tags
 _WHITE_IS_ZERO, _SIGNED = 0, 2  # their values
@@ -42,7 +42,7 @@ def refusal(image: Image.Image) -> str:
     if limit is not None and image.width * image.height > limit:
         return f"it has {image.width} × {image.height} pixels, more than the {limit:,} that are taken for an image"
     if image.mode in ("I", "F") and not _is_16_bit(image):
-        return f"its pixels are {_numbers_of(image)}, whose white nobody says; save it with 8 or 16 bits"
+        return f"its pixels are {_numbers_of(image)}, of which no value is known to be white; save it with 8 or 16 bits"
     return ""
 
 
@@ -65,7 +65,7 @@ def to_pixels(stored: Image.Image, channels: int) -> Image.Image:
 
 
 def _layout_of(stored: Image.Image) -> str:
-    """How the file has its values, by Pillow's name for it, "L;4" for instance; empty once it is loaded."""
+    """The layout of the values in the file, by Pillow's name, such as "L;4"; empty once the image is loaded."""
     tiles = getattr(stored, "tile", None)
     if not tiles or stored.format not in ("PNG", "TIFF"):
         return ""
@@ -104,7 +104,7 @@ def _turn_by(image: Image.Image, orientation: object) -> Image.Image:
 def _orientation(image: Image.Image) -> object:
     try:
         return image.getexif().get(_ORIENTATION)
-    except Exception:
+    except Exception:  # EXIF may be damaged in any way, and the image whole
         return None
 
 
@@ -125,7 +125,7 @@ def _numbers_of(image: Image.Image) -> str:
 
 
 def _tiff_tag(image: Image.Image, tag: int, default: int) -> int:
-    """The number, or the first of the numbers, under a tag of a TIFF; the default where it is no TIFF, or has none."""
+    """The number under a tag of a TIFF, the first of several; the default where there is no such tag, or no TIFF."""
     value: Any = getattr(image, "tag_v2", {}).get(tag, default)
     if isinstance(value, tuple) and value:
         value = value[0]

@@ -72,9 +72,9 @@ class LabelBatch:
 
     @property
     def is_open(self) -> bool:
-        """Whether its labels are still waited for; later answers are corrections, which the next round takes over.
+        """True while the run waits for its labels; later answers are corrections, which the next round takes over.
 
-        They are not where the run was told to end before the round that was to train on them.
+        Also False where the run was told to end before the round that was to train on them.
         """
         if (self.directory.parent / _APPLIED).exists():
             return False

@@ -23,7 +23,7 @@ class Incoming:
     round: int | None = None  # of the batch beside which it lies; None where it came by another way
 
     def is_of(self, answer: Answer) -> bool:
-        """Whether `answer` was taken from here: the same place says the same, and gives the same time if it gives any.
+        """True where `answer` was taken from this line: the same place, content and, where the line has one, time.
 
         Each round's files have the same name.
         """

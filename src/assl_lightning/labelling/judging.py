@@ -61,7 +61,7 @@ def judge(
     *,
     conflicts: Conflicts = "error",
 ) -> Judgement:
-    """What becomes of answers that came together, in sight of all that stand.
+    """Decide which of the answers that came together are written, in view of all that stand.
 
     An answer belongs to the newest batch that asked for its sample. What its annotator said before, to the same effect,
     is not written again, unless that batch asks once more; to another effect, it is a correction. An answer whose time
@@ -132,7 +132,7 @@ class _Asked:
         self._former = {name: now for batch in batches for name, now in batch.former_names.items()}
 
     def with_present_class(self, one: Incoming) -> Incoming:
-        """The same, where it names a class as it was called before."""
+        """The answer, with a former name of a class replaced by the present one."""
         return one if one.label is None else replace(one, label=self._former.get(one.label, one.label))
 
     def problems(self, one: Incoming) -> Iterator[str]:
@@ -201,7 +201,7 @@ class _Judging:
         self._append((one for _, one in new), before)
 
     def _keep_earlier(self, one: Incoming, last: Answer) -> None:
-        """An answer that came late: it is of the round that its annotator's latest is of, and holds nothing now."""
+        """Keep an answer that came late, in the round of its annotator's latest answer, which goes on to count."""
         self.notices.append(
             f"{one.where}: {_said(one)} of {one.sample_id!r} was given at {one.at}, before {_said(last)} at {last.at} "
             f"({last.source}), which stays"
@@ -209,7 +209,7 @@ class _Judging:
         self.answers.append(_answer_of(one, last.round))
 
     def _moment(self, one: Incoming) -> str:
-        """The time by which it will count: now, where it has none or one that is still to come."""
+        """The time at which the answer counts as given: now, where it has no time, or one in the future."""
         return min(one.at or self._now, self._now)
 
     def _is_earlier(self, one: Incoming, last: Answer) -> bool:
@@ -225,7 +225,7 @@ class _Judging:
         return is_asked and is_later and not one.is_of(last) and not self._is_earlier(one, last)
 
     def _one_of(self, said: Sequence[tuple[int, Incoming]]) -> tuple[int, Incoming]:
-        """Of all that one annotator said of one sample, what counts: the latest, where times or the policy tell."""
+        """Choose the answer that counts of one annotator's to one sample: the latest, by their times or the policy."""
         kept_place, kept = said[0]
         for place, one in said[1:]:
             if _content(one) == _content(kept):
@@ -352,7 +352,7 @@ class _Before:
         return answers[-1] if answers else None
 
     def has(self, one: Incoming) -> bool:
-        """Whether this very line was taken over before."""
+        """True where this very line was taken over before."""
         return any(map(one.is_of, self._said.get(_voice(one), ())))
 
     def is_outdated(self, one: Incoming, last: Answer) -> bool:

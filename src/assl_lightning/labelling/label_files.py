@@ -392,7 +392,7 @@ def _read_json(content: Any, name: str) -> Iterator[_Row]:
 
 
 def _row_of_values(where: str, columns: Sequence[str], values: Sequence[Any]) -> _Row:
-    """Of a file whose cells may be other things than texts, as `cell_text` reads them."""
+    """The row of a file whose cells need not be texts; `cell_text` makes them texts."""
     cells, fault = [], ""
     for column, value in zip(columns, values, strict=True):
         try:

@@ -63,11 +63,11 @@ class Answer:
     source: str  # by what way it came: "page", "labels.csv, line 7", "label_studio, task 12"
     round: int  # of the batch that asked for it
     label: str | None = None  # the class's name where `kind` is "label"
-    seconds: float | None = None  # that it took, ≥ 0; None where nobody knows
+    seconds: float | None = None  # that it took, ≥ 0; None where it is not known
     at: str | None = None  # the time by which it counts, ISO 8601; in the ledger always in UTC; None: now
     id: int | None = None  # its place in the ledger, from 1; None: not there yet
     stated: str | None = None  # the time that its source gave; None where it gave none, or an older version wrote it
-    decides: bool = False  # it is no opinion beside others, but settles what they are to come to
+    decides: bool = False  # True: it is no vote, but settles what people differ about
 
 
 def utc_now() -> str:
@@ -89,7 +89,7 @@ def as_utc(text: str) -> str:
         aware = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
         return aware.astimezone(timezone.utc).isoformat(timespec="milliseconds")
     except OverflowError as error:
-        raise ValueError(f"{text!r} is a time that there is not ({error})") from None
+        raise ValueError(f"{text!r} is no time that exists ({error})") from None
 
 
 def in_time(answers: Iterable[Answer]) -> list[Answer]:
@@ -180,7 +180,7 @@ class Ledger:
             return [(answer, revoked_by.get(answer.id)) for answer in answers]
 
     def _as_now(self, answers: list[Answer]) -> list[Answer]:
-        """The same with the present names of the classes."""
+        """The answers with the present names of their classes."""
         classes = read_history(self.path.parent)
         if classes is None:
             return answers
@@ -280,13 +280,13 @@ def _missing(connection: sqlite3.Connection) -> list[str]:
 
 
 def _add_columns(connection: sqlite3.Connection) -> None:
-    """Older versions go on reading and writing such a ledger: they name the columns that they know."""
+    """Add the columns of this version. Older versions can still read and write: they name the columns they know."""
     for name in _missing(connection):
         connection.execute(f"ALTER TABLE events ADD COLUMN {name} {_ADDED[name]}")
 
 
 def _selected(connection: sqlite3.Connection) -> str:
-    """`_COLUMNS` as they are read, also from a ledger of an older version that nobody may write."""
+    """`_COLUMNS` as they are read, also from a ledger of an older version that is read-only."""
     missing = _missing(connection)
     return ", ".join(f"NULL AS {name}" if name in missing else name for name in _COLUMNS.split(", "))
 

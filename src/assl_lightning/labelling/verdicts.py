@@ -10,8 +10,8 @@ from typing import Literal
 from assl_lightning.labelling.ledger import Answer, in_time
 
 Conflicts = Literal["error", "latest", "majority"]
-"""What becomes of a sample of which people say different things: it waits until they agree; the latest answer
-holds; the answer that most gave holds, and with as many for another it waits."""
+"""The policy for a sample about which people differ. error: it waits until they agree; latest: the latest answer
+holds; majority: the answer that most people gave holds, and after a tie it waits."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Verdict:
 
     @property
     def differs(self) -> bool:
-        """Whether people say different things, be it settled or not. A skip differs from nothing."""
+        """True where people gave different answers, whether settled or not. A skip differs from no answer."""
         return len({(vote.kind, vote.label) for vote in self.votes if vote.kind != "skip"}) > 1
 
 

@@ -33,7 +33,7 @@ def _what_there_is(setting: Setting) -> str:
 
 
 def _what_is_left_out(setting: Setting) -> str:
-    """Where not all runs have as many rounds: over which they are compared, and which runs have more, or no more."""
+    """A sentence where runs differ in their number of rounds: the rounds that are compared, and the runs with more."""
     if not setting.is_cut:
         return ""
     common = len(setting.labels)

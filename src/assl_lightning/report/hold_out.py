@@ -12,7 +12,7 @@ _MANY = 1000  # images, of which each is at most a tenth of a point
 
 
 def describe_test_set(records: Sequence[RoundRecord], *, hold_out: int, initial_labels: int) -> str:
-    """For the trained rounds of a run, at least one; `hold_out` and `initial_labels` are its configuration's."""
+    """Describe the test set of a run with at least one trained round; the numbers are its configuration's."""
     return _sentence([records], hold_out, initial_labels)
 
 

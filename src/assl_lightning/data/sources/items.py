@@ -57,7 +57,7 @@ class Parting:
 
 @dataclass(frozen=True)
 class Namer:
-    """How items get their sample ids.
+    """Gives items their sample ids.
 
     `known` names a place without its image; where it is None, the place in `part` and a digest of the pixels are the
     name, so that another image in that place has another name, and "undecodable" where there are no pixels.
@@ -81,7 +81,7 @@ def iterate_items(dataset: Any) -> Iterator[object]:
 
 
 class Fault(str):
-    """What is wrong with an item, in the place of its image."""
+    """The description of a fault, which stands in the place of an item's image."""
 
     __slots__ = ()
 
@@ -144,7 +144,7 @@ def to_pillow(image: object, where: str) -> Image.Image:
 
     Raises:
         TypeError: it is none of these.
-        ValueError: it has another shape, or floating-point numbers, for instance, whose white nobody says.
+        ValueError: it has another shape, or floating-point numbers, for instance, without a known white.
     """
     if isinstance(image, Image.Image):
         return image

@@ -12,10 +12,10 @@ from assl_lightning.data.decoding import Faults, describe_faults, name_faults
 from assl_lightning.data.sources.base import PoolSource
 
 FILE_NAME = "unreadable.csv"
-"""In a run's directory: the images that cannot be decoded, each with its reason."""
+"""Name of the table in a run's directory that lists the images that cannot be decoded, with the reasons."""
 
 Row = tuple[str, str, str]
-"""Of an image that cannot be decoded: "pool" or "test", its sample id, and what is wrong with it."""
+"""An image that cannot be decoded: "pool" or "test", its sample id, and the reason."""
 
 _HEADER = ("split", "sample_id", "reason")
 

@@ -168,7 +168,7 @@ class LabelStudioExchange:
         return self.project or server.find_project(marker(batch.run_id))
 
     def _offer_classes(self, server: LabelStudio, project: int, batch: LabelBatch) -> None:
-        """Have a project offer the batch's classes; a name that was a class before may stay, as answers may have it."""
+        """Make a project offer the batch's classes; former names of classes may stay, since answers may have them."""
         offered = _offered(server, project)
         names = (*batch.class_names, BAD_IMAGE)
         former = [name for name in offered if name in batch.former_names]
@@ -210,7 +210,7 @@ def _create(server: LabelStudio, batch: LabelBatch) -> int:
 
 
 def _offered(server: LabelStudio, project: int) -> list[str]:
-    """What a project's interface lets people choose."""
+    """The choices that a project's interface offers."""
     config = server.project(project).get("parsed_label_config")
     control = config.get(CONTROL) if isinstance(config, dict) else None
     offered = control.get("labels") if isinstance(control, dict) and control.get("type") == "Choices" else None

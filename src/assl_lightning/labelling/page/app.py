@@ -213,12 +213,12 @@ def _described(answer: Answer) -> Mapping[str, Any]:
 
 
 def _waits(verdict: Verdict) -> bool:
-    """Whether the run waits for a decision, or would without the one that there is."""
+    """True where the run waits for a decision, or would without the one that was made."""
     return verdict.kind == "conflict" or verdict.decision is not None
 
 
 def _said_of(verdict: Verdict) -> str | None:
-    """What holds without a decision; None where nothing does."""
+    """The label, or "skip" or "bad", that holds without a decision; None where none does."""
     if verdict.decision is not None or verdict.kind == "conflict":
         return None
     return verdict.label or verdict.kind

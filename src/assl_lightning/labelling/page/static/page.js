@@ -182,7 +182,7 @@ async function look() {
   recount();
 }
 
-// Who has answered everything may see what others said, where that differs.
+// Show the link to the images about which people differ, once everything is answered.
 function offerToSettle(disputes) {
   if (settles) return;
   $("disputes").textContent = String(disputes);

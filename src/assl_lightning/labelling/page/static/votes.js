@@ -1,10 +1,10 @@
-// What people say of an image about which they differ, and who decided; never what a model takes it for.
+// The votes on an image about which people differ, and the decision; never a prediction of a model.
 
 const $ = (id) => document.getElementById(id);
 
 const nameOf = (answer) => answer.annotator || "no name";
 
-// A line for each thing that is said, the one that most say first, with who says it.
+// Show a line for each different answer with the people who gave it, the most frequent answer first.
 export function showVotes(sample, words) {
   const said = new Map();
   for (const vote of sample.votes) {
@@ -15,7 +15,7 @@ export function showVotes(sample, words) {
   $("votes").replaceChildren(...lines.map(([what, who]) => lineOf(what, who.join(", "))));
 }
 
-// Who settled it, or what holds until somebody does.
+// Show the decision and who made it, or what holds without one.
 export function showDecision(sample, given, policy, words) {
   const held = sample.holds === null ? "not settled yet" : `${policy}: ${sample.holds} holds`;
   $("decided").textContent = given === undefined ? held : `${words(given)} by ${given.annotator}`;
