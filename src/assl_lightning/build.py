@@ -59,7 +59,8 @@ from assl_lightning.round_settings import CheckpointSettings, RoundSettings, Sco
 from assl_lightning.rounds import run_rounds
 from assl_lightning.run_classes import changeable_round
 from assl_lightning.run_directory import POOL, RunDirectory
-from assl_lightning.schema import Config, ConfigurationError, Node, check_budget, left_open, nearest, show
+from assl_lightning.schema import Config, ConfigurationError, Node, check_budget, left_open, show
+from assl_lightning.suggestions import nearest
 from assl_lightning.training import check_precision
 from assl_lightning.trying import StepSizes, try_single_images, try_training
 

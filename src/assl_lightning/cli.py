@@ -19,8 +19,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 from assl_lightning import __version__
-from assl_lightning.commands import command
-from assl_lightning.composing import compose, one_line_errors, quote
+from assl_lightning.commands import command, quote
+from assl_lightning.composing import compose, one_line_errors
 from assl_lightning.interruption import Interrupted
 from assl_lightning.jobs import line_of, print_errors, run_in_child, run_job
 from assl_lightning.output import ends_quietly

@@ -1,7 +1,8 @@
-"""Commands as they are printed, so that a shell takes them as they stand."""
+"""Commands as they are printed, so that a shell takes them as they stand; and values as Hydra takes them."""
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -16,3 +17,14 @@ def command(module: str, *arguments: Path | str) -> str:
     """
     words = [f"./{one}" if isinstance(one, Path) and str(one).startswith("-") else str(one) for one in arguments]
     return shlex.join(["python", "-m", f"assl_lightning.{module}", *words])
+
+
+def quote(text: str, mark: str = "'") -> str:
+    """`text` as a quoted value of Hydra's override grammar, in which backslashes count before a quotation mark alone.
+
+    >>> print(quote("müll"), quote("it's", '"'))
+    'müll' "it's"
+    """
+    escaped = re.sub(rf"(\\*){mark}", lambda found: found[1] * 2 + "\\" + mark, text)
+    trailing = len(text) - len(text.rstrip("\\"))
+    return mark + escaped + "\\" * trailing + mark

@@ -22,8 +22,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 from yaml import YAMLError  # type: ignore[import-untyped]
 
+from assl_lightning.commands import quote
 from assl_lightning.hydra_keys import refuse_without_effect
-from assl_lightning.schema import Config, ConfigurationError, nearest, read, unknown_key
+from assl_lightning.schema import Config, ConfigurationError, read, unknown_key
+from assl_lightning.suggestions import nearest
 from assl_lightning.yaml_numbers import find_misread
 
 
@@ -98,17 +100,6 @@ def one_line_errors(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMod
             raise ConfigurationError(line) from warning
         except Exception as error:
             raise ConfigurationError(_explain_or_repeat(hydra, overrides, mode, error)) from error
-
-
-def quote(text: str, mark: str = "'") -> str:
-    """`text` as a quoted value of Hydra's override grammar, in which backslashes count before a quotation mark alone.
-
-    >>> print(quote("müll"), quote("it's", '"'))
-    'müll' "it's"
-    """
-    escaped = re.sub(rf"(\\*){mark}", lambda found: found[1] * 2 + "\\" + mark, text)
-    trailing = len(text) - len(text.rstrip("\\"))
-    return mark + escaped + "\\" * trailing + mark
 
 
 def in_shell(key: str, value: str) -> str:

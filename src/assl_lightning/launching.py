@@ -27,7 +27,8 @@ from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig
 
 from assl_lightning.atomic import write_text
-from assl_lightning.composing import one_line_errors, quote, validate
+from assl_lightning.commands import quote
+from assl_lightning.composing import one_line_errors, validate
 from assl_lightning.hydra_keys import overrides_of
 from assl_lightning.interruption import Interrupted, Interruption
 from assl_lightning.jobs import Outcome, run_job

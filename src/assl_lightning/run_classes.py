@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 import yaml  # type: ignore[import-untyped]
 
 from assl_lightning.atomic import write_text
-from assl_lightning.commands import command
+from assl_lightning.commands import command, quote
 from assl_lightning.data.class_names import read_class_names
 from assl_lightning.records import CONFIG, read_config, read_records, read_state, round_directory
 
@@ -334,9 +334,7 @@ def _for_hydra(name: str) -> str:
     """A list's item that Hydra reads as the text `name`."""
     if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name) and yaml.safe_load(name) == name:
         return name
-    escaped = re.sub(r'(\\*)"', r'\1\1\\"', name)  # backslashes count before a quotation mark alone
-    trailing = len(escaped) - len(escaped.rstrip("\\"))
-    return f'"{escaped}{chr(92) * trailing}"'
+    return quote(name, '"')
 
 
 def _history_of(content: Any) -> ClassHistory:

@@ -7,7 +7,6 @@ Lightning or Hydra, so that a wrong configuration is refused before anybody wait
 
 from __future__ import annotations
 
-import difflib
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
@@ -16,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from assl_lightning.data.class_names import read_class_names
 from assl_lightning.paths import PATH_KEYS, expand
+from assl_lightning.suggestions import nearest
 
 Node = dict[str, Any]
 """A part of the configuration that names its class in `_target_`; the rest are that class's own arguments."""
@@ -212,12 +212,6 @@ def unknown_key(section: str, name: str, known: Iterable[str]) -> str:
     if not names:
         return f"{where} has no keys yet; add one with a plus, +{where}.{name}=VALUE"
     return f"{where} has no key {name!r}{nearest(name, names)}; its keys are {', '.join(names)}"
-
-
-def nearest(name: str, choices: Iterable[str]) -> str:
-    """ ", did you mean 'x'?" where one of the `choices` is close to `name`, else nothing."""
-    close = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def check_budget(config: Config, num_samples: int | None, because: str = "data.num_samples") -> list[str]:

@@ -24,7 +24,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from assl_lightning.composing import compose, one_line_errors, quote, validate
+from assl_lightning.commands import quote
+from assl_lightning.composing import compose, one_line_errors, validate
 from assl_lightning.differences import differences
 from assl_lightning.hydra_keys import BASIC_LAUNCHER, BASIC_SWEEPER, overrides_of, refuse_without_effect
 from assl_lightning.interruption import Interruption

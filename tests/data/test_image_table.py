@@ -250,7 +250,7 @@ def test_columns_that_are_not_used_are_told(tmp_path: Path, caplog: pytest.LogCa
         ("file,label\na.png,ok\n", ["one thing is wrong: it has no column path; its columns are file, label"]),
         ("path;label\na.png;ok\n", ["it has no column path; its columns are path;label"]),
         ("", ["it has no column path; its columns are none"]),
-        ("path,lable\na.png,ok\n", ["one thing is wrong: it has a column lable (did you mean label?)"]),
+        ("path,lable\na.png,ok\n", ["one thing is wrong: it has a column lable (did you mean 'label'?)"]),
         ("path,path\na.png,a.png\n", ["it has the column path more than once"]),
         ("path\n", ["it has a header and nothing below it"]),
         ("path,label\na.png\n", ["one thing is wrong: line 2 has 1 cells, the header 2"]),

@@ -50,7 +50,7 @@ def test_a_network_of_timm_gives_the_logits_of_timms_own(name: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "resnet8"}, r"name must be a network of timm; got 'resnet8' \(did you mean resnet18\?\)"),
+        ({"name": "resnet8"}, r"name must be a network of timm; got 'resnet8' \(did you mean 'resnet18'\?\)"),
         ({"name": "deit_tiny_distilled_patch16_224"}, "must make its logits by one linear layer; it has tuple"),
         ({"name": "resnet18", "num_classes": 0}, "num_classes must be an integer of at least 1; got 0"),
     ],
@@ -85,7 +85,7 @@ def test_a_vit_of_torchvision_is_made_for_the_size_of_the_images() -> None:
     [
         (
             {"name": "resnet81"},
-            r"name must be a classifier of torchvision\.models; got 'resnet81' \(did you mean resnet",
+            r"name must be a classifier of torchvision\.models; got 'resnet81' \(did you mean 'resnet",
         ),
         ({"name": "fcn_resnet50"}, r"got 'fcn_resnet50'"),
         ({"channels": 1}, r"networks of torchvision take 3 channels; got 1: set data\.channels=3"),

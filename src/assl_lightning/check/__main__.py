@@ -12,7 +12,8 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from assl_lightning.cli import conf_dir
-from assl_lightning.composing import compose, quote
+from assl_lightning.commands import quote
+from assl_lightning.composing import compose
 from assl_lightning.interruption import Interrupted, Interruption
 from assl_lightning.jobs import line_of, print_errors
 from assl_lightning.output import ends_quietly

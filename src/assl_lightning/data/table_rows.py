@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from assl_lightning.cells import cell_text, read_parquet
 from assl_lightning.data.problems import refuse
+from assl_lightning.suggestions import nearest
 
 log = logging.getLogger(__name__)
 
@@ -82,17 +82,12 @@ def _check_header(path: Path, header: Sequence[str], columns: Sequence[str], nee
     ]
     others = [name for name in header if name not in columns]
     absent = [name for name in columns if name not in header]
-    problems += [f"it has a column {name}{hint}" for name in others if (hint := _nearest(name, absent))]
+    problems += [f"it has a column {name}{hint}" for name in others if (hint := nearest(name, absent, cutoff=0.75))]
     in_words = f"the column{'s' * (len(needed) > 1)} {' and '.join(needed)}"
     may_have = f", and may have {', '.join(columns)}" if len(columns) > len(needed) else ""
     refuse(f"{path} must have a header with {in_words}{may_have}", problems)
     if others:
         log.info("%s: columns that are not used: %s", path, ", ".join(others))
-
-
-def _nearest(name: str, choices: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.75)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _row(columns: Sequence[str], header: Sequence[str], cells: Sequence[str]) -> Row:

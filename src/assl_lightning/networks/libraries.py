@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from assl_lightning.networks.adapt import find_head, with_features
 from assl_lightning.networks.arguments import require_integers
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.networks.weights import load_weights
+from assl_lightning.suggestions import nearest
 
 
 def torchvision_network(
@@ -36,7 +36,7 @@ def torchvision_network(
     require_integers(1, num_classes=num_classes)
     names = torchvision.models.list_models(module=torchvision.models)
     if name not in names:
-        raise ValueError(f"name must be a classifier of torchvision.models; got {name!r}{_nearest(name, names)}")
+        raise ValueError(f"name must be a classifier of torchvision.models; got {name!r}{nearest(name, names)}")
     if channels != 3:
         raise ValueError(f"networks of torchvision take 3 channels; got {channels}: set data.channels=3")
     size: dict[str, Any] = {}
@@ -82,7 +82,7 @@ def timm_network(
     architecture = name.partition(".")[0]  # what follows a dot names weights that timm would download
     if not timm.is_model(architecture):
         names = timm.list_models()
-        raise ValueError(f"name must be a network of timm; got {name!r}{_nearest(architecture, names)}")
+        raise ValueError(f"name must be a network of timm; got {name!r}{nearest(architecture, names)}")
     defaults = timm.get_pretrained_cfg(architecture)
     size: dict[str, Any] = {}
     if defaults is not None and defaults.fixed_input_size and image_size is not None:
@@ -102,8 +102,3 @@ def _adapt(network: nn.Module, num_classes: int, weights: str | Path | None) -> 
     if weights is not None:
         load_weights(network, find_head(network, num_classes), weights)
     return with_features(network, num_classes)
-
-
-def _nearest(name: str, names: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""

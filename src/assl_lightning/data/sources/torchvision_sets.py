@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from assl_lightning.data.sources.items import (
 )
 from assl_lightning.data.sources.own_images import Unreadable
 from assl_lightning.paths import expanded
+from assl_lightning.suggestions import nearest
 
 _SPLITS: Mapping[str, tuple[Any, Any]] = {"train": (True, False), "split": ("train", "test")}
 """By which argument a data set tells its parts apart, and what it is for the pool and for the test."""
@@ -83,10 +83,10 @@ def _find(name: str) -> type[Dataset[Any]]:
     kinds = {key: kind for key, kind in vars(datasets).items() if inspect.isclass(kind) and issubclass(kind, Dataset)}
     if name in kinds:
         return kinds[name]
-    small = {key.lower(): key for key in kinds}
-    close = difflib.get_close_matches(name.lower(), small, n=1)
-    hint = f" (did you mean {small[close[0]]}?)" if close else ""
-    raise ValueError(f"dataset must be the name of a class of torchvision.datasets, such as STL10; got {name!r}{hint}")
+    raise ValueError(
+        f"dataset must be the name of a class of torchvision.datasets, such as STL10; got {name!r}"
+        f"{nearest(name, kinds)}"
+    )
 
 
 def _open(
