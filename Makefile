@@ -121,13 +121,14 @@ results-digits: install ## results/digits: 380 runs, about an hour and a half of
 
 # BALD's masks and ALFA-Mix's ten starts of k-means, by `rand` and `al` as results-digits has them.
 
-results-bald: install ## results/bald: 100 runs, about half an hour of one core
+results-bald: install ## results/bald, results/bald_al: 100 runs, about half an hour of one core
 	for setting in "digits_short rand" "digits_short_al al"; do \
 		set -- $$setting; run="$(RUN) -m +experiment=$$1 seed=range(10)"; out=runs/results/bald/$$2; export $(ONE_THREAD); \
 		$$run acquisition=random,bald,alfa_mix,alfa_mix_closed 'run_dir='$$out'/$(OF_METHOD)' || exit 1; \
 		$$run acquisition=bald acquisition.strategy.shared_masks=true "run_dir=$$out/bald_shared/$(OF_SEED)" || exit 1; \
 	done
-	$(REPORT) runs/results/bald/rand runs/results/bald/al --settings --title "BALD and ALFA-Mix on digits" --output results/bald
+	$(REPORT) runs/results/bald/rand --title "BALD and ALFA-Mix on digits, with unlabelled images" --output results/bald
+	$(REPORT) runs/results/bald/al --title "BALD and ALFA-Mix on digits, active learning alone" --output results/bald_al
 
 results-fashion-mnist: install ## results/fashion_mnist: 35 runs, about an hour of one core
 	$(ONE_THREAD) $(RUN) -m +experiment=fashion_short seed=0,1,2,3,4 acquisition=random,assl,assl_div,entropy,coreset,badge \
