@@ -67,7 +67,9 @@ def test_a_round_before_a_change_was_taken_back_trained_with_it() -> None:
         (("ok", "bump", "scratch"), "to rename one, python -m assl_lightning.classes 'my run' --rename dent=bump"),
         (("dent", "ok", "scratch"), "goes to the end: ask for 'data.source.class_names=[ok,dent,scratch]'"),
         (("ok", "crack", "dent", "scratch"), "ask for 'data.source.class_names=[ok,dent,scratch,crack]'"),
-        (("ok", "dent"), "to rename and merge some, python -m assl_lightning.classes 'my run' --rename OLD=NEW and"),
+        (("ok", "dent"), "scratch is missing: ask for 'data.source.class_names=[ok,dent,scratch]'; to take it away, "),
+        (("ok",), "dent, scratch are missing: ask for 'data.source.class_names=[ok,dent,scratch]'; to take one away, "),
+        (("a", "b"), "to rename and merge some, python -m assl_lightning.classes 'my run' --rename OLD=NEW and"),
     ],
 )
 def test_classes_that_are_no_more_than_more_are_refused_with_what_to_do(names: tuple[str, ...], advice: str) -> None:

@@ -232,6 +232,12 @@ class ClassHistory:
             return f"{outdated[0]} is {former[outdated[0]]} since: ask for {as_override(now)}"
         if not gone:
             return f"a class that is new goes to the end: ask for {as_override([*now, *new])}"
+        if not new:
+            missing, one = (f"{gone[0]} is", "it") if len(gone) == 1 else (f"{', '.join(gone)} are", "one")
+            return (
+                f"{missing} missing: ask for {as_override(now)}; to take {one} away, merge it into another with "
+                f"{command('classes', run_dir)} --merge A,B=C"
+            )
         if len(gone) == len(new) == 1:
             return f"to rename one, {command('classes', run_dir, '--rename', f'{gone[0]}={new[0]}')}"
         return f"to rename and merge some, {command('classes', run_dir)} --rename OLD=NEW and --merge A,B=C"
