@@ -116,6 +116,17 @@ def test_the_history_says_what_was_said_and_what_it_counts_as(
     assert "  dent (now bump)  " in second
 
 
+def test_the_command_that_is_told_afterwards_asks_for_the_classes_as_they_are(run_dir: Path) -> None:
+    typed = "python -m assl_lightning data=folder 'data.source.class_names=[ok,dent,scratch]' data.num_classes=3 name=a"
+    write_config(run_dir, {**read_config(run_dir), "history": {"command": typed}})
+    change(run_dir, "--rename", "dent=big bump")
+    change(run_dir, "--merge", "big bump,scratch=damage")
+    kept = "python -m assl_lightning data=folder name=a"
+    assert read_status(run_dir).then == (
+        f"give again {kept} 'data.source.class_names=[ok,damage]' data.num_classes=2, and the run goes on"
+    )
+
+
 def test_a_dry_run_says_the_same_and_writes_nothing(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
     change(run_dir, "--rename", "dent=bump", "--dry-run")
@@ -153,6 +164,17 @@ def test_a_merge_whose_own_name_was_answered_is_not_taken_back_before_these_are(
     ledger(run_dir).revoke([3], "Ann", "undo")
     change(run_dir, "--undo")
     assert names(run_dir) == CLASSES
+
+
+def test_all_answers_to_take_back_before_a_merge_is_are_in_the_printed_command(
+    run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(run_dir, "--merge", "dent,scratch=damage")
+    ledger(run_dir).append([Answer(SAMPLE_IDS[2], "label", f"P{n}", "page", 0, label="damage") for n in range(7)])
+    assert main([str(run_dir), "--undo"]) == 1
+    said = capsys.readouterr().err
+    assert "(7: 3 4 5 6 7 …)" in said
+    assert f"python -m assl_lightning.ingest {run_dir} --undo 3 4 5 6 7 8 9, and ask" in said
 
 
 def test_the_classes_and_their_changes_are_listed(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

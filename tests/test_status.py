@@ -116,6 +116,17 @@ def test_the_command_that_began_a_run_is_told(
     assert told(capsys, tmp_path / "run")["next"] == f"give again {told_later}, and the run goes on"
 
 
+def test_the_command_that_gave_a_run_more_rounds_is_told_from_then_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "assl_lightning", "rounds=1"])
+    run(tmp_path / "run", settings=replace(SETTINGS, rounds=1))
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "assl_lightning", "rounds=3"])
+    run(tmp_path / "run", settings=replace(SETTINGS, rounds=3))
+    expected = "give again python -m assl_lightning rounds=3, and the run goes on"
+    assert told(capsys, tmp_path / "run")["then"] == expected
+
+
 def test_a_run_that_was_stopped_and_one_that_runs_are_told_apart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from assl_lightning.labelling.ledger import Answer, Ledger
 from assl_lightning.locking import held
 from assl_lightning.output import ends_quietly
 from assl_lightning.paths import path_argument
-from assl_lightning.records import CHANGES_NOTHING, CONFIG, OF_THE_RUN, read_config, read_records, write_config
+from assl_lightning.records import CHANGES_NOTHING, COMMAND, CONFIG, OF_THE_RUN, read_config, read_records, write_config
 from assl_lightning.run_classes import KEYS, ClassHistory, as_override, changeable_round, run_classes, write_history
 
 _DRY = "this was a dry run: nothing was written"
@@ -158,7 +159,7 @@ def _check_answers(given: Sequence[Answer], before: ClassHistory, after: ClassHi
         more = " …" if len(ids) > _SHOWN else ""
         raise ValueError(
             f"answers that say {lost[0].label} would have no class ({len(ids)}: {' '.join(ids[:_SHOWN])}{more}); take "
-            f"them back first, with {command('ingest', run_dir, '--undo', *ids[:_SHOWN])}{more}, and ask for their "
+            f"them back first, with {command('ingest', run_dir, '--undo', *ids)}, and ask for their "
             f"images again"
         )
 
@@ -194,7 +195,20 @@ def _write_config(run_dir: Path, history: ClassHistory) -> None:
     known = before.get("history")
     known = known if isinstance(known, dict) else {}
     note = {"complete_rounds": len(read_records(run_dir)), "changes": changes}
-    write_config(run_dir, {**after, "history": {**known, "changes": [*known.get("changes", []), note]}})
+    noted = {**known, "changes": [*known.get("changes", []), note]}
+    if isinstance(typed := known.get(COMMAND), str):
+        noted[COMMAND] = with_classes(typed, history.names())
+    write_config(run_dir, {**after, "history": noted})
+
+
+def with_classes(typed: str, names: Sequence[str]) -> str:
+    """A run's command that asks for these classes, and for no others.
+
+    >>> with_classes("python -m assl_lightning data=folder data.num_classes=3 name=x", ["ok", "bent"])
+    "python -m assl_lightning data=folder name=x 'data.source.class_names=[ok,bent]' data.num_classes=2"
+    """
+    words = [word for word in shlex.split(typed) if not word.lstrip("+").startswith(tuple(f"{key}=" for key in KEYS))]
+    return f"{shlex.join(words)} {as_override(names)} data.num_classes={len(names)}"
 
 
 def with_names(config: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ OF_THE_RUN = ("environment", "history", "contents", CLASSES)
 """Keys of config.yaml that tell how a run came about, not what was asked for."""
 
 COMMAND = "command"
-"""Under history in config.yaml: what was typed to begin the run, where that is known."""
+"""Under history in config.yaml: what goes on with the run, as it was typed when its settings were last changed."""
 
 CHANGES_NOTHING = (
     *("run_dir", "trainer.logger", "trainer.log_every_n_steps", "checkpoint", "change_devices"),
@@ -73,7 +73,7 @@ class RoundRecord:
 
 
 def command_of(config: Mapping[str, Any]) -> str:
-    """The command that began a run of this config.yaml, in words where it is not known."""
+    """The command that goes on with a run of this config.yaml, in words where it is not known."""
     history = config.get("history")
     command = history.get(COMMAND) if isinstance(history, dict) else None
     return command if isinstance(command, str) else "the command that began it"

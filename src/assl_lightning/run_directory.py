@@ -197,7 +197,7 @@ class RunDirectory:
             log.info("classes that are new: %s; round %s is the first to train with them", ", ".join(joining), number)
         allowed, _ = self._compare(config)
         if allowed or config.get(CONTENTS) != self._read_config().get(CONTENTS):
-            self._note(allowed, config)
+            self._note(allowed, config, **(_command(sys.orig_argv) if allowed else {}))
 
     def check_devices(self, devices: str, change: bool) -> None:
         """`devices`, in words, must be those that trained the run so far, unless it is to `change`; both are noted.
@@ -521,7 +521,7 @@ class RunDirectory:
 
 
 def _command(words: Sequence[str]) -> dict[str, str]:
-    """What was typed to begin the run, under `COMMAND`, where it was this package's command line."""
+    """What was typed, under `COMMAND`, where it was this package's command line."""
     if words[1:3] == ["-m", __package__]:
         return {COMMAND: shlex.join(["python", *words[1:]])}
     if len(words) > 1 and Path(words[1]).name == "assl-lightning":
