@@ -146,3 +146,18 @@ def test_a_head_that_refuses_float64_is_given_float32(head: nn.Module) -> None:
     found = head_in_float64(head, features.device)(features)
     torch.testing.assert_close(found, head(features.float()).double(), rtol=0, atol=0)
     assert found.dtype == torch.float64
+
+
+class Enormous(nn.Module):
+    """Has no room for its product in float64."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        if features.dtype == torch.float64:
+            raise torch.OutOfMemoryError
+        return features
+
+
+def test_a_head_that_has_no_room_in_float64_is_not_given_float32_in_silence() -> None:
+    features = torch.randn(5, 3, dtype=torch.float64)
+    with pytest.raises(torch.OutOfMemoryError):
+        head_in_float64(Enormous(), features.device)(features)

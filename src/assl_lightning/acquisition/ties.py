@@ -77,6 +77,8 @@ def head_in_float64(head: Callable[[Tensor], Tensor], device: torch.device) -> C
     def in_float64(features: Tensor) -> Tensor:
         try:
             logits: Tensor = functional_call(module, state, (features,))
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError:  # two precisions in one product
             return in_float32(features)
         return logits.double()
