@@ -51,14 +51,14 @@ from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.oracles import Oracle
 from assl_lightning.paths import expanded
 from assl_lightning.processes import check_that_results_return, is_first_rank
-from assl_lightning.records import CLASSES, CONFIG, RoundRecord, read_config, trained_records
+from assl_lightning.records import CLASSES, CONFIG, POOL, RoundRecord, read_config, trained_records
 from assl_lightning.refusals import error_at, one_line
 from assl_lightning.report.curve import plot_curve
 from assl_lightning.report.table import print_rounds
 from assl_lightning.round_settings import CheckpointSettings, RoundSettings, ScoreSettings
 from assl_lightning.rounds import run_rounds
 from assl_lightning.run_classes import changeable_round
-from assl_lightning.run_directory import POOL, RunDirectory
+from assl_lightning.run_directory import RunDirectory
 from assl_lightning.schema import Config, ConfigurationError, Node, check_budget, left_open, show
 from assl_lightning.suggestions import nearest
 from assl_lightning.training import check_precision

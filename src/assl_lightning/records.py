@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from math import isfinite, isnan
 from pathlib import Path
@@ -17,6 +17,9 @@ from assl_lightning.atomic import write_text
 
 CONFIG = "config.yaml"
 FILE_NAME = "rounds.jsonl"
+
+POOL = "pool.pt"
+"""Of the labels with which a round trains, in its directory: there once they were taken over."""
 
 STATE = "state.json"
 """Below `round_directory`: how far a round is that is not complete."""
@@ -235,10 +238,30 @@ def trained_records(run_dir: Path, rounds: int) -> list[RoundRecord]:
         ValueError: a file is not what its name says.
     """
     records = read_records(run_dir)
+    complete = num_complete(records, rounds)
+    trained = read_state(run_dir, complete)[1]
+    return records if trained is None else [*records[:complete], trained]
+
+
+def num_complete(records: Sequence[RoundRecord], rounds: int) -> int:
+    """The number of rounds that are complete where `rounds` acquisitions are asked for.
+
+    Of a run that was finished and is to have more of them, the last round has its query still to make.
+    """
     is_extended = bool(records) and not records[-1].queried and len(records) <= rounds
-    under_way = len(records) - is_extended
-    trained = read_state(run_dir, under_way)[1]
-    return records if trained is None else [*records[:under_way], trained]
+    return len(records) - is_extended
+
+
+def round_under_way(run_dir: Path) -> int:
+    """The round that is under way; of a run that was finished the last, whose query is left for later rounds.
+
+    Raises:
+        ValueError: rounds.jsonl is not what its name says.
+    """
+    records = read_records(run_dir)
+    has_next = (round_directory(run_dir, len(records)) / POOL).exists()
+    must_query = bool(records) and not (records[-1].queried and has_next)
+    return len(records) - must_query
 
 
 def without_query(record: RoundRecord) -> RoundRecord:

@@ -31,7 +31,7 @@ from assl_lightning.oracles import Answers, LabelRequest, Oracle, Pending
 from assl_lightning.paths import expanded
 from assl_lightning.processes import from_first_rank, is_first_rank, meet_other_processes, wait_for_all_ranks
 from assl_lightning.querying import Trained, query, query_untrained
-from assl_lightning.records import RoundRecord, without_query
+from assl_lightning.records import POOL, STATE, RoundRecord, without_query
 from assl_lightning.round_settings import RoundSettings
 from assl_lightning.run_directory import INITIAL, RunDirectory
 from assl_lightning.seeding import make_generator
@@ -143,7 +143,7 @@ class _Loop:
     def _run(self, withdrawn: Tensor) -> list[RoundRecord]:
         records = self.directory.records()
         must_reopen = self.directory.under_way() < len(records) <= self.settings.rounds
-        has_begun = self.directory.has(0, "pool.pt")
+        has_begun = self.directory.has(0, POOL)
         wait_for_all_ranks()  # all have read what the first one may change from here on
         if records and not must_reopen and is_first_rank():
             self.directory.tidy(records[-1])
@@ -242,7 +242,7 @@ class _Loop:
         self.pool.withdraw(withdrawn)
         self._check_labels()
         if is_first_rank():
-            self.directory.save_tensors(request.round_number + 1, "pool.pt", self.pool.state_dict())
+            self.directory.save_tensors(request.round_number + 1, POOL, self.pool.state_dict())
         wait_for_all_ranks()
         return True
 
@@ -295,7 +295,7 @@ class _Loop:
             trained, record = self._train(number)
         if number < self.settings.rounds:
             if state == "waiting":
-                with self.directory.reading(number, "state.json"):
+                with self.directory.reading(number, STATE):
                     self.pool.check_unlabelled(torch.tensor(record.queried, dtype=torch.int64))
                 request = self._request(number, torch.tensor(record.queried, dtype=torch.int64))
             else:

@@ -22,7 +22,7 @@ import yaml  # type: ignore[import-untyped]
 from assl_lightning.atomic import write_text
 from assl_lightning.commands import command, quote
 from assl_lightning.data.class_names import read_class_names
-from assl_lightning.records import CONFIG, read_config, read_records, read_state, round_directory
+from assl_lightning.records import CONFIG, POOL, read_config, read_state, round_directory, round_under_way
 
 FILE_NAME = "classes.json"
 """Name of the file of the history, in a run's directory."""
@@ -36,7 +36,6 @@ KEYS = (
 Kind = Literal["begin", "add", "rename", "merge", "undo"]
 
 _FORMAT = 1
-_POOL = "pool.pt"  # of a round whose labels were taken over
 
 
 @dataclass(frozen=True)
@@ -317,13 +316,9 @@ def changeable_round(run_dir: Path) -> int | None:
 
     That is the round whose labels are waited for. The first round has no labels yet in a run that has just begun.
     """
-    if not (round_directory(run_dir, 0) / _POOL).exists():
+    if not (round_directory(run_dir, 0) / POOL).exists():
         return 0
-    records = read_records(run_dir)
-    must_query = bool(records) and not (
-        records[-1].queried and (round_directory(run_dir, len(records)) / _POOL).exists()
-    )
-    number = len(records) - must_query
+    number = round_under_way(run_dir)
     return number + 1 if read_state(run_dir, number)[0] == "waiting" else None
 
 

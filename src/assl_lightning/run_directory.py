@@ -57,6 +57,7 @@ from assl_lightning.records import (
     CONFIG,
     HISTOGRAMS,
     OF_THE_RUN,
+    POOL,
     QUERIED,
     STATE,
     THUMBNAILS,
@@ -66,6 +67,7 @@ from assl_lightning.records import (
     read_records,
     read_state,
     round_directory,
+    round_under_way,
     trained_records,
     write_config,
     write_record,
@@ -85,7 +87,6 @@ _CHECKPOINT_NAME = re.compile(r"step_(\d{8,})\.ckpt")
 _OF_A_CHECKPOINT = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step", "epoch")
 _CHECKPOINTS_KEPT = 2  # the newest, and the one before in case the newest is damaged
 
-POOL = "pool.pt"
 
 INITIAL = "initial.json"
 """Of round 0: which samples were asked for at first."""
@@ -467,10 +468,8 @@ class RunDirectory:
             return held_out, others
 
     def under_way(self) -> int:
-        """The round that is under way; of a run that was finished the last, whose query is left for later rounds."""
-        records = self.records()
-        must_query = bool(records) and not (records[-1].queried and self.has(len(records), POOL))
-        return len(records) - must_query
+        """As `records.round_under_way`."""
+        return round_under_way(self.path)
 
     def note_samples(self, pool: Pool, test: Sequence[str]) -> None:
         """Write down all samples' names, in the order of their indices, where there are more than so far.

@@ -18,8 +18,10 @@ from assl_lightning.labelling.verdicts import Conflicts, verdicts
 from assl_lightning.locking import LOCK
 from assl_lightning.records import (
     CONFIG,
+    POOL,
     RoundRecord,
     command_of,
+    num_complete,
     read_config,
     read_records,
     read_state,
@@ -90,8 +92,7 @@ def read_status(run_dir: Path) -> Status:
             f"{run_dir / CONFIG} must say how many rounds there are; got {rounds!r}. Restore it"
         )
     trained = trained_records(run_dir, rounds)
-    is_extended = bool(records) and not records[-1].queried and len(records) <= rounds
-    complete = len(records) - is_extended  # what was the last round has its query to make
+    complete = num_complete(records, rounds)
     is_running = _is_locked(run_dir / LOCK)
     batch = next((one for one in reversed(find_batches(run_dir)) if one.is_open), None)
     doing, what_next = _progress(run_dir, complete, rounds, is_running, _go_on(config))
@@ -139,7 +140,7 @@ def _progress(run_dir: Path, number: int, rounds: int, is_running: bool, go_on: 
             f"{command('report', run_dir)} compares its rounds; more of them with rounds={rounds + 1} or more",
         )
     state, _ = read_state(run_dir, number)
-    has_begun = (round_directory(run_dir, number) / "pool.pt").exists()
+    has_begun = (round_directory(run_dir, number) / POOL).exists()
     if not has_begun:
         doing = "has no labels to begin with"
     elif state == "training":

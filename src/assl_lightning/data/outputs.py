@@ -13,11 +13,11 @@ from pathlib import Path
 
 from assl_lightning.atomic import TEMPORARY
 from assl_lightning.locking import LOCK
-from assl_lightning.records import CONFIG, FILE_NAME
+from assl_lightning.records import CONFIG, FILE_NAME, POOL, QUERIED, STATE
 
 _ROUND = re.compile(r"round_[0-9]{2,}")
 _OF_A_RUN = (FILE_NAME, LOCK, "labels.sqlite", "samples.csv", "round_00")  # one of them lies beside config.yaml
-_OF_A_ROUND = ("pool.pt", "queried.csv", "state.json", "initial.json", "to_label")
+_OF_A_ROUND = (POOL, QUERIED, STATE, "initial.json", "to_label")
 _SETTING = re.compile(rb"^labels_per_round:", re.MULTILINE)  # in the config.yaml of a run, and in few others
 
 _OF_SYSTEMS = frozenset(

@@ -26,7 +26,7 @@ from typing import Any
 
 from assl_lightning.atomic import TEMPORARY, open_atomic, write_text
 from assl_lightning.commands import command
-from assl_lightning.records import CONFIG, read_config, round_directory
+from assl_lightning.records import CONFIG, POOL, read_config, round_directory
 from assl_lightning.run_classes import read_history
 
 DIRECTORY = "to_label"
@@ -38,7 +38,6 @@ IMAGES = "images"
 
 _DESCRIPTION = "batch.json"
 _FORMAT = 1
-_APPLIED = "pool.pt"  # in the round's directory once its labels were taken over
 _IMAGE_NAME = re.compile(r"[0-9]{4,}\.(png|jpg|webp)")
 _ROUND_NAME = re.compile(r"round_([0-9]{2,})")
 
@@ -76,7 +75,7 @@ class LabelBatch:
 
         Also False where the run was told to end before the round that was to train on them.
         """
-        if (self.directory.parent / _APPLIED).exists():
+        if (self.directory.parent / POOL).exists():
             return False
         if not (self.run_dir / CONFIG).exists():  # a copy of the round's directory
             return True
