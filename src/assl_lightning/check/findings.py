@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 Severity = Literal["wrong", "remark"]
-
-_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -27,12 +24,3 @@ def wrong(sentence: str) -> Finding:
 def remark(sentence: str) -> Finding:
     """What is worth knowing, and stops nothing."""
     return Finding("remark", sentence)
-
-
-def first_few(names: Sequence[str]) -> str:
-    """The first three names, and that there are more.
-
-    >>> first_few(["a", "b"]), first_few(["a", "b", "c", "d"])
-    ('a, b', 'a, b, c, …')
-    """
-    return ", ".join([*names[:_NAMED], *(["…"] if len(names) > _NAMED else [])])

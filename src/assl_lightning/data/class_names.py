@@ -8,15 +8,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from numbers import Integral
 
-from assl_lightning.data.problems import refuse
+from assl_lightning.data.problems import first_few, refuse
 from assl_lightning.data.same_names import canonical
 
 _MISSING = frozenset(("na", "n/a", "nan", "nat", "none", "null", "nil", "<na>"))
 _SPLITS = frozenset(
     ("train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval", "holdout", "train_val")
 )
-
-_SHOWN = 10
 
 _QUOTE = (
     "quote it, as in ['yes', 'no']: YAML takes yes and no for true and false, 0010 for 8, 12:30 for 750, 1.10 for 1.1, "
@@ -102,7 +100,7 @@ def list_classes(names: Sequence[str]) -> str:
     >>> list_classes(["dent", "ok"])
     'dent, ok'
     """
-    return ", ".join([*names[:_SHOWN], *(["…"] if len(names) > _SHOWN else [])])
+    return first_few(names, most=10)
 
 
 def looks_missing(text: str) -> bool:

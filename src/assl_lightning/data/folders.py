@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from assl_lightning.data.outputs import output_above, written_by
-from assl_lightning.data.problems import refuse
+from assl_lightning.data.problems import first_few, refuse
 from assl_lightning.data.same_names import SameNames
 from assl_lightning.suggestions import Suggestions
 
@@ -42,9 +42,6 @@ class Found:
 
     images: tuple[str, ...]  # paths from the directory, with slashes, sorted: the order on the disk does not matter
     passed_over: Mapping[str, int]  # suffix in small letters, or "no suffix" → how many other files end so
-
-
-_SHOWN = 3  # directories of a kind that a message names
 
 
 def find_images(root: Path) -> Found:
@@ -162,8 +159,7 @@ def _describe(passed_over: Mapping[str, Sequence[str]]) -> str:
     """The number of directories of each kind, with the names of the first, in words."""
     parts = []
     for kind, names in sorted(passed_over.items()):
-        shown = ", ".join([*sorted(names)[:_SHOWN], *(["…"] if len(names) > _SHOWN else [])])
-        parts.append(f"{len(names)} {kind} ({shown})")
+        parts.append(f"{len(names)} {kind} ({first_few(sorted(names))})")
     return "; ".join(parts)
 
 

@@ -11,13 +11,12 @@ from torch import Tensor
 
 from assl_lightning.data.image_stream import take_images
 from assl_lightning.data.outputs import is_output_name
+from assl_lightning.data.problems import first_few
 from assl_lightning.data.same_names import SameNames
 from assl_lightning.data.sample_names import SampleNames
 from assl_lightning.data.sources.base import PoolSource
 
 log = logging.getLogger(__name__)
-
-_NAMED = 3  # of the images that came or went
 
 
 def align(
@@ -53,7 +52,9 @@ def align(
                 f"restore them (they may go while a round that was trained waits for labels)"
             )
         if new:
-            log.warning("images that have come since: %s (%s); they join after the next query", len(new), _some(new))
+            log.warning(
+                "images that have come since: %s (%s); they join after the next query", len(new), first_few(new)
+            )
         return _with_gaps(source, known.pool[:size], place)
     names = [*known.pool, *(name for name in new if name not in set(known.pool))]
     gone = [name for name in names if name not in place]
@@ -64,15 +65,15 @@ def align(
             "and the next round leaves them out. Some may be copies of test images: where accuracies matter, begin "
             "anew in another run_dir",
             len(outputs),
-            _some(outputs),
+            first_few(outputs),
         )
         gone = [name for name in gone if not is_output_name(name)]
     if len(names) > size:
         log.info(
-            "images that have come since: %s (%s); they join the next round", len(names) - size, _some(names[size:])
+            "images that have come since: %s (%s); they join the next round", len(names) - size, first_few(names[size:])
         )
     if gone:
-        log.warning("images that are gone: %s (%s); the next round leaves them out", len(gone), _some(gone))
+        log.warning("images that are gone: %s (%s); the next round leaves them out", len(gone), first_few(gone))
     return _with_gaps(source, names, place)
 
 
@@ -98,7 +99,7 @@ def _with_known_forms(source: PoolSource, known: SampleNames) -> PoolSource:
         "images whose names are in another Unicode form than the run has them in (NFC or NFD): %s (%s); they are taken "
         "for the same images, and keep the names that the run has",
         len(renamed),
-        _some(sorted(renamed)),
+        first_few(sorted(renamed)),
     )
     return replace(source, sample_ids=pool, test_ids=test)
 
@@ -180,7 +181,3 @@ def _with_gaps(source: PoolSource, names: Sequence[str], place: dict[str, int]) 
 
 def _places(place: dict[str, int], names: Sequence[str]) -> Tensor:
     return torch.tensor([place[name] for name in names], dtype=torch.int64)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")

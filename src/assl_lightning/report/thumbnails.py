@@ -149,7 +149,7 @@ def thumbnail(path: Path) -> Picture | None:
         with Image.open(path) as image:
             image.draft("RGB", (THUMBNAIL, THUMBNAIL))
             return _small(image.convert("L" if image.mode in ("1", "L", "LA", "I;16") else "RGB"))
-    except Exception as error:
+    except Exception as error:  # as above
         raise ValueError(
             f"{path} is not an image ({type(error).__name__}: {error}); remove it, and the report does without"
         ) from None
