@@ -21,7 +21,7 @@ _SAMPLES = 64
 
 @cache
 def auto_accelerator() -> str:
-    """`Trainer(accelerator=…)` for "auto": that itself, or "cpu" where the GPU that it would choose fails `fault_of`.
+    """The accelerator that "auto" stands for: "auto", or "cpu" where `fault_of` finds a fault of the GPU.
 
     Only Apple's is tried, since CUDA's is known to compute all of it. Says so in one line where it chooses the CPU.
     """
@@ -37,7 +37,7 @@ def auto_accelerator() -> str:
 
 
 def fault_of(device: torch.device) -> str | None:
-    """Try on `device` what a step needs beside the network, and compare it with the CPU; None where they agree.
+    """Find where `device` differs from the CPU in the parts of a step beside the network; None where they agree.
 
     Random draws and augmented views must agree in every bit, statistics to one part in 10⁵.
     """

@@ -84,7 +84,7 @@ class Parts:
 
 
 def run(config: Config, console: Console | None = None) -> list[RoundRecord]:
-    """Run a configuration, or go on with it; draw the curve and print the rounds. The records of all complete rounds.
+    """Run a configuration, or go on with it; draw the curve, print the rounds, and return the complete ones.
 
     What is shown are all rounds that are trained, also the one whose labels are waited for.
 
@@ -101,7 +101,7 @@ def run(config: Config, console: Console | None = None) -> list[RoundRecord]:
 
 
 def _run_once(config: Config, console: Console) -> tuple[Config, list[RoundRecord], bool]:
-    """The complete configuration, the records of all complete rounds, and whether classes can join that could not."""
+    """The complete configuration, the records of all complete rounds, and True where classes can join only now."""
     with _listing_unreadable(config):
         config, source, later = _prepare(config)
         parts = put_together(config, source)
@@ -160,7 +160,7 @@ def make_settings(config: Config, source: PoolSource | None = None) -> RoundSett
 
 
 def _contents(config: Config, source: PoolSource) -> dict[str, str]:
-    """By which a run knows its data and weights again where they have moved, beside the samples' names."""
+    """Digests by which a run recognises its weights, and data without file names, where they have moved."""
     found = {} if source.paths else {"data": source.digest()}
     weights = config.network.get("weights")
     if isinstance(weights, str):
@@ -470,7 +470,7 @@ def _check_source(config: Config, source: PoolSource) -> None:
 
 
 def _and_classes(source: PoolSource) -> str:
-    """The names of the classes that were found, and what is odd about them, to see which of them is no class."""
+    """The end of a message: the names of the classes that were found, and what is odd about some of them."""
     strange = " ".join(f"{sentence}." for sentence in oddities(source.class_names))
     return f": {list_classes(source.class_names)}{'. ' if strange else ''}{strange}"
 
@@ -640,7 +640,7 @@ def _try_network(config: Config) -> None:
 
 
 def _try_single_images(config: Config, trainer: Trainer, labelled: int | None, num_unlabelled: int | None) -> None:
-    """Steps of one image, with `labelled` images in the first training; None: not known. The pool is as it begins."""
+    """Refuse steps of one image, for a run that begins; the numbers of images are None where they are not known."""
     asked = config.hold_out + config.initial_labels + config.rounds * config.labels_per_round
     unlabelled = None if num_unlabelled is None else num_unlabelled - asked
     devices = 1 if config.trainer.get("sync_batchnorm") else trainer.world_size

@@ -1,4 +1,4 @@
-"""Classify images of one's own by the network that a run has trained."""
+"""Classification of any images by the network that a run has trained."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ COMMANDS = ("check", "classes", "ingest", "label", "report", "status")
 
 
 def _refuse_command(arguments: Sequence[str]) -> None:
-    """The other commands are modules of their own; `assl_lightning status` is what one tries first."""
+    """Refuse the name of another command, such as `assl_lightning status`, with the way to call it."""
     word = arguments[0] if arguments else ""
     close = get_close_matches(word, COMMANDS, n=1, cutoff=0.75)
     if close:

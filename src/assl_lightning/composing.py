@@ -47,7 +47,7 @@ def validate(composed: DictConfig) -> Config:
 
 
 def _count_classes(job: DictConfig) -> None:
-    """Fill in data.num_classes where it has no value yet, and the names of the classes have one."""
+    """Fill in data.num_classes where it has no value and the names of the classes are given."""
     names = OmegaConf.select(job, "data.source.class_names")
     if OmegaConf.is_list(names) and names and OmegaConf.is_missing(job.data, "num_classes"):
         job.data.num_classes = len(names)
@@ -103,7 +103,7 @@ def one_line_errors(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMod
 
 
 def in_shell(key: str, value: str) -> str:
-    """`key=value` as one types it in a shell where Hydra would not take the bare `value`.
+    """`key=value` as it is typed in a shell where Hydra would refuse the bare `value`.
 
     >>> print(in_shell("data.root", "müll"))
     data.root='"müll"'
@@ -113,7 +113,7 @@ def in_shell(key: str, value: str) -> str:
 
 
 def _explain_or_repeat(hydra: Any, overrides: Sequence[str], mode: RunMode, error: Exception) -> str:
-    """One line whatever happens: what is composed again to find the override at fault may raise something else."""
+    """Explain an error in one line, or repeat its first line where finding the override at fault fails too."""
     try:
         return _explain(hydra, overrides, mode, error)
     except Exception:
@@ -141,7 +141,7 @@ def _explain(hydra: Any, overrides: Sequence[str], mode: RunMode, error: Excepti
 
 
 def _explain_value(overrides: Sequence[str], key: str | None, error: Exception) -> str:
-    """All overrides can be composed, but a value cannot be had."""
+    """Explain an error where all overrides can be composed, but a value cannot be resolved."""
     missing = re.search(r"key '([^']+)' not found", str(error))  # ${missing}, which other keys may pass on
     marks = [f"${{{missing[1]}}}"] if missing else []
     said = next((text for text in overrides if any(mark in text for mark in marks)), None)
@@ -181,7 +181,7 @@ _ITEMS = re.compile(r"[^][{},:\s][^][{},:]*")
 
 
 def _in_quotes(key: str, value: str, mode: RunMode) -> str:
-    """The words that give this value: of a list, or of a sweep, the items that need quotes have them alone."""
+    """`key=value` with the quotes that it needs; in a list or a sweep, around the items that need them alone."""
     is_composite = value[:1] + value[-1:] in ("[]", "{}") or mode == RunMode.MULTIRUN
     if is_composite:
         inner = _ITEMS.sub(lambda item: item[0] if _parses(f"{key}={item[0]}") else quote(item[0], '"'), value)

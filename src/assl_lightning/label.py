@@ -232,7 +232,7 @@ def _farewell(session: Session, run_dir: Path) -> str:
 
 
 def _images(images: int) -> str:
-    """So many images, in words."""
+    """The number of images, in words."""
     return "1 image" if images == 1 else f"{images:,} images"
 
 

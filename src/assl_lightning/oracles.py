@@ -145,7 +145,7 @@ def held_back_labels(
     transition: Sequence[Sequence[float]] | None = None,
     seed: int = 0,
 ) -> HeldBackLabels:
-    """`HeldBackLabels` of a data set that has them all, but for images that are never asked for.
+    """The `HeldBackLabels` of a data set that has all labels, except those of images that are never asked for.
 
     An item that cannot be decoded may have taken its label with it.
     """

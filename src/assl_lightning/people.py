@@ -230,7 +230,7 @@ class People:
                 )
 
     def _collect(self, batch: LabelBatch, ledger: Ledger) -> None:
-        """Take what has come, but for what was taken back before: a file may still say it.
+        """Take the answers that have come, except those taken back before, which a file may still have.
 
         Where people contradict one another, all of it is taken, for `_gather` to wait until that is settled.
         """

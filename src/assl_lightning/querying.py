@@ -193,7 +193,7 @@ def _candidates(index: Tensor, acquisition: Acquisition, datamodule: PoolDataMod
 
 
 class Head(nn.Module):
-    """A network's head for features (…, d) of any precision, with float32 logits (…, C), as those of the pass.
+    """A network's head for features (…, d) of any precision, with float32 logits (…, C) as in the pass over the pool.
 
     With its parameters in float64 it has float64 logits: `acquisition.ties`.
     """

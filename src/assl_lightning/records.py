@@ -19,22 +19,22 @@ CONFIG = "config.yaml"
 FILE_NAME = "rounds.jsonl"
 
 POOL = "pool.pt"
-"""Of the labels with which a round trains, in its directory: there once they were taken over."""
+"""File of the labels with which a round trains, below `round_directory`; written once they are taken over."""
 
 STATE = "state.json"
-"""Below `round_directory`: how far a round is that is not complete."""
+"""File of the progress of a round that is not complete, below `round_directory`."""
 
 State = Literal["training", "trained", "waiting"]
 """What a round does, or is done with; "waiting" is for labels."""
 
 CLASSES = "classes"
-"""Key of config.yaml: the names of the classes, where the data have them and the configuration does not."""
+"""Key of config.yaml: the names of the classes, where they come from the data and not from the configuration."""
 
 OF_THE_RUN = ("environment", "history", "contents", CLASSES)
 """Keys of config.yaml that tell how a run came about, not what was asked for."""
 
 COMMAND = "command"
-"""Under history in config.yaml: what goes on with the run, as it was typed when its settings were last changed."""
+"""Key under history in config.yaml: the command that goes on with the run, as typed at its last change."""
 
 CHANGES_NOTHING = (
     *("run_dir", "trainer.logger", "trainer.log_every_n_steps", "checkpoint", "change_devices"),
@@ -220,7 +220,7 @@ def read_state(run_dir: Path, number: int) -> tuple[State, RoundRecord | None]:
 
 
 def complete_records(run_dir: Path, rounds: int) -> tuple[RoundRecord, ...]:
-    """The records of a run of so many `rounds`, one more than these; none where it has not come so far.
+    """The records of a finished run of `rounds` acquisitions, one more than these; none of an unfinished one.
 
     A run that was extended has more, which are left out.
     """

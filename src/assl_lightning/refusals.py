@@ -43,7 +43,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _line(key: str, node: Node, said: str) -> str:
-    """Begins with the argument that `said` is about and its value; where that cannot be told, all of them come last."""
+    """A line that begins with the argument that `said` is about, or ends with all of them where that is not clear."""
     arguments = dict(_arguments(key, node))
     for make_pattern in (_at_the_beginning, _as_an_argument, _by_its_value):
         patterns = {name: make_pattern(name.rpartition(".")[2], value) for name, value in arguments.items()}

@@ -174,7 +174,7 @@ class RunDirectory:
         return all(path.name in left or path.name.endswith(TEMPORARY) for path in self.path.iterdir())
 
     def note_unreadable(self, rows: Sequence[Row]) -> Path:
-        """List the images that cannot be decoded, or remove the list where there are none; where it is.
+        """List the images that cannot be decoded, or remove the list where there are none; return its path.
 
         Raises:
             ValueError: the directory holds something else than a run.
@@ -191,7 +191,7 @@ class RunDirectory:
         return file
 
     def note_changes(self, config: Mapping[str, Any]) -> None:
-        """Write down what `open` let pass and is different from now on: new classes, then the rest in config.yaml."""
+        """Write down the changes that `open` allowed: new classes in classes.json, then the others in config.yaml."""
         joining, known, number = self._joining(config), run_classes(self.path), changeable_round(self.path)
         if joining and known is not None and number is not None:
             write_history(self.path, known.add(joining, number))
@@ -254,7 +254,7 @@ class RunDirectory:
         return [line for line in differences(before, now, ignore) if line not in refused], refused
 
     def _fewest_rounds(self) -> int:
-        """The acquisitions that lead to the newest training that is done: with fewer, it would be lost."""
+        """The number of acquisitions up to the newest finished training, which fewer `rounds` would lose."""
         rounds = self._read_config().get("rounds")
         return max(len(trained_records(self.path, rounds if isinstance(rounds, int) else 0)) - 1, 0)
 
@@ -305,7 +305,7 @@ class RunDirectory:
         self.tidy(record)
 
     def tidy(self, record: RoundRecord) -> None:
-        """Remove what is not needed once a round is complete; again where a kill came between."""
+        """Remove files that a complete round no longer needs, also those that a kill has left."""
         number = record.round
         if not self._ended_before_its_labels(record):
             (self.round(number) / STATE).unlink(missing_ok=True)

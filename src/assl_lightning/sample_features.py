@@ -76,7 +76,7 @@ class SampleFeatures:
         return self
 
     def make_room(self, num_samples: int) -> None:
-        """Add rows for the samples behind the others, of a pool that has grown to `num_samples`: never seen so far."""
+        """Add rows, as of samples never seen, for a pool that has grown to `num_samples`."""
         if self._values is not None:
             trash, more = self._values[-1:], num_samples - self.num_samples
             self._values = torch.cat([self._values[:-1], trash.new_zeros(more, trash.shape[1]), trash])

@@ -59,7 +59,7 @@ class Job:
 
     @property
     def announcement(self) -> str:
-        """Before it runs."""
+        """The line that is printed before the job runs."""
         count = "" if self.of is None else f" of {self.of}"
         return f"job {self.number}{count} ({self._told}) → {self.run_dir}"
 
@@ -362,7 +362,7 @@ _MOST_ALIKE = 3
 
 
 def _print_job_errors(jobs: Iterable[Job]) -> None:
-    """A line for each job's error, but one alone for an error that more than three jobs share."""
+    """A line for each job's error, or one line for an error that more than three jobs share."""
     told = [(job, line) for job in jobs for line in job.errors]
     shared = Counter(line for _, line in told)
     for job, line in told:

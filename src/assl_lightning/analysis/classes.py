@@ -1,4 +1,4 @@
-"""The classes of a run that was made, where they changed, and the answers to its queries among the present ones."""
+"""The classes of a finished or waiting run, their changes, and the answers to its queries as present classes."""
 
 from __future__ import annotations
 

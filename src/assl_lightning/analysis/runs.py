@@ -117,7 +117,7 @@ class Setting:
 
     @property
     def runs(self) -> Iterator[Run]:
-        """Those of all methods."""
+        """The runs of all methods."""
         return (run for method in self.methods.values() for run in method.runs.values())
 
     @property
@@ -268,7 +268,7 @@ def _method(name: str, runs: Sequence[Run]) -> Method:
 
 
 def _by_rounds(facts: Facts, runs: list[Run]) -> list[tuple[Facts, list[Run]]]:
-    """The runs of a setting as one, or by their `rounds` where a method has a seed twice for two numbers of these."""
+    """The runs of a setting as one part, or parted by `rounds` where one seed of a method was run for two of these."""
     members = [members for _, members in _partition(runs, lambda run: _facts(run) | {"seed": run.seed})]
     if all(len({run.config["rounds"] for run in same}) == 1 for same in members):
         return [(facts, runs)]
@@ -276,7 +276,7 @@ def _by_rounds(facts: Facts, runs: list[Run]) -> list[tuple[Facts, list[Run]]]:
 
 
 def _cut(run: Run, rounds: int) -> Run:
-    """The run as if it had ended after so many trainings, or sooner."""
+    """The run as if it had ended after `rounds` trainings; a shorter one as it is."""
     if len(run.records) <= rounds:
         return run
     *before, last = run.records[:rounds]

@@ -90,7 +90,7 @@ def _curve(images: Tensor, _levels: Tensor, code: Tensor, magnitude: Tensor) -> 
 
 
 def _autocontrast(images: Tensor, _levels: Tensor, _code: Tensor, _magnitude: Tensor) -> Tensor:
-    """Per channel, the levels in use are stretched to 0 … 255."""
+    """Stretch the levels in use to 0 … 255, channel by channel."""
     darkest, brightest = images.flatten(2).amin(2).int(), images.flatten(2).amax(2).int()  # (b, c)
     tables = stretches(images.device).index_select(0, (darkest * 256 + brightest).flatten())
     return tables.view(*darkest.shape, 256)

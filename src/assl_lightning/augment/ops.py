@@ -117,7 +117,7 @@ def curves(device: torch.device) -> Tensor:
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
 def stretches(device: torch.device) -> Tensor:
-    """(65536, 256) uint8: what AutoContrast makes of each grey level, by 256 · darkest + brightest level in use.
+    """(65536, 256) uint8: AutoContrast's result for each grey level, in row 256 · darkest + brightest level in use.
 
     16 MB. In float64 on the CPU, as PIL's Python code computes it: float32 would round some levels to another one, and
     not every device has float64. Levels that are not in use, and images of one level, stay as they are.

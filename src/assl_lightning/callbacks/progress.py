@@ -94,7 +94,7 @@ class RoundProgress(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Read and draw, at the steps at which the algorithm logs; away from a terminal, say how far it is."""
+        """Read and draw at the steps at which the algorithm logs; elsewhere, print the step once a minute."""
         step = trainer.global_step
         if self._heartbeat is not None and self._heartbeat.is_due():
             self._beat(trainer)

@@ -304,7 +304,7 @@ def observe_step_output(outputs: Any, batch: Any, module: LightningModule) -> Ob
 
 
 def _as_tensor(candidates: Tensor | Iterable[int]) -> Tensor:
-    """The candidates as a tensor of whole numbers, or of truths."""
+    """The candidates as a tensor of whole numbers, or of True and False."""
     if not isinstance(candidates, Tensor):
         # An array or a column of pandas says what it holds; of the latter the values count, not its own index.
         array = np.asarray(candidates if hasattr(candidates, "__array__") else list(candidates))

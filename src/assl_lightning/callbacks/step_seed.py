@@ -12,7 +12,7 @@ from assl_lightning.seeding import derive_key
 
 
 class Generator(Protocol):
-    """A default generator of a device."""
+    """The default generator of a device."""
 
     def get_state(self) -> Tensor:
         """Its state, to be set again."""

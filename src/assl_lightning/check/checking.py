@@ -96,7 +96,7 @@ def _tolerant(config: Config) -> Config:
 
 @contextmanager
 def _noting_rows(rows: list[Row]) -> Iterator[None]:
-    """Add to `rows` the images for whose sake the block raises."""
+    """Add to `rows` the undecodable images that make the block raise."""
     try:
         yield
     except Exception as error:

@@ -78,7 +78,7 @@ def find_unreadable(source: PoolSource, *, may_exclude: bool) -> list[Finding]:
 
 
 def find_passed_over(source: PoolSource) -> list[Finding]:
-    """Files beside the images that are no images by their names, but for texts, tables and archives."""
+    """Find files whose names are not those of images; texts, tables and archives are not mentioned."""
     counts = {suffix: count for suffix, count in source.passed_over.items() if suffix not in _NO_IMAGES}
     if not counts:
         return []

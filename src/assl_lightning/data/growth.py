@@ -118,7 +118,7 @@ def _in_known_form(names: Sequence[str], known: Sequence[str]) -> tuple[tuple[st
 def _changed_sides(
     names: Sequence[str], known: Sequence[str], others: Sequence[str], known_others: Sequence[str]
 ) -> list[str]:
-    """The names that are new here, and missing in another Unicode form on the other side, of pool and test."""
+    """The names of images that went from `others` to here: new here, and missing there in another Unicode form."""
     missing = SameNames(set(known_others) - set(others))
     here = set(known)
     return [name for name in names if name not in here and missing.find(name) is not None]
@@ -148,7 +148,7 @@ def _align_test(source: PoolSource, known: Sequence[str]) -> PoolSource:
 
 
 def _refuse_outputs(gone: Sequence[str]) -> None:
-    """Raise for pictures of a run that an older version took for images, and that are passed over now.
+    """Refuse to go on without pictures of a run, which an older version took for images and this one passes over.
 
     Raises:
         ValueError: there is one, and the round that is under way, or the test, cannot do without it.

@@ -85,7 +85,7 @@ def _digest_files(sample_ids: Sequence[str], paths: Sequence[Path]) -> str:
 
 
 def _state_of(path: Path) -> tuple[int, ...]:
-    """Size and time of change; nothing of a link that leads nowhere."""
+    """Size and time of change; empty for a link that leads nowhere."""
     try:
         state = path.stat()
     except OSError:

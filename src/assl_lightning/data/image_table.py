@@ -231,7 +231,7 @@ def _make_table(root: Path, found: Found, labels: Sequence[int], class_names: Se
 
 
 def _without_missing(path: Path, rows: Iterable[Numbered], class_names: Sequence[str] | None) -> list[Numbered]:
-    """The rows, with empty cells where a program wrote a word for what is missing, unless a class is called so."""
+    """The rows, with cells emptied that say nan, NaN, NaT or <NA>, unless a class is called so."""
     kept = set(map(str, class_names or ()))
     count = 0
     found: list[Numbered] = []
@@ -332,7 +332,7 @@ class _Classes:
         self._hints = Suggestions(self.names)
 
     def number(self, name: str) -> int | None:
-        """The place among the classes of the one that is called so, in whatever Unicode form; None for another name."""
+        """The place of the class `name` among the classes, in whatever Unicode form; None where there is none."""
         same = self._same.find(name)
         return None if same is None else self._number[same]
 

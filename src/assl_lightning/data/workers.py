@@ -78,13 +78,13 @@ def begin_worker(_worker: int) -> None:
 
 
 def _without_lost_connections(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    """A worker's `sys.excepthook`, which the thread calls that hands pixels over to the run."""
+    """A worker's `sys.excepthook`; it says nothing about a lost connection to the run."""
     if not isinstance(error, (ConnectionError, EOFError)):
         sys.__excepthook__(kind, error, traceback)
 
 
 class _ByValue:
-    """The items of `items`, each to be pickled with the numbers of its tensors, and to be itself again afterwards."""
+    """Items that are pickled with the values of their tensors, and unpickled as they were."""
 
     def __init__(self, items: Sampler[Any] | Iterable[Any]) -> None:
         self._items = items

@@ -192,7 +192,7 @@ def _description(batch: LabelBatch) -> str:
 
 
 def _table(batch: LabelBatch) -> str:
-    """Best first, with empty columns to fill in; what the model thinks only where people may see it."""
+    """Best first, with empty columns to fill in; the model's prediction only where people may see it."""
     text = io.StringIO()
     shown = batch.show_predictions
     parts = list(batch.samples[0].parts) if shown and batch.samples else []

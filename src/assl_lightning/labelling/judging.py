@@ -315,7 +315,7 @@ def _answer_of(one: Incoming, round_number: int) -> Answer:
 
 
 def _voice(answer: Answer | Incoming) -> tuple[str, str, bool]:
-    """Sample, annotator and whether it decides: of each such three the latest answer counts."""
+    """Sample, annotator, and True for a decision: of answers in which these are equal the latest counts."""
     return answer.sample_id, answer.annotator, answer.decides
 
 
@@ -338,7 +338,7 @@ class _Before:
         return list(self._votes.get(sample_id, {}).values())
 
     def decision(self, sample_id: str) -> Answer | None:
-        """The latest that settles what people differ about."""
+        """The latest decision on a sample."""
         return self._decisions.get(sample_id)
 
     @property
@@ -347,7 +347,7 @@ class _Before:
         return set(self._decisions)
 
     def last(self, one: Incoming) -> Answer | None:
-        """The latest answer of its annotator to its sample."""
+        """The latest standing answer of the annotator of `one` to its sample."""
         answers = self._said.get(_voice(one))
         return answers[-1] if answers else None
 

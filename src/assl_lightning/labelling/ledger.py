@@ -71,12 +71,12 @@ class Answer:
 
 
 def utc_now() -> str:
-    """The time, as the ledger has times."""
+    """The present time, in the ledger's format."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
 def as_utc(text: str) -> str:
-    """A time in ISO 8601 as the ledger has it: in UTC, to the millisecond, so that texts compare as their times do.
+    """A time of ISO 8601 in the ledger's format: in UTC, to the millisecond, so that texts compare as their times do.
 
     Raises:
         ValueError: it is no such time.

@@ -10,7 +10,7 @@ from assl_lightning.labelling.incoming import Incoming
 
 
 class LabelsByFile:
-    """A table goes out, and its column label is filled in where it lies, or in a copy that comes back by `ingest`."""
+    """Labels by a table, whose column label is filled in where it lies, or in a copy that `ingest` takes over."""
 
     def check(self, class_names: Sequence[str]) -> None:
         """Nothing is needed."""
@@ -23,7 +23,7 @@ class LabelsByFile:
         )
 
     def collect(self, batch: LabelBatch) -> Sequence[Incoming]:
-        """Nothing more: whatever lies in the batch's directory is read by the run itself (`returned`)."""
+        """Nothing: the run itself reads the files of labels in the batch's directory (`returned`)."""
         return []
 
 

@@ -30,7 +30,7 @@ class Verdict:
 
 
 def verdicts(standing: Iterable[Answer], conflicts: Conflicts) -> Mapping[str, Verdict]:
-    """Sample id → what holds of it, for all of which anybody said anything.
+    """Sample id → verdict, for all samples that have an answer.
 
     The times of the answers decide which is later (see `in_time`), not the order in which they came. An annotator's
     latest answer is their vote, however often and in whatever round they were asked. A skip gives way to any vote that

@@ -50,7 +50,7 @@ def torchvision_network(
 
 
 def _of_heads(name: str) -> dict[str, bool]:
-    """GoogLeNet and Inception v3 are made without their auxiliary heads, whose logits a training would get as well."""
+    """GoogLeNet and Inception v3 are made without their auxiliary heads, whose logits training would receive too."""
     kind = get_type_hints(torchvision.models.get_model_builder(name))["return"]
     taken = inspect.signature(kind).parameters
     return {"aux_logits": False, "init_weights": True} if "aux_logits" in taken else {}

@@ -91,7 +91,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 def _unwrapped(
     given: dict[str, Tensor], wanted: Mapping[str, Tensor], head: str
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The weights by the names that they have in a network of their own, and the prefixes that some of them have more.
+    """The weights under their names in the network itself, and the prefixes that some of them have besides.
 
     Of a network that was wrapped all names begin alike. In a run's own checkpoint the head stands beside the rest, as
     `AdaptedNetwork` has it.
@@ -110,7 +110,7 @@ def _unwrapped(
 
 
 def _prefixes(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    """Prefixes without which names that do not fit would be wanted ones, those of the most names first."""
+    """Prefixes that turn wanted names into the unfitting ones, those of the most names first."""
     counts = Counter(
         given_name[: -len(name)] for name in wanted for given_name in given if given_name.endswith(f".{name}")
     )

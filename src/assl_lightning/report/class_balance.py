@@ -90,7 +90,7 @@ def _row(name: str, counts: list[Counts]) -> tuple[str, ...]:
 
 
 def draw_shares(shares: Mapping[str, NDArray[np.float64]], names: Sequence[str] = ()) -> Figure:
-    """Method → shares (C,), which sum to 1, each with its class's name where that fits; its number without `names`."""
+    """Draw method → shares (C,), which sum to 1, with the names of the classes where they fit, or their numbers."""
     figure = new_figure(6.4, 0.6 + rows_height(shares, 0.34))
     axes = figure.subplots()
     for place, values in enumerate(shares.values()):

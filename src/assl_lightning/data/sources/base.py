@@ -96,12 +96,12 @@ class PoolSource:
         )
 
     def reasons_at(self, places: Sequence[int]) -> tuple[str, ...]:
-        """Those of the unreadable images among `places`, in the order of `places`."""
+        """The reasons of the unreadable images among `places`, in the order of `places`."""
         reasons = dict(zip(self.unreadable.tolist(), self.reasons, strict=False))
         return tuple(reasons[place] for place in places if place in reasons)
 
     def digest(self) -> str:
-        """By which the data set is known again where its samples' names are places in it: 32 hexadecimal digits.
+        """A digest of the data set, to recognise one whose samples' names are mere places: 32 hexadecimal digits.
 
         It is of the classes, the images' size and all labels, not of pixels, which may be decoded in other last bits.
         """

@@ -178,7 +178,7 @@ def _decode(place: int, content: bytes | str, form: ImageFormat) -> Images | str
 
 
 def _read_cell(place: int, cell: Any) -> bytes | str:
-    """The bytes of an image's file; none of a row without an image, which nothing can decode; or what is wrong."""
+    """The bytes of an image's file, empty for a row without an image; or the reason why it cannot be read."""
     path = Path(cell["path"]) if cell is not None and cell["bytes"] is None and cell["path"] else None
     if path is not None and pictures_of_runs([path]):
         raise ValueError(

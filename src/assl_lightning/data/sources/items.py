@@ -111,7 +111,7 @@ def read_items(pairs: Iterable[tuple[object, object]], count: int, form: ImageFo
 
 
 def _read_item(image: object, place: int, form: ImageFormat, name: Namer) -> tuple[Images | str, str]:
-    """The pixels, or what is wrong with them, and the sample id."""
+    """The pixels, or their fault, and the sample id."""
     where = f"item {place}"
     if isinstance(image, Fault):
         return image, name(place, None)
@@ -123,7 +123,7 @@ def _read_item(image: object, place: int, form: ImageFormat, name: Namer) -> tup
 
 
 def refuse_pictures_of_runs(dataset: object) -> None:
-    """Raise where a data set that lists its files, as torchvision's ImageFolder does in `samples`, has a run's own.
+    """Refuse a data set whose list of files, such as `samples` of ImageFolder, has pictures that a run has written.
 
     Raises:
         ValueError: with the first of them.
@@ -258,7 +258,7 @@ def _numbers(items: Items, class_names: Sequence[str], part: str) -> Tensor:
 
 
 def own_class_names(dataset: Any, num_classes: int) -> list[str] | None:
-    """The names that a data set has of its classes, whichever way it has them; None where it has none.
+    """The names of a data set's classes, under any of the attributes that hold them; None where it has none.
 
     They are its `classes`, and, where they are `num_classes`, what `class_to_idx` or `categories` say, or the same of
     the data set that it is a part of (`dataset`, as a Subset has it). A class of several names has them all.

@@ -1,4 +1,4 @@
-"""Images of a data set that cannot be decoded: an error that knows all of them, and a table of them."""
+"""Images of a data set that cannot be decoded: an error that holds all of them, and a table of them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def rows_of(source: PoolSource) -> tuple[Row, ...]:
 
 
 def rows_behind(error: BaseException) -> tuple[Row, ...]:
-    """The images for whose sake `error` was raised; none where it is about something else."""
+    """The undecodable images that made `error` be raised; none where it has another cause."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, UndecodableImagesError):
         cause = cause.__cause__
@@ -91,7 +91,7 @@ def rows_behind(error: BaseException) -> tuple[Row, ...]:
 
 
 def check_place(path: Path) -> None:
-    """Refuse to write the table where something else is.
+    """Refuse a path at which there is another file than such a table.
 
     Raises:
         FileNotFoundError: the directory is missing.

@@ -151,7 +151,7 @@ class _Page:
         }
 
     def _describe_disputes(self, annotator: object) -> Mapping[str, Any]:
-        """The images about which people differ, those for which the run waits first; never what a model thinks."""
+        """The images about which people differ, those first for which the run waits; without any prediction."""
         described = dict(self._describe(annotator))
         disputes = self._session.disputes()
         samples = [

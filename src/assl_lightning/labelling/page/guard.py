@@ -27,10 +27,10 @@ SECURITY = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-"""On every response; a refusal has a Content-Security-Policy of its own, for its style."""
+"""Headers of every response; a refusal has a Content-Security-Policy of its own, for its style."""
 
 PAGES = ("/", "/settle")
-"""The addresses that people open; all others are asked for by these."""
+"""The addresses that people open; these pages ask for all others."""
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]@/?#]+))(?::[0-9]+)?", re.IGNORECASE)

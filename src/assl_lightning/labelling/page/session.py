@@ -82,7 +82,7 @@ class Session:
         return [answer for answer in self._standing() if answer.annotator == annotator]
 
     def disputes(self) -> Mapping[str, Verdict]:
-        """Sample id → what is said of it and what holds, for all samples of the batch about which people differ."""
+        """Sample id → verdict, with the votes, for all samples of the batch about which people differ."""
         holds = verdicts(self.ledger.standing(), self.conflicts)
         return {name: holds[name] for name in self._samples if name in holds and holds[name].differs}
 
@@ -91,7 +91,7 @@ class Session:
         return [name for name, verdict in self.disputes().items() if verdict.kind == "conflict"]
 
     def decisions(self) -> list[Answer]:
-        """Everybody's standing decisions on this batch, oldest first; of several on one image the last holds."""
+        """All standing decisions on this batch, oldest first; of several on one image the last holds."""
         return [answer for answer in self._all_standing() if answer.decides]
 
     def progress(self) -> Mapping[str, int]:
