@@ -258,7 +258,7 @@ def test_people_who_disagree_are_waited_for_or_overruled(tmp_path: Path, message
     assert f"Settle them on the page (python -m assl_lightning.label {run_dir} --settle opens it)" in messages
     assert not (run_dir / "round_00" / "pool.pt").exists()
     assert run(run_dir, people={"conflicts": "majority"}) == []
-    assert "each is a tie, as many say one thing as another, so that there is no majority. Settle them" in messages
+    assert "each is a tie, so that there is no majority. Settle them" in messages
     run(run_dir, people={"conflicts": "latest"})
     assert pool_of(run_dir, 0).labels[disputed.index] == CLASS_NAMES.index(others[0])
 

@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         "--csv",
         type=path_argument,
         metavar="FILE",
-        help="write everybody's answers to FILE instead, as a table to ingest",
+        help="write all answers to FILE instead, as a table to ingest",
     )
     return parser
 

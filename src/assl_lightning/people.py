@@ -308,7 +308,7 @@ def _disagreement(batch: LabelBatch, names: Sequence[str], holds: Mapping[str, V
     more = f", and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     why, policies = ("", "latest")
     if conflicts == "majority":
-        why = "; each is a tie, as many say one thing as another, so that there is no majority"
+        why = "; each is a tie, so that there is no majority"
     elif any(verdict.kind != "conflict" for verdict in _by_majority(names, holds)):
         policies = "latest or majority"
     return (

@@ -265,7 +265,7 @@ def round_under_way(run_dir: Path) -> int:
 
 
 def without_query(record: RoundRecord) -> RoundRecord:
-    """The record as it would be had the run ended with this round, which then asks for nothing."""
+    """The record of the last round of a run, which asks for nothing, made of one that asked."""
     seconds = {part: value for part, value in record.seconds.items() if part not in ("acquire", "label")}
     return replace(record, queried=[], queried_labels=[], drawn_at_random=0, seconds=seconds)
 

@@ -121,13 +121,13 @@ def test_repeats_within_the_pool_are_a_remark_and_those_with_another_label_come_
         Finding(
             "remark",
             "3 of the pool's images are copies, pixel for pixel, of others, such as image/007, a copy of image/003; "
-            "whoever labels them all labels the same picture more than once.",
+            "people would label the same picture more than once.",
         )
     ]
     (finding,) = check(with_images("pool_images", {7: first, 13: second}))
     assert finding.sentence == (
         "2 of the pool's images are copies, pixel for pixel, of others; 1 picture has copies with other labels, such "
-        "as image/013, a copy of image/008; whoever labels them all labels the same picture more than once."
+        "as image/013, a copy of image/008; people would label the same picture more than once."
     )
     (finding,) = check(with_images("pool_images", {7: first}))
     assert finding.sentence.startswith(
@@ -139,7 +139,7 @@ def test_names_of_classes_that_may_be_none_are_a_remark() -> None:
     assert check(make_source(class_names=("NA", "bee", "cat", "dog"))) == [
         Finding(
             "remark",
-            "A class is called 'NA', as programs call what is missing; leave the label empty where nobody knows it.",
+            "A class is called 'NA', as programs call what is missing; leave the label empty where it is not known.",
         )
     ]
 

@@ -330,7 +330,7 @@ def test_a_sample_that_was_not_asked_for_is_told_and_never_guessed(
         (("ok", "dent"), "dent ", " (did you mean 'dent'?)"),
         (("ok", "dent"), "dnet", " (did you mean 'dent'?)"),
         (("ok", "dent"), "cat", "; they are 'ok', 'dent'"),
-        (("ok", "dent"), "NaN", "; they are 'ok', 'dent'; where nobody knows it, leave the cell empty"),
+        (("ok", "dent"), "NaN", "; they are 'ok', 'dent'; where the class is not known, leave the cell empty"),
         (("0", "1"), "1.0", f" (did you mean '1'? {NUMBER})"),
         (("00", "01"), "1", f" (did you mean '01'? {NUMBER})"),
         (("true", "false"), "TRUE", f" (did you mean 'true'? {CASE})"),

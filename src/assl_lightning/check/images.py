@@ -171,7 +171,7 @@ def find_repeats(source: PoolSource, pool: Mapping[bytes, Sequence[int]]) -> lis
         remark(
             f"{repeats:,} of the pool's images {'is a copy' if repeats == 1 else 'are copies'}, pixel for pixel, of "
             f"{'another' if repeats == 1 else 'others'}{disagree}, such as {source.sample_ids[second]}, a copy of "
-            f"{source.sample_ids[first]}; whoever labels them all labels the same picture more than once."
+            f"{source.sample_ids[first]}; people would label the same picture more than once."
         )
     ]
 

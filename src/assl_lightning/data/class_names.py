@@ -83,7 +83,7 @@ def oddities(names: Sequence[str]) -> list[str]:
         if len(group) > 1
     ]
     found += [
-        f"A class is called {name!r}, as programs call what is missing; leave the label empty where nobody knows it"
+        f"A class is called {name!r}, as programs call what is missing; leave the label empty where it is not known"
         for name in names
         if name.casefold() in _MISSING
     ]

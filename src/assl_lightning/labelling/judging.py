@@ -143,7 +143,7 @@ class _Asked:
         if one.kind == "label" and one.label not in classes:
             label = one.label or ""
             hint = self.classes.hint(label) or f"; they are {_listed(classes)}"
-            hint += "; where nobody knows it, leave the cell empty" if label in MISSING_WORDS else ""
+            hint += "; where the class is not known, leave the cell empty" if label in MISSING_WORDS else ""
             yield f"{label!r} is none of the classes{hint}"
         if not is_utf8(one.annotator):
             yield f"the annotator must be a text that UTF-8 can write; got {one.annotator!a}"

@@ -67,7 +67,7 @@ def passed_over(batch: LabelBatch) -> str:
 
 
 def _read_settled(path: Path) -> Sequence[Incoming]:
-    """The answers of a file once nobody is writing it: a spreadsheet may be saving it just now."""
+    """The answers of a file once it no longer changes: a spreadsheet may be saving it just now."""
     for look in range(1, _LOOKS + 1):
         before = _state(path)
         try:

@@ -27,7 +27,7 @@ LONGEST_SECONDS = 300.0
 COLUMNS = ("sample_id", "label", "status", "annotator", "seconds", "at")
 """Of the table of answers; `status` is empty beside a label, else skip or bad."""
 
-_DECIDES = "decides"  # one more column, where somebody settled something
+_DECIDES = "decides"  # one more column, where there are decisions
 
 _LONGEST_NAME = 60
 _LARGEST_NUMBER = 1e12
