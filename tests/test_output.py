@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -149,3 +150,17 @@ def test_answers_are_taken_whoever_reads_what_is_said_of_them(
         assert label.main([str(run_dir), "--csv", str(tmp_path / "answers.csv")]) == 141
     assert (tmp_path / "answers.csv").exists()
     assert capsys.readouterr().err == ""
+
+
+@ends_quietly
+def greets() -> int:
+    sys.stdout.write("müll\n")
+    return 0
+
+
+def test_letters_that_a_terminal_lacks_are_written_as_escapes() -> None:
+    written = io.BytesIO()
+    terminal = io.TextIOWrapper(written, encoding="ascii")
+    with redirect_stdout(terminal):
+        assert greets() == 0
+    assert written.getvalue() == rb"m\xfcll" + b"\n"

@@ -25,7 +25,7 @@ from assl_lightning.labelling.label_studio.tasks import LABEL_CONFIG, label_conf
 from assl_lightning.labelling.ledger import FILE_NAME as LEDGER
 from assl_lightning.labelling.ledger import Answer, Ledger
 from assl_lightning.locking import held
-from assl_lightning.output import ends_quietly
+from assl_lightning.output import ends_quietly, print_error
 from assl_lightning.paths import path_argument
 from assl_lightning.records import CHANGES_NOTHING, COMMAND, CONFIG, OF_THE_RUN, read_config, read_records, write_config
 from assl_lightning.run_classes import KEYS, ClassHistory, as_override, changeable_round, run_classes, write_history
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         printed = "".join(f"{line}\n" for line in _command(options))
     except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        print_error(error)
         return 1
     sys.stdout.write(printed)
     return 0

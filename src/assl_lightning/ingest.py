@@ -35,8 +35,6 @@ _PLACE = re.compile(r", (?:line|row|entry|task) [0-9]+(?:[, ]|$)")  # where a fi
 def main(arguments: list[str] | None = None) -> int:
     """Print what was taken, and what to do next; returns the exit code. Nothing is written where something is wrong."""
     options = _parser().parse_args(arguments)
-    if reconfigure := getattr(sys.stdout, "reconfigure", None):
-        reconfigure(errors="backslashreplace")  # an id may have letters that the terminal has not
     try:
         printed = "".join(f"{_one_line(line)}\n" for line in _command(options))
     except IngestError as error:

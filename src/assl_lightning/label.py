@@ -23,7 +23,7 @@ from assl_lightning.labelling.judging import unanswered
 from assl_lightning.labelling.ledger import FILE_NAME, Ledger
 from assl_lightning.labelling.page.session import Session
 from assl_lightning.labelling.verdicts import Conflicts
-from assl_lightning.output import ends_quietly
+from assl_lightning.output import ends_quietly, print_error
 from assl_lightning.paths import path_argument
 from assl_lightning.records import CONFIG, command_of, read_config
 
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Interrupted as interrupted:
         return interrupted.exit_code  # before there was a page, or while it ended
     except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        print_error(error)
         return 1
 
 

@@ -31,10 +31,13 @@ def ends_quietly(command: Callable[Parameters, int]) -> Callable[Parameters, int
     """The command, which returns its exit code; 141, without a word, where its output was closed before its end.
 
     Where standard output cannot be written for another reason, such as a full disk, that is a line and exit code 1.
+    Letters that the terminal's encoding lacks, as a class or a file may have, are written as escapes.
     """
 
     @functools.wraps(command)
     def watched(*arguments: Parameters.args, **keywords: Parameters.kwargs) -> int:
+        if reconfigure := getattr(sys.stdout, "reconfigure", None):
+            reconfigure(errors="backslashreplace")
         with watched_output() as output:
             exit_code = 1
             try:
@@ -51,6 +54,11 @@ def ends_quietly(command: Callable[Parameters, int]) -> Callable[Parameters, int
             return EXIT_CODE if output.is_closed else exit_code or 1
 
     return watched
+
+
+def print_error(error: BaseException) -> None:
+    """Write the message of `error` on standard error, as one line."""
+    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
 
 
 @contextmanager

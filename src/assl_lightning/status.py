@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Sequence
 
-from assl_lightning.output import ends_quietly
+from assl_lightning.output import ends_quietly, print_error
 from assl_lightning.paths import path_argument
 from assl_lightning.run_status import Status, read_status
 from assl_lightning.waiting import wait_for_answers
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             return 130
         except (ValueError, OSError) as error:
-            sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+            print_error(error)
             exit_code = 1
     return exit_code
 

@@ -15,7 +15,7 @@ from statistics import fmean, median
 
 from assl_lightning.analysis.overlap import picks_overlap
 from assl_lightning.analysis.runs import Run, find_runs
-from assl_lightning.output import ends_quietly
+from assl_lightning.output import ends_quietly, print_error
 from assl_lightning.paths import path_argument
 from assl_lightning.report.markdown import markdown_table
 from assl_lightning.report.numerals import UNKNOWN, per_cent
@@ -144,7 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         found = compare_directories(options.one, options.other)
     except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        print_error(error)
         return 1
     sys.stdout.write(markdown_table(picks_table(found, options.one.name, options.other.name)) + "\n")
     return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from assl_lightning.analysis.runs import Run, find_runs, group
 from assl_lightning.atomic import open_atomic
-from assl_lightning.output import ends_quietly
+from assl_lightning.output import ends_quietly, print_error
 from assl_lightning.paths import path_argument
 from assl_lightning.records import common_directory
 from assl_lightning.report.accuracy import draw_accuracy
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         files |= {"tables.md": tables.encode(), PAGE: render_html(page).encode()}
         _write(files, output)
     except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        print_error(error)
         return 1
     sys.stdout.write(f"{tables}\nreport: {output / PAGE}\n")
     return 0

@@ -20,7 +20,7 @@ from assl_lightning.analysis.instability.tables import (
 from assl_lightning.analysis.runs import own_leaves
 from assl_lightning.atomic import write_text
 from assl_lightning.callbacks.snapshot_files import DIRECTORY, read_snapshots
-from assl_lightning.output import ends_quietly
+from assl_lightning.output import ends_quietly, print_error
 from assl_lightning.paths import path_argument
 from assl_lightning.records import CHANGES_NOTHING, CONFIG, OF_THE_RUN, read_config
 from assl_lightning.report.instability_figures import (
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         page = analyse(options.run_dir, options.output)
     except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        print_error(error)
         return 1
     sys.stdout.write(render_markdown(page))
     return 0
