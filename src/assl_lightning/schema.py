@@ -225,7 +225,12 @@ def check_budget(config: Config, num_samples: int | None, because: str = "data.n
             f"{show('initial_labels', config.initial_labels)}: must be at most {num_samples}, "
             f"the images in the pool of {config.data.name} ({because})"
         ]
-    possible = max(num_samples - at_first, 0) // config.labels_per_round
+    if at_first > num_samples:  # fewer rounds do not help
+        return [
+            f"hold_out={config.hold_out}, initial_labels={config.initial_labels}: must be at most {num_samples} "
+            f"together, the images in the pool of {config.data.name} ({because})"
+        ]
+    possible = (num_samples - at_first) // config.labels_per_round
     given, summed = (f", hold_out={config.hold_out}", "hold_out + ") if config.hold_out else ("", "")
     return [
         f"rounds={config.rounds}, labels_per_round={config.labels_per_round}, initial_labels={config.initial_labels}"
