@@ -756,6 +756,7 @@ def test_a_run_that_ends_early_waits_for_nobody_and_takes_its_batch_up_again(
     Ledger(run_dir / FILE_NAME).revoke([Ledger(run_dir / FILE_NAME).standing()[-1].id or 0], "Ann", "undo")
     ended = run(run_dir, settings=shorter)
     assert [record.labels for record in ended] == [6, 10]
+    assert "rounds was 2, now 1: the run ends early; rounds=2 goes on with it" in messages
     assert ended[-1].queried == []
     assert not read_batch(batch.directory).is_open
     with pytest.raises(ValueError, match="waits for no labels"):

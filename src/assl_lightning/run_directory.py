@@ -197,6 +197,11 @@ class RunDirectory:
             write_history(self.path, known.add(joining, number))
             log.info("classes that are new: %s; round %s is the first to train with them", ", ".join(joining), number)
         allowed, _ = self._compare(config)
+        before = self._read_config().get("rounds")
+        if isinstance(before, int) and config["rounds"] < before:
+            log.info(
+                "rounds was %d, now %d: the run ends early; rounds=%d goes on with it", before, config["rounds"], before
+            )
         if allowed or config.get(CONTENTS) != self._read_config().get(CONTENTS):
             self._note(allowed, config, **(_command(sys.orig_argv) if allowed else {}))
 
