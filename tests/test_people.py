@@ -696,6 +696,7 @@ def test_people_who_contradict_each_other_in_a_file_are_waited_for(tmp_path: Pat
     (batch.directory / "labels.csv").write_text(f"sample_id,label,annotator\n{name},{other},Bo\n")
     assert run(run_dir, tool=LabelsByFile()) == []
     assert f"waiting for people to agree about 1 of the 6 images in {batch.directory}: {name} (" in messages
+    assert f"(Bo: {other}, no name: {truth(make_source())[name]})" in messages, "the table names nobody"
 
 
 def test_the_same_line_of_another_rounds_file_is_another_answer(tmp_path: Path) -> None:

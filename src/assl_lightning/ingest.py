@@ -20,7 +20,7 @@ from assl_lightning.labelling.batch import TABLE, find_batches, waiting_batch
 from assl_lightning.labelling.incoming import IngestError, is_utf8
 from assl_lightning.labelling.judging import Judgement, ingest
 from assl_lightning.labelling.label_files import display_name, read_labels
-from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger, in_time
+from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger, in_time, name_of
 from assl_lightning.labelling.returned import RETURNED, returned_files
 from assl_lightning.labelling.verdicts import Conflicts
 from assl_lightning.output import ends_quietly
@@ -193,7 +193,7 @@ def _undo(options: argparse.Namespace) -> Iterator[str]:
         chosen = ledger.revoke(ids, _annotator(options), "undo")
     yield f"{'to be taken back' if options.dry_run else 'taken back'}: {_count(len(chosen), 'answer')}"
     for answer in chosen:
-        yield f"  {answer.id}: {answer.sample_id} {_said(answer)}, {answer.annotator}, {answer.source}"
+        yield f"  {answer.id}: {answer.sample_id} {_said(answer)}, {name_of(answer.annotator)}, {answer.source}"
     if options.dry_run:
         yield _DRY
     elif options.undo_file:

@@ -20,7 +20,7 @@ from assl_lightning.ingest import configured_conflicts
 from assl_lightning.interruption import Interrupted, Interruption
 from assl_lightning.labelling.batch import waiting_batch
 from assl_lightning.labelling.judging import unanswered
-from assl_lightning.labelling.ledger import FILE_NAME, Ledger
+from assl_lightning.labelling.ledger import FILE_NAME, Ledger, name_of
 from assl_lightning.labelling.page.session import Session
 from assl_lightning.labelling.verdicts import Conflicts
 from assl_lightning.output import ends_quietly, print_error
@@ -208,7 +208,7 @@ def _welcome(session: Session, address: str, settles: bool) -> str:
 
 def _progress(session: Session) -> str:
     asked = len(session.batch.samples)
-    begun = [f"{who} {answered} of {asked}" for who, answered in session.progress().items()]
+    begun = [f"{name_of(who)} {answered} of {asked}" for who, answered in session.progress().items()]
     return f"answered: {', '.join(begun)}" if begun else "nothing answered yet"
 
 

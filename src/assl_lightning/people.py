@@ -26,7 +26,7 @@ from assl_lightning.labelling.batch import (
 )
 from assl_lightning.labelling.incoming import Incoming
 from assl_lightning.labelling.judging import ingest, unanswered
-from assl_lightning.labelling.ledger import FILE_NAME, Ledger
+from assl_lightning.labelling.ledger import FILE_NAME, Ledger, name_of
 from assl_lightning.labelling.returned import passed_over, read_returned
 from assl_lightning.labelling.verdicts import Conflicts, Verdict, verdicts
 from assl_lightning.oracles import Answers, Corrections, LabelRequest, Pending
@@ -302,7 +302,7 @@ def _waiting(batch: LabelBatch, answered: int, needed: int, instructions: str) -
 
 def _disagreement(batch: LabelBatch, names: Sequence[str], holds: Mapping[str, Verdict], conflicts: Conflicts) -> str:
     lines = [
-        f"{name} ({', '.join(f'{vote.annotator}: {vote.label or vote.kind}' for vote in holds[name].votes)})"
+        f"{name} ({', '.join(f'{name_of(vote.annotator)}: {vote.label or vote.kind}' for vote in holds[name].votes)})"
         for name in names[:_NAMED]
     ]
     more = f", and {len(names) - _NAMED} more" if len(names) > _NAMED else ""

@@ -70,6 +70,15 @@ class Answer:
     decides: bool = False  # True: it is no vote, but settles what people differ about
 
 
+def name_of(annotator: str) -> str:
+    """An annotator's name as people read it: answers out of a table may have none.
+
+    >>> name_of("Ann"), name_of("")
+    ('Ann', 'no name')
+    """
+    return annotator or "no name"
+
+
 def utc_now() -> str:
     """The present time, in the ledger's format."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

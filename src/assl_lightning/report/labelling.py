@@ -16,7 +16,7 @@ from assl_lightning.analysis.labelling import (
     work_of,
 )
 from assl_lightning.analysis.runs import Setting
-from assl_lightning.labelling.ledger import Answer
+from assl_lightning.labelling.ledger import Answer, name_of
 from assl_lightning.labelling.verdicts import Verdict
 from assl_lightning.report.numerals import UNKNOWN, counted, listed, per_cent
 from assl_lightning.report.thumbnails import thumbnail
@@ -137,7 +137,7 @@ def _work(given: Sequence[tuple[Answer, int | None]]) -> tuple[str, ...]:
         f"{work.timed:,}",
         f"{work.seconds / 60:,.1f}" if work.timed else UNKNOWN,
         UNKNOWN if rate is None else f"{rate:,.0f}",
-        ", ".join(f"{_person(who)} ({count:,})" for who, count in work.annotators.items()) or UNKNOWN,
+        ", ".join(f"{name_of(who)} ({count:,})" for who, count in work.annotators.items()) or UNKNOWN,
     )
 
 
@@ -289,7 +289,7 @@ def _votes(verdict: Verdict | None) -> str:
     settled = verdict.decision
     if settled is None:
         return said
-    return f"{said}; settled by {_person(settled.annotator)}: {_content(settled.kind, settled.label)}"
+    return f"{said}; settled by {name_of(settled.annotator)}: {_content(settled.kind, settled.label)}"
 
 
 def _said(answers: Sequence[Answer]) -> str:
@@ -297,15 +297,11 @@ def _said(answers: Sequence[Answer]) -> str:
     people: dict[str, list[str]] = {}
     for answer in answers:
         people.setdefault(_content(answer.kind, answer.label), []).append(answer.annotator)
-    return "; ".join(f"{what} ({', '.join(map(_person, who))})" if any(who) else what for what, who in people.items())
+    return "; ".join(f"{what} ({', '.join(map(name_of, who))})" if any(who) else what for what, who in people.items())
 
 
 def _content(kind: str, label: str | None) -> str:
     return label if label is not None else {"bad": "bad image", "skip": "skip"}[kind]
-
-
-def _person(name: str) -> str:
-    return name or "no name"
 
 
 def _score(score: float | None) -> str:

@@ -176,7 +176,7 @@ def test_the_page_opens_where_people_differ(
 ) -> None:
     make_batch(tmp_path)
     answer_all(tmp_path)
-    Ledger(tmp_path / FILE_NAME).append([Answer("d.png", "label", "Bo", "page", 0, label="dent")])
+    Ledger(tmp_path / FILE_NAME).append([Answer("d.png", "label", "", "labels.csv, line 2", 0, label="dent")])
     opened: list[str] = []
 
     def browse(address: str) -> None:
@@ -189,7 +189,7 @@ def test_the_page_opens_where_people_differ(
     assert urlsplit(opened[0]).path == "/settle"
     told = capsys.readouterr().out
     assert told.startswith(
-        "photos, round 0: people differ about 1 image, 1 of them to be settled; answered: Ann 4 of 4"
+        "photos, round 0: people differ about 1 image, 1 of them to be settled; answered: Ann 4 of 4, no name 1 of 4"
     )
 
 

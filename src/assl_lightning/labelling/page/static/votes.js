@@ -18,7 +18,7 @@ export function showVotes(sample, words) {
 // Show the decision and who made it, or what holds without one.
 export function showDecision(sample, given, policy, words) {
   const held = sample.holds === null ? "not settled yet" : `${policy}: ${sample.holds} holds`;
-  $("decided").textContent = given === undefined ? held : `${words(given)} by ${given.annotator}`;
+  $("decided").textContent = given === undefined ? held : `${words(given)} by ${nameOf(given)}`;
   $("decided").dataset.settled = given === undefined ? "no" : "yes";
 }
 
