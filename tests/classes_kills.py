@@ -17,8 +17,9 @@ from pathlib import Path
 
 from assl_lightning.classes import main
 from assl_lightning.labelling.batch import waiting_batch
-from assl_lightning.labelling.ledger import FILE_NAME, Ledger
+from assl_lightning.labelling.ledger import Ledger
 from assl_lightning.run_classes import run_classes
+from assl_lightning.run_files import LEDGER
 from tests.labelling.ingest_kills import in_a_process
 
 _replace = Path.replace
@@ -52,7 +53,7 @@ def state_of(run_dir: Path) -> tuple[object, ...]:
     """What is read of the classes by the run, by who labels and by who reads answers."""
     classes, batch = run_classes(run_dir), waiting_batch(run_dir)
     assert classes is not None
-    labels = [answer.label for answer in Ledger(run_dir / FILE_NAME).standing()]
+    labels = [answer.label for answer in Ledger(run_dir / LEDGER).standing()]
     return classes.names(), batch.class_names, labels
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assl_lightning.records import CONFIG, FILE_NAME, read_records
+from assl_lightning.records import read_records
+from assl_lightning.run_files import CONFIG, RECORDS
 
 _OF_A_TIME_OR_A_RUN = ("of_fit", "of_tests", "run_id")
 
@@ -24,9 +25,9 @@ def differences_of_runs(one: Path, other: Path) -> Iterator[str]:
     yield from (f"{name}: only one run has it" for name in sorted(names[0] ^ names[1]))
     records = [[replace(record, seconds={}) for record in read_records(path)] for path in (one, other)]
     if records[0] != records[1]:
-        yield FILE_NAME
+        yield RECORDS
     for name in sorted(names[0] & names[1]):
-        if str(name) in (FILE_NAME, CONFIG):
+        if str(name) in (RECORDS, CONFIG):
             continue
         if name.suffix in (".pt", ".ckpt"):
             yield from (f"{name}: {key}" for key in _different_leaves(one / name, other / name))

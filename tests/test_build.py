@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from torch import nn
 
-from assl_lightning import build, datamodule, querying, round_settings, schema, statistics
+from assl_lightning import build, datamodule, messages, querying, round_settings, running, schema, statistics
 from assl_lightning.acquisition import base
 from assl_lightning.algorithms.fixmatch import FixMatch
 from assl_lightning.data import samplers
@@ -290,7 +290,7 @@ def test_a_run_leaves_its_directory_and_prints_its_rounds(
     compose_run: Compose, quiet: Console, working_directory: Path
 ) -> None:
     config = compose_run(*SHORT)
-    records = build.run(config, quiet)
+    records = running.run(config, quiet)
     run_dir = working_directory / "runs" / "digits" / "seed_0"
 
     assert [(record.labels, record.steps, len(record.queried)) for record in records] == [(12, 2, 10), (22, 2, 0)]
@@ -307,7 +307,7 @@ def test_a_run_leaves_its_directory_and_prints_its_rounds(
     assert [path.name for path in working_directory.iterdir()] == ["runs"]
 
     before = {path: path.stat().st_mtime_ns for path in run_dir.glob("round_*/*")}
-    assert build.run(config, quiet) == records
+    assert running.run(config, quiet) == records
     assert {path: path.stat().st_mtime_ns for path in run_dir.glob("round_*/*")} == before
 
 
@@ -317,7 +317,7 @@ def test_a_run_below_the_home_directory_is_there_alone_with_its_loggers_files(
     home = working_directory / "home"
     monkeypatch.setenv("HOME", str(home))
 
-    build.run(compose_run(*SHORT, "rounds=0", "run_dir='~/mine'"), quiet)
+    running.run(compose_run(*SHORT, "rounds=0", "run_dir='~/mine'"), quiet)
 
     assert [path.name for path in working_directory.iterdir()] == ["home"]
     assert [path.name for path in home.iterdir()] == ["mine"]
@@ -329,9 +329,9 @@ def test_a_run_that_waits_for_labels_shows_its_newest_training(
 ) -> None:
     config = compose_run(*SHORT, "run_dir=waiting")
     drawn: list[list[RoundRecord]] = []
-    monkeypatch.setattr(build, "plot_curve", lambda records, *_: drawn.append(records))
+    monkeypatch.setattr(running, "plot_curve", lambda records, *_: drawn.append(records))
     monkeypatch.setattr(HeldBackLabels, "answer", answer_the_first)
-    assert build.run(config, quiet) == []
+    assert running.run(config, quiet) == []
     assert isinstance(quiet.file, StringIO)
     (shown,) = drawn[0]
     assert (shown.round, shown.labels, len(shown.queried)) == (0, 12, 10)
@@ -353,13 +353,13 @@ def test_a_step_of_one_image_that_comes_up_in_a_run_is_named_by_its_keys(
     overrides = ["algorithm=supervised", "acquisition=random", "network=resnet18", "initial_labels=1"]
 
     with pytest.raises(ValueError, match="round 0: a step of one image cannot train this network") as caught:
-        build.run(compose_run(*overrides, "steps_per_round=1", "trainer.accelerator=cpu"), quiet)
+        running.run(compose_run(*overrides, "steps_per_round=1", "trainer.accelerator=cpu"), quiet)
 
     assert "it needs algorithm.batch_size of at least 2 on each device, and more than one labelled" in str(caught.value)
 
 
 def test_a_supervised_run_has_no_statistics_and_one_accuracy(compose_run: Compose, quiet: Console) -> None:
-    records = build.run(compose_run(*SHORT, "algorithm=supervised", "acquisition=entropy"), quiet)
+    records = running.run(compose_run(*SHORT, "algorithm=supervised", "acquisition=entropy"), quiet)
 
     assert [(record.labels, record.coverage) for record in records] == [(12, None), (22, None)]
     assert all(record.test_accuracy_ema == record.test_accuracy_raw for record in records)
@@ -372,8 +372,8 @@ def test_the_command_line_says_what_the_loop_says_and_leaves_lightnings_tips_out
     monkeypatch.setattr(ours, "handlers", [])
     lightnings.setLevel(logging.INFO)
     monkeypatch.setattr(ours, "propagate", False)
-    build.set_up_messages()
-    build.set_up_messages()
+    messages.set_up_messages()
+    messages.set_up_messages()
     logging.getLogger("assl_lightning.rounds").info("the run is finished")
 
     captured = capsys.readouterr()
@@ -476,7 +476,7 @@ def test_a_run_goes_on_only_without_the_images_that_it_had_left_out(
     with_unreadable: Compose, quiet: Console, working_directory: Path
 ) -> None:
     begun = [*SHORT, "data.unreadable=exclude", "steps_per_round=1"]
-    build.run(with_unreadable(*begun), quiet)
+    running.run(with_unreadable(*begun), quiet)
     build.assemble(with_unreadable(*begun))
     build.assemble(with_unreadable(*begun, "data.source.num_test=3"))  # one was mended, and stays out
 
@@ -489,11 +489,11 @@ def test_a_run_goes_on_only_without_the_images_that_it_had_left_out(
 
 def test_a_run_that_began_before_there_was_the_key_goes_on(compose_run: Compose, quiet: Console) -> None:
     config = compose_run(*SHORT, "steps_per_round=1")
-    records = build.run(config, quiet)
+    records = running.run(config, quiet)
     file = Path(config.run_dir) / "config.yaml"
     before = OmegaConf.to_container(OmegaConf.load(file))
     assert isinstance(before, dict)
     assert before["data"].pop("unreadable") == "fail"
     file.write_text(OmegaConf.to_yaml(OmegaConf.create(before)))
 
-    assert build.run(config, quiet) == records
+    assert running.run(config, quiet) == records

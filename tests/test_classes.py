@@ -15,11 +15,12 @@ from assl_lightning.labelling.batch import waiting_batch
 from assl_lightning.labelling.incoming import Incoming
 from assl_lightning.labelling.judging import ingest
 from assl_lightning.labelling.label_studio.tasks import LABEL_CONFIG, label_config
-from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
+from assl_lightning.labelling.ledger import Answer, Ledger
 from assl_lightning.labelling.page.session import Session
 from assl_lightning.locking import held
 from assl_lightning.records import read_config, write_config
 from assl_lightning.run_classes import run_classes
+from assl_lightning.run_files import LEDGER
 from assl_lightning.run_status import read_status
 from tests.labelling.batches import CLASSES, SAMPLE_IDS, apply_batch, make_batch
 
@@ -42,7 +43,7 @@ def run_dir(tmp_path: Path) -> Path:
 
 
 def ledger(run_dir: Path) -> Ledger:
-    return Ledger(run_dir / FILE_NAME)
+    return Ledger(run_dir / LEDGER)
 
 
 def labels(run_dir: Path) -> list[str | None]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from assl_lightning import build
+from assl_lightning import messages
 from assl_lightning.classifier import load_classifier
 from assl_lightning.cli import main
 from assl_lightning.data.decoding import ImageFormat
@@ -32,7 +32,7 @@ RUN = [
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Red ones and blue ones."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(build, "set_up_messages", lambda: None)  # process-wide, and not ours to change here
+    monkeypatch.setattr(messages, "set_up_messages", lambda: None)  # process-wide, not ours to change
     paths = [Path("photos", ("blue", "red")[number % 2], f"{number}.png") for number in range(60)]
     for number, path in enumerate(paths):
         path.parent.mkdir(parents=True, exist_ok=True)

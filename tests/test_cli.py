@@ -18,7 +18,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-from assl_lightning import build, jobs
+from assl_lightning import build, jobs, messages, running
 from assl_lightning.cli import conf_dir, main
 from assl_lightning.interruption import Interrupted
 from assl_lightning.records import RoundRecord, read_records, write_record
@@ -50,9 +50,9 @@ class Runs:
 def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Runs:
     """`build` replaced, an empty working directory, and no variable of a parent process."""
     recorded = Runs()
-    monkeypatch.setattr(build, "run", recorded.run)
+    monkeypatch.setattr(running, "run", recorded.run)
     monkeypatch.setattr(build, "check", lambda config: None)
-    monkeypatch.setattr(build, "set_up_messages", lambda: None)
+    monkeypatch.setattr(messages, "set_up_messages", lambda: None)
     monkeypatch.setattr("assl_lightning.jobs.gc", SimpleNamespace(collect=int))  # 0.2 s a job, and nothing was trained
     monkeypatch.chdir(tmp_path)
     for name in ("LOCAL_RANK", jobs.RUN_IN_CHILD, *jobs.SHOW_TRACEBACK):
@@ -267,7 +267,7 @@ def test_wrong_jobs_are_told_before_the_first_one_trains_and_again_at_the_end(
         told.append(errors(capsys))
         return runs.run(config)
 
-    monkeypatch.setattr(build, "run", run)
+    monkeypatch.setattr(running, "run", run)
     runs.errors[2] = RuntimeError("out of memory")
     assert main(["-m", "score.alpha=0.5,2", "seed=1,2,3"]) == 1
 
@@ -502,7 +502,7 @@ def sweep_in(directory: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) 
     """The exit code of a sweep that trains; messages of this process are left alone."""
     directory.mkdir(exist_ok=True)
     monkeypatch.chdir(directory)
-    monkeypatch.setattr(build, "set_up_messages", lambda: None)
+    monkeypatch.setattr(messages, "set_up_messages", lambda: None)
     return main(["-m", *TINY, *overrides])
 
 
@@ -569,7 +569,7 @@ def test_a_small_figure_shortened_leaves_a_row_for_each_of_its_curves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(build, "set_up_messages", lambda: None)
+    monkeypatch.setattr(messages, "set_up_messages", lambda: None)
 
     assert main(["-m", "+experiment=fig1_al_small", "seed=0", "rounds=1", "steps_per_round=4", CPU]) == 0
     rows = rows_of(tmp_path / "runs/fig1_al_small/sweep.csv")
@@ -605,7 +605,7 @@ def test_the_variables_of_a_jobs_processes_are_gone_when_the_next_one_starts(
         monkeypatch.setenv("LOCAL_RANK", "0")  # Lightning's launcher leaves it behind
         return []
 
-    monkeypatch.setattr(build, "run", run)
+    monkeypatch.setattr(running, "run", run)
 
     assert main(["-m", "seed=1,2"]) == 0
     assert seen == [None, None]

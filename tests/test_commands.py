@@ -13,8 +13,9 @@ from assl_lightning import ingest, status
 from assl_lightning.commands import command
 from assl_lightning.label import main as label_main
 from assl_lightning.labelling.batch import LabelBatch
-from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
+from assl_lightning.labelling.ledger import Answer, Ledger
 from assl_lightning.labelling.tools import LabelsByFile, LabelsByPage
+from assl_lightning.run_files import LEDGER
 from tests.labelling.batches import make_batch
 
 AWKWARD = ("my run (1)", "it's $HOME & co", "-run", "a;b", "*?[x]", "ü\"quote'")
@@ -63,7 +64,7 @@ def test_whatever_is_printed_for_the_next_step_can_be_pasted(
 
 def farewell_of(batch: LabelBatch, capsys: pytest.CaptureFixture[str]) -> str:
     """As `label` ends where all is answered, in a copy of the round's directory."""
-    Ledger(batch.run_dir / FILE_NAME).append(
+    Ledger(batch.run_dir / LEDGER).append(
         [Answer(one.sample_id, "label", "Ann", "page", batch.round, "ok") for one in batch.samples]
     )
     assert label_main([str(batch.run_dir), "--done"]) == 0

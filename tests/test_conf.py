@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from assl_lightning import build
+from assl_lightning import build, messages, running
 from assl_lightning.cli import conf_dir, main
 from assl_lightning.differences import differences
 from assl_lightning.records import RoundRecord
@@ -154,9 +154,9 @@ def test_a_figure_sweeps_over_what_the_paper_varies(
         return []
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(build, "set_up_messages", lambda: None)
+    monkeypatch.setattr(messages, "set_up_messages", lambda: None)
     monkeypatch.setattr(build, "check", lambda config: None)
-    monkeypatch.setattr(build, "run", run)
+    monkeypatch.setattr(running, "run", run)
 
     assert main(["-m", f"+experiment={figure}", "seed=0"]) == 0
     if figure == "fig1":

@@ -10,7 +10,7 @@ import lightning.pytorch
 import pytest
 from lightning.pytorch import Trainer
 
-from assl_lightning import build
+from assl_lightning import messages
 from assl_lightning.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -46,7 +46,7 @@ def test_a_strategy_of_ones_own_runs_from_the_command_line(tmp_path: Path, monke
         "steps_per_round=3",
         "trainer.accelerator=cpu",
     ]
-    monkeypatch.setattr(build, "set_up_messages", lambda: None)  # process-wide, and not ours to change here
+    monkeypatch.setattr(messages, "set_up_messages", lambda: None)  # process-wide, not ours to change
     monkeypatch.syspath_prepend(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     assert main(overrides) == 0

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from assl_lightning import build
+from assl_lightning import messages
 from assl_lightning.cli import main
 from assl_lightning.data.sample_names import read_samples
 from assl_lightning.labelling.batch import LabelBatch, find_batches
@@ -39,7 +39,7 @@ TIMEOUT = 120  # seconds, of a command that takes ten
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Thirty images in the working directory."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(build, "set_up_messages", lambda: None)  # process-wide, and not ours to change here
+    monkeypatch.setattr(messages, "set_up_messages", lambda: None)  # process-wide, not ours to change
     for number in range(30):
         draw(number)
     return tmp_path / "photos"

@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from assl_lightning import build, cli, sweeping
+from assl_lightning import build, cli, messages, sweeping
 from assl_lightning.hydra_keys import WITHOUT_EFFECT
 from assl_lightning.jobs import Outcome
 from assl_lightning.schema import Config
@@ -29,7 +29,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     for module in (cli, sweeping):
         monkeypatch.setattr(module, "run_job", run_job)
     monkeypatch.setattr(build, "check", lambda config: None)
-    monkeypatch.setattr(build, "set_up_messages", lambda: None)
+    monkeypatch.setattr(messages, "set_up_messages", lambda: None)
     monkeypatch.chdir(tmp_path)
     return seen
 

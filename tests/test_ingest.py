@@ -16,7 +16,8 @@ import pytest
 
 from assl_lightning.ingest import configured_conflicts, default_files, main
 from assl_lightning.labelling.batch import LabelBatch, batch_directory
-from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
+from assl_lightning.labelling.ledger import Answer, Ledger
+from assl_lightning.run_files import LEDGER
 from tests.commands import run_python
 from tests.labelling.batches import apply_batch, make_batch
 
@@ -49,7 +50,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
 
 def standing() -> list[Answer]:
-    return Ledger(Path("run", FILE_NAME)).standing()
+    return Ledger(Path("run", LEDGER)).standing()
 
 
 NEXT = """\
@@ -76,7 +77,7 @@ def test_a_dry_run_says_the_same_and_writes_nothing(said: Callable[..., str]) ->
     dry = said("good.csv", "--dry-run").splitlines()
     assert dry[0] == "good.csv: 3 answers, to be taken: 3 (1 × ok, 1 × (skip), 1 × (bad))"
     assert dry[-1] == "this was a dry run: nothing was written"
-    assert not Path("run", FILE_NAME).exists()
+    assert not Path("run", LEDGER).exists()
 
 
 def test_all_that_is_wrong_is_told_and_nothing_is_taken(said: Callable[..., str]) -> None:
@@ -87,7 +88,7 @@ def test_all_that_is_wrong_is_told_and_nothing_is_taken(said: Callable[..., str]
         "their case, which counts)",
         "2 errors; nothing was taken",
     ]
-    assert not Path("run", FILE_NAME).exists()
+    assert not Path("run", LEDGER).exists()
 
 
 def test_who_labelled_is_the_files_the_options_or_the_login_name(said: Callable[..., str]) -> None:
@@ -311,9 +312,9 @@ def test_damaged_files_of_a_run_are_one_line(said: Callable[..., str], damage: s
     if damage == "batch":
         Path("run/round_00/to_label/batch.json").write_text("{")
     elif damage == "ledger":
-        Path("run", FILE_NAME).write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 30)
+        Path("run", LEDGER).write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 30)
     else:
-        Path("run", FILE_NAME).mkdir()
+        Path("run", LEDGER).mkdir()
     for arguments in (["good.csv"], ["--history"], ["--undo", "1"]):
         if damage != "batch" or arguments == ["good.csv"]:
             error = said(*arguments, code=1)
@@ -375,5 +376,5 @@ def test_the_documents_commands_work_one_after_the_other(capsys: pytest.CaptureF
     printed = capsys.readouterr().out
     assert printed.count("4 answers, taken: 4 (1 × ok, 1 × dent, 1 × (skip), 1 × (bad))") == 1
     assert "round 1: 1 of 5 images have no answer yet" in printed
-    assert Ledger(run_dir / FILE_NAME).standing() == []
+    assert Ledger(run_dir / LEDGER).standing() == []
     assert all(column in example.splitlines()[0] for column in re.findall(r"^\| `(\w+)`", DOCUMENT, re.MULTILINE))

@@ -21,7 +21,7 @@ from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 from playwright.sync_api import Page as Tab
 
-from assl_lightning import build
+from assl_lightning import messages
 from assl_lightning.check.__main__ import main as check_main
 from assl_lightning.classes import main as classes_main
 from assl_lightning.classifier import load_classifier
@@ -31,10 +31,11 @@ from assl_lightning.data.sample_names import read_samples
 from assl_lightning.ingest import main as ingest_main
 from assl_lightning.label import main as label_main
 from assl_lightning.labelling.batch import find_batches, waiting_batch
-from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
+from assl_lightning.labelling.ledger import Answer, Ledger
 from assl_lightning.records import read_records
 from assl_lightning.report.__main__ import main as report_main
 from assl_lightning.run_classes import read_history
+from assl_lightning.run_files import LEDGER
 from assl_lightning.schema import Config
 from assl_lightning.status import main as status_main
 from tests.labelling.page.test_browser import CHROMIUM, SANDBOX, current, sign_in, wait_until_saved
@@ -163,7 +164,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(build, "set_up_messages", lambda: None)  # process-wide, and not ours to change here
+    monkeypatch.setattr(messages, "set_up_messages", lambda: None)  # process-wide, not ours to change
     return tmp_path
 
 
@@ -289,7 +290,7 @@ def answer_all(run_dir: Path, truth: Truth) -> None:
     said = [
         Answer(one.sample_id, "label", "Ann", "page", batch.round, label=truth[one.sample_id]) for one in batch.samples
     ]
-    Ledger(run_dir / FILE_NAME).append(said)
+    Ledger(run_dir / LEDGER).append(said)
 
 
 def write_table(run_dir: Path, truth: Truth, path: Path) -> None:

@@ -167,7 +167,7 @@ def test_jobs_of_two_processes_are_refused_before_anything_is_written(launcher: 
 def test_processes_that_lightning_would_start_are_refused_and_those_that_others_start_are_not(
     compose_run: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assl_lightning.build.set_up_messages", lambda: None)  # process-wide, and not ours to change
+    monkeypatch.setattr("assl_lightning.messages.set_up_messages", lambda: None)  # process-wide, and not ours to change
     cpu = "trainer.accelerator=cpu"
     launching.refuse_more_processes(compose_run(cpu))
     launching.refuse_more_processes(compose_run(cpu, "trainer.strategy=ddp"))

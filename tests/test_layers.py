@@ -17,6 +17,8 @@ LAYERS: dict[str, int] = {
         (
             "atomic",
             "commands",
+            "messages",
+            "run_files",
             "contracts",
             "copies",
             "differences",
@@ -30,22 +32,23 @@ LAYERS: dict[str, int] = {
             "plain_numbers",
             "seeding",
             "tensor_files",
+            "version",
         ),
         0,
     ),
     **dict.fromkeys(("cells", "suggestions"), 0),
     **dict.fromkeys(("acquisition", "augment", "data", "inference", "networks", "oracles", "people", "records"), 1),
+    **dict.fromkeys(("contact_sheet", "histograms", "labelling", "sample_features", "scores", "statistics"), 1),
     **dict.fromkeys(
-        ("contact_sheet", "histograms", "labelling", "run_directory", "sample_features", "scores", "statistics"), 1
+        ("accelerators", "algorithms", "run_directory", "callbacks", "datamodule", "processes", "slurm"), 2
     ),
-    **dict.fromkeys(("accelerators", "algorithms", "callbacks", "datamodule", "processes", "slurm"), 2),
     **dict.fromkeys(("analysis", "querying", "report", "round_settings", "rounds", "training"), 3),
     **dict.fromkeys(("__main__", "build", "check", "cli", "composing", "ingest", "jobs", "label", "launching"), 4),
     **dict.fromkeys(("classifier", "run_status", "schema", "status", "sweep_table", "sweeping", "waiting"), 4),
     **dict.fromkeys(("class_list", "classes"), 4),
     **{"hydra_keys": 4, "refusals": 4, "trying": 4},
     **{"locking": 0, "run_classes": 1},
-    "yaml_numbers": 4,
+    **{"running": 4, "yaml_numbers": 4},
 }
 """The room (first part of a module's name) → its layer."""
 

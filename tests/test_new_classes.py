@@ -17,17 +17,17 @@ import pytest
 import torch
 from PIL import Image
 
-from assl_lightning import build
+from assl_lightning import build, messages
 from assl_lightning.check.__main__ import main as check_main
 from assl_lightning.classes import main as classes_main
 from assl_lightning.classifier import load_classifier
 from assl_lightning.cli import main
 from assl_lightning.data.sample_names import read_samples
 from assl_lightning.labelling.batch import LabelBatch, find_batches
-from assl_lightning.labelling.ledger import FILE_NAME as LEDGER
 from assl_lightning.labelling.ledger import Answer, Ledger
 from assl_lightning.records import read_config, read_records
 from assl_lightning.run_directory import RunDirectory
+from assl_lightning.run_files import LEDGER
 from assl_lightning.training import RoundTraining
 from tests.test_growing_folder import environment
 
@@ -50,7 +50,7 @@ def named(names: tuple[str, ...]) -> str:
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Thirty images of three levels of grey in the working directory; the name says the class."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(build, "set_up_messages", lambda: None)  # process-wide, and not ours to change here
+    monkeypatch.setattr(messages, "set_up_messages", lambda: None)  # process-wide, not ours to change
     for number in range(30):
         draw("photos", number)
     return tmp_path / "photos"

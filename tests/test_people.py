@@ -23,13 +23,14 @@ from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.labelling.batch import LabelBatch, find_batches, read_batch, waiting_batch
 from assl_lightning.labelling.incoming import Incoming
 from assl_lightning.labelling.judging import ingest, unanswered
-from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
+from assl_lightning.labelling.ledger import Answer, Ledger
 from assl_lightning.labelling.tools import LabelsByFile, LabelsByPage
 from assl_lightning.networks.small import SmallCNN
 from assl_lightning.people import People
 from assl_lightning.records import RoundRecord
 from assl_lightning.round_settings import RoundSettings
 from assl_lightning.run_directory import RunDirectory
+from assl_lightning.run_files import LEDGER
 from tests.same_run import differences_of_runs
 from tests.stripes import CLASS_NAMES, LABELS, POOL_SIZE, SGD, make_datamodule, make_source
 
@@ -91,7 +92,7 @@ def say(run_dir: Path, answers: Mapping[str, str | None], annotator: str = "Ann"
         kind: Any = {None: "skip", "!": "bad"}.get(label, "label")
         of_class = label if kind == "label" else None
         said.append(Answer(name, kind, annotator, "by hand", number, label=of_class, seconds=seconds))
-    Ledger(run_dir / FILE_NAME).append(said)
+    Ledger(run_dir / LEDGER).append(said)
 
 
 def label_all(run_dir: Path, source: PoolSource | None = None, **changes: str | None) -> LabelBatch:
@@ -165,7 +166,7 @@ def test_people_who_know_are_as_good_as_held_back_labels(tmp_path: Path) -> None
     to_the_end(tmp_path / "asked")
     run(tmp_path / "held_back", oracle=HeldBackLabels(make_source().hidden_labels))
     different = list(differences_of_runs(tmp_path / "asked", tmp_path / "held_back"))
-    assert all("to_label" in line or FILE_NAME in line for line in different), different
+    assert all("to_label" in line or LEDGER in line for line in different), different
 
 
 def test_images_are_shown_from_their_files_and_as_training_sees_them_where_there_are_none(tmp_path: Path) -> None:
@@ -284,7 +285,7 @@ def test_a_decision_ends_the_waiting_and_holds(tmp_path: Path) -> None:
     first, second = (name for name in CLASS_NAMES if name != truth(make_source())[disputed.sample_id])
     say(run_dir, {disputed.sample_id: first}, annotator="Bo")
     decision = Answer(disputed.sample_id, "label", "Di", "page", 0, label=second, decides=True)
-    Ledger(run_dir / FILE_NAME).append([decision])
+    Ledger(run_dir / LEDGER).append([decision])
     say(run_dir, {disputed.sample_id: first}, annotator="Cy")
     run(run_dir)
     assert pool_of(run_dir, 0).labels[disputed.index] == CLASS_NAMES.index(second)
@@ -298,7 +299,7 @@ def test_corrections_and_late_answers_are_taken_over_by_the_next_round(tmp_path:
     late, not_bad, corrected, taken_back = first.samples[:4]
     labels = truth(make_source())
     wrong = next(name for name in CLASS_NAMES if name != labels[corrected.sample_id])
-    ledger = Ledger(run_dir / FILE_NAME)
+    ledger = Ledger(run_dir / LEDGER)
     ingest(
         run_dir,
         [
@@ -417,7 +418,7 @@ class TestHoldOut:
         pool = pool_of(run_dir, 1)
         assert len(pool.held_out) == 6
         assert pool.labelled_in_round[[bad.index, gone.index]].tolist() == [HELD_OUT, HELD_OUT]
-        ledger = Ledger(run_dir / FILE_NAME)
+        ledger = Ledger(run_dir / LEDGER)
         ledger.revoke([one.id for one in ledger.standing() if one.kind == "bad" and one.id], "Ann", "undo")
         say(run_dir, {bad.sample_id: truth(source)[bad.sample_id]})
         label_all(run_dir, source)
@@ -650,9 +651,9 @@ def test_what_was_skipped_long_ago_is_asked_again_in_earnest(tmp_path: Path) -> 
     (last,) = (batch for batch in find_batches(run_dir) if batch.round == 2)
     skipped = {sample.index for sample in find_batches(run_dir)[0].samples[:2]}
     assert len(skipped & {sample.index for sample in last.samples}) >= 2, "nothing else is left"
-    assert len(unanswered(last, Ledger(run_dir / FILE_NAME).standing())) == 5
+    assert len(unanswered(last, Ledger(run_dir / LEDGER).standing())) == 5
     ingest(run_dir, [Incoming("again.csv", source.sample_ids[index], "skip", None, "Ann") for index in skipped])
-    assert len(unanswered(last, Ledger(run_dir / FILE_NAME).standing())) == 3
+    assert len(unanswered(last, Ledger(run_dir / LEDGER).standing())) == 3
 
 
 def fill_in(batch: LabelBatch, count: int) -> bytes:
@@ -683,7 +684,7 @@ def test_the_table_that_is_filled_in_where_it_lies_is_taken(tmp_path: Path, mess
     assert len(pool.labelled) == 6
     assert (pool.labels[pool.labelled] == LABELS[pool.labelled]).all()
     assert table.read_bytes() == typed
-    assert {answer.source.partition(",")[0] for answer in Ledger(run_dir / FILE_NAME).standing()} == {"to_label.csv"}
+    assert {answer.source.partition(",")[0] for answer in Ledger(run_dir / LEDGER).standing()} == {"to_label.csv"}
 
 
 def test_people_who_contradict_each_other_in_a_file_are_waited_for(tmp_path: Path, messages: list[str]) -> None:
@@ -735,7 +736,7 @@ def test_what_was_taken_back_is_not_taken_again_from_a_file_that_still_says_it(t
 
     run_dir = tmp_path / "run"
     run(run_dir, tool=Said())
-    ledger = Ledger(run_dir / FILE_NAME)
+    ledger = Ledger(run_dir / LEDGER)
     (answer,) = ledger.standing()
     run(run_dir, tool=Said())
     assert ledger.standing() == [answer]  # once
@@ -754,7 +755,7 @@ def test_a_run_that_ends_early_waits_for_nobody_and_takes_its_batch_up_again(
         run(run_dir)
         batch = label_all(run_dir)
     assert (batch.round, batch.is_open) == (2, True)
-    Ledger(run_dir / FILE_NAME).revoke([Ledger(run_dir / FILE_NAME).standing()[-1].id or 0], "Ann", "undo")
+    Ledger(run_dir / LEDGER).revoke([Ledger(run_dir / LEDGER).standing()[-1].id or 0], "Ann", "undo")
     ended = run(run_dir, settings=shorter)
     assert [record.labels for record in ended] == [6, 10]
     assert "rounds was 2, now 1: the run ends early; rounds=2 goes on with it" in messages

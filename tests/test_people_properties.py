@@ -39,13 +39,14 @@ from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.labelling import ledger as ledger_module
 from assl_lightning.labelling.batch import LabelBatch, find_batches
 from assl_lightning.labelling.incoming import Incoming
-from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
+from assl_lightning.labelling.ledger import Answer, Ledger
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.people import People
 from assl_lightning.querying import Trained
 from assl_lightning.records import RoundRecord, read_records
 from assl_lightning.round_settings import RoundSettings, ScoreSettings
 from assl_lightning.run_directory import RunDirectory
+from assl_lightning.run_files import LEDGER
 from assl_lightning.training import RoundTraining
 
 CLASS_NAMES = ("ok", "dent", "scratch")
@@ -176,7 +177,7 @@ class Run(RuleBasedStateMachine):
         super().__init__()
         self.temporary = tempfile.TemporaryDirectory()
         self.run_dir = Path(self.temporary.name) / "run"
-        self.ledger = Ledger(self.run_dir / FILE_NAME)
+        self.ledger = Ledger(self.run_dir / LEDGER)
         self.images = dict.fromkeys(NAMES[:FIRST], True)  # name → whether it can be decoded
         self.coming = NAMES[FIRST:]
         self.file: list[Incoming] = []

@@ -17,11 +17,11 @@ from assl_lightning.records import (
     complete_records,
     read_config,
     read_records,
-    round_directory,
     trained_records,
     without_query,
     write_record,
 )
+from assl_lightning.run_files import round_directory
 
 RECORD = RoundRecord(
     round=0,

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from assl_lightning.run_classes import FILE_NAME, ClassHistory, as_override, read_history, run_classes, write_history
+from assl_lightning.run_classes import ClassHistory, as_override, read_history, run_classes, write_history
+from assl_lightning.run_files import CLASS_CHANGES
 
 CLASSES = ("ok", "dent", "scratch")
 BEGUN = ClassHistory.begin(CLASSES)
@@ -150,7 +151,7 @@ def test_a_history_is_read_as_it_was_written(tmp_path: Path) -> None:
     ],
 )
 def test_a_history_that_was_damaged_is_one_line(tmp_path: Path, content: str) -> None:
-    (tmp_path / FILE_NAME).write_text(content)
+    (tmp_path / CLASS_CHANGES).write_text(content)
     with pytest.raises(ValueError, match="does not hold the classes of a run") as error:
         read_history(tmp_path)
     assert "restore it" in str(error.value)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from assl_lightning import build
+from assl_lightning import messages
 from assl_lightning.algorithms.fixmatch import FixMatch
 from assl_lightning.cli import main
 from assl_lightning.data.image_stream import StreamedImages
@@ -40,7 +40,7 @@ pytestmark = [
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Eighty images of two classes."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(build, "set_up_messages", lambda: None)  # process-wide, and not ours to change here
+    monkeypatch.setattr(messages, "set_up_messages", lambda: None)  # process-wide, not ours to change
     generator = np.random.default_rng(0)
     for number in range(80):
         path = tmp_path / "photos" / ("dent" if number % 2 else "ok") / f"{number:02d}.png"

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from assl_lightning import build
+from assl_lightning import messages, running
 from assl_lightning.check.__main__ import main as check
 from assl_lightning.schema import Config, ConfigurationError
 
@@ -32,7 +32,7 @@ LIST = Path("runs/photos/seed_0/unreadable.csv")
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Sixty photos of two classes, in the working directory's `photos`; Lightning's tips are left out meanwhile."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(build, "set_up_messages", lambda: None)  # process-wide, and not ours to change here
+    monkeypatch.setattr(messages, "set_up_messages", lambda: None)  # process-wide, not ours to change
     generator = np.random.default_rng(0)
     for name in ("dent", "ok"):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -60,7 +60,7 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 
 
 def run(config: Config) -> list[Any]:
-    return build.run(config, Console(file=StringIO(), width=100))
+    return running.run(config, Console(file=StringIO(), width=100))
 
 
 def refusal(config: Config) -> str:

@@ -15,7 +15,7 @@ import sklearn.datasets
 import yaml  # type: ignore[import-untyped]
 from PIL import Image
 
-from assl_lightning import build
+from assl_lightning import messages
 from assl_lightning.check.__main__ import main as check_main
 from assl_lightning.cli import main
 from assl_lightning.records import read_records
@@ -33,7 +33,7 @@ DIGITS = [
 @pytest.fixture(autouse=True)
 def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(build, "set_up_messages", lambda: None)  # process-wide, and not ours to change here
+    monkeypatch.setattr(messages, "set_up_messages", lambda: None)  # process-wide, not ours to change
     return tmp_path
 
 

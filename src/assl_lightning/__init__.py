@@ -6,8 +6,9 @@ The names below are imported on first use, so that `import assl_lightning` alone
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
+
+from assl_lightning.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from assl_lightning import scores as scores
@@ -28,11 +29,6 @@ _HOME = {
 }
 
 __all__ = ["ASSLScoreCallback", "FixMatch", "Observation", "PoolDataModule", "SampleStatistics", "run_rounds", "scores"]
-
-try:
-    __version__ = version("assl-lightning")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0+unknown"
 
 
 def __getattr__(name: str) -> object:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
-import os
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,15 +22,12 @@ from typing import Any, TypeVar
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer
-from rich.console import Console
 from torch import Tensor, nn
 
 from assl_lightning.accelerators import auto_accelerator
 from assl_lightning.acquisition.base import Acquisition
 from assl_lightning.algorithms.base import Algorithm
-from assl_lightning.analysis.classes import describe_changes
 from assl_lightning.augment.normalise import Normalise
-from assl_lightning.callbacks.progress import RoundProgress
 from assl_lightning.class_list import explained, plan_classes, source_node
 from assl_lightning.data.class_names import list_classes, oddities
 from assl_lightning.data.decoding import count_links
@@ -42,7 +37,6 @@ from assl_lightning.data.pixel_statistics import pixel_statistics
 from assl_lightning.data.pool import Pool, unused
 from assl_lightning.data.reclassing import with_classes
 from assl_lightning.data.sources.base import PoolSource
-from assl_lightning.data.sources.undecodable import FILE_NAME as UNREADABLE
 from assl_lightning.data.sources.undecodable import Row, UndecodableImagesError, rows_behind, rows_of
 from assl_lightning.datamodule import PoolDataModule
 from assl_lightning.moving import CONTENTS
@@ -51,14 +45,11 @@ from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.oracles import Oracle
 from assl_lightning.paths import expanded
 from assl_lightning.processes import check_that_results_return, is_first_rank
-from assl_lightning.records import CLASSES, CONFIG, POOL, RoundRecord, read_config, trained_records
+from assl_lightning.records import CLASSES, read_config
 from assl_lightning.refusals import error_at, one_line
-from assl_lightning.report.curve import plot_curve
-from assl_lightning.report.table import print_rounds
 from assl_lightning.round_settings import CheckpointSettings, RoundSettings, ScoreSettings
-from assl_lightning.rounds import run_rounds
-from assl_lightning.run_classes import changeable_round
 from assl_lightning.run_directory import RunDirectory
+from assl_lightning.run_files import CONFIG, POOL, UNREADABLE
 from assl_lightning.schema import Config, ConfigurationError, Node, check_budget, left_open, show
 from assl_lightning.suggestions import nearest
 from assl_lightning.training import check_precision
@@ -81,49 +72,6 @@ class Parts:
     acquisition: Acquisition
     oracle: Oracle
     unreadable: tuple[Row, ...]
-
-
-def run(config: Config, console: Console | None = None) -> list[RoundRecord]:
-    """Run a configuration, or go on with it; draw the curve, print the rounds, and return the complete ones.
-
-    What is shown are all rounds that are trained, also the one whose labels are waited for.
-
-    Raises `ConfigurationError`, before anything is written, where the configuration does not fit its classes or data.
-    """
-    console = console or Console()
-    asked = config
-    config, records, must_repeat = _run_once(asked, console)
-    if must_repeat:  # it waits for labels by now, so that new classes join
-        config, records, _ = _run_once(asked, console)
-    if is_first_rank():
-        _show(config, console)
-    return records
-
-
-def _run_once(config: Config, console: Console) -> tuple[Config, list[RoundRecord], bool]:
-    """The complete configuration, the records of all complete rounds, and True where classes can join only now."""
-    with _listing_unreadable(config):
-        config, source, later = _prepare(config)
-        parts = put_together(config, source)
-    records = run_rounds(
-        **vars(parts),
-        settings=make_settings(config, source),
-        run_dir=Path(config.run_dir),
-        make_progress=partial(RoundProgress, console=console),
-    )
-    return config, records, bool(later) and changeable_round(Path(config.run_dir)) is not None
-
-
-def _show(config: Config, console: Console) -> None:
-    trained = trained_records(Path(config.run_dir), config.rounds)
-    if not trained:
-        return
-    curve = Path(config.run_dir) / "report" / "curve.png"
-    plot_curve(trained, curve, f"{config.name}: {config.acquisition.name}, seed {config.seed}")
-    print_rounds(trained, console, hold_out=config.hold_out, initial_labels=config.initial_labels)
-    if changes := describe_changes(Path(config.run_dir), trained):
-        console.print(changes, soft_wrap=True, highlight=False, markup=False)
-    console.print(f"accuracy against labels: {curve}", soft_wrap=True, highlight=False)
 
 
 def make_settings(config: Config, source: PoolSource | None = None) -> RoundSettings:
@@ -217,11 +165,11 @@ def processes_to_start(config: Config) -> int:
 
 def assemble(config: Config) -> Parts:
     """Check, read the data and build what the loop is called with. Writes nothing but downloads and caches."""
-    config, source, _ = _prepare(config)
+    config, source, _ = prepare(config)
     return put_together(config, source)
 
 
-def _prepare(config: Config) -> tuple[Config, PoolSource, tuple[str, ...]]:
+def prepare(config: Config) -> tuple[Config, PoolSource, tuple[str, ...]]:
     """The configuration, checked and complete, the data, and the classes that join later."""
     if Path(config.run_dir).exists() and not Path(config.run_dir).is_dir():
         raise ConfigurationError(f"{show('run_dir', config.run_dir)}: must be a directory, or not exist; it is a file")
@@ -380,40 +328,6 @@ def check_arguments(key: str, node: Mapping[str, Any]) -> list[str]:
     return errors
 
 
-def set_up_messages() -> None:
-    """Our own messages on stdout; not what Lightning says of itself and advises for other set-ups.
-
-    For the command line alone: logging and warnings are process-wide, so a library must not do this to its users.
-    """
-    ours = logging.getLogger("assl_lightning")
-    speaks_for_all = os.environ.get("LOCAL_RANK", "0") == "0"
-    if not ours.handlers:  # without any, Python prints warnings itself
-        ours.addHandler(_Printing() if speaks_for_all else logging.NullHandler())
-        ours.setLevel(logging.INFO)
-    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in _NOISE:
-        warnings.filterwarnings("ignore", message=message)
-
-
-class _Printing(logging.Handler):
-    """Prints to whatever stdout is by then; who calls the command from Python may put another in its place."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            sys.stdout.write(f"{self.format(record)}\n")
-            sys.stdout.flush()
-        except (OSError, ValueError):
-            self.handleError(record)
-
-
-_NOISE = (
-    ".*does not have many workers.*",  # the loader yields indices; workers would slow it down
-    ".*LeafSpec.*",
-    ".*all_gather.*deprecated.*",  # what Lightning calls under DDP
-)
-
-
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
@@ -531,7 +445,7 @@ def _exclude_unreadable(config: Config, source: PoolSource, pool: Pool) -> None:
 
 
 @contextmanager
-def _listing_unreadable(config: Config) -> Iterator[None]:
+def listing_unreadable(config: Config) -> Iterator[None]:
     """Write the list of all undecodable images where they end the block and the error cannot name all of them."""
     try:
         yield

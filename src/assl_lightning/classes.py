@@ -22,13 +22,13 @@ from assl_lightning.commands import command
 from assl_lightning.differences import differences
 from assl_lightning.labelling.batch import find_batches, write_classes
 from assl_lightning.labelling.label_studio.tasks import LABEL_CONFIG, label_config
-from assl_lightning.labelling.ledger import FILE_NAME as LEDGER
 from assl_lightning.labelling.ledger import Answer, Ledger
 from assl_lightning.locking import held
 from assl_lightning.output import ends_quietly, print_error
 from assl_lightning.paths import path_argument
-from assl_lightning.records import CHANGES_NOTHING, COMMAND, CONFIG, OF_THE_RUN, read_config, read_records, write_config
+from assl_lightning.records import CHANGES_NOTHING, COMMAND, OF_THE_RUN, read_config, read_records, write_config
 from assl_lightning.run_classes import KEYS, ClassHistory, as_override, changeable_round, run_classes, write_history
+from assl_lightning.run_files import CONFIG, LEDGER
 
 _DRY = "this was a dry run: nothing was written"
 _SHOWN = 5  # ids that an error names

@@ -23,8 +23,9 @@ from assl_lightning.data.folders import find_images
 from assl_lightning.data.sources.items import to_pillow
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.paths import expanded
-from assl_lightning.records import CONFIG, read_config
+from assl_lightning.records import read_config
 from assl_lightning.run_classes import read_history
+from assl_lightning.run_files import CONFIG
 from assl_lightning.schema import Config, read
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,6 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
-from assl_lightning import __version__
 from assl_lightning.commands import command, quote
 from assl_lightning.composing import compose, one_line_errors
 from assl_lightning.interruption import Interrupted
@@ -27,6 +26,7 @@ from assl_lightning.output import ends_quietly
 from assl_lightning.paths import path_argument
 from assl_lightning.schema import ConfigurationError
 from assl_lightning.sweeping import sweep
+from assl_lightning.version import __version__
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
 

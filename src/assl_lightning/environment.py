@@ -9,7 +9,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
-from assl_lightning import __version__
+from assl_lightning.version import __version__
 
 GIT_COMMIT = "git_commit"
 """Key of this package's commit; where it was installed without one, the value is a sentence with its version."""

@@ -20,12 +20,13 @@ from assl_lightning.labelling.batch import TABLE, find_batches, waiting_batch
 from assl_lightning.labelling.incoming import IngestError, is_utf8
 from assl_lightning.labelling.judging import Judgement, ingest
 from assl_lightning.labelling.label_files import display_name, read_labels
-from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger, in_time, name_of
+from assl_lightning.labelling.ledger import Answer, Ledger, in_time, name_of
 from assl_lightning.labelling.returned import RETURNED, returned_files
 from assl_lightning.labelling.verdicts import Conflicts
 from assl_lightning.output import ends_quietly
 from assl_lightning.paths import path_argument
-from assl_lightning.records import CONFIG, command_of, read_config
+from assl_lightning.records import command_of, read_config
+from assl_lightning.run_files import CONFIG, LEDGER
 
 _DRY = "this was a dry run: nothing was written"
 _PLACE = re.compile(r", (?:line|row|entry|task) [0-9]+(?:[, ]|$)")  # where a file's name ends in an answer's source
@@ -144,8 +145,8 @@ def _next_steps(run_dir: Path) -> Iterator[str]:
 def _history(run_dir: Path) -> Iterator[str]:
     header = ("id", "time", "time given", "who", "sample", "answer", "source", "taken back by", "replaced by")
     rows = [header]
-    history = Ledger(run_dir / FILE_NAME).history()
-    present = {answer.id: answer.label for answer, _ in Ledger(run_dir / FILE_NAME).history(as_now=True)}
+    history = Ledger(run_dir / LEDGER).history()
+    present = {answer.id: answer.label for answer, _ in Ledger(run_dir / LEDGER).history(as_now=True)}
     newer = _newer([answer for answer, revoked_by in history if revoked_by is None])
     for answer, revoked_by in history:
         said = _said(answer)
@@ -177,7 +178,7 @@ def _newer(standing: Iterable[Answer]) -> Mapping[int | None, int | None]:
 
 
 def _undo(options: argparse.Namespace) -> Iterator[str]:
-    ledger = Ledger(options.run_dir / FILE_NAME)
+    ledger = Ledger(options.run_dir / LEDGER)
     standing = ledger.standing()
     if options.undo_file:
         chosen = answers_of(standing, options.undo_file)

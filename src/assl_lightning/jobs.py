@@ -46,10 +46,10 @@ def run_job(config: Config) -> Outcome:
     os.environ[RUN_IN_CHILD] = json.dumps(config.as_dict())
     started_here = "LOCAL_RANK" not in os.environ
     try:
-        from assl_lightning import build
+        from assl_lightning import messages, running
 
-        build.set_up_messages()
-        records = build.run(config)
+        messages.set_up_messages()
+        records = running.run(config)
     except ConfigurationError as error:
         return Outcome(error.lines)
     except SystemExit as error:

@@ -20,12 +20,13 @@ from assl_lightning.ingest import configured_conflicts
 from assl_lightning.interruption import Interrupted, Interruption
 from assl_lightning.labelling.batch import waiting_batch
 from assl_lightning.labelling.judging import unanswered
-from assl_lightning.labelling.ledger import FILE_NAME, Ledger, name_of
+from assl_lightning.labelling.ledger import Ledger, name_of
 from assl_lightning.labelling.page.session import Session
 from assl_lightning.labelling.verdicts import Conflicts
 from assl_lightning.output import ends_quietly, print_error
 from assl_lightning.paths import path_argument
-from assl_lightning.records import CONFIG, command_of, read_config
+from assl_lightning.records import command_of, read_config
+from assl_lightning.run_files import CONFIG, LEDGER
 
 PORT = 8767
 """Of the page. Always the same, so that what a browser could not save finds its way back to the same page."""
@@ -113,7 +114,7 @@ def _token(text: str) -> str:
 
 def _run(options: argparse.Namespace) -> int:
     batch = waiting_batch(options.run_dir)
-    session = Session(batch, Ledger(options.run_dir / FILE_NAME), _policy(options.run_dir))
+    session = Session(batch, Ledger(options.run_dir / LEDGER), _policy(options.run_dir))
     if options.csv is not None:
         text = session.table()
         write_text(options.csv, text)

@@ -287,9 +287,9 @@ def _findable(directory: Path, number: int) -> Iterator[None]:
 
 def refuse_more_processes(config: Config) -> None:
     """Raise where Lightning would start processes of its own: it repeats the command line, here the launcher's own."""
-    from assl_lightning import build
+    from assl_lightning import build, messages
 
-    build.set_up_messages()
+    messages.set_up_messages()
     processes = build.processes_to_start(config)
     if processes:
         raise ConfigurationError(

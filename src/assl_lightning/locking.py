@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-log = logging.getLogger(__name__)
+from assl_lightning.run_files import LOCK
 
-LOCK = ".lock"
-"""Held by a process for as long as it runs in a directory."""
+log = logging.getLogger(__name__)
 
 
 @contextmanager

@@ -26,11 +26,12 @@ from assl_lightning.labelling.batch import (
 )
 from assl_lightning.labelling.incoming import Incoming
 from assl_lightning.labelling.judging import ingest, unanswered
-from assl_lightning.labelling.ledger import FILE_NAME, Ledger, name_of
+from assl_lightning.labelling.ledger import Ledger, name_of
 from assl_lightning.labelling.returned import passed_over, read_returned
 from assl_lightning.labelling.verdicts import Conflicts, Verdict, verdicts
 from assl_lightning.oracles import Answers, Corrections, LabelRequest, Pending
 from assl_lightning.records import read_config
+from assl_lightning.run_files import LEDGER
 from assl_lightning.seeding import derive_key
 
 _NAMED = 5  # of the samples about which people disagree
@@ -126,7 +127,7 @@ class People:
         if request.directory is None:
             raise ValueError("people need a directory to find the images in; give the request one")
         run_dir, directory = request.directory.parent, request.directory / DIRECTORY
-        ledger = Ledger(run_dir / FILE_NAME)
+        ledger = Ledger(run_dir / LEDGER)
         if not directory.exists():
             asked = self._asked(request)
             if not asked:

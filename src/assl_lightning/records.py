@@ -14,15 +14,7 @@ from typing import Any, Literal, cast, get_args
 import yaml  # type: ignore[import-untyped]
 
 from assl_lightning.atomic import write_text
-
-CONFIG = "config.yaml"
-FILE_NAME = "rounds.jsonl"
-
-POOL = "pool.pt"
-"""File of the labels with which a round trains, below `round_directory`; written once they are taken over."""
-
-STATE = "state.json"
-"""File of the progress of a round that is not complete, below `round_directory`."""
+from assl_lightning.run_files import CONFIG, POOL, RECORDS, STATE, round_directory
 
 State = Literal["training", "trained", "waiting"]
 """What a round does, or is done with; "waiting" is for labels."""
@@ -42,15 +34,6 @@ CHANGES_NOTHING = (
     *("data.source.images", "data.source.download", "data.num_workers"),
 )
 """Keys, with all below them, that a run's results do not depend on; which images it excluded is in pool.pt."""
-
-QUERIED = "queried.csv"
-"""Below `round_directory`, as are the next two: what was asked for, best first."""
-
-THUMBNAILS = "queried.png"
-"""The first of these, as `contact_sheet` lays them out."""
-
-HISTOGRAMS = "histograms.json"
-"""How score and statistics are distributed, in the pool and among the queried."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +65,6 @@ def command_of(config: Mapping[str, Any]) -> str:
     return command if isinstance(command, str) else "the command that began it"
 
 
-def round_directory(run_dir: Path, number: int) -> Path:
-    """Where the files of a round lie."""
-    return run_dir / f"round_{number:02d}"
-
-
 def common_directory(paths: Iterable[Path]) -> Path | None:
     """The deepest directory that holds all the paths or is one of them; None where that is the file system's root."""
     common = Path(os.path.commonpath([path.resolve() for path in paths]))
@@ -95,14 +73,14 @@ def common_directory(paths: Iterable[Path]) -> Path | None:
 
 def write_record(run_dir: Path, record: RoundRecord) -> None:
     """Write the line of a round that is complete, or write it again; the file is replaced in one piece."""
-    path = run_dir / FILE_NAME
+    path = run_dir / RECORDS
     before = path.read_text().splitlines()[: record.round] if path.exists() else []
     write_text(path, "".join(f"{line}\n" for line in [*before, json.dumps(asdict(record))]))
 
 
 def read_records(run_dir: Path) -> list[RoundRecord]:
     """The complete rounds of a run directory, in order; none where there is no file yet."""
-    path = run_dir / FILE_NAME
+    path = run_dir / RECORDS
     if not path.exists():
         return []
     try:

@@ -31,9 +31,10 @@ from assl_lightning.oracles import Answers, LabelRequest, Oracle, Pending
 from assl_lightning.paths import expanded
 from assl_lightning.processes import from_first_rank, is_first_rank, meet_other_processes, wait_for_all_ranks
 from assl_lightning.querying import Trained, query, query_untrained
-from assl_lightning.records import POOL, STATE, RoundRecord, without_query
+from assl_lightning.records import RoundRecord, without_query
 from assl_lightning.round_settings import RoundSettings
-from assl_lightning.run_directory import INITIAL, RunDirectory
+from assl_lightning.run_directory import RunDirectory
+from assl_lightning.run_files import INITIAL, POOL, STATE
 from assl_lightning.seeding import make_generator
 from assl_lightning.training import RoundTraining
 

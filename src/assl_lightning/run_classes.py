@@ -22,10 +22,8 @@ import yaml  # type: ignore[import-untyped]
 from assl_lightning.atomic import write_text
 from assl_lightning.commands import command, quote
 from assl_lightning.data.class_names import read_class_names
-from assl_lightning.records import CONFIG, POOL, read_config, read_state, round_directory, round_under_way
-
-FILE_NAME = "classes.json"
-"""Name of the file of the history, in a run's directory."""
+from assl_lightning.records import read_config, read_state, round_under_way
+from assl_lightning.run_files import CLASS_CHANGES, CONFIG, POOL, round_directory
 
 KEYS = (
     *("data.num_classes", "data.source.class_names", "data.source.num_classes"),
@@ -269,7 +267,7 @@ def read_history(run_dir: Path) -> ClassHistory | None:
     Raises:
         ValueError: it cannot be read.
     """
-    path = run_dir / FILE_NAME
+    path = run_dir / CLASS_CHANGES
     if not path.exists():
         return None
     try:
@@ -308,7 +306,9 @@ def named_classes(config: Mapping[str, Any]) -> tuple[str, ...] | None:
 def write_history(run_dir: Path, history: ClassHistory) -> None:
     """Write the history in one piece: from here on the change is made."""
     changes = [{key: value for key, value in vars(one).items() if value not in (None, ())} for one in history.changes]
-    write_text(run_dir / FILE_NAME, json.dumps({"format": _FORMAT, "changes": changes}, indent=1, ensure_ascii=False))
+    write_text(
+        run_dir / CLASS_CHANGES, json.dumps({"format": _FORMAT, "changes": changes}, indent=1, ensure_ascii=False)
+    )
 
 
 def changeable_round(run_dir: Path) -> int | None:

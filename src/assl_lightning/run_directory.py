@@ -41,32 +41,25 @@ from torch import Tensor
 
 from assl_lightning import tensor_files
 from assl_lightning.atomic import TEMPORARY, open_atomic, write_text
+from assl_lightning.callbacks.checkpointing import CHECKPOINT_IDENTITY
 from assl_lightning.data.pool import Pool, unused
 from assl_lightning.data.reclassing import relabel
 from assl_lightning.data.sample_names import SampleNames, read_samples, write_samples
-from assl_lightning.data.sources.undecodable import FILE_NAME as UNREADABLE
 from assl_lightning.data.sources.undecodable import Row, write_undecodable
 from assl_lightning.differences import differences
 from assl_lightning.environment import environment
 from assl_lightning.histograms import Histogram
-from assl_lightning.locking import LOCK, held
+from assl_lightning.locking import held
 from assl_lightning.moving import CONTENTS, in_one_spelling, places
 from assl_lightning.records import (
     CHANGES_NOTHING,
     COMMAND,
-    CONFIG,
-    HISTOGRAMS,
     OF_THE_RUN,
-    POOL,
-    QUERIED,
-    STATE,
-    THUMBNAILS,
     RoundRecord,
     State,
     read_config,
     read_records,
     read_state,
-    round_directory,
     round_under_way,
     trained_records,
     write_config,
@@ -80,6 +73,18 @@ from assl_lightning.run_classes import (
     run_classes,
     write_history,
 )
+from assl_lightning.run_files import (
+    CONFIG,
+    HISTOGRAMS,
+    INITIAL,
+    LOCK,
+    POOL,
+    QUERIED,
+    STATE,
+    THUMBNAILS,
+    UNREADABLE,
+    round_directory,
+)
 
 log = logging.getLogger(__name__)
 
@@ -87,12 +92,6 @@ _CHECKPOINT_NAME = re.compile(r"step_(\d{8,})\.ckpt")
 _OF_A_CHECKPOINT = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step", "epoch")
 _CHECKPOINTS_KEPT = 2  # the newest, and the one before in case the newest is damaged
 
-
-INITIAL = "initial.json"
-"""Of round 0: which samples were asked for at first."""
-
-CHECKPOINT_IDENTITY = "assl_lightning"
-"""The key under which a checkpoint says what it is of."""
 
 CHECKPOINT_FORMAT = 1
 """Of what the loop needs in a checkpoint; another number means another version of this package."""

@@ -11,24 +11,20 @@ from typing import Any
 from assl_lightning.commands import command
 from assl_lightning.labelling.batch import TABLE, LabelBatch, find_batches
 from assl_lightning.labelling.judging import unanswered
-from assl_lightning.labelling.ledger import FILE_NAME as LEDGER
 from assl_lightning.labelling.ledger import Ledger
 from assl_lightning.labelling.returned import read_returned
 from assl_lightning.labelling.verdicts import Conflicts, verdicts
-from assl_lightning.locking import LOCK
 from assl_lightning.records import (
-    CONFIG,
-    POOL,
     RoundRecord,
     command_of,
     num_complete,
     read_config,
     read_records,
     read_state,
-    round_directory,
     trained_records,
 )
 from assl_lightning.run_classes import read_history
+from assl_lightning.run_files import CONFIG, LEDGER, LOCK, POOL, round_directory
 
 
 @dataclass(frozen=True)

@@ -167,9 +167,9 @@ def _run_dir_of(hydra: Any, overrides: Sequence[str]) -> str | None:
 
 def _check_classes(jobs: Sequence[Job], also: Callable[[Config], None] | None) -> list[Job]:
     """What each class says to its arguments, before the first job trains rather than hours later; what `also` says."""
-    from assl_lightning import build
+    from assl_lightning import build, messages
 
-    build.set_up_messages()
+    messages.set_up_messages()
     checked = []
     for job in jobs:
         try:

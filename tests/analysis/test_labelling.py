@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from assl_lightning.analysis.labelling import Agreement, Labelling, agreement, labelling_of, work_of
 from assl_lightning.labelling.batch import AskedSample, LabelBatch, find_batches
-from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
+from assl_lightning.labelling.ledger import Answer, Ledger
+from assl_lightning.run_files import LEDGER
 from tests.report.asked import CLASSES, ask, say, take_back
 
 
 def read(run_dir: Path, conflicts: Any = "error", hold_out: int = 0) -> Labelling:
-    return labelling_of(find_batches(run_dir), Ledger(run_dir / FILE_NAME).history(), conflicts, hold_out)
+    return labelling_of(find_batches(run_dir), Ledger(run_dir / LEDGER).history(), conflicts, hold_out)
 
 
 def test_each_sample_of_a_round_has_one_state(tmp_path: Path) -> None:

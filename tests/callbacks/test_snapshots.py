@@ -17,7 +17,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from rich.console import Console
 from torch import Tensor, nn
 
-from assl_lightning import build
+from assl_lightning import build, running
 from assl_lightning.algorithms.fixmatch import FixMatch
 from assl_lightning.augment.normalise import Normalise
 from assl_lightning.augment.strong import StrongAugment
@@ -376,7 +376,7 @@ def test_a_run_of_rounds_has_snapshots_where_its_configuration_asks_for_them(
         *("rounds=1", "steps_per_round=4", "initial_labels=12", "algorithm.batch_size=4", "trainer.accelerator=cpu"),
         f"+trainer.callbacks=[{raw}, {averaged}]",
     )
-    build.run(config, Console(file=StringIO()))
+    running.run(config, Console(file=StringIO()))
     for number in (0, 1):
         directory = tmp_path / config.run_dir / f"round_{number:02d}"
         assert steps_in(directory) == [2, 4]

@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch import Callback
 from PIL import Image
 
-from assl_lightning import build
+from assl_lightning import messages, running
 from assl_lightning.callbacks.score import ASSLScoreCallback
 from assl_lightning.check import trial
 from assl_lightning.check.__main__ import main
@@ -51,7 +51,7 @@ def check(
     (tmp_path / "temporary").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setattr(build, "set_up_messages", lambda: None)  # process-wide, and not ours to change here
+    monkeypatch.setattr(messages, "set_up_messages", lambda: None)  # process-wide, not ours to change
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setitem(sys.modules, __name__, sys.modules[load.__module__])
 
@@ -259,7 +259,7 @@ def test_the_files_of_a_run_weigh_what_the_check_said(compose_run: Compose, tmp_
     estimate = check_run(config).estimate
     assert estimate is not None
     assert not (tmp_path / "run").exists()
-    build.run(config)
+    running.run(config)
     (tmp_path / "run" / "report" / "curve.png").unlink()
     weight = sum(path.stat().st_size for path in (tmp_path / "run").rglob("*") if path.is_file())
     # queried.csv and thumbnails differ by a few hundred bytes from round to round

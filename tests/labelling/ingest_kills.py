@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from assl_lightning.ingest import main
-from assl_lightning.labelling.ledger import FILE_NAME, Ledger
+from assl_lightning.labelling.ledger import Ledger
+from assl_lightning.run_files import LEDGER
 
 _FIRST = 24  # statements, of which each is tried: until the first row or beyond
 _connect = sqlite3.connect
@@ -73,7 +74,7 @@ def kill_at(statement: int, arguments: list[str]) -> bool:
 
 
 def remove_ledger(run_dir: Path) -> None:
-    for path in run_dir.glob(f"{FILE_NAME}*"):
+    for path in run_dir.glob(f"{LEDGER}*"):
         path.unlink()
 
 
@@ -81,19 +82,19 @@ def kill_everywhere(run_dir: Path, file: str, rows: int, every: int) -> tuple[in
     """The number of kills, and the statements before which all was there."""
     complete: list[int] = []
     arguments = [str(run_dir), file]
-    before = len(Ledger(run_dir / FILE_NAME).standing())
-    saved = {path: path.read_bytes() for path in run_dir.glob(f"{FILE_NAME}*")}
+    before = len(Ledger(run_dir / LEDGER).standing())
+    saved = {path: path.read_bytes() for path in run_dir.glob(f"{LEDGER}*")}
     kills = statement = 0
     while kill_at(statement, arguments):
         kills += 1
-        found = len(Ledger(run_dir / FILE_NAME).standing()) - before
+        found = len(Ledger(run_dir / LEDGER).standing()) - before
         if found not in (0, rows):
             raise RuntimeError(f"killed before statement {statement}, an ingest left {found} of {rows} answers")
         if found:
             complete.append(statement)
         if in_a_process(lambda: main(arguments)) != 0:
             raise RuntimeError(f"after a kill before statement {statement}, the same command failed")
-        history = Ledger(run_dir / FILE_NAME).history()
+        history = Ledger(run_dir / LEDGER).history()
         if (
             len(history) != before + rows
             or len({(one.sample_id, one.annotator) for one, _ in history}) != before + rows

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
+from assl_lightning.labelling.ledger import Answer, Ledger
+from assl_lightning.run_files import LEDGER
 from tests.labelling.batches import make_batch
 
 ROWS = 300
@@ -36,7 +37,7 @@ def run_dir(tmp_path: Path) -> Path:
 
 
 def standing(run_dir: Path) -> list[Answer]:
-    return Ledger(run_dir / FILE_NAME).standing()
+    return Ledger(run_dir / LEDGER).standing()
 
 
 def begin(run_dir: Path, name: str, *options: str) -> subprocess.Popen[str]:
@@ -54,7 +55,7 @@ def end(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 def kill_at_statements(run_dir: Path, every: int, *before: Answer) -> tuple[int, list[int]]:
-    Ledger(run_dir / FILE_NAME).append(before)
+    Ledger(run_dir / LEDGER).append(before)
     command = [sys.executable, str(KILLS), str(run_dir), str(run_dir.parent / "ann.csv"), str(ROWS), str(every)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -80,11 +81,11 @@ def kill_at_random(run_dir: Path, kills: int, luck: random.Random) -> int:
     """How many of them hit a command that had not ended."""
     hits = 0
     for number in range(kills):
-        for path in run_dir.glob(f"{FILE_NAME}*"):
+        for path in run_dir.glob(f"{LEDGER}*"):
             path.unlink()
         process = begin(run_dir, "ann.csv")
         if number % 4:  # else anywhere, which is mostly in the imports
-            while process.poll() is None and not (run_dir / FILE_NAME).exists():
+            while process.poll() is None and not (run_dir / LEDGER).exists():
                 time.sleep(0.0002)
             time.sleep(luck.uniform(0, 0.03))
         else:
@@ -137,9 +138,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(run_dir: Path) -> None:
             preexec_fn=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (1000 * kilobytes, 1000 * kilobytes)),
         )
         assert process.returncode == 1, process.stdout + process.stderr
-        assert process.stderr.startswith(
-            f"error: {run_dir / FILE_NAME} must be a ledger of labels that can be read and"
-        )
+        assert process.stderr.startswith(f"error: {run_dir / LEDGER} must be a ledger of labels that can be read and")
         assert process.stderr.count("\n") == 1
         assert standing(run_dir) == []
     assert end(begin(run_dir, "ann.csv")) == (0, "")
@@ -166,9 +165,9 @@ def test_a_directory_that_may_not_be_written_is_one_line(run_dir: Path) -> None:
         refused = subprocess.run(command, check=False, capture_output=True, text=True)
         dry = subprocess.run([*command, "--dry-run"], check=False, capture_output=True, text=True)
         there.chmod(0o755)
-        assert not (there / FILE_NAME).exists()
+        assert not (there / LEDGER).exists()
     assert refused.stderr == (
-        f"error: {there / FILE_NAME} must be a ledger of labels that can be read and written; SQLite says: unable to "
+        f"error: {there / LEDGER} must be a ledger of labels that can be read and written; SQLite says: unable to "
         f"open database file. Restore it, or free what holds it\n"
     )
     assert (refused.returncode, refused.stdout) == (1, "")

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from assl_lightning.labelling.batch import LabelBatch, find_batches
 from assl_lightning.labelling.incoming import Incoming, IngestError
 from assl_lightning.labelling.judging import Judgement, ingest, judge
-from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
+from assl_lightning.labelling.ledger import Answer, Ledger
 from assl_lightning.labelling.verdicts import Conflicts, verdicts
+from assl_lightning.run_files import LEDGER
 from tests.labelling.batches import apply_batch, make_batch
 
 POLICIES: tuple[Conflicts, ...] = ("error", "latest", "majority")
@@ -150,7 +151,7 @@ def timed(number: int, what: str, at: str | None, who: str = "Ann", file: str = 
 
 
 def held(batch: LabelBatch, policy: Conflicts = "error") -> str | None:
-    return verdicts(Ledger(batch.run_dir / FILE_NAME).standing(), policy)[A].label
+    return verdicts(Ledger(batch.run_dir / LEDGER).standing(), policy)[A].label
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -164,7 +165,7 @@ def test_an_older_answer_that_comes_later_corrects_nothing(batch: LabelBatch, po
     )
     assert held(batch, policy) == "dent"
     assert ingest(batch.run_dir, older, conflicts=policy).answers == (), "and is not kept twice"
-    ledger = Ledger(batch.run_dir / FILE_NAME)
+    ledger = Ledger(batch.run_dir / LEDGER)
     ledger.revoke([1], "Ann", "undo")
     assert held(batch, policy) == "ok", "the one before what was taken back"
 
@@ -288,8 +289,8 @@ def test_a_decision_comes_by_a_file_and_settles_what_is_contradictory(batch: Lab
         "(--undo 3)"
     )
     assert held(batch) == "dent"
-    Ledger(batch.run_dir / FILE_NAME).revoke([3, 4], "Di", "undo")
-    assert verdicts(Ledger(batch.run_dir / FILE_NAME).standing(), "error")[A].kind == "conflict"
+    Ledger(batch.run_dir / LEDGER).revoke([3, 4], "Di", "undo")
+    assert verdicts(Ledger(batch.run_dir / LEDGER).standing(), "error")[A].kind == "conflict"
 
 
 # --- what does not exist ---------------------------------------------------------------------------------------------
@@ -360,7 +361,7 @@ def test_all_problems_come_at_once_in_the_order_of_the_lines(batch: LabelBatch) 
 def test_ingest_writes_all_that_was_taken(batch: LabelBatch) -> None:
     said = lines((A, "ok", "Ann"), (B, "-", "Ann"))
     judgement = ingest(batch.run_dir, said)
-    ledger = Ledger(batch.run_dir / FILE_NAME)
+    ledger = Ledger(batch.run_dir / LEDGER)
     assert [replace(answer, id=None, at=None) for answer in ledger.standing()] == list(judgement.answers)
     assert ingest(batch.run_dir, said).answers == ()
     assert len(ledger.history()) == 2
@@ -372,7 +373,7 @@ def test_ingest_that_is_refused_or_a_dry_run_makes_no_ledger(batch: LabelBatch, 
         ingest(batch.run_dir, lines((A, "ok", "Ann"), ("zebra", "ok", "Ann"), (B, "cat", "Ann")), dry_run=dry_run)
     assert len(caught.value.lines) == 2
     assert len(ingest(batch.run_dir, lines((A, "ok", "Ann")), dry_run=True).answers) == 1
-    assert not (batch.run_dir / FILE_NAME).exists()
+    assert not (batch.run_dir / LEDGER).exists()
 
 
 def test_of_two_that_contradict_each_other_one_is_refused_however_close_they_come(
@@ -389,7 +390,7 @@ def test_of_two_that_contradict_each_other_one_is_refused_however_close_they_com
     monkeypatch.setattr(Ledger, "standing", standing_and_then_another_comes)
     with pytest.raises(IngestError, match=r"'Ann' says 'ok' of '00123', but 'Bo' 'dent' \(bo.csv, line 2\)"):
         ingest(batch.run_dir, lines((A, "ok", "Ann"), (B, "ok", "Ann")))
-    assert [answer.annotator for answer in Ledger(batch.run_dir / FILE_NAME).standing()] == ["Bo"]
+    assert [answer.annotator for answer in Ledger(batch.run_dir / LEDGER).standing()] == ["Bo"]
 
 
 def test_a_directory_without_a_batch_is_named(tmp_path: Path) -> None:

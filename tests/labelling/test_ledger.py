@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from assl_lightning.labelling.incoming import IngestError
-from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
+from assl_lightning.labelling.ledger import Answer, Ledger
+from assl_lightning.run_files import LEDGER
 from tests.commands import run_python
 
 OK = Answer("a.png", "label", "Ann", "page", 0, label="ok", seconds=1.5)
@@ -22,7 +23,7 @@ SKIP = Answer("b.png", "skip", "Ann", "page", 0)
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / FILE_NAME)
+    return Ledger(tmp_path / LEDGER)
 
 
 def test_answers_come_back_in_their_order_with_time_and_id(ledger: Ledger) -> None:
@@ -184,7 +185,7 @@ except ValueError as error:
 def test_a_ledger_that_may_not_be_written_can_be_read(ledger: Ledger) -> None:
     ledger.append([OK, SKIP])
     with tempfile.TemporaryDirectory() as directory:  # pytest's own can be entered by nobody else
-        path = Path(directory, FILE_NAME)
+        path = Path(directory, LEDGER)
         path.write_bytes(ledger.path.read_bytes())
         path.chmod(0o444)
         path.parent.chmod(0o555)

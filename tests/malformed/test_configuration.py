@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assl_lightning import build, jobs
+from assl_lightning import jobs, running
 from assl_lightning.cli import main
 from assl_lightning.schema import read
 from tests.malformed.trees import MADE, contents, error_lines, problem_of
@@ -32,7 +32,7 @@ def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def begin(**keywords: Any) -> None:
         raise AcceptedError
 
-    monkeypatch.setattr(build, "run_rounds", begin)
+    monkeypatch.setattr(running, "run_rounds", begin)
     monkeypatch.setattr("assl_lightning.jobs.gc.collect", int)
     for name in ("LOCAL_RANK", jobs.RUN_IN_CHILD, *jobs.SHOW_TRACEBACK):
         monkeypatch.delenv(name, raising=False)

@@ -10,7 +10,8 @@ from typing import Any
 from PIL import Image
 
 from assl_lightning.labelling.batch import AskedSample, LabelBatch, batch_directory, write_batch
-from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
+from assl_lightning.labelling.ledger import Answer, Ledger
+from assl_lightning.run_files import LEDGER
 
 CLASSES = ("ok", "dent", "scratch")
 
@@ -67,10 +68,10 @@ def say(
     kind: Any = what if what in ("skip", "bad") else "label"
     label = what if kind == "label" else None
     given = Answer(name, kind, who, "page", round_number, label=label, seconds=seconds)
-    (answer,) = Ledger(run_dir / FILE_NAME).append([given])
+    (answer,) = Ledger(run_dir / LEDGER).append([given])
     return answer
 
 
 def take_back(run_dir: Path, answer: Answer) -> None:
     assert answer.id is not None
-    Ledger(run_dir / FILE_NAME).revoke([answer.id], answer.annotator, "page")
+    Ledger(run_dir / LEDGER).revoke([answer.id], answer.annotator, "page")

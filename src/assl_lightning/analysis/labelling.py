@@ -17,8 +17,9 @@ from scipy.stats import binomtest
 
 from assl_lightning.analysis.runs import Run
 from assl_lightning.labelling.batch import AskedSample, LabelBatch, find_batches
-from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger, in_time
+from assl_lightning.labelling.ledger import Answer, Ledger, in_time
 from assl_lightning.labelling.verdicts import Conflicts, Verdict, verdicts
+from assl_lightning.run_files import LEDGER
 
 Given = tuple[Answer, int | None]
 """An answer, and the id of the row that took it back; None where it stands."""
@@ -183,7 +184,7 @@ def read_labelling(run: Run) -> Labelling | None:
     oracle: Mapping[str, Any] = run.config.get("oracle") or {}
     policies: tuple[Conflicts, ...] = get_args(Conflicts)
     conflicts: Conflicts = next((policy for policy in policies if policy == oracle.get("conflicts")), "error")
-    history = Ledger(run.directory / FILE_NAME).history(as_now=True)
+    history = Ledger(run.directory / LEDGER).history(as_now=True)
     hold_out = int(run.config.get("hold_out") or 0)
     return labelling_of(batches, history, conflicts, hold_out)
 

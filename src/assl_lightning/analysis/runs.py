@@ -17,16 +17,13 @@ from numpy.typing import NDArray
 
 from assl_lightning.records import (
     CHANGES_NOTHING,
-    CONFIG,
-    FILE_NAME,
     OF_THE_RUN,
-    STATE,
     RoundRecord,
     read_config,
-    round_directory,
     trained_records,
     without_query,
 )
+from assl_lightning.run_files import CONFIG, RECORDS, STATE, round_directory
 
 Facts = dict[str, Any]
 """Dotted key → value of a configuration; `data`, `network`, … alone stand for the group's name."""
@@ -144,9 +141,7 @@ def find_runs(paths: Sequence[Path]) -> list[Run]:
                 f"{path} {'holds no run' if path.exists() else 'does not exist'}; give a run's directory (with "
                 f"{CONFIG} and at least one round that is trained{first}), or one with such directories below it"
             )
-        stray = next(
-            (file.parent for file in sorted(path.rglob(FILE_NAME)) if not (file.parent / CONFIG).exists()), None
-        )
+        stray = next((file.parent for file in sorted(path.rglob(RECORDS)) if not (file.parent / CONFIG).exists()), None)
         if stray is not None:
             raise ValueError(f"{stray} has rounds but no {CONFIG}; restore it, or leave the directory out")
         for run in below:
@@ -219,7 +214,7 @@ def accuracies(method: Method, seeds: Sequence[int], which: Literal["ema", "raw"
 
 
 def _may_have_a_round(directory: Path) -> bool:
-    file = directory / FILE_NAME
+    file = directory / RECORDS
     return (file.exists() and file.stat().st_size > 0) or (round_directory(directory, 0) / STATE).exists()
 
 

@@ -20,7 +20,9 @@ from lightning.pytorch.loops.progress import _BatchProgress
 from assl_lightning import tensor_files
 from assl_lightning.interruption import Interruption
 from assl_lightning.plain_numbers import real_number, whole_number
-from assl_lightning.run_directory import CHECKPOINT_IDENTITY
+
+CHECKPOINT_IDENTITY = "assl_lightning"
+"""The key of a checkpoint under which the run, round and step that it belongs to are written."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -96,12 +96,12 @@ def _read(options: argparse.Namespace) -> Config:
 def _check(config: Config, unreadable: Path | None) -> int:
     from rich.console import Console
 
-    from assl_lightning import build
+    from assl_lightning import messages
     from assl_lightning.check.checking import check_run
     from assl_lightning.check.printing import print_report
     from assl_lightning.data.sources.undecodable import check_place, write_undecodable
 
-    build.set_up_messages()
+    messages.set_up_messages()
     try:
         if unreadable is not None:
             check_place(unreadable)

@@ -25,12 +25,12 @@ from lightning.pytorch.loggers import CSVLogger
 from assl_lightning import build
 from assl_lightning.callbacks.score import ASSLScoreCallback
 from assl_lightning.check.directory import weigh
-from assl_lightning.data.sample_names import FILE_NAME as SAMPLES
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.datamodule import PoolDataModule
 from assl_lightning.oracles import HeldBackLabels
-from assl_lightning.records import CONFIG, FILE_NAME, RoundRecord, round_directory
+from assl_lightning.records import RoundRecord
 from assl_lightning.rounds import run_rounds
+from assl_lightning.run_files import CONFIG, RECORDS, SAMPLES, round_directory
 from assl_lightning.schema import Config
 from assl_lightning.statistics import SampleStatistics
 
@@ -114,7 +114,7 @@ def _sum_up(devices: int, records: list[RoundRecord], watch: _Watch, run_dir: Pa
         checkpoint_bytes=(last / _CHECKPOINT).stat().st_size,
         inner_checkpoint_bytes=watch.checkpoint_bytes,
         metrics_bytes=_row_bytes(last / _METRICS),
-        line_bytes=(run_dir / FILE_NAME).stat().st_size / len(records),
+        line_bytes=(run_dir / RECORDS).stat().st_size / len(records),
         config_bytes=sum((run_dir / name).stat().st_size for name in (CONFIG, SAMPLES)),
     )
 

@@ -12,11 +12,10 @@ from functools import cache
 from pathlib import Path
 
 from assl_lightning.atomic import TEMPORARY
-from assl_lightning.locking import LOCK
-from assl_lightning.records import CONFIG, FILE_NAME, POOL, QUERIED, STATE
+from assl_lightning.run_files import CONFIG, LOCK, POOL, QUERIED, RECORDS, STATE
 
 _ROUND = re.compile(r"round_[0-9]{2,}")
-_OF_A_RUN = (FILE_NAME, LOCK, "labels.sqlite", "samples.csv", "round_00")  # one of them lies beside config.yaml
+_OF_A_RUN = (RECORDS, LOCK, "labels.sqlite", "samples.csv", "round_00")  # one of them lies beside config.yaml
 _OF_A_ROUND = (POOL, QUERIED, STATE, "initial.json", "to_label")
 _SETTING = re.compile(rb"^labels_per_round:", re.MULTILINE)  # in the config.yaml of a run, and in few others
 
@@ -80,10 +79,10 @@ _RUN = "of runs"
 
 def _written_here(directory: Path) -> str:
     """The kind of a directory that this package writes, by files that nothing else writes beside one another."""
-    has = {name for name in (CONFIG, FILE_NAME, "batch.json", "report.html") if (directory / name).is_file()}
+    has = {name for name in (CONFIG, RECORDS, "batch.json", "report.html") if (directory / name).is_file()}
     if CONFIG in has and any((directory / name).exists() for name in _OF_A_RUN) and _is_ours(directory / CONFIG):
         return _RUN
-    if FILE_NAME in has and (directory / "round_00").is_dir():
+    if RECORDS in has and (directory / "round_00").is_dir():
         return _RUN
     if _ROUND.fullmatch(directory.name) and any((directory / name).exists() for name in _OF_A_ROUND):
         return "of rounds"

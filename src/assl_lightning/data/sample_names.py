@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assl_lightning.atomic import write_text
-
-FILE_NAME = "samples.csv"
+from assl_lightning.run_files import SAMPLES
 
 _HEADER = ["split", "sample_id"]
 _SPLITS = ("pool", "test")
@@ -32,7 +31,7 @@ def read_samples(run_dir: Path) -> SampleNames:
     Raises:
         ValueError: the file cannot be read.
     """
-    path = run_dir / FILE_NAME
+    path = run_dir / SAMPLES
     if not path.exists():
         return SampleNames()
     try:
@@ -60,4 +59,4 @@ def write_samples(run_dir: Path, names: SampleNames) -> None:
     writer.writerows(
         (split, name) for split, group in zip(_SPLITS, (names.pool, names.test), strict=True) for name in group
     )
-    write_text(run_dir / FILE_NAME, text.getvalue())
+    write_text(run_dir / SAMPLES, text.getvalue())

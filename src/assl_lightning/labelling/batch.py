@@ -26,8 +26,9 @@ from typing import Any
 
 from assl_lightning.atomic import TEMPORARY, open_atomic, write_text
 from assl_lightning.commands import command
-from assl_lightning.records import CONFIG, POOL, read_config, round_directory
+from assl_lightning.records import read_config
 from assl_lightning.run_classes import read_history
+from assl_lightning.run_files import CONFIG, POOL, round_directory
 
 DIRECTORY = "to_label"
 """Of a batch, in its round's directory."""

@@ -9,8 +9,9 @@ from pathlib import Path
 from assl_lightning.cells import MISSING_WORDS
 from assl_lightning.labelling.batch import LabelBatch, find_batches, waiting_batch
 from assl_lightning.labelling.incoming import Incoming, IngestError, is_utf8
-from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger, in_time, utc_now
+from assl_lightning.labelling.ledger import Answer, Ledger, in_time, utc_now
 from assl_lightning.labelling.verdicts import Conflicts
+from assl_lightning.run_files import LEDGER
 from assl_lightning.suggestions import Suggestions
 
 _SHOWN = 5  # lines that a notice over many of them names
@@ -40,7 +41,7 @@ def ingest(
     batches = find_batches(run_dir)
     if not batches:
         waiting_batch(run_dir)  # which says why there is none
-    ledger = Ledger(run_dir / FILE_NAME)
+    ledger = Ledger(run_dir / LEDGER)
     judgement = _accepted(judge(incoming, batches, ledger.standing(), conflicts=conflicts))
     if dry_run or not judgement.answers:
         return judgement

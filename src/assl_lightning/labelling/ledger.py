@@ -19,9 +19,6 @@ from typing import Literal, get_args
 
 from assl_lightning.run_classes import read_history
 
-FILE_NAME = "labels.sqlite"
-"""Of the ledger, in a run's directory."""
-
 Kind = Literal["label", "skip", "bad"]
 """What an answer may be: a class; "I do not know", after which the image may be asked for again later; an image that
 nobody should be asked about again."""

@@ -13,9 +13,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from assl_lightning.analysis.runs import Run, Setting
-from assl_lightning.records import HISTOGRAMS, round_directory
 from assl_lightning.report.drawing import COLOURS, INK, new_figure, plain, quieten, svg, wrapped
 from assl_lightning.report.views import Block, Illustration, Paragraph
+from assl_lightning.run_files import HISTOGRAMS, round_directory
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from PIL import Image, PngImagePlugin
 
 from assl_lightning.analysis.classes import names_of, present_labels
 from assl_lightning.analysis.runs import Method, Run, Setting, shared_seeds
-from assl_lightning.records import QUERIED, THUMBNAILS, round_directory
 from assl_lightning.report.views import Block, Fold, Paragraph, Picture, Strip, Tile
+from assl_lightning.run_files import QUERIED, THUMBNAILS, round_directory
 
 MOST_TILES = 10  # of each round
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from assl_lightning import build
+from assl_lightning import messages
 from assl_lightning.cli import conf_dir, main
 from assl_lightning.labelling.label_studio import exchange, tasks
 from tests.labelling.label_studio import real_server
@@ -25,7 +25,7 @@ def test_a_command_of_the_document_ends_where_labels_are_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(build, "set_up_messages", lambda: None)  # process-wide, and not ours to change here
+    monkeypatch.setattr(messages, "set_up_messages", lambda: None)  # process-wide, not ours to change
     for number in range(40):
         for path in (Path("photos", ("dent", "ok")[number % 2], f"{number}.png"), Path("new", f"{number}.png")):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,8 +17,9 @@ from assl_lightning.labelling.judging import ingest
 from assl_lightning.labelling.label_studio.errors import ExportError, LabelStudioError
 from assl_lightning.labelling.label_studio.exchange import LabelStudioExchange, LabelStudioFiles
 from assl_lightning.labelling.label_studio.tasks import label_config
-from assl_lightning.labelling.ledger import FILE_NAME, Ledger
+from assl_lightning.labelling.ledger import Ledger
 from assl_lightning.run_classes import ClassHistory, write_history
+from assl_lightning.run_files import LEDGER
 from tests.labelling.batches import SAMPLE_IDS, make_batch
 from tests.labelling.label_studio.fake_server import PERSONAL, FakeLabelStudio, json_reply, refusal
 
@@ -238,7 +239,7 @@ def test_the_runs_own_project_offers_a_new_class_at_once_and_keeps_what_was_answ
     given.check(now.class_names)
     given.offer(now)
     ingest(batch.run_dir, exchange.collect(now))
-    assert [answer.label for answer in Ledger(batch.run_dir / FILE_NAME).standing()] == ["bump"]
+    assert [answer.label for answer in Ledger(batch.run_dir / LEDGER).standing()] == ["bump"]
 
 
 def test_a_project_with_another_interface_is_refused(fake: FakeLabelStudio, batch: LabelBatch) -> None:

@@ -16,8 +16,8 @@ from assl_lightning.labelling.incoming import Incoming, IngestError
 from assl_lightning.labelling.label_studio.errors import LabelStudioError
 from assl_lightning.labelling.label_studio.exchange import LabelStudioExchange, LabelStudioFiles
 from assl_lightning.labelling.label_studio.exports import ExportError, is_export, read_export
-from assl_lightning.labelling.ledger import FILE_NAME as LEDGER
 from assl_lightning.labelling.ledger import Ledger
+from assl_lightning.run_files import LEDGER
 from tests.labelling.batches import make_batch
 from tests.labelling.label_studio import real_server
 from tests.labelling.label_studio.fake_server import LEGACY, PERSONAL, FakeLabelStudio, serving

@@ -13,10 +13,11 @@ from typing import Any
 from urllib.parse import quote
 
 from assl_lightning.labelling.batch import waiting_batch
-from assl_lightning.labelling.ledger import FILE_NAME, Ledger
+from assl_lightning.labelling.ledger import Ledger
 from assl_lightning.labelling.page.app import make_app
 from assl_lightning.labelling.page.serving import listen, serving
 from assl_lightning.labelling.page.session import Session
+from assl_lightning.run_files import LEDGER
 
 TOKEN = "token_of_these_tests"
 
@@ -105,7 +106,7 @@ class Page:
 @contextmanager
 def page_of(run_dir: Path, port: int = 0, host: str = "127.0.0.1", **options: bool) -> Iterator[Page]:
     """Serve the batch that a run waits for; `options` are `make_app`'s."""
-    session = Session(waiting_batch(run_dir), Ledger(run_dir / FILE_NAME))
+    session = Session(waiting_batch(run_dir), Ledger(run_dir / LEDGER))
     finished = threading.Event()
     app = make_app(session, TOKEN, host, finished.set, **options)
     listener = listen("127.0.0.1", port)

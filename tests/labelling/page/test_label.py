@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from assl_lightning import label
-from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
+from assl_lightning.labelling.ledger import Answer, Ledger
 from assl_lightning.labelling.page.serving import listen
+from assl_lightning.run_files import LEDGER
 from tests.labelling.batches import SAMPLE_IDS, make_batch
 from tests.labelling.page.pages import TOKEN, Page, page_of
 
@@ -61,7 +62,7 @@ def address_from(process: subprocess.Popen[str]) -> str:
 
 
 def answer_all(run_dir: Path, annotator: str = "Ann") -> None:
-    Ledger(run_dir / FILE_NAME).append(
+    Ledger(run_dir / LEDGER).append(
         [Answer(sample_id, "label", annotator, "page", 0, label="ok") for sample_id in SAMPLE_IDS]
     )
 
@@ -130,7 +131,7 @@ def test_a_copy_of_the_rounds_directory_is_enough_and_its_answers_travel_as_a_ta
 ) -> None:
     make_batch(tmp_path / "laptop")
     answer_all(tmp_path / "laptop")
-    Ledger(tmp_path / "laptop" / FILE_NAME).append([Answer("d.png", "skip", "Bo", "page", 0, seconds=2.5)])
+    Ledger(tmp_path / "laptop" / LEDGER).append([Answer("d.png", "skip", "Bo", "page", 0, seconds=2.5)])
     table = tmp_path / "answers.csv"
     assert label.main([str(tmp_path / "laptop"), "--csv", str(table)]) == 0
     assert capsys.readouterr().out == f"5 answers: {table}\n"
@@ -160,7 +161,7 @@ def test_what_people_differ_about_is_told_at_the_end_with_how_to_settle_it(
     answer_all(run_dir)
     assert label.main([str(run_dir), "--settle"]) == 0
     assert "and the run goes on" in capsys.readouterr().out
-    ledger = Ledger(run_dir / FILE_NAME)
+    ledger = Ledger(run_dir / LEDGER)
     ledger.append([Answer("d.png", "label", "Bo", "page", 0, label="dent")])
     ledger.append([Answer(name, "label", "Bo", "page", 0, label="ok") for name in SAMPLE_IDS[:-1]])
     assert label.main([str(run_dir), "--done"]) == 0
@@ -176,7 +177,7 @@ def test_the_page_opens_where_people_differ(
 ) -> None:
     make_batch(tmp_path)
     answer_all(tmp_path)
-    Ledger(tmp_path / FILE_NAME).append([Answer("d.png", "label", "", "labels.csv, line 2", 0, label="dent")])
+    Ledger(tmp_path / LEDGER).append([Answer("d.png", "label", "", "labels.csv, line 2", 0, label="dent")])
     opened: list[str] = []
 
     def browse(address: str) -> None:
@@ -263,7 +264,7 @@ def test_a_command_of_the_document_works(tmp_path: Path, command: str) -> None:
     make_batch(tmp_path / arguments[0])
     answer_all(tmp_path / arguments[0], "Bo")
     differs = Answer("d.png", "label", "Cy", "page", 0, label="dent")
-    Ledger(tmp_path / arguments[0] / FILE_NAME).append([differs])
+    Ledger(tmp_path / arguments[0] / LEDGER).append([differs])
     with started(*arguments, "--port", "0", cwd=tmp_path) as process:
         if "--csv" in arguments:
             assert process.wait(20) == 0

@@ -15,7 +15,7 @@ import pytest
 
 from assl_lightning.labelling.judging import ingest
 from assl_lightning.labelling.label_files import read_labels
-from assl_lightning.labelling.ledger import FILE_NAME, Answer, Ledger
+from assl_lightning.labelling.ledger import Answer, Ledger
 from assl_lightning.labelling.page.session import (
     LONGEST_SECONDS,
     AnswerError,
@@ -23,6 +23,7 @@ from assl_lightning.labelling.page.session import (
     Session,
     annotator_of,
 )
+from assl_lightning.run_files import LEDGER
 from tests.commands import run_python
 from tests.labelling.batches import SAMPLE_IDS, apply_batch, make_batch
 
@@ -31,7 +32,7 @@ OK: dict[str, Any] = {"sample_id": "d.png", "kind": "label", "label": "ok"}
 
 @pytest.fixture
 def session(tmp_path: Path) -> Session:
-    return Session(make_batch(tmp_path, 1), Ledger(tmp_path / FILE_NAME))
+    return Session(make_batch(tmp_path, 1), Ledger(tmp_path / LEDGER))
 
 
 def names(session: Session, annotator: str) -> list[str]:
@@ -55,7 +56,7 @@ def test_each_annotator_has_an_order_of_their_own_in_every_process(session: Sess
 
 def test_another_round_has_another_order(tmp_path: Path) -> None:
     many = [f"{number}.png" for number in range(30)]
-    first, second = (Session(make_batch(tmp_path, r, many), Ledger(tmp_path / FILE_NAME)) for r in (0, 1))
+    first, second = (Session(make_batch(tmp_path, r, many), Ledger(tmp_path / LEDGER)) for r in (0, 1))
     assert names(first, "Ann") != names(second, "Ann")
 
 
@@ -236,7 +237,7 @@ def test_a_decision_settles_what_people_differ_about_and_is_no_vote(session: Ses
 
 
 def test_under_a_policy_that_settles_all_may_still_be_decided(tmp_path: Path) -> None:
-    session = Session(make_batch(tmp_path, 1), Ledger(tmp_path / FILE_NAME), "majority")
+    session = Session(make_batch(tmp_path, 1), Ledger(tmp_path / LEDGER), "majority")
     differing(session, "Ann", "Bo")
     assert session.unsettled() == ["d.png"], "two who differ are a tie"
     session.answer("Cy", OK)
@@ -259,6 +260,6 @@ def test_decisions_travel_in_the_table_of_answers(session: Session, tmp_path: Pa
     ]
     make_batch(tmp_path / "run", 1)
     ingest(tmp_path / "run", read_labels(table))
-    elsewhere = Session(session.batch, Ledger(tmp_path / "run" / FILE_NAME))
+    elsewhere = Session(session.batch, Ledger(tmp_path / "run" / LEDGER))
     assert elsewhere.disputes()["d.png"].label == "scratch"
     assert "decides" not in session.table("Ann")

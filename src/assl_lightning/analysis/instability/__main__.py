@@ -22,7 +22,7 @@ from assl_lightning.atomic import write_text
 from assl_lightning.callbacks.snapshot_files import DIRECTORY, read_snapshots
 from assl_lightning.output import ends_quietly, print_error
 from assl_lightning.paths import path_argument
-from assl_lightning.records import CHANGES_NOTHING, CONFIG, OF_THE_RUN, read_config
+from assl_lightning.records import CHANGES_NOTHING, OF_THE_RUN, read_config
 from assl_lightning.report.instability_figures import (
     plot_rank_correlations,
     plot_uncertainty_by_instability,
@@ -31,6 +31,7 @@ from assl_lightning.report.instability_figures import (
 from assl_lightning.report.markdown import render_markdown
 from assl_lightning.report.tidy import rows_as_csv
 from assl_lightning.report.views import Page, Paragraph, Section
+from assl_lightning.run_files import CONFIG
 
 
 @ends_quietly

@@ -11,9 +11,6 @@ from assl_lightning.atomic import write_text
 from assl_lightning.data.decoding import Faults, describe_faults, name_faults
 from assl_lightning.data.sources.base import PoolSource
 
-FILE_NAME = "unreadable.csv"
-"""Name of the table in a run's directory that lists the images that cannot be decoded, with the reasons."""
-
 Row = tuple[str, str, str]
 """An image that cannot be decoded: "pool" or "test", its sample id, and the reason."""
 

@@ -1,0 +1,49 @@
+"""Names of the files and directories in a run's directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CONFIG = "config.yaml"
+"""The resolved configuration, with versions and commits."""
+
+RECORDS = "rounds.jsonl"
+"""One line for each complete round."""
+
+POOL = "pool.pt"
+"""The labels with which a round trains, below `round_directory`; written once they are taken over."""
+
+STATE = "state.json"
+"""The progress of a round that is not complete, below `round_directory`."""
+
+QUERIED = "queried.csv"
+"""The samples that a round asked for, best first, below `round_directory`."""
+
+THUMBNAILS = "queried.png"
+"""The images of the first of them as one contact sheet, below `round_directory`."""
+
+HISTOGRAMS = "histograms.json"
+"""The distributions of score and statistics, over the pool and over the queried, below `round_directory`."""
+
+INITIAL = "initial.json"
+"""The samples that were asked for at first, below the directory of round 0."""
+
+LEDGER = "labels.sqlite"
+"""Every answer that people gave, in the order in which it came."""
+
+CLASS_CHANGES = "classes.json"
+"""The changes of the classes, where there were any."""
+
+SAMPLES = "samples.csv"
+"""The ids of the samples, by index, where images may come and go."""
+
+UNREADABLE = "unreadable.csv"
+"""The images that could not be decoded."""
+
+LOCK = ".lock"
+"""The file that a process locks for as long as it works on the run."""
+
+
+def round_directory(run_dir: Path, number: int) -> Path:
+    """Return the directory of the files of one round."""
+    return run_dir / f"round_{number:02d}"
