@@ -15,7 +15,7 @@ RUN := $(BIN)/python -m assl_lightning
 ONE_THREAD := OMP_NUM_THREADS=1
 ON_ALL_CORES := -n auto --dist loadfile --no-loadscope-reorder
 REPORT := $(BIN)/python -m assl_lightning.report
-PICKS := $(BIN)/python -m assl_lightning.analysis.picks
+PICKS := $(BIN)/python -m assl_lightning.report.picks
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,7 +35,7 @@ test: install ## the tests on all cores: minutes on two
 	$(ONE_THREAD) $(BIN)/python -m pytest $(ON_ALL_CORES)
 
 CAPABILITIES := default avx2 avx512
-MEET_NUMBERS := tests/acquisition tests/test_copies.py tests/test_scores.py tests/test_statistics.py tests/callbacks/test_score.py
+MEET_NUMBERS := tests/acquisition tests/method tests/base/test_copies.py
 
 test-capabilities: install ## the tests of picks and scores with each instruction set that torch knows: the same picks
 	for capability in $(CAPABILITIES); do \
@@ -139,7 +139,7 @@ results-fashion-mnist: install ## results/fashion_mnist: 35 runs, about an hour 
 
 results-instability: install ## results/instability: one run, about ten minutes of one core
 	$(ONE_THREAD) $(RUN) +experiment=instability_small run_dir=runs/results/instability
-	$(BIN)/python -m assl_lightning.analysis.instability runs/results/instability --output runs/results/report
+	$(BIN)/python -m assl_lightning.report.instability runs/results/instability --output runs/results/report
 
 results-picks: results-digits results-fashion-mnist ## results/picks.md: what switches change in the picks, twenty minutes of one core beside those
 	for sweep in "digits digits_short range(10) digits/rand" "fashion_mnist fashion_short 0,1,2,3,4 fashion_mnist"; do \

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from assl_lightning.messages import set_up_messages
+from assl_lightning.commands.messages import set_up_messages
 from benchmarks.figures import Figure, as_markdown, this_machine, write
 
 SECTIONS = ("step", "augmentation", "callback", "acquisition", "decoding", "paper_round", "start_up")

@@ -16,7 +16,7 @@ from PIL import Image
 from torchvision.transforms import functional
 
 from assl_lightning.augment import Normalise, StrongAugment, WeakAugment
-from assl_lightning.seeding import Draws, derive_key
+from assl_lightning.base.seeding import Draws, derive_key
 from benchmarks.figures import Figure, Target
 from benchmarks.measuring import in_turns, ratios
 from benchmarks.pillow import Pad, padded_by_strips, padded_by_torchvision, strong_view, weak_view

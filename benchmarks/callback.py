@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from assl_lightning import ASSLScoreCallback, SampleStatistics
-from assl_lightning.contracts import StepOutput
+from assl_lightning.method.contracts import StepOutput
 from benchmarks.figures import Figure, Target
 from benchmarks.measuring import in_turns, synchronise
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from hydra import compose, initialize_config_dir
 
-from assl_lightning.build import Parts, assemble
-from assl_lightning.cli import conf_dir
-from assl_lightning.composing import validate
+from assl_lightning.config.build import Parts, assemble
+from assl_lightning.config.compose import conf_dir, validate
+from assl_lightning.config.schema import Config
 from assl_lightning.data.sources.base import PoolSource
-from assl_lightning.schema import Config
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from assl_lightning.commands import quote
+from assl_lightning.base.shell import quote
 from benchmarks.figures import Figure, Target
 from benchmarks.measuring import CHECKOUT, synchronise
 

@@ -25,14 +25,14 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
-from assl_lightning.algorithms.base import Algorithm
-from assl_lightning.build import Parts, make_settings
-from assl_lightning.callbacks.progress import RoundProgress
-from assl_lightning.callbacks.score import ASSLScoreCallback
-from assl_lightning.callbacks.step_seed import StepSeed
-from assl_lightning.callbacks.weight_ema import WeightEMA
-from assl_lightning.rounds import run_rounds
-from assl_lightning.schema import Config
+from assl_lightning.config.build import Parts, make_settings
+from assl_lightning.config.schema import Config
+from assl_lightning.learning.algorithm import Algorithm
+from assl_lightning.learning.progress import RoundProgress
+from assl_lightning.learning.step_seed import StepSeed
+from assl_lightning.learning.weight_ema import WeightEMA
+from assl_lightning.loop.rounds import run_rounds
+from assl_lightning.method.callback import ASSLScoreCallback
 from benchmarks.figures import Figure, Target
 from benchmarks.measuring import ratios, seconds, synchronise
 from benchmarks.setups import SETUPS, TINY, Setup, configured

@@ -15,7 +15,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from assl_lightning import ASSLScoreCallback, Observation, scores
+from assl_lightning import ASSLScoreCallback, Observation
+from assl_lightning.method import scores
 
 
 class Untouchable(LightningModule):

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from assl_lightning import scores
-from assl_lightning.acquisition.base import Candidates, Requirement
-from assl_lightning.acquisition.selection import top_k
+from assl_lightning.method import scores
+from assl_lightning.method.candidates import Candidates, Requirement
+from assl_lightning.method.selection import top_k
 
 
 @dataclass(frozen=True)

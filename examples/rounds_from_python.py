@@ -12,16 +12,16 @@ import torch
 from lightning.pytorch import Trainer
 
 from assl_lightning import FixMatch, PoolDataModule, run_rounds
-from assl_lightning.acquisition.assl import ASSL
 from assl_lightning.augment.normalise import Normalise
 from assl_lightning.augment.strong import StrongAugment
 from assl_lightning.augment.weak import WeakAugment
 from assl_lightning.data.pool import Pool
 from assl_lightning.data.sources.digits import load_digits
+from assl_lightning.loop.oracles import HeldBackLabels
+from assl_lightning.loop.records import RoundRecord
+from assl_lightning.loop.settings import RoundSettings
+from assl_lightning.method.assl import ASSL
 from assl_lightning.networks.small import SmallCNN
-from assl_lightning.oracles import HeldBackLabels
-from assl_lightning.records import RoundRecord
-from assl_lightning.round_settings import RoundSettings
 
 
 def main(run_dir: Path = Path("runs/from_python"), steps_per_round: int = 100) -> list[RoundRecord]:

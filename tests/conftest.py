@@ -9,9 +9,9 @@ import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from assl_lightning.cli import conf_dir
-from assl_lightning.composing import compose
-from assl_lightning.schema import Config
+from assl_lightning.config.compose import compose, conf_dir
+from assl_lightning.config.schema import Config
+from tests.operations import watch  # noqa: F401  a fixture
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine makes no test wrong
 hypothesis.settings.load_profile("untimed")
@@ -29,16 +29,9 @@ def compose_run() -> Callable[..., Config]:
 
 
 LONGEST_FIRST = (
-    *(
-        "test_ddp",
-        "test_your_own_images",
-        "test_streaming",
-        "test_cli",
-        "test_examples",
-        "test_readme",
-        "test_resuming",
-    ),
-    *("test_label_your_own", "test_people", "test_growing_folder", "test_score", "test_end_to_end", "test_benchmarks"),
+    *("test_properties", "test_ddp", "test_your_own_images", "test_streaming", "test_train", "test_examples"),
+    *("test_readme", "test_resuming", "test_label_your_own", "test_oracle", "test_growing_folder", "test_callback"),
+    *("test_end_to_end", "test_benchmarks"),
 )
 """Files whose tests take longest: of several processes, none is to begin with one of them when the others are done."""
 

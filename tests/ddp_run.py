@@ -18,12 +18,12 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 
 from assl_lightning import FixMatch, run_rounds
-from assl_lightning.acquisition.assl import ASSL
-from assl_lightning.callbacks.score import ASSLScoreCallback
 from assl_lightning.data.pool import Pool
+from assl_lightning.loop.oracles import HeldBackLabels
+from assl_lightning.loop.settings import CheckpointSettings, RoundSettings
+from assl_lightning.method.assl import ASSL
+from assl_lightning.method.callback import ASSLScoreCallback
 from assl_lightning.networks.base import FeatureNetwork
-from assl_lightning.oracles import HeldBackLabels
-from assl_lightning.round_settings import CheckpointSettings, RoundSettings
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # it is run as a script
 

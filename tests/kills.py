@@ -28,8 +28,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from assl_lightning import build  # noqa: F401  what a run would import
-from assl_lightning.cli import main as command_line
+from assl_lightning.commands.train import main as command_line
+from assl_lightning.config import build  # noqa: F401  what a run would import
 from tests.same_run import differences_of_runs
 
 OVERRIDES = (

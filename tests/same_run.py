@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assl_lightning.records import read_records
-from assl_lightning.run_files import CONFIG, RECORDS
+from assl_lightning.base.run_files import CONFIG, RECORDS
+from assl_lightning.loop.records import read_records
 
 _OF_A_TIME_OR_A_RUN = ("of_fit", "of_tests", "run_id")
 

@@ -15,7 +15,7 @@ import torch
 from benchmarks.__main__ import main
 from benchmarks.figures import Figure, Target, as_markdown, number, this_machine
 from benchmarks.measuring import in_turns, ratios
-from tests.commands import run_python
+from tests.shell import run_python
 
 ROOT = Path(__file__).parents[1]
 

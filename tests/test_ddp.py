@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import torch
 
-from assl_lightning.records import read_records
-from tests.commands import run_python
+from assl_lightning.loop.records import read_records
 from tests.ddp_run import SETTINGS
 from tests.same_run import differences_of_runs
+from tests.shell import run_python
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from assl_lightning import extras
-from assl_lightning.extras import install_command
+from assl_lightning.base import extras
+from assl_lightning.base.extras import install_command
 
 if sys.version_info >= (3, 11):
     import tomllib

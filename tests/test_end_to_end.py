@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from assl_lightning.cli import main
-from assl_lightning.records import read_records
-from tests.commands import run_python
+from assl_lightning.commands.train import main
+from assl_lightning.loop.records import read_records
+from tests.shell import run_python
 
 CPU = "trainer.accelerator=cpu"
 DEBIAN_FILES = Path("/usr/share/datasets/fashion-mnist")

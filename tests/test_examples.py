@@ -10,8 +10,8 @@ import lightning.pytorch
 import pytest
 from lightning.pytorch import Trainer
 
-from assl_lightning import messages
-from assl_lightning.cli import main
+from assl_lightning.commands import messages
+from assl_lightning.commands.train import main
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))

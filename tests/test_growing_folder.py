@@ -16,14 +16,14 @@ import pytest
 import torch
 from PIL import Image
 
-from assl_lightning import messages
-from assl_lightning.cli import main
+from assl_lightning.commands import messages
+from assl_lightning.commands.run_status import read_status
+from assl_lightning.commands.train import main
 from assl_lightning.data.sample_names import read_samples
-from assl_lightning.labelling.batch import LabelBatch, find_batches
-from assl_lightning.records import read_config, read_records
-from assl_lightning.run_directory import RunDirectory
-from assl_lightning.run_status import read_status
-from assl_lightning.training import RoundTraining
+from assl_lightning.loop.directory import RunDirectory
+from assl_lightning.loop.records import read_config, read_records
+from assl_lightning.loop.training import RoundTraining
+from assl_lightning.people.batch import LabelBatch, find_batches
 
 RUN = (
     *("data=folder", "data.root=photos", "oracle=file", "run_dir=run", "network=small_cnn", "network.width=4"),

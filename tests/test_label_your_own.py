@@ -21,24 +21,24 @@ from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 from playwright.sync_api import Page as Tab
 
-from assl_lightning import messages
+from assl_lightning.base.run_files import LEDGER
 from assl_lightning.check.__main__ import main as check_main
-from assl_lightning.classes import main as classes_main
-from assl_lightning.classifier import load_classifier
-from assl_lightning.cli import main
+from assl_lightning.commands import messages
+from assl_lightning.commands.classes import main as classes_main
+from assl_lightning.commands.ingest import main as ingest_main
+from assl_lightning.commands.label import main as label_main
+from assl_lightning.commands.status import main as status_main
+from assl_lightning.commands.train import main
+from assl_lightning.config.classifier import load_classifier
+from assl_lightning.config.schema import Config
 from assl_lightning.data.pool import EXCLUDED, HELD_OUT, UNLABELLED
 from assl_lightning.data.sample_names import read_samples
-from assl_lightning.ingest import main as ingest_main
-from assl_lightning.label import main as label_main
-from assl_lightning.labelling.batch import find_batches, waiting_batch
-from assl_lightning.labelling.ledger import Answer, Ledger
-from assl_lightning.records import read_records
+from assl_lightning.loop.class_history import read_history
+from assl_lightning.loop.records import read_records
+from assl_lightning.people.batch import find_batches, waiting_batch
+from assl_lightning.people.ledger import Answer, Ledger
 from assl_lightning.report.__main__ import main as report_main
-from assl_lightning.run_classes import read_history
-from assl_lightning.run_files import LEDGER
-from assl_lightning.schema import Config
-from assl_lightning.status import main as status_main
-from tests.labelling.page.test_browser import CHROMIUM, SANDBOX, current, sign_in, wait_until_saved
+from tests.people.page.test_browser import CHROMIUM, SANDBOX, current, sign_in, wait_until_saved
 
 DEBIAN_FILES = Path("/usr/share/datasets/fashion-mnist")
 CLASSES = ("ok", "dent", "scratch")  # the document's, for clothes and digits that are as easily told apart

@@ -17,18 +17,19 @@ import pytest
 import torch
 from PIL import Image
 
-from assl_lightning import build, messages
+from assl_lightning.base.run_files import LEDGER
 from assl_lightning.check.__main__ import main as check_main
-from assl_lightning.classes import main as classes_main
-from assl_lightning.classifier import load_classifier
-from assl_lightning.cli import main
+from assl_lightning.commands import messages
+from assl_lightning.commands.classes import main as classes_main
+from assl_lightning.commands.train import main
+from assl_lightning.config import build
+from assl_lightning.config.classifier import load_classifier
 from assl_lightning.data.sample_names import read_samples
-from assl_lightning.labelling.batch import LabelBatch, find_batches
-from assl_lightning.labelling.ledger import Answer, Ledger
-from assl_lightning.records import read_config, read_records
-from assl_lightning.run_directory import RunDirectory
-from assl_lightning.run_files import LEDGER
-from assl_lightning.training import RoundTraining
+from assl_lightning.loop.directory import RunDirectory
+from assl_lightning.loop.records import read_config, read_records
+from assl_lightning.loop.training import RoundTraining
+from assl_lightning.people.batch import LabelBatch, find_batches
+from assl_lightning.people.ledger import Answer, Ledger
 from tests.test_growing_folder import environment
 
 RUN = (
@@ -181,9 +182,8 @@ def _initial_head(init: tuple[str, ...]) -> dict[str, torch.Tensor]:
     """A run that begins with three classes begins with these weights."""
     from hydra import compose, initialize_config_dir
 
-    from assl_lightning.cli import conf_dir
-    from assl_lightning.composing import validate
-    from assl_lightning.seeding import derive_key
+    from assl_lightning.base.seeding import derive_key
+    from assl_lightning.config.compose import conf_dir, validate
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = validate(compose("config", [*RUN, named(THREE), *init]))

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 import assl_lightning
 from assl_lightning.check.__main__ import main as check_main
-from assl_lightning.cli import main
+from assl_lightning.commands.train import main
 from assl_lightning.report.__main__ import main as report_main
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +41,7 @@ def test_a_command_of_the_readme_is_valid(
         assert main([*command, "--cfg", "job"]) == 0
         return
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("assl_lightning.messages.set_up_messages", lambda: None)  # process-wide, not ours to change
+        patch.setattr("assl_lightning.commands.messages.set_up_messages", lambda: None)  # process-wide
         assert main([*[word for word in command if not word.startswith("rounds=")], *SHORT]) == 0, capsys.readouterr()
     if "--help" not in command:
         assert list(tmp_path.rglob("rounds.jsonl"))
@@ -51,7 +51,7 @@ def test_methods_are_compared_as_the_readme_says(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("assl_lightning.messages.set_up_messages", lambda: None)
+    monkeypatch.setattr("assl_lightning.commands.messages.set_up_messages", lambda: None)
     (sweep,) = (command for command in COMMANDS if any("runs/mine" in word for word in command))
     (report,) = re.findall(r"^python -m assl_lightning\.report (.+)$", README, re.MULTILINE)
     assert main([*sweep, *SHORT]) == 0
@@ -104,7 +104,7 @@ def test_a_run_is_checked_as_the_readme_says(
 ) -> None:
     """Its images are not in the package, and that is what the check says."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("assl_lightning.messages.set_up_messages", lambda: None)
+    monkeypatch.setattr("assl_lightning.commands.messages.set_up_messages", lambda: None)
     (check,) = re.findall(r"^python -m assl_lightning\.check (.+)$", README, re.MULTILINE)
     assert (
         check_main([*shlex.split(check, comments=True), "data.source.download=false", "trainer.accelerator=cpu"]) == 1

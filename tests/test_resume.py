@@ -13,8 +13,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from assl_lightning import ASSLScoreCallback, FixMatch, PoolDataModule
 from assl_lightning.augment import Normalise, StrongAugment, WeakAugment
-from assl_lightning.callbacks.weight_ema import WeightEMA
 from assl_lightning.data.pool import Pool
+from assl_lightning.learning.weight_ema import WeightEMA
 from assl_lightning.networks.small import SmallCNN
 
 

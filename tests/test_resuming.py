@@ -24,20 +24,20 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from assl_lightning import FixMatch, run_rounds
-from assl_lightning.acquisition.assl import ASSL
-from assl_lightning.acquisition.assl_div import ASSLDiv
 from assl_lightning.acquisition.badge import BADGE
-from assl_lightning.acquisition.base import Acquisition, Candidates
-from assl_lightning.algorithms.supervised import Supervised
-from assl_lightning.callbacks.checkpointing import StepCheckpoints
+from assl_lightning.base.interruption import Interrupted
+from assl_lightning.commands.jobs import line_of
 from assl_lightning.data.pool import Pool
-from assl_lightning.interruption import Interrupted
-from assl_lightning.jobs import line_of
+from assl_lightning.learning.checkpointing import StepCheckpoints
+from assl_lightning.learning.supervised import Supervised
+from assl_lightning.loop.directory import RunDirectory
+from assl_lightning.loop.oracles import Answers, HeldBackLabels, LabelRequest, Oracle
+from assl_lightning.loop.records import RoundRecord, read_records
+from assl_lightning.loop.settings import CheckpointSettings, RoundSettings, ScoreSettings
+from assl_lightning.method.assl import ASSL
+from assl_lightning.method.assl_div import ASSLDiv
+from assl_lightning.method.candidates import Acquisition, Candidates
 from assl_lightning.networks.small import SmallCNN
-from assl_lightning.oracles import Answers, HeldBackLabels, LabelRequest, Oracle
-from assl_lightning.records import RoundRecord, read_records
-from assl_lightning.round_settings import CheckpointSettings, RoundSettings, ScoreSettings
-from assl_lightning.run_directory import RunDirectory
 from tests.damage import flip_a_bit
 from tests.same_run import differences_of_runs
 from tests.stripes import LABELS, POOL_SIZE, SGD, make_datamodule
@@ -414,7 +414,7 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     script = f"""
 import os
 from pathlib import Path
-from assl_lightning.run_directory import RunDirectory
+from assl_lightning.loop.directory import RunDirectory
 os.setuid(65534)
 RunDirectory(Path({str(tmp_path / "run")!r})).open({{"seed": 0}})
 """

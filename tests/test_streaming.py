@@ -16,10 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
-from assl_lightning import messages
-from assl_lightning.algorithms.fixmatch import FixMatch
-from assl_lightning.cli import main
+from assl_lightning.commands import messages
+from assl_lightning.commands.train import main
 from assl_lightning.data.image_stream import StreamedImages
+from assl_lightning.learning.fixmatch import FixMatch
 from tests.same_run import differences_of_runs
 
 RUN = [

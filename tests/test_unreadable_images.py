@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from assl_lightning import messages, running
 from assl_lightning.check.__main__ import main as check
-from assl_lightning.schema import Config, ConfigurationError
+from assl_lightning.commands import messages, running
+from assl_lightning.config.schema import Config, ConfigurationError
 
 Compose = Callable[..., Config]
 

@@ -16,7 +16,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from tests.commands import run, run_python
+from tests.shell import run, run_python
 
 ROOT = Path(__file__).parents[1]
 SHORT = ["rounds=1", "steps_per_round=2", "algorithm.batch_size=4", "trainer.accelerator=cpu"]
@@ -87,7 +87,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environm
 def test_the_wheel_holds_every_yaml_file_and_the_marker_of_its_types(wheel: Path) -> None:
     names = set(ZipFile(wheel).namelist())
     yaml_files = {f"assl_lightning/conf/{path.relative_to(ROOT / 'conf')}" for path in ROOT.glob("conf/**/*.yaml")}
-    page = ROOT / "src/assl_lightning/labelling/page"
+    page = ROOT / "src/assl_lightning/people/page"
     page_files = {
         path.relative_to(ROOT / "src").as_posix()
         for kind in ("static", "templates")
@@ -102,7 +102,7 @@ def test_the_wheel_holds_every_yaml_file_and_the_marker_of_its_types(wheel: Path
 
 
 def test_the_configuration_comes_from_the_wheel(installed: Environment) -> None:
-    code = "from assl_lightning.cli import conf_dir; print(conf_dir())"
+    code = "from assl_lightning.config.compose import conf_dir; print(conf_dir())"
     found = Path(installed.run("python", "-c", code).stdout.strip())
 
     assert found.is_relative_to(installed.path)

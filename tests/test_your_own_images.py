@@ -15,11 +15,11 @@ import sklearn.datasets
 import yaml  # type: ignore[import-untyped]
 from PIL import Image
 
-from assl_lightning import messages
 from assl_lightning.check.__main__ import main as check_main
-from assl_lightning.cli import main
-from assl_lightning.records import read_records
-from assl_lightning.run_directory import RunDirectory
+from assl_lightning.commands import messages
+from assl_lightning.commands.train import main
+from assl_lightning.loop.directory import RunDirectory
+from assl_lightning.loop.records import read_records
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "your_own_images.md").read_text()
 COMMANDS = re.findall(r"^python -m (assl_lightning\S*) (.+)$", DOCUMENT, re.MULTILINE)

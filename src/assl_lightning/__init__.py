@@ -8,24 +8,24 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from assl_lightning.version import __version__ as __version__
+from assl_lightning.base.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from assl_lightning import scores as scores
-    from assl_lightning.algorithms.fixmatch import FixMatch as FixMatch
-    from assl_lightning.callbacks.score import ASSLScoreCallback as ASSLScoreCallback
-    from assl_lightning.contracts import Observation as Observation
-    from assl_lightning.datamodule import PoolDataModule as PoolDataModule
-    from assl_lightning.rounds import run_rounds as run_rounds
-    from assl_lightning.statistics import SampleStatistics as SampleStatistics
+    from assl_lightning.learning.datamodule import PoolDataModule
+    from assl_lightning.learning.fixmatch import FixMatch
+    from assl_lightning.loop.rounds import run_rounds
+    from assl_lightning.method import scores
+    from assl_lightning.method.callback import ASSLScoreCallback
+    from assl_lightning.method.contracts import Observation
+    from assl_lightning.method.statistics import SampleStatistics
 
 _HOME = {
-    "ASSLScoreCallback": "assl_lightning.callbacks.score",
-    "FixMatch": "assl_lightning.algorithms.fixmatch",
-    "Observation": "assl_lightning.contracts",
-    "PoolDataModule": "assl_lightning.datamodule",
-    "SampleStatistics": "assl_lightning.statistics",
-    "run_rounds": "assl_lightning.rounds",
+    "ASSLScoreCallback": "assl_lightning.method.callback",
+    "FixMatch": "assl_lightning.learning.fixmatch",
+    "Observation": "assl_lightning.method.contracts",
+    "PoolDataModule": "assl_lightning.learning.datamodule",
+    "SampleStatistics": "assl_lightning.method.statistics",
+    "run_rounds": "assl_lightning.loop.rounds",
 }
 
 __all__ = ["ASSLScoreCallback", "FixMatch", "Observation", "PoolDataModule", "SampleStatistics", "run_rounds", "scores"]
@@ -33,7 +33,7 @@ __all__ = ["ASSLScoreCallback", "FixMatch", "Observation", "PoolDataModule", "Sa
 
 def __getattr__(name: str) -> object:
     if name == "scores":
-        return import_module("assl_lightning.scores")
+        return import_module("assl_lightning.method.scores")
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'assl_lightning' has no attribute {name!r}; it offers {', '.join(__all__)}")

@@ -11,9 +11,9 @@ import sys
 import torch
 from torch import Tensor, nn
 
-from assl_lightning.acquisition.base import Acquisition, Candidates, LabelledSamples
-from assl_lightning.seeding import Draws, derive_key
-from assl_lightning.statistics import CandidateStatistics
+from assl_lightning.base.seeding import Draws, derive_key
+from assl_lightning.method.candidates import Acquisition, Candidates, LabelledSamples
+from assl_lightning.method.statistics import CandidateStatistics
 
 CLASSES, FEATURES = 5, 16
 

@@ -25,8 +25,8 @@ from assl_lightning.acquisition.alfa_mix_flips import (
     least_cap,
     make_caps,
 )
-from assl_lightning.acquisition.base import Candidates, LabelledSamples
-from assl_lightning.seeding import derive_key
+from assl_lightning.base.seeding import derive_key
+from assl_lightning.method.candidates import Candidates, LabelledSamples
 
 CLASSES, FEATURES = 4, 6
 

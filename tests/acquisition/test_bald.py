@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from assl_lightning.acquisition import bald
 from assl_lightning.acquisition.bald import BALD
-from assl_lightning.acquisition.base import Candidates
-from assl_lightning.seeding import Draws, derive_key, make_generator
+from assl_lightning.base.seeding import Draws, derive_key, make_generator
+from assl_lightning.method.candidates import Candidates
 
 
 def make_head(feature_dim: int, classes: int, seed: int = 0) -> nn.Linear:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from assl_lightning.acquisition.base import Candidates, LabelledSamples
 from assl_lightning.acquisition.cdal import CDAL
+from assl_lightning.method.candidates import Candidates, LabelledSamples
 
 Distribution = list[tuple[float, float]]  # (p, log p) of each class
 

@@ -14,8 +14,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from assl_lightning.acquisition.base import Acquisition, Candidates, LabelledSamples, Requirement
-from assl_lightning.statistics import CandidateStatistics
+from assl_lightning.method.candidates import Acquisition, Candidates, LabelledSamples, Requirement
+from assl_lightning.method.statistics import CandidateStatistics
 
 CONF = Path(__file__).parents[2] / "conf" / "acquisition"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))

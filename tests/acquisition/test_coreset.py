@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from assl_lightning.acquisition import selection
-from assl_lightning.acquisition.base import Acquisition, Candidates, LabelledSamples
 from assl_lightning.acquisition.cdal import CDAL
 from assl_lightning.acquisition.coreset import CoreSet
+from assl_lightning.method import selection
+from assl_lightning.method.candidates import Acquisition, Candidates, LabelledSamples
 
 both_strategies = pytest.mark.parametrize("strategy", [CoreSet(), CDAL()], ids=["coreset", "cdal"])
 

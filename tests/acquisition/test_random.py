@@ -3,8 +3,8 @@ from __future__ import annotations
 import torch
 from scipy import stats
 
-from assl_lightning.acquisition.base import Candidates
 from assl_lightning.acquisition.random import RandomSampling
+from assl_lightning.method.candidates import Candidates
 
 
 def test_every_candidate_is_picked_equally_often() -> None:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances
 from torch import nn
 
-from assl_lightning.acquisition.base import Candidates, LabelledSamples
 from assl_lightning.acquisition.scikit_activeml import ScikitActiveML
 from assl_lightning.acquisition.uncertainty import Entropy, LeastConfidence, Margin, UncertaintySampling
+from assl_lightning.method.candidates import Candidates, LabelledSamples
 
 pytest.importorskip("skactiveml", reason="pip install -e '.[activeml]'")
 

@@ -14,9 +14,10 @@ import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-from assl_lightning import copies, scores
-from assl_lightning.acquisition import alfa_mix_flips, bald, k_center, selection
-from assl_lightning.acquisition.ties import comparable, head_in_float64
+from assl_lightning.acquisition import alfa_mix_flips, bald, k_center
+from assl_lightning.base import copies
+from assl_lightning.base.ties import comparable, head_in_float64
+from assl_lightning.method import scores, selection
 from tests.acquisition.exact_candidates import make_exact_candidates, pick
 from tests.acquisition.test_contract import CONF, OWN_DRAWS, every_strategy, make_strategy, permute
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from assl_lightning.acquisition.base import Candidates
 from assl_lightning.acquisition.uncertainty import (
     Entropy,
     LeastConfidence,
@@ -11,7 +10,8 @@ from assl_lightning.acquisition.uncertainty import (
     PseudoEL2N,
     UncertaintySampling,
 )
-from assl_lightning.scores import entropy, least_confidence, margin, pseudo_el2n
+from assl_lightning.method.candidates import Candidates
+from assl_lightning.method.scores import entropy, least_confidence, margin, pseudo_el2n
 
 # Four classes. In the order of the pool indices: sure; two classes alike, no other; all alike but one a little ahead.
 LOGITS = torch.tensor([[9.0, 0.0, 0.0, 0.0], [5.0, 5.0, -9.0, -9.0], [0.5, 0.0, 0.0, 0.0]])

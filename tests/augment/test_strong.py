@@ -15,7 +15,7 @@ from assl_lightning.augment.ops import OPERATIONS
 from assl_lightning.augment.plans import Plan
 from assl_lightning.augment.strong import SLOTS_PER_OPERATION, StrongSlot
 from assl_lightning.augment.weak import WeakSlot
-from assl_lightning.seeding import Draws, Slots, derive_key
+from assl_lightning.base.seeding import Draws, Slots, derive_key
 
 PLANS = pytest.mark.parametrize("plan", [compiled, dense], ids=["compiled", "dense"])
 SHAPES = [(3, 32, 32), (1, 28, 28), (3, 17, 23), (3, 84, 84), (1, 1, 1)]

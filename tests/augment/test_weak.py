@@ -10,7 +10,7 @@ from scipy.stats import chisquare
 from assl_lightning.augment import compiled, dense
 from assl_lightning.augment.plans import Plan
 from assl_lightning.augment.weak import WeakAugment, WeakSlot
-from assl_lightning.seeding import Draws, derive_key
+from assl_lightning.base.seeding import Draws, derive_key
 
 
 def batch(*shape: int) -> torch.Tensor:

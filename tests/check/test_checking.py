@@ -18,14 +18,14 @@ import torch
 from lightning.pytorch import Callback
 from PIL import Image
 
-from assl_lightning import messages, running
-from assl_lightning.callbacks.score import ASSLScoreCallback
 from assl_lightning.check import trial
 from assl_lightning.check.__main__ import main
 from assl_lightning.check.checking import check_run
-from assl_lightning.cli import main as run_main
+from assl_lightning.commands import messages, running
+from assl_lightning.commands.train import main as run_main
+from assl_lightning.config.schema import Config
 from assl_lightning.data.sources.base import PoolSource
-from assl_lightning.schema import Config
+from assl_lightning.method.callback import ASSLScoreCallback
 
 Compose = Callable[..., Config]
 SMALL = ("steps_per_round=4", "algorithm.batch_size=4", "trainer.accelerator=cpu")
@@ -198,7 +198,7 @@ def test_a_trial_that_fails_is_told_and_leaves_nothing(
     def explode(self: object, *arguments: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr("assl_lightning.algorithms.fixmatch.FixMatch.training_step", explode)
+    monkeypatch.setattr("assl_lightning.learning.fixmatch.FixMatch.training_step", explode)
     (found,) = check(*of(WHOLE)).starting("wrong:")
     assert found == "A trial of a few steps failed: OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB."
 
@@ -215,8 +215,8 @@ def leave(*arguments: Any, **keywords: Any) -> None:
     raise SystemExit
 
 
-INSIDE_A_FIT = "assl_lightning.algorithms.fixmatch.FixMatch.training_step"
-BETWEEN_FITS = "assl_lightning.rounds.query"
+INSIDE_A_FIT = "assl_lightning.learning.fixmatch.FixMatch.training_step"
+BETWEEN_FITS = "assl_lightning.loop.rounds.query"
 
 
 @pytest.mark.parametrize("place", [INSIDE_A_FIT, BETWEEN_FITS])
@@ -273,7 +273,7 @@ def test_where_a_run_stands_is_told_and_a_finished_one_is_not_tried(
         raise RuntimeError("killed")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("assl_lightning.rounds.contact_sheet", die)
+        patch.setattr("assl_lightning.loop.rounds.contact_sheet", die)
         assert run_main([*of(WHOLE), "rounds=1"]) == 1
     begun = check(*of(WHOLE), "rounds=1")
     assert begun.code == 0
@@ -319,7 +319,7 @@ def test_the_query_is_timed_with_as_many_candidates_as_the_run_will_have(
     compose_run: Compose, monkeypatch: pytest.MonkeyPatch, features: str
 ) -> None:
     """Four steps of eight see 32 of the 1,287 at most; a run of fifty steps sees 400."""
-    from assl_lightning.acquisition.assl_div import ASSLDiv
+    from assl_lightning.method.assl_div import ASSLDiv
 
     asked: list[int] = []
     acquire = ASSLDiv.acquire

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from assl_lightning.check.directory import DirectoryState, nearest_existing, read_directory, weigh
-from assl_lightning.records import RoundRecord, write_record
-from assl_lightning.round_settings import RoundSettings
-from assl_lightning.run_directory import RunDirectory
+from assl_lightning.loop.directory import RunDirectory
+from assl_lightning.loop.records import RoundRecord, write_record
+from assl_lightning.loop.settings import RoundSettings
 
 SETTINGS = RoundSettings(rounds=2, config={"name": "mine", "score": {"alpha": 0.8}})
 

@@ -9,7 +9,7 @@ import pytest
 
 from assl_lightning.check.estimate import check_disk, duration, extrapolate, remarks_on, size
 from assl_lightning.check.trial import Trial
-from assl_lightning.schema import Config
+from assl_lightning.config.schema import Config
 
 Compose = Callable[..., Config]
 TRIAL = Trial(

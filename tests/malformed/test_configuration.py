@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assl_lightning import jobs, running
-from assl_lightning.cli import main
-from assl_lightning.schema import read
+from assl_lightning.commands import jobs, running
+from assl_lightning.commands.train import main
+from assl_lightning.config.schema import read
+from tests.config.test_schema import changed, plain  # noqa: F401  (a fixture)
 from tests.malformed.trees import MADE, contents, error_lines, problem_of
-from tests.test_schema import changed, plain  # noqa: F401  (a fixture)
 
 
 class AcceptedError(Exception):
@@ -33,7 +33,7 @@ def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         raise AcceptedError
 
     monkeypatch.setattr(running, "run_rounds", begin)
-    monkeypatch.setattr("assl_lightning.jobs.gc.collect", int)
+    monkeypatch.setattr("assl_lightning.commands.jobs.gc.collect", int)
     for name in ("LOCAL_RANK", jobs.RUN_IN_CHILD, *jobs.SHOW_TRACEBACK):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -139,7 +139,7 @@ BY_CLASSES: list[tuple[str, str]] = [
     ("network._target_=math.pi", "cannot be imported"),
     ("trainer._target_=builtins.dict", "trainer._target_=builtins.dict: cannot be imported"),
     # of another kind
-    ("acquisition.strategy._target_=torch.nn.Identity", "must make an object of assl_lightning.acquisition.base."),
+    ("acquisition.strategy._target_=torch.nn.Identity", "must make an object of assl_lightning.method.candidates."),
     ("trainer._target_=torch.nn.Identity", "must make an object of lightning.pytorch.trainer.trainer.Trainer"),
     ("+network._partial_=true", "network._target_="),
     ("+trainer.callbacks=[1]", "trainer.callbacks=[1]: must be a list of callbacks"),

@@ -12,8 +12,8 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image, PngImagePlugin
 
-from assl_lightning.analysis.runs import Setting, find_runs, group
-from assl_lightning.records import RoundRecord, write_record
+from assl_lightning.loop.records import RoundRecord, write_record
+from assl_lightning.report.analysis.runs import Setting, find_runs, group
 
 CLASSES = 4
 STATISTICS = ("uncertainty_mean", "uncertainty_variance", "inconsistency_mean", "inconsistency_variance")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from scipy.stats import ttest_rel
 
 from assl_lightning.report.conclusions import conclusions
-from assl_lightning.report.contrasts import contrasts
+from assl_lightning.report.sections.contrasts import contrasts
 
 if TYPE_CHECKING:
     from tests.report.conftest import Runs

@@ -14,7 +14,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from PIL import Image
 
-from assl_lightning.records import RoundRecord
+from assl_lightning.loop.records import RoundRecord
 from assl_lightning.report.curve import Curve, draw_curves, plot_curve, spread_apart
 from assl_lightning.report.drawing import style_of, svg
 

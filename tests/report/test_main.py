@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from assl_lightning.report.__main__ import default_output, main
-from tests.commands import run_python
+from tests.shell import run_python
 
 if TYPE_CHECKING:
     from tests.report.conftest import Runs

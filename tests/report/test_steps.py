@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from assl_lightning.analysis.runs import find_runs
+from assl_lightning.report.analysis.runs import find_runs
 from assl_lightning.report.steps import (
     Course,
     draw_steps,

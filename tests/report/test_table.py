@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from assl_lightning.records import RoundRecord
+from assl_lightning.loop.records import RoundRecord
 from assl_lightning.report.table import print_rounds, rounds_table
 
 

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assl_lightning.acquisition.alfa_mix_flips import Mixing, flag_closed_form, flag_optimised, make_caps
-from assl_lightning.acquisition.base import Candidates, LabelledSamples, Requirement
-from assl_lightning.acquisition.selection import check_budget, check_finite, in_index_order
-from assl_lightning.acquisition.ties import head_in_float64, to_float64
-from assl_lightning.copies import first_copies
-from assl_lightning.seeding import derive_key, make_generator
+from assl_lightning.base.copies import first_copies
+from assl_lightning.base.seeding import derive_key, make_generator
+from assl_lightning.base.ties import head_in_float64, to_float64
+from assl_lightning.method.candidates import Candidates, LabelledSamples, Requirement
+from assl_lightning.method.selection import check_budget, check_finite, in_index_order
 
 Variant = Literal["opt", "closed"]
 

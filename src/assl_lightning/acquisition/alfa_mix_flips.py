@@ -19,7 +19,7 @@ from math import ceil, sqrt
 import torch
 from torch import Tensor
 
-from assl_lightning.seeding import Draws, derive_key
+from assl_lightning.base.seeding import Draws, derive_key
 
 _SMALLEST = 1e-8  # the lower end of a weight, and Adam's ε
 _LEARNING_RATE = 0.1

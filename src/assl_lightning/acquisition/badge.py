@@ -13,15 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from assl_lightning.acquisition.base import Candidates, Requirement
-from assl_lightning.acquisition.selection import (
+from assl_lightning.base.ties import comparable, float64_device
+from assl_lightning.method.candidates import Candidates, Requirement
+from assl_lightning.method.selection import (
     FirstCentre,
     check_budget,
     check_finite,
     in_index_order,
     seed_outer_products,
 )
-from assl_lightning.acquisition.ties import comparable, float64_device
 
 
 @final

@@ -11,9 +11,9 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from assl_lightning.acquisition.base import Requirement
 from assl_lightning.acquisition.k_center import KCenter, Points, least_gap
-from assl_lightning.acquisition.selection import check_finite
+from assl_lightning.method.candidates import Requirement
+from assl_lightning.method.selection import check_finite
 
 
 @final

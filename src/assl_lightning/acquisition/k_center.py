@@ -12,10 +12,10 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from assl_lightning.acquisition.base import Candidates, LabelledSamples, Requirement
-from assl_lightning.acquisition.selection import check_budget, greedy_k_center, in_index_order
-from assl_lightning.acquisition.ties import comparable, float64_device
-from assl_lightning.copies import first_copies
+from assl_lightning.base.copies import first_copies
+from assl_lightning.base.ties import comparable, float64_device
+from assl_lightning.method.candidates import Candidates, LabelledSamples, Requirement
+from assl_lightning.method.selection import check_budget, greedy_k_center, in_index_order
 
 # A gap of at most this share of the point's own term is 0: the products of equal vectors leave up to 51 roundings of it
 # (2,048 features, CPU), and up to 87 for predictions (1,000 classes). Features nearer than 2.4·10⁻⁷ of their length,

@@ -8,15 +8,15 @@ from typing import ClassVar, final, get_args
 import torch
 from torch import Tensor
 
-from assl_lightning.acquisition.base import Candidates, Requirement
-from assl_lightning.acquisition.selection import (
+from assl_lightning.base.ties import float64_device
+from assl_lightning.method.candidates import Candidates, Requirement
+from assl_lightning.method.selection import (
     FirstCentre,
     check_budget,
     check_finite,
     in_index_order,
     seed_outer_products,
 )
-from assl_lightning.acquisition.ties import float64_device
 
 
 @final

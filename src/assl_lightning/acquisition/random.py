@@ -8,8 +8,8 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from assl_lightning.acquisition.base import Candidates, Requirement
-from assl_lightning.acquisition.selection import check_budget, in_index_order
+from assl_lightning.method.candidates import Candidates, Requirement
+from assl_lightning.method.selection import check_budget, in_index_order
 
 
 @final

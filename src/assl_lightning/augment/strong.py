@@ -12,7 +12,7 @@ from torch import Tensor
 from assl_lightning.augment.ops import FIXMATCH_OPS, MAX_MAGNITUDE, OPERATIONS
 from assl_lightning.augment.plans import Plan, plan_for
 from assl_lightning.augment.weak import WeakAugment, WeakSlot, check_batch
-from assl_lightning.seeding import Draws
+from assl_lightning.base.seeding import Draws
 
 
 @unique
@@ -49,7 +49,7 @@ class StrongAugment:
     Sohn et al. 2020, §2.3; Cubuk et al. 2020 (RandAugment); DeVries and Taylor 2017 (Cutout). Raises ValueError or
     TypeError on settings out of range, with the field's name.
 
-    >>> from assl_lightning.seeding import Draws, derive_key
+    >>> from assl_lightning.base.seeding import Draws, derive_key
     >>> images = torch.arange(2 * 3 * 32 * 32).view(2, 3, 32, 32).to(torch.uint8)
     >>> StrongAugment()(images, Draws(derive_key(0, "strong", 0), torch.arange(2))).shape
     torch.Size([2, 3, 32, 32])

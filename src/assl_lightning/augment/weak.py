@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from assl_lightning.augment.plans import Plan, plan_for
-from assl_lightning.seeding import Draws
+from assl_lightning.base.seeding import Draws
 
 
 @unique
@@ -32,7 +32,7 @@ class WeakAugment:
     Sohn et al. 2020, §2.3. Raises ValueError on a `pad_fraction` outside [0, 1): a side reflects at most size − 1
     pixels; and on a batch that is not uint8 images with a row of draws for each.
 
-    >>> from assl_lightning.seeding import Draws, derive_key
+    >>> from assl_lightning.base.seeding import Draws, derive_key
     >>> images = torch.arange(2 * 3 * 32 * 32).view(2, 3, 32, 32).to(torch.uint8)
     >>> WeakAugment()(images, Draws(derive_key(0, "weak", 0), torch.arange(2))).shape
     torch.Size([2, 3, 32, 32])

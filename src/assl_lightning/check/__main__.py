@@ -11,14 +11,13 @@ from typing import NoReturn
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from assl_lightning.cli import conf_dir
-from assl_lightning.commands import quote
-from assl_lightning.composing import compose
-from assl_lightning.interruption import Interrupted, Interruption
-from assl_lightning.jobs import line_of, print_errors
-from assl_lightning.output import ends_quietly
-from assl_lightning.paths import path_argument
-from assl_lightning.schema import Config, ConfigurationError
+from assl_lightning.base.interruption import Interrupted, Interruption
+from assl_lightning.base.output import ends_quietly
+from assl_lightning.base.paths import path_argument
+from assl_lightning.base.shell import quote
+from assl_lightning.commands.jobs import line_of, print_errors
+from assl_lightning.config.compose import compose, conf_dir
+from assl_lightning.config.schema import Config, ConfigurationError
 
 _DESCRIPTION = """\
 Check a run before it takes hours: configuration, data, run_dir and disk, and how long it will take.
@@ -96,9 +95,9 @@ def _read(options: argparse.Namespace) -> Config:
 def _check(config: Config, unreadable: Path | None) -> int:
     from rich.console import Console
 
-    from assl_lightning import messages
     from assl_lightning.check.checking import check_run
     from assl_lightning.check.printing import print_report
+    from assl_lightning.commands import messages
     from assl_lightning.data.sources.undecodable import check_place, write_undecodable
 
     messages.set_up_messages()

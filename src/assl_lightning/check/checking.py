@@ -9,17 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from assl_lightning import build
 from assl_lightning.check.directory import DirectoryState, nearest_existing, read_directory
 from assl_lightning.check.estimate import Estimate, check_disk, extrapolate, remarks_on
 from assl_lightning.check.findings import Finding, wrong
 from assl_lightning.check.images import check_images
 from assl_lightning.check.trial import Trial, run_trial
-from assl_lightning.class_list import plan_classes
+from assl_lightning.commands.jobs import line_of
+from assl_lightning.config import build
+from assl_lightning.config.class_list import plan_classes
+from assl_lightning.config.schema import Config, ConfigurationError
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.undecodable import Row, rows_behind, rows_of
-from assl_lightning.jobs import line_of
-from assl_lightning.schema import Config, ConfigurationError
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from assl_lightning.check.findings import Finding, wrong
-from assl_lightning.jobs import line_of
-from assl_lightning.round_settings import RoundSettings
-from assl_lightning.run_directory import RunDirectory
+from assl_lightning.commands.jobs import line_of
+from assl_lightning.loop.directory import RunDirectory
+from assl_lightning.loop.settings import RoundSettings
 
 
 @dataclass(frozen=True)

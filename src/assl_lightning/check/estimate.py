@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from assl_lightning.base.words import counted
 from assl_lightning.check.findings import Finding, remark, wrong
 from assl_lightning.check.trial import Trial
-from assl_lightning.data.samplers import batches_per_pass
-from assl_lightning.report.numerals import counted
-from assl_lightning.schema import Config
+from assl_lightning.config.schema import Config
+from assl_lightning.learning.samplers import batches_per_pass
 
 _INNER_CHECKPOINTS = 3  # at most, of a round while it trains
 

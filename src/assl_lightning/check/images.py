@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from assl_lightning.base.problems import first_few
+from assl_lightning.base.words import counted, per_cent
 from assl_lightning.check.findings import Finding, remark, wrong
 from assl_lightning.data.class_names import oddities
 from assl_lightning.data.decoding import count_links
 from assl_lightning.data.image_stream import StoredImages
-from assl_lightning.data.problems import first_few
 from assl_lightning.data.sources.base import PoolSource
-from assl_lightning.report.numerals import counted, per_cent
 
 _LARGEST_LEAK = 0.01  # share of the test set; accuracies are told apart by about as much
 

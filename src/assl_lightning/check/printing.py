@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from assl_lightning.base.words import counted
 from assl_lightning.check.checking import Report
 from assl_lightning.check.estimate import Estimate, Item, duration, size
+from assl_lightning.config.schema import Config
 from assl_lightning.data.class_names import list_classes
-from assl_lightning.report.numerals import counted
-from assl_lightning.schema import Config
 
 _STYLES = {"wrong": "bold red", "remark": "yellow"}
 

@@ -22,17 +22,17 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 
-from assl_lightning import build
-from assl_lightning.callbacks.score import ASSLScoreCallback
+from assl_lightning.base.run_files import CONFIG, RECORDS, SAMPLES, round_directory
 from assl_lightning.check.directory import weigh
+from assl_lightning.config import build
+from assl_lightning.config.schema import Config
 from assl_lightning.data.sources.base import PoolSource
-from assl_lightning.datamodule import PoolDataModule
-from assl_lightning.oracles import HeldBackLabels
-from assl_lightning.records import RoundRecord
-from assl_lightning.rounds import run_rounds
-from assl_lightning.run_files import CONFIG, RECORDS, SAMPLES, round_directory
-from assl_lightning.schema import Config
-from assl_lightning.statistics import SampleStatistics
+from assl_lightning.learning.datamodule import PoolDataModule
+from assl_lightning.loop.oracles import HeldBackLabels
+from assl_lightning.loop.records import RoundRecord
+from assl_lightning.loop.rounds import run_rounds
+from assl_lightning.method.callback import ASSLScoreCallback
+from assl_lightning.method.statistics import SampleStatistics
 
 _WARM_UP_STEPS = 3  # before the clock starts: kernels are chosen, memory is taken
 _TIMED_STEPS = 10

@@ -11,10 +11,10 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
+from assl_lightning.base.problems import first_few, refuse
+from assl_lightning.base.suggestions import Suggestions
 from assl_lightning.data.outputs import output_above, written_by
-from assl_lightning.data.problems import first_few, refuse
 from assl_lightning.data.same_names import SameNames
-from assl_lightning.suggestions import Suggestions
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assl_lightning.atomic import open_atomic
+from assl_lightning.base.atomic import open_atomic
 from assl_lightning.data.decoding import Faults, ImageFormat, decode_all
 from assl_lightning.data.file_reading import NOT_READ, why_unreadable
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from assl_lightning.atomic import write_text
+from assl_lightning.base.atomic import write_text
 from assl_lightning.data.decoding import Faults, ImageFormat, decode, decode_all
 from assl_lightning.data.image_cache import describe_files, name_of, still_holds
 

@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from assl_lightning.cells import MISSING_WORDS
+from assl_lightning.base.cells import MISSING_WORDS
+from assl_lightning.base.problems import refuse
+from assl_lightning.base.suggestions import Suggestions
+from assl_lightning.base.table_rows import Numbered, Row, read_rows
 from assl_lightning.data.class_names import are_splits, class_order, looks_missing, read_class_names
 from assl_lightning.data.folders import SUFFIXES as SUFFIXES  # noqa: PLC0414  (also to be had here)
 from assl_lightning.data.folders import Found, ImageFiles, find_images, nearest_path
 from assl_lightning.data.outputs import pictures_of_runs
-from assl_lightning.data.problems import refuse
 from assl_lightning.data.same_names import SameNames, one_form
-from assl_lightning.data.table_rows import Numbered, Row, read_rows
-from assl_lightning.suggestions import Suggestions
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from assl_lightning.base.seeding import Draws, derive_key
 from assl_lightning.data.sources.base import PoolSource
-from assl_lightning.seeding import Draws, derive_key
 
 
 def long_tailed(source: PoolSource, imbalance_factor: float, seed: int) -> PoolSource:

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from assl_lightning.atomic import TEMPORARY
-from assl_lightning.run_files import CONFIG, LOCK, POOL, QUERIED, RECORDS, STATE
+from assl_lightning.base.atomic import TEMPORARY
+from assl_lightning.base.run_files import CONFIG, LOCK, POOL, QUERIED, RECORDS, STATE
 
 _ROUND = re.compile(r"round_[0-9]{2,}")
 _OF_A_RUN = (RECORDS, LOCK, "labels.sqlite", "samples.csv", "round_00")  # one of them lies beside config.yaml

@@ -10,8 +10,8 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from assl_lightning.atomic import write_text
-from assl_lightning.run_files import SAMPLES
+from assl_lightning.base.atomic import write_text
+from assl_lightning.base.run_files import SAMPLES
 
 _HEADER = ["split", "sample_id"]
 _SPLITS = ("pool", "test")

@@ -10,12 +10,12 @@ from typing import Any, get_type_hints
 import torchvision.models
 from torch import nn
 
-from assl_lightning.extras import install_command
+from assl_lightning.base.arguments import require_integers
+from assl_lightning.base.extras import install_command
+from assl_lightning.base.suggestions import nearest
 from assl_lightning.networks.adapt import find_head, with_features
-from assl_lightning.networks.arguments import require_integers
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.networks.weights import load_weights
-from assl_lightning.suggestions import nearest
 
 
 def torchvision_network(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from assl_lightning.networks.arguments import require_dropout, require_integers
+from assl_lightning.base.arguments import require_dropout, require_integers
 from assl_lightning.networks.base import FeatureNetwork
 
 Stem = Literal["imagenet", "cifar"]

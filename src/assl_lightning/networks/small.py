@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from assl_lightning.networks.arguments import require_integers
+from assl_lightning.base.arguments import require_integers
 from assl_lightning.networks.base import FeatureNetwork
 
 _SMALLEST_IMAGE = 8  # pixels; the sides shrink by 8 before the mean

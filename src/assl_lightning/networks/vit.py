@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from assl_lightning.networks.arguments import require_integers
+from assl_lightning.base.arguments import require_integers
 from assl_lightning.networks.base import FeatureNetwork
 
 _POSITION_IMAGE_SIZE = 224  # pixels; the position embedding has one row per patch of such an image

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from assl_lightning.paths import expanded
+from assl_lightning.base.paths import expanded
 
 log = logging.getLogger(__name__)
 

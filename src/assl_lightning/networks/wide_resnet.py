@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from assl_lightning.networks.arguments import require_dropout, require_integers
+from assl_lightning.base.arguments import require_dropout, require_integers
 from assl_lightning.networks.base import FeatureNetwork
 
 _STEM_WIDTH = 16

@@ -7,18 +7,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from assl_lightning.analysis.runs import Run, find_runs, group
-from assl_lightning.atomic import open_atomic
-from assl_lightning.output import ends_quietly, print_error
-from assl_lightning.paths import path_argument
-from assl_lightning.records import common_directory
-from assl_lightning.report.accuracy import draw_accuracy
+from assl_lightning.base.atomic import open_atomic
+from assl_lightning.base.output import ends_quietly, print_error
+from assl_lightning.base.paths import path_argument
+from assl_lightning.loop.records import common_directory
+from assl_lightning.report.analysis.runs import Run, find_runs, group
 from assl_lightning.report.comparing import comparison_page
 from assl_lightning.report.drawing import png
 from assl_lightning.report.html import render_html
-from assl_lightning.report.labelling import FILE_NAME as PEOPLE
-from assl_lightning.report.labelling import find_labelling, people_csv
 from assl_lightning.report.markdown import render_markdown
+from assl_lightning.report.sections.accuracy import draw_accuracy
+from assl_lightning.report.sections.labelling import FILE_NAME as PEOPLE
+from assl_lightning.report.sections.labelling import find_labelling, people_csv
 from assl_lightning.report.steps import draw_steps, read_courses, steps_csv, steps_page
 from assl_lightning.report.tidy import tidy_csv
 from assl_lightning.report.views import Page

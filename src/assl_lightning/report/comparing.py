@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from assl_lightning.analysis.runs import Setting
-from assl_lightning.report.accuracy import accuracy_blocks
-from assl_lightning.report.class_balance import class_balance_blocks
+from assl_lightning.report.analysis.runs import Setting
 from assl_lightning.report.conclusions import conclusions
-from assl_lightning.report.contrasts import Contrasts, contrast_blocks, contrasts, reference_of
-from assl_lightning.report.durations import time_blocks
-from assl_lightning.report.histograms import histogram_blocks
-from assl_lightning.report.labelling import Found, labelling_blocks
-from assl_lightning.report.over_settings import over_settings_sections
-from assl_lightning.report.pairwise import pairwise_blocks
-from assl_lightning.report.provenance import provenance_blocks
-from assl_lightning.report.thumbnails import shown_seeds, thumbnail_blocks
+from assl_lightning.report.sections.accuracy import accuracy_blocks
+from assl_lightning.report.sections.class_balance import class_balance_blocks
+from assl_lightning.report.sections.contrasts import Contrasts, contrast_blocks, contrasts, reference_of
+from assl_lightning.report.sections.durations import time_blocks
+from assl_lightning.report.sections.histograms import histogram_blocks
+from assl_lightning.report.sections.labelling import Found, labelling_blocks
+from assl_lightning.report.sections.over_settings import over_settings_sections
+from assl_lightning.report.sections.pairwise import pairwise_blocks
+from assl_lightning.report.sections.provenance import provenance_blocks
+from assl_lightning.report.sections.thumbnails import shown_seeds, thumbnail_blocks
 from assl_lightning.report.views import Page, Section
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from assl_lightning.analysis.comparison import SEEDS_THAT_TELL
-from assl_lightning.analysis.runs import Setting, shared_seeds
-from assl_lightning.report.contrasts import AUBC, LAST_ROUND, Contrast, Contrasts
-from assl_lightning.report.numerals import counted, counted_each, interval, listed, points
+from assl_lightning.base.words import counted, counted_each, interval, listed, points
+from assl_lightning.report.analysis.comparison import SEEDS_THAT_TELL
+from assl_lightning.report.analysis.runs import Setting, shared_seeds
+from assl_lightning.report.sections.contrasts import AUBC, LAST_ROUND, Contrast, Contrasts
 
 _NAMED = 3  # of the runs that have more rounds than others, or fewer
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
-from assl_lightning.records import RoundRecord
+from assl_lightning.loop.records import RoundRecord
 from assl_lightning.report.drawing import INK, LABEL_SIZE, Style, new_figure, plain, quieten, save, style_of, wrapped
 
 LONGEST_END = 24  # characters of a name that may stand at a line's end; longer ones go into a legend

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from assl_lightning.atomic import open_atomic
+from assl_lightning.base.atomic import open_atomic
 from assl_lightning.report.views import Picture
 
 # Okabe and Ito 2008: told apart without red-green vision; their yellow is left out, it is too pale for a line.

@@ -12,17 +12,17 @@ from statistics import fmean, median, stdev
 
 from matplotlib.figure import Figure
 
-from assl_lightning.analysis.comparison import SEEDS_THAT_TELL
-from assl_lightning.analysis.runs import WHERE_IMAGES_LIE, Run, group
-from assl_lightning.differences import differences
-from assl_lightning.report.accuracy import accuracy_label
+from assl_lightning.base.differences import differences
+from assl_lightning.base.run_files import round_directory
+from assl_lightning.base.words import counted, counted_each, mean_and_deviation, per_cent
+from assl_lightning.report.analysis.comparison import SEEDS_THAT_TELL
+from assl_lightning.report.analysis.runs import WHERE_IMAGES_LIE, Run, group
 from assl_lightning.report.curve import Curve, draw_curves
 from assl_lightning.report.drawing import style_of, svg
-from assl_lightning.report.numerals import counted, counted_each, mean_and_deviation, per_cent
-from assl_lightning.report.provenance import versions_table
+from assl_lightning.report.sections.accuracy import accuracy_label
+from assl_lightning.report.sections.provenance import versions_table
 from assl_lightning.report.tidy import rows_as_csv
 from assl_lightning.report.views import Illustration, Page, Paragraph, Section, Table
-from assl_lightning.run_files import round_directory
 
 FILE_NAME = "metrics.csv"
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from assl_lightning.records import RoundRecord
-from assl_lightning.report.hold_out import describe_test_set
-from assl_lightning.report.numerals import per_cent, seconds
+from assl_lightning.base.words import per_cent, seconds
+from assl_lightning.loop.records import RoundRecord
+from assl_lightning.report.sections.hold_out import describe_test_set
 
 
 def rounds_table(records: Sequence[RoundRecord]) -> Table:

@@ -6,9 +6,9 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 
-from assl_lightning.analysis.runs import Setting
-from assl_lightning.records import RoundRecord
-from assl_lightning.report.durations import PART_NAMES
+from assl_lightning.loop.records import RoundRecord
+from assl_lightning.report.analysis.runs import Setting
+from assl_lightning.report.sections.durations import PART_NAMES
 
 
 def tidy_csv(settings: Sequence[Setting]) -> str:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, IterableDataset
 
-from assl_lightning import build
+from assl_lightning.config import build
 from assl_lightning.data.image_stream import in_memory
 from assl_lightning.data.sources.any_dataset import load_dataset
 

@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
-from assl_lightning.cli import conf_dir
+from assl_lightning.config.compose import conf_dir
 from assl_lightning.data.image_stream import in_memory
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.own_images import Storage, load_folder, load_image_folder, load_manifest

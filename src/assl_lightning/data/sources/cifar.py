@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 
+from assl_lightning.base.paths import expanded
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.files import DataFile, obtain_files
-from assl_lightning.paths import expanded
 
 
 def load_cifar10(root: str | Path, download: bool = True, dataset: type[CIFAR10] = CIFAR10) -> PoolSource:

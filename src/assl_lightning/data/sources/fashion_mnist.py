@@ -14,9 +14,9 @@ from torch import Tensor
 from torchvision.datasets import FashionMNIST
 from torchvision.datasets.utils import download_url
 
+from assl_lightning.base.paths import expanded
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.files import DataFile, obtain_files
-from assl_lightning.paths import expanded
 
 _UNSIGNED_BYTES = 8  # the IDX format's code for this type of number
 

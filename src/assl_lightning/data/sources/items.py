@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from assl_lightning.cells import is_missing
+from assl_lightning.base.cells import is_missing
 from assl_lightning.data.decoding import Faults, ImageFormat, Images, attempt, convert
 from assl_lightning.data.image_table import UNKNOWN, is_drawn
 from assl_lightning.data.outputs import pictures_of_runs

@@ -17,12 +17,12 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from assl_lightning.base.paths import expanded
 from assl_lightning.data.decoding import Faults, attempt
 from assl_lightning.data.file_reading import read_file
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.undecodable import refuse_undecodable
 from assl_lightning.data.unpickling import load_plain_pickle
-from assl_lightning.paths import expanded
 
 _IMAGE_SIZE = 84
 _NUM_CLASSES = {"train": 64, "val": 16, "test": 20}  # Ravi & Larochelle 2017; merged here in this order

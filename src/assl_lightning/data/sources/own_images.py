@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 import torch
 
+from assl_lightning.base.paths import expanded
 from assl_lightning.data.decoding import ImageFormat, Resize
 from assl_lightning.data.image_cache import load_images
 from assl_lightning.data.image_stream import open_images
@@ -23,7 +24,6 @@ from assl_lightning.data.image_table import (
 )
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.undecodable import refuse_undecodable
-from assl_lightning.paths import expanded
 
 Unreadable = Literal["fail", "exclude"]
 Storage = Literal["memory", "stream"]

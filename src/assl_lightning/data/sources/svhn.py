@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torchvision.datasets import SVHN
 
+from assl_lightning.base.paths import expanded
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.files import DataFile, obtain_files
-from assl_lightning.paths import expanded
 
 
 def load_svhn(

@@ -10,6 +10,8 @@ from typing import Any
 from torch.utils.data import Dataset
 from torchvision import datasets
 
+from assl_lightning.base.paths import expanded
+from assl_lightning.base.suggestions import nearest
 from assl_lightning.data.class_names import read_class_names
 from assl_lightning.data.decoding import ImageFormat, Resize
 from assl_lightning.data.sources.base import PoolSource
@@ -26,8 +28,6 @@ from assl_lightning.data.sources.items import (
     refuse_pictures_of_runs,
 )
 from assl_lightning.data.sources.own_images import Unreadable
-from assl_lightning.paths import expanded
-from assl_lightning.suggestions import nearest
 
 _SPLITS: Mapping[str, tuple[Any, Any]] = {"train": (True, False), "split": ("train", "test")}
 """By which argument a data set tells its parts apart, and what it is for the pool and for the test."""

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from assl_lightning.atomic import write_text
+from assl_lightning.base.atomic import write_text
 from assl_lightning.data.decoding import Faults, describe_faults, name_faults
 from assl_lightning.data.sources.base import PoolSource
 

@@ -1,1 +1,0 @@
-"""Learning algorithms as LightningModules; each returns a `StepOutput` from its training step."""

@@ -1,0 +1,1 @@
+"""Helpers that know nothing of this package: words, tables, files, seeds, signals, processes."""

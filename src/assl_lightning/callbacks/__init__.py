@@ -1,1 +1,0 @@
-"""Lightning callbacks: the score table, weight averaging, progress, checkpoints."""

@@ -1,0 +1,1 @@
+"""The commands of the package; none of them imports torch before it must."""

@@ -1,0 +1,268 @@
+"""`python -m assl_lightning.ingest RUN_DIR [FILE]`: take labels that people send back, without torch and Lightning.
+
+Everything in the file is looked at before anything is written, and all of it is written or nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+from assl_lightning.base.output import ends_quietly
+from assl_lightning.base.paths import path_argument
+from assl_lightning.base.run_files import CONFIG, LEDGER
+from assl_lightning.base.shell import command
+from assl_lightning.loop.records import command_of, read_config
+from assl_lightning.people.answers import IngestError, is_utf8
+from assl_lightning.people.batch import TABLE, find_batches, waiting_batch
+from assl_lightning.people.files import display_name, read_labels
+from assl_lightning.people.judging import Judgement, ingest
+from assl_lightning.people.ledger import Answer, Ledger, in_time, name_of
+from assl_lightning.people.returned import RETURNED, returned_files
+from assl_lightning.people.verdicts import Conflicts
+
+_DRY = "this was a dry run: nothing was written"
+_PLACE = re.compile(r", (?:line|row|entry|task) [0-9]+(?:[, ]|$)")  # where a file's name ends in an answer's source
+
+
+@ends_quietly
+def main(arguments: list[str] | None = None) -> int:
+    """Print what was taken, and what to do next; returns the exit code. Nothing is written where something is wrong."""
+    options = _parser().parse_args(arguments)
+    try:
+        printed = "".join(f"{_one_line(line)}\n" for line in _command(options))
+    except IngestError as error:
+        sys.stderr.write("".join(f"error: {_one_line(line)}\n" for line in error.lines))
+        sys.stderr.write(f"{_count(len(error.lines), 'error')}; nothing was taken\n")
+        return 1
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"error: {_one_line(str(error))}\n")
+        return 1
+    sys.stdout.write(printed)
+    return 0
+
+
+def default_files(run_dir: Path) -> list[Path]:
+    """The files of labels in the batch that a run waits for: one that was put there, and the table that is filled in.
+
+    Raises:
+        ValueError: there is none, or several were put there, or the run waits for no labels.
+    """
+    batch = waiting_batch(run_dir)
+    found = returned_files(batch)
+    if not found:
+        raise ValueError(
+            f"{batch.directory} must hold one of {', '.join(RETURNED)}, or answers in {TABLE}; it holds none: fill the "
+            f"table in, or name the file"
+        )
+    return found
+
+
+def configured_conflicts(run_dir: Path) -> Conflicts:
+    """What the run's config.yaml says in oracle.conflicts; error where there is none.
+
+    Raises:
+        ValueError: it cannot be read, or says what no policy is called.
+    """
+    if not (run_dir / CONFIG).exists():
+        return "error"
+    oracle = read_config(run_dir).get("oracle")
+    said = oracle.get("conflicts", "error") if isinstance(oracle, dict) else "error"
+    for policy in get_args(Conflicts):
+        if said == policy:
+            return policy  # type: ignore[no-any-return]
+    raise ValueError(
+        f"{run_dir / CONFIG}: oracle.conflicts must be one of {', '.join(get_args(Conflicts))}; got {said!r}. Say it "
+        f"with --conflicts"
+    )
+
+
+def answers_of(standing: Iterable[Answer], file: str) -> list[Answer]:
+    """Those that came from a file of this name, whatever directory it was in."""
+    name = display_name(Path(file))
+    return [one for one in standing if one.source.startswith(name) and _PLACE.match(one.source, len(name))]
+
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+
+def _command(options: argparse.Namespace) -> Iterator[str]:
+    """What to print, line by line."""
+    others = [name for name in ("history", "undo", "undo_file") if getattr(options, name)]
+    if len(others) + (options.file is not None) > 1:
+        raise ValueError("FILE, --history, --undo and --undo-file are four commands; give one of them")
+    if not options.run_dir.is_dir():
+        raise ValueError(f"{options.run_dir} must be the directory of a run; there is no such directory")
+    if options.history:
+        return _history(options.run_dir)
+    if others:
+        return _undo(options)
+    return _ingest(options)
+
+
+def _ingest(options: argparse.Namespace) -> Iterator[str]:
+    run_dir = options.run_dir
+    paths = [options.file] if options.file else default_files(run_dir)
+    conflicts = options.conflicts or configured_conflicts(run_dir)
+    number = _round_beside(paths[0], run_dir)
+    annotator = "" if options.annotator is None and number is not None else _annotator(options)
+    read = [one for path in paths for one in read_labels(path, annotator=annotator, encoding=options.encoding)]
+    incoming = [replace(one, round=number) for one in read]
+    judgement = ingest(run_dir, incoming, conflicts=conflicts, dry_run=options.dry_run)
+    yield f"{' and '.join(map(str, paths))}: {_count(len(incoming), 'answer')}, {_accepted(judgement, options.dry_run)}"
+    yield from (f"  {notice}" for notice in judgement.notices)
+    if options.dry_run:
+        yield _DRY
+    else:
+        yield from _next_steps(run_dir)
+
+
+def _round_beside(path: Path, run_dir: Path) -> int | None:
+    """Of the batch beside which a file lies, which the run reads by itself, without asking who that is who began it."""
+    rounds = {batch.directory.resolve(): batch.round for batch in find_batches(run_dir)}
+    return rounds.get(path.resolve().parent)
+
+
+def _accepted(judgement: Judgement, dry_run: bool) -> str:
+    counts = Counter(one.label if one.kind == "label" else f"({one.kind})" for one in judgement.answers)
+    parts = ", ".join(f"{count} × {name}" for name, count in counts.most_common())
+    return f"{'to be taken' if dry_run else 'taken'}: {len(judgement.answers)}" + (f" ({parts})" if parts else "")
+
+
+def _next_steps(run_dir: Path) -> Iterator[str]:
+    config = read_config(run_dir) if (run_dir / CONFIG).exists() else {}
+    yield f"to go on: {command_of(config)}"
+    yield f"to take answers back: {command('ingest', run_dir, '--history')} lists them, --undo ID takes back"
+
+
+def _history(run_dir: Path) -> Iterator[str]:
+    header = ("id", "time", "time given", "who", "sample", "answer", "source", "taken back by", "replaced by")
+    rows = [header]
+    history = Ledger(run_dir / LEDGER).history()
+    present = {answer.id: answer.label for answer, _ in Ledger(run_dir / LEDGER).history(as_now=True)}
+    newer = _newer([answer for answer, revoked_by in history if revoked_by is None])
+    for answer, revoked_by in history:
+        said = _said(answer)
+        if present.get(answer.id) != answer.label:
+            said = f"{said} (now {present[answer.id]})"
+        times, fate = (answer.at, answer.stated or ""), (revoked_by or "", newer.get(answer.id, ""))
+        cells = (answer.id, *times, answer.annotator, answer.sample_id, said, answer.source, *fate)
+        rows.append(tuple(map(str, cells)))  # type: ignore[arg-type]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _said(answer: Answer) -> str:
+    what = str(answer.label) if answer.kind == "label" else f"({answer.kind})"
+    return f"{what}, decided" if answer.decides else what
+
+
+def _newer(standing: Iterable[Answer]) -> Mapping[int | None, int | None]:
+    """Id of an answer → the id of what replaced it: its annotator's next to the same sample, or the next decision."""
+    found: dict[int | None, int | None] = {}
+    last: dict[tuple[str, str | None], Answer] = {}
+    for answer in in_time(standing):
+        key = (answer.sample_id, None if answer.decides else answer.annotator)  # of all decisions the latest holds
+        if key in last:
+            found[last[key].id] = answer.id
+        last[key] = answer
+    return found
+
+
+def _undo(options: argparse.Namespace) -> Iterator[str]:
+    ledger = Ledger(options.run_dir / LEDGER)
+    standing = ledger.standing()
+    if options.undo_file:
+        chosen = answers_of(standing, options.undo_file)
+        if not chosen:
+            raise ValueError(
+                f"{ledger.path} has no answer from {options.undo_file!r} that could be taken back; --history lists "
+                f"what it has, and from where"
+            )
+    else:
+        chosen = [answer for answer in standing if answer.id in options.undo]
+    ids = [answer.id for answer in chosen if answer.id is not None] if options.undo_file else options.undo
+    if not options.dry_run or len(chosen) < len(set(ids)):
+        chosen = ledger.revoke(ids, _annotator(options), "undo")
+    yield f"{'to be taken back' if options.dry_run else 'taken back'}: {_count(len(chosen), 'answer')}"
+    for answer in chosen:
+        yield f"  {answer.id}: {answer.sample_id} {_said(answer)}, {name_of(answer.annotator)}, {answer.source}"
+    if options.dry_run:
+        yield _DRY
+    elif options.undo_file:
+        name = Path(options.undo_file).name
+        places = [batch.directory / name for batch in find_batches(options.run_dir)]
+        yield from (f"{path} is still there: correct it, or take it away" for path in places if path.exists())
+
+
+def _annotator(options: argparse.Namespace) -> str:
+    if options.annotator is None:
+        try:
+            return getpass.getuser()
+        except (KeyError, OSError, ImportError):
+            raise ValueError("nobody is logged in here by a name; say who it is with --annotator NAME") from None
+    if not options.annotator.strip() or not is_utf8(options.annotator):
+        raise ValueError(f"--annotator must be a name; got {options.annotator!a}")
+    return str(options.annotator.strip())
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _one_line(text: str) -> str:
+    """Without what would move a terminal's cursor."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=command("ingest"),
+        description="Take labels that people send back as CSV, Parquet or JSON. Whatever is wrong with the file is "
+        "said by its lines, all at once, and then nothing is taken.",
+    )
+    parser.add_argument("run_dir", metavar="RUN_DIR", type=path_argument, help="the run's directory")
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        nargs="?",
+        type=path_argument,
+        help=f"columns sample_id, label and, if you like, status, annotator, seconds, at; default: one of "
+        f"{', '.join(RETURNED)} beside the batch that waits, and its {TABLE} where that is filled in",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would happen, and write nothing")
+    parser.add_argument(
+        "--annotator",
+        metavar="NAME",
+        help="who labelled, where the file does not say; default: you; "
+        "nobody for a file beside the batch, as when the run itself reads it",
+    )
+    parser.add_argument("--encoding", metavar="NAME", help="of CSV and JSON; default: UTF-8, or as its first bytes say")
+    parser.add_argument(
+        "--conflicts",
+        choices=get_args(Conflicts),
+        help="what becomes of contradictory answers: error refuses them, latest takes the last, majority what most "
+        "say; default: the run's oracle.conflicts, or else error",
+    )
+    parser.add_argument(
+        "--history",
+        action="store_true",
+        help="list every answer that was ever given, with the time by which it counts and the one that its source gave",
+    )
+    parser.add_argument(
+        "--undo", metavar="ID", type=int, nargs="+", help="take answers back, by their ids in --history"
+    )
+    parser.add_argument("--undo-file", metavar="FILE", help="take back all answers that came from a file of this name")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""Running one configuration that was validated.
+
+Its error is a line, whatever raised it, so that one wrong job does not end a sweep.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import nan
+from statistics import fmean
+
+from assl_lightning.base.interruption import Interrupted, OtherRankError
+from assl_lightning.config.schema import Config, ConfigurationError, read
+from assl_lightning.people.answers import IngestError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+RUN_IN_CHILD = "ASSL_LIGHTNING_RUN"
+"""Environment variable with the resolved configuration as JSON. Lightning starts the processes of the other devices by
+repeating the command line; they take the configuration from here instead of composing (and sweeping) again."""
+
+SHOW_TRACEBACK = ("ASSL_LIGHTNING_TRACEBACK", "HYDRA_FULL_ERROR")
+"""Environment variables that, set to 1, add a traceback to the line of an error."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run: what went wrong, or the mean test accuracy over its rounds."""
+
+    errors: tuple[str, ...] = ()
+    mean_accuracy: float = nan
+
+
+def run_job(config: Config) -> Outcome:
+    """Run one configuration; whatever it raises becomes one line, for the jobs behind it must run.
+
+    `Interrupted` alone is raised, and `KeyboardInterrupt`, for the jobs behind it must not.
+    """
+    os.environ[RUN_IN_CHILD] = json.dumps(config.as_dict())
+    started_here = "LOCAL_RANK" not in os.environ
+    try:
+        from assl_lightning.commands import messages, running
+
+        messages.set_up_messages()
+        records = running.run(config)
+    except ConfigurationError as error:
+        return Outcome(error.lines)
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning exits where it was interrupted
+            raise KeyboardInterrupt from error
+        return Outcome((f"the run ended itself with exit code {error.code}",) if error.code else ())
+    except IngestError as error:
+        return Outcome(error.lines)
+    except OtherRankError:
+        return Outcome()  # the first process has the line, and the exit code
+    except Exception as error:
+        return Outcome((line_of(error),))
+    finally:
+        gc.collect()  # Trainers are cycles, which else outlive many jobs with their networks and images
+        os.environ.pop(RUN_IN_CHILD, None)
+        if started_here:
+            _forget_processes()
+    return Outcome(mean_accuracy=fmean(record.test_accuracy_ema for record in records) if records else nan)
+
+
+def run_in_child() -> int | None:
+    """The exit code of a process that Lightning started for another device; None where this is not one."""
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0 or RUN_IN_CHILD not in os.environ:
+        return None
+    try:
+        outcome = run_job(read(json.loads(os.environ[RUN_IN_CHILD])))
+    except Interrupted:
+        return 0  # as agreed among all processes; the first one tells it
+    print_errors(outcome.errors)
+    return 1 if outcome.errors else 0
+
+
+def line_of(error: Exception) -> str:
+    """What `error` says as one line; its traceback goes before it where `SHOW_TRACEBACK` asks for it."""
+    if any(os.environ.get(name) == "1" for name in SHOW_TRACEBACK):
+        traceback.print_exception(error)
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        text = f"{text}; make room, and the same command goes on from where the run was last saved"
+    if isinstance(error, (ValueError, OSError)) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _forget_processes() -> None:
+    """Leave the process group that Lightning opened, so that the next job of a sweep starts its own processes."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+    for name in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        os.environ.pop(name, None)
+
+
+def print_errors(lines: Iterable[str]) -> None:
+    """One line each, on stderr."""
+    for line in lines:
+        sys.stderr.write(f"error: {line}\n")

@@ -1,0 +1,249 @@
+"""`python -m assl_lightning.label RUN_DIR`: label images in a browser; needs neither torch nor Lightning."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import secrets
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+from assl_lightning.base.atomic import write_text
+from assl_lightning.base.extras import install_command
+from assl_lightning.base.interruption import Interrupted, Interruption
+from assl_lightning.base.output import ends_quietly, print_error
+from assl_lightning.base.paths import path_argument
+from assl_lightning.base.run_files import CONFIG, LEDGER
+from assl_lightning.base.shell import command
+from assl_lightning.commands.ingest import configured_conflicts
+from assl_lightning.loop.records import command_of, read_config
+from assl_lightning.people.batch import waiting_batch
+from assl_lightning.people.judging import unanswered
+from assl_lightning.people.ledger import Ledger, name_of
+from assl_lightning.people.page.session import Session
+from assl_lightning.people.verdicts import Conflicts
+
+PORT = 8767
+"""Of the page. Always the same, so that what a browser could not save finds its way back to the same page."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
+
+_DESCRIPTION = """\
+Show the images that a run waits for on a local web page, and keep what people say of them.
+
+Each answer is in the run's ledger (labels.sqlite) before the page says that it is saved. Several people may
+label, each under their own name; each sees their own answers only. The directory may be a copy that holds
+nothing but round_NN/to_label: the machine where people label needs no data, and no GPU.
+"""
+
+_EPILOG = """\
+Only this machine can open the page, and only with the token in its address. For another one, a tunnel keeps
+it so: ssh -L 8767:localhost:8767 MACHINE. Where others have accounts here too, use --no-browser: the address
+that is handed to a browser shows in the list of processes.
+
+Exit code: 0 where everything was answered (with --settle: settled), 130 after Ctrl-C before that, 1 where
+something is wrong.
+"""
+
+
+@ends_quietly
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve the page until it is finished or interrupted; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        with Interruption():
+            return _run(options)
+    except Interrupted as interrupted:
+        return interrupted.exit_code  # before there was a page, or while it ended
+    except (ValueError, OSError) as error:
+        print_error(error)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m assl_lightning.label",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "run_dir", type=path_argument, metavar="RUN_DIR", help="of the run, or a copy with round_NN/to_label"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="to listen on; default: 127.0.0.1, this machine alone")
+    parser.add_argument("--port", type=_port, default=PORT, help=f"default: {PORT}; 0: any that is free")
+    parser.add_argument("--token", type=_token, help="to be asked for; default: a new one, drawn at random, each time")
+    parser.add_argument("--no-browser", action="store_true", help="only print the address")
+    parser.add_argument(
+        "--settle", action="store_true", help="show the images about which people differ, with their answers, to decide"
+    )
+    parser.add_argument("--done", action="store_true", help="end as soon as all is answered, without the button Finish")
+    parser.add_argument(
+        "--show-predictions",
+        action="store_true",
+        help="show what the model takes each image for, where the run allows it",
+    )
+    parser.add_argument(
+        "--csv",
+        type=path_argument,
+        metavar="FILE",
+        help="write all answers to FILE instead, as a table to ingest",
+    )
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"a port is a whole number from 0 to 65535; got {text!r}")
+    return int(text)
+
+
+def _token(text: str) -> str:
+    if not _TOKEN.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"a token has 16 to 128 letters, digits, - and _, and cannot be guessed; got {len(text)} characters"
+        )
+    return text
+
+
+def _run(options: argparse.Namespace) -> int:
+    batch = waiting_batch(options.run_dir)
+    session = Session(batch, Ledger(options.run_dir / LEDGER), _policy(options.run_dir))
+    if options.csv is not None:
+        text = session.table()
+        write_text(options.csv, text)
+        sys.stdout.write(f"{text.count(chr(10)) - 1} answers: {options.csv}\n")
+        return 0
+    if options.settle:
+        nothing_to_do = not session.disputes()
+    else:
+        nothing_to_do = options.done and _is_done(session) and not session.unfinished()
+    code = 0 if nothing_to_do else _serve(session, options)
+    sys.stdout.write(_farewell(session, options.run_dir))
+    is_done = not session.unsettled() if options.settle else _is_done(session)
+    return 0 if is_done else code
+
+
+def _policy(run_dir: Path) -> Conflicts:
+    """The run's policy where people differ; "error" where its configuration cannot be read."""
+    try:
+        return configured_conflicts(run_dir)
+    except ValueError:  # the run will say it better
+        return "error"
+
+
+def _is_done(session: Session) -> bool:
+    """Whether somebody answered everything."""
+    return len(session.batch.samples) in session.progress().values()
+
+
+def _serve(session: Session, options: argparse.Namespace) -> int:
+    """Answer until the page is finished, or a signal comes; the exit code that it asks for."""
+    try:
+        from assl_lightning.people.page.app import make_app
+        from assl_lightning.people.page.guard import is_loopback
+        from assl_lightning.people.page.serving import listen, serving
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        raise ValueError(
+            f"the page needs {missing}, which is not installed; install it with {install_command('label')}"
+        ) from None
+    ending = threading.Event()
+    token = options.token or secrets.token_urlsafe()
+    app = make_app(
+        session,
+        token,
+        options.host,
+        ending.set,
+        show_predictions=options.show_predictions,
+        end_when_done=options.done,
+    )
+    listener = listen(options.host, options.port)
+    if not is_loopback(options.host):
+        sys.stderr.write(
+            f"warning: with --host {options.host} other machines reach this page, and what is sent is not encrypted; "
+            f"whoever sees its address can label\n"
+        )
+    address = _address(options.host, listener.getsockname()[1], token, "settle" if options.settle else "")
+    with serving(app, listener, ending):
+        try:
+            sys.stdout.write(_welcome(session, address, options.settle))
+            sys.stdout.flush()
+            if not options.no_browser and _has_screen():
+                webbrowser.open(address)
+            ending.wait()
+        except Interrupted as interrupted:
+            return interrupted.exit_code
+    return 0
+
+
+def _has_screen() -> bool:
+    """Whether a browser would come up in a window, and not in this terminal."""
+    return sys.platform in ("darwin", "win32") or any(name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
+def _address(host: str, port: int, token: str, view: str = "") -> str:
+    name = socket.gethostname() if host in ("0.0.0.0", "::", "") else host
+    return f"http://{f'[{name}]' if ':' in name else name}:{port}/{view}?token={token}"
+
+
+def _welcome(session: Session, address: str, settles: bool) -> str:
+    batch = session.batch
+    task = f"{_images(len(batch.samples))} to label as one of {len(batch.class_names)} classes"
+    if settles:
+        task = (
+            f"people differ about {_images(len(session.disputes()))}, {len(session.unsettled())} of them to be settled"
+        )
+    return (
+        f"{batch.name}, round {batch.round}: {task}; {_progress(session)}\n"
+        f"open {address}\n"
+        f"each answer is saved at once; end with the page's Finish, or here with Ctrl-C\n"
+    )
+
+
+def _progress(session: Session) -> str:
+    asked = len(session.batch.samples)
+    begun = [f"{name_of(who)} {answered} of {asked}" for who, answered in session.progress().items()]
+    return f"answered: {', '.join(begun)}" if begun else "nothing answered yet"
+
+
+def _farewell(session: Session, run_dir: Path) -> str:
+    progress, differing = _progress(session), len(session.unsettled())
+    settle = command("label", run_dir, "--settle")
+    if not _is_done(session) and unanswered(session.batch, session.ledger.standing()):
+        so_far = f"; people differ about {_images(differing)} so far, which {settle} shows" if differing else ""
+        return f"{progress}; all of it is saved, and the same command goes on{so_far}\n"
+    if differing:
+        return (
+            f"{progress}; people differ about {_images(differing)}, and the run waits until that is settled, as on the "
+            f"page that {settle} opens\n"
+        )
+    if (run_dir / CONFIG).exists():
+        return f"{progress}; give again {_command(run_dir)}, and the run goes on\n"
+    return (
+        f"{progress}; for a run elsewhere write {command('label', run_dir, '--csv', 'answers.csv')} here, "
+        f"and there {command('ingest', 'RUN_DIR', 'answers.csv')}\n"
+    )
+
+
+def _images(images: int) -> str:
+    """The number of images, in words."""
+    return "1 image" if images == 1 else f"{images:,} images"
+
+
+def _command(run_dir: Path) -> str:
+    """What began the run, in words where nobody wrote it down."""
+    try:
+        return command_of(read_config(run_dir))
+    except ValueError:  # the run will say it better
+        return command_of({})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""One run of a validated configuration: train it or go on with it, then show what was trained."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from assl_lightning.base.processes import is_first_rank
+from assl_lightning.config.build import listing_unreadable, make_settings, prepare, put_together
+from assl_lightning.config.schema import Config
+from assl_lightning.learning.progress import RoundProgress
+from assl_lightning.loop.class_history import changeable_round
+from assl_lightning.loop.records import RoundRecord, trained_records
+from assl_lightning.loop.rounds import run_rounds
+from assl_lightning.report.analysis.classes import describe_changes
+from assl_lightning.report.curve import plot_curve
+from assl_lightning.report.table import print_rounds
+
+
+def run(config: Config, console: Console | None = None) -> list[RoundRecord]:
+    """Run a configuration, or go on with it; draw the curve, print the rounds, and return the complete ones.
+
+    What is shown are all rounds that are trained, also the one whose labels are waited for.
+
+    Raises `ConfigurationError`, before anything is written, where the configuration does not fit its classes or data.
+    """
+    console = console or Console()
+    asked = config
+    config, records, must_repeat = _run_once(asked, console)
+    if must_repeat:  # it waits for labels by now, so that new classes join
+        config, records, _ = _run_once(asked, console)
+    if is_first_rank():
+        _show(config, console)
+    return records
+
+
+def _run_once(config: Config, console: Console) -> tuple[Config, list[RoundRecord], bool]:
+    """The complete configuration, the records of all complete rounds, and True where classes can join only now."""
+    with listing_unreadable(config):
+        config, source, later = prepare(config)
+        parts = put_together(config, source)
+    records = run_rounds(
+        **vars(parts),
+        settings=make_settings(config, source),
+        run_dir=Path(config.run_dir),
+        make_progress=partial(RoundProgress, console=console),
+    )
+    return config, records, bool(later) and changeable_round(Path(config.run_dir)) is not None
+
+
+def _show(config: Config, console: Console) -> None:
+    trained = trained_records(Path(config.run_dir), config.rounds)
+    if not trained:
+        return
+    curve = Path(config.run_dir) / "report" / "curve.png"
+    plot_curve(trained, curve, f"{config.name}: {config.acquisition.name}, seed {config.seed}")
+    print_rounds(trained, console, hold_out=config.hold_out, initial_labels=config.initial_labels)
+    if changes := describe_changes(Path(config.run_dir), trained):
+        console.print(changes, soft_wrap=True, highlight=False, markup=False)
+    console.print(f"accuracy against labels: {curve}", soft_wrap=True, highlight=False)

@@ -1,0 +1,129 @@
+"""The command line: compose with Hydra, validate, and only then import torch and run.
+
+`hydra.main` is not used: it makes directories before anything was checked, and prints errors over several lines. Here
+an error is a line, exit code 1, and nothing written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+from hydra import __version__ as hydra_version
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+
+from assl_lightning.base.interruption import Interrupted
+from assl_lightning.base.output import ends_quietly
+from assl_lightning.base.paths import path_argument
+from assl_lightning.base.shell import command, quote
+from assl_lightning.base.version import __version__
+from assl_lightning.commands.jobs import line_of, print_errors, run_in_child, run_job
+from assl_lightning.commands.sweep import sweep
+from assl_lightning.config.compose import compose, conf_dir, one_line_errors
+from assl_lightning.config.schema import ConfigurationError
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+
+@ends_quietly
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line `arguments` (default: this process's) and return its exit code."""
+    try:
+        if (exit_code := run_in_child()) is not None:
+            return exit_code
+        _refuse_command(sys.argv[1:] if arguments is None else arguments)
+        options = _make_parser().parse_intermixed_args(arguments)
+        with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="assl_lightning"):
+            return _dispatch(GlobalHydra.instance().hydra, options)
+    except ConfigurationError as error:
+        print_errors(error.lines)
+        return 1
+    except Exception as error:
+        print_errors([line_of(error)])
+        return 1
+    except KeyboardInterrupt:
+        print_errors(["interrupted; the same command goes on from where the run was last saved"])
+        return _INTERRUPTED
+    except Interrupted as interrupted:
+        if interrupted.is_to_be_told:
+            print_errors([str(interrupted)])
+        return interrupted.exit_code
+
+
+COMMANDS = ("check", "classes", "ingest", "label", "report", "status")
+"""Modules that are commands of their own."""
+
+
+def _refuse_command(arguments: Sequence[str]) -> None:
+    """Refuse the name of another command, such as `assl_lightning status`, with the way to call it."""
+    word = arguments[0] if arguments else ""
+    close = get_close_matches(word, COMMANDS, n=1, cutoff=0.75)
+    if close:
+        raise ConfigurationError(f"{word}: is a command of its own; write {command(close[0], *arguments[1:])}")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigurationError(f"{message}; see python -m assl_lightning --help")
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    """Hydra's options, without those that would replace `conf/` or its entry point."""
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("overrides", nargs="*", help="key=value, group=option, +experiment=NAME")
+    parser.add_argument("--help", "-h", action="store_true")
+    parser.add_argument("--hydra-help", action="store_true")
+    parser.add_argument(
+        "--version", action="version", version=f"assl-lightning {__version__}, hydra-core {hydra_version}"
+    )
+    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
+    parser.add_argument("--resolve", action="store_true")
+    parser.add_argument("--package", "-p")
+    parser.add_argument("--run", "-r", action="store_true")
+    parser.add_argument("--multirun", "-m", action="store_true")
+    parser.add_argument("--config-dir", "-cd", type=path_argument)
+    parser.add_argument("--shell-completion", "-sc", action="store_true")
+    info = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
+    parser.add_argument("--info", "-i", const="all", nargs="?", choices=info)
+    return parser
+
+
+def _dispatch(hydra: Any, options: argparse.Namespace) -> int:
+    if options.config_dir is not None:
+        if not options.config_dir.is_dir():
+            raise ConfigurationError(f"--config-dir {options.config_dir}: is not a directory; give one that exists")
+        options.overrides.insert(0, f"hydra.searchpath=[{quote(f'file://{options.config_dir.resolve()}')}]")
+    overrides = options.overrides
+    if _show(hydra, options):
+        return 0
+    with one_line_errors(hydra, overrides):
+        mode = hydra.get_mode("config", overrides)
+    if options.multirun or (not options.run and mode == RunMode.MULTIRUN):
+        return sweep(hydra, overrides)
+    outcome = run_job(compose(hydra, overrides))
+    print_errors(outcome.errors)
+    return 1 if outcome.errors else 0
+
+
+def _show(hydra: Any, options: argparse.Namespace) -> bool:
+    """Print what was asked for instead of running; False where nothing was."""
+    overrides = options.overrides
+    with one_line_errors(hydra, [] if options.shell_completion else overrides):
+        if options.shell_completion:
+            hydra.shell_completion("config", overrides)
+        elif options.help:
+            hydra.app_help("config", args_parser=_make_parser(), args=options)
+        elif options.hydra_help:
+            hydra.hydra_help("config", args_parser=_make_parser(), args=options)
+        elif options.cfg is not None:
+            hydra.show_cfg("config", overrides, options.cfg, options.package, options.resolve)
+        elif options.info is not None:
+            hydra.show_info(options.info, config_name="config", overrides=overrides)
+        else:
+            return False
+    return True

@@ -1,0 +1,186 @@
+"""Classification of any images by the network that a run has trained."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from assl_lightning.augment.normalise import Normalise
+from assl_lightning.base import tensor_files
+from assl_lightning.base.paths import expanded
+from assl_lightning.base.run_files import CONFIG
+from assl_lightning.config import build
+from assl_lightning.config.class_list import with_class_names
+from assl_lightning.config.schema import Config, read
+from assl_lightning.data.decoding import ImageFormat, Images, convert, decode, describe_faults, read_all
+from assl_lightning.data.folders import find_images
+from assl_lightning.data.sources.items import to_pillow
+from assl_lightning.loop.class_history import read_history
+from assl_lightning.loop.records import read_config
+from assl_lightning.networks.base import FeatureNetwork
+
+log = logging.getLogger(__name__)
+
+_CHECKPOINT = "final.ckpt"
+_NETWORK = "network."  # before a weight's name, in a checkpoint of an algorithm
+
+
+Picture = str | Path | Image.Image | npt.NDArray[Any] | Tensor
+"""One image: a file, a Pillow image, or an array or a tensor as `to_pillow` takes them. Or a directory of files."""
+
+
+class _ClassAndConfidence(NamedTuple):
+    class_name: str
+    confidence: float
+
+
+class Prediction(_ClassAndConfidence):
+    """The class of an image, and the network's confidence in it, a probability in [0, 1]: unpacks into these two.
+
+    Attributes:
+        source: the image's file, or its position in what was given, as text: "3".
+    """
+
+    source: str
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained network, the classes that it tells apart, and how an image is brought into its form."""
+
+    network: FeatureNetwork
+    class_names: tuple[str, ...]
+    form: ImageFormat
+    normalise: Normalise
+
+    def classify(self, images: Picture | Iterable[Picture], *, skip_unreadable: bool = False) -> Iterator[Prediction]:
+        """Predict the class of each image, in their order.
+
+        Args:
+            images: one or several image files, directories (all images below, in the order of their paths), Pillow
+                images, or arrays and tensors of uint8.
+            skip_unreadable: leave images out that cannot be read, and say in a warning which these are.
+
+        Raises:
+            ValueError: an image cannot be decoded, or there is none.
+            OSError: a file cannot be read.
+            TypeError: something that is no image.
+        """
+        for source, probability in self._predict(_listed(images), skip_unreadable):
+            confidence, label = probability.max(-1)
+            prediction = Prediction(self.class_names[int(label)], float(confidence))
+            prediction.source = source
+            yield prediction
+
+    def probabilities(self, images: Picture | Iterable[Picture], *, skip_unreadable: bool = False) -> Iterator[Tensor]:
+        """Give (C,) probabilities for each image, in the order of `class_names`; otherwise as `classify`."""
+        return (probability for _, probability in self._predict(_listed(images), skip_unreadable))
+
+    def _predict(self, pictures: list[_Named], skip_unreadable: bool) -> Iterator[tuple[str, Tensor]]:
+        device = next(self.network.parameters()).device
+        first, skipped = 0, list[str]()
+        for images, faults in read_all(pictures, partial(_read, form=self.form, may_fail=skip_unreadable), self.form):
+            if faults and not skip_unreadable:
+                told = describe_faults([*faults.values()], "list")
+                raise ValueError(f"{told}; leave them out, or classify the others with skip_unreadable=True")
+            with torch.inference_mode():
+                logits = self.network(self.normalise(torch.from_numpy(images).to(device)))
+                probabilities = logits.float().softmax(-1).cpu()
+            for place, probability in enumerate(probabilities):
+                if place not in faults:
+                    yield pictures[first + place].name, probability
+            first += len(images)
+            skipped += faults.values()
+        if skipped:
+            log.warning("%s; they are left out", describe_faults(skipped, "list"))
+
+
+class _Named(NamedTuple):
+    name: str
+    picture: Picture
+
+
+def _listed(images: Picture | Iterable[Picture]) -> list[_Named]:
+    """Each image with its name: its file, or its position."""
+    if isinstance(images, (str, Path)):
+        path = expanded(images)
+        files = [path / name for name in find_images(path).images] if path.is_dir() else [path]
+        return [_Named(str(file), file) for file in files]
+    if isinstance(images, Image.Image) or (isinstance(images, (np.ndarray, Tensor)) and images.ndim < 4):
+        return [_Named("0", images)]
+    listed: list[_Named] = []
+    for position, image in enumerate(images):
+        is_path = isinstance(image, (str, Path))
+        listed += _listed(image) if is_path else [_Named(str(position), image)]
+    return listed
+
+
+def _read(named: _Named, form: ImageFormat, may_fail: bool) -> Images | str:
+    """The pixels, or what is wrong with the image; a file that is missing too, where one `may_fail`."""
+    name, picture = named
+    if not isinstance(picture, (str, Path)):
+        return convert(to_pillow(picture, f"image {name}"), form, f"image {name}")
+    try:
+        return decode(Path(picture), form)
+    except OSError as error:
+        if may_fail:
+            return f"{name} ({error.strerror or error})"
+        raise
+
+
+def load_classifier(run_dir: str | Path, *, device: str = "cpu") -> Classifier:
+    """The newest network of a run, with the averaged weights, by which its test accuracy is told.
+
+    Raises:
+        ValueError: the directory holds no run, or none that has trained a network yet.
+        ConfigurationError: the run's configuration is not one of this version's.
+    """
+    run_dir = expanded(run_dir)
+    if not (run_dir / CONFIG).exists():
+        raise ValueError(f"{run_dir} must be the directory of a run, but has no {CONFIG}; name the run_dir of one")
+    config = _config_of(run_dir)
+    checkpoint, classes = _newest_checkpoint(run_dir), read_history(run_dir)
+    if classes is not None:  # which may have changed since it was trained
+        number = int(checkpoint.parent.name.removeprefix("round_"))
+        config = with_class_names(config, classes.names(number))
+    state = tensor_files.load(checkpoint)["state_dict"]
+    network = build.make_network(config)
+    network.load_state_dict(
+        {name.removeprefix(_NETWORK): value for name, value in state.items() if name.startswith(_NETWORK)}
+    )
+    data = config.data
+    assert data.mean is not None
+    assert data.std is not None
+    height, width = data.image_size
+    return Classifier(
+        network=network.eval().to(device),
+        class_names=tuple(map(str, data.source.get("class_names") or range(data.num_classes))),
+        form=ImageFormat((height, width), data.channels, data.source.get("resize", "crop")),
+        normalise=Normalise(data.mean, data.std),
+    )
+
+
+def _newest_checkpoint(run_dir: Path) -> Path:
+    found = {path.parent.name: path for path in run_dir.glob(f"round_*/{_CHECKPOINT}")}
+    if not found:
+        raise ValueError(f"{run_dir} must have trained a network, but has no {_CHECKPOINT} yet; go on with it")
+    return found[max(found, key=lambda name: int(name.removeprefix("round_")))]
+
+
+def _config_of(run_dir: Path) -> Config:
+    """What the run was asked for; weights that its network began from are not needed any more."""
+    known = {field.name for field in fields(Config)}
+    config = read({key: value for key, value in read_config(run_dir).items() if key in known})
+    if "weights" not in config.network:
+        return config
+    return replace(config, network={**config.network, "weights": None})

@@ -1,0 +1,258 @@
+"""From overrides to a validated configuration, or one line that says what is wrong with which override.
+
+Hydra's own messages take several lines, and not all of them name the override at fault.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from assl_lightning.base.shell import quote
+from assl_lightning.base.suggestions import nearest
+from assl_lightning.config.hydra_keys import refuse_without_effect
+from assl_lightning.config.schema import Config, ConfigurationError, read, unknown_key
+from assl_lightning.config.yaml_numbers import find_misread
+
+
+def compose(hydra: Any, overrides: Sequence[str]) -> Config:
+    """The validated configuration of one run; `hydra` is `GlobalHydra.instance().hydra`."""
+    with one_line_errors(hydra, overrides), _without_job():
+        composed = hydra.compose_config("config", list(overrides), RunMode.RUN, from_shell=False)
+        refuse_without_effect(composed.hydra)
+        config = validate(composed)
+        _refuse_misread_names(config, [str(place) for place in composed.hydra.searchpath])
+        return config
+
+
+def validate(composed: DictConfig) -> Config:
+    """What Hydra composed, resolved and read."""
+    job = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    _count_classes(job)
+    return read(OmegaConf.to_container(job, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
+
+
+def _count_classes(job: DictConfig) -> None:
+    """Fill in data.num_classes where it has no value and the names of the classes are given."""
+    names = OmegaConf.select(job, "data.source.class_names")
+    if OmegaConf.is_list(names) and names and OmegaConf.is_missing(job.data, "num_classes"):
+        job.data.num_classes = len(names)
+
+
+@contextmanager
+def _without_job() -> Iterator[None]:
+    """Hide the job that a launcher ran in this process before: ${hydra:job.num} would give its number."""
+    settings = HydraConfig.instance()
+    before, settings.cfg = settings.cfg, None
+    try:
+        yield
+    finally:
+        settings.cfg = before
+
+
+def _refuse_misread_names(config: Config, search_path: Sequence[str]) -> None:
+    """Raise where a file of the user's has class names such as 0010, which YAML reads as another number.
+
+    Raises:
+        ConfigurationError: with the file and the line.
+    """
+    names = config.data.source.get("class_names")
+    if not isinstance(names, list) or not any(isinstance(name, int) for name in names):
+        return
+    places = [Path(place.removeprefix("file://")) for place in search_path if not place.startswith("pkg://")]
+    misread = find_misread(places, "class_names", names)
+    if misread is not None:
+        raise ConfigurationError(
+            f"data.source.class_names: a class's name must be a text; {misread.file}, line {misread.line} has "
+            f"{misread.text}, which YAML reads as {misread.value}: quote it, '{misread.text}'"
+        )
+
+
+@contextmanager
+def one_line_errors(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> Iterator[None]:
+    """Turn whatever Hydra and OmegaConf raise into a `ConfigurationError`; `mode` says if this is a sweep.
+
+    They raise exceptions of many kinds: `KeyError` for hydra.job.env_copy, `AssertionError` for group=[5], and so on.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="provider=.* is not available")
+        try:
+            yield
+        except ConfigurationError:
+            raise
+        except UserWarning as warning:
+            place = str(warning).partition(", path=")[2].removesuffix(" is not available.")
+            line = f"hydra.searchpath: there is no {place} to look for groups in; name a directory as file://DIRECTORY"
+            raise ConfigurationError(line) from warning
+        except Exception as error:
+            raise ConfigurationError(_explain_or_repeat(hydra, overrides, mode, error)) from error
+
+
+def in_shell(key: str, value: str) -> str:
+    """`key=value` as it is typed in a shell where Hydra would refuse the bare `value`.
+
+    >>> print(in_shell("data.root", "müll"))
+    data.root='"müll"'
+    """
+    quoted = quote(value, '"')
+    return f"{key}={shlex.quote(quoted)}"
+
+
+def _explain_or_repeat(hydra: Any, overrides: Sequence[str], mode: RunMode, error: Exception) -> str:
+    """Explain an error in one line, or repeat its first line where finding the override at fault fails too."""
+    try:
+        return _explain(hydra, overrides, mode, error)
+    except Exception:
+        return _first_line(error)
+
+
+def _explain(hydra: Any, overrides: Sequence[str], mode: RunMode, error: Exception) -> str:
+    """One line that names the override at fault and says what to do."""
+    key = getattr(error, "full_key", None)
+    if isinstance(error, MissingMandatoryValue):
+        return f"{key}=???: has no value yet; give it with {key}=VALUE"
+    before, override = _first_at_fault(hydra, overrides, mode)
+    if override is None:
+        return _explain_value(overrides, key, error)
+    if isinstance(error, _UNREADABLE):
+        return f"{override}: {_explain_unreadable(error, override, mode)}"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        options = list(error.options or hydra.config_loader.get_group_options(group))
+        return f"{override}: there is no {group} {name!r}{nearest(name, options)}; choose from {', '.join(options)}"
+    (parsed,) = OverridesParser.create().parse_overrides([override])
+    if parsed.is_sweep_override() and (mode == RunMode.RUN or parsed.key_or_group.startswith("hydra.")):
+        return f"{override}: {_explain_several(override, mode)}"
+    return f"{override}: {_explain_parsed(hydra, before, parsed, mode, error)}"
+
+
+def _explain_value(overrides: Sequence[str], key: str | None, error: Exception) -> str:
+    """Explain an error where all overrides can be composed, but a value cannot be resolved."""
+    missing = re.search(r"key '([^']+)' not found", str(error))  # ${missing}, which other keys may pass on
+    marks = [f"${{{missing[1]}}}"] if missing else []
+    said = next((text for text in overrides if any(mark in text for mark in marks)), None)
+    said = said or next((text for text in overrides if text.lstrip("+").startswith(f"{key}=")), key)
+    why = _OF_HYDRA if _NEEDS_HYDRA.search(str(error)) else _first_line(error)
+    return f"{said}: {why}" if said else why
+
+
+_NEEDS_HYDRA = re.compile(r"HydraConfig was not set|key 'hydra\.[^']*' not found")
+_OF_HYDRA = (
+    "Hydra's own values are none of a run's; use the run's keys, such as ${seed}. Jobs of a sweep that would share a "
+    "run_dir get directories of their own"
+)
+_UNREADABLE = (OverrideParseException, YAMLError, UnicodeDecodeError)
+
+
+def _explain_unreadable(error: Exception, override: str, mode: RunMode) -> str:
+    if isinstance(error, OverrideParseException):
+        key, _, value = override.partition("=")
+        if not value or not _parses(f"{key}=x"):
+            return "must be key=value"
+        of_lists = "[]{}" if value[:1] + value[-1:] in ("[]", "{}") else ""
+        found = next((one for one in value if one not in of_lists and not _parses(f"{key}=a{one}a")), None)
+        what = "its value" if found is None else repr(found)
+        return f"{what} needs quotes; write {_in_quotes(key, value, mode)}"
+    return f"its file cannot be read ({' '.join(str(error).split())}); correct it"  # YAML's names it, and the line
+
+
+def _explain_several(override: str, mode: RunMode) -> str:
+    if mode == RunMode.RUN:
+        return "several values; add -m to run each of them, or write [1,2] for a list"
+    key, _, value = override.partition("=")
+    return f"Hydra's own keys take one value; if the commas belong to it, write {in_shell(key, value)}"
+
+
+_ITEMS = re.compile(r"[^][{},:\s][^][{},:]*")
+
+
+def _in_quotes(key: str, value: str, mode: RunMode) -> str:
+    """`key=value` with the quotes that it needs; in a list or a sweep, around the items that need them alone."""
+    is_composite = value[:1] + value[-1:] in ("[]", "{}") or mode == RunMode.MULTIRUN
+    if is_composite:
+        inner = _ITEMS.sub(lambda item: item[0] if _parses(f"{key}={item[0]}") else quote(item[0], '"'), value)
+        if inner != value and _parses(f"{key}={inner}"):
+            return f"{key}={shlex.quote(inner)}"
+    return in_shell(key, value)
+
+
+def _parses(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_overrides([override])
+    except HydraException:
+        return False
+    return True
+
+
+def _explain_parsed(hydra: Any, before: Sequence[str], override: Override, mode: RunMode, error: Exception) -> str:
+    group = override.key_or_group
+    groups = sorted(name for name in hydra.list_all_config_groups() if not name.startswith("hydra"))
+    if override.is_add():
+        return f"{_first_line(error).rstrip('.')}; to change what is there, leave the plus out"
+    if group in groups and "defaults list" in str(error):
+        return f"is not part of the default configuration; add it with a plus, +{override.input_line}"
+    if group in groups:
+        options = hydra.config_loader.get_group_options(group)
+        return f"must name one option of the group {group}; choose from {', '.join(options)}"
+    if "Could not override" not in str(error):
+        return _first_line(error.__cause__ or error)
+    if "/" in group:
+        return f"there is no group {group!r}{nearest(group, groups)}; the groups are {', '.join(groups)}"
+    return _no_such_key(hydra, before, mode, group)
+
+
+def _no_such_key(hydra: Any, before: Sequence[str], mode: RunMode, key: str) -> str:
+    node = hydra.compose_config("config", list(before), mode, from_shell=False)
+    section, _, name = key.rpartition(".")
+    if section:
+        node = OmegaConf.select(node, section)
+    if not isinstance(node, DictConfig):
+        return f"{section} is no group of keys; --cfg job shows what there is"
+    return unknown_key(section, name, [str(known) for known in node if known != "hydra"])
+
+
+def _first_at_fault(hydra: Any, overrides: Sequence[str], mode: RunMode) -> tuple[list[str], str | None]:
+    """The first override that cannot be composed, and those before it; groups come first, whatever the order given."""
+    groups = hydra.list_all_config_groups()
+    ranks = [
+        (not text.startswith("hydra.searchpath="), text.lstrip("+~").partition("=")[0] not in groups)
+        for text in overrides
+    ]
+    before: list[str] = []
+    for _, override in sorted(zip(ranks, overrides, strict=True), key=lambda pair: pair[0]):
+        try:
+            hydra.compose_config("config", [*before, override], mode, from_shell=False)
+        except Exception:
+            return before, override
+        before.append(override)
+    return before, None
+
+
+def _first_line(error: BaseException) -> str:
+    line = " ".join(str(error).strip().partition("\n")[0].split())
+    return re.sub(r"^\w+ (raised )?while resolving interpolation: ", "", line) or type(error).__name__
+
+
+def conf_dir() -> Path:
+    """Return the directory of the YAML files: inside an installed wheel, else at the top of the checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for candidate in (package / "conf", package.parents[1] / "conf"):
+        if (candidate / "config.yaml").is_file():
+            return candidate
+    raise FileNotFoundError(
+        f"conf/config.yaml was found neither in {package} nor in {package.parents[1]}; install assl-lightning again"
+    )

@@ -1,0 +1,87 @@
+"""Training steps that the network of a run could not make, found before the run begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from assl_lightning.config.schema import Config, ConfigurationError, show
+
+
+@dataclass(frozen=True)
+class StepSizes:
+    """The numbers that decide how many images a training step has.
+
+    Attributes:
+        devices: number that share a step; 1 where batch norm is synchronised among them.
+        labelled: images with a label in the first training; None: not known yet.
+        unlabelled: images without one in the last training; None: not known yet.
+    """
+
+    devices: int
+    labelled: int | None
+    unlabelled: int | None
+
+
+def try_training(network: nn.Module, images: Tensor, num_classes: int) -> None:
+    """Pass `images` through the network as a training does, where it may answer with something else than logits.
+
+    Raises:
+        ValueError: it gives no logits of shape (B, C) while it is trained.
+    """
+    with torch.no_grad():
+        logits = network.train()(images)
+    shape = (len(images), num_classes)
+    if not isinstance(logits, Tensor) or logits.shape != shape:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise ValueError(
+            f"while it is trained, {type(network).__name__} must give logits of shape {shape}; got {found}"
+        )
+
+
+def try_single_images(config: Config, sizes: StepSizes, make_network: Callable[[], nn.Module], image: Tensor) -> None:
+    """Raise where the run will make a step of one image, on which the network cannot be trained.
+
+    Batch norm needs more than one value for each channel, which a network has of one image only where its last map is
+    larger than 1 × 1.
+
+    Args:
+        config: the run's.
+        sizes: the numbers that decide how many images a step has.
+        make_network: makes the run's network.
+        image: (1, channels, height, width).
+
+    Raises:
+        ConfigurationError: names the key by which a step comes to have one image.
+    """
+    reason = _reason_for_one(config, sizes)
+    if reason is None:
+        return
+    network = make_network()
+    try:
+        with torch.no_grad():
+            network.train()(image)
+    except ValueError as error:
+        raise ConfigurationError(f"{reason}; its batch norm cannot be trained on that ({error})") from error
+
+
+def _reason_for_one(config: Config, sizes: StepSizes) -> str | None:
+    """The key by which some step has one image on a device, why, and what to do; None where none has."""
+    algorithm = config.algorithm
+    looks_at_unlabelled = "statistics" in algorithm.produces and algorithm.mu > 0
+    runs_out = not algorithm.include_labelled and sizes.unlabelled is not None and sizes.unlabelled < 1
+    if looks_at_unlabelled and not runs_out:
+        return None
+    when = "the last training, which has no unlabelled image left, " if looks_at_unlabelled else "training "
+    network = f"network {config.network['_target_'].rpartition('.')[2]}"
+    if algorithm.batch_size // sizes.devices == 1:
+        on = f" on each of {sizes.devices} devices" if sizes.devices > 1 else ""
+        key = show("algorithm.batch_size", algorithm.batch_size)
+        return f"{key}: must be at least {2 * sizes.devices}, since {when}would give {network} one image a step{on}"
+    if algorithm.labelled_stream == "passes" and sizes.labelled == 1 and not looks_at_unlabelled:
+        key = show("initial_labels", config.initial_labels)
+        return f"{key}: must be at least 2, since the first training would give {network} one image a step"
+    return None

@@ -1,0 +1,170 @@
+"""What the algorithms share: a network, its optimizer, test accuracy, and logging that never waits for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Literal, get_args
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.optim import Optimizer
+from torchmetrics.classification import MulticlassStatScores
+
+from assl_lightning.method.contracts import EvaluationBatch
+from assl_lightning.networks.base import FeatureNetwork
+
+MakeOptimizer = Callable[[Iterable[dict[str, Any]]], Optimizer]
+WeightDecayExempt = Literal["by_module", "by_name"]
+
+_SINCE_LOGGED = "assl_lightning_since_logged"
+_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+class Algorithm(LightningModule):
+    """A way to train a classifier on labelled and unlabelled images; subclasses write `training_step`.
+
+    Args:
+        network: gives logits, and features on request.
+        optimizer: called once with the parameter groups, such as `functools.partial(torch.optim.SGD, lr=0.03)`.
+        weight_decay: of the parameters that are not exempt, ≥ 0.
+        weight_decay_exempt: which parameters do not decay; see `parameter_groups`.
+    """
+
+    produces: ClassVar[frozenset[str]]
+    """What acquisition functions get from its training steps: {"statistics"} or nothing."""
+
+    def __init__(
+        self,
+        network: FeatureNetwork,
+        *,
+        optimizer: MakeOptimizer,
+        weight_decay: float = 0.0,
+        weight_decay_exempt: WeightDecayExempt = "by_module",
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.optimizer_factory = optimizer
+        self.groups = parameter_groups(network, weight_decay, weight_decay_exempt)
+        self.test_counts = self.new_counts()
+        self._sums: dict[str, Tensor] = {}
+        self._logged_steps = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, channels, height, width) → (B, C) logits."""
+        logits: Tensor = self.network(images)
+        return logits
+
+    def configure_optimizers(self) -> Optimizer:
+        """The optimizer over the two groups; the learning rate is constant."""
+        return self.optimizer_factory(self.groups)
+
+    def new_counts(self) -> MulticlassStatScores:
+        """Right and wrong answers by class; the label −1 pads a rank's last batch and does not count."""
+        return MulticlassStatScores(self.network.num_classes, average="none", ignore_index=-1, validate_args=False)
+
+    def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
+        """Count right answers of the raw weights."""
+        self.test_counts.update(self(batch["image"]), batch["label"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `test_accuracy_raw` and `test_balanced_accuracy_raw`, in [0, 1]."""
+        self.log_dict(accuracies_by_name(self.test_counts.compute(), "raw"), sync_dist=True)
+        self.test_counts.reset()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what was summed up since the last logging."""
+        checkpoint[_SINCE_LOGGED] = {"sums": dict(self._sums), "steps": self._logged_steps}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on summing up from there."""
+        since = checkpoint.get(_SINCE_LOGGED, {"sums": {}, "steps": 0})
+        self._sums, self._logged_steps = dict(since["sums"]), since["steps"]
+
+    def log_step(self, values: Mapping[str, Tensor], batch_size: int) -> None:
+        """Add () tensors to running sums, and log their means once every `log_every_n_steps`.
+
+        One `log_dict` costs as much as a small training step, and a value that is read makes the host wait.
+        """
+        for name, value in values.items():
+            before = self._sums.get(name)
+            self._sums[name] = value.detach() if before is None else before.to(value.device) + value.detach()
+        self._logged_steps += 1
+        interval = max(self.trainer.log_every_n_steps, 1)  # type: ignore[attr-defined]
+        if (self.trainer.global_step + 1) % interval == 0:
+            means = {name: total / self._logged_steps for name, total in self._sums.items()}
+            self.log_dict(means, batch_size=batch_size)
+            self._sums, self._logged_steps = {}, 0
+
+
+def parameter_groups(
+    network: nn.Module, weight_decay: float, exempt: WeightDecayExempt = "by_module"
+) -> list[dict[str, Any]]:
+    """Two groups for an optimizer: what decays, and what does not.
+
+    Args:
+        exempt: "by_module" exempts every bias, the scales of every normalisation layer, and free vectors such as a
+            ViT's class token and position embedding. "by_name" exempts what has "bias" or "bn" in its name, which is
+            how kekmodel's FixMatch says the same of its own WideResNet, for networks of yours with such names.
+
+    Raises:
+        ValueError: a negative `weight_decay`, or "by_name" for a network whose normalisation is not called "bn".
+    """
+    if weight_decay < 0:
+        raise ValueError(f"weight_decay must be ≥ 0; got {weight_decay}")
+    if exempt not in get_args(WeightDecayExempt):
+        raise ValueError(f"weight_decay_exempt must be 'by_module' or 'by_name'; got {exempt!r}")
+    if exempt == "by_name":
+        free = {name for name, _ in network.named_parameters() if "bias" in name or "bn" in name}
+        _check_names(network, free)
+    else:
+        free = {name for name, _ in network.named_parameters() if _is_free(network, name)}
+    parameters = dict(network.named_parameters())
+    return [
+        {"params": [value for name, value in parameters.items() if name not in free], "weight_decay": weight_decay},
+        {"params": [value for name, value in parameters.items() if name in free], "weight_decay": 0.0},
+    ]
+
+
+def _check_names(network: nn.Module, free: set[str]) -> None:
+    """Raise where the scale of a normalisation layer is not among the `free` names, so that it would decay."""
+    norms = {name for name, module in network.named_modules() if isinstance(module, _NORMS)}
+    scales = [name for name, _ in network.named_parameters() if name.rpartition(".")[0] in norms]
+    decaying = [name for name in scales if name not in free]
+    if decaying:
+        raise ValueError(
+            f"weight_decay_exempt='by_name' does not fit the names of {type(network).__name__}: {len(decaying)} scales "
+            f"of its {len(norms)} normalisation layers would decay, such as {decaying[0]}; use 'by_module', which "
+            f"exempts them whatever they are called, as kekmodel's rule does in kekmodel's network"
+        )
+
+
+def _is_free(network: nn.Module, name: str) -> bool:
+    owner_name, _, leaf = name.rpartition(".")
+    owner = network.get_submodule(owner_name)
+    is_weight = leaf.startswith("weight") or leaf.endswith("_weight") or ".parametrizations." in f".{name}"
+    return leaf.endswith("bias") or isinstance(owner, _NORMS) or not is_weight
+
+
+def accuracies_by_name(counts: Tensor, weights: Literal["raw", "ema"]) -> dict[str, Tensor]:
+    """Accuracy and balanced accuracy (the mean recall of the classes that occur), () each in [0, 1], by logged name.
+
+    Args:
+        counts: (C, 5) of `MulticlassStatScores`: true and false positives, true and false negatives, support.
+        weights: which weights were tested; ends the names.
+
+    >>> accuracies_by_name(torch.tensor([[3, 1, 0, 0, 3], [0, 0, 3, 1, 1]]), "raw")
+    {'test_accuracy_raw': tensor(0.7500), 'test_balanced_accuracy_raw': tensor(0.5000)}
+    """
+    right, support = counts[:, 0], counts[:, 4]
+    recall = right / support.clamp_min(1)  # a class that does not occur counts in neither sum
+    return {
+        f"test_accuracy_{weights}": right.sum() / support.sum(),
+        f"test_balanced_accuracy_{weights}": recall.sum() / (support > 0).sum(),
+    }
+
+
+def mean_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    """() mean cross-entropy in float32: logits (B, C), label (B,) int64."""
+    return torch.nn.functional.cross_entropy(logits.float(), label)

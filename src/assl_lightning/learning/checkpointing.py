@@ -1,0 +1,201 @@
+"""Checkpoints inside a fit: when they are written, what they hold beside Lightning's own, and how a signal ends one."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loops.progress import _BatchProgress
+
+from assl_lightning.base import tensor_files
+from assl_lightning.base.interruption import Interruption
+from assl_lightning.base.plain_numbers import real_number, whole_number
+
+CHECKPOINT_IDENTITY = "assl_lightning"
+"""The key of a checkpoint under which the run, round and step that it belongs to are written."""
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its target and renames it: a kill leaves the old file or the new one, never half.
+
+    Lightning's own stages in the temporary directory; across file systems its last move is a copy, and a kill in the
+    middle destroys the good file. A target that is no local path (s3://…) is left to Lightning.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Write `checkpoint` to `path`."""
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        tensor_files.save(checkpoint, target)
+
+
+class StepCheckpoints(Checkpoint):
+    """Saves a fit every so many steps or seconds, and when it is asked to stop, so that it can go on from there.
+
+    It saves a step when the next one begins: what callbacks and loggers did with a step is done by then, and so is the
+    test that follows an epoch. The fit's last step is for whoever fits to keep. What was logged to a CSV file so far is
+    in the checkpoint, and written again by a fit that goes on, since Lightning's logger begins with an empty file.
+
+    Under DDP the first rank's clock and any rank's signal count for all of them, agreed on in each step, as Lightning
+    agrees on SIGTERM.
+
+    Args:
+        path_of_step: where the checkpoint of a step goes.
+        every_n_steps: optimizer steps between two; None: none for the steps' sake.
+        every_n_seconds: seconds between two, by a clock that cannot be set; None: none for the time's sake.
+        identity: plain values that a checkpoint says of itself, under the key `CHECKPOINT_IDENTITY`.
+        interruption: whose signal ends the fit with `Interrupted`, once its next step is saved.
+        on_saved: called on the first rank with the step, once its checkpoint is whole.
+        clock: seconds from any start.
+    """
+
+    def __init__(
+        self,
+        path_of_step: Callable[[int], Path],
+        every_n_steps: int | None = None,
+        every_n_seconds: float | None = None,
+        *,
+        identity: dict[str, Any] | None = None,
+        interruption: Interruption | None = None,
+        on_saved: Callable[[int], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        for name, value in (("every_n_steps", every_n_steps), ("every_n_seconds", every_n_seconds)):
+            if value is not None and value <= 0:
+                raise ValueError(f"{name}, between two checkpoints, must be above 0, or None for none; got {value}")
+        self.path_of_step = path_of_step
+        self.every_n_steps = None if every_n_steps is None else whole_number("every_n_steps", every_n_steps)
+        self.every_n_seconds = None if every_n_seconds is None else real_number("every_n_seconds", every_n_seconds)
+        self.identity = dict(identity or {})
+        self.interruption = interruption
+        self.on_saved = on_saved
+        self.clock = clock
+        self._saved_at = 0.0
+        self._last_step = 0
+        self._is_first = True
+        self._signum = 0  # as agreed on when it last was time to ask
+        self._logged: list[str] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock, write again what was logged before, and take the signals back from Lightning."""
+        self._saved_at, self._last_step = self.clock(), trainer.global_step
+        for logger, text in zip(_csv_loggers(trainer), self._logged, strict=False):
+            _log_again(logger, text)
+        self._logged = []
+        if self.interruption is not None:
+            self.interruption.install()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Save the step before, if it is time and the optimizer made one."""
+        if batch_idx > 0 and self._is_due(trainer):
+            with _before_its_batch(trainer.fit_loop.epoch_loop.batch_progress):
+                self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Likewise for an epoch's last step."""
+        if trainer.current_epoch + 1 != trainer.max_epochs and not trainer.should_stop and self._is_due(trainer):
+            self._save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Agree on a signal that came with the last step, for whoever goes on after the fit."""
+        self._agreed(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add what the checkpoint says of itself, and what was logged so far."""
+        checkpoint[CHECKPOINT_IDENTITY] = {**self.identity, "step": trainer.global_step}
+        checkpoint[_LOGGED] = [_read(logger) for logger in _csv_loggers(trainer)] if trainer.is_global_zero else []
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep what had been logged, until the logger is there."""
+        self._logged = list(checkpoint.get(_LOGGED, []))
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        if trainer.global_step == self._last_step:
+            return False
+        self._last_step = trainer.global_step
+        by_time, self._signum = self._agreed(trainer)
+        by_steps = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
+        return by_time or by_steps or self._signum > 0
+
+    def _agreed(self, trainer: Trainer) -> tuple[bool, int]:
+        """Whether it is time for a checkpoint, and the signal that asks to stop, or 0; the same on all ranks."""
+        by_time = self.every_n_seconds is not None and self.clock() - self._saved_at >= self.every_n_seconds
+        signum = 0 if self.interruption is None else self.interruption.signum or 0
+        if trainer.world_size > 1:
+            of_rank = torch.tensor([by_time and trainer.is_global_zero, signum], device=trainer.strategy.root_device)
+            by_time, signum = trainer.strategy.reduce(of_rank, reduce_op="max").tolist()
+        if self.interruption is not None and signum:
+            self.interruption.signum = int(signum)
+        return bool(by_time), int(signum)
+
+    def _save(self, trainer: Trainer) -> None:
+        step = trainer.global_step
+        path = self.path_of_step(step)
+        trainer.save_checkpoint(path, weights_only=False)
+        if self._is_first and trainer.is_global_zero:
+            _check_that_it_loads(path)
+        self._is_first = False
+        self._saved_at = self.clock()
+        if trainer.is_global_zero and self.on_saved is not None:
+            self.on_saved(step)
+        if self.interruption is not None and self._signum:  # one that came since then is not agreed on
+            self.interruption.raise_if_asked(f"step {step} is saved, and the same command goes on from there")
+
+
+_LOGGED = "assl_lightning_metrics_csv"
+
+
+def _check_that_it_loads(path: Path) -> None:
+    """Say at once, not when the run is to go on, that a module puts into checkpoints what is not read from files."""
+    try:
+        tensor_files.load(path)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; keep what is no tensor or plain value out of checkpoints, such as what save_hyperparameters() "
+            f"finds in an algorithm"
+        ) from error
+
+
+@contextmanager
+def _before_its_batch(progress: _BatchProgress) -> Iterator[None]:
+    """Lightning's count of batches as it was before the batch that is about to start, which a fit that goes on repeats.
+
+    Else it would count, and log, one step too many from there on.
+    """
+    progress.total.ready, progress.current.ready = progress.total.ready - 1, progress.current.ready - 1
+    try:
+        yield
+    finally:
+        progress.total.ready, progress.current.ready = progress.total.ready + 1, progress.current.ready + 1
+
+
+def _csv_loggers(trainer: Trainer) -> Iterator[CSVLogger]:
+    return (logger for logger in trainer.loggers if isinstance(logger, CSVLogger))
+
+
+def _read(logger: CSVLogger) -> str:
+    logger.save()
+    path = Path(logger.log_dir) / logger.experiment.NAME_METRICS_FILE
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def _log_again(logger: CSVLogger, text: str) -> None:
+    """Put the rows of a metrics file into a new one as they are, past the logger's own prefix, which they have."""
+    for row in csv.DictReader(io.StringIO(text)):
+        values = {name: value for name, value in row.items() if value != "" and name != "step"}
+        logger.experiment.log_metrics(values, step=int(row["step"]))
+    logger.save()

@@ -1,0 +1,364 @@
+"""`PoolDataModule`: batches of labelled and unlabelled images from a `Pool`, augmented on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, cast, get_args
+from weakref import WeakSet
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from assl_lightning.base.plain_numbers import whole_number
+from assl_lightning.base.seeding import Draws, derive_key
+from assl_lightning.data.image_stream import StoredImages, StreamedImages
+from assl_lightning.data.pool import Pool
+from assl_lightning.learning.samplers import (
+    BatchPlan,
+    ChunkSampler,
+    LabelledStream,
+    StepIndices,
+    StepSampler,
+    batches_per_pass,
+)
+from assl_lightning.learning.workers import Item, WorkerLoader, begin_worker
+from assl_lightning.method.contracts import Batch, EvaluationBatch
+
+Augment = Callable[[Tensor, Draws], Tensor]
+LabelledView = Literal["weak", "plain"]
+
+
+class PoolDataModule(LightningDataModule):
+    """Gives training a `Batch` a step, and evaluation the test images.
+
+    The pool's images are one uint8 tensor that moves to the training device once; the loader yields indices only, and
+    gathering, augmentation and normalisation happen on the device in `on_after_batch_transfer`. Of images in files the
+    loader's workers decode what a step needs, and the rest happens on the device all the same, to the same batches.
+
+    Args:
+        pool: who is labelled.
+        pool_images: (N, channels, height, width) uint8, in the pool's order; a tensor, or images in files.
+        test_images: (M, channels, height, width) uint8, likewise; M = 0: the test is made on what the pool holds out.
+        test_labels: (M,) int64.
+        test_ids: M stable names, by which a test set stays the same where a pool grows; () where they have none.
+        normalise: uint8 images → float32.
+        weak: `weak(images, draws) → images`, uint8 → uint8, a draw for each row.
+        strong: likewise, for the strong view.
+        batch_size: B, labelled images a step over all processes.
+        mu: Bu = mu·B unlabelled images a step over all processes; 0 for none.
+        labelled_view: "weak" augments labelled images weakly, "plain" not at all.
+        labelled_stream: "tiled" keeps every batch full, "passes" ends each pass with a shorter one; see `samplers`.
+        max_passes: under "passes", a round has at most this many passes over the labelled images.
+        include_labelled: the unlabelled stream draws from labelled samples too (their labels unused), as in FixMatch's
+            own code; the paper's U is the pool without them.
+        test_batch_size: test images a batch in each process.
+        num_workers: processes that decode images in files, beside each process that trains; 0: that one does.
+        seed: of all draws, in every round.
+        steps_per_round: steps of a fit.
+        steps_per_epoch: a test follows every so many steps; None: once, at the end.
+
+    >>> from assl_lightning.augment import Normalise, StrongAugment, WeakAugment
+    >>> pool = Pool(num_samples=100, num_classes=3)
+    >>> pool.label(torch.tensor([4, 71]), torch.tensor([0, 2]), round_number=0)
+    >>> images = torch.zeros(100, 1, 16, 16, dtype=torch.uint8)
+    >>> datamodule = PoolDataModule(
+    ...     pool,
+    ...     pool_images=images,
+    ...     test_images=images[:5],
+    ...     test_labels=torch.zeros(5, dtype=torch.int64),
+    ...     normalise=Normalise(mean=(0.5,), std=(0.5,)),
+    ...     weak=WeakAugment(),
+    ...     strong=StrongAugment(),
+    ...     batch_size=8,
+    ... )
+    >>> item = next(iter(datamodule.train_dataloader()))
+    >>> batch = datamodule.on_after_batch_transfer(item, 0)
+    >>> batch["labelled_image"].shape, batch["weak"].shape
+    (torch.Size([8, 1, 16, 16]), torch.Size([56, 1, 16, 16]))
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        pool_images: StoredImages,
+        test_images: StoredImages,
+        test_labels: Tensor,
+        test_ids: Sequence[str] = (),
+        normalise: Callable[[Tensor], Tensor],
+        weak: Augment,
+        strong: Augment,
+        batch_size: int = 64,
+        mu: int = 7,
+        labelled_view: LabelledView = "weak",
+        labelled_stream: LabelledStream = "tiled",
+        max_passes: int | None = None,
+        include_labelled: bool = False,
+        test_batch_size: int = 256,
+        num_workers: int = 0,
+        seed: int = 0,
+        steps_per_round: int = 1024,
+        steps_per_epoch: int | None = None,
+    ) -> None:
+        super().__init__()
+        if len(pool_images) != pool.num_samples:
+            raise ValueError(f"the pool has {pool.num_samples} samples, but there are {len(pool_images)} pool images")
+        for name, choice, choices in (
+            ("labelled_view", labelled_view, get_args(LabelledView)),
+            ("labelled_stream", labelled_stream, get_args(LabelledStream)),
+        ):
+            if choice not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}; got {choice!r}")
+        self.pool = pool
+        self.pool_images = pool_images
+        self.test_images = test_images
+        self.test_labels = test_labels
+        self.test_ids = tuple(test_ids)
+        self.normalise = normalise
+        self.weak = weak
+        self.strong = strong
+        self.batch_size = whole_number("batch_size", batch_size, least=1)
+        self.mu = whole_number("mu", mu, least=0)
+        self.labelled_view = labelled_view
+        self.labelled_stream: LabelledStream = labelled_stream
+        self.max_passes = None if max_passes is None else whole_number("max_passes", max_passes)
+        self.include_labelled = include_labelled
+        self.test_batch_size = whole_number("test_batch_size", test_batch_size, least=1)
+        self.num_workers = whole_number("num_workers", num_workers, least=0)
+        self._loaders: WeakSet[WorkerLoader[Any]] = WeakSet()
+        self.start_round(0, seed=seed, steps_per_round=steps_per_round, steps_per_epoch=steps_per_epoch)
+
+    @property
+    def num_samples(self) -> int:
+        """N, what `index` counts in."""
+        return self.pool.num_samples
+
+    def start_round(
+        self, round_number: int, *, seed: int, steps_per_round: int, steps_per_epoch: int | None = None
+    ) -> None:
+        """From here on batches are those of `round_number`, and of the pool as it is when the next fit begins."""
+        if steps_per_round < 1 or (steps_per_epoch is not None and steps_per_epoch < 1):
+            raise ValueError(
+                f"a round needs at least one step, and so does an epoch; got steps_per_round = {steps_per_round} and "
+                f"steps_per_epoch = {steps_per_epoch}"
+            )
+        self.round_number = whole_number("round_number", round_number)
+        self.seed = whole_number("seed", seed)
+        self.steps_per_round = whole_number("steps_per_round", steps_per_round)
+        self.steps_per_epoch = (
+            self.steps_per_round if steps_per_epoch is None else whole_number("steps_per_epoch", steps_per_epoch)
+        )
+
+    @property
+    def num_test_images(self) -> int:
+        """M, or what the pool holds out where there are no other test images."""
+        return len(self.test_images) or len(self.pool.held_out)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of this round: `steps_per_round`, or fewer where `max_passes` says so."""
+        if self.labelled_stream == "passes" and self.max_passes is not None:
+            per_pass = batches_per_pass(len(self.pool.labelled), self.batch_size)
+            return min(self.steps_per_round, self.max_passes * per_pass)
+        return self.steps_per_round
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs of this round; the last one may be shorter."""
+        return -(-self.num_steps // self.steps_per_epoch)
+
+    @property
+    def streamed(self) -> Tensor:
+        """(M,) int64 indices that the unlabelled stream draws from."""
+        if not self.include_labelled:
+            return self.pool.unlabelled
+        return torch.cat([self.pool.labelled, self.pool.unlabelled]).sort().values
+
+    @property
+    def draws_distinct(self) -> bool:
+        """No unlabelled batch holds a sample twice."""
+        return len(self.streamed) >= self.batch_size * self.mu
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """One item a step: indices, the labels of the labelled ones, and of images in files their pixels."""
+        ranks, rank = self._ranks()
+        plan = BatchPlan(self.seed, self.round_number, self.num_steps, self.batch_size, self.mu, self.labelled_stream)
+        sampler = StepSampler(
+            self.pool.labelled, self.streamed, plan, self.steps_per_epoch, num_replicas=ranks, rank=rank
+        )
+        if self.trainer is not None:
+            # A resumed fit asks for its first batch before Lightning tells the sampler where it is.
+            sampler.start_at(self.trainer.global_step * self.trainer.accumulate_grad_batches)
+        return self._loader(_Steps(self.pool.labels.long(), self.pool_images), sampler)
+
+    def val_dataloader(self) -> DataLoader[Tensor | dict[str, Any]]:
+        """The test images, or what the pool holds out: reported after each epoch, and nothing is chosen by them."""
+        ranks, rank = self._ranks()
+        sampler = ChunkSampler(self.num_test_images, self.test_batch_size, num_replicas=ranks, rank=rank)
+        if len(self.test_images) or not isinstance(self.pool_images, StreamedImages):
+            return self._loader(_Positions(self.test_images), sampler)
+        return self._loader(_Positions(self.pool_images.take(self.pool.held_out)), sampler)
+
+    def test_dataloader(self) -> DataLoader[Tensor | dict[str, Any]]:
+        """As `val_dataloader`."""
+        return self.val_dataloader()
+
+    def _loader(self, dataset: _Loaded[Item], sampler: Sampler[Any]) -> DataLoader[Item]:
+        """Of a batch an item. Workers are for images in files; indices alone come faster without them."""
+        if dataset.files is None:
+            return DataLoader(dataset, batch_size=None, sampler=sampler)
+        loader = WorkerLoader(
+            dataset,
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            worker_init_fn=begin_worker,
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+        )
+        self._loaders.add(loader)
+        return loader
+
+    def stop_loading(self) -> None:
+        """End the workers, also where a fit was cut short."""
+        for loader in list(self._loaders):
+            loader.stop()
+
+    def _ranks(self) -> tuple[int, int]:
+        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch | EvaluationBatch:
+        """Indices → augmented, normalised images, on the device of the indices."""
+        if isinstance(batch, Tensor):
+            return self._test_batch(batch, self._images_to_test(batch))
+        if "position" in batch:
+            return self._test_batch(batch["position"], _decoded(batch))
+        return self._training_batch(batch)
+
+    def _images_to_test(self, position: Tensor) -> Tensor:
+        """Of a test set that lies in memory."""
+        found = position.clamp(min=0)
+        if len(self.test_images):
+            return self._on_device("test_images", position)[found]
+        return self._images(self.pool.held_out.to(position.device)[found])
+
+    def _labels_to_test(self, position: Tensor) -> Tensor:
+        found = position.clamp(min=0)
+        if len(self.test_images):
+            return self._on_device("test_labels", position)[found]
+        return self.pool.labels[self.pool.held_out].long().to(position.device)[found]
+
+    @torch.no_grad()
+    def _test_batch(self, position: Tensor, images: Tensor) -> EvaluationBatch:
+        labels = self._labels_to_test(position)
+        return {"image": self.normalise(images), "label": torch.where(position >= 0, labels, -1)}
+
+    @torch.no_grad()
+    def _training_batch(self, item: dict[str, Any]) -> Batch:
+        labelled, unlabelled = self._images_of_step(item)
+        if self.labelled_view == "weak":
+            labelled = self.weak(labelled, self._draws("labelled_view", item["step"], item["labelled_row"]))
+        row = item["unlabelled_row"]
+        return {
+            "step": item["step"],
+            "ends_pass": item["ends_pass"],
+            "labelled_index": item["labelled"],
+            "labelled_image": self.normalise(labelled),
+            "label": item["label"],
+            "index": item["unlabelled"],
+            "weak": self.normalise(self.weak(unlabelled, self._draws("weak_view", item["step"], row))),
+            "strong": self.normalise(self.strong(unlabelled, self._draws("strong_view", item["step"], row))),
+        }
+
+    @torch.no_grad()
+    def plain_view(self, index: Tensor) -> Tensor:
+        """(B,) int64 → (B, channels, height, width) float32, normalised and not augmented."""
+        return self.normalise(self._images(index))
+
+    @torch.no_grad()
+    def augmented_views(self, index: Tensor, purpose: str) -> tuple[Tensor, Tensor]:
+        """(B,) int64 → weak and strong views outside of training, a function of (seed, round, purpose, index)."""
+        images = self._images(index)
+        views = []
+        for name, augment in (("weak_view", self.weak), ("strong_view", self.strong)):
+            draws = Draws(derive_key(self.seed, f"{purpose}:{name}", self.round_number), index)
+            views.append(self.normalise(augment(images, draws)))
+        return views[0], views[1]
+
+    def _draws(self, purpose: str, step: int, row: Tensor) -> Draws:
+        return Draws(derive_key(self.seed, purpose, self.round_number, step), row)
+
+    def _images_of_step(self, item: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Labelled and unlabelled, uint8: gathered on the device, or as the loader has decoded them."""
+        labelled, unlabelled = item["labelled"], item["unlabelled"]
+        if "pixels" not in item:
+            return self._images(labelled), self._images(unlabelled)
+        of_labelled, of_unlabelled = _decoded(item).split([len(labelled), len(unlabelled)])
+        return of_labelled, of_unlabelled
+
+    def _images(self, index: Tensor) -> Tensor:
+        if isinstance(self.pool_images, StreamedImages):
+            return self.pool_images[index].to(index.device)
+        return self._on_device("pool_images", index)[index]
+
+    def _on_device(self, name: str, like: Tensor) -> Tensor:
+        tensor = cast(Tensor, getattr(self, name))
+        if tensor.device != like.device:
+            tensor = tensor.to(like.device)
+            setattr(self, name, tensor)
+        return tensor
+
+    def state_dict(self) -> dict[str, Any]:
+        """Who is labelled, for a checkpoint."""
+        return {"pool": self.pool.state_dict(), "round_number": self.round_number, "seed": self.seed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self.pool.load_state_dict(state_dict["pool"])
+        self.round_number, self.seed = state_dict["round_number"], state_dict["seed"]
+
+
+class _Loaded(Dataset[Item]):
+    """What the loader yields. Of images in files (`files`) it decodes; of those in memory only indices go their way."""
+
+    def __init__(self, images: StoredImages) -> None:
+        self.files = images if isinstance(images, StreamedImages) else None
+
+
+class _Steps(_Loaded[dict[str, Any]]):
+    """Adds the labels of the labelled samples to a step's indices; those of the others are unknown here."""
+
+    def __init__(self, labels: Tensor, images: StoredImages) -> None:
+        super().__init__(images)
+        self.labels = labels
+
+    def __getitem__(self, item: StepIndices) -> dict[str, Any]:
+        labelled = item._asdict() | {"label": self.labels[item.labelled]}
+        if self.files is None:
+            return labelled
+        return labelled | _decode(self.files, torch.cat([item.labelled, item.unlabelled]))
+
+
+class _Positions(_Loaded[Tensor | dict[str, Any]]):
+    """The sampler's tensors as they are; those of images in files beside their pixels."""
+
+    def __getitem__(self, position: Tensor) -> Tensor | dict[str, Any]:
+        if self.files is None:
+            return position
+        return {"position": position} | _decode(self.files, position.clamp(min=0))
+
+
+def _decode(images: StreamedImages, index: Tensor) -> dict[str, Tensor | str]:
+    """The pixels, or what is wrong: raised in a worker, it would come with that one's traceback."""
+    try:
+        return {"pixels": images[index]}
+    except ValueError as error:
+        return {"pixels": str(error)}
+
+
+def _decoded(item: dict[str, Any]) -> Tensor:
+    pixels: Tensor | str = item["pixels"]
+    if isinstance(pixels, Tensor):
+        return pixels
+    raise ValueError(pixels)

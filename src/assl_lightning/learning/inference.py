@@ -1,0 +1,63 @@
+"""One evaluation pass over some of the pool: logits and features, with the modes and the gradient left as they were."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from assl_lightning.base.copies import first_of_equal, row_digests
+from assl_lightning.base.heartbeat import Heartbeat
+from assl_lightning.networks.base import FeatureNetwork
+
+log = logging.getLogger(__name__)
+
+
+@torch.no_grad()
+def evaluate(
+    network: FeatureNetwork,
+    view: Callable[[Tensor], Tensor],
+    index: Tensor,
+    *,
+    batch_size: int,
+    context: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> tuple[Tensor, Tensor]:
+    """Logits (M, C) and features (M, d), float32, of the samples at `index` (M,) int64, on the network's device.
+
+    Equal images have equal rows, those of the first of them: what a network makes of an image differs in the last bits
+    by its place in a batch and by the size of that, and by processor and precision.
+
+    Args:
+        view: (b,) indices on the network's device → (b, channels, height, width) images.
+        batch_size: samples a forward pass.
+        context: entered around each forward pass, for mixed precision.
+    """
+    device = next(network.parameters()).device
+    logits, features, digests, heartbeat = [], [], [], Heartbeat()
+    with evaluation_mode(network):
+        for part in index.to(device).split(batch_size):
+            images = view(part)
+            digests.append(row_digests(images))
+            with context():
+                feature = network.features(images)
+                logits.append(network.head(feature).float())
+            features.append(feature.float())
+            if heartbeat.is_due():
+                log.info("a pass over the pool: %s of %s images", f"{sum(map(len, logits)):,}", f"{len(index):,}")
+    first = first_of_equal(torch.cat(digests))
+    return torch.cat(logits)[first], torch.cat(features)[first]
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode within; afterwards each part is in the mode it was in, also one that is frozen among others."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training

@@ -1,0 +1,139 @@
+"""A loss or a gradient that is not finite: the end of a run, or a step that is left out."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.optim import Optimizer
+
+from assl_lightning.learning.samplers import StepSampler
+
+OnNonFinite = Literal["stop", "skip"]
+
+_SHOWN = 8  # indices of each kind in an error
+_ADVICE = (
+    "lower the learning rate, clip gradients (+trainer.gradient_clip_val=1), use another precision, or leave such "
+    "steps out with non_finite=skip. No checkpoint holds what came of it"
+)
+
+
+class NonFinite(Callback):
+    """Stops at a loss that is not finite, or leaves out steps whose gradients are not.
+
+    "stop" notes the first such step on the device and raises at the next reading: every `trainer.log_every_n_steps`
+    steps, before each test and before each checkpoint, so that no checkpoint holds what came of it; the weights of each
+    checkpoint are looked at, too.
+
+    "skip" waits for the device once a step. Where a gradient is not finite, the optimizer makes no step: neither
+    weights nor momentum nor the batch norms' running statistics change, and the step counts in `skipped`. Under 16-bit
+    floats with a gradient scaler it is the scaler that leaves the step out, as it does when it lowers its scale.
+
+    Args:
+        on_non_finite: "stop" or "skip".
+
+    Raises:
+        FloatingPointError: under "stop", with the step and, with a `PoolDataModule`, its round and its samples.
+    """
+
+    def __init__(self, on_non_finite: OnNonFinite = "stop") -> None:
+        super().__init__()
+        if on_non_finite not in get_args(OnNonFinite):
+            raise ValueError(f"on_non_finite must be 'stop' or 'skip'; got {on_non_finite!r}")
+        self.on_non_finite = on_non_finite
+        self.skipped = 0
+        self._first: Tensor | None = None  # () int64 on the device: the first step whose loss was not finite, or −1
+        self._buffers: list[tuple[Tensor, Tensor]] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Begin anew."""
+        if stage == "fit":
+            self.skipped, self._first = 0, None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Under "skip", remember the buffers as they were."""
+        if self.on_non_finite == "skip":
+            self._buffers = [(buffer, buffer.clone()) for buffer in pl_module.buffers()]
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Under "skip", take the gradients away if one of them is not finite; they are the same on all ranks."""
+        if self.on_non_finite != "skip":
+            return
+        gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
+        norms = torch.stack(torch._foreach_norm(gradients))  # one that overflows has no use either
+        if norms.isfinite().all():
+            return
+        self.skipped += 1
+        for buffer, before in self._buffers:
+            buffer.copy_(before)
+        if getattr(trainer.precision_plugin, "scaler", None) is None:
+            optimizer.zero_grad(set_to_none=True)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Under "stop", note a loss that is not finite, and read the note where the algorithms log."""
+        if self.on_non_finite != "stop" or not outputs:
+            return
+        loss = outputs["loss"].detach()
+        first = torch.full((), -1, device=loss.device) if self._first is None else self._first
+        step = torch.full((), trainer.global_step - 1, device=loss.device)
+        self._first = torch.where((first < 0) & ~loss.isfinite(), step, first)
+        if trainer.global_step % max(trainer.log_every_n_steps, 1) == 0:  # type: ignore[attr-defined]
+            self.check(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """No test of weights that a loss has spoilt."""
+        self.check(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """No checkpoint of them either, nor of weights that a gradient alone has spoilt."""
+        self.check(trainer)
+        if self.on_non_finite == "stop" and not all(weights.isfinite().all() for weights in pl_module.parameters()):
+            raise FloatingPointError(
+                f"after {trainer.global_step} steps{_round_of(trainer)} the weights are not finite, though every loss "
+                f"was, so a gradient was not; {_ADVICE}"
+            )
+
+    def check(self, trainer: Trainer) -> None:
+        """Raise what was noted on any rank; waits for the device."""
+        if self._first is None:
+            return
+        first = self._first
+        if trainer.world_size > 1:
+            of_ranks = trainer.strategy.all_gather(first).flatten()
+            first = of_ranks[of_ranks >= 0].min() if bool((of_ranks >= 0).any()) else first
+        step = int(first)
+        if step >= 0:
+            raise FloatingPointError(
+                f"the loss of step {step}{_round_of(trainer)} was not finite{_samples_of(trainer, step)}; {_ADVICE}"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The count."""
+        return {"skipped": self.skipped}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it over."""
+        self.skipped = int(state_dict["skipped"])
+
+
+def _round_of(trainer: Trainer) -> str:
+    number = getattr(getattr(trainer, "datamodule", None), "round_number", None)
+    return "" if number is None else f" of round {number}"
+
+
+def _samples_of(trainer: Trainer, step: int) -> str:
+    """Which samples a step was made of, where they can be told: the draws are a function of the step."""
+    sampler = getattr(trainer.train_dataloader, "sampler", None)
+    if not isinstance(sampler, StepSampler):
+        return ""
+    indices = sampler.step_indices(step)
+    told = [
+        f"{kind} samples {', '.join(map(str, index[:_SHOWN].tolist()))}{' …' if len(index) > _SHOWN else ''}"
+        for kind, index in (("labelled", indices.labelled), ("unlabelled", indices.unlabelled))
+        if len(index)
+    ]
+    return f" ({'; '.join(told)})"

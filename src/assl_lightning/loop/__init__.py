@@ -1,0 +1,1 @@
+"""Rounds of training, querying and labelling, and the directory that they leave behind."""

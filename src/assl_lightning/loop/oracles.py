@@ -1,0 +1,203 @@
+"""Who answers when the loop asks for labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol, get_args, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from assl_lightning.base.seeding import Draws, derive_key
+from assl_lightning.data.sources.base import PoolSource
+
+NoiseKind = Literal["symmetric", "pair"]
+
+
+def _none() -> Tensor:
+    return torch.empty(0, dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class LabelRequest:
+    """K samples to label, most wanted first.
+
+    A request that is repeated, after the answers were pending, has neither score nor parts nor prediction; queried.csv
+    in the round's directory has them.
+    """
+
+    round_number: int  # asked after the training of this round; −1 for the initial labels
+    index: Tensor  # (K,) int64 distinct pool indices; none where nothing is to be labelled before the first training
+    sample_id: tuple[str, ...]  # K names
+    score: Tensor | None = None  # (≤ K,) larger = more wanted; samples drawn at random come last and have none
+    parts: Mapping[str, Tensor] = field(default_factory=dict)  # what the score was made of, (K,) each
+    prediction: Tensor | None = None  # (K,) int64, what the model takes them for; None where it has not learned
+    labelled: Tensor = field(default_factory=_none)  # (L,) int64, what trains already and may be asked again
+    directory: Path | None = None  # of the round that trains on the labels, for an oracle's files; it may not exist yet
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """What holds now of samples that were asked for in earlier rounds, whether it is anything new or not."""
+
+    index: Tensor = field(default_factory=_none)  # (E,) int64, distinct
+    label: Tensor = field(default_factory=_none)  # (E,) int64 in [0, C); −1 where nobody knows it, −2 to exclude it
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Labels for all or some of the samples that were asked for."""
+
+    index: Tensor  # (A,) int64, among those asked for
+    label: Tensor  # (A,) int64 in [0, C)
+    excluded: Tensor = field(default_factory=_none)  # never ask for these again
+    reason: str = ""  # why some were excluded or not answered
+    earlier: Corrections = field(default_factory=Corrections)
+
+
+@dataclass(frozen=True)
+class Pending:
+    """The labels are not there yet; the message tells people what to do next."""
+
+    message: str
+
+
+@runtime_checkable
+class Oracle(Protocol):
+    """Answers label requests."""
+
+    def answer(self, request: LabelRequest) -> Answers | Pending:
+        """Label what was asked for, or say what has to happen first."""
+        ...
+
+
+class HeldBackLabels:
+    """Labels that a data set had all along: it answers at once. The only holder of labels that are not yet known.
+
+    With `noise` or a `transition`, some answers are wrong. Which, and what they say, is a function of the seed, the
+    sample's pool index and its class: a sample gets one answer, whenever and by whatever strategy it is asked for, and
+    where the noise is larger, answers that were wrong stay wrong.
+
+    Args:
+        labels: (N,) int64, by pool index; every one must be known.
+        num_classes: C; None where every answer is right, or where `transition` says it.
+        noise: share of wrong answers, in [0, 1].
+        noise_kind: what a wrong answer is. "symmetric": any other class, each as likely as the next; "pair": class c is
+            taken for c + 1, the last for 0 (Han et al. 2018, Fig. 6).
+        transition: C rows of C probabilities, row = true class, column = answer; in place of `noise`.
+        seed: of the wrong answers.
+
+    Raises ValueError where these do not fit one another.
+    """
+
+    def __init__(
+        self,
+        labels: Tensor,
+        *,
+        num_classes: int | None = None,
+        noise: float = 0.0,
+        noise_kind: NoiseKind = "symmetric",
+        transition: Sequence[Sequence[float]] | None = None,
+        seed: int = 0,
+    ) -> None:
+        if isinstance(noise, bool) or not isinstance(noise, (int, float)) or not 0 <= noise <= 1:
+            raise ValueError(f"noise must be in [0, 1], the share of wrong answers; got {noise!r}")
+        if noise_kind not in get_args(NoiseKind):
+            raise ValueError(f"noise_kind must be one of {', '.join(get_args(NoiseKind))}; got {noise_kind}")
+        if transition is not None and noise > 0:
+            raise ValueError(f"transition says how often answers are wrong; set noise=0 beside it, not {noise}")
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"seed must be an integer of at least 0; got {seed!r}")
+        unknown = int((labels < 0).sum())
+        if unknown:
+            raise ValueError(
+                f"labels must be known for the whole pool, but {unknown:,} of its {len(labels):,} samples have none; "
+                f"label them, or ask people with oracle=page, file or label_studio"
+            )
+        self._labels = labels
+        self._key = derive_key(seed, "label noise")
+        self._transition: Tensor | None = None  # (C, C) float64
+        if transition is not None:
+            self._transition = _read_transition(transition, num_classes)
+        elif noise > 0:
+            self._transition = _make_transition(num_classes, noise, noise_kind)
+        if self._transition is not None and len(labels) and int(labels.max()) >= len(self._transition):
+            raise ValueError(
+                f"num_classes must be above every label; got {len(self._transition)} classes and the label "
+                f"{int(labels.max())}"
+            )
+
+    def answer(self, request: LabelRequest) -> Answers:
+        """The labels of all that was asked for: the true ones, but for the noise."""
+        labels = self._labels[request.index]
+        if self._transition is not None:
+            labels = _mislabel(labels, self._transition, Draws(self._key, request.index))
+        return Answers(request.index, labels)
+
+
+def held_back_labels(
+    source: PoolSource,
+    num_classes: int | None = None,
+    noise: float = 0.0,
+    noise_kind: NoiseKind = "symmetric",
+    transition: Sequence[Sequence[float]] | None = None,
+    seed: int = 0,
+) -> HeldBackLabels:
+    """The `HeldBackLabels` of a data set that has all labels, except those of images that are never asked for.
+
+    An item that cannot be decoded may have taken its label with it.
+    """
+    never_asked = torch.cat([source.unreadable, source.absent])
+    return HeldBackLabels(
+        source.hidden_labels.index_put((never_asked,), source.hidden_labels[never_asked].clamp(min=0)),
+        num_classes=num_classes,
+        noise=noise,
+        noise_kind=noise_kind,
+        transition=transition,
+        seed=seed,
+    )
+
+
+def _make_transition(num_classes: int | None, noise: float, noise_kind: NoiseKind) -> Tensor:
+    """(C, C) float64: 1 − `noise` in the diagonal, the rest as `noise_kind` says."""
+    if num_classes is None or num_classes < 2:
+        raise ValueError(
+            f"num_classes must be at least 2 for wrong answers to exist (noise={noise}); got {num_classes}"
+        )
+    right = torch.eye(num_classes, dtype=torch.float64)
+    wrong = right.roll(1, 1) if noise_kind == "pair" else (1 - right) / (num_classes - 1)
+    return (1 - noise) * right + noise * wrong
+
+
+def _read_transition(rows: Sequence[Sequence[float]], num_classes: int | None) -> Tensor:
+    """(C, C) float64, checked."""
+    wanted = f"{num_classes or 'C'} rows of {num_classes or 'C'} numbers, one for each class"
+    try:
+        table = torch.tensor(rows, dtype=torch.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"transition must be {wanted} ({error})") from error
+    if table.ndim != 2 or table.shape != (num_classes or len(table),) * 2:
+        raise ValueError(f"transition must be {wanted}; got the shape {tuple(table.shape)}")
+    fits = (table >= 0).all(1) & ((table.sum(1) - 1).abs() <= 1e-6)  # a NaN does not fit either
+    if not fits.all():
+        row = int(fits.int().argmin())
+        raise ValueError(
+            f"transition must have probabilities of sum 1 in each row; row {row} is {table[row].tolist()}, of sum "
+            f"{float(table[row].sum()):g}"
+        )
+    return table
+
+
+def _mislabel(labels: Tensor, transition: Tensor, draws: Draws) -> Tensor:
+    """(K,) int64: each label as its row of `transition` has it, by inversion of its distribution function.
+
+    The true class comes first in the order of the classes, c, c + 1, …, C − 1, 0, …, so that it has the smallest draws.
+    """
+    num_classes = len(transition)
+    classes = (labels[:, None] + torch.arange(num_classes)) % num_classes  # (K, C)
+    cumulative = transition[labels[:, None], classes].cumsum(1)
+    threshold = draws.uniform(0).double()[:, None] * cumulative[:, -1:]  # below the last, which need not be exactly 1
+    place = (cumulative <= threshold).sum(1, keepdim=True)  # the first class whose share is not used up
+    return classes.gather(1, place)[:, 0]

@@ -1,0 +1,247 @@
+"""From a trained round to the indices to label: fill the candidates, ask the strategy, check its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from math import isnan
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from assl_lightning.acquisition.kmeans_plus_plus import KMeansPlusPlus
+from assl_lightning.base.seeding import make_generator
+from assl_lightning.learning.datamodule import PoolDataModule
+from assl_lightning.learning.inference import evaluate
+from assl_lightning.loop.histograms import Histogram, histogram
+from assl_lightning.method import scores
+from assl_lightning.method.candidates import Acquisition, Candidates, LabelledSamples
+from assl_lightning.method.features import SampleFeatures
+from assl_lightning.method.statistics import SampleStatistics
+from assl_lightning.networks.base import FeatureNetwork
+
+Unvisited = Literal["exclude", "infer", "random"]
+
+_STATISTICS = ("uncertainty_mean", "uncertainty_variance", "inconsistency_mean", "inconsistency_variance")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a round's training leaves for its query."""
+
+    network: FeatureNetwork  # with the weights that make logits and features, on the device of the pass
+    statistics: SampleStatistics | None  # on the CPU; None where the algorithm keeps none
+    context: Callable[[], AbstractContextManager[object]]  # entered around forward passes, for mixed precision
+    features: SampleFeatures | None = None  # kept while it trained, to be used instead of a pass over the pool
+
+
+@dataclass(frozen=True)
+class Picks:
+    """K samples to label, best first; those that were drawn at random come last and have no score."""
+
+    index: Tensor  # (K,) int64
+    drawn_at_random: int
+    score: Tensor | None  # (K − drawn_at_random,)
+    prediction: Tensor  # (K,) int64, what the model takes each for
+    parts: Mapping[str, Tensor] = field(default_factory=dict)  # the statistics, (K,) each, NaN where never visited
+    histograms: Mapping[str, Histogram] = field(default_factory=dict)  # of the score and the statistics, pool and picks
+
+    def rows(self, sample_ids: tuple[str, ...]) -> list[dict[str, object]]:
+        """The rows of queried.csv; what is not known is left empty. `sample_ids` are the K names."""
+        columns: dict[str, list[object]] = {"index": [*self.index.tolist()], "sample_id": [*sample_ids]}
+        columns["score"] = [] if self.score is None else [*self.score.tolist()]
+        for name in (*_STATISTICS, "visits"):
+            known = self.parts[name].tolist() if name in self.parts else []
+            columns[name] = ["" if isnan(value) else value for value in known]
+        columns["prediction"] = [*self.prediction.tolist()]
+        return [
+            {"rank": rank, **{name: values[rank] if rank < len(values) else "" for name, values in columns.items()}}
+            for rank in range(len(self.index))
+        ]
+
+
+def query(
+    acquisition: Acquisition,
+    datamodule: PoolDataModule,
+    trained: Trained,
+    *,
+    budget: int,
+    unvisited: Unvisited,
+) -> Picks:
+    """Pick `budget` of the pool's unlabelled samples.
+
+    Args:
+        unvisited: what becomes of samples that training never visited, where the strategy needs statistics: "exclude"
+            (if the visited ones are too few, the rest is drawn among them), "infer" their numbers by one evaluation
+            pass, which then counts as one visit in `trained.statistics`, or "random", which draws their share of the
+            budget among them. With `trained.features` the same holds for a strategy that needs features, but that those
+            of a sample that was never visited cannot be inferred.
+
+    Raises:
+        ValueError: the strategy did not return `budget` distinct candidates.
+    """
+    trained.network.eval()  # a head that a strategy calls must not drop out
+    index = _candidate_indices(datamodule, budget)
+    known = torch.ones_like(index, dtype=torch.bool)
+    learned = {"statistics"} if trained.features is None else {"statistics", "features"}  # known of visited samples
+    if learned & acquisition.requires and trained.statistics is not None:
+        known = trained.statistics.visits[index] > 0
+        if unvisited == "infer" and trained.features is None and not known.all():
+            _infer_statistics(index[~known], datamodule, trained)
+            known = torch.ones_like(known)
+    eligible, unknown = index[known], index[~known]
+    share = round(budget * len(unknown) / len(index)) if unvisited == "random" else 0
+    share = max(share, budget - len(eligible))
+    seed, number = datamodule.seed, datamodule.round_number
+    order = torch.randperm(len(unknown), generator=make_generator(seed, "unvisited", number))
+    at_random = unknown[order[:share]]
+
+    candidates = _candidates(eligible, acquisition, datamodule, trained)
+    picked, wanted = index[:0], budget - len(at_random)
+    if wanted:
+        picked = acquisition.acquire(candidates, wanted, make_generator(seed, "acquisition", number))
+    positions = _positions_of_picks(picked, candidates, wanted, type(acquisition).__name__)
+    score = acquisition.scores(candidates) if wanted else None
+    everything = torch.cat([picked, at_random])
+    of_pool = {} if score is None else {"score": score.cpu()}
+    of_picks = {name: values[positions] for name, values in of_pool.items()}
+    parts = {}
+    if trained.statistics is not None:
+        parts = _parts(trained.statistics, everything)
+        of_pool, of_picks = of_pool | _parts(trained.statistics, index), of_picks | parts
+    histograms = {name: histogram(values, of_picks[name]) for name, values in of_pool.items()}
+    return Picks(
+        index=everything,
+        drawn_at_random=len(at_random),
+        score=of_picks.get("score"),
+        prediction=_predict(everything, datamodule, trained),
+        parts=parts,
+        histograms={name: found for name, found in histograms.items() if found is not None},
+    )
+
+
+def query_untrained(datamodule: PoolDataModule, untrained: Trained, index: Tensor, budget: int) -> Tensor:
+    """(budget,) int64 of the samples at `index` (M,) int64, ascending: k-means++ over the features of a network.
+
+    What a cold start asks for: nothing has learned yet, so that far apart is all that counts. The first is drawn
+    uniformly.
+    """
+    _, features = evaluate(
+        untrained.network,
+        datamodule.plain_view,
+        index,
+        batch_size=datamodule.test_batch_size,
+        context=untrained.context,
+    )
+    generator = make_generator(datamodule.seed, "initial_acquisition")
+    return KMeansPlusPlus(first="uniform").acquire(Candidates(index, features=features), budget, generator)
+
+
+def _predict(index: Tensor, datamodule: PoolDataModule, trained: Trained) -> Tensor:
+    """(K,) int64: the class of each sample at `index` (K,), for people to compare with; nothing is chosen by it."""
+    logits, _ = evaluate(
+        trained.network,
+        datamodule.plain_view,
+        index,
+        batch_size=datamodule.test_batch_size,
+        context=trained.context,
+    )
+    return logits.argmax(-1).cpu()
+
+
+def _candidate_indices(datamodule: PoolDataModule, budget: int) -> Tensor:
+    """Unlabelled samples; without those that were just asked for and that nobody labelled, while others are enough."""
+    index = datamodule.pool.unlabelled
+    others = index[datamodule.pool.asked_in_round[index] != datamodule.round_number]
+    return others if len(others) >= budget else index
+
+
+def _parts(statistics: SampleStatistics, index: Tensor) -> dict[str, Tensor]:
+    """The statistics by name; NaN where training never visited the sample."""
+    rows = statistics.rows(index)
+    parts = {name: torch.where(rows.visits > 0, getattr(rows, name), torch.nan) for name in _STATISTICS}
+    return {**parts, "visits": rows.visits}
+
+
+def _candidates(index: Tensor, acquisition: Acquisition, datamodule: PoolDataModule, trained: Trained) -> Candidates:
+    """Fill what the strategy requires; one pass over the pool at most, and none where none is needed."""
+    found: dict[str, Any] = {}
+    if "statistics" in acquisition.requires and trained.statistics is not None:
+        found["statistics"] = trained.statistics.rows(index)
+    if "head" in acquisition.requires:
+        found["head"] = Head(trained.network)
+    needs_pass = acquisition.requires & {"logits", "features", "labelled"}
+    if trained.features is not None and "features" in needs_pass:
+        found["features"] = trained.features.rows(index)
+        needs_pass -= {"features"}
+    if needs_pass:
+        labelled = datamodule.pool.labelled if "labelled" in needs_pass else index[:0]
+        logits, features = evaluate(
+            trained.network,
+            datamodule.plain_view,
+            torch.cat([index, labelled]),
+            batch_size=datamodule.test_batch_size,
+            context=trained.context,
+        )
+        found = {"logits": logits[: len(index)], "features": features[: len(index)], **found}
+        if "labelled" in needs_pass:
+            labels = datamodule.pool.labels[labelled].long()
+            found["labelled"] = LabelledSamples(labelled, labels, logits[len(index) :], features[len(index) :])
+    return Candidates(index, **found)
+
+
+class Head(nn.Module):
+    """A network's head for features (…, d) of any precision, with float32 logits (…, C) as in the pass over the pool.
+
+    With its parameters in float64 it has float64 logits: `acquisition.ties`.
+    """
+
+    like: Tensor
+
+    def __init__(self, network: FeatureNetwork) -> None:
+        super().__init__()
+        self.head = network.head
+        like = next(network.parameters())
+        self.register_buffer("like", like.detach().new_empty(0))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(…, d) → (…, C)."""
+        logits: Tensor = self.head(features.to(self.like))
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _infer_statistics(index: Tensor, datamodule: PoolDataModule, trained: Trained) -> None:
+    """One weak and one strong view of each sample, in evaluation mode, count as its one visit."""
+    assert trained.statistics is not None
+    device = next(trained.network.parameters()).device
+    for part in index.split(datamodule.test_batch_size):
+        rows = torch.arange(len(part))
+        weak, strong = (
+            evaluate(trained.network, view.__getitem__, rows, batch_size=len(part), context=trained.context)[0].cpu()
+            for view in datamodule.augmented_views(part.to(device), "infer")
+        )
+        trained.statistics.update(part, scores.pseudo_el2n(weak), scores.symmetric_kl(weak, strong), assume_unique=True)
+
+
+def _positions_of_picks(picked: Tensor, candidates: Candidates, budget: int, name: str) -> Tensor:
+    """(budget,) int64, where each pick stands among the candidates, whose index ascends; raises for a wrong answer."""
+    if picked.dtype != torch.int64 or picked.shape != (budget,):
+        raise ValueError(
+            f"{name} must return {budget} int64 pool indices; got {picked.dtype} of shape {tuple(picked.shape)}"
+        )
+    distinct, counts = picked.unique(return_counts=True)
+    if len(distinct) != budget:
+        raise ValueError(
+            f"{name} returned index {int(distinct[counts > 1][0])} twice; a strategy must return `budget` distinct "
+            f"candidate indices"
+        )
+    positions = torch.searchsorted(candidates.index, picked.contiguous()).clamp_max(len(candidates) - 1)
+    strange = picked[candidates.index[positions] != picked]
+    if len(strange):
+        raise ValueError(
+            f"{name} returned index {int(strange.min())}, which is not among the {len(candidates)} candidates; return "
+            f"entries of candidates.index, not positions in it"
+        )
+    return positions

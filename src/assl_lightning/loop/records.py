@@ -1,0 +1,308 @@
+"""What a run leaves behind for analysis, and where it lies: its configuration, and a JSON line for each round."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from math import isfinite, isnan
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import yaml  # type: ignore[import-untyped]
+
+from assl_lightning.base.atomic import write_text
+from assl_lightning.base.run_files import CONFIG, POOL, RECORDS, STATE, round_directory
+
+State = Literal["training", "trained", "waiting"]
+"""What a round does, or is done with; "waiting" is for labels."""
+
+CLASSES = "classes"
+"""Key of config.yaml: the names of the classes, where they come from the data and not from the configuration."""
+
+OF_THE_RUN = ("environment", "history", "contents", CLASSES)
+"""Keys of config.yaml that tell how a run came about, not what was asked for."""
+
+COMMAND = "command"
+"""Key under history in config.yaml: the command that goes on with the run, as typed at its last change."""
+
+CHANGES_NOTHING = (
+    *("run_dir", "trainer.logger", "trainer.log_every_n_steps", "checkpoint", "change_devices"),
+    *("data.unreadable", "data.source.unreadable", "data.source.cache"),
+    *("data.source.images", "data.source.download", "data.num_workers"),
+)
+"""Keys, with all below them, that a run's results do not depend on; which images it excluded is in pool.pt."""
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """One round of a run. Accuracies lie in [0, 1]; indices are pool indices; times are seconds."""
+
+    round: int
+    labels: int  # that were trained on
+    unlabelled: int  # samples without a label while it trained
+    steps: int  # optimizer steps; fewer than asked for where the algorithm stopped early
+    test_accuracy_ema: float  # of the averaged weights, at the last step; where there are none, as raw
+    test_accuracy_raw: float  # of the weights themselves, at the last step
+    test_balanced_accuracy_ema: float | None = None  # mean over the classes of the share of each that was right
+    test_balanced_accuracy_raw: float | None = None
+    test_images: int | None = None  # that the accuracies were measured on; None in older records
+    num_classes: int | None = None  # that it told apart; None in older records
+    coverage: float | None = None  # share of the unlabelled samples that training visited; None without statistics
+    queried: list[int] = field(default_factory=list)  # in pick order; empty in the last round
+    queried_labels: list[int] = field(default_factory=list)  # what the oracle answered to each; −1 where it did not
+    skipped_steps: int = 0  # whose gradients were not finite, under `non_finite: skip`
+    drawn_at_random: int = 0  # of the queried ones, for want of visited candidates or by `unvisited: random`
+    seconds: dict[str, float] = field(default_factory=dict)  # by part: train, test, acquire, label
+
+
+def command_of(config: Mapping[str, Any]) -> str:
+    """The command that goes on with a run of this config.yaml, in words where it is not known."""
+    history = config.get("history")
+    command = history.get(COMMAND) if isinstance(history, dict) else None
+    return command if isinstance(command, str) else "the command that began it"
+
+
+def common_directory(paths: Iterable[Path]) -> Path | None:
+    """The deepest directory that holds all the paths or is one of them; None where that is the file system's root."""
+    common = Path(os.path.commonpath([path.resolve() for path in paths]))
+    return None if common == Path(common.anchor) else common
+
+
+def write_record(run_dir: Path, record: RoundRecord) -> None:
+    """Write the line of a round that is complete, or write it again; the file is replaced in one piece."""
+    path = run_dir / RECORDS
+    before = path.read_text().splitlines()[: record.round] if path.exists() else []
+    write_text(path, "".join(f"{line}\n" for line in [*before, json.dumps(asdict(record))]))
+
+
+def read_records(run_dir: Path) -> list[RoundRecord]:
+    """The complete rounds of a run directory, in order; none where there is no file yet."""
+    path = run_dir / RECORDS
+    if not path.exists():
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text ({error}); restore the file or remove the run") from None
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            content = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"{path}, line {number} is not JSON ({error}); restore the file or remove the run"
+            ) from None
+        record = record_of(content, f"{path}, line {number}")
+        if record.round != number - 1:
+            raise ValueError(
+                f"{path}, line {number} must be the record of round {number - 1}, but is that of round "
+                f"{record.round}; restore the file or remove the run"
+            )
+        records.append(record)
+    return records
+
+
+def record_of(content: object, where: str) -> RoundRecord:
+    """The record that a plain dictionary holds; `where` it was read, for the error."""
+    names = {entry.name for entry in fields(RoundRecord)}
+    needed = {entry.name for entry in fields(RoundRecord) if entry.default is entry.default_factory is MISSING}
+    if not isinstance(content, dict) or not needed <= content.keys() <= names:
+        raise ValueError(
+            f"{where} is not the record of a round; it needs the keys {', '.join(sorted(needed))} and may have "
+            f"{', '.join(sorted(names - needed))}. Restore the file or remove the run"
+        )
+    for entry in fields(RoundRecord):
+        expected, is_right = _VALUES[_NARROWER.get(entry.name, str(entry.type))]
+        if entry.name in content and not is_right(content[entry.name]):
+            raise ValueError(
+                f"{where}: {entry.name} must be {expected}; got {_shortened(content[entry.name])}. Restore the file or "
+                f"remove the run"
+            )
+    record = RoundRecord(**content)
+    if record.queried_labels and len(record.queried_labels) != len(record.queried):
+        raise ValueError(
+            f"{where}: queried_labels must be as many as the {len(record.queried)} queried; got "
+            f"{len(record.queried_labels)}. Restore the file or remove the run"
+        )
+    return record
+
+
+def _is_integer(value: object, smallest: int = 0) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= smallest
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+
+
+def _is_share(value: object) -> bool:
+    is_unknown = isinstance(value, float) and isnan(value)
+    return is_unknown or (_is_number(value) and 0 <= value <= 1)  # type: ignore[operator]
+
+
+_VALUES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "int": ("an integer of at least 0", _is_integer),
+    "int | None": ("an integer of at least 0, or null", lambda value: value is None or _is_integer(value)),
+    "float": ("a number in [0, 1], or NaN where it is not known", _is_share),
+    "float | None": ("a number in [0, 1], NaN or null", lambda value: value is None or _is_share(value)),
+    "list[int]": (
+        "a list of integers of at least 0, each once",
+        lambda value: isinstance(value, list) and all(map(_is_integer, value)) and len(set(value)) == len(value),
+    ),
+    "labels": (
+        "a list of integers of at least -1",
+        lambda value: isinstance(value, list) and all(_is_integer(one, -1) for one in value),
+    ),
+    "dict[str, float]": (
+        "a dictionary of finite numbers",
+        lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+    ),
+}
+"""A field's type, or what it says more narrowly → what its value must be, and whether it is."""
+
+_NARROWER = {"queried_labels": "labels"}
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def read_state(run_dir: Path, number: int) -> tuple[State, RoundRecord | None]:
+    """How far a round is that is not complete, and what its record will say."""
+    path = round_directory(run_dir, number) / STATE
+    if not path.exists():
+        return "training", None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON ({error}); remove it, and its round is trained again") from None
+    state = content.get("state") if isinstance(content, dict) else None
+    if state not in get_args(State):
+        raise ValueError(
+            f"{path} must give a state, one of {', '.join(get_args(State))}; got {state!r}. Remove it, and its round "
+            f"is trained again"
+        )
+    if state == "training":
+        return "training", None
+    record = record_of(content.get("record"), str(path))
+    if record.round != number:
+        raise ValueError(
+            f"{path} must hold the record of round {number}, but has that of round {record.round}; remove it, and its "
+            f"round is trained again"
+        )
+    return cast(State, state), record
+
+
+def complete_records(run_dir: Path, rounds: int) -> tuple[RoundRecord, ...]:
+    """The records of a finished run of `rounds` acquisitions, one more than these; none of an unfinished one.
+
+    A run that was extended has more, which are left out.
+    """
+    records = read_records(run_dir)
+    return tuple(records[: rounds + 1]) if len(records) > rounds else ()
+
+
+def trained_records(run_dir: Path, rounds: int) -> list[RoundRecord]:
+    """The rounds that are trained, in order: the complete ones, and the one whose query or labels are still to come.
+
+    All that shows a run shows these; `rounds` are the acquisitions that its configuration asks for. A run that was
+    finished and is to have more of them has its last round to query, whose record is then in state.json too.
+
+    Raises:
+        ValueError: a file is not what its name says.
+    """
+    records = read_records(run_dir)
+    complete = num_complete(records, rounds)
+    trained = read_state(run_dir, complete)[1]
+    return records if trained is None else [*records[:complete], trained]
+
+
+def num_complete(records: Sequence[RoundRecord], rounds: int) -> int:
+    """The number of rounds that are complete where `rounds` acquisitions are asked for.
+
+    Of a run that was finished and is to have more of them, the last round has its query still to make.
+    """
+    is_extended = bool(records) and not records[-1].queried and len(records) <= rounds
+    return len(records) - is_extended
+
+
+def round_under_way(run_dir: Path) -> int:
+    """The round that is under way; of a run that was finished the last, whose query is left for later rounds.
+
+    Raises:
+        ValueError: rounds.jsonl is not what its name says.
+    """
+    records = read_records(run_dir)
+    has_next = (round_directory(run_dir, len(records)) / POOL).exists()
+    must_query = bool(records) and not (records[-1].queried and has_next)
+    return len(records) - must_query
+
+
+def without_query(record: RoundRecord) -> RoundRecord:
+    """The record of the last round of a run, which asks for nothing, made of one that asked."""
+    seconds = {part: value for part, value in record.seconds.items() if part not in ("acquire", "label")}
+    return replace(record, queried=[], queried_labels=[], drawn_at_random=0, seconds=seconds)
+
+
+def write_config(run_dir: Path, content: Mapping[str, Any]) -> None:
+    """Write a run's config.yaml in one piece; its values are plain."""
+    from omegaconf import OmegaConf  # which those who only read need not wait for
+
+    write_text(run_dir / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(content))))
+
+
+class _ConfigLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """OmegaConf's reading of plain values, by the parser in C, which takes a tenth of the time."""
+
+
+_ConfigLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in _ConfigLoader.yaml_implicit_resolvers.items()
+}
+_ConfigLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+_ODD_CONTENT = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+"""What the parser says to tags that do not fit their values, such as !!int x, and to nesting without end."""
+
+
+_DEEPEST, _MOST_GROUPS = 50, 100_000
+
+
+def _check_ends(content: object) -> None:
+    """Raise where aliases, or brackets, make of a small file what nobody could walk through."""
+    groups, left = 0, [(content, 1)]
+    while left:
+        node, depth = left.pop()
+        if isinstance(node, (dict, list)):
+            groups += 1
+            if depth > _DEEPEST or groups > _MOST_GROUPS:
+                raise ValueError(f"it is nested more than {_DEEPEST} deep, or has more than {_MOST_GROUPS:,} groups")
+            left += [(child, depth + 1) for child in (node.values() if isinstance(node, dict) else node)]
+
+
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """What a run was asked to do: its config.yaml, whose values are plain, since a run resolves before it writes.
+
+    Numbers and dates are read as OmegaConf does: 1e-3 is a number, and 2024-01-01 a text.
+
+    Raises:
+        ValueError: the file cannot be read, or holds no mapping.
+    """
+    path = run_dir / CONFIG
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _ConfigLoader)
+        _check_ends(content)
+    except (yaml.YAMLError, OSError, *_ODD_CONTENT) as error:
+        raise ValueError(
+            f"{path} cannot be read ({' '.join(str(error).split())}); restore it, or leave it out"
+        ) from None
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{path} is not the configuration of a run; restore it, or leave the directory out")
+    return {str(key): value for key, value in content.items()}

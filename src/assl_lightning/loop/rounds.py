@@ -1,0 +1,356 @@
+"""The outer loop: train, score, query, label, and go round again.
+
+Everything random follows from (seed, purpose, round, step), and what a round needs lies on disk before it
+begins, so that the same call goes on from the last complete round with the picks it would have had.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+
+from assl_lightning.base.interruption import Interrupted, Interruption
+from assl_lightning.base.paths import expanded
+from assl_lightning.base.processes import from_first_rank, is_first_rank, meet_other_processes, wait_for_all_ranks
+from assl_lightning.base.run_files import INITIAL, POOL, STATE
+from assl_lightning.base.seeding import make_generator
+from assl_lightning.data.contact_sheet import contact_sheet
+from assl_lightning.data.pool import UNLABELLED, Pool
+from assl_lightning.data.sources.undecodable import Row
+from assl_lightning.learning.algorithm import Algorithm
+from assl_lightning.learning.datamodule import PoolDataModule
+from assl_lightning.loop import slurm
+from assl_lightning.loop.directory import RunDirectory
+from assl_lightning.loop.oracles import Answers, LabelRequest, Oracle, Pending
+from assl_lightning.loop.querying import Trained, query, query_untrained
+from assl_lightning.loop.records import RoundRecord, without_query
+from assl_lightning.loop.settings import RoundSettings
+from assl_lightning.loop.training import RoundTraining
+from assl_lightning.method.candidates import Acquisition
+from assl_lightning.networks.base import FeatureNetwork
+
+log = logging.getLogger(__name__)
+
+_MAX_THUMBNAILS = 100  # of a round's queries
+
+
+def run_rounds(
+    *,
+    pool: Pool,
+    datamodule: PoolDataModule,
+    make_network: Callable[[], FeatureNetwork],
+    make_algorithm: Callable[[FeatureNetwork], Algorithm],
+    make_trainer: Callable[..., Trainer],
+    acquisition: Acquisition,
+    oracle: Oracle,
+    settings: RoundSettings,
+    run_dir: Path | str,
+    make_progress: Callable[..., Callback] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+    unreadable: Sequence[Row] = (),
+) -> list[RoundRecord]:
+    """Run active learning, or go on with it, and return the records of all complete rounds.
+
+    Args:
+        pool: the samples. Labels that are known beforehand may be there, as of round 0; the others are filled in as
+            the oracle answers. What was excluded (`Pool.exclude`) is never asked for. A later call may give a pool with
+            more samples behind those that it had: where the run waits for labels, they join the next round, and what is
+            excluded by then leaves it, labelled or not.
+        datamodule: over the same pool.
+        make_network: called once a round, under the same initial random state each time.
+        make_algorithm: called once a round with the network.
+        make_trainer: called once a round as `Trainer` is, with the keywords `max_epochs`, `callbacks`, `plugins`,
+            `logger`, `default_root_dir` and some switches; `functools.partial(Trainer, accelerator="gpu")` will do. To
+            add callbacks of your own, or another logger, write a function that puts them beside those of the call.
+        acquisition: the strategy.
+        oracle: who labels. A `Pending` answer ends the call; the same call asks again.
+        settings: what the run does.
+        run_dir: where its files go; created here.
+        make_progress: called once a round with `round`, `rounds`, `labels`, `images_per_step`; gives a callback.
+        clock: seconds, for the times in the records.
+        unreadable: the images that were excluded since they cannot be decoded, to be listed in the directory.
+
+    Raises:
+        ValueError: settings that contradict the pool, the algorithm or the run that `run_dir` holds; before training.
+        Interrupted: Ctrl-C or SIGTERM came, which this call answers while it runs in the main thread: a training is
+            saved at its next step, and the same call goes on from there. SIGUSR1 in a job of SLURM likewise, which is
+            then put back into the queue; in a job of submitit likewise at its signal, and its queue is its own affair.
+    """
+    directory = RunDirectory(expanded(run_dir))
+    interruption = Interruption((signal.SIGINT, signal.SIGTERM, *slurm.preemption_signals()))
+    training = RoundTraining(
+        datamodule=datamodule,
+        make_network=make_network,
+        make_algorithm=make_algorithm,
+        make_trainer=make_trainer,
+        acquisition=acquisition,
+        settings=settings,
+        directory=directory,
+        make_progress=make_progress,
+        clock=clock,
+        interruption=interruption,
+    )
+    loop = _Loop(pool, datamodule, training, acquisition, oracle, settings, directory, clock, interruption, unreadable)
+    try:
+        with interruption:
+            return loop.run()
+    except Interrupted as interrupted:
+        if interrupted.signum == slurm.requeue_signal() and is_first_rank():
+            slurm.requeue()
+        raise
+
+
+@dataclass(frozen=True)
+class _Loop:
+    pool: Pool
+    datamodule: PoolDataModule
+    training: RoundTraining
+    acquisition: Acquisition
+    oracle: Oracle
+    settings: RoundSettings
+    directory: RunDirectory
+    clock: Callable[[], float]
+    interruption: Interruption
+    unreadable: Sequence[Row]
+
+    def run(self) -> list[RoundRecord]:
+        self._check_pool()
+        withdrawn = self.pool.excluded
+        meet_other_processes(self.training.make_trainer)
+        own = {key: value for key, value in asdict(self.settings).items() if key != "config"}
+        config = {**own, **self.settings.config}
+        if is_first_rank():
+            self.directory.open(config)
+        wait_for_all_ranks()
+        if not is_first_rank():
+            self.directory.open(config)
+            return self._run(withdrawn)
+        with self.directory.held():
+            self.directory.sweep()
+            self.directory.note_changes(config)
+            self.directory.note_samples(self.pool, self.datamodule.test_ids)
+            self.directory.note_unreadable(self.unreadable)
+            return self._run(withdrawn)
+
+    def _run(self, withdrawn: Tensor) -> list[RoundRecord]:
+        records = self.directory.records()
+        must_reopen = self.directory.under_way() < len(records) <= self.settings.rounds
+        has_begun = self.directory.has(0, POOL)
+        wait_for_all_ranks()  # all have read what the first one may change from here on
+        if records and not must_reopen and is_first_rank():
+            self.directory.tidy(records[-1])
+        if len(records) > self.settings.rounds:
+            log.info("the run in %s is finished; nothing to do", self.directory.path)
+            last = records[-1].round
+            self.directory.load_pool(last, self.pool, grown=self.directory.read_state(last)[0] == "waiting")
+            return records
+        if must_reopen:
+            self._reopen(records.pop())
+        if not has_begun and not self._label_the_first(withdrawn):
+            return records
+        for number in range(len(records), self.settings.rounds + 1):
+            self.interruption.raise_if_asked("the same command goes on from the last complete round")
+            record = self._round(number, withdrawn)
+            if record is None:
+                return records
+            records.append(record)
+        self.interruption.raise_if_asked("all rounds are complete")
+        return records
+
+    def _reopen(self, record: RoundRecord) -> None:
+        """The last round of a run that was finished, and is to have more of them, still has its query to make."""
+        state, _ = self.directory.read_state(record.round)
+        if state == "training" and is_first_rank():
+            self.directory.require(record.round, "final.ckpt")
+            self.directory.write_state(record.round, "trained", record)
+        wait_for_all_ranks()
+
+    def _check_pool(self) -> None:
+        if self.datamodule.pool is not self.pool:
+            raise ValueError("datamodule and run_rounds must share one pool; they were given two")
+        # what an oracle excludes was asked for, and counts; what was excluded before the first label is never asked for
+        has_begun = self.directory.has_begun
+        available = self.pool.num_samples if has_begun else len(self.pool.unlabelled)
+        settings = self.settings
+        if settings.total_labels > available:
+            name, value = ("hold_out + ", f"{settings.hold_out} + ") if settings.hold_out else ("", "")
+            without = " without a label" if len(self.pool.labelled) and not has_begun else ""
+            raise ValueError(
+                f"{name}initial_labels + rounds × labels_per_round = {value}{settings.initial_labels} + "
+                f"{settings.rounds} × {settings.labels_per_round} = {settings.total_labels}, but the pool has only "
+                f"{available} samples{without}; lower one of them"
+            )
+        if not (len(self.datamodule.test_images) or settings.hold_out):
+            raise ValueError(
+                "there must be a test set: give the datamodule test images (of a folder, data.source.test_root), or "
+                "set hold_out to how many samples are to be drawn from the pool for it"
+            )
+        num_test = len(self.datamodule.test_images)
+        if num_test and settings.hold_out:
+            raise ValueError(
+                f"hold_out must be 0 where the data have a test set, here of {num_test} images; got {settings.hold_out}"
+            )
+        if not (settings.initial_labels or has_begun or len(self.pool.labelled)):
+            raise ValueError("initial_labels must be at least 1 where no label is known beforehand; got 0")
+
+    # ---- labels
+
+    def _label_the_first(self, withdrawn: Tensor) -> bool:
+        """The initial labels and those of the hold-out; False where the oracle must be waited for."""
+        held_out, initial = self.directory.read_initial() or self._draw_the_first()
+        if is_first_rank():
+            self.directory.write_initial(held_out, initial)
+        request = self._request(-1, torch.cat([held_out, initial]))
+        with self.directory.reading(0, INITIAL):  # images of some may have gone since they were asked for
+            self.pool.settle(request.index, torch.full_like(request.index, UNLABELLED), 0)
+        return self._label(request, withdrawn, held_out)
+
+    def _draw_the_first(self) -> tuple[Tensor, Tensor]:
+        """Which samples are to be held out, and which to be labelled for the first round."""
+        candidates = self.pool.unlabelled  # every sample, but for those that were labelled or excluded beforehand
+        order = torch.randperm(len(candidates), generator=make_generator(self.settings.seed, "initial_labels"))
+        held_out = candidates[order[: self.settings.hold_out]]
+        others = candidates[order[self.settings.hold_out :]]
+        if self.settings.initial_acquisition == "kmeans_plus_plus" and self.settings.initial_labels:
+            untrained = self.training.untrained()
+            others = query_untrained(self.datamodule, untrained, others.sort().values, self.settings.initial_labels)
+        return held_out, others[: self.settings.initial_labels]
+
+    def _request(self, number: int, index: Tensor, **details: Any) -> LabelRequest:
+        names = tuple(self.pool.sample_ids[i] for i in index.tolist())
+        labelled = self.pool.labelled
+        return LabelRequest(
+            number, index, names, labelled=labelled, directory=self.directory.round(number + 1), **details
+        )
+
+    def _label(self, request: LabelRequest, withdrawn: Tensor, held_out: Tensor | None = None) -> bool:
+        """Ask, and save the pool that the next round trains on; False where the answers are pending."""
+        answers = from_first_rank(lambda: self.oracle.answer(request))
+        if isinstance(answers, Pending):
+            log.warning("%s%s", answers.message, self._still_to_come(request.round_number + 1))
+            return False
+        self._check_answers(request, answers)
+        self._apply(request, answers, request.index[:0] if held_out is None else held_out)
+        self.pool.withdraw(withdrawn)
+        self._check_labels()
+        if is_first_rank():
+            self.directory.save_tensors(request.round_number + 1, POOL, self.pool.state_dict())
+        wait_for_all_ranks()
+        return True
+
+    def _still_to_come(self, number: int) -> str:
+        """How much is left to label when the labels that round `number` waits for are there."""
+        left = self.settings.rounds - number
+        if not left:
+            return " (these are the last)"
+        each = self.settings.labels_per_round
+        rounds = f"{each} in each of {left} rounds" if left > 1 else "in the last round"
+        return f" ({left * each} more to label after these, {rounds})"
+
+    def _apply(self, request: LabelRequest, answers: Answers, held_out: Tensor) -> None:
+        number = request.round_number + 1
+        is_for_test = torch.isin(answers.index, held_out)
+        self.pool.label(answers.index[~is_for_test], answers.label[~is_for_test], number)
+        self.pool.hold_out(held_out)
+        self.pool.settle(answers.index[is_for_test], answers.label[is_for_test], number)
+        self.pool.withdraw(answers.excluded)
+        self.pool.settle(answers.earlier.index, answers.earlier.label, number)
+        self.pool.note_asked(request.index, number)
+
+    def _check_labels(self) -> None:
+        """Training needs a label, and the test one too."""
+        if not len(self.pool.labelled):
+            raise ValueError("no sample has a label to train on; label some of those that were asked for")
+        if self.settings.hold_out and not len(self.pool.held_out):
+            raise ValueError(
+                f"none of the {self.settings.hold_out} samples that were held out has a label to test with; label some"
+            )
+
+    @staticmethod
+    def _check_answers(request: LabelRequest, answers: Answers) -> None:
+        unasked = set(answers.index.tolist()) | set(answers.excluded.tolist())
+        unasked -= set(request.index.tolist())
+        if unasked:
+            raise ValueError(
+                f"the oracle answered for sample {min(unasked)}, which was not asked for; "
+                f"answer only the {len(request.index)} samples of the request"
+            )
+
+    # ---- one round
+
+    def _round(self, number: int, withdrawn: Tensor) -> RoundRecord | None:
+        """Train, acquire and label; None where the oracle must be waited for. Each of the three begins from files."""
+        state, record = self.directory.read_state(number)
+        self.directory.load_pool(number, self.pool, grown=state == "waiting")
+        trained = None
+        if record is None:
+            trained, record = self._train(number)
+        if number < self.settings.rounds:
+            if state == "waiting":
+                with self.directory.reading(number, STATE):
+                    self.pool.check_unlabelled(torch.tensor(record.queried, dtype=torch.int64))
+                request = self._request(number, torch.tensor(record.queried, dtype=torch.int64))
+            else:
+                record, request = self._acquire(record, trained or self.training.restore(number))
+            started = self.clock()
+            if not self._label(request, withdrawn):
+                return None
+            seconds = record.seconds | {"label": self.clock() - started}
+            record = replace(record, queried_labels=self.pool.labels[request.index].tolist(), seconds=seconds)
+        else:
+            record = without_query(record)  # the run may have been told to end after it had asked
+        if is_first_rank():
+            self.directory.commit(record)
+        wait_for_all_ranks()
+        return record
+
+    def _train(self, number: int) -> tuple[Trained, RoundRecord]:
+        with self.interruption.deferred():
+            if is_first_rank():
+                self.directory.write_state(number, "training")
+            trained, record = self.training.train(number)
+            if is_first_rank():
+                self.directory.write_state(number, "trained", record)
+                self.directory.remove_checkpoints(number)
+        if number < self.settings.rounds:
+            self.interruption.raise_if_asked(f"round {number} is trained, and the same command goes on with its query")
+        return trained, record
+
+    def _acquire(self, record: RoundRecord, trained: Trained) -> tuple[RoundRecord, LabelRequest]:
+        started = self.clock()
+        left = len(self.pool.unlabelled)
+        if not left:
+            raise ValueError(
+                f"round {record.round} has nothing to ask for: all of the pool's {self.pool.num_samples} samples have "
+                f"a label, are held out or excluded; the run ends here, and what it has found so far stands"
+            )
+        picks = query(
+            self.acquisition,
+            self.datamodule,
+            trained,
+            budget=min(self.settings.labels_per_round, left),  # images may have gone
+            unvisited=self.settings.unvisited,
+        )
+        record = replace(
+            record,
+            queried=picks.index.tolist(),
+            drawn_at_random=picks.drawn_at_random,
+            seconds=record.seconds | {"acquire": self.clock() - started},
+        )
+        number = record.round
+        request = self._request(number, picks.index, score=picks.score, parts=picks.parts, prediction=picks.prediction)
+        if is_first_rank():
+            self.directory.write_queried(number, picks.rows(request.sample_id), picks.histograms)
+            thumbnails = contact_sheet(self.datamodule.pool_images[picks.index[:_MAX_THUMBNAILS]])
+            self.directory.write_thumbnails(number, thumbnails)
+            self.directory.write_state(number, "waiting", record)
+        return record, request

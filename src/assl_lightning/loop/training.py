@@ -1,0 +1,340 @@
+"""One round's training: a Trainer, an algorithm and callbacks of its own, and what is left for the query.
+
+A Trainer that fits twice trains nothing the second time, so each round has a new one.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from assl_lightning.base.interruption import Interruption
+from assl_lightning.base.processes import check_that_results_return, is_first_rank
+from assl_lightning.base.seeding import derive_key
+from assl_lightning.learning.algorithm import Algorithm
+from assl_lightning.learning.checkpointing import AtomicCheckpointIO, StepCheckpoints
+from assl_lightning.learning.datamodule import PoolDataModule
+from assl_lightning.learning.non_finite import NonFinite
+from assl_lightning.learning.step_seed import StepSeed
+from assl_lightning.learning.weight_ema import WeightEMA
+from assl_lightning.loop.class_history import read_history
+from assl_lightning.loop.directory import RunDirectory
+from assl_lightning.loop.querying import Trained
+from assl_lightning.loop.records import RoundRecord
+from assl_lightning.loop.settings import RoundSettings
+from assl_lightning.method.callback import ASSLScoreCallback
+from assl_lightning.method.candidates import Acquisition
+from assl_lightning.method.statistics import SampleStatistics, with_room
+from assl_lightning.networks.base import FeatureNetwork
+from assl_lightning.networks.class_rows import carry_rows
+
+
+@dataclass(frozen=True)
+class RoundTraining:
+    """Trains the rounds of a run; the arguments are those of `run_rounds`."""
+
+    datamodule: PoolDataModule
+    make_network: Callable[[], FeatureNetwork]
+    make_algorithm: Callable[[FeatureNetwork], Algorithm]
+    make_trainer: Callable[..., Trainer]
+    acquisition: Acquisition
+    settings: RoundSettings
+    directory: RunDirectory
+    make_progress: Callable[..., Callback] | None
+    clock: Callable[[], float]
+    interruption: Interruption
+
+    def train(self, number: int) -> tuple[Trained, RoundRecord]:
+        """Train a round, from its last checkpoint if there is one.
+
+        Raises:
+            Interrupted: a signal came, and what there is was saved.
+        """
+        settings = self.settings
+        self._start_round(number)
+        algorithm = self._new_algorithm(number)
+        score = self._score_callback(algorithm, number)
+        weight_ema = None if settings.weight_ema is None else WeightEMA(settings.weight_ema)
+        times, non_finite = _Times(self.clock), NonFinite(settings.non_finite)
+        callbacks = [StepSeed(settings.seed, number), non_finite, score, weight_ema, times]
+        trainer = self._new_trainer(number, [*callbacks, self._step_checkpoints(number), self._progress(number)])
+        self._fit(trainer, algorithm, number)
+        seconds = {"train": times.of_fit - times.of_tests, "test": times.of_tests}
+        self._check_steps(trainer, times, number)
+
+        # weights_only: a checkpoint without callbacks would hold neither the averaged weights nor the statistics
+        trainer.save_checkpoint(self.directory.round(number) / "final.ckpt", weights_only=False)
+        statistics = None if score is None else score.statistics.to("cpu")
+        if statistics is not None and is_first_rank():
+            self.directory.save_tensors(number, "statistics.pt", statistics.state_dict())
+        averaged = "raw" if weight_ema is None else "ema"
+        record = RoundRecord(
+            round=number,
+            labels=len(self.datamodule.pool.labelled),
+            unlabelled=len(self.datamodule.pool.unlabelled),
+            steps=trainer.global_step,
+            test_accuracy_ema=_accuracy(trainer, f"test_accuracy_{averaged}"),
+            test_accuracy_raw=_accuracy(trainer, "test_accuracy_raw"),
+            test_balanced_accuracy_ema=_accuracy(trainer, f"test_balanced_accuracy_{averaged}"),
+            test_balanced_accuracy_raw=_accuracy(trainer, "test_balanced_accuracy_raw"),
+            test_images=self.datamodule.num_test_images,
+            num_classes=self.datamodule.pool.num_classes,
+            coverage=self._coverage(statistics),
+            skipped_steps=non_finite.skipped,
+            seconds=seconds,
+        )
+        network = algorithm.network.to(trainer.strategy.root_device)
+        if settings.acquisition_weights == "ema" and weight_ema is not None:
+            network = weight_ema.averaged(network, prefix="network.")
+        features = score.features if score is not None and score.keep_features else None
+        return Trained(network, statistics, trainer.precision_plugin.forward_context, features), record
+
+    def _fit(self, trainer: Trainer, algorithm: Algorithm, number: int) -> None:
+        """Fit from the last good checkpoint, or from the start."""
+        with warnings.catch_warnings():
+            # the round's directory holds pool.pt before the CSV logger comes to it
+            warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
+            # the algorithms log by the round's step, so that an epoch may be shorter than the interval
+            warnings.filterwarnings("ignore", message="The number of training batches .* logging interval")
+            # the sampler knows where it is by the step
+            warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
+            checkpoint = self.directory.last_checkpoint(number)
+            try:
+                trainer.fit(algorithm, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):  # of batch norm
+                    raise
+                raise ValueError(
+                    f"round {number}: a step of one image cannot train this network ({error}); it needs "
+                    f"algorithm.batch_size of at least 2 on each device, and more than one labelled image"
+                ) from error
+            except (SIGTERMException, ChildProcessError):
+                # it came before `StepCheckpoints` took the signals back, or went to a worker that decodes too
+                self.interruption.raise_if_asked("the same command goes on from the last checkpoint")
+                raise
+            finally:
+                self.datamodule.stop_loading()
+
+    def _check_steps(self, trainer: Trainer, times: _Times, number: int) -> None:
+        """The round must have made all its steps, unless its algorithm stopped early, and end with a test."""
+        num_steps = self.datamodule.num_steps
+        stopped_early = trainer.should_stop and 0 < trainer.global_step < num_steps
+        if trainer.global_step != num_steps and not stopped_early:
+            raise RuntimeError(
+                f"round {number} was to train {num_steps} steps, but the trainer made {trainer.global_step}; "
+                f"a trainer setting such as max_steps or limit_train_batches must have cut it short"
+            )
+        if times.last_step != trainer.global_step:
+            raise RuntimeError(
+                f"round {number} was last tested at step {times.last_step}, not at its last step, "
+                f"{trainer.global_step}; a trainer setting such as check_val_every_n_epoch must have left it out"
+            )
+
+    def restore(self, number: int) -> Trained:
+        """What `train` returned for a round that was trained before, from its files."""
+        self._start_round(number)
+        checkpoint = self.directory.load_tensors(number, "final.ckpt")
+        algorithm = self._initial_algorithm()
+        score = self._score_callback(algorithm, number)
+        statistics = features = None
+        with self.directory.reading(number, "final.ckpt"):
+            raw = checkpoint.get("current_model_state", checkpoint["state_dict"])
+            algorithm.load_state_dict(checkpoint["state_dict"] if self.settings.acquisition_weights == "ema" else raw)
+            if score is not None:
+                score.load_state_dict(checkpoint["callbacks"][score.state_key])
+                statistics, features = score.statistics, score.features if score.keep_features else None
+        trainer = self._new_trainer(number, [])
+        network = algorithm.network.to(trainer.strategy.root_device)
+        return Trained(network, statistics, trainer.precision_plugin.forward_context, features)
+
+    def untrained(self) -> Trained:
+        """The network as its first training begins with it."""
+        self._start_round(0)
+        trainer = self._new_trainer(0, [])
+        network = self._initial_algorithm().network.to(trainer.strategy.root_device)
+        return Trained(network, None, trainer.precision_plugin.forward_context)
+
+    def _start_round(self, number: int) -> None:
+        self.datamodule.start_round(
+            number,
+            seed=self.settings.seed,
+            steps_per_round=self.settings.steps_per_round,
+            steps_per_epoch=self.settings.steps_per_epoch,
+        )
+
+    def _step_checkpoints(self, number: int) -> StepCheckpoints:
+        return StepCheckpoints(
+            partial(self.directory.checkpoint_path, number),
+            self.settings.checkpoint.every_n_steps,
+            self.settings.checkpoint.every_n_seconds,
+            identity=self.directory.checkpoint_identity(number),
+            interruption=self.interruption,
+            on_saved=partial(self.directory.keep_newest_checkpoints, number),
+        )
+
+    def _new_algorithm(self, number: int) -> Algorithm:
+        """The algorithm with the run's initial weights or, under `init: continue`, with those of the last round."""
+        algorithm = self._initial_algorithm()
+        if self.settings.init == "continue" and number > 0:
+            checkpoint = self.directory.load_tensors(number - 1, "final.ckpt")
+            is_raw_apart = self.settings.continue_from == "raw" and "current_model_state" in checkpoint
+            with self.directory.reading(number - 1, "final.ckpt"):
+                state = checkpoint["current_model_state" if is_raw_apart else "state_dict"]
+                classes = read_history(self.directory.path)
+                if classes is not None and classes.names(number - 1) != classes.names():
+                    state = carry_rows(state, algorithm.network.head, classes.places(number - 1), "network.head.")
+                algorithm.load_state_dict(state)
+        return algorithm
+
+    def _initial_algorithm(self) -> Algorithm:
+        with torch.random.fork_rng():
+            torch.manual_seed(derive_key(self.settings.seed, "initial_weights"))
+            return self.make_algorithm(self.make_network())
+
+    def _score_callback(self, algorithm: Algorithm, number: int) -> ASSLScoreCallback | None:
+        keep_features = self.settings.acquisition_features == "training" and "features" in self.acquisition.requires
+        if "statistics" not in algorithm.produces:
+            if keep_features:
+                raise ValueError(
+                    f"acquisition_features = 'training' needs features that training keeps, but "
+                    f"{type(algorithm).__name__} keeps none; choose FixMatch, or 'inference'"
+                )
+            if "statistics" in self.acquisition.requires:
+                raise ValueError(
+                    f"{type(self.acquisition).__name__} needs the statistics that training keeps, but "
+                    f"{type(algorithm).__name__} produces none; choose FixMatch, or another acquisition"
+                )
+            return None
+        score = self.settings.score
+        if keep_features:
+            self._check_kept_features()
+        callback = ASSLScoreCallback(
+            self.datamodule.pool.num_samples,
+            alpha=score.alpha,
+            c_u=score.c_u,
+            c_i=score.c_i,
+            variance=score.variance,
+            assume_unique=self.datamodule.draws_distinct,
+            reset=score.reset,
+            keep_features=keep_features,
+            skip_non_finite=self.settings.non_finite == "skip",
+        )
+        if not score.reset and number > 0:
+            state = self.directory.load_tensors(number - 1, "statistics.pt")
+            with self.directory.reading(number - 1, "statistics.pt"):
+                callback.load_state_dict({"statistics": with_room(state, self.datamodule.pool.num_samples)})
+        return callback
+
+    def _check_kept_features(self) -> None:
+        """Raise where features of training would be mixed with those of a pass, or be missing."""
+        others = sorted(self.acquisition.requires & {"head", "labelled", "logits"})
+        if others:
+            raise ValueError(
+                f"acquisition_features = 'training' is for strategies that need nothing else of the network, but "
+                f"{type(self.acquisition).__name__} also needs {', '.join(others)}; use 'inference'"
+            )
+        if self.settings.acquisition_weights == "ema":
+            raise ValueError(
+                "acquisition_features = 'training' are those of the raw weights; use acquisition_weights = 'raw'"
+            )
+        if self.settings.unvisited == "infer":
+            raise ValueError(
+                "acquisition_features = 'training' has none for samples that training never visited, so unvisited must "
+                "be 'exclude' or 'random'; got 'infer'"
+            )
+        if not self.settings.score.reset:
+            raise ValueError(
+                "acquisition_features = 'training' are each round's own, but with score.reset off a sample may count "
+                "as visited that this round never saw; use reset, or 'inference'"
+            )
+
+    def _new_trainer(self, number: int, callbacks: list[Callback | None]) -> Trainer:
+        directory = self.directory.round(number)
+        trainer = self.make_trainer(
+            max_epochs=self.datamodule.num_epochs,
+            callbacks=[callback for callback in callbacks if callback is not None],
+            plugins=[AtomicCheckpointIO()],
+            logger=CSVLogger(str(directory), name="", version=""),
+            default_root_dir=str(directory),
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            reload_dataloaders_every_n_epochs=1,  # or a shorter last epoch would end without a test
+        )
+        check_that_results_return(trainer)
+        check_precision(trainer)
+        if is_first_rank():
+            devices = f"{trainer.world_size} × {trainer.strategy.root_device.type}"
+            self.directory.check_devices(devices, self.settings.change_devices)
+        return trainer
+
+    def _progress(self, number: int) -> Callback | None:
+        if self.make_progress is None:
+            return None
+        views = 2 * self.datamodule.mu if len(self.datamodule.streamed) else 0
+        return self.make_progress(
+            round=number,
+            rounds=self.settings.rounds,
+            labels=len(self.datamodule.pool.labelled),
+            images_per_step=self.datamodule.batch_size * (1 + views),
+        )
+
+    def _coverage(self, statistics: SampleStatistics | None) -> float | None:
+        unlabelled = self.datamodule.pool.unlabelled
+        if statistics is None or not len(unlabelled):
+            return None
+        return (statistics.visits[unlabelled] > 0).float().mean().item()
+
+
+def check_precision(trainer: Trainer) -> None:
+    """Raise where the network's weights would have another precision than the images and the averaged weights.
+
+    Raises:
+        ValueError: the trainer's precision is 16-true, bf16-true or 64-true.
+    """
+    if trainer.precision in ("16-true", "bf16-true", "64-true"):
+        raise ValueError(
+            f"trainer.precision={trainer.precision}: must be 32-true, bf16-mixed or 16-mixed, since images, averaged "
+            f"weights and statistics are float32; for a faster training use trainer.precision=bf16-mixed"
+        )
+
+
+class _Times(Callback):
+    """When a fit was last tested, and the seconds that it and its tests took, also before it was resumed."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__()
+        self._clock = clock
+        self._fit_started = self._test_started = clock()
+        self._before = 0.0
+        self.of_tests = 0.0
+        self.last_step: int | None = None
+
+    @property
+    def of_fit(self) -> float:
+        return self._before + self._clock() - self._fit_started
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"of_fit": self.of_fit, "of_tests": self.of_tests}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._before, self.of_tests = float(state_dict["of_fit"]), float(state_dict["of_tests"])
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._test_started = self._clock()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.of_tests += self._clock() - self._test_started
+        self.last_step = trainer.global_step
+
+
+def _accuracy(trainer: Trainer, name: str) -> float:
+    return round(trainer.callback_metrics[name].item(), 7)  # what a float32 ratio is good for

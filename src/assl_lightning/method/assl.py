@@ -1,0 +1,84 @@
+"""ASSL: label what was uncertain and inconsistent while training ran. No pass over the pool; one top-k.
+
+Lim, Na and Kwak 2023, "Active Semi-Supervised Learning by Exploring Per-Sample Uncertainty and Consistency".
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final, get_args
+
+import torch
+from torch import Tensor
+
+from assl_lightning.method.candidates import Candidates, Requirement
+from assl_lightning.method.selection import RunningTopK, check_budget, check_shape, chunks
+from assl_lightning.method.statistics import CandidateStatistics, upper_confidence_bound
+
+Factors = Literal["both", "uncertainty", "inconsistency"]
+
+
+@final
+@dataclass(frozen=True)
+class ASSL:
+    """The largest products of two upper confidence bounds (Lim et al. 2023, Eq. 6).
+
+    Args:
+        c_u: weight of the standard deviation of the uncertainty (Eq. 3); 0 leaves its moving average alone.
+        c_i: weight of the standard deviation of the inconsistency (Eq. 5); 0 leaves its moving average alone.
+        factors: "both", or one of the two bounds by itself.
+    """
+
+    c_u: float = 0.5
+    c_i: float = 2.0
+    factors: Factors = "both"
+    requires: ClassVar[frozenset[Requirement]] = frozenset({"statistics"})
+
+    def __post_init__(self) -> None:
+        check_bounds(self.c_u, self.c_i, self.factors)
+
+    def scores(self, candidates: Candidates) -> Tensor:
+        """(M,) ≥ 0, in the candidates' order; larger means label sooner."""
+        candidates.require("statistics")
+        assert candidates.statistics is not None
+        return self._bound(candidates.statistics)
+
+    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
+        """(budget,) int64 pool indices on the CPU, best first; nothing is drawn from the generator.
+
+        The scores exist a chunk at a time.
+        """
+        candidates.require("statistics")
+        assert candidates.statistics is not None
+        check_shape("number of visits", candidates.statistics.visits, candidates.index)
+        check_budget(budget, len(candidates))
+        best = RunningTopK(budget)
+        for rows in chunks(len(candidates)):
+            best.update(self._bound(candidates.statistics.take(rows)), candidates.index[rows])
+        return best.picks()
+
+    def _bound(self, statistics: CandidateStatistics) -> Tensor:
+        return confidence_bound(statistics, self.c_u, self.c_i, self.factors)
+
+
+def confidence_bound(statistics: CandidateStatistics, c_u: float, c_i: float, factors: Factors) -> Tensor:
+    """(M,) Eq. 6 of Lim et al. 2023, or one factor of it: ≥ 0, larger means label sooner."""
+    uncertainty = upper_confidence_bound(statistics.uncertainty_mean, statistics.uncertainty_variance, c_u)
+    inconsistency = upper_confidence_bound(statistics.inconsistency_mean, statistics.inconsistency_variance, c_i)
+    if factors == "uncertainty":
+        return uncertainty
+    if factors == "inconsistency":
+        return inconsistency
+    return uncertainty * inconsistency
+
+
+def check_bounds(c_u: float, c_i: float, factors: str) -> None:
+    """Raise for settings that `confidence_bound` has no meaning for."""
+    for name, value in (("c_u", c_u), ("c_i", c_i)):
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(
+                f"{name} weighs a standard deviation in an upper bound and must be finite and ≥ 0; got {value}"
+            )
+    if factors not in get_args(Factors):
+        raise ValueError(f"factors must be one of {', '.join(get_args(Factors))}; got {factors!r}")

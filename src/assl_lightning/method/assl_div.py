@@ -1,0 +1,81 @@
+"""ASSL with diversity: k-means++ seeding over feature vectors that are as long as their score is large.
+
+Lim, Na and Kwak 2023 ("Ours-Div"); Arthur and Vassilvitskii 2007 for the seeding; Ash et al. 2020 (BADGE) for its
+first pick.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, final, get_args
+
+import torch
+from torch import Tensor
+
+from assl_lightning.base.ties import float64_device
+from assl_lightning.method.assl import Factors, check_bounds, confidence_bound
+from assl_lightning.method.candidates import Candidates, Requirement
+from assl_lightning.method.selection import (
+    FirstCentre,
+    check_budget,
+    check_finite,
+    in_index_order,
+    seed_outer_products,
+)
+
+
+@final
+@dataclass(frozen=True)
+class ASSLDiv:
+    """D² sampling of the points e_m = score_m · features_m: picks score high and lie apart.
+
+    Samples of score 0 all lie at the origin. The points are never stored: O(M) memory beside the features (and a copy
+    of those where the candidates are not in index order), O(M·d) time per pick.
+
+    Args:
+        c_u: weight of the standard deviation of the uncertainty (Eq. 3).
+        c_i: weight of the standard deviation of the inconsistency (Eq. 5).
+        first: the first pick is the point farthest from the origin ("norm", as BADGE) or any ("uniform").
+        normalize_features: scale every feature vector to length 1 first, so that the score alone gives the length.
+        factors: "both", or one of the two bounds by itself.
+    """
+
+    c_u: float = 0.5
+    c_i: float = 2.0
+    first: FirstCentre = "norm"
+    normalize_features: bool = False
+    factors: Factors = "both"
+    requires: ClassVar[frozenset[Requirement]] = frozenset({"statistics", "features"})
+
+    def __post_init__(self) -> None:
+        check_bounds(self.c_u, self.c_i, self.factors)
+        if self.first not in get_args(FirstCentre):
+            raise ValueError(f"first must be one of {', '.join(get_args(FirstCentre))}; got {self.first!r}")
+
+    def scores(self, candidates: Candidates) -> Tensor:
+        """(M,) ≥ 0, in the candidates' order; larger means label sooner. The picks also depend on the features."""
+        candidates.require("statistics")
+        assert candidates.statistics is not None
+        return confidence_bound(candidates.statistics, self.c_u, self.c_i, self.factors)
+
+    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
+        """(budget,) int64 distinct pool indices on the CPU, in the order of the picks.
+
+        A score or a feature vector that is not finite is an error that names the sample.
+        """
+        candidates.require("features")
+        assert candidates.features is not None
+        check_budget(budget, len(candidates))
+        features = candidates.features.detach()
+        device = float64_device(features.device)
+        features = features.to(device, torch.promote_types(features.dtype, torch.float32))
+        score = self.scores(candidates).detach().to(device).double()
+        index, score, features = in_index_order(candidates.index.to(device), score, features)
+        norm = torch.linalg.vector_norm(features, dim=1, dtype=torch.float64)
+        check_finite("score", score, index)
+        check_finite("length of the feature vector", norm, index)
+
+        scale = score  # (M,), e = scale · features
+        if self.normalize_features:
+            scale = torch.where(norm > 0, score / norm, 0.0)
+        return index.cpu()[seed_outer_products(features, scale[:, None], budget, generator, self.first)]

@@ -1,0 +1,388 @@
+"""`ASSLScoreCallback`: per-sample statistics of uncertainty and inconsistency, kept while any trainer runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.multiprocessing.spawn import ProcessRaisedException
+
+from assl_lightning.base.plain_numbers import real_number, whole_number
+from assl_lightning.base.processes import LOST_RESULTS, check_that_results_return
+from assl_lightning.method import scores
+from assl_lightning.method.assl import confidence_bound
+from assl_lightning.method.contracts import Observation
+from assl_lightning.method.features import SampleFeatures
+from assl_lightning.method.selection import RunningTopK, chunks
+from assl_lightning.method.statistics import NOTHING, SampleStatistics, Variance, with_room
+
+Observe = Callable[[Any, Any, LightningModule], Observation | None]
+
+_KEYS = ("index", "logits_weak", "logits_strong")
+_WHAT_CANDIDATES_ARE = "candidates must be pool indices, which are whole numbers, or a mask of the pool, which is bool"
+
+
+class ASSLScoreCallback(Callback):
+    """Scores every unlabelled sample from the forward passes that training makes anyway.
+
+    After each training batch it takes `index` (B,), `logits_weak` (B, C) and `logits_strong` (B, C) from what
+    `training_step` returned, computes pseudo-EL2N of the weak and the symmetric KL divergence between both views, and
+    updates one row of `SampleStatistics` for each sample (Lim et al. 2023, Eq. 1 and 3–6). It draws no random numbers,
+    changes nothing in the module and never waits for the device, except to check the first batch and, every
+    `trainer.log_every_n_steps`, whether a value was not finite.
+
+    >>> callback = ASSLScoreCallback(num_samples=4, c_u=0.5, c_i=2.0)
+    >>> table = SampleStatistics(4)
+    >>> table.update(torch.tensor([0, 3, 2]), torch.tensor([0.2, 0.6, 0.1]), torch.tensor([1.0, 2.0, 0.3]))
+    >>> callback.load_state_dict({"statistics": table.state_dict()})  # as after a fit, or from a checkpoint
+    >>> callback.query(2)
+    tensor([3, 0])
+
+    Give it in a list (`Trainer(callbacks=[ASSLScoreCallback()])`); the same class then works in `lightning` and in
+    `pytorch_lightning` trainers. Under DDP every rank gathers all observations and holds the same table.
+
+    Args:
+        num_samples: N, the size of the pool that `index` counts in. None: the datamodule's `num_samples`.
+        alpha: weight of the new observation, in (0, 1] (Eq. 3).
+        c_u: confidence value of the uncertainty's upper bound, ≥ 0 (Eq. 3).
+        c_i: confidence value of the inconsistency's upper bound, ≥ 0 (Eq. 5).
+        observe: `observe(outputs, batch, module) → Observation | None`, for a training step that does not return the
+            three keys, or a task where uncertainty is something else; None skips the batch. Under DDP it must skip on
+            all ranks alike. Rows of index −1 count as none.
+        variance: "post" as the paper prints it, or "pre"; see `SampleStatistics`.
+        assume_unique: no batch holds an index twice (over all ranks); saves a sort in each step.
+        reset: each fit starts with a fresh table, as the paper's statistics start at 0. False goes on with what an
+            earlier fit or `load_state_dict` left, of the same pool; samples that it has gained lie behind the others.
+        keep_features: also keep each sample's latest weak-view features, from the key `features_weak` (B, d), as
+            float16 on the device; with them `ASSLDiv` needs no pass over the pool either.
+        skip_non_finite: values that are not finite are left out, instead of ending the fit.
+        name: tells two such callbacks in one trainer apart.
+    """
+
+    def __init__(
+        self,
+        num_samples: int | None = None,
+        alpha: float = 0.8,
+        c_u: float = 0.5,
+        c_i: float = 2.0,
+        observe: Observe | None = None,
+        *,
+        variance: Variance = "post",
+        assume_unique: bool = False,
+        reset: bool = True,
+        keep_features: bool = False,
+        skip_non_finite: bool = False,
+        name: str = "default",
+    ) -> None:
+        super().__init__()
+        self.c_u, self.c_i = real_number("c_u", c_u), real_number("c_i", c_i)
+        for constant, value in (("c_u", self.c_u), ("c_i", self.c_i)):
+            if value < 0:
+                raise ValueError(f"{constant}, the confidence value of an upper bound, must be ≥ 0; got {value}")
+        self.num_samples = None if num_samples is None else whole_number("num_samples", num_samples, least=1)
+        self.alpha = SampleStatistics(1, alpha, variance).alpha  # raises for an impossible setting where it was written
+        self.variance: Variance = variance
+        self.assume_unique = assume_unique
+        self.reset = reset
+        self.keep_features = keep_features
+        self.skip_non_finite = skip_non_finite
+        self.name = name
+        self._observe = observe or observe_step_output
+        self._statistics: SampleStatistics | None = None
+        self._features: SampleFeatures | None = None
+        self._batches = 0
+        self._observed_batches = 0
+        self._rows_per_rank = 0  # under DDP, how many each rank sends in a step
+
+    @property
+    def state_key(self) -> str:
+        """Stable under renaming and subclassing, so that a checkpoint finds its state again."""
+        return f"assl_lightning.ASSLScoreCallback[{self.name}]"
+
+    @property
+    def statistics(self) -> SampleStatistics:
+        """The table, on the training device; it exists from the start of `fit` and outlives it."""
+        if self._statistics is None:
+            raise RuntimeError(
+                "there are no statistics yet; they exist once Trainer.fit has started with this callback in its list"
+            )
+        return self._statistics
+
+    @property
+    def features(self) -> SampleFeatures:
+        """The latest weak-view features of every sample, on the training device, if `keep_features` is on."""
+        if self._features is None:
+            raise RuntimeError(
+                "there are no features; they exist once Trainer.fit has started with keep_features=True here"
+            )
+        return self._features
+
+    def scores(self) -> Tensor:
+        """(N,) float32 score of Eq. 6, NaN where training never visited the sample. Larger means label sooner."""
+        return self.statistics.score(self.c_u, self.c_i)
+
+    def query(self, k: int, candidates: Tensor | Iterable[int] | None = None) -> Tensor:
+        """The k candidates to label next: (k,) int64 pool indices on the CPU, best first, ties to the lower index.
+
+        Goes through the table once, chunk by chunk; takes less than 64 MB beside it, and 120 bytes for each of the k.
+
+        Args:
+            k: how many, ≥ 1.
+            candidates: which to choose from, such as those without a label: a mask of the pool, (N,) bool, or distinct
+                pool indices in any order, which take one more byte for each sample of the pool. None: every visited
+                sample. A tensor, an array, a column of pandas by its values, or any iterable of whole numbers.
+
+        Raises:
+            TypeError: the candidates, or k, are no whole numbers.
+            ValueError: fewer than k candidates were visited; what training never saw has no score. Or the candidates
+                are not distinct, or no mask of this pool.
+            IndexError: a candidate lies outside the pool.
+        """
+        k = whole_number("k", k)
+        statistics = self.statistics
+        statistics.check()
+        mask = None if candidates is None else _as_mask(_as_tensor(candidates), statistics)
+        best = RunningTopK(min(k, statistics.num_samples))  # no room for more than there are
+        for rows in chunks(statistics.num_samples):
+            of_chunk = statistics.rows(rows)
+            index = torch.arange(rows.start, rows.stop, device=of_chunk.visits.device)
+            score = confidence_bound(of_chunk, self.c_u, self.c_i, "both")
+            eligible = of_chunk.visits > 0
+            if mask is not None:
+                eligible &= mask[rows]
+            best.update(score[eligible], index[eligible])
+        if k > best.seen:
+            count = statistics.num_samples if mask is None else _count(mask)
+            raise ValueError(
+                f"asked for {k} samples, but training visited only {best.seen} of the {count} candidates; "
+                f"ask for fewer, or train until every candidate was drawn at least once"
+            )
+        return best.picks()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """A fresh table, unless `reset` is off; Lightning restores a checkpoint's state after this."""
+        if stage != "fit":
+            return
+        check_that_results_return(trainer)
+        num_samples = self.num_samples
+        if num_samples is None:
+            num_samples = getattr(getattr(trainer, "datamodule", None), "num_samples", None)
+        if num_samples is None:
+            raise ValueError(
+                "ASSLScoreCallback needs the size of the pool: pass num_samples, or give the trainer a datamodule "
+                "with a `num_samples` attribute"
+            )
+        num_samples = whole_number("num_samples", num_samples, least=1)
+        if self.reset or self._statistics is None:
+            self._statistics = self._new_statistics(num_samples)
+            self._features = SampleFeatures(num_samples) if self.keep_features else None
+        else:
+            self._make_room(self._statistics, num_samples)
+        self._batches = self._observed_batches = self._rows_per_rank = 0
+
+    def _make_room(self, before: SampleStatistics, num_samples: int) -> None:
+        """Go on with the statistics of the last fit, whose pool may have grown since."""
+        if num_samples < before.num_samples:
+            raise ValueError(
+                f"with reset=False the statistics of the last fit go on, and they are of {before.num_samples} samples, "
+                f"but the pool of this fit has {num_samples}: an index would mean another sample. Keep the pool, to "
+                f"which samples may be added behind the others, or use reset=True"
+            )
+        if num_samples > before.num_samples:
+            state = before.state_dict()
+            self._statistics = self._new_statistics(num_samples)
+            self._statistics.to(before.visits.device).load_state_dict(with_room(state, num_samples))
+            if self._features is not None:
+                self._features.make_room(num_samples)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Move the table to where training happens."""
+        self.statistics.to(pl_module.device)
+        if self._features is not None:
+            self._features.to(pl_module.device)
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Observe the batch that was just trained on."""
+        self._batches += 1
+        observation = self._observe(outputs, batch, pl_module)
+        if observation is not None:
+            if self._observed_batches == 0:
+                _check_first(observation, self.statistics.num_samples, self.keep_features)
+                self._rows_per_rank = _most_rows(observation.index, trainer, pl_module)
+            self._observed_batches += 1
+            index, uncertainty, inconsistency = self._gather(observation, trainer, pl_module)
+            self.statistics.update(index, uncertainty, inconsistency, assume_unique=self.assume_unique)
+            if self._features is not None and observation.features is not None:
+                features = self._gather_rows(observation.features.detach().half(), 0, trainer, pl_module)
+                self._features.update(index, features, assume_unique=self.assume_unique)
+        if self._batches % max(trainer.log_every_n_steps, 1) == 0:  # type: ignore[attr-defined]
+            self.statistics.check()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raise for what the last steps left in the device's flag, and for a fit that was never observed."""
+        if self._batches and not self._observed_batches:
+            raise RuntimeError(
+                f"ASSLScoreCallback observed none of the {self._batches} training batches: training_step returned "
+                f"None, or `observe` did, every time; return a dict with the keys {', '.join(_KEYS)} beside 'loss'"
+            )
+        self.statistics.check()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Raise in the process that began the fit what `setup` raised in those that it started."""
+        if isinstance(exception, ProcessRaisedException) and LOST_RESULTS in str(exception):
+            check_that_results_return(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values; empty before the first fit."""
+        if self._statistics is None:
+            return {}
+        kept = {} if self._features is None else {"features": self._features.state_dict()}
+        return {"statistics": self._statistics.state_dict(), **kept}
+
+    def _gather(
+        self, observation: Observation, trainer: Trainer, module: LightningModule
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The observations of all ranks, rank-major, so that every rank applies the same update."""
+        values = torch.stack([observation.uncertainty.float(), observation.inconsistency.float()], dim=-1)  # (B, 2)
+        uncertainty, inconsistency = self._gather_rows(values, 0.0, trainer, module).unbind(-1)
+        return self._gather_rows(observation.index, NOTHING, trainer, module), uncertainty, inconsistency
+
+    def _gather_rows(self, rows: Tensor, filler: float, trainer: Trainer, module: LightningModule) -> Tensor:
+        """(B, …) on each of W ranks → (W·R, …) on every rank.
+
+        R is how many rows the largest first batch of a rank had. Ranks with fewer add rows of `filler`: tensors of
+        unequal shape cannot be gathered, and no rank knows the others' without waiting for the device.
+        """
+        if trainer.world_size == 1:
+            return rows
+        missing = self._rows_per_rank - len(rows)
+        if missing < 0:
+            raise ValueError(
+                f"rank {trainer.global_rank} has {len(rows)} samples in a batch, but no rank had more than "
+                f"{self._rows_per_rank} in the fit's first one: under DDP the first batch must be the largest"
+            )
+        rows = torch.cat([rows, rows.new_full((missing, *rows.shape[1:]), filler)])
+        gathered: Tensor = module.all_gather(rows).flatten(0, 1)  # type: ignore[union-attr]
+        return gathered
+
+    def _new_statistics(self, num_samples: int) -> SampleStatistics:
+        return SampleStatistics(num_samples, self.alpha, self.variance, skip_non_finite=self.skip_non_finite)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a checkpoint's table."""
+        state = state_dict["statistics"]
+        if self._statistics is None:
+            self._statistics = self._new_statistics(state["num_samples"])
+        self._statistics.load_state_dict(state)
+        if self.keep_features and "features" in state_dict:
+            self._features = SampleFeatures(state["num_samples"])
+            self._features.load_state_dict(state_dict["features"])
+
+
+def observe_step_output(outputs: Any, batch: Any, module: LightningModule) -> Observation | None:  # noqa: ARG001
+    """The default `observe`: Eq. 1 and 4 of the logits that `training_step` returned; None where it returned None."""
+    if not outputs:
+        return None
+    missing = [key for key in _KEYS if not isinstance(outputs, Mapping) or key not in outputs]
+    if missing:
+        present = ", ".join(map(str, outputs)) if isinstance(outputs, Mapping) else type(outputs).__name__
+        raise KeyError(
+            f"ASSLScoreCallback expects training_step to return {', '.join(_KEYS)} beside 'loss'; missing: "
+            f"{', '.join(missing)}; returned: {present}. Return them detached, or pass observe=…"
+        )
+    weak, strong = outputs["logits_weak"].detach(), outputs["logits_strong"].detach()
+    return Observation(
+        outputs["index"], scores.pseudo_el2n(weak), scores.symmetric_kl(weak, strong), outputs.get("features_weak")
+    )
+
+
+def _as_tensor(candidates: Tensor | Iterable[int]) -> Tensor:
+    """The candidates as a tensor of whole numbers, or of True and False."""
+    if not isinstance(candidates, Tensor):
+        # An array or a column of pandas says what it holds; of the latter the values count, not its own index.
+        array = np.asarray(candidates if hasattr(candidates, "__array__") else list(candidates))
+        if array.dtype.kind in "biuf":
+            # torch shares an array's memory, and warns where it may not write there
+            candidates = torch.as_tensor(array if array.flags.writeable else array.copy())
+        else:
+            raise TypeError(f"{_WHAT_CANDIDATES_ARE}; got {array.dtype}")
+    if candidates.numel() and (candidates.is_floating_point() or candidates.is_complex()):
+        raise TypeError(f"{_WHAT_CANDIDATES_ARE}; got {candidates.dtype}")
+    return candidates
+
+
+def _as_mask(candidates: Tensor, statistics: SampleStatistics) -> Tensor:
+    """(N,) bool on the table's device: which samples the `candidates`, a mask or pool indices, name."""
+    num_samples, device = statistics.num_samples, statistics.visits.device
+    if candidates.dtype == torch.bool:
+        if candidates.shape != (num_samples,):
+            raise ValueError(
+                f"a mask of candidates must have one entry for each sample of the pool, shape ({num_samples},); got "
+                f"shape {tuple(candidates.shape)}"
+            )
+        return candidates.to(device)
+    if candidates.ndim != 1:
+        raise ValueError(
+            f"candidates must be pool indices in one dimension, or a mask of the pool; got shape "
+            f"{tuple(candidates.shape)}"
+        )
+    mask = torch.zeros(num_samples, dtype=torch.bool, device=device)
+    for rows in chunks(len(candidates)):
+        index = candidates[rows].to(device, torch.int64)
+        outside = index[(index < 0) | (index >= num_samples)]
+        if len(outside):
+            raise IndexError(f"candidate {int(outside[0])} lies outside the pool's 0 … {num_samples - 1}")
+        mask[index] = True
+    if _count(mask) != len(candidates):
+        raise ValueError(
+            f"candidates must be distinct pool indices; got {len(candidates)}, {_count(mask)} of them distinct. "
+            f"A mask of the pool must be bool"
+        )
+    return mask
+
+
+def _count(mask: Tensor) -> int:
+    """How many of `mask` (N,) are true; a chunk at a time, since a GPU copies what it counts."""
+    return sum(int(mask[rows].count_nonzero()) for rows in chunks(len(mask)))
+
+
+def _check_first(observation: Observation, num_samples: int, keep_features: bool) -> None:
+    """The one check that may wait for the device: the first batch tells most mistakes."""
+    index = observation.index
+    if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.ndim != 1:
+        kind = f"{index.dtype} of shape {tuple(index.shape)}" if isinstance(index, Tensor) else type(index).__name__
+        raise ValueError(
+            f"'index' must be an int64 tensor of shape (B,), the samples' positions in the pool; got {kind}"
+        )
+    for name in ("uncertainty", "inconsistency"):
+        value = getattr(observation, name)
+        if value.shape != index.shape:
+            raise ValueError(
+                f"'{name}' must have one number for each of the {len(index)} indices; got shape {tuple(value.shape)}: "
+                f"reduce a dense task to one number per sample in `observe`"
+            )
+    if keep_features and observation.features is None:
+        raise KeyError(
+            "keep_features=True needs 'features_weak' (B, d) in what training_step returns, or `features` in what "
+            "`observe` returns; return the input of the last layer for the weak views, detached"
+        )
+    outside = index[(index < -1) | (index >= num_samples)]
+    if len(outside):
+        raise IndexError(
+            f"'index' holds {int(outside[0])}, outside the pool's 0 … {num_samples - 1}; give pool indices, not "
+            f"positions within a subset, or a larger num_samples"
+        )
+
+
+def _most_rows(index: Tensor, trainer: Trainer, module: LightningModule) -> int:
+    """The number of rows in the largest batch of all ranks. Waits for the device."""
+    if trainer.world_size == 1:
+        return len(index)
+    return int(module.all_gather(torch.tensor(len(index), device=module.device)).max())  # type: ignore[union-attr]

@@ -1,0 +1,96 @@
+"""The latest features of every sample, kept while training runs: diversity without a pass over the pool."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assl_lightning.base.plain_numbers import whole_number
+
+_LARGEST = torch.finfo(torch.float16).max
+
+
+class SampleFeatures:
+    """One float16 vector for every sample of a pool, by pool index, of the last time it was seen; 2·d bytes a sample.
+
+    The table is made by the first update, which tells d and the device. Larger numbers than float16 holds are kept as
+    its largest, 65,504; a NaN stays one, for the acquisition to name.
+
+    Args:
+        num_samples: N, the size of the pool.
+
+    >>> features = SampleFeatures(num_samples=3)
+    >>> features.update(torch.tensor([2, 0, 2]), torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
+    >>> features.rows(torch.tensor([0, 2]))
+    tensor([[3., 4.],
+            [5., 6.]])
+
+    Nothing in `update` waits for the device.
+    """
+
+    def __init__(self, num_samples: int) -> None:
+        self.num_samples = whole_number("num_samples", num_samples, least=1)
+        self._values: Tensor | None = None  # one row more than there are samples, as in SampleStatistics
+
+    @torch.no_grad()
+    def update(self, index: Tensor, features: Tensor, *, assume_unique: bool = False) -> None:
+        """Keep each row; of a sample that occurs twice the later one, of an index outside [0, N) none.
+
+        Args:
+            index: (B,) int64 pool indices; −1 is a row that observed nothing.
+            features: (B, d) floating.
+            assume_unique: promise that no index occurs twice; saves a sort.
+        """
+        if features.ndim != 2 or features.shape[0] != len(index):
+            raise ValueError(
+                f"features must have one row for each of the {len(index)} indices, shape (B, d); got shape "
+                f"{tuple(features.shape)}"
+            )
+        if self._values is None:
+            shape = (self.num_samples + 1, features.shape[1])
+            self._values = torch.zeros(shape, dtype=torch.float16, device=features.device)
+        if features.shape[1] != self._values.shape[1]:
+            raise ValueError(
+                f"features must keep their size from step to step: they had {self._values.shape[1]} numbers a sample "
+                f"and now have {features.shape[1]}"
+            )
+        row = torch.where((index >= 0) & (index < self.num_samples), index, self.num_samples)
+        if not assume_unique:
+            row, order = torch.sort(row, stable=True)
+            features = features[order]
+            is_last = torch.cat([row[1:] != row[:-1], torch.ones_like(row[:1], dtype=torch.bool)])
+            row = torch.where(is_last, row, self.num_samples)
+        self._values[row] = features.clamp(-_LARGEST, _LARGEST).to(self._values)
+
+    def rows(self, index: Tensor) -> Tensor:
+        """(M, d) float32 features of the samples at `index` (M,) int64, on the table's device; 0 where never seen."""
+        if self._values is None:
+            raise RuntimeError("there are no features yet; they exist once a step has been observed that returned them")
+        return self._values[index.to(self._values.device)].float()
+
+    def to(self, device: torch.device | str) -> SampleFeatures:
+        """Move the table to `device`; returns itself."""
+        self._values = None if self._values is None else self._values.to(device)
+        return self
+
+    def make_room(self, num_samples: int) -> None:
+        """Add rows, as of samples never seen, for a pool that has grown to `num_samples`."""
+        if self._values is not None:
+            trash, more = self._values[-1:], num_samples - self.num_samples
+            self._values = torch.cat([self._values[:-1], trash.new_zeros(more, trash.shape[1]), trash])
+        self.num_samples = num_samples
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values only, loadable with `weights_only=True`."""
+        return {"num_samples": self.num_samples, "values": None if self._values is None else self._values.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave; another pool size is an error."""
+        if state["num_samples"] != self.num_samples:
+            raise ValueError(
+                f"these features were kept for a pool of {state['num_samples']} samples, but this table has "
+                f"{self.num_samples}; load them into a table of the same size"
+            )
+        self._values = None if state["values"] is None else state["values"].clone()

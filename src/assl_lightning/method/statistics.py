@@ -1,0 +1,315 @@
+"""Per-sample running statistics of uncertainty and inconsistency, kept while training runs (Eq. 3, 5 and 6).
+
+Lim, Na and Kwak 2023, "Active Semi-Supervised Learning by Exploring Per-Sample Uncertainty and Consistency". For each
+visit of a sample with an observed value x (its uncertainty u or its inconsistency i), from mean = variance = 0:
+
+    mean     ← α·x + (1 − α)·mean                       Eq. 3, 4; α weighs the *new* value
+    variance ← α·(x − mean)² + (1 − α)·variance         Eq. 3, 5; the mean is the one just updated ("post")
+    UCB      = mean + c·√variance
+    score    = UCB of u · UCB of i                       Eq. 6
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from assl_lightning.base.plain_numbers import real_number, whole_number
+
+Variance = Literal["post", "pre"]
+
+NOTHING = -1
+"""The index of a row that observed no sample."""
+
+_COLUMNS = ("uncertainty_mean", "inconsistency_mean", "uncertainty_variance", "inconsistency_variance")
+
+
+@dataclass(frozen=True)
+class CandidateStatistics:
+    """Rows of `SampleStatistics`, one per sample; float32 but for `visits`. Candidates have all been visited."""
+
+    uncertainty_mean: Tensor  # (M,)
+    uncertainty_variance: Tensor  # (M,)
+    inconsistency_mean: Tensor  # (M,)
+    inconsistency_variance: Tensor  # (M,)
+    visits: Tensor  # (M,) int32
+
+    def take(self, positions: Tensor | slice) -> CandidateStatistics:
+        """The rows at `positions`, (m,) int64; a slice gives views, not copies."""
+        return CandidateStatistics(
+            uncertainty_mean=self.uncertainty_mean[positions],
+            uncertainty_variance=self.uncertainty_variance[positions],
+            inconsistency_mean=self.inconsistency_mean[positions],
+            inconsistency_variance=self.inconsistency_variance[positions],
+            visits=self.visits[positions],
+        )
+
+
+class SampleStatistics:
+    """The statistics of every sample of a pool, by pool index; 20 bytes a sample on one device.
+
+    Args:
+        num_samples: N, the size of the pool.
+        alpha: weight of the new observation, in (0, 1].
+        variance: which mean a visit's deviation is taken from: "post", the one that the visit just updated (as the
+            paper prints it), or "pre", the one before. With means and variances that start at 0 the two differ by the
+            factor (1 − α)², so UCB_post(c) = UCB_pre((1 − α)·c).
+        skip_non_finite: a value that is not finite is left out in silence, instead of being an error.
+        device: where the tensors live.
+
+    >>> statistics = SampleStatistics(num_samples=3)
+    >>> statistics.update(torch.tensor([2, 0, 2]), torch.tensor([0.5, 0.1, 0.5]), torch.tensor([1.0, 0.2, 1.0]))
+    >>> statistics.visits.tolist()
+    [1, 0, 2]
+    >>> statistics.score(c_u=0.5, c_i=2.0).isnan().tolist()
+    [False, True, False]
+
+    Nothing in `update` waits for the device. An index outside [0, N) or a value that is not finite leaves the table
+    untouched and is remembered; `check`, and every read-out that acquires or saves, raises it.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        alpha: float = 0.8,
+        variance: Variance = "post",
+        *,
+        skip_non_finite: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        num_samples, alpha = whole_number("num_samples", num_samples, least=1), real_number("alpha", alpha)
+        if not 0 < alpha <= 1:
+            raise ValueError(f"alpha, the weight of a new observation, must lie in (0, 1]; got {alpha}")
+        if variance not in get_args(Variance):
+            raise ValueError(f"variance must be 'post' or 'pre'; got {variance!r}")
+        self.num_samples = num_samples
+        self.alpha = alpha
+        self.variance: Variance = variance
+        self.skip_non_finite = skip_non_finite
+        self._updates = 0
+        # One row more than there are samples: what may not be written goes there, at the same cost and shape.
+        self._values = torch.zeros(num_samples + 1, len(_COLUMNS), dtype=torch.float32, device=device)
+        self._visits = torch.zeros(num_samples + 1, dtype=torch.int32, device=device)
+        # The first invalid observation: (update, index) and (uncertainty, inconsistency). Not every device has float64,
+        # and float32 does not hold every index.
+        self._fault = torch.full((2,), -1, dtype=torch.int64, device=device)
+        self._fault_values = torch.zeros(2, dtype=torch.float32, device=device)
+
+    def update(self, index: Tensor, uncertainty: Tensor, inconsistency: Tensor, *, assume_unique: bool = False) -> None:
+        """Count one visit for each row, in order; a sample that occurs twice is visited twice.
+
+        Args:
+            index: (B,) int64 pool indices; −1 is a row that observed nothing.
+            uncertainty: (B,) floating, ≥ 0 for pseudo-EL2N.
+            inconsistency: (B,) floating, ≥ 0 for the symmetric KL divergence.
+            assume_unique: promise that no index occurs twice; saves a sort. A broken promise keeps one visit's values.
+        """
+        self._check_shapes(index, uncertainty, inconsistency)
+        observed = torch.stack([uncertainty.detach().float(), inconsistency.detach().float()], dim=-1)  # (B, 2)
+        in_pool = (index >= 0) & (index < self.num_samples)
+        valid = in_pool & observed.square().isfinite().all(-1)  # squares, because the variance must stay finite too
+        self._note_fault(index, observed, (in_pool if self.skip_non_finite else valid) | (index == NOTHING))
+        row = torch.where(valid, index, self.num_samples)
+        observed = torch.where(valid[:, None], observed, 0.0)
+        if assume_unique:
+            self._visit_once(row, observed)
+        else:
+            self._visit_in_order(row, observed)
+        self._visits.index_add_(0, row, torch.ones_like(row, dtype=torch.int32))
+        self._updates += 1
+
+    def _visit_once(self, row: Tensor, observed: Tensor) -> None:
+        before_mean, before_variance = self._values[row].split(2, dim=-1)  # (B, 2) each
+        mean = self.alpha * observed + (1 - self.alpha) * before_mean
+        deviation = observed - (mean if self.variance == "post" else before_mean)
+        variance = self.alpha * deviation.square() + (1 - self.alpha) * before_variance
+        self._values[row] = torch.cat([mean, variance], dim=-1)
+
+    def _visit_in_order(self, row: Tensor, observed: Tensor) -> None:
+        """As `_visit_once` for each row in turn, in log₂ B dense steps whatever the repeats.
+
+        Sorted by sample, the visits of one sample are a run of affine maps x ↦ a·x + b; a run's first map has the
+        table's value put in (a = 0), which also keeps the runs apart in one prefix scan.
+        """
+        row, order = torch.sort(row, stable=True)
+        observed = observed[order]
+        before_mean, before_variance = self._values[row].split(2, dim=-1)
+        differs = row[1:] != row[:-1]
+        edge = torch.ones_like(row[:1], dtype=torch.bool)
+        first, last = torch.cat([edge, differs])[:, None], torch.cat([differs, edge])  # (B, 1), (B,)
+
+        decay = torch.where(first, 0.0, 1 - self.alpha)  # (B, 1)
+        mean = _scan(decay, self.alpha * observed + torch.where(first, (1 - self.alpha) * before_mean, 0.0))
+        earlier = torch.where(first, before_mean, mean.roll(1, 0))
+        deviation = observed - (mean if self.variance == "post" else earlier)
+        spread = self.alpha * deviation.square()
+        variance = _scan(decay, spread + torch.where(first, (1 - self.alpha) * before_variance, 0.0))
+        self._values[torch.where(last, row, self.num_samples)] = torch.cat([mean, variance], dim=-1)
+
+    def _check_shapes(self, index: Tensor, uncertainty: Tensor, inconsistency: Tensor) -> None:
+        if index.dtype != torch.int64 or index.ndim != 1:
+            raise ValueError(
+                f"index must be an int64 tensor of shape (B,), pool indices; got {index.dtype} of shape "
+                f"{tuple(index.shape)}"
+            )
+        if uncertainty.shape != index.shape or inconsistency.shape != index.shape:
+            raise ValueError(
+                f"uncertainty and inconsistency must have one number for each of the {len(index)} indices; got shapes "
+                f"{tuple(uncertainty.shape)} and {tuple(inconsistency.shape)}"
+            )
+
+    def _note_fault(self, index: Tensor, observed: Tensor, valid: Tensor) -> None:
+        if not len(index):
+            return
+        position = torch.where(valid, len(index), torch.arange(len(index), device=index.device)).min()
+        place = position.clamp(max=len(index) - 1).unsqueeze(0)
+        fault = torch.cat([torch.full_like(place, self._updates), index[place]])
+        is_first = (position < len(index)) & (self._fault[0] < 0)
+        self._fault = torch.where(is_first, fault, self._fault)
+        self._fault_values = torch.where(is_first, observed[place].squeeze(0), self._fault_values)
+
+    def check(self) -> None:
+        """Raise for the first invalid observation so far. Waits for the device."""
+        update, index = self._fault.tolist()
+        if update < 0:
+            return
+        if not 0 <= index < self.num_samples:
+            raise IndexError(
+                f"update {update} observed index {index}, outside the pool's 0 … {self.num_samples - 1}; "
+                f"give pool indices, not positions within a subset or a batch"
+            )
+        uncertainty, inconsistency = self._fault_values.tolist()
+        raise ValueError(
+            f"update {update} observed uncertainty {uncertainty} and inconsistency {inconsistency} for sample "
+            f"{index}; both must be finite and below 1e19, so look for a diverging loss or a division by zero"
+        )
+
+    @property
+    def visits(self) -> Tensor:
+        """(N,) int32, how often each sample was observed."""
+        return self._visits[:-1]
+
+    @property
+    def uncertainty_mean(self) -> Tensor:
+        """(N,) float32, the moving average of uncertainty; 0 where never visited."""
+        return self._values[:-1, 0]
+
+    @property
+    def inconsistency_mean(self) -> Tensor:
+        """(N,) float32, the moving average of inconsistency; 0 where never visited."""
+        return self._values[:-1, 1]
+
+    @property
+    def uncertainty_variance(self) -> Tensor:
+        """(N,) float32, the moving variance of uncertainty; 0 where never visited."""
+        return self._values[:-1, 2]
+
+    @property
+    def inconsistency_variance(self) -> Tensor:
+        """(N,) float32, the moving variance of inconsistency; 0 where never visited."""
+        return self._values[:-1, 3]
+
+    def uncertainty_ucb(self, c: float) -> Tensor:
+        """(N,) mean + c·√variance of the uncertainty (Eq. 3), NaN where never visited. Larger means label sooner."""
+        return self._known(upper_confidence_bound(self.uncertainty_mean, self.uncertainty_variance, c))
+
+    def inconsistency_ucb(self, c: float) -> Tensor:
+        """(N,) mean + c·√variance of the inconsistency (Eq. 5), NaN where never visited. Larger means label sooner."""
+        return self._known(upper_confidence_bound(self.inconsistency_mean, self.inconsistency_variance, c))
+
+    def score(self, c_u: float, c_i: float) -> Tensor:
+        """(N,) Eq. 6, the product of the two bounds; NaN exactly where never visited. Larger means label sooner.
+
+        Raises what `check` raises.
+        """
+        self.check()
+        return self.uncertainty_ucb(c_u) * self.inconsistency_ucb(c_i)
+
+    def _known(self, value: Tensor) -> Tensor:
+        return torch.where(self.visits > 0, value, torch.nan)
+
+    def rows(self, index: Tensor | slice) -> CandidateStatistics:
+        """The statistics of the samples at `index`, (M,) int64, as acquisition functions take them.
+
+        A slice gives views of the table, not copies. Raises what `check` raises.
+        """
+        self.check()
+        values = self._values[:-1][index]  # (M, 4), a whole row at a time, since a row lies in one place
+        return CandidateStatistics(visits=self.visits[index], **dict(zip(_COLUMNS, values.unbind(-1), strict=True)))
+
+    def to(self, device: torch.device | str) -> SampleStatistics:
+        """Move the tensors to `device`; returns itself."""
+        self._values, self._visits = self._values.to(device), self._visits.to(device)
+        self._fault, self._fault_values = self._fault.to(device), self._fault_values.to(device)
+        return self
+
+    def state_dict(self) -> dict[str, Tensor | int | float | str]:
+        """Tensors and plain values only, loadable with `weights_only=True`. Raises what `check` raises."""
+        self.check()
+        columns = {name: getattr(self, name).clone() for name in _COLUMNS}
+        return {
+            "num_samples": self.num_samples,
+            "alpha": self.alpha,
+            "variance": self.variance,
+            "updates": self._updates,
+            **columns,
+            "visits": self.visits.clone(),
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor | int | float | str]) -> None:
+        """Take over what `state_dict` gave; another pool size, α or variance is an error."""
+        for name in ("num_samples", "alpha", "variance"):
+            if state[name] != getattr(self, name):
+                raise ValueError(
+                    f"these statistics were kept with {name} = {state[name]!r}, but this table has "
+                    f"{getattr(self, name)!r}; load them into a table made with the same settings"
+                )
+        columns = {name: self._checked(name, state[name], torch.float32) for name in _COLUMNS}
+        visits = self._checked("visits", state["visits"], torch.int32)
+        for column, name in enumerate(_COLUMNS):
+            self._values[:-1, column] = columns[name].to(self._values.device)
+        self._visits[:-1] = visits.to(self._visits.device)
+        self._updates = int(state["updates"])
+        self._fault.fill_(-1)
+
+    def _checked(self, name: str, values: object, dtype: torch.dtype) -> Tensor:
+        """What `state_dict` gave for a column, if it can be that."""
+        if not isinstance(values, Tensor) or values.dtype != dtype or values.shape != (self.num_samples,):
+            got = f"{values.dtype} of shape {tuple(values.shape)}" if isinstance(values, Tensor) else repr(values)
+            raise ValueError(f"the saved {name} must be {dtype} of shape ({self.num_samples},); got {got}")
+        if not bool((values.isfinite() & (values >= (0 if dtype == torch.int32 else -torch.inf))).all()):
+            raise ValueError(f"the saved {name} must be finite, and visits at least 0; they are not")
+        return values
+
+
+def with_room(state: Mapping[str, Any], num_samples: int) -> dict[str, Any]:
+    """What `state_dict` gave, for a pool that has grown since: the samples behind the others were never visited."""
+    more = num_samples - state["num_samples"]
+    if more < 0:
+        raise ValueError(f"these statistics are of {state['num_samples']} samples, and the pool has {num_samples}")
+    if not more:
+        return dict(state)
+    grown = {name: torch.nn.functional.pad(state[name], (0, more)) for name in (*_COLUMNS, "visits")}
+    return {**state, **grown, "num_samples": num_samples}
+
+
+def upper_confidence_bound(mean: Tensor, variance: Tensor, c: float) -> Tensor:
+    """mean + c·√variance of Eq. 3 and 5, elementwise; c ≥ 0 weighs the standard deviation."""
+    return mean + c * variance.sqrt()
+
+
+def _scan(decay: Tensor, offset: Tensor) -> Tensor:
+    """The value after each of a row of maps x ↦ decay·x + offset: decay (B, 1), offset (B, 2) → (B, 2).
+
+    Hillis and Steele's prefix scan over the composition of affine maps.
+    """
+    shift = 1
+    while shift < len(offset):
+        offset = torch.cat([offset[:shift], offset[shift:] + decay[shift:] * offset[:-shift]])
+        decay = torch.cat([decay[:shift], decay[shift:] * decay[:-shift]])
+        shift *= 2
+    return offset

@@ -1,0 +1,296 @@
+"""The two ways to let a Label Studio ask: by files that somebody carries, and by its REST interface."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from assl_lightning.base.extras import install_command
+from assl_lightning.people.answers import Incoming
+from assl_lightning.people.batch import LabelBatch
+from assl_lightning.people.label_studio.convention import BAD_IMAGE, CONTROL, marker
+from assl_lightning.people.label_studio.errors import ExportError, LabelStudioError, UnsureError
+from assl_lightning.people.label_studio.exports import read_export, tasks_of_batch
+from assl_lightning.people.label_studio.tasks import (
+    LABEL_CONFIG,
+    TASKS,
+    embed,
+    image_urls,
+    label_config,
+    tasks_of,
+    write_tasks,
+)
+
+if TYPE_CHECKING:
+    from assl_lightning.people.label_studio.client import LabelStudio, Task
+
+EXPORT = "label_studio.json"
+"""Where the export is awaited, in the batch's directory."""
+
+TOKEN = "LABEL_STUDIO_API_KEY"
+"""The environment variable with the token, the only place that it is read from."""
+
+_SENDINGS = 3
+_LONGEST_TITLE = 50
+
+
+class LabelStudioFiles:
+    """By files: tasks.json and label_config.xml go out, the project's JSON export comes back as label_studio.json.
+
+    Args:
+        image_root: the document root from which Label Studio serves files, above the images.
+        image_prefix: an http(s) address at which an image is found under its sample id. Without either, the tasks hold
+            the images.
+    """
+
+    def __init__(self, *, image_root: str | None = None, image_prefix: str | None = None) -> None:
+        self.image_root = image_root
+        self.image_prefix = image_prefix
+
+    def check(self, class_names: Sequence[str]) -> None:
+        """Look before a training whether its labels could be asked for.
+
+        Raises:
+            ValueError: a class cannot be written into Label Studio's interface.
+        """
+        label_config(class_names)
+
+    def offer(self, batch: LabelBatch) -> str:
+        """Write the two files and say what people do with them."""
+        urls = image_urls(batch, image_root=self.image_root, image_prefix=self.image_prefix)
+        write_tasks(batch, image_url=urls, show_predictions=batch.show_predictions)
+        return (
+            f"{_images(len(batch.samples))} to label in Label Studio: in the run's project, or a new one with the "
+            f"labeling interface of {batch.directory / LABEL_CONFIG}, import {batch.directory / TASKS}; label; export "
+            f"as JSON to {batch.directory / EXPORT}; then give the same command again"
+        )
+
+    def collect(self, batch: LabelBatch) -> list[Incoming]:
+        """What the export says of the batch; nothing where there is none yet.
+
+        Raises:
+            ExportError: it is not a JSON export of this batch, or something in it cannot be understood.
+        """
+        path = batch.directory / EXPORT
+        try:
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
+        except FileNotFoundError:
+            return []
+        except (ValueError, RecursionError, OSError) as error:
+            raise ExportError([f"{path} must be Label Studio's JSON export; it cannot be read ({error})"]) from None
+        return read_export(tasks_of_batch(content, batch, str(path)), str(path))
+
+
+class LabelStudioExchange:
+    """By REST, which needs httpx and a token in the environment.
+
+    Args:
+        url: the server's address, as a browser has it.
+        project: the number of the project; None: the run's own, which is made where there is none.
+        image_root: the document root from which the server serves files, above the images.
+        image_prefix: an http(s) address at which an image is found under its sample id. Without either, the tasks hold
+            the images.
+        timeout: seconds for each request.
+
+    Where the server does not do what is needed, all methods raise `LabelStudioError`, a ConnectionError; where an
+    argument cannot be right, ValueError.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        project: int | None = None,
+        image_root: str | None = None,
+        image_prefix: str | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        self.url = url
+        self.project = project
+        self.image_root = image_root
+        self.image_prefix = image_prefix
+        self.timeout = timeout
+
+    def check(self, class_names: Sequence[str]) -> None:
+        """Look before a training whether its labels could be asked for: server, token, project, classes."""
+        label_config(class_names)
+        with self._server() as server:
+            server.version()
+            if self.project is None:
+                server.projects()  # whether the token may see projects
+            else:
+                offered = _offered(server, self.project)
+                if any(name not in offered for name in (*class_names, BAD_IMAGE)):
+                    raise _another_interface(self.project, offered, class_names)
+
+    def offer(self, batch: LabelBatch) -> str:
+        """Have every sample of the batch in the project once, see that an image is served, say where to label."""
+        urls = image_urls(batch, image_root=self.image_root, image_prefix=self.image_prefix)
+        wanted = tasks_of(batch, image_url=urls, show_predictions=batch.show_predictions)
+        with self._server() as server:
+            server.version()
+            project = self._find(server, batch)
+            if project is None:
+                project = _create(server, batch)
+            else:
+                self._offer_classes(server, project, batch)
+            tasks = _send_missing(server, project, batch, wanted)
+            _check_image(server, batch, tasks)
+            done, total = _progress(tasks)
+            return (
+                f"{_images(total)} to label in Label Studio, {done} of them done: label or skip at "
+                f"{server.url}/projects/{project}/data, then give the same command again"
+            )
+
+    def collect(self, batch: LabelBatch) -> list[Incoming]:
+        """What was said of the batch by now; nothing where nobody began.
+
+        Raises:
+            ExportError: something that was said cannot be understood.
+        """
+        with self._server() as server:
+            project = self._find(server, batch)
+            if project is None:
+                return []
+            answered = [task.id for task in _of_batch(server.tasks(project), batch) if task.annotations]
+            where = f"Label Studio project {project}"
+            return read_export(server.export(project, answered), where)
+
+    def progress(self, batch: LabelBatch) -> tuple[int, int]:
+        """How many of the batch's samples were labelled or skipped, and how many are in the project."""
+        with self._server() as server:
+            project = self._find(server, batch)
+            return (0, 0) if project is None else _progress(_of_batch(server.tasks(project), batch))
+
+    def _find(self, server: LabelStudio, batch: LabelBatch) -> int | None:
+        return self.project or server.find_project(marker(batch.run_id))
+
+    def _offer_classes(self, server: LabelStudio, project: int, batch: LabelBatch) -> None:
+        """Make a project offer the batch's classes; former names of classes may stay, since answers may have them."""
+        offered = _offered(server, project)
+        names = (*batch.class_names, BAD_IMAGE)
+        former = [name for name in offered if name in batch.former_names]
+        if any(name not in (*names, *former) for name in offered):
+            raise _another_interface(project, offered, batch.class_names)
+        if all(name in offered for name in names):
+            return
+        if self.project is not None or BAD_IMAGE not in offered:
+            raise _another_interface(project, offered, batch.class_names)
+        server.set_label_config(project, label_config([*batch.class_names, *former]))  # of the run's own project
+
+    def _server(self) -> LabelStudio:
+        try:
+            from assl_lightning.people.label_studio.client import LabelStudio
+        except ImportError as error:
+            if error.name != "httpx":
+                raise
+            raise ImportError(
+                f"Label Studio's REST interface needs httpx: {install_command('label_studio')}; the way by files needs "
+                f"nothing"
+            ) from error
+        token = os.environ.get(TOKEN, "")
+        if not token.strip():
+            raise ValueError(
+                f"the environment variable {TOKEN} must hold a token of Label Studio; it is not set; copy one from "
+                f"Account & Settings there"
+            )
+        return LabelStudio(self.url, token=token, timeout=self.timeout)
+
+
+def _create(server: LabelStudio, batch: LabelBatch) -> int:
+    name = batch.name[: _LONGEST_TITLE - len(batch.run_id) - 1].strip()
+    return server.create_project(
+        f"{name} {batch.run_id}"[:_LONGEST_TITLE].strip(),
+        f"Images that the run {batch.name} asks for. Leave this, it finds the project again: {marker(batch.run_id)}",
+        label_config(batch.class_names),
+        batch.show_predictions,
+    )
+
+
+def _offered(server: LabelStudio, project: int) -> list[str]:
+    """The choices that a project's interface offers."""
+    config = server.project(project).get("parsed_label_config")
+    control = config.get(CONTROL) if isinstance(config, dict) else None
+    offered = control.get("labels") if isinstance(control, dict) and control.get("type") == "Choices" else None
+    return [str(name) for name in offered] if isinstance(offered, list) else []
+
+
+def _another_interface(project: int, offered: Sequence[str], class_names: Sequence[str]) -> LabelStudioError:
+    names = (*class_names, BAD_IMAGE)
+    missing = [name for name in names if name not in offered]
+    strange = [name for name in offered if name not in names]
+    lacks = f"lacks {', '.join(missing)}" if missing else ""
+    more = f"has also {', '.join(strange)}" if strange else ""
+    return LabelStudioError(
+        f"project {project} of Label Studio must have the run's classes in Choices named {CONTROL!r}; it "
+        f"{' and '.join(part for part in (lacks, more) if part)}; put the content of {LABEL_CONFIG} into Settings, "
+        f"Labeling Interface, or give no project to have one made"
+    )
+
+
+def _of_batch(tasks: Sequence[Task], batch: LabelBatch) -> list[Task]:
+    asked = {sample.sample_id for sample in batch.samples}
+    key = (batch.run_id, str(batch.round))
+    return [task for task in tasks if (task.run_id, task.round) == key and task.sample_id in asked]
+
+
+def _send_missing(
+    server: LabelStudio, project: int, batch: LabelBatch, wanted: Sequence[dict[str, object]]
+) -> list[Task]:
+    """The batch's tasks, once all are there. What may or may not have arrived is looked up before it is sent again."""
+    problem = ""
+    for sending in range(_SENDINGS + 1):
+        tasks = _of_batch(server.tasks(project), batch)
+        there = {task.sample_id for task in tasks}
+        missing = [task for sample, task in zip(batch.samples, wanted, strict=True) if sample.sample_id not in there]
+        if not missing:
+            return tasks
+        if sending == _SENDINGS or (sending and not problem):
+            break
+        try:
+            server.import_tasks(project, missing)
+            problem = ""
+        except UnsureError as error:
+            problem = str(error)
+    raise LabelStudioError(
+        f"project {project} of Label Studio must have all {len(batch.samples)} images that were sent; {len(missing)} "
+        f"of them are missing ({problem or 'it said that it took them'}); give the same command again"
+    )
+
+
+def _check_image(server: LabelStudio, batch: LabelBatch, tasks: Sequence[Task]) -> None:
+    """See that one image is really there before people are told to start."""
+    address = server.image(tasks[0].id)
+    if not address.startswith("data:"):
+        server.fetch(address)
+        return
+    (sample,) = [one for one in batch.samples if one.sample_id == tasks[0].sample_id]
+    if address != embed(batch.image_path(sample)):
+        raise LabelStudioError(
+            f"task {tasks[0].id} of Label Studio must hold the image {batch.image_path(sample)}; it holds another, or "
+            f"a part; delete the tasks of round {batch.round} there, and give the same command again"
+        )
+
+
+def _progress(tasks: Sequence[Task]) -> tuple[int, int]:
+    """Of samples, some of which may be there twice."""
+    return len({task.sample_id for task in tasks if task.annotations}), len({task.sample_id for task in tasks})
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
+
+
+def label_studio(
+    url: str | None = None,
+    project: int | None = None,
+    image_root: str | None = None,
+    image_prefix: str | None = None,
+    timeout: float = 30.0,
+) -> LabelStudioExchange | LabelStudioFiles:
+    """By REST where there is the `url` of a server, else by files; the arguments are those of the two classes."""
+    if url is None:
+        return LabelStudioFiles(image_root=image_root, image_prefix=image_prefix)
+    return LabelStudioExchange(url, project=project, image_root=image_root, image_prefix=image_prefix, timeout=timeout)

@@ -1,0 +1,255 @@
+"""A JSON export of Label Studio → answers, or all that is wrong with it at once.
+
+Of what one person said of one sample the newest holds, whether they thought again or the task was imported twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from math import isfinite
+from typing import Any
+
+from assl_lightning.people.answers import Incoming
+from assl_lightning.people.batch import LabelBatch
+from assl_lightning.people.label_studio.convention import BAD_IMAGE, CONTROL
+from assl_lightning.people.label_studio.errors import ExportError
+
+__all__ = ["ExportError", "is_export", "read_export", "tasks_of_batch"]
+
+_OF_TABLES = frozenset({"annotation_id", "annotator", "lead_time"})  # columns of CSV and keys of JSON_MIN
+_EARLIEST = datetime.min.replace(tzinfo=timezone.utc)
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d*)?(Z|[+-]\d\d:?\d\d)?")
+
+
+@dataclass(frozen=True)
+class _Annotation:
+    """What one person said in one task, not yet looked at."""
+
+    where: str
+    sample_id: str
+    annotator: str
+    at: datetime | None
+    number: int  # Label Studio's; it grows
+    content: dict[str, Any]
+
+
+def is_export(content: object) -> bool:
+    """Whether the content of a file (JSON, or the text or rows of a CSV) comes from Label Studio, of whatever kind."""
+    if isinstance(content, str):
+        return set(content.partition("\n")[0].strip("\ufeff\r").replace('"', "").split(",")) >= _OF_TABLES
+    return isinstance(content, list) and any(_is_task(row) or _is_row_of_a_table(row) for row in content)
+
+
+def read_export(content: object, where: str) -> list[Incoming]:
+    """What people answered, oldest first, one answer for each person and sample; `where` is the file's name.
+
+    Raises:
+        ExportError: it is not a JSON export, or something in it cannot be understood.
+    """
+    problems: list[str] = []
+    tasks = _tasks(content, where)
+    annotations = [one for place, task in enumerate(tasks, 1) for one in _annotations(task, place, where, problems)]
+    newest: dict[tuple[str, str], _Annotation] = {}
+    for annotation in sorted(annotations, key=_age):
+        newest[annotation.sample_id, annotation.annotator] = annotation
+    answers = [_answer(annotation, problems) for annotation in sorted(newest.values(), key=_age)]
+    if problems:
+        raise ExportError(problems)
+    return [answer for answer in answers if answer is not None]
+
+
+def tasks_of_batch(content: object, batch: LabelBatch, where: str) -> list[object]:
+    """Those tasks of an export that were made for `batch`; a project may have those of several rounds and runs.
+
+    Raises:
+        ExportError: it is not a JSON export, or has tasks and none of them is the batch's.
+    """
+    exported = _tasks(content, where)
+    tasks = [task for task in exported if _is_of(task, batch)]
+    if exported and not tasks:
+        raise ExportError(
+            [
+                f"{where} must have tasks of round {batch.round} of the run {batch.run_id}; none of its "
+                f"{len(exported)} tasks is; export the project into which {batch.directory / 'tasks.json'} was imported"
+            ]
+        )
+    return tasks
+
+
+def _is_of(task: object, batch: LabelBatch) -> bool:
+    meta = task.get("meta") if isinstance(task, dict) else None
+    return isinstance(meta, dict) and (meta.get("run_id"), meta.get("round")) == (batch.run_id, str(batch.round))
+
+
+def _is_task(row: object) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("data"), dict)
+
+
+def _is_row_of_a_table(row: object) -> bool:
+    return isinstance(row, dict) and row.keys() >= _OF_TABLES
+
+
+def _tasks(content: object, where: str) -> list[object]:
+    """The content, where it is a list of tasks that may have been labelled."""
+    rows = content if isinstance(content, list) else []
+    if isinstance(content, str) or any(_is_row_of_a_table(row) for row in rows):
+        raise ExportError(
+            [
+                f"{where} must be Label Studio's full JSON export; it is a CSV or JSON-MIN, from which skipped images "
+                f"are missing; export the project once more, as JSON"
+            ]
+        )
+    if not isinstance(content, list):
+        raise ExportError(
+            [
+                f"{where} must be Label Studio's JSON export, a list of tasks; it is {_kind(content)}; export the "
+                f"project once more, as JSON"
+            ]
+        )
+    if rows and all(_is_task(row) and "annotations" not in row for row in rows):
+        raise ExportError(
+            [
+                f"{where} must be Label Studio's JSON export; its tasks have no annotations, as those that are sent "
+                f"there; export the project in which they were labelled"
+            ]
+        )
+    return rows
+
+
+def _annotations(task: object, place: int, where: str, problems: list[str]) -> Iterator[_Annotation]:
+    """What a task holds; it is the export's entry number `place`."""
+    if not isinstance(task, dict):
+        problems.append(f"{where}, entry {place} must be a task; it is {_kind(task)}; export the project once more")
+        return
+    where = f"{where}, task {task['id']}" if _is_whole(task.get("id")) else f"{where}, entry {place}"
+    annotations = task.get("annotations")
+    if not isinstance(annotations, list):
+        problems.append(
+            f"{where} must have a list of annotations; it has {_kind(annotations)}; export the project once more, as "
+            f"JSON"
+        )
+        return
+    if not annotations:
+        return
+    data = task.get("data")
+    sample_id = data.get("sample_id") if isinstance(data, dict) else None
+    if not isinstance(sample_id, str) or not sample_id:
+        problems.append(
+            f"{where} must have the sample's id as a text in its data, sample_id; it has {_short(sample_id)}; import "
+            f"the tasks from tasks.json, which has them"
+        )
+        return
+    where = f"{where} ({sample_id})"
+    for annotation in annotations:
+        try:
+            yield _annotation(annotation, where, sample_id)
+        except ValueError as error:
+            problems.append(f"{where} has an annotation that cannot be read: {error}; export the project once more")
+
+
+def _annotation(content: object, where: str, sample_id: str) -> _Annotation:
+    if not isinstance(content, dict):
+        raise ValueError(f"it must be an object; it is {_kind(content)}")  # noqa: TRY004 - one of a file's problems
+    number = content.get("id")
+    at = content.get("updated_at") or content.get("created_at")
+    return _Annotation(
+        where=where,
+        sample_id=sample_id,
+        annotator=_annotator(content.get("completed_by")),
+        at=None if at is None else _time(at),
+        number=number if isinstance(number, int) else 0,
+        content=content,
+    )
+
+
+def _annotator(completed_by: object) -> str:
+    """E-mail or number of who annotated; nothing where Label Studio does not know."""
+    if isinstance(completed_by, dict):
+        completed_by = completed_by.get("email") or completed_by.get("id")
+    if completed_by is None:
+        return ""
+    if isinstance(completed_by, str) or _is_whole(completed_by):
+        return str(completed_by)
+    raise ValueError(f"completed_by must be a person's number or e-mail; it is {_short(completed_by)}")
+
+
+def _time(text: object) -> datetime:
+    """Any number of digits of a second, and Z, which Python 3.10 does not read."""
+    matched = _TIME.fullmatch(text) if isinstance(text, str) else None
+    try:
+        if matched is not None:
+            seconds, fraction, zone = matched.groups()
+            zone = "+00:00" if zone in {None, "Z"} else f"{zone[:3]}:{zone[-2:]}"
+            return datetime.fromisoformat(f"{seconds}.{(fraction or '0'):0<6}{zone}").astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"updated_at must be a time such as 2026-11-22T13:12:04Z; it is {_short(text)}")
+
+
+def _age(annotation: _Annotation) -> tuple[datetime, int]:
+    return annotation.at or _EARLIEST, annotation.number
+
+
+def _answer(annotation: _Annotation, problems: list[str]) -> Incoming | None:
+    skip = Incoming(
+        where=annotation.where,
+        sample_id=annotation.sample_id,
+        kind="skip",
+        annotator=annotation.annotator,
+        seconds=_seconds(annotation.content.get("lead_time")),
+        at=None if annotation.at is None else annotation.at.isoformat(timespec="milliseconds"),
+    )
+    if annotation.content.get("was_cancelled") is True:  # what had been chosen before the skip may still be there
+        return skip
+    chosen = _choices(annotation.content.get("result"))
+    if len(chosen) != 1:
+        found = f"{len(chosen)} were chosen ({', '.join(map(_short, chosen))})" if chosen else "none was chosen"
+        by = f"of {annotation.annotator} " if annotation.annotator else ""
+        problems.append(
+            f"{annotation.where}: the annotation {by}must choose one class in {CONTROL!r}; {found}; correct it in "
+            f"Label Studio and export again"
+        )
+        return None
+    if chosen[0] == BAD_IMAGE:
+        return replace(skip, kind="bad")
+    return replace(skip, kind="label", label=chosen[0])
+
+
+def _choices(result: object) -> Sequence[str]:
+    """The distinct choices in an annotation's `CONTROL`; other controls are somebody's own affair."""
+    chosen: dict[str, None] = {}
+    for one in result if isinstance(result, list) else []:
+        if not isinstance(one, dict) or (one.get("type"), one.get("from_name")) != ("choices", CONTROL):
+            continue
+        value = one.get("value")
+        choices = value.get("choices") if isinstance(value, dict) else None
+        for choice in choices if isinstance(choices, list) else [choices]:
+            if choice:
+                chosen[choice if isinstance(choice, str) else _short(choice)] = None
+    return list(chosen)
+
+
+def _seconds(lead_time: object) -> float | None:
+    """How long it took, as the browser measured it; None where that is no duration."""
+    if isinstance(lead_time, bool) or not isinstance(lead_time, (int, float)):
+        return None
+    return float(lead_time) if 0 <= lead_time < 1e9 and isfinite(lead_time) else None
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "a truth value", type(None): "nothing"}
+    return names.get(type(value), "a number")
+
+
+def _short(value: object) -> str:
+    if value is None:
+        return "none"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

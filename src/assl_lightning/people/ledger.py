@@ -1,0 +1,334 @@
+"""The ledger: every answer that was ever given, with its time, its source and who gave it. It only grows.
+
+`<run_dir>/labels.sqlite` has a row for each answer; one that is taken back stays, and a later row revokes it. Rows can
+be neither changed nor deleted, and what is appended in one call is there as a whole or not at all. Where the run's
+classes were renamed or merged since, an answer that stands counts as the class that it is of now (`run_classes`).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Literal, get_args
+
+from assl_lightning.loop.class_history import read_history
+
+Kind = Literal["label", "skip", "bad"]
+"""What an answer may be: a class; "I do not know", after which the image may be asked for again later; an image that
+nobody should be asked about again."""
+
+_FORMAT = 1
+_APPLICATION = 0x4153534C  # "ASSL", in the header of the file
+_PATIENCE = 30.0  # seconds, while another process writes
+
+_TABLES = """
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    sample_id TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('label', 'skip', 'bad', 'revoke')),
+    label TEXT,
+    annotator TEXT NOT NULL,
+    source TEXT NOT NULL,
+    seconds REAL,
+    revokes INTEGER REFERENCES events (id),
+    stated TEXT,
+    decides INTEGER,
+    CHECK ((kind = 'label') = (label IS NOT NULL)),
+    CHECK ((kind = 'revoke') = (revokes IS NOT NULL))
+);
+CREATE INDEX events_of_a_sample ON events (sample_id);
+CREATE TRIGGER events_stay BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'the ledger only grows'); END;
+CREATE TRIGGER events_are_final BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'the ledger only grows'); END;
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What somebody said of a sample."""
+
+    sample_id: str
+    kind: Kind
+    annotator: str
+    source: str  # by what way it came: "page", "labels.csv, line 7", "label_studio, task 12"
+    round: int  # of the batch that asked for it
+    label: str | None = None  # the class's name where `kind` is "label"
+    seconds: float | None = None  # that it took, ≥ 0; None where it is not known
+    at: str | None = None  # the time by which it counts, ISO 8601; in the ledger always in UTC; None: now
+    id: int | None = None  # its place in the ledger, from 1; None: not there yet
+    stated: str | None = None  # the time that its source gave; None where it gave none, or an older version wrote it
+    decides: bool = False  # True: it is no vote, but settles what people differ about
+
+
+def name_of(annotator: str) -> str:
+    """An annotator's name as people read it: answers out of a table may have none.
+
+    >>> name_of("Ann"), name_of("")
+    ('Ann', 'no name')
+    """
+    return annotator or "no name"
+
+
+def utc_now() -> str:
+    """The present time, in the ledger's format."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
+def as_utc(text: str) -> str:
+    """A time of ISO 8601 in the ledger's format: in UTC, to the millisecond, so that texts compare as their times do.
+
+    Raises:
+        ValueError: it is no such time.
+
+    >>> as_utc("2026-01-31T14:05:00+02:00"), as_utc("2026-01-31 14:05")  # UTC where it does not say
+    ('2026-01-31T12:05:00.000+00:00', '2026-01-31T14:05:00.000+00:00')
+    """
+    try:
+        moment = datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in ("Z", "z") else text)
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+        return aware.astimezone(timezone.utc).isoformat(timespec="milliseconds")
+    except OverflowError as error:
+        raise ValueError(f"{text!r} is no time that exists ({error})") from None
+
+
+def in_time(answers: Iterable[Answer]) -> list[Answer]:
+    """Answers from the oldest to the newest by their times; of equal times, and without one, as they came.
+
+    An answer that is not in the ledger yet and has no time counts as given now, after all others.
+    """
+    return sorted(answers, key=lambda answer: (answer.at is None, answer.at or ""))
+
+
+class Ledger:
+    """The answers of one run. Each call opens the file anew, so that threads and processes may share it.
+
+    Args:
+        path: the file; it is made by the first answer.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, answers: Sequence[Answer]) -> list[Answer]:
+        """Write all of the answers or, whatever happens, none; return them with their times and ids.
+
+        An answer without a time, or with one that is still to come, counts from now on.
+        """
+        if not answers:
+            return []
+        with self._writing() as connection:
+            return _insert_all(connection, answers)
+
+    def append_judged(self, judge: Callable[[list[Answer]], Sequence[Answer]]) -> list[Answer]:
+        """Write what `judge` says in sight of all answers that stand, while nobody else can write; all or none.
+
+        An error that `judge` raises goes on to the caller, and nothing is written.
+        """
+        with self._writing() as connection:
+            return _insert_all(connection, judge(self._as_now(_standing(connection))))
+
+    def revoke(self, ids: Iterable[int], annotator: str, source: str) -> list[Answer]:
+        """Take answers back, all or none; they stay in the file, marked by later rows. Returns them.
+
+        Raises:
+            ValueError: an id is of no answer that stands.
+        """
+        wanted = sorted(set(ids))
+        now = utc_now()
+        with self._writing() as connection:
+            standing = {answer.id: answer for answer in _standing(connection)}
+            missing = [number for number in wanted if number not in standing]
+            if missing:
+                raise ValueError(
+                    f"{self.path} has no answer {missing[0]} that could be taken back; it was taken back before, or "
+                    f"never was there"
+                )
+            for number in wanted:
+                answer = standing[number]
+                connection.execute(
+                    "INSERT INTO events (at, round, sample_id, kind, annotator, source, revokes) "
+                    "VALUES (?, ?, ?, 'revoke', ?, ?, ?)",
+                    (now, answer.round, answer.sample_id, annotator, source, number),
+                )
+            return [standing[number] for number in wanted]
+
+    def standing(self, sample_id: str | None = None) -> list[Answer]:
+        """All answers that were not taken back, oldest first (see `in_time`); none where there is no file.
+
+        Their labels are among the classes that the run has now.
+
+        Args:
+            sample_id: those to this sample alone, which takes no longer in a long ledger.
+        """
+        with self._open() as connection:
+            return self._as_now(_standing(connection, sample_id)) if _has_tables(connection) else []
+
+    def history(self, *, as_now: bool = False) -> list[tuple[Answer, int | None]]:
+        """Every answer as they came, each with the id of the row that took it back, or None.
+
+        Its label is as it was given, or, `as_now`, the class that this counts as by now.
+        """
+        with self._open() as connection:
+            if not _has_tables(connection):
+                return []
+            revoked_by = dict(connection.execute("SELECT revokes, id FROM events WHERE kind = 'revoke'").fetchall())
+            columns = _selected(connection)
+            rows = connection.execute(f"SELECT {columns} FROM events WHERE kind != 'revoke' ORDER BY id").fetchall()
+            given = [_answer_of(row) for row in rows]
+            answers = self._as_now(given) if as_now else given
+            return [(answer, revoked_by.get(answer.id)) for answer in answers]
+
+    def _as_now(self, answers: list[Answer]) -> list[Answer]:
+        """The answers with the present names of their classes."""
+        classes = read_history(self.path.parent)
+        if classes is None:
+            return answers
+        return [one if one.label is None else replace(one, label=classes.resolve(one.label)) for one in answers]
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction, which waits for others to end theirs."""
+        with self._open(make=True) as connection:
+            if not _has_tables(connection):
+                _write_ahead(connection)
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                if not _has_tables(connection):  # else another process was faster
+                    _make_tables(connection)
+                _add_columns(connection)
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def _readable_name(self) -> str:
+        """Who reads makes no file; where nobody may write, nor beside the file, it does not change."""
+        if not self.path.exists():
+            return ":memory:"
+        uri = self.path.absolute().as_uri()
+        is_still = not os.access(self.path.parent, os.W_OK) and not Path(f"{self.path}-wal").exists()
+        return f"{uri}?immutable=1" if is_still else uri
+
+    @contextmanager
+    def _open(self, make: bool = False) -> Iterator[sqlite3.Connection]:
+        try:
+            name = str(self.path) if make else self._readable_name()
+            with closing(sqlite3.connect(name, timeout=_PATIENCE, isolation_level=None, uri=not make)) as connection:
+                if _has_tables(connection) and _identity(connection) != (_APPLICATION, _FORMAT):
+                    raise ValueError(f"{self.path} is not a ledger of this version's; restore it, or move it away")
+                connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged survives a power cut
+                yield connection
+        except sqlite3.DatabaseError as error:
+            raise ValueError(
+                f"{self.path} must be a ledger of labels that can be read and written; SQLite says: {error}. Restore "
+                f"it, or free what holds it"
+            ) from error
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """So that readers do not wait for a writer. SQLite itself does not wait where several begin a ledger at once."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.005)
+        else:
+            return
+
+
+def _identity(connection: sqlite3.Connection) -> tuple[int, int]:
+    (application,), (version,) = (
+        connection.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
+    )
+    return application, version
+
+
+def _has_tables(connection: sqlite3.Connection) -> bool:
+    (count,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return bool(count)
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    for statement in _statements(_TABLES):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {_FORMAT}")
+
+
+def _statements(script: str) -> Iterator[str]:
+    statement = ""
+    for line in script.splitlines():
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+_COLUMNS = "sample_id, kind, annotator, source, round, label, seconds, at, id, stated, decides"
+_ADDED = {"stated": "TEXT", "decides": "INTEGER"}  # column that the first ledgers did not have → its type
+
+
+def _missing(connection: sqlite3.Connection) -> list[str]:
+    there = {row[1] for row in connection.execute("PRAGMA table_info(events)")}
+    return [name for name in _ADDED if name not in there]
+
+
+def _add_columns(connection: sqlite3.Connection) -> None:
+    """Add the columns of this version. Older versions can still read and write: they name the columns they know."""
+    for name in _missing(connection):
+        connection.execute(f"ALTER TABLE events ADD COLUMN {name} {_ADDED[name]}")
+
+
+def _selected(connection: sqlite3.Connection) -> str:
+    """`_COLUMNS` as they are read, also from a ledger of an older version that is read-only."""
+    missing = _missing(connection)
+    return ", ".join(f"NULL AS {name}" if name in missing else name for name in _COLUMNS.split(", "))
+
+
+def _insert(connection: sqlite3.Connection, answer: Answer) -> int:
+    if answer.kind not in get_args(Kind) or (answer.kind == "label") != (answer.label is not None):
+        raise ValueError(f"an answer must be a label with its class, or a skip or bad without one; got {answer}")
+    cursor = connection.execute(
+        "INSERT INTO events (sample_id, kind, annotator, source, round, label, seconds, at, stated, decides) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(answer.sample_id, answer.kind, answer.annotator, answer.source),
+            *(answer.round, answer.label, answer.seconds, answer.at, answer.stated, 1 if answer.decides else None),
+        ),
+    )
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid
+
+
+def _insert_all(connection: sqlite3.Connection, answers: Sequence[Answer]) -> list[Answer]:
+    now = utc_now()
+    stated = [None if answer.at is None else as_utc(answer.at) for answer in answers]
+    timed = [replace(one, at=min(at or now, now), stated=at) for one, at in zip(answers, stated, strict=True)]
+    return [replace(answer, id=_insert(connection, answer)) for answer in timed]
+
+
+def _standing(connection: sqlite3.Connection, sample_id: str | None = None) -> list[Answer]:
+    of_sample, values = ("", ()) if sample_id is None else ("AND sample_id = ? ", (sample_id, sample_id))
+    rows = connection.execute(
+        f"SELECT {_selected(connection)} FROM events WHERE kind != 'revoke' {of_sample}"
+        f"AND id NOT IN (SELECT revokes FROM events WHERE revokes IS NOT NULL {of_sample}) ORDER BY at, id",
+        values,
+    )
+    return [_answer_of(row) for row in rows]
+
+
+def _answer_of(row: Sequence[object]) -> Answer:
+    cells = dict(zip(_COLUMNS.split(", "), row, strict=True))
+    return Answer(**cells | {"decides": bool(cells["decides"])})  # type: ignore[arg-type]

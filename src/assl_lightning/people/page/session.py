@@ -1,0 +1,263 @@
+"""What several annotators, each for themselves, say of one batch; the page's part that knows nothing of the web."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import threading
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from reprlib import repr as shown
+from typing import Any, cast, get_args
+
+from assl_lightning.loop.class_history import read_history
+from assl_lightning.people.batch import AskedSample, LabelBatch, read_batch
+from assl_lightning.people.ledger import Answer, Kind, Ledger
+from assl_lightning.people.verdicts import Conflicts, Verdict, verdicts
+
+SOURCE = "page"
+"""Of the answers, in the ledger."""
+
+LONGEST_SECONDS = 300.0
+"""More than this counts as this: after five minutes nobody is looking any more."""
+
+COLUMNS = ("sample_id", "label", "status", "annotator", "seconds", "at")
+"""Of the table of answers; `status` is empty beside a label, else skip or bad."""
+
+_DECIDES = "decides"  # one more column, where there are decisions
+
+_LONGEST_NAME = 60
+_LARGEST_NUMBER = 1e12
+_DELAY = 60.0  # seconds that an answer may be on its way, over a tunnel too; the page sends one after the other
+_LONGEST_AGE = 30 * 86400.0  # seconds that an answer may have waited for its server
+
+
+class AnswerError(ValueError):
+    """An answer that could not be one to this batch, whoever gave it."""
+
+
+class ClosedError(ValueError):
+    """The batch's labels were taken over meanwhile."""
+
+
+class Session:
+    """One batch and the ledger that its answers go to.
+
+    Args:
+        batch: what is asked.
+        ledger: of the same run; every answer is in it before the call that gives it returns.
+        conflicts: what becomes of samples about which people differ, as the run has it.
+    """
+
+    def __init__(self, batch: LabelBatch, ledger: Ledger, conflicts: Conflicts = "error") -> None:
+        self.batch = batch
+        self.ledger = ledger
+        self.conflicts: Conflicts = conflicts
+        self._writing = threading.Lock()  # what is sent twice at a time is kept once, too
+        self._latest: dict[str, datetime] = {}  # annotator → the time of what came last from them
+        self._samples = {sample.sample_id: sample for sample in batch.samples}
+
+    def refresh(self) -> LabelBatch:
+        """The batch with the classes that its run has by now; they may change while people label."""
+        classes = read_history(self.batch.run_dir)
+        if classes is not None and classes.names() != self.batch.class_names:
+            self.batch = read_batch(self.batch.directory)
+        return self.batch
+
+    def order(self, annotator: str) -> list[AskedSample]:
+        """The samples as this annotator meets them: shuffled, always the same, and differently for each of them.
+
+        What the model wants most would otherwise come first for everybody, and tired eyes would see the rest.
+        """
+        seed = f"{self.batch.run_id}\0{self.batch.round}\0{annotator}\0"
+        return sorted(
+            self.batch.samples, key=lambda sample: hashlib.sha256((seed + sample.sample_id).encode()).digest()
+        )
+
+    def answers(self, annotator: str) -> list[Answer]:
+        """Their standing answers to this batch, oldest first; of several to one image the last is theirs."""
+        return [answer for answer in self._standing() if answer.annotator == annotator]
+
+    def disputes(self) -> Mapping[str, Verdict]:
+        """Sample id → verdict, with the votes, for all samples of the batch about which people differ."""
+        holds = verdicts(self.ledger.standing(), self.conflicts)
+        return {name: holds[name] for name in self._samples if name in holds and holds[name].differs}
+
+    def unsettled(self) -> list[str]:
+        """The samples about which people differ and for which the run waits."""
+        return [name for name, verdict in self.disputes().items() if verdict.kind == "conflict"]
+
+    def decisions(self) -> list[Answer]:
+        """All standing decisions on this batch, oldest first; of several on one image the last holds."""
+        return [answer for answer in self._all_standing() if answer.decides]
+
+    def progress(self) -> Mapping[str, int]:
+        """Annotator → how many of the images they answered, in the order in which they began."""
+        answered: dict[str, set[str]] = {}
+        for answer in self._standing():
+            answered.setdefault(answer.annotator, set()).add(answer.sample_id)
+        return {annotator: len(names) for annotator, names in answered.items()}
+
+    def unfinished(self) -> list[str]:
+        """Who has begun and has images left."""
+        return [who for who, answered in self.progress().items() if answered < len(self.batch.samples)]
+
+    def answer(self, annotator: str, content: Mapping[str, Any]) -> Answer:
+        """Keep an answer: `sample_id`, `kind`, `label`, `seconds` that it took, `age` in seconds since it was given.
+
+        With `decides` it settles what people differ about, and is no vote beside theirs. The same answer as the one
+        that stands adds nothing, so that one whose receipt was lost may be sent again.
+
+        Raises:
+            AnswerError: a sample, class or number that cannot be.
+            ClosedError: it comes too late.
+        """
+        self.refresh()
+        kind, label = self._verdict_of(content)
+        sample_id = self._sample_of(content.get("sample_id")).sample_id
+        seconds = _number("seconds", content.get("seconds"), LONGEST_SECONDS)
+        age = _number("age", content.get("age"), _LONGEST_AGE) or 0.0
+        at = self._time_of(annotator, age).isoformat(timespec="milliseconds")
+        rounded = None if seconds is None else round(seconds, 2)
+        new = Answer(sample_id, kind, annotator, SOURCE, self.batch.round, label=label, seconds=rounded, at=at)
+        if _flag("decides", content.get("decides")):
+            return self._decide(replace(new, decides=True))
+        with self._writing:
+            self._check_open()
+            standing = self.ledger.standing(sample_id)
+            place = (annotator, self.batch.round, False)
+            before = [one for one in standing if (one.annotator, one.round, one.decides) == place]
+            if before and (before[-1].kind, before[-1].label) == (kind, label):
+                return before[-1]
+            return self.ledger.append([new])[0]
+
+    def _time_of(self, annotator: str, age: float) -> datetime:
+        """The time at which an answer of this age was given.
+
+        Answers of one browser come in their order, each after a delay of its own, which must not change that order.
+        """
+        with self._writing:
+            at = datetime.now(timezone.utc) - timedelta(seconds=age)
+            latest = self._latest.get(annotator, at)
+            self._latest[annotator] = max(at, latest)
+            return latest if at < latest < at + timedelta(seconds=_DELAY) else at
+
+    def _decide(self, new: Answer) -> Answer:
+        with self._writing:
+            self._check_open()
+            before = [one for one in self.decisions() if one.sample_id == new.sample_id]
+            last = before[-1] if before else None
+            if last and (last.annotator, last.kind, last.label) == (new.annotator, new.kind, new.label):
+                return last
+            if new.sample_id not in self.disputes():
+                raise AnswerError(f"people do not differ about {new.sample_id!r} any more; reload the page")
+            return self.ledger.append([new])[0]
+
+    def undo(self, annotator: str, number: object) -> None:
+        """Take back an answer that they gave on the page; one that was taken back before stays so.
+
+        Raises:
+            AnswerError: it is not theirs, or of another batch.
+            ClosedError: it comes too late.
+        """
+        with self._writing:
+            self._check_open()
+            given = {one.id: revoked_by for one, revoked_by in self.ledger.history() if self._is_of(one, annotator)}
+            if not isinstance(number, int) or isinstance(number, bool) or number not in given:
+                raise AnswerError(f"id must be of an answer that {annotator!r} gave on this page; got {shown(number)}")
+            if given[number] is None:
+                self.ledger.revoke([number], annotator, SOURCE)
+
+    def table(self, annotator: str | None = None) -> str:
+        """Each annotator's (or this one's) last answer to each image, as CSV with `COLUMNS`, in order of time.
+
+        Where there are decisions, they come with it, and a column more tells them from the others.
+        """
+        last: dict[tuple[str, str, bool], Answer] = {}
+        for answer in self._all_standing():
+            if annotator in (None, answer.annotator):
+                key = (answer.annotator, answer.sample_id, answer.decides)
+                last.pop(key, None)
+                last[key] = answer
+        with_decisions = any(answer.decides for answer in last.values())
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([*COLUMNS, _DECIDES] if with_decisions else COLUMNS)
+        for answer in last.values():
+            writer.writerow([*_row(answer), *(["yes" if answer.decides else ""] if with_decisions else [])])
+        return text.getvalue()
+
+    def _standing(self) -> list[Answer]:
+        return [answer for answer in self._all_standing() if not answer.decides]
+
+    def _all_standing(self) -> list[Answer]:
+        of_batch = (answer for answer in self.ledger.standing() if answer.round == self.batch.round)
+        return [answer for answer in of_batch if answer.sample_id in self._samples]
+
+    def _is_of(self, answer: Answer, annotator: str) -> bool:
+        asked = answer.round == self.batch.round and answer.sample_id in self._samples
+        return asked and answer.annotator == annotator and answer.source == SOURCE
+
+    def _check_open(self) -> None:
+        if not self.batch.is_open:
+            raise ClosedError(
+                f"the labels of round {self.batch.round} were taken over meanwhile, so it takes no more answers; those "
+                f"given before are kept"
+            )
+
+    def _sample_of(self, sample_id: object) -> AskedSample:
+        sample = self._samples.get(sample_id) if isinstance(sample_id, str) else None
+        if sample is None:
+            raise AnswerError(f"sample_id must be one of the batch's {len(self._samples)}; got {shown(sample_id)}")
+        return sample
+
+    def _verdict_of(self, content: Mapping[str, Any]) -> tuple[Kind, str | None]:
+        kind, label = content.get("kind"), content.get("label")
+        if isinstance(label, str):
+            label = self.batch.former_names.get(label, label)  # from a page that was loaded before
+        if kind not in get_args(Kind):
+            raise AnswerError(f"kind must be one of {', '.join(get_args(Kind))}; got {shown(kind)}")
+        if kind == "label" and label not in self.batch.class_names:
+            raise AnswerError(
+                f"label must be one of the batch's {len(self.batch.class_names)} classes; got {shown(label)}"
+            )
+        if kind != "label" and label is not None:
+            raise AnswerError(f"label must be left out of a {kind}; got {shown(label)}")
+        return cast("Kind", kind), label
+
+
+def annotator_of(value: object) -> str:
+    """A name as the ledger has it: composed characters, no spaces around.
+
+    Raises:
+        AnswerError: it is none.
+    """
+    name = unicodedata.normalize("NFC", value).strip() if isinstance(value, str) else ""
+    if not name or len(name) > _LONGEST_NAME or not name.isprintable():
+        raise AnswerError(
+            f"annotator must be a name of 1 to {_LONGEST_NAME} characters on one line; got {shown(value)}; type another"
+        )
+    return name
+
+
+def _number(name: str, value: object, largest: float) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= _LARGEST_NUMBER:
+        raise AnswerError(f"{name} must be a number of at least 0, or null; got {shown(value)}")
+    return min(float(value), largest)
+
+
+def _flag(name: str, value: object) -> bool:
+    if value is not None and not isinstance(value, bool):
+        raise AnswerError(f"{name} must be true, false or left out; got {shown(value)}")
+    return value is True
+
+
+def _row(answer: Answer) -> Sequence[object]:
+    status = "" if answer.kind == "label" else answer.kind
+    seconds = "" if answer.seconds is None else answer.seconds
+    return answer.sample_id, answer.label or "", status, answer.annotator, seconds, answer.at

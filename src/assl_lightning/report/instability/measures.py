@@ -1,0 +1,184 @@
+"""The measures of temporal instability, on T snapshots of the same n samples.
+
+Lim, Na and Kwak 2023: Active Semi-Supervised Learning by Exploring Per-Sample Uncertainty and Consistency, §3.3, 3.5
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import nan, sqrt
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assl_lightning.report.analysis.overlap import spearman
+
+Reading = Literal["A", "B"]
+
+THRESHOLD = 0.95
+"""Confidence above which a sample counts as pseudo-labelled in Table 1 (strictly; FixMatch's mask takes ≥)."""
+
+UNCONFIDENT = 0.07
+"""Uncertainty above which (almost) no prediction is confident, as `confident_uncertainty` says."""
+
+FEWEST_SAMPLES = 10
+"""A mean over fewer samples than this is not to be relied on."""
+
+
+def total_instability(predictions: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """How often a sample's predicted class changes from one snapshot to the next (Eq. 2).
+
+    Args:
+        predictions: (T, n) predicted classes in order of time, T ≥ 2, from the first snapshot of trained weights on:
+            the initial network's predictions would add nearly one change to each sample.
+
+    Returns:
+        (n,) in 0 … T − 1.
+
+    >>> total_instability(np.array([[0, 3], [0, 5], [0, 3]])).tolist()
+    [0, 2]
+    """
+    _check_snapshots(predictions)
+    changes: NDArray[np.int64] = (predictions[1:] != predictions[:-1]).sum(axis=0, dtype=np.int64)
+    return changes
+
+
+def rank_correlations(uncertainty: NDArray[np.floating[Any]], above: float | None = None) -> NDArray[np.float64]:
+    """Spearman's ρ between the uncertainties of one snapshot and the next (Fig. 3b).
+
+    Args:
+        uncertainty: (T, n) in order of time, T ≥ 2.
+        above: of the samples alone whose uncertainty is larger than this in both snapshots; NaN where they are fewer
+            than `FEWEST_SAMPLES`. None: of all samples.
+
+    Returns:
+        (T − 1,) in [−1, 1].
+    """
+    _check_snapshots(uncertainty)
+    return np.array([_rank_correlation(*pair, above) for pair in pairwise(uncertainty)])
+
+
+def _rank_correlation(
+    before: NDArray[np.floating[Any]], after: NDArray[np.floating[Any]], above: float | None
+) -> float:
+    if above is None:
+        return spearman(before, after)
+    chosen = (before > above) & (after > above)
+    return spearman(before[chosen], after[chosen]) if np.count_nonzero(chosen) >= FEWEST_SAMPLES else nan
+
+
+@dataclass(frozen=True)
+class UncertaintyByInstability:
+    """Uncertainty of the samples that have one value of instability; a row for each value from 0 on (Fig. 4)."""
+
+    instability: NDArray[np.int64]  # (k,)
+    count: NDArray[np.int64]  # (k,) samples
+    mean: NDArray[np.float64]  # (k,) NaN where there is no sample
+    deviation: NDArray[np.float64]  # (k,) standard deviation of the samples, with n in the denominator
+
+    @property
+    def is_reliable(self) -> NDArray[np.bool_]:
+        """(k,) whether there are `FEWEST_SAMPLES` samples or more."""
+        reliable: NDArray[np.bool_] = self.count >= FEWEST_SAMPLES
+        return reliable
+
+
+def uncertainty_by_instability(
+    instability: NDArray[np.int64], uncertainty: NDArray[np.floating[Any]]
+) -> UncertaintyByInstability:
+    """Count, mean and standard deviation of the uncertainty for each value of instability.
+
+    Args:
+        instability: (n,) as from `total_instability`.
+        uncertainty: (n,) of the last snapshot, or a mean over snapshots; the paper does not say which it takes.
+    """
+    if instability.shape != uncertainty.shape:
+        raise ValueError(
+            f"instability and uncertainty must be of the same samples; got shapes {instability.shape} and "
+            f"{uncertainty.shape}"
+        )
+    value = uncertainty.astype(np.float64)
+    count = np.bincount(instability)
+    with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN of a row without samples
+        mean = np.bincount(instability, value) / count
+        deviation = np.sqrt(np.bincount(instability, (value - mean[instability]) ** 2) / count)
+    return UncertaintyByInstability(np.arange(len(count)), count, mean, deviation)
+
+
+def pseudo_labelled_share(
+    score: NDArray[np.floating[Any]],
+    confident: NDArray[np.bool_],
+    top: Sequence[float] = (0.01, 0.05, 0.10),
+    reading: Reading = "B",
+) -> NDArray[np.float64]:
+    """Mean share of pseudo-labelled samples among those with the highest scores (Table 1, which can be read two ways).
+
+    A: rank anew in each snapshot, take the share that is confident in it, and average over snapshots. B: rank once, by
+    the last snapshot's scores, and average how often each of the highest was confident. Of snapshot uncertainties
+    reading A says little: who is uncertain is not confident (`confident_uncertainty`).
+
+    Args:
+        score: (T, n) in order of time; NaN is unknown, and left out of the ranking.
+        confident: (T, n) whether p_max > `THRESHOLD`.
+        top: shares of the samples with a known score, in (0, 1]; rounded to whole samples, at least one.
+
+    Returns:
+        (len(top),) in [0, 1]; NaN where no score is known.
+    """
+    _check_snapshots(score)
+    if confident.shape != score.shape:
+        raise ValueError(
+            f"score and confident must be of the same snapshots and samples; got shapes {score.shape} and "
+            f"{confident.shape}"
+        )
+    if reading not in get_args(Reading):
+        raise ValueError(f"reading must be 'A' or 'B'; got {reading!r}")
+    for share in top:
+        if not 0 < share <= 1:
+            raise ValueError(f"top holds shares of the samples, in (0, 1]; got {share}")
+    rankings = score if reading == "A" else score[-1:]
+    counted = confident if reading == "A" else confident.mean(axis=0, keepdims=True)
+    shares = [_share_in_top(*pair, top) for pair in zip(rankings, counted, strict=True) if not np.isnan(pair[0]).all()]
+    return np.mean(shares, axis=0) if shares else np.full(len(top), nan)
+
+
+def _share_in_top(
+    score: NDArray[np.floating[Any]], confident: NDArray[Any], top: Sequence[float]
+) -> NDArray[np.float64]:
+    known = int(np.count_nonzero(~np.isnan(score)))
+    order = np.argsort(-score, kind="stable")  # NaN comes last
+    return np.array([confident[order[: max(1, round(share * known))]].mean() for share in top])
+
+
+def confident_uncertainty(num_classes: int, threshold: float = THRESHOLD) -> tuple[float, float]:
+    """Where uncertainty alone decides confidence: below the first number p_max > threshold, from the second on never.
+
+    With d = 1 − p_max, u² = d² + Σ p_c² over the other classes, which share d: the sum lies between d² / (C − 1) and
+    d². So d · √(C / (C − 1)) ≤ u ≤ d · √2.
+
+    It makes the paper's Table 1 hard to read as A for snapshot uncertainties. Within one snapshot, a single confident
+    sample among the top 1 % puts all samples below them under √2 · 0.05 = 0.0707; they then are confident, but for a
+    narrow band (0.0527 … 0.0707 with ten classes). The top 5 % would be confident to 80 % or more, where the paper has
+    15.67 % in the top 1 % and 24.87 % in the top 5 %. Means over snapshots that differ wildly could still have it.
+
+    >>> [round(bound, 4) for bound in confident_uncertainty(10)]
+    [0.0527, 0.0707]
+    """
+    if num_classes < 2 or not 0 < threshold < 1:
+        raise ValueError(
+            f"there must be two classes or more and a threshold in (0, 1); got num_classes = {num_classes} and "
+            f"threshold = {threshold}"
+        )
+    rest = 1 - threshold
+    return rest * sqrt(num_classes / (num_classes - 1)), rest * sqrt(2)
+
+
+def _check_snapshots(values: NDArray[Any]) -> None:
+    if values.ndim != 2 or len(values) < 2 or values.shape[1] == 0:
+        raise ValueError(
+            f"expected (T, n) numbers of at least two snapshots and one sample; got shape {values.shape}: take more "
+            f"snapshots"
+        )

@@ -1,0 +1,51 @@
+"""What the accuracies were measured on: the data's own test set, or one that was drawn and labelled in round 0."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from assl_lightning.base.words import counted, counted_each, per_cent
+from assl_lightning.loop.records import RoundRecord
+from assl_lightning.report.analysis.runs import Setting
+
+_MANY = 1000  # images, of which each is at most a tenth of a point
+
+
+def describe_test_set(records: Sequence[RoundRecord], *, hold_out: int, initial_labels: int) -> str:
+    """Describe the test set of a run with at least one trained round; the numbers are its configuration's."""
+    return _sentence([records], hold_out, initial_labels)
+
+
+def describe_test_set_of(setting: Setting) -> str:
+    """For all runs of a setting, and what one image of the test set is worth."""
+    runs = [run for method in setting.methods.values() for run in method.runs.values()]
+    config = runs[0].config
+    sentence = _sentence([run.records for run in runs], int(config.get("hold_out") or 0), int(config["initial_labels"]))
+    known = _sizes([run.records for run in runs])
+    few = min(known, default=_MANY)
+    return sentence if few >= _MANY else f"{sentence} One image is {per_cent(1 / few)} points of accuracy."
+
+
+def _sentence(runs: Sequence[Sequence[RoundRecord]], hold_out: int, initial_labels: int) -> str:
+    known = _sizes(runs)
+    if not hold_out:
+        return f"Test set: the data's own, {counted_each(known, 'image')}." if known else "Test set: the data's own."
+    size = counted(hold_out, "image")
+    if known and set(known) != {hold_out}:
+        size += f" ({counted_each(known, 'image')} with a label)"
+    queried = [sum(len(record.queried) for record in records) for records in runs]
+    total = _from_to([hold_out + initial_labels + count for count in queried])
+    return (
+        f"Test set: {size} of the pool, drawn at random in round 0. Their labels count in the budget: {hold_out:,} for "
+        f"the test + {initial_labels:,} initial + {_from_to(queried)} queried = {total} asked for."
+    )
+
+
+def _sizes(runs: Sequence[Sequence[RoundRecord]]) -> list[int]:
+    """Images that each accuracy was measured on, of the records that know it; an empty test set is none."""
+    return [record.test_images for records in runs for record in records if record.test_images]
+
+
+def _from_to(numbers: Sequence[int]) -> str:
+    few, many = min(numbers), max(numbers)
+    return f"{few:,}" if few == many else f"{few:,} to {many:,}"

@@ -1,0 +1,354 @@
+"""The section on labels by people: what they did, in what time, and about which samples somebody disagrees."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from assl_lightning.base.words import UNKNOWN, counted, listed, per_cent
+from assl_lightning.people.ledger import Answer, name_of
+from assl_lightning.people.verdicts import Verdict
+from assl_lightning.report.analysis.labelling import (
+    Agreement,
+    Labelling,
+    LabellingRound,
+    Question,
+    agreement,
+    read_labelling,
+    work_of,
+)
+from assl_lightning.report.analysis.runs import Setting
+from assl_lightning.report.sections.thumbnails import thumbnail
+from assl_lightning.report.tidy import rows_as_csv
+from assl_lightning.report.views import Block, Fold, Paragraph, Picture, Table
+
+FILE_NAME = "people.csv"
+"""Beside the page: a row for each sample that people were asked about."""
+
+OPEN_ROWS = 12  # of each list; the next are folded away
+MOST_ROWS = 120  # of each list, over all runs of the page
+MOST_BYTES = 800_000  # of all thumbnails of the page, as they stand in it
+
+Found = tuple[str, int, Labelling]
+"""Method, seed, and what people did for it."""
+
+_READING = (
+    "Rounds are named by the training that uses their labels, and everything is as the answers stand now. Asked for "
+    "are samples that had no label; unanswered are those of which nobody has said anything in that round."
+)
+
+_TIME = (
+    "Minutes are what the labelling tools measured, over all answers that have a time, also over those that were taken "
+    "back or changed. Labels an hour are of one person's time: labels that stand and have a time, over these minutes."
+)
+
+
+def find_labelling(settings: Sequence[Setting]) -> Mapping[str, list[Found]]:
+    """Setting → what people did, run by run; settings in which nobody was asked are left out.
+
+    Raises:
+        ValueError: a batch or a ledger is not what its name says; it is named.
+    """
+    found = {
+        setting.name: [
+            (method.name, seed, labelling)
+            for method in setting.methods.values()
+            for seed, run in sorted(method.runs.items())
+            if (labelling := read_labelling(run)) is not None
+        ]
+        for setting in settings
+    }
+    return {name: runs for name, runs in found.items() if runs}
+
+
+def labelling_blocks(found: Sequence[Found], runs_on_page: int) -> Iterator[Block]:
+    """Of the runs of a setting; lists and pictures are as long as leaves room for all `runs_on_page`."""
+    yield Paragraph(f"{_READING} {_TIME}")
+    for method, seed, labelling in found:
+        name = f"{method}, seed {seed}: " if len(found) > 1 else ""
+        yield from _of_run(name, labelling, _Lists(name, MOST_ROWS // runs_on_page, MOST_BYTES // runs_on_page))
+
+
+def _of_run(name: str, labelling: Labelling, lists: _Lists) -> Iterator[Block]:
+    yield _answers_table(name, labelling)
+    yield _work_table(name, labelling)
+    sentences = (_on_test(labelling), _on_model(labelling), _on_second(labelling), _on_people(labelling))
+    yield from (Paragraph(name + sentence) for sentence in sentences if sentence)
+    yield from lists.blocks(
+        "People say another class than the model",
+        ("sample", "round", "model", "people", "score"),
+        [question for question in labelling.questions if question.agrees_with_model is False],
+        lambda one: (str(one.sample.prediction), _votes(one.verdict), _score(one.sample.score)),
+    )
+    yield from lists.blocks(
+        "The second answer is not the first",
+        ("sample", "round", "first", "second", "holds"),
+        [question for question in labelling.questions if question.agrees_with_before is False],
+        lambda one: (_votes(one.before), _said([one.second] if one.second else []), _holds(labelling, one)),
+    )
+    yield from lists.blocks(
+        "People say different things",
+        ("sample", "round", "answers", "holds"),
+        labelling.contested,
+        lambda one: (_votes(labelling.holds[one.sample.sample_id]), _holds(labelling, one)),
+    )
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def _answers_table(name: str, labelling: Labelling) -> Table:
+    states = ("label", "skip", "bad", "conflict", "unanswered")
+    titles = {"label": "labelled", "skip": "skipped", "bad": "bad image", "conflict": "in conflict"}
+    shown = [state for state in states if state != "conflict" or any(one.count(state) for one in labelling.rounds)]
+    rows = [(_named(one), *_counts(one.new, shown), *_agreements(one.questions)) for one in labelling.rounds]
+    everything = [question for one in labelling.rounds for question in one.new]
+    rows.append(("all", *_counts(everything, shown), *_agreements(labelling.questions)))
+    header = (
+        *("round", "asked for", *(titles.get(state, state) for state in shown)),
+        *("as the model", "asked for once more", "as before"),
+    )
+    return Table(f"{name}Samples by what people say of them", header, tuple(rows), has_total=True)
+
+
+def _counts(questions: Sequence[Question], states: Sequence[str]) -> list[str]:
+    return [f"{len(questions):,}", *(f"{sum(one.state == state for one in questions):,}" for state in states)]
+
+
+def _agreements(questions: Sequence[Question]) -> tuple[str, str, str]:
+    again = sum(question.sample.again for question in questions)
+    return _share(_with_model(questions)), f"{again:,}", _share(_with_before(questions))
+
+
+def _work_table(name: str, labelling: Labelling) -> Table:
+    rows = [(_named(one), *_work(one.given)) for one in labelling.rounds]
+    rows.append(("all", *_work(labelling.given)))
+    header = ("round", "answers", "taken back", "with a time", "minutes", "labels an hour", "people (answers)")
+    return Table(f"{name}What it took them", header, tuple(rows), has_total=True)
+
+
+def _work(given: Sequence[tuple[Answer, int | None]]) -> tuple[str, ...]:
+    work = work_of(given)
+    rate = work.labels_per_hour
+    return (
+        f"{work.answers:,}",
+        f"{work.taken_back:,}",
+        f"{work.timed:,}",
+        f"{work.seconds / 60:,.1f}" if work.timed else UNKNOWN,
+        UNKNOWN if rate is None else f"{rate:,.0f}",
+        ", ".join(f"{name_of(who)} ({count:,})" for who, count in work.annotators.items()) or UNKNOWN,
+    )
+
+
+def _named(one: LabellingRound) -> str:
+    return f"{one.round}, so far" if one.is_open else f"{one.round}"
+
+
+def _share(found: Agreement) -> str:
+    return f"{found.agreeing:,} of {found.n:,} ({per_cent(found.agreeing / found.n)} %)" if found.n else UNKNOWN
+
+
+# --- sentences -------------------------------------------------------------------------------------------------------
+
+
+def _on_test(labelling: Labelling) -> str:
+    drawn = [question for question in labelling.questions if question.is_for_test]
+    if not drawn:
+        return ""
+    labelled = sum(question.label is not None for question in drawn)
+    return f"Samples of the hold-out, in round 0: {len(drawn):,}, {labelled:,} of them with a label."
+
+
+def _on_model(labelling: Labelling) -> str:
+    found = _with_model(labelling.questions)
+    of_query = [question for question in labelling.questions if question.round and not question.sample.again]
+    unknown = sum(question.sample.prediction is None for question in of_query)
+    sentences = []
+    if found.n:
+        sentences.append(
+            f"Of {counted(found.n, 'sample')} with a label and a known prediction, {found.agreeing:,} "
+            f"({per_cent(found.agreeing / found.n)} %) got the class that the model took them for. The query chose "
+            f"them, so that this is no estimate of the model's accuracy."
+        )
+    if labelling.shows_predictions:
+        sentences.append("People could see what the model took them for, which leads them to say the same.")
+    if of_query and unknown:
+        which = f"{unknown:,} of the {len(of_query):,}" if unknown < len(of_query) else f"the {len(of_query):,}"
+        sentences.append(
+            f"What the model took {which} queried samples for is not known: it is written down only where the query "
+            f"makes a pass over the pool."
+        )
+    if not of_query:
+        sentences.append("There was no model yet that could have taken the samples of round 0 for anything.")
+    return " ".join(sentences)
+
+
+def _on_second(labelling: Labelling) -> str:
+    again = [question for question in labelling.questions if question.sample.again]
+    if not again:
+        return ""
+    found = _with_before(again)
+    if not found.n:
+        return f"Samples asked for once more: {len(again):,}, and none has a second answer yet."
+    low, high = map(per_cent, found.interval)
+    share = f"{per_cent(found.agreeing / found.n)} %, 95 % interval {low} to {high} by Wilson"
+    parted = {
+        words: _with_before([one for one in again if one.is_by_same_person is same])
+        for words, same in (("by the same person", True), ("by another person", False))
+    }
+    by_whom = listed([f"{part.agreeing:,} of {part.n:,} {words}" for words, part in parted.items() if part.n] or [""])
+    return (
+        f"Of {counted(found.n, 'sample')} with a second answer, {found.agreeing:,} ({share}) got the label that held "
+        f"before{f': {by_whom}' if by_whom else ''}. The second answer is the first one given and not taken back; "
+        f"where it was changed later, it counts as it was."
+    )
+
+
+def _on_people(labelling: Labelling) -> str:
+    if not labelling.seen_by_several:
+        return ""
+    contested = len(labelling.contested)
+    settled = sum(labelling.holds[one.sample.sample_id].decision is not None for one in labelling.contested)
+    by_hand = f"; {settled:,} of them {'was' if settled == 1 else 'were'} settled by a decision" if settled else ""
+    decided = {
+        "error": "is waited for until they agree",
+        "latest": "gets what was said last",
+        "majority": "gets what most say, and is waited for where as many say another thing",
+    }[labelling.conflicts]
+    return (
+        f"Of {counted(labelling.seen_by_several, 'sample')} with answers by several people, {contested:,} "
+        f"{'has' if contested == 1 else 'have'} different ones by now{by_hand}; such a sample {decided}."
+    )
+
+
+def _with_model(questions: Sequence[Question]) -> Agreement:
+    return agreement([question.agrees_with_model for question in questions])
+
+
+def _with_before(questions: Sequence[Question]) -> Agreement:
+    return agreement([question.agrees_with_before for question in questions])
+
+
+# --- lists -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Lists:
+    """The lists of one run, as long as its part of the page allows."""
+
+    name: str
+    rows: int  # of each list
+    bytes_left: int  # for thumbnails
+    _pictures: dict[str, Picture | None] = field(default_factory=dict)  # by sample id
+
+    def blocks(
+        self,
+        title: str,
+        header: tuple[str, ...],
+        questions: Sequence[Question],
+        cells: Callable[[Question], tuple[str, ...]],
+    ) -> Iterator[Block]:
+        """A table, and what does not fit into it in a fold; nothing where there is no such sample."""
+        shown = questions[: max(self.rows, OPEN_ROWS)]
+        count = counted(len(questions), "sample")
+        for start, end in ((0, OPEN_ROWS), (OPEN_ROWS, len(shown))):
+            part = shown[start:end]
+            if not part:
+                return
+            which = count if len(part) == len(questions) else f"{start + 1:,} to {start + len(part):,} of {count}"
+            more = f"; {FILE_NAME} has all" if len(part) < len(questions) else ""
+            rows = tuple((one.sample.sample_id, f"{one.round}", *cells(one)) for one in part)
+            pictures = tuple(self._picture(one) for one in part)
+            caption = f"{self.name}{title}: {which}{more}"
+            table = Table(caption, header, rows, is_text=True, pictures=pictures if any(pictures) else ())
+            yield table if start == 0 else Fold(f"{title}: {counted(len(part), 'more sample')}", (table,))
+
+    def _picture(self, question: Question) -> Picture | None:
+        name = question.sample.sample_id
+        if name not in self._pictures:
+            picture = thumbnail(question.image)
+            size = 0 if picture is None else len(picture.uri)
+            self._pictures[name] = picture if size <= self.bytes_left else None
+            self.bytes_left -= size if size <= self.bytes_left else self.bytes_left
+        return self._pictures[name]
+
+
+def _holds(labelling: Labelling, question: Question) -> str:
+    verdict = labelling.holds.get(question.sample.sample_id)
+    if verdict is None or verdict.kind == "conflict":
+        return "nothing yet"
+    return _content(verdict.kind, verdict.label)
+
+
+def _votes(verdict: Verdict | None) -> str:
+    """What holds comes first."""
+    if verdict is None:
+        return UNKNOWN
+    said = _said(sorted(verdict.votes, key=lambda vote: (vote.kind, vote.label) != (verdict.kind, verdict.label)))
+    settled = verdict.decision
+    if settled is None:
+        return said
+    return f"{said}; settled by {name_of(settled.annotator)}: {_content(settled.kind, settled.label)}"
+
+
+def _said(answers: Sequence[Answer]) -> str:
+    """ "boot (Ann, Bo); skip (Cy)", in the order of the answers."""
+    people: dict[str, list[str]] = {}
+    for answer in answers:
+        people.setdefault(_content(answer.kind, answer.label), []).append(answer.annotator)
+    return "; ".join(f"{what} ({', '.join(map(name_of, who))})" if any(who) else what for what, who in people.items())
+
+
+def _content(kind: str, label: str | None) -> str:
+    return label if label is not None else {"bad": "bad image", "skip": "skip"}[kind]
+
+
+def _score(score: float | None) -> str:
+    return UNKNOWN if score is None else f"{score:#.3g}"
+
+
+# --- the same as a file ----------------------------------------------------------------------------------------------
+
+
+def people_csv(found: Mapping[str, Sequence[Found]]) -> str:
+    """A row for each sample that a round asked for; what is not known is empty, yes is 1 and no is 0."""
+    return rows_as_csv(
+        [
+            {"setting": setting, "method": method, "seed": seed, **_row(one, question)}
+            for setting, runs in found.items()
+            for method, seed, labelling in runs
+            for one in labelling.rounds
+            for question in one.questions
+        ]
+    )
+
+
+def _row(one: LabellingRound, question: Question) -> dict[str, object]:
+    work = work_of(question.given)
+    return {
+        "round": question.round,
+        "is_open": int(one.is_open),
+        "sample_id": question.sample.sample_id,
+        "index": question.sample.index,
+        "asked_again": int(question.sample.again),
+        "for_test": int(question.is_for_test),
+        "score": question.sample.score,
+        "prediction": question.sample.prediction,
+        "state": question.state,
+        "label": question.label,
+        "annotators": json.dumps([*work.annotators], ensure_ascii=False),
+        "answers": work.answers,
+        "taken_back": work.taken_back,
+        "timed": work.timed,
+        "seconds": round(work.seconds, 3) if work.timed else None,
+        "agrees_with_model": _flag(question.agrees_with_model),
+        "label_before": question.before.label if question.before else None,
+        "second_answer": _content(question.second.kind, question.second.label) if question.second else None,
+        "agrees_with_before": _flag(question.agrees_with_before),
+        "by_same_person": _flag(question.is_by_same_person),
+    }
+
+
+def _flag(value: bool | None) -> int | None:
+    return None if value is None else int(value)

@@ -1,0 +1,92 @@
+"""The section on who beats whom, over all settings: the paper's matrix (Fig. 6), and one that tests as it says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assl_lightning.base.words import counted, listed
+from assl_lightning.report.analysis.comparison import (
+    PAPER_THRESHOLD,
+    SEEDS_THAT_TELL,
+    PairwiseMatrix,
+    pairwise_matrix,
+    valid_matrix,
+)
+from assl_lightning.report.analysis.runs import Setting, accuracies, shared_seeds
+from assl_lightning.report.views import Block, Paragraph, Table
+
+
+def pairwise_blocks(settings: Sequence[Setting]) -> tuple[Block, ...]:
+    """Both matrices, summed over the settings that allow one; a sentence for each that does not."""
+    obstacles = {setting.name: obstacle(setting) for setting in settings}
+    notes = tuple(
+        Paragraph(f"{name} is left out: {why}." if len(settings) > 1 else f"There is no pairwise matrix: {why}.")
+        for name, why in obstacles.items()
+        if why
+    )
+    usable = [_accuracies(setting) for setting in settings if not obstacles[setting.name]]
+    return (*_matrices(usable), *notes) if usable else notes
+
+
+def obstacle(setting: Setting) -> str:
+    """Why a setting has no place in a matrix; empty where it has."""
+    if len(setting.methods) < 2:
+        return "it has one method"
+    if len(setting.labels) < 2:
+        return "it has one round, and the first is not counted, since nothing was acquired yet"
+    seeds = len(shared_seeds(*setting.methods.values()))
+    return f"its methods share {counted(seeds, 'seed')}, and a spread needs two" if seeds < 2 else ""
+
+
+def _accuracies(setting: Setting) -> Mapping[str, NDArray[np.float64]]:
+    seeds = shared_seeds(*setting.methods.values())
+    return {name: accuracies(method, seeds) for name, method in setting.methods.items()}
+
+
+def _matrices(settings: Sequence[Mapping[str, NDArray[np.float64]]]) -> tuple[Block, ...]:
+    paper, valid = pairwise_matrix(settings), valid_matrix(settings)
+    seeds = listed([f"{n}" for n in sorted(set(paper.seeds))])
+    reading = (
+        f"How often the row's method beats the column's: the share of rounds after the first in which it does, summed "
+        f"over {counted(paper.settings, 'setting')}, so {paper.settings} at most (n = {seeds} shared seeds). The last "
+        f"row is how often a method is beaten on average; smaller is better."
+    )
+    parity = (
+        f"The paper's count, for comparison with its Fig. 6: t above {PAPER_THRESHOLD}, with a standard deviation that "
+        f"divides by n. That threshold belongs to 5 seeds and a deviation that divides by n − 1; with fewer seeds or "
+        f"this deviation it is too low."
+    )
+    sound = (
+        "The valid count: Student's paired t at a two-sided level of 5 % for the number of seeds that there are. The "
+        "level is that of one round and pair, corrected for nothing: of 40 rounds of true equals, one counts as a win "
+        "and one as a defeat."
+    )
+    few = sum(n < SEEDS_THAT_TELL for n in paper.seeds)
+    warning: tuple[Block, ...] = ()
+    if few == paper.settings:
+        warning = (Paragraph(f"With fewer than {SEEDS_THAT_TELL} seeds, neither count can tell methods apart."),)
+    elif few:
+        those = f"{counted(few, 'setting')} with fewer than {SEEDS_THAT_TELL} seeds"
+        warning = (Paragraph(f"The counts include {those}, which can tell nothing on their own."),)
+    missing = tuple(
+        Paragraph(f"{name} is missing in {counted(count, 'setting')}, where it neither wins nor is beaten.")
+        for name, count in paper.missing.items()
+    )
+    return (
+        *(Paragraph(reading), *warning, *missing),
+        *(Paragraph(parity), matrix_table(f"As the paper counts (t > {PAPER_THRESHOLD}, ddof 0)", paper)),
+        *(Paragraph(sound), matrix_table("As it holds (two-sided 5 %, ddof 1)", valid)),
+    )
+
+
+def matrix_table(caption: str, matrix: PairwiseMatrix) -> Table:
+    """Rows beat columns; the last row is the mean of each column over the other methods."""
+    rows = [
+        (name, *("" if row == column else f"{wins:.1f}" for column, wins in enumerate(matrix.wins[row].tolist())))
+        for row, name in enumerate(matrix.methods)
+    ]
+    beaten = ("is beaten", *(f"{mean:.2f}" for mean in matrix.beaten.tolist()))
+    return Table(caption, ("beats →", *matrix.methods), (*rows, beaten), has_total=True)

@@ -1,0 +1,257 @@
+"""Every YAML file: it composes, it is valid, and what it declares is what its class does."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from assl_lightning.base.differences import differences
+from assl_lightning.commands import messages, running
+from assl_lightning.commands.train import main
+from assl_lightning.config import build
+from assl_lightning.config.compose import conf_dir
+from assl_lightning.config.schema import Config
+from assl_lightning.loop.records import RoundRecord
+
+Compose = Callable[..., Config]
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+CHOICES = [
+    f"{'+' if group == 'experiment' else ''}{group}={option}"
+    for group in ("acquisition", "algorithm", "data", "experiment", "network", "oracle", "trainer", "trainer/logger")
+    for option in options(group)
+]
+
+BESIDE = {
+    # what a choice cannot be without
+    "algorithm=supervised": ["acquisition=random"],
+    "network=torchvision": ["data=cifar10"],
+    "data=folder": ["data.root=pool", "data.source.test_root=test", "data.num_classes=2"],
+    "data=image_folder": ["data.root=pool", "data.num_classes=2"],
+    "data=manifest": ["data.source.manifest=images.csv", "data.num_classes=2"],
+    "data=torchvision": ["data.source.dataset=STL10", "data.num_classes=10"],
+    "data=huggingface": ["data.source.path=saved", "data.num_classes=2"],
+    "data=dataset": ["data.source.pool={_target_: torchvision.datasets.FakeData}", "data.num_classes=2"],
+}
+
+
+def test_the_groups_are_those_of_the_directories() -> None:
+    groups = {path.parent.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*/*.yaml")}
+
+    assert groups == {choice.lstrip("+").partition("=")[0] for choice in CHOICES}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_option_composes_validates_and_names_classes_that_take_its_arguments(
+    compose_run: Compose, choice: str
+) -> None:
+    config = compose_run(choice, *BESIDE.get(choice, []))
+
+    assert config.run_dir == f"runs/{config.name}/seed_0"
+    assert [line for key, node in build.nodes(config) for line in build.check_arguments(key, node)] == []
+
+
+@pytest.mark.parametrize("acquisition", options("acquisition"))
+def test_an_acquisition_declares_what_its_class_requires(compose_run: Compose, acquisition: str) -> None:
+    declared = compose_run(f"acquisition={acquisition}").acquisition
+    strategy = instantiate(declared.strategy)
+
+    assert (declared.name, sorted(declared.requires)) == (acquisition, sorted(strategy.requires))
+
+
+@pytest.mark.parametrize("algorithm", options("algorithm"))
+def test_an_algorithm_declares_what_its_class_produces(compose_run: Compose, algorithm: str) -> None:
+    config = compose_run(f"algorithm={algorithm}", "acquisition=random")
+    module = build.make_algorithm(config, build.make_network(config))
+
+    assert (config.algorithm.name, set(config.algorithm.produces)) == (algorithm, set(module.produces))
+
+
+SETTINGS = {
+    # data, labels at first and per round, learning rate of FixMatch: Lim et al. 2023, §4
+    "cifar10_resnet18": ("cifar10", 100, 0.03),
+    "svhn_resnet18": ("svhn", 100, 0.03),
+    "cifar100_resnet18": ("cifar100", 1000, 0.03),
+    "mini_imagenet_resnet18": ("mini_imagenet", 1000, 0.03),
+    "cifar10_vit": ("cifar10", 100, 0.01),
+    "svhn_vit": ("svhn", 100, 0.01),
+}
+
+NETWORKS = {"resnet18": "ResNet18", "vit": "ViTSmall"}
+
+
+@pytest.mark.parametrize("init", ["rand", "continue"])
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_the_twelve_settings_are_those_of_the_paper(compose_run: Compose, setting: str, init: str) -> None:
+    """Lim et al. 2023, §4, as transcribed in the table of constants: nothing here is read from another YAML file."""
+    name = setting if init == "rand" else f"{setting}_continue"
+    config = compose_run(f"+experiment={name}")
+    data, labels, learning_rate = SETTINGS[setting]
+
+    assert (config.name, config.init, config.data.name) == (name, init, data)
+    assert config.network["_target_"].endswith(f".{NETWORKS[setting.rpartition('_')[2]]}")
+    assert (config.initial_labels, config.labels_per_round, config.rounds) == (labels, labels, 10)
+    assert (config.steps_per_round, config.steps_per_epoch) == (5 * 1024, 1024)
+    assert (config.score.alpha, config.score.c_u, config.score.c_i) == (0.8, 0.5, 2.0)
+    assert (config.algorithm.name, config.algorithm.batch_size, config.algorithm.mu) == ("fixmatch", 64, 7)
+    assert config.algorithm.weight_ema == 0.999
+    assert config.algorithm.module["threshold"] == 0.95
+    assert config.algorithm.module["optimizer"]["lr"] == learning_rate
+
+
+@pytest.mark.parametrize("continued", [name for name in options("experiment") if name.endswith("_continue")])
+def test_a_continued_setting_differs_from_its_own_only_in_where_each_round_starts(
+    compose_run: Compose, continued: str
+) -> None:
+    name = continued.removesuffix("_continue")
+    rand, con = (compose_run(f"+experiment={each}").as_dict() for each in (name, continued))
+
+    assert list(differences(rand, con, ignore=("name", "run_dir"))) == ["init was 'rand', now 'continue'"]
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_without_unlabelled_images_a_setting_is_trained_as_alfa_mix_trains(compose_run: Compose, setting: str) -> None:
+    """Table 2's first column: Adam at 1e-3, no augmentation, at most 1,000 passes, to 99 % train accuracy."""
+    config, rand = compose_run(f"+experiment={setting}_al"), compose_run(f"+experiment={setting}")
+    algorithm, passes = config.algorithm, -(-11 * SETTINGS[setting][1] // 64)
+
+    for key in ("data", "network", "rounds", "initial_labels", "labels_per_round", "init"):
+        assert getattr(config, key) == getattr(rand, key)
+    assert (algorithm.name, algorithm.batch_size, algorithm.mu) == ("supervised", 64, 0)
+    assert (algorithm.labelled_view, algorithm.labelled_stream, algorithm.weight_ema) == ("plain", "passes", None)
+    assert (algorithm.max_passes, algorithm.module["stop_at_train_accuracy"]) == (1000, 0.99)
+    assert config.steps_per_round == 1000 * passes, "max_passes decides, in the last round too"
+    assert algorithm.module["optimizer"]["_target_"] == "torch.optim.Adam"
+    assert algorithm.module["optimizer"]["lr"] == 1e-3
+
+
+FIGURES = {
+    # figure: what is swept beside the seed, as the paper's captions and text have it
+    "fig1": [(name, kind) for name in ("fixmatch", "supervised") for kind in ("random", "entropy", "pseudo_el2n")],
+    "fig8": [(c_u, 2.0, "uncertainty") for c_u in (0.0, 0.5, 1.0, 2.0)],
+    "fig9": [(0.5, c_i, "both") for c_i in (0.0, 0.5, 1.0, 2.0, 3.0)],
+}
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_a_figure_sweeps_over_what_the_paper_varies(
+    figure: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    configs: list[Config] = []
+
+    def run(config: Config) -> list[RoundRecord]:
+        configs.append(config)
+        return []
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(messages, "set_up_messages", lambda: None)
+    monkeypatch.setattr(build, "check", lambda config: None)
+    monkeypatch.setattr(running, "run", run)
+
+    assert main(["-m", f"+experiment={figure}", "seed=0"]) == 0
+    if figure == "fig1":
+        found: list[tuple[object, ...]] = [(config.algorithm.name, config.acquisition.name) for config in configs]
+    else:
+        found = [(run.score.c_u, run.score.c_i, run.acquisition.strategy["factors"]) for run in configs]
+    assert found == FIGURES[figure]
+    assert len({config.run_dir for config in configs}) == len(configs)
+
+
+def swept(experiment: str) -> Any:
+    """What the experiment's own file tells the sweeper to vary; None where it is no sweep."""
+    content = OmegaConf.load(conf_dir() / "experiment" / f"{experiment}.yaml")
+    return OmegaConf.select(content, "hydra.sweeper.params")
+
+
+@pytest.mark.parametrize("experiment", [name for name in options("experiment") if swept(name)])
+def test_an_experiment_that_is_a_sweep_has_the_papers_three_seeds(experiment: str) -> None:
+    assert swept(experiment)["seed"] == "0,1,2"
+
+
+def test_the_long_training_of_fig_7_is_tested_where_the_rounds_it_is_held_against_end(compose_run: Compose) -> None:
+    long, rounds = compose_run("+experiment=fig7_fixmatch"), compose_run("+experiment=cifar10_resnet18_continue")
+
+    assert (long.rounds, long.initial_labels, long.steps_per_epoch) == (0, 100, rounds.steps_per_round)
+    assert 0 <= long.steps_per_round - 500_000 < rounds.steps_per_round
+    assert (long.data, long.network, long.algorithm) == (rounds.data, rounds.network, rounds.algorithm)
+
+
+def test_the_short_supervised_digits_differ_from_the_short_digits_only_in_how_they_learn(compose_run: Compose) -> None:
+    learned, supervised = (compose_run(f"+experiment={name}") for name in ("digits_short", "digits_short_al"))
+    found = list(differences(learned.as_dict(), supervised.as_dict(), ignore=("algorithm", "acquisition")))
+
+    assert [line.partition(" ")[0] for line in found] == ["name", "run_dir"]
+    for key in ("batch_size", "weight_ema", "labelled_view", "labelled_stream", "max_passes"):
+        assert getattr(learned.algorithm, key) == getattr(supervised.algorithm, key)
+    assert supervised.algorithm.module["stop_at_train_accuracy"] is None
+
+
+# --- the commands in the heads of the experiments --------------------------------------------------------------------
+
+
+PYTHON_M = re.compile(r"python -m (assl_lightning[\w.]*) (.+)")
+"""A command, and what it is given."""
+
+
+def commands(experiment: str) -> list[tuple[str, list[str]]]:
+    """Module and arguments of each command that an experiment's head gives."""
+    text = (conf_dir() / "experiment" / f"{experiment}.yaml").read_text()
+    lines = [line.removeprefix("#   ") for line in text.splitlines() if line.startswith("#   ")]
+    assert [line for line in lines if not PYTHON_M.fullmatch(line)] == [], "an indented line of the head is a command"
+    found = [match for match in map(PYTHON_M.fullmatch, lines) if match]
+    return [(module, shlex.split(arguments)) for module, arguments in (match.groups() for match in found)]
+
+
+def last_of(override: str) -> str:
+    """The override, or of several values the last; each must be there where a group's are swept."""
+    (parsed,) = OverridesParser.create().parse_overrides([override])
+    if not parsed.is_sweep_override():
+        return override
+    values = list(parsed.sweep_string_iterator())
+    if (conf_dir() / parsed.key_or_group).is_dir():
+        assert set(values) <= set(options(parsed.key_or_group))
+    return f"{override.partition('=')[0]}={values[-1]}"
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_the_commands_in_an_experiments_head_are_valid_and_lead_to_the_report(
+    compose_run: Compose, experiment: str
+) -> None:
+    given = commands(experiment)
+    trained = [arguments for module, arguments in given if module == "assl_lightning"]
+    read = [arguments for module, arguments in given if module != "assl_lightning"]
+    names = {compose_run(*map(last_of, arguments[arguments[0] == "-m" :])).name for arguments in trained}
+
+    assert any(f"+experiment={experiment}" in arguments for arguments in trained)
+    for arguments in read:
+        directories = {Path(word).parts[1] for word in arguments if word.startswith("runs/")}
+        assert directories <= names | {name.removesuffix("_al") for name in names}
+        assert directories & names
+    assert read
+
+
+def test_the_documented_commands_name_experiments_that_exist() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text()
+    named = set(re.findall(r"\+experiment=(\w+)", text)) - {"SETTING"}
+
+    assert named <= set(options("experiment"))
+    assert set(options("experiment")) <= named | set(re.findall(r"`(\w+)`", text)), "each is somewhere in the tables"
+
+
+@pytest.mark.parametrize("path", sorted(conf_dir().rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_file_says_what_it_is_before_anything_else(path: Path) -> None:
+    lines = path.read_text().splitlines()
+
+    assert lines[lines[0].startswith("# @package ")].startswith("# ")

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from assl_lightning.base.run_files import round_directory
+from assl_lightning.loop.records import (
+    RoundRecord,
+    common_directory,
+    complete_records,
+    read_config,
+    read_records,
+    trained_records,
+    without_query,
+    write_record,
+)
+
+RECORD = RoundRecord(
+    round=0,
+    labels=10,
+    unlabelled=90,
+    steps=5,
+    test_accuracy_ema=0.5,
+    test_accuracy_raw=0.25,
+    coverage=1.0,
+    queried=[4, 2],
+    seconds={"train": 1.5},
+)
+
+
+def test_records_come_back_in_order_one_line_each(tmp_path: Path) -> None:
+    second = RoundRecord(1, 12, 88, 5, 0.75, 0.5)
+    write_record(tmp_path, RECORD)
+    write_record(tmp_path, second)
+    assert read_records(tmp_path) == [RECORD, second]
+    lines = (tmp_path / "rounds.jsonl").read_text().splitlines()
+    first = json.loads(lines[0])
+    assert (
+        first.items()
+        >= {
+            "round": 0,
+            "labels": 10,
+            "test_accuracy_ema": 0.5,
+            "test_accuracy_raw": 0.25,
+            "queried": [4, 2],
+            "seconds": {"train": 1.5},
+        }.items()
+    )
+    assert json.loads(lines[1])["coverage"] is None
+
+
+def test_a_line_without_the_fields_that_came_later_is_read(tmp_path: Path) -> None:
+    write_record(tmp_path, RECORD)
+    content = json.loads((tmp_path / "rounds.jsonl").read_text())
+    for name in ("test_balanced_accuracy_ema", "test_balanced_accuracy_raw", "test_images", "queried_labels"):
+        del content[name]
+    (tmp_path / "rounds.jsonl").write_text(json.dumps(content) + "\n")
+    assert read_records(tmp_path) == [RECORD]
+
+
+def test_a_directory_without_records_has_none(tmp_path: Path) -> None:
+    assert read_records(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"round": 1', "line 2 is not JSON"),
+        ('{"round": 1}', "line 2 is not the record of a round; it needs the keys"),
+        ("[]", "line 2 is not the record of a round"),
+    ],
+)
+def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: str, message: str) -> None:
+    write_record(tmp_path, RECORD)
+    with (tmp_path / "rounds.jsonl").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(ValueError, match=message):
+        read_records(tmp_path)
+
+
+def test_a_round_that_is_missing_is_noticed(tmp_path: Path) -> None:
+    write_record(tmp_path, RECORD)
+    write_record(tmp_path, RoundRecord(2, 12, 88, 5, 0.75, 0.5))
+    with pytest.raises(ValueError, match="line 2 must be the record of round 1, but is that of round 2"):
+        read_records(tmp_path)
+
+
+# --- where things lie ------------------------------------------------------------------------------------------------
+
+
+def test_a_round_has_a_directory_of_two_digits_or_more(tmp_path: Path) -> None:
+    names = [round_directory(tmp_path, number).relative_to(tmp_path).as_posix() for number in (0, 10, 100)]
+    assert names == ["round_00", "round_10", "round_100"]
+
+
+def test_the_deepest_directory_that_holds_all_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path.resolve()
+    assert common_directory([Path("runs/a/seed_0"), root / "runs/ab"]) == root / "runs"
+    assert common_directory([Path("runs/a")]) == root / "runs/a"
+    assert common_directory([root, Path(root.anchor)]) is None
+
+
+def test_the_records_of_a_run_that_has_rounds_left_are_not_complete(tmp_path: Path) -> None:
+    assert complete_records(tmp_path, rounds=0) == ()
+    records = RECORD, RoundRecord(1, 12, 88, 5, 0.75, 0.5)
+    for record in records:
+        write_record(tmp_path, record)
+    assert complete_records(tmp_path, rounds=1) == records
+    assert complete_records(tmp_path, rounds=2) == ()
+
+
+# --- the configuration -----------------------------------------------------------------------------------------------
+
+
+def by_omegaconf(run_dir: Path) -> Any:
+    return OmegaConf.to_container(OmegaConf.load(run_dir / "config.yaml"), resolve=True)
+
+
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="$"), min_size=1)
+    | st.sampled_from(
+        ["1e-3", "5.0e-05", "1_0", "0x10", "010", "1:30", "2024-01-01", "null", "no", "on", "~", "", " a: "]
+    )
+)
+KEYS = st.text(st.characters(categories=["Ll"]), min_size=1)
+CONFIGS = st.dictionaries(
+    KEYS, st.recursive(LEAVES, lambda node: st.lists(node) | st.dictionaries(KEYS, node), max_leaves=8), min_size=1
+)
+
+
+@given(CONFIGS)
+def test_a_configuration_comes_back_as_it_was_written(config: dict[str, Any]) -> None:
+    with TemporaryDirectory() as directory:
+        (Path(directory) / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8")
+        assert repr(read_config(Path(directory))) == repr(config)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("5.0e-05", "1e-3", "-1E+3", "1_000e2", "1.0e5", "1.e-3", "1e", "e5", ".5", "-.inf", "1_000", "0x1F", "1e5x"),
+        *("2024-01-01", "12:30:45", "null", "~", "yes", "[1e-3, null, '1e-3', x]", "{a: 1e-4, b: []}", "'1e-3'"),
+    ],
+)
+def test_a_value_written_by_hand_is_read_as_omegaconf_reads_it(tmp_path: Path, value: str) -> None:
+    (tmp_path / "config.yaml").write_text(f"lr: {value}\n")
+    assert repr(read_config(tmp_path)) == repr(by_omegaconf(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [1\n", r"config\.yaml cannot be read \(.*\); restore it, or leave it out"),
+        (b"a: \xff\n", r"config\.yaml cannot be read \(.*\); restore it, or leave it out"),
+        (b"", r"config\.yaml is not the configuration of a run; restore it, or leave the directory out"),
+        (b"{}\n", r"config\.yaml is not the configuration of a run"),
+        (b"- 1\n", r"config\.yaml is not the configuration of a run"),
+        (None, r"config\.yaml cannot be read \(.*No such file.*\)"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(ValueError, match=message) as raised:
+        read_config(tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_round_that_waits_for_its_labels_is_trained_and_not_complete(tmp_path: Path) -> None:
+    second = replace(RECORD, round=1, labels=12, test_accuracy_ema=0.75, queried=[7])
+    write_record(tmp_path, RECORD)
+    assert trained_records(tmp_path, 2) == [RECORD]
+    write_state(tmp_path, "training", None)
+    assert trained_records(tmp_path, 2) == [RECORD]
+    for state in ("trained", "waiting"):
+        write_state(tmp_path, state, second)
+        assert trained_records(tmp_path, 2) == [RECORD, second]
+        assert read_records(tmp_path) == [RECORD]
+
+
+def test_the_last_round_of_a_run_that_is_extended_is_told_once(tmp_path: Path) -> None:
+    last, asking = (replace(RECORD, round=1, queried=queried) for queried in ([], [7]))
+    for record in (RECORD, last):
+        write_record(tmp_path, record)
+    write_state(tmp_path, "waiting", asking)
+    assert trained_records(tmp_path, 2) == [RECORD, asking]  # it is to have one round more
+    assert trained_records(tmp_path, 1) == [RECORD, last]  # it was told to end there
+
+
+def test_the_record_of_a_last_round_asks_for_nothing() -> None:
+    asked = replace(RECORD, queried_labels=[1, 0], drawn_at_random=1, seconds={"train": 1.5, "acquire": 2, "label": 3})
+    assert without_query(asked) == replace(RECORD, queried=[], queried_labels=[], drawn_at_random=0)
+
+
+def write_state(run_dir: Path, state: str, record: RoundRecord | None) -> None:
+    (run_dir / "round_01").mkdir(exist_ok=True)
+    content = {"state": state} if record is None else {"state": state, "record": asdict(record)}
+    (run_dir / "round_01" / "state.json").write_text(json.dumps(content))

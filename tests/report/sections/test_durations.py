@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from assl_lightning.report.sections.durations import time_blocks
+from assl_lightning.report.views import Paragraph, Table
+
+if TYPE_CHECKING:
+    from tests.report.conftest import Runs
+
+
+def test_the_table_has_medians_over_rounds_and_seeds(runs: Runs) -> None:
+    for seed, acquire in enumerate((0.05, 0.07, 99.0)):
+        runs.add("assl", seed, [0.5, 0.6], seconds={"train": 100.0 * (seed + 1), "acquire": acquire})
+    _, table = time_blocks(runs.setting())
+    assert isinstance(table, Table)
+    assert table.header == ("seconds", "rounds × seeds", "training", "testing", "choosing", "labelling")
+    assert table.rows == (("assl", "2 × 3", "200", "–", "0.07", "–"),)
+
+
+def test_records_without_times_say_so(runs: Runs) -> None:
+    runs.add("assl", 0, [0.5])
+    assert time_blocks(runs.setting()) == (Paragraph("The records hold no times."),)
