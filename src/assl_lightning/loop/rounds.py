@@ -20,11 +20,12 @@ from torch import Tensor
 
 from assl_lightning.base.interruption import Interrupted, Interruption
 from assl_lightning.base.paths import expanded
+from assl_lightning.base.problems import first_few
 from assl_lightning.base.processes import from_first_rank, is_first_rank, meet_other_processes, wait_for_all_ranks
 from assl_lightning.base.run_files import INITIAL, POOL, STATE
 from assl_lightning.base.seeding import make_generator
 from assl_lightning.data.contact_sheet import contact_sheet
-from assl_lightning.data.pool import UNLABELLED, Pool
+from assl_lightning.data.pool import HELD_OUT, UNLABELLED, Pool
 from assl_lightning.data.sources.undecodable import Row
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.datamodule import PoolDataModule
@@ -271,8 +272,11 @@ class _Loop:
         if not len(self.pool.labelled):
             raise ValueError("no sample has a label to train on; label some of those that were asked for")
         if self.settings.hold_out and not len(self.pool.held_out):
+            indices = (self.pool.labelled_in_round == HELD_OUT).nonzero()[:, 0].tolist()
+            names = [self.pool.sample_ids[index] for index in indices]
             raise ValueError(
-                f"none of the {self.settings.hold_out} samples that were held out has a label to test with; label some"
+                f"none of the {len(names)} samples that were held out has a label to test with; label some of "
+                f"{first_few(names)}"
             )
 
     @staticmethod
