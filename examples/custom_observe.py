@@ -15,8 +15,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from assl_lightning import ASSLScoreCallback, Observation
-from assl_lightning.method import scores
+from assl_lightning import ASSLScoreCallback, Observation, scores
 
 
 class Untouchable(LightningModule):

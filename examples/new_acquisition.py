@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from assl_lightning.method import scores
+from assl_lightning import scores
 from assl_lightning.method.candidates import Candidates, Requirement
 from assl_lightning.method.selection import top_k
 

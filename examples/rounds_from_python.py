@@ -11,20 +11,13 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Trainer
 
-from assl_lightning import FixMatch, PoolDataModule, run_rounds
-from assl_lightning.augment.normalise import Normalise
-from assl_lightning.augment.strong import StrongAugment
-from assl_lightning.augment.weak import WeakAugment
-from assl_lightning.data.pool import Pool
-from assl_lightning.data.sources.digits import load_digits
-from assl_lightning.loop.oracles import HeldBackLabels
-from assl_lightning.loop.records import RoundRecord
-from assl_lightning.loop.settings import RoundSettings
-from assl_lightning.method.assl import ASSL
-from assl_lightning.networks.small import SmallCNN
+from assl_lightning import ASSL, FixMatch, HeldBackLabels, Pool, PoolDataModule, RoundSettings, run_rounds
+from assl_lightning.augment import Normalise, StrongAugment, WeakAugment
+from assl_lightning.data import load_digits
+from assl_lightning.networks import SmallCNN
 
 
-def main(run_dir: Path = Path("runs/from_python"), steps_per_round: int = 100) -> list[RoundRecord]:
+def main(run_dir: Path = Path("runs/from_python"), steps_per_round: int = 100) -> None:
     digits = load_digits()
     pool = Pool(len(digits.pool_images), num_classes=10, sample_ids=digits.sample_ids)
     weak = WeakAugment(flip=False)
@@ -55,7 +48,6 @@ def main(run_dir: Path = Path("runs/from_python"), steps_per_round: int = 100) -
     )
     for record in records:
         print(f"round {record.round}: {record.labels} labels, test accuracy {record.test_accuracy_ema:.3f} (EMA)")
-    return records
 
 
 if __name__ == "__main__":

@@ -5,39 +5,54 @@ The names below are imported on first use, so that `import assl_lightning` alone
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from assl_lightning.base.faces import make_face
 from assl_lightning.base.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from assl_lightning.learning.datamodule import PoolDataModule
-    from assl_lightning.learning.fixmatch import FixMatch
-    from assl_lightning.loop.rounds import run_rounds
-    from assl_lightning.method import scores
-    from assl_lightning.method.callback import ASSLScoreCallback
-    from assl_lightning.method.contracts import Observation
-    from assl_lightning.method.statistics import SampleStatistics
+    from assl_lightning.config.classifier import load_classifier as load_classifier
+    from assl_lightning.data.pool import Pool as Pool
+    from assl_lightning.learning.datamodule import PoolDataModule as PoolDataModule
+    from assl_lightning.learning.fixmatch import FixMatch as FixMatch
+    from assl_lightning.loop.oracles import HeldBackLabels as HeldBackLabels
+    from assl_lightning.loop.rounds import run_rounds as run_rounds
+    from assl_lightning.loop.settings import RoundSettings as RoundSettings
+    from assl_lightning.method import scores as scores
+    from assl_lightning.method.assl import ASSL as ASSL
+    from assl_lightning.method.callback import ASSLScoreCallback as ASSLScoreCallback
+    from assl_lightning.method.contracts import Observation as Observation
+    from assl_lightning.method.statistics import SampleStatistics as SampleStatistics
 
-_HOME = {
-    "ASSLScoreCallback": "assl_lightning.method.callback",
-    "FixMatch": "assl_lightning.learning.fixmatch",
-    "Observation": "assl_lightning.method.contracts",
-    "PoolDataModule": "assl_lightning.learning.datamodule",
-    "SampleStatistics": "assl_lightning.method.statistics",
-    "run_rounds": "assl_lightning.loop.rounds",
-}
+__all__ = [
+    "ASSL",
+    "ASSLScoreCallback",
+    "FixMatch",
+    "HeldBackLabels",
+    "Observation",
+    "Pool",
+    "PoolDataModule",
+    "RoundSettings",
+    "SampleStatistics",
+    "load_classifier",
+    "run_rounds",
+    "scores",
+]
 
-__all__ = ["ASSLScoreCallback", "FixMatch", "Observation", "PoolDataModule", "SampleStatistics", "run_rounds", "scores"]
-
-
-def __getattr__(name: str) -> object:
-    if name == "scores":
-        return import_module("assl_lightning.method.scores")
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'assl_lightning' has no attribute {name!r}; it offers {', '.join(__all__)}")
-
-
-def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+__getattr__, __dir__ = make_face(
+    __name__,
+    {
+        "config.classifier": ["load_classifier"],
+        "data.pool": ["Pool"],
+        "learning.datamodule": ["PoolDataModule"],
+        "learning.fixmatch": ["FixMatch"],
+        "loop.oracles": ["HeldBackLabels"],
+        "loop.rounds": ["run_rounds"],
+        "loop.settings": ["RoundSettings"],
+        "method.assl": ["ASSL"],
+        "method.callback": ["ASSLScoreCallback"],
+        "method.contracts": ["Observation"],
+        "method.scores": ["scores"],
+        "method.statistics": ["SampleStatistics"],
+    },
+)

@@ -15,7 +15,7 @@ from assl_lightning.commands.status import main
 from assl_lightning.commands.waiting import wait_for_answers
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.people.batch import find_batches
-from assl_lightning.people.label_studio.exchange import label_studio
+from assl_lightning.people.label_studio.exchange import labels_by_label_studio
 from tests.people.label_studio.fake_server import LEGACY, FakeLabelStudio, serving
 from tests.people.label_studio.test_server import Server
 from tests.people.test_oracle import SETTINGS, fill_in, label_all, run, say, to_the_end
@@ -183,7 +183,7 @@ class TestWaiting:
         assert told == ["0 of 6", "2 of 6", "6 of 6"]
 
     def test_it_ends_when_a_file_lies_beside_the_batch(self, tmp_path: Path) -> None:
-        config = {"oracle": {"tool": {"_target_": "assl_lightning.people.tools.LabelsByFile"}}}
+        config = {"oracle": {"tool": {"_target_": "assl_lightning.people.LabelsByFile"}}}
         run(tmp_path / "run", settings=replace(SETTINGS, config=config))
         (batch,) = find_batches(tmp_path / "run")
         self.wait(tmp_path / "run", [lambda: None, (batch.directory / "labels.csv").touch])
@@ -201,9 +201,9 @@ class TestWaiting:
     ) -> None:
         with serving(FakeLabelStudio(document_root=tmp_path)) as fake:
             monkeypatch.setenv("LABEL_STUDIO_API_KEY", LEGACY)
-            target = "assl_lightning.people.label_studio.exchange.label_studio"
+            target = "assl_lightning.people.labels_by_label_studio"
             config = {"oracle": {"min_fraction": 0.5, "tool": {"_target_": target, "url": fake.url}}}
-            run(tmp_path / "run", tool=label_studio(fake.url), settings=replace(SETTINGS, config=config))
+            run(tmp_path / "run", tool=labels_by_label_studio(fake.url), settings=replace(SETTINGS, config=config))
             server = Server(fake.url, LEGACY, tmp_path)
             first, second, third, *_ = server.task_numbers(1).values()
             answers: list[Callable[[], object]] = [

@@ -81,7 +81,7 @@ def refused(config: Config) -> tuple[str, ...]:
 
 
 def test_an_argument_that_a_class_does_not_take_is_named_with_the_nearest_one() -> None:
-    node = {"_target_": "assl_lightning.networks.small.SmallCNN", "num_classes": 10, "channels": 1, "widht": 8}
+    node = {"_target_": "assl_lightning.networks.SmallCNN", "num_classes": 10, "channels": 1, "widht": 8}
 
     assert build.check_arguments("network", node) == [
         "network.widht=8: SmallCNN takes no argument 'widht' (did you mean 'width'?); "
@@ -91,7 +91,7 @@ def test_an_argument_that_a_class_does_not_take_is_named_with_the_nearest_one() 
 
 def test_arguments_are_checked_below_other_arguments() -> None:
     optimizer = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1, "momentun": 0.9}
-    node = {"_target_": "assl_lightning.learning.fixmatch.FixMatch", "_partial_": True, "optimizer": optimizer}
+    node = {"_target_": "assl_lightning.learning.FixMatch", "_partial_": True, "optimizer": optimizer}
 
     (line,) = build.check_arguments("algorithm.module", node)
     assert line.startswith("algorithm.module.optimizer.momentun=0.9: SGD takes no argument")

@@ -370,7 +370,7 @@ def test_a_run_of_rounds_has_snapshots_where_its_configuration_asks_for_them(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     raw, averaged = (
-        f"{{_target_: assl_lightning.learning.snapshots.PoolSnapshots, {arguments}}}"
+        f"{{_target_: assl_lightning.learning.PoolSnapshots, {arguments}}}"
         for arguments in ("every_n_steps: 2, max_samples: 30", "every_n_steps: 4, weights: ema")
     )
     config = compose_run(
@@ -386,9 +386,7 @@ def test_a_run_of_rounds_has_snapshots_where_its_configuration_asks_for_them(
 
 
 def test_a_misspelt_argument_in_the_configuration_is_named(compose_run: Callable[..., Config]) -> None:
-    config = compose_run(
-        "+trainer.callbacks=[{_target_: assl_lightning.learning.snapshots.PoolSnapshots, every_n_step: 2}]"
-    )
+    config = compose_run("+trainer.callbacks=[{_target_: assl_lightning.learning.PoolSnapshots, every_n_step: 2}]")
     with pytest.raises(ConfigurationError, match="every_n_step"):
         build.check(config)
 

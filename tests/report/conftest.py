@@ -133,7 +133,7 @@ def make_config(method: str, seed: int, rounds: int, changes: Mapping[str, Any])
             "steps_per_round": 100,
             "init": "rand",
             "data": {"name": "digits", "num_classes": CLASSES, "root": None},
-            "network": {"_target_": "assl_lightning.networks.small.SmallCNN", "width": 16},
+            "network": {"_target_": "assl_lightning.networks.SmallCNN", "width": 16},
             "algorithm": {"name": "fixmatch", "mu": 7},
             "acquisition": {"name": method},
             "trainer": {"devices": 1},

@@ -1,1 +1,47 @@
-"""Acquisition functions: numbers about the unlabelled samples → the indices to label next. One file per idea."""
+"""Acquisition functions: from numbers about the unlabelled samples to the indices to label next. One file per idea.
+
+`ASSL` and `ASSLDiv` are the paper's and live in `method`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from assl_lightning.base.faces import make_face
+
+if TYPE_CHECKING:
+    from assl_lightning.acquisition.alfa_mix import ALFAMix as ALFAMix
+    from assl_lightning.acquisition.badge import BADGE as BADGE
+    from assl_lightning.acquisition.bald import BALD as BALD
+    from assl_lightning.acquisition.cdal import CDAL as CDAL
+    from assl_lightning.acquisition.coreset import CoreSet as CoreSet
+    from assl_lightning.acquisition.kmeans_plus_plus import KMeansPlusPlus as KMeansPlusPlus
+    from assl_lightning.acquisition.random import RandomSampling as RandomSampling
+    from assl_lightning.acquisition.scikit_activeml import ScikitActiveML as ScikitActiveML
+    from assl_lightning.acquisition.uncertainty import Entropy as Entropy
+    from assl_lightning.acquisition.uncertainty import LeastConfidence as LeastConfidence
+    from assl_lightning.acquisition.uncertainty import Margin as Margin
+    from assl_lightning.acquisition.uncertainty import PseudoEL2N as PseudoEL2N
+    from assl_lightning.method.assl import ASSL as ASSL
+    from assl_lightning.method.assl_div import ASSLDiv as ASSLDiv
+    from assl_lightning.method.candidates import Acquisition as Acquisition
+    from assl_lightning.method.candidates import Candidates as Candidates
+    from assl_lightning.method.candidates import LabelledSamples as LabelledSamples
+
+__getattr__, __dir__ = make_face(
+    __name__,
+    {
+        "acquisition.alfa_mix": ["ALFAMix"],
+        "acquisition.badge": ["BADGE"],
+        "acquisition.bald": ["BALD"],
+        "acquisition.cdal": ["CDAL"],
+        "acquisition.coreset": ["CoreSet"],
+        "acquisition.kmeans_plus_plus": ["KMeansPlusPlus"],
+        "acquisition.random": ["RandomSampling"],
+        "acquisition.scikit_activeml": ["ScikitActiveML"],
+        "acquisition.uncertainty": ["Entropy", "LeastConfidence", "Margin", "PseudoEL2N"],
+        "method.assl": ["ASSL"],
+        "method.assl_div": ["ASSLDiv"],
+        "method.candidates": ["Acquisition", "Candidates", "LabelledSamples"],
+    },
+)

@@ -6,9 +6,22 @@ out; `Normalise` turns either into what a network takes. `plans` says who comput
 
 from __future__ import annotations
 
-from assl_lightning.augment.normalise import Normalise as Normalise
-from assl_lightning.augment.ops import FIXMATCH_OPS as FIXMATCH_OPS
-from assl_lightning.augment.strong import StrongAugment as StrongAugment
-from assl_lightning.augment.weak import WeakAugment as WeakAugment
+from typing import TYPE_CHECKING
 
-__all__ = ["FIXMATCH_OPS", "Normalise", "StrongAugment", "WeakAugment"]
+from assl_lightning.base.faces import make_face
+
+if TYPE_CHECKING:
+    from assl_lightning.augment.normalise import Normalise as Normalise
+    from assl_lightning.augment.ops import FIXMATCH_OPS as FIXMATCH_OPS
+    from assl_lightning.augment.strong import StrongAugment as StrongAugment
+    from assl_lightning.augment.weak import WeakAugment as WeakAugment
+
+__getattr__, __dir__ = make_face(
+    __name__,
+    {
+        "augment.normalise": ["Normalise"],
+        "augment.ops": ["FIXMATCH_OPS"],
+        "augment.strong": ["StrongAugment"],
+        "augment.weak": ["WeakAugment"],
+    },
+)

@@ -53,9 +53,9 @@ def _has_come(run_dir: Path) -> bool:
 
 
 def _tasks_done(tool: Mapping[str, Any], batch: LabelBatch) -> int:
-    from assl_lightning.people.label_studio.exchange import LabelStudioFiles, label_studio
+    from assl_lightning.people.label_studio.exchange import LabelStudioFiles, labels_by_label_studio
 
-    exchange = label_studio(**{name: value for name, value in tool.items() if not name.startswith("_")})
+    exchange = labels_by_label_studio(**{name: value for name, value in tool.items() if not name.startswith("_")})
     if isinstance(exchange, LabelStudioFiles):
         return len(exchange.collect(batch))
     return exchange.progress(batch)[0]

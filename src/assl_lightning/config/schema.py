@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from assl_lightning.base.paths import PATH_KEYS, expand
 from assl_lightning.base.suggestions import nearest
 from assl_lightning.data.class_names import read_class_names
+from assl_lightning.loop.targets import with_present_targets
 
 Node = dict[str, Any]
 """A part of the configuration that names its class in `_target_`; the rest are that class's own arguments."""
@@ -177,7 +178,7 @@ def read(plain: Mapping[str, Any]) -> Config:
     there is none of these, with one line for each contradiction between values.
     """
     errors: list[str] = []
-    config = _read_section(Config, _with_expanded_paths(plain, "", errors), "", errors)
+    config = _read_section(Config, with_present_targets(_with_expanded_paths(plain, "", errors)), "", errors)
     if config is None or errors:
         raise ConfigurationError(errors)
     contradictions = [line for check in _CHECKS for line in check(config)]

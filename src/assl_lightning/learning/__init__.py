@@ -1,1 +1,35 @@
 """One training: the learning algorithms, their batches, and the callbacks of a fit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from assl_lightning.base.faces import make_face
+
+if TYPE_CHECKING:
+    from assl_lightning.learning.algorithm import Algorithm as Algorithm
+    from assl_lightning.learning.checkpointing import AtomicCheckpointIO as AtomicCheckpointIO
+    from assl_lightning.learning.checkpointing import StepCheckpoints as StepCheckpoints
+    from assl_lightning.learning.datamodule import PoolDataModule as PoolDataModule
+    from assl_lightning.learning.fixmatch import FixMatch as FixMatch
+    from assl_lightning.learning.fixmatch import fixmatch_loss as fixmatch_loss
+    from assl_lightning.learning.non_finite import NonFinite as NonFinite
+    from assl_lightning.learning.snapshots import PoolSnapshots as PoolSnapshots
+    from assl_lightning.learning.step_seed import StepSeed as StepSeed
+    from assl_lightning.learning.supervised import Supervised as Supervised
+    from assl_lightning.learning.weight_ema import WeightEMA as WeightEMA
+
+__getattr__, __dir__ = make_face(
+    __name__,
+    {
+        "learning.algorithm": ["Algorithm"],
+        "learning.checkpointing": ["AtomicCheckpointIO", "StepCheckpoints"],
+        "learning.datamodule": ["PoolDataModule"],
+        "learning.fixmatch": ["FixMatch", "fixmatch_loss"],
+        "learning.non_finite": ["NonFinite"],
+        "learning.snapshots": ["PoolSnapshots"],
+        "learning.step_seed": ["StepSeed"],
+        "learning.supervised": ["Supervised"],
+        "learning.weight_ema": ["WeightEMA"],
+    },
+)

@@ -15,6 +15,7 @@ import yaml  # type: ignore[import-untyped]
 
 from assl_lightning.base.atomic import write_text
 from assl_lightning.base.run_files import CONFIG, POOL, RECORDS, STATE, round_directory
+from assl_lightning.loop.targets import with_present_targets
 
 State = Literal["training", "trained", "waiting"]
 """What a round does, or is done with; "waiting" is for labels."""
@@ -305,4 +306,4 @@ def read_config(run_dir: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{path} is not the configuration of a run; restore it, or leave the directory out")
-    return {str(key): value for key, value in content.items()}
+    return {str(key): with_present_targets(value) for key, value in content.items()}

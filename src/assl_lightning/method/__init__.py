@@ -1,1 +1,42 @@
-"""The paper: scores, running statistics, the confidence bound, and the callback that keeps them in a training."""
+"""The paper: scores, running statistics, the confidence bound, and the callback that keeps them in a training.
+
+Lim, Na and Kwak 2023. `scores` has Eq. 1, 2 and 4, `statistics` Eq. 3 and 5, `assl` Eq. 6; `callback` puts them
+together while a network trains.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from assl_lightning.base.faces import make_face
+
+if TYPE_CHECKING:
+    from assl_lightning.method import scores as scores
+    from assl_lightning.method.assl import ASSL as ASSL
+    from assl_lightning.method.assl_div import ASSLDiv as ASSLDiv
+    from assl_lightning.method.callback import ASSLScoreCallback as ASSLScoreCallback
+    from assl_lightning.method.callback import observe_step_output as observe_step_output
+    from assl_lightning.method.candidates import Acquisition as Acquisition
+    from assl_lightning.method.candidates import Candidates as Candidates
+    from assl_lightning.method.candidates import LabelledSamples as LabelledSamples
+    from assl_lightning.method.contracts import Batch as Batch
+    from assl_lightning.method.contracts import EvaluationBatch as EvaluationBatch
+    from assl_lightning.method.contracts import Observation as Observation
+    from assl_lightning.method.contracts import StepOutput as StepOutput
+    from assl_lightning.method.features import SampleFeatures as SampleFeatures
+    from assl_lightning.method.statistics import CandidateStatistics as CandidateStatistics
+    from assl_lightning.method.statistics import SampleStatistics as SampleStatistics
+
+__getattr__, __dir__ = make_face(
+    __name__,
+    {
+        "method.assl": ["ASSL"],
+        "method.assl_div": ["ASSLDiv"],
+        "method.callback": ["ASSLScoreCallback", "observe_step_output"],
+        "method.candidates": ["Acquisition", "Candidates", "LabelledSamples"],
+        "method.contracts": ["Batch", "EvaluationBatch", "Observation", "StepOutput"],
+        "method.features": ["SampleFeatures"],
+        "method.scores": ["scores"],
+        "method.statistics": ["CandidateStatistics", "SampleStatistics"],
+    },
+)

@@ -17,7 +17,7 @@ from assl_lightning.report.analysis.runs import Setting, accuracies, find_runs, 
 
 Write = Callable[..., Path]
 
-RESNET = {"_target_": "assl_lightning.networks.resnet.ResNet18", "num_classes": 10, "stem": "imagenet"}
+RESNET = {"_target_": "assl_lightning.networks.ResNet18", "num_classes": 10, "stem": "imagenet"}
 
 BASE: dict[str, Any] = {
     "name": "digits",
@@ -39,7 +39,7 @@ BASE: dict[str, Any] = {
 RANDOM = {"acquisition": {"name": "random", "requires": [], "strategy": {"_target_": "a.Random"}}}
 SUPERVISED = {"algorithm": {"name": "supervised", "mu": 0, "module": {"_target_": "a.Supervised"}}}
 CIFAR = {"data": {"name": "cifar10", "num_classes": 10, "root": "data", "source": {"root": "data"}}}
-VIT = {"network": {"_target_": "assl_lightning.networks.vit.ViTSmall", "num_classes": 10}}
+VIT = {"network": {"_target_": "assl_lightning.networks.ViTSmall", "num_classes": 10}}
 
 
 @pytest.fixture

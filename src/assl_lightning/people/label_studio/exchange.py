@@ -283,14 +283,14 @@ def _images(count: int) -> str:
     return "1 image" if count == 1 else f"{count} images"
 
 
-def label_studio(
+def labels_by_label_studio(
     url: str | None = None,
     project: int | None = None,
     image_root: str | None = None,
     image_prefix: str | None = None,
     timeout: float = 30.0,
 ) -> LabelStudioExchange | LabelStudioFiles:
-    """By REST where there is the `url` of a server, else by files; the arguments are those of the two classes."""
+    """Return the tool that asks a server at `url` by REST, or by files where `url` is None; see the two classes."""
     if url is None:
         return LabelStudioFiles(image_root=image_root, image_prefix=image_prefix)
     return LabelStudioExchange(url, project=project, image_root=image_root, image_prefix=image_prefix, timeout=timeout)
