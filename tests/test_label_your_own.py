@@ -31,12 +31,13 @@ from assl_lightning.commands.status import main as status_main
 from assl_lightning.commands.train import main
 from assl_lightning.config.classifier import load_classifier
 from assl_lightning.config.schema import Config
+from assl_lightning.data.answers import Answer
 from assl_lightning.data.pool import EXCLUDED, HELD_OUT, UNLABELLED
 from assl_lightning.data.sample_names import read_samples
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.loop.records import read_records
 from assl_lightning.people.batch import find_batches, waiting_batch
-from assl_lightning.people.ledger import Answer, Ledger
+from assl_lightning.people.ledger import Ledger
 from assl_lightning.report.__main__ import main as report_main
 from tests.people.page.test_browser import CHROMIUM, SANDBOX, current, sign_in, wait_until_saved
 

@@ -24,12 +24,13 @@ from assl_lightning.commands.classes import main as classes_main
 from assl_lightning.commands.train import main
 from assl_lightning.config import build
 from assl_lightning.config.classifier import load_classifier
+from assl_lightning.data.answers import Answer
 from assl_lightning.data.sample_names import read_samples
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.records import read_config, read_records
 from assl_lightning.loop.training import RoundTraining
 from assl_lightning.people.batch import LabelBatch, find_batches
-from assl_lightning.people.ledger import Answer, Ledger
+from assl_lightning.people.ledger import Ledger
 from tests.test_growing_folder import environment
 
 RUN = (
@@ -293,8 +294,10 @@ def test_a_merge_makes_the_head_smaller_and_taking_it_back_tells_the_classes_apa
     assert weights_of(1)["network.head.bias"].shape == (2,)
     assert load_classifier("run").class_names == merged
 
-    others = [one.id for one in Ledger(Path("run") / LEDGER).standing() if one.label == "other" and one.round == 1]
-    Ledger(Path("run") / LEDGER).revoke([one for one in others if one is not None], "Ann", "undo")
+    others = [
+        one.id for one in Ledger(Path("run") / LEDGER).active_answers() if one.label == "other" and one.round == 1
+    ]
+    Ledger(Path("run") / LEDGER).revoke([number for number in others if number is not None], "Ann", "undo")
     assert classes_main(["run", "--undo"]) == 0
     label(THREE)
     call(THREE, *go_on)

@@ -13,8 +13,9 @@ from assl_lightning.base.run_files import LEDGER
 from assl_lightning.base.shell import command
 from assl_lightning.commands import ingest, status
 from assl_lightning.commands.label import main as label_main
+from assl_lightning.data.answers import Answer
 from assl_lightning.people.batch import LabelBatch
-from assl_lightning.people.ledger import Answer, Ledger
+from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.tools import LabelsByFile, LabelsByPage
 from tests.people.batches import make_batch
 

@@ -53,7 +53,7 @@ def state_of(run_dir: Path) -> tuple[object, ...]:
     """What is read of the classes by the run, by who labels and by who reads answers."""
     classes, batch = run_classes(run_dir), waiting_batch(run_dir)
     assert classes is not None
-    labels = [answer.label for answer in Ledger(run_dir / LEDGER).standing()]
+    labels = [answer.label for answer in Ledger(run_dir / LEDGER).active_answers()]
     return classes.names(), batch.class_names, labels
 
 

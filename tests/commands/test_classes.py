@@ -14,13 +14,13 @@ from assl_lightning.base.run_files import LEDGER
 from assl_lightning.commands.classes import main, split_pair
 from assl_lightning.commands.ingest import main as ingest_main
 from assl_lightning.commands.run_status import read_status
+from assl_lightning.data.answers import Answer, Incoming
 from assl_lightning.loop.class_history import run_classes
 from assl_lightning.loop.records import read_config, write_config
-from assl_lightning.people.answers import Incoming
 from assl_lightning.people.batch import waiting_batch
 from assl_lightning.people.judging import ingest
 from assl_lightning.people.label_studio.tasks import LABEL_CONFIG, label_config
-from assl_lightning.people.ledger import Answer, Ledger
+from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.page.session import Session
 from tests.people.batches import CLASSES, SAMPLE_IDS, apply_batch, make_batch
 
@@ -47,7 +47,7 @@ def ledger(run_dir: Path) -> Ledger:
 
 
 def labels(run_dir: Path) -> list[str | None]:
-    return [answer.label for answer in ledger(run_dir).standing()]
+    return [answer.label for answer in ledger(run_dir).active_answers()]
 
 
 def names(run_dir: Path) -> tuple[str, ...]:

@@ -16,8 +16,9 @@ import pytest
 
 from assl_lightning.base.run_files import LEDGER
 from assl_lightning.commands.ingest import configured_conflicts, default_files, main
+from assl_lightning.data.answers import Answer
 from assl_lightning.people.batch import LabelBatch, batch_directory
-from assl_lightning.people.ledger import Answer, Ledger
+from assl_lightning.people.ledger import Ledger
 from tests.people.batches import apply_batch, make_batch
 from tests.shell import run_python
 
@@ -50,7 +51,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
 
 def standing() -> list[Answer]:
-    return Ledger(Path("run", LEDGER)).standing()
+    return Ledger(Path("run", LEDGER)).active_answers()
 
 
 NEXT = """\
@@ -376,5 +377,5 @@ def test_the_documents_commands_work_one_after_the_other(capsys: pytest.CaptureF
     printed = capsys.readouterr().out
     assert printed.count("4 answers, taken: 4 (1 × ok, 1 × dent, 1 × (skip), 1 × (bad))") == 1
     assert "round 1: 1 of 5 images have no answer yet" in printed
-    assert Ledger(run_dir / LEDGER).standing() == []
+    assert Ledger(run_dir / LEDGER).active_answers() == []
     assert all(column in example.splitlines()[0] for column in re.findall(r"^\| `(\w+)`", DOCUMENT, re.MULTILINE))

@@ -82,12 +82,12 @@ def kill_everywhere(run_dir: Path, file: str, rows: int, every: int) -> tuple[in
     """The number of kills, and the statements before which all was there."""
     complete: list[int] = []
     arguments = [str(run_dir), file]
-    before = len(Ledger(run_dir / LEDGER).standing())
+    before = len(Ledger(run_dir / LEDGER).active_answers())
     saved = {path: path.read_bytes() for path in run_dir.glob(f"{LEDGER}*")}
     kills = statement = 0
     while kill_at(statement, arguments):
         kills += 1
-        found = len(Ledger(run_dir / LEDGER).standing()) - before
+        found = len(Ledger(run_dir / LEDGER).active_answers()) - before
         if found not in (0, rows):
             raise RuntimeError(f"killed before statement {statement}, an ingest left {found} of {rows} answers")
         if found:

@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assl_lightning.people.answers import Incoming, IngestError
+from assl_lightning.data.answers import Incoming
+from assl_lightning.people.answers import IngestError
 from assl_lightning.people.files import read_labels
 from tests.people.batches import SAMPLE_IDS, make_batch
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from assl_lightning.base.run_files import LEDGER
-from assl_lightning.people.ledger import Answer, Ledger
+from assl_lightning.data.answers import Answer
+from assl_lightning.people.ledger import Ledger
 from tests.people.batches import make_batch
 
 ROWS = 300
@@ -37,7 +38,7 @@ def run_dir(tmp_path: Path) -> Path:
 
 
 def standing(run_dir: Path) -> list[Answer]:
-    return Ledger(run_dir / LEDGER).standing()
+    return Ledger(run_dir / LEDGER).active_answers()
 
 
 def begin(run_dir: Path, name: str, *options: str) -> subprocess.Popen[str]:

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assl_lightning.base.run_files import LEDGER
-from assl_lightning.people.answers import Incoming, IngestError
+from assl_lightning.data.answers import Answer, Conflicts, Incoming, resolve
+from assl_lightning.people.answers import IngestError
 from assl_lightning.people.batch import LabelBatch, find_batches
 from assl_lightning.people.judging import Judgement, ingest, judge
-from assl_lightning.people.ledger import Answer, Ledger
-from assl_lightning.people.verdicts import Conflicts, verdicts
+from assl_lightning.people.ledger import Ledger
 from tests.people.batches import apply_batch, make_batch
 
 POLICIES: tuple[Conflicts, ...] = ("error", "latest", "majority")
@@ -151,7 +151,7 @@ def timed(number: int, what: str, at: str | None, who: str = "Ann", file: str = 
 
 
 def held(batch: LabelBatch, policy: Conflicts = "error") -> str | None:
-    return verdicts(Ledger(batch.run_dir / LEDGER).standing(), policy)[A].label
+    return resolve(Ledger(batch.run_dir / LEDGER).active_answers(), policy)[A].label
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -290,7 +290,7 @@ def test_a_decision_comes_by_a_file_and_settles_what_is_contradictory(batch: Lab
     )
     assert held(batch) == "dent"
     Ledger(batch.run_dir / LEDGER).revoke([3, 4], "Di", "undo")
-    assert verdicts(Ledger(batch.run_dir / LEDGER).standing(), "error")[A].kind == "conflict"
+    assert resolve(Ledger(batch.run_dir / LEDGER).active_answers(), "error")[A].kind == "conflict"
 
 
 # --- what does not exist ---------------------------------------------------------------------------------------------
@@ -362,7 +362,7 @@ def test_ingest_writes_all_that_was_taken(batch: LabelBatch) -> None:
     said = lines((A, "ok", "Ann"), (B, "-", "Ann"))
     judgement = ingest(batch.run_dir, said)
     ledger = Ledger(batch.run_dir / LEDGER)
-    assert [replace(answer, id=None, at=None) for answer in ledger.standing()] == list(judgement.answers)
+    assert [replace(answer, id=None, at=None) for answer in ledger.active_answers()] == list(judgement.answers)
     assert ingest(batch.run_dir, said).answers == ()
     assert len(ledger.history()) == 2
 
@@ -379,18 +379,18 @@ def test_ingest_that_is_refused_or_a_dry_run_makes_no_ledger(batch: LabelBatch, 
 def test_of_two_that_contradict_each_other_one_is_refused_however_close_they_come(
     batch: LabelBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    standing = Ledger.standing
+    standing = Ledger.active_answers
 
     def standing_and_then_another_comes(ledger: Ledger) -> list[Answer]:
         found = standing(ledger)
-        monkeypatch.setattr(Ledger, "standing", standing)
+        monkeypatch.setattr(Ledger, "active_answers", standing)
         ingest(batch.run_dir, lines((A, "dent", "Bo"), file="bo.csv"))
         return found
 
-    monkeypatch.setattr(Ledger, "standing", standing_and_then_another_comes)
+    monkeypatch.setattr(Ledger, "active_answers", standing_and_then_another_comes)
     with pytest.raises(IngestError, match=r"'Ann' says 'ok' of '00123', but 'Bo' 'dent' \(bo.csv, line 2\)"):
         ingest(batch.run_dir, lines((A, "ok", "Ann"), (B, "ok", "Ann")))
-    assert [answer.annotator for answer in Ledger(batch.run_dir / LEDGER).standing()] == ["Bo"]
+    assert [answer.annotator for answer in Ledger(batch.run_dir / LEDGER).active_answers()] == ["Bo"]
 
 
 def test_a_directory_without_a_batch_is_named(tmp_path: Path) -> None:
@@ -418,7 +418,7 @@ def in_parts(batch: LabelBatch, parts: Sequence[Sequence[Incoming]], policy: Con
 
 
 def what_holds(standing: Sequence[Answer], policy: Conflicts) -> dict[str, tuple[str, str | None]]:
-    return {name: (verdict.kind, verdict.label) for name, verdict in verdicts(standing, policy).items()}
+    return {name: (verdict.kind, verdict.label) for name, verdict in resolve(standing, policy).items()}
 
 
 @settings(deadline=None)

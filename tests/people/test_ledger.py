@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from assl_lightning.base.run_files import LEDGER
+from assl_lightning.data.answers import Answer
 from assl_lightning.people.answers import IngestError
-from assl_lightning.people.ledger import Answer, Ledger
+from assl_lightning.people.ledger import Ledger
 from tests.shell import run_python
 
 OK = Answer("a.png", "label", "Ann", "page", 0, label="ok", seconds=1.5)
@@ -30,25 +31,25 @@ def test_answers_come_back_in_their_order_with_time_and_id(ledger: Ledger) -> No
     written = ledger.append([OK, SKIP])
     assert [answer.id for answer in written] == [1, 2]
     assert all(answer.at is not None and answer.at.endswith("+00:00") for answer in written)
-    assert ledger.standing() == written
+    assert ledger.active_answers() == written
     assert [replace(answer, at=None, id=None) for answer in written] == [OK, SKIP]
 
 
 def test_who_only_reads_makes_no_file(ledger: Ledger) -> None:
-    assert ledger.standing() == []
+    assert ledger.active_answers() == []
     assert ledger.history() == []
     assert ledger.append([]) == []
     assert not ledger.path.exists()
 
 
 def test_the_answers_to_one_sample_are_a_part_of_all(ledger: Ledger) -> None:
-    assert ledger.standing("a.png") == []
+    assert ledger.active_answers("a.png") == []
     first, second, third = ledger.append([OK, SKIP, replace(OK, annotator="Bo")])
-    assert ledger.standing("a.png") == [first, third]
-    assert ledger.standing("b.png") == [second]
+    assert ledger.active_answers("a.png") == [first, third]
+    assert ledger.active_answers("b.png") == [second]
     ledger.revoke([1, 2], "Bo", "undo")
-    assert ledger.standing("a.png") == [third]
-    assert ledger.standing("b.png") == ledger.standing("c.png") == []
+    assert ledger.active_answers("a.png") == [third]
+    assert ledger.active_answers("b.png") == ledger.active_answers("c.png") == []
 
 
 def test_what_stands_is_in_the_order_of_its_times_and_the_history_as_it_came(ledger: Ledger) -> None:
@@ -58,7 +59,7 @@ def test_what_stands_is_in_the_order_of_its_times_and_the_history_as_it_came(led
     written = ledger.append([later, earlier, same])
     stated = ["2026-01-31T13:05:00.000+00:00", "2026-01-31T13:04:59.500+00:00", "2026-01-31T13:05:00.000+00:00"]
     assert [(answer.at, answer.stated) for answer in written] == [(at, at) for at in stated]
-    assert [answer.id for answer in ledger.standing()] == [2, 1, 3]
+    assert [answer.id for answer in ledger.active_answers()] == [2, 1, 3]
     assert [answer.id for answer, _ in ledger.history()] == [1, 2, 3]
 
 
@@ -69,13 +70,13 @@ def test_a_time_that_is_still_to_come_is_kept_and_counts_as_now(ledger: Ledger) 
     assert future.at is not None
     assert now.at is not None
     assert future.at <= now.at < "2999"
-    assert (now.stated, ledger.standing()) == (None, [future, now])
+    assert (now.stated, ledger.active_answers()) == (None, [future, now])
 
 
 def test_what_is_no_time_keeps_all_out(ledger: Ledger) -> None:
     with pytest.raises(ValueError, match="yesterday"):
         ledger.append([OK, replace(SKIP, at="yesterday")])
-    assert ledger.standing() == []
+    assert ledger.active_answers() == []
 
 
 def test_a_ledger_of_an_older_version_is_read_and_written(ledger: Ledger) -> None:
@@ -83,20 +84,20 @@ def test_a_ledger_of_an_older_version_is_read_and_written(ledger: Ledger) -> Non
     with closing(sqlite3.connect(ledger.path)) as connection:
         connection.execute("ALTER TABLE events DROP COLUMN stated")
         connection.commit()
-    before = ledger.standing()
+    before = ledger.active_answers()
     assert [answer.sample_id for answer in before] == ["a.png", "b.png"]
     (third,) = ledger.append([replace(OK, at="2020-01-01T00:00:00Z")])
-    assert ledger.standing() == [third, *before]
+    assert ledger.active_answers() == [third, *before]
 
 
 def test_what_is_taken_back_stays_and_holds_no_more(ledger: Ledger) -> None:
     first, second = ledger.append([OK, SKIP])
     assert ledger.revoke([1], "Bo", "undo") == [first]
-    assert ledger.standing() == [second]
+    assert ledger.active_answers() == [second]
     assert ledger.history() == [(first, 3), (second, None)]
     with pytest.raises(ValueError, match="has no answer 1 that could be taken back"):
         ledger.revoke([2, 1], "Bo", "undo")
-    assert ledger.standing() == [second]
+    assert ledger.active_answers() == [second]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_what_is_taken_back_stays_and_holds_no_more(ledger: Ledger) -> None:
 def test_one_answer_that_makes_no_sense_keeps_all_out(ledger: Ledger, wrong: Answer) -> None:
     with pytest.raises(ValueError, match="an answer must be a label with its class"):
         ledger.append([OK, wrong])
-    assert ledger.standing() == []
+    assert ledger.active_answers() == []
 
 
 @pytest.mark.parametrize("statement", ["DELETE FROM events", "UPDATE events SET label = 'dent'"])
@@ -120,7 +121,7 @@ def test_rows_can_be_neither_changed_nor_deleted(ledger: Ledger, statement: str)
 def test_many_write_at_once_from_the_first_row_on(ledger: Ledger) -> None:
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda n: Ledger(ledger.path).append([replace(OK, sample_id=f"{n}.png"), SKIP]), range(40)))
-    standing = ledger.standing()
+    standing = ledger.active_answers()
     assert [answer.id for answer in standing] == list(range(1, 81))
     assert {answer.sample_id for answer in standing[::2]} == {f"{n}.png" for n in range(40)}
 
@@ -134,7 +135,7 @@ def test_another_file_is_no_ledger(ledger: Ledger) -> None:
         connection.execute("CREATE TABLE other (id INTEGER)")
     connection.close()
     with pytest.raises(ValueError, match="is not a ledger of this version's"):
-        ledger.standing()
+        ledger.active_answers()
 
 
 def test_who_begins_a_ledger_waits_for_another_who_does(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +143,7 @@ def test_who_begins_a_ledger_waits_for_another_who_does(ledger: Ledger, monkeypa
         other.execute("BEGIN IMMEDIATE")  # SQLite refuses to begin a write-ahead log now, and does not wait
         monkeypatch.setattr("assl_lightning.people.ledger.time.sleep", lambda _: other.execute("ROLLBACK"))
         ledger.append([OK])
-    assert len(ledger.standing()) == 1
+    assert len(ledger.active_answers()) == 1
 
 
 def test_what_is_to_be_written_is_judged_in_sight_of_what_stands(ledger: Ledger) -> None:
@@ -155,7 +156,7 @@ def test_what_is_to_be_written_is_judged_in_sight_of_what_stands(ledger: Ledger)
 
     (second,) = ledger.append_judged(judge)
     assert seen == [first]
-    assert ledger.standing() == [first, second]
+    assert ledger.active_answers() == [first, second]
 
 
 def test_a_judgement_that_refuses_leaves_nothing(ledger: Ledger) -> None:
@@ -164,17 +165,18 @@ def test_a_judgement_that_refuses_leaves_nothing(ledger: Ledger) -> None:
 
     with pytest.raises(IngestError, match="line 2: no"):
         ledger.append_judged(refuse)
-    assert ledger.standing() == []
+    assert ledger.active_answers() == []
 
 
 _READ_AS_NOBODY = """
 import os, sys
 from pathlib import Path
-from assl_lightning.people.ledger import Answer, Ledger
+from assl_lightning.data.answers import Answer
+from assl_lightning.people.ledger import Ledger
 
 os.setuid({user})
 ledger = Ledger(Path(sys.argv[1]))
-print(len(ledger.standing()), len(ledger.history()))
+print(len(ledger.active_answers()), len(ledger.history()))
 try:
     ledger.append([Answer("a.png", "skip", "Ann", "page", 0)])
 except ValueError as error:

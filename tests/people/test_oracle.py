@@ -18,6 +18,7 @@ from PIL import Image
 
 from assl_lightning import FixMatch, run_rounds
 from assl_lightning.base.run_files import LEDGER
+from assl_lightning.data.answers import Answer, Incoming
 from assl_lightning.data.pool import HELD_OUT, Pool
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.loop.directory import RunDirectory
@@ -25,10 +26,9 @@ from assl_lightning.loop.records import RoundRecord
 from assl_lightning.loop.settings import RoundSettings
 from assl_lightning.method.assl import ASSL
 from assl_lightning.networks.small import SmallCNN
-from assl_lightning.people.answers import Incoming
 from assl_lightning.people.batch import LabelBatch, find_batches, read_batch, waiting_batch
 from assl_lightning.people.judging import ingest, unanswered
-from assl_lightning.people.ledger import Answer, Ledger
+from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.oracle import People
 from assl_lightning.people.tools import LabelsByFile, LabelsByPage
 from tests.same_run import differences_of_runs
@@ -308,7 +308,7 @@ def test_corrections_and_late_answers_are_taken_over_by_the_next_round(tmp_path:
         ],
     )
     for sample in (not_bad, taken_back):
-        (place,) = (one.id for one in ledger.standing() if one.sample_id == sample.sample_id)
+        (place,) = (one.id for one in ledger.active_answers() if one.sample_id == sample.sample_id)
         assert place is not None
         ledger.revoke([place], "Ann", "by hand")
     label_all(run_dir)
@@ -419,7 +419,7 @@ class TestHoldOut:
         assert len(pool.held_out) == 6
         assert pool.labelled_in_round[[bad.index, gone.index]].tolist() == [HELD_OUT, HELD_OUT]
         ledger = Ledger(run_dir / LEDGER)
-        ledger.revoke([one.id for one in ledger.standing() if one.kind == "bad" and one.id], "Ann", "undo")
+        ledger.revoke([one.id for one in ledger.active_answers() if one.kind == "bad" and one.id], "Ann", "undo")
         say(run_dir, {bad.sample_id: truth(source)[bad.sample_id]})
         label_all(run_dir, source)
         run(run_dir, source, settings=self.SETTINGS)
@@ -651,9 +651,9 @@ def test_what_was_skipped_long_ago_is_asked_again_in_earnest(tmp_path: Path) -> 
     (last,) = (batch for batch in find_batches(run_dir) if batch.round == 2)
     skipped = {sample.index for sample in find_batches(run_dir)[0].samples[:2]}
     assert len(skipped & {sample.index for sample in last.samples}) >= 2, "nothing else is left"
-    assert len(unanswered(last, Ledger(run_dir / LEDGER).standing())) == 5
+    assert len(unanswered(last, Ledger(run_dir / LEDGER).active_answers())) == 5
     ingest(run_dir, [Incoming("again.csv", source.sample_ids[index], "skip", None, "Ann") for index in skipped])
-    assert len(unanswered(last, Ledger(run_dir / LEDGER).standing())) == 3
+    assert len(unanswered(last, Ledger(run_dir / LEDGER).active_answers())) == 3
 
 
 def fill_in(batch: LabelBatch, count: int) -> bytes:
@@ -684,7 +684,7 @@ def test_the_table_that_is_filled_in_where_it_lies_is_taken(tmp_path: Path, mess
     assert len(pool.labelled) == 6
     assert (pool.labels[pool.labelled] == LABELS[pool.labelled]).all()
     assert table.read_bytes() == typed
-    assert {answer.source.partition(",")[0] for answer in Ledger(run_dir / LEDGER).standing()} == {"to_label.csv"}
+    assert {answer.source.partition(",")[0] for answer in Ledger(run_dir / LEDGER).active_answers()} == {"to_label.csv"}
 
 
 def test_people_who_contradict_each_other_in_a_file_are_waited_for(tmp_path: Path, messages: list[str]) -> None:
@@ -737,13 +737,13 @@ def test_what_was_taken_back_is_not_taken_again_from_a_file_that_still_says_it(t
     run_dir = tmp_path / "run"
     run(run_dir, tool=Said())
     ledger = Ledger(run_dir / LEDGER)
-    (answer,) = ledger.standing()
+    (answer,) = ledger.active_answers()
     run(run_dir, tool=Said())
-    assert ledger.standing() == [answer]  # once
+    assert ledger.active_answers() == [answer]  # once
     assert answer.id is not None
     ledger.revoke([answer.id], "Ann", "undo")
     run(run_dir, tool=Said())
-    assert ledger.standing() == []
+    assert ledger.active_answers() == []
 
 
 def test_a_run_that_ends_early_waits_for_nobody_and_takes_its_batch_up_again(
@@ -755,7 +755,7 @@ def test_a_run_that_ends_early_waits_for_nobody_and_takes_its_batch_up_again(
         run(run_dir)
         batch = label_all(run_dir)
     assert (batch.round, batch.is_open) == (2, True)
-    Ledger(run_dir / LEDGER).revoke([Ledger(run_dir / LEDGER).standing()[-1].id or 0], "Ann", "undo")
+    Ledger(run_dir / LEDGER).revoke([Ledger(run_dir / LEDGER).active_answers()[-1].id or 0], "Ann", "undo")
     ended = run(run_dir, settings=shorter)
     assert [record.labels for record in ended] == [6, 10]
     assert "rounds was 2, now 1: the run ends early; rounds=2 goes on with it" in messages

@@ -32,6 +32,7 @@ from assl_lightning import FixMatch, PoolDataModule
 from assl_lightning.augment import Normalise
 from assl_lightning.base.run_files import LEDGER
 from assl_lightning.config.build import check_readable
+from assl_lightning.data.answers import Answer, Incoming
 from assl_lightning.data.growth import align
 from assl_lightning.data.pool import EXCLUDED, HELD_OUT, UNLABELLED, Pool
 from assl_lightning.data.sample_names import read_samples
@@ -45,9 +46,8 @@ from assl_lightning.loop.training import RoundTraining
 from assl_lightning.method.assl import ASSL
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.people import ledger as ledger_module
-from assl_lightning.people.answers import Incoming
 from assl_lightning.people.batch import LabelBatch, find_batches
-from assl_lightning.people.ledger import Answer, Ledger
+from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.oracle import People
 
 CLASS_NAMES = ("ok", "dent", "scratch")
@@ -314,10 +314,10 @@ class Run(RuleBasedStateMachine):
         self.file = [one for one in self.file if one.where != where]
         self.file.append(Incoming(where, name, "label", said, "Cleo"))
 
-    @precondition(lambda self: self.ledger.standing())
+    @precondition(lambda self: self.ledger.active_answers())
     @rule(data=st.data())
     def take_back(self, data: st.DataObject) -> None:
-        answers = [answer for answer in self.ledger.standing() if answer.annotator in PEOPLE]
+        answers = [answer for answer in self.ledger.active_answers() if answer.annotator in PEOPLE]
         if answers:
             answer = data.draw(st.sampled_from(answers))
             assert answer.id is not None
@@ -488,7 +488,7 @@ class Run(RuleBasedStateMachine):
     def verdicts(self) -> Mapping[str, str | None]:
         """Name → what was said last by who did not skip; None where everybody did."""
         last: dict[str, dict[str, str]] = {}
-        for answer in self.ledger.standing():
+        for answer in self.ledger.active_answers():
             of_sample = last.setdefault(answer.sample_id, {})
             of_sample.pop(answer.annotator, None)
             of_sample[answer.annotator] = answer.label or answer.kind
@@ -568,7 +568,7 @@ def test_a_run_whose_test_has_lost_its_labels_waits_for_them() -> None:
     state = Run()
     state.begin(3, 1.0, 0.0, True, "rand", False, complete=1)
     held_out = sorted(state.held_out())
-    taken = [answer for answer in state.ledger.standing() if answer.sample_id in held_out]
+    taken = [answer for answer in state.ledger.active_answers() if answer.sample_id in held_out]
     state.ledger.revoke([answer.id for answer in taken if answer.id is not None], "Ann", "undo")
     state.answer_everything()
     with pytest.raises(

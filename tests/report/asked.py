@@ -10,8 +10,9 @@ from typing import Any
 from PIL import Image
 
 from assl_lightning.base.run_files import LEDGER
+from assl_lightning.data.answers import Answer
 from assl_lightning.people.batch import AskedSample, LabelBatch, batch_directory, write_batch
-from assl_lightning.people.ledger import Answer, Ledger
+from assl_lightning.people.ledger import Ledger
 
 CLASSES = ("ok", "dent", "scratch")
 

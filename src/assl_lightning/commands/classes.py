@@ -24,6 +24,7 @@ from assl_lightning.base.output import ends_quietly, print_error
 from assl_lightning.base.paths import path_argument
 from assl_lightning.base.run_files import CONFIG, LEDGER
 from assl_lightning.base.shell import command
+from assl_lightning.data.answers import Answer
 from assl_lightning.loop.class_history import (
     KEYS,
     ClassHistory,
@@ -35,7 +36,7 @@ from assl_lightning.loop.class_history import (
 from assl_lightning.loop.records import CHANGES_NOTHING, COMMAND, OF_THE_RUN, read_config, read_records, write_config
 from assl_lightning.people.batch import find_batches, write_classes
 from assl_lightning.people.label_studio.tasks import LABEL_CONFIG, label_config
-from assl_lightning.people.ledger import Answer, Ledger
+from assl_lightning.people.ledger import Ledger
 
 _DRY = "this was a dry run: nothing was written"
 _SHOWN = 5  # ids that an error names

@@ -19,14 +19,14 @@ from assl_lightning.base.output import ends_quietly
 from assl_lightning.base.paths import path_argument
 from assl_lightning.base.run_files import CONFIG, LEDGER
 from assl_lightning.base.shell import command
+from assl_lightning.data.answers import Answer, Conflicts, in_time, name_of
 from assl_lightning.loop.records import command_of, read_config
 from assl_lightning.people.answers import IngestError, is_utf8
 from assl_lightning.people.batch import TABLE, find_batches, waiting_batch
 from assl_lightning.people.files import display_name, read_labels
 from assl_lightning.people.judging import Judgement, ingest
-from assl_lightning.people.ledger import Answer, Ledger, in_time, name_of
+from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.returned import RETURNED, returned_files
-from assl_lightning.people.verdicts import Conflicts
 
 _DRY = "this was a dry run: nothing was written"
 _PLACE = re.compile(r", (?:line|row|entry|task) [0-9]+(?:[, ]|$)")  # where a file's name ends in an answer's source
@@ -179,7 +179,7 @@ def _newer(standing: Iterable[Answer]) -> Mapping[int | None, int | None]:
 
 def _undo(options: argparse.Namespace) -> Iterator[str]:
     ledger = Ledger(options.run_dir / LEDGER)
-    standing = ledger.standing()
+    standing = ledger.active_answers()
     if options.undo_file:
         chosen = answers_of(standing, options.undo_file)
         if not chosen:

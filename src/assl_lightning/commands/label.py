@@ -21,12 +21,12 @@ from assl_lightning.base.paths import path_argument
 from assl_lightning.base.run_files import CONFIG, LEDGER
 from assl_lightning.base.shell import command
 from assl_lightning.commands.ingest import configured_conflicts
+from assl_lightning.data.answers import Conflicts, name_of
 from assl_lightning.loop.records import command_of, read_config
 from assl_lightning.people.batch import waiting_batch
 from assl_lightning.people.judging import unanswered
-from assl_lightning.people.ledger import Ledger, name_of
+from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.page.session import Session
-from assl_lightning.people.verdicts import Conflicts
 
 PORT = 8767
 """Of the page. Always the same, so that what a browser could not save finds its way back to the same page."""
@@ -216,7 +216,7 @@ def _progress(session: Session) -> str:
 def _farewell(session: Session, run_dir: Path) -> str:
     progress, differing = _progress(session), len(session.unsettled())
     settle = command("label", run_dir, "--settle")
-    if not _is_done(session) and unanswered(session.batch, session.ledger.standing()):
+    if not _is_done(session) and unanswered(session.batch, session.ledger.active_answers()):
         so_far = f"; people differ about {_images(differing)} so far, which {settle} shows" if differing else ""
         return f"{progress}; all of it is saved, and the same command goes on{so_far}\n"
     if differing:

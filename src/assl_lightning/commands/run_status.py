@@ -10,6 +10,7 @@ from typing import Any
 
 from assl_lightning.base.run_files import CONFIG, LEDGER, LOCK, POOL, round_directory
 from assl_lightning.base.shell import command
+from assl_lightning.data.answers import Conflicts, resolve
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.loop.records import (
     RoundRecord,
@@ -24,7 +25,6 @@ from assl_lightning.people.batch import TABLE, LabelBatch, find_batches
 from assl_lightning.people.judging import unanswered
 from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.returned import read_returned
-from assl_lightning.people.verdicts import Conflicts, verdicts
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,8 @@ def _waiting(batch: LabelBatch, config: Mapping[str, Any]) -> tuple[str, str, st
     """How much of a batch is answered, what to do next, and what then."""
     oracle = oracle_of(config)
     conflicts: Conflicts = oracle["conflicts"] if oracle.get("conflicts") in ("latest", "majority") else "error"
-    standing = Ledger(batch.run_dir / LEDGER).standing()
-    holds = verdicts(standing, conflicts)
+    standing = Ledger(batch.run_dir / LEDGER).active_answers()
+    holds = resolve(standing, conflicts)
     left = set(unanswered(batch, standing))
     kinds = [holds[sample.sample_id].kind for sample in batch.samples if sample.sample_id not in left]
     needed = needed_answers(batch, oracle)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from assl_lightning.base.faces import make_face
 
 if TYPE_CHECKING:
+    from assl_lightning.data.answers import Answer as Answer
+    from assl_lightning.data.answers import Incoming as Incoming
     from assl_lightning.people.label_studio.exchange import labels_by_label_studio as labels_by_label_studio
-    from assl_lightning.people.ledger import Answer as Answer
     from assl_lightning.people.ledger import Ledger as Ledger
     from assl_lightning.people.oracle import LabellingTool as LabellingTool
     from assl_lightning.people.oracle import People as People
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = make_face(
     __name__,
     {
+        "data.answers": ["Answer", "Incoming"],
         "people.label_studio.exchange": ["labels_by_label_studio"],
-        "people.ledger": ["Answer", "Ledger"],
+        "people.ledger": ["Ledger"],
         "people.oracle": ["LabellingTool", "People"],
         "people.tools": ["LabelsByFile", "LabelsByPage"],
     },

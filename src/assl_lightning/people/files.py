@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from assl_lightning.base.cells import cell_text, read_parquet
-from assl_lightning.people.answers import Incoming, IngestError, is_utf8
-from assl_lightning.people.ledger import Kind, as_utc
+from assl_lightning.data.answers import Incoming, Kind, as_utc
+from assl_lightning.people.answers import IngestError, is_utf8
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".json")
 """How the names of files of labels end, in small letters."""

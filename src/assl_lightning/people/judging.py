@@ -9,10 +9,10 @@ from pathlib import Path
 from assl_lightning.base.cells import MISSING_WORDS
 from assl_lightning.base.run_files import LEDGER
 from assl_lightning.base.suggestions import Suggestions
-from assl_lightning.people.answers import Incoming, IngestError, is_utf8
+from assl_lightning.data.answers import Answer, Conflicts, Incoming, in_time, utc_now
+from assl_lightning.people.answers import IngestError, is_utf8
 from assl_lightning.people.batch import LabelBatch, find_batches, waiting_batch
-from assl_lightning.people.ledger import Answer, Ledger, in_time, utc_now
-from assl_lightning.people.verdicts import Conflicts
+from assl_lightning.people.ledger import Ledger
 
 _SHOWN = 5  # lines that a notice over many of them names
 
@@ -42,7 +42,7 @@ def ingest(
     if not batches:
         waiting_batch(run_dir)  # which says why there is none
     ledger = Ledger(run_dir / LEDGER)
-    judgement = _accepted(judge(incoming, batches, ledger.standing(), conflicts=conflicts))
+    judgement = _accepted(judge(incoming, batches, ledger.active_answers(), conflicts=conflicts))
     if dry_run or not judgement.answers:
         return judgement
 
@@ -223,7 +223,7 @@ class _Judging:
         """Whether this is the second opinion that was wanted, and not the line of a file that was taken before."""
         is_later = last.round < self.asked.batch[one.sample_id].round
         is_asked = one.sample_id in self.asked.again or last.kind == "skip"
-        return is_asked and is_later and not one.is_of(last) and not self._is_earlier(one, last)
+        return is_asked and is_later and not one.matches(last) and not self._is_earlier(one, last)
 
     def _one_of(self, said: Sequence[tuple[int, Incoming]]) -> tuple[int, Incoming]:
         """Choose the answer that counts of one annotator's to one sample: the latest, by their times or the policy."""
@@ -354,7 +354,7 @@ class _Before:
 
     def has(self, one: Incoming) -> bool:
         """True where this very line was taken over before."""
-        return any(map(one.is_of, self._said.get(_voice(one), ())))
+        return any(map(one.matches, self._said.get(_voice(one), ())))
 
     def is_outdated(self, one: Incoming, last: Answer) -> bool:
         """Whether this very line was taken over before, and its annotator then said something else elsewhere."""

@@ -12,16 +12,12 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
+from assl_lightning.data.answers import Answer, Kind, as_utc, utc_now
 from assl_lightning.loop.class_history import read_history
-
-Kind = Literal["label", "skip", "bad"]
-"""What an answer may be: a class; "I do not know", after which the image may be asked for again later; an image that
-nobody should be asked about again."""
 
 _FORMAT = 1
 _APPLICATION = 0x4153534C  # "ASSL", in the header of the file
@@ -48,62 +44,6 @@ CREATE INDEX events_of_a_sample ON events (sample_id);
 CREATE TRIGGER events_stay BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'the ledger only grows'); END;
 CREATE TRIGGER events_are_final BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'the ledger only grows'); END;
 """
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What somebody said of a sample."""
-
-    sample_id: str
-    kind: Kind
-    annotator: str
-    source: str  # by what way it came: "page", "labels.csv, line 7", "label_studio, task 12"
-    round: int  # of the batch that asked for it
-    label: str | None = None  # the class's name where `kind` is "label"
-    seconds: float | None = None  # that it took, ≥ 0; None where it is not known
-    at: str | None = None  # the time by which it counts, ISO 8601; in the ledger always in UTC; None: now
-    id: int | None = None  # its place in the ledger, from 1; None: not there yet
-    stated: str | None = None  # the time that its source gave; None where it gave none, or an older version wrote it
-    decides: bool = False  # True: it is no vote, but settles what people differ about
-
-
-def name_of(annotator: str) -> str:
-    """An annotator's name as people read it: answers out of a table may have none.
-
-    >>> name_of("Ann"), name_of("")
-    ('Ann', 'no name')
-    """
-    return annotator or "no name"
-
-
-def utc_now() -> str:
-    """The present time, in the ledger's format."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-
-
-def as_utc(text: str) -> str:
-    """A time of ISO 8601 in the ledger's format: in UTC, to the millisecond, so that texts compare as their times do.
-
-    Raises:
-        ValueError: it is no such time.
-
-    >>> as_utc("2026-01-31T14:05:00+02:00"), as_utc("2026-01-31 14:05")  # UTC where it does not say
-    ('2026-01-31T12:05:00.000+00:00', '2026-01-31T14:05:00.000+00:00')
-    """
-    try:
-        moment = datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in ("Z", "z") else text)
-        aware = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-        return aware.astimezone(timezone.utc).isoformat(timespec="milliseconds")
-    except OverflowError as error:
-        raise ValueError(f"{text!r} is no time that exists ({error})") from None
-
-
-def in_time(answers: Iterable[Answer]) -> list[Answer]:
-    """Answers from the oldest to the newest by their times; of equal times, and without one, as they came.
-
-    An answer that is not in the ledger yet and has no time counts as given now, after all others.
-    """
-    return sorted(answers, key=lambda answer: (answer.at is None, answer.at or ""))
 
 
 class Ledger:
@@ -159,7 +99,7 @@ class Ledger:
                 )
             return [standing[number] for number in wanted]
 
-    def standing(self, sample_id: str | None = None) -> list[Answer]:
+    def active_answers(self, sample_id: str | None = None) -> list[Answer]:
         """All answers that were not taken back, oldest first (see `in_time`); none where there is no file.
 
         Their labels are among the classes that the run has now.

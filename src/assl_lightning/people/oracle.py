@@ -13,13 +13,13 @@ from torch import Tensor
 from assl_lightning.base.run_files import LEDGER
 from assl_lightning.base.seeding import derive_key
 from assl_lightning.base.shell import command
+from assl_lightning.data.answers import Conflicts, Incoming, ResolvedLabel, name_of, resolve
 from assl_lightning.data.contact_sheet import contact_sheet
 from assl_lightning.data.pool import EXCLUDED
 from assl_lightning.data.rendition import rendition
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.loop.oracles import Answers, Corrections, LabelRequest, Pending
 from assl_lightning.loop.records import read_config
-from assl_lightning.people.answers import Incoming
 from assl_lightning.people.batch import (
     DIRECTORY,
     AskedSample,
@@ -30,9 +30,8 @@ from assl_lightning.people.batch import (
     write_classes,
 )
 from assl_lightning.people.judging import ingest, unanswered
-from assl_lightning.people.ledger import Ledger, name_of
+from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.returned import passed_over, read_returned
-from assl_lightning.people.verdicts import Conflicts, Verdict, verdicts
 
 _NAMED = 5  # of the samples about which people disagree
 _MAX_THUMBNAILS = 100
@@ -191,7 +190,7 @@ class People:
         earlier = [sample for batch in find_batches(request.directory.parent) for sample in batch.samples]
         asked_again = {sample.sample_id for sample in earlier if sample.again}
         trains = set(request.labelled.tolist()) - self._missing
-        holds = verdicts(ledger.standing(), self._conflicts)
+        holds = resolve(ledger.active_answers(), self._conflicts)
         labelled = {
             sample.sample_id: sample
             for sample in earlier
@@ -237,14 +236,14 @@ class People:
         """
         revoked = [answer for answer, revoked_by in ledger.history() if revoked_by is not None]
         come = [*read_returned(batch), *self._tool.collect(batch)]
-        still_said = [one for one in come if not any(map(one.is_of, revoked))]
+        still_said = [one for one in come if not any(map(one.matches, revoked))]
         ingest(batch.run_dir, still_said, conflicts="latest" if self._conflicts == "latest" else "majority")
 
     def _gather(
         self, batch: LabelBatch, earlier: Sequence[LabelBatch], ledger: Ledger, instructions: str
     ) -> Answers | Pending:
-        standing = ledger.standing()
-        holds = verdicts(standing, self._conflicts)
+        standing = ledger.active_answers()
+        holds = resolve(standing, self._conflicts)
         answered = len(batch.samples) - len(unanswered(batch, standing))
         in_conflict = [one.sample_id for one in batch.samples if _kind(holds, one.sample_id) == "conflict"]
         needed = batch.needed(self._min_fraction)
@@ -264,7 +263,9 @@ class People:
             earlier=self._corrections(earlier, holds, asked),
         )
 
-    def _corrections(self, earlier: Sequence[LabelBatch], holds: Mapping[str, Verdict], asked: set[str]) -> Corrections:
+    def _corrections(
+        self, earlier: Sequence[LabelBatch], holds: Mapping[str, ResolvedLabel], asked: set[str]
+    ) -> Corrections:
         """What holds of earlier batches' samples; where people disagree about one since, what held stays."""
         index_of = {sample.sample_id: sample.index for batch in earlier for sample in batch.samples}
         names = [name for name in index_of if name not in asked and _kind(holds, name) != "conflict"]
@@ -273,7 +274,7 @@ class People:
             label=torch.tensor([self._label_of(holds.get(name)) for name in names], dtype=torch.int64),
         )
 
-    def _label_of(self, verdict: Verdict | None) -> int:
+    def _label_of(self, verdict: ResolvedLabel | None) -> int:
         """The class's number, −1 where nobody knows it, −2 for a bad image."""
         if verdict is None or verdict.kind == "skip":
             return _UNKNOWN
@@ -288,7 +289,7 @@ class People:
         return self._source.class_names.index(verdict.label)
 
 
-def _kind(holds: Mapping[str, Verdict], name: str) -> Literal["label", "skip", "bad", "conflict"] | None:
+def _kind(holds: Mapping[str, ResolvedLabel], name: str) -> Literal["label", "skip", "bad", "conflict"] | None:
     return holds[name].kind if name in holds else None
 
 
@@ -301,7 +302,9 @@ def _waiting(batch: LabelBatch, answered: int, needed: int, instructions: str) -
     )
 
 
-def _disagreement(batch: LabelBatch, names: Sequence[str], holds: Mapping[str, Verdict], conflicts: Conflicts) -> str:
+def _disagreement(
+    batch: LabelBatch, names: Sequence[str], holds: Mapping[str, ResolvedLabel], conflicts: Conflicts
+) -> str:
     lines = [
         f"{name} ({', '.join(f'{name_of(vote.annotator)}: {vote.label or vote.kind}' for vote in holds[name].votes)})"
         for name in names[:_NAMED]
@@ -321,10 +324,10 @@ def _disagreement(batch: LabelBatch, names: Sequence[str], holds: Mapping[str, V
     )
 
 
-def _by_majority(names: Sequence[str], holds: Mapping[str, Verdict]) -> Sequence[Verdict]:
+def _by_majority(names: Sequence[str], holds: Mapping[str, ResolvedLabel]) -> Sequence[ResolvedLabel]:
     """The verdicts on samples if the majority decided."""
     votes = [vote for name in names for vote in holds[name].votes]
-    return list(verdicts(votes, "majority").values())
+    return list(resolve(votes, "majority").values())
 
 
 def _check_same(request: LabelRequest, batch: LabelBatch) -> None:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from assl_lightning.base.shell import command
-from assl_lightning.people.answers import Incoming, IngestError
+from assl_lightning.data.answers import Incoming
+from assl_lightning.people.answers import IngestError
 from assl_lightning.people.batch import TABLE, LabelBatch
 from assl_lightning.people.files import SUFFIXES, display_name, read_labels
 

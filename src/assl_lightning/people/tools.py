@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from assl_lightning.base.shell import command
-from assl_lightning.people.answers import Incoming
+from assl_lightning.data.answers import Incoming
 from assl_lightning.people.batch import TABLE, LabelBatch
 
 

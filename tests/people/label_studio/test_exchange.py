@@ -12,8 +12,8 @@ from urllib.parse import parse_qs
 import pytest
 
 from assl_lightning.base.run_files import LEDGER
+from assl_lightning.data.answers import Incoming
 from assl_lightning.loop.class_history import ClassHistory, write_history
-from assl_lightning.people.answers import Incoming
 from assl_lightning.people.batch import LabelBatch, read_batch
 from assl_lightning.people.judging import ingest
 from assl_lightning.people.label_studio.errors import ExportError, LabelStudioError
@@ -239,7 +239,7 @@ def test_the_runs_own_project_offers_a_new_class_at_once_and_keeps_what_was_answ
     given.check(now.class_names)
     given.offer(now)
     ingest(batch.run_dir, exchange.collect(now))
-    assert [answer.label for answer in Ledger(batch.run_dir / LEDGER).standing()] == ["bump"]
+    assert [answer.label for answer in Ledger(batch.run_dir / LEDGER).active_answers()] == ["bump"]
 
 
 def test_a_project_with_another_interface_is_refused(fake: FakeLabelStudio, batch: LabelBatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assl_lightning.people.answers import Incoming
+from assl_lightning.data.answers import Incoming
 from assl_lightning.people.label_studio.exports import ExportError, is_export, read_export, tasks_of_batch
 from tests.people.batches import make_batch
 

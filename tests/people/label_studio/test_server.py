@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from assl_lightning.base.run_files import LEDGER
-from assl_lightning.people.answers import Incoming, IngestError
+from assl_lightning.data.answers import Incoming
+from assl_lightning.people.answers import IngestError
 from assl_lightning.people.batch import LabelBatch, find_batches
 from assl_lightning.people.label_studio.errors import LabelStudioError
 from assl_lightning.people.label_studio.exchange import LabelStudioExchange, LabelStudioFiles
@@ -163,7 +164,7 @@ def test_a_run_is_labelled_and_goes_on(
     with pytest.raises(IngestError) as refused:
         run(run_dir, tool=exchange)
     assert [line for line in refused.value.lines if "'rust' is none of the classes" in line]
-    assert Ledger(run_dir / LEDGER).standing() == [], "all of it or nothing"
+    assert Ledger(run_dir / LEDGER).active_answers() == [], "all of it or nothing"
     server.annotate(tasks[strange], labels[strange])
     server.annotate(tasks[disputed], labels[disputed], bo)  # has thought again
     assert run(run_dir, tool=exchange) == []  # round 0 is trained

@@ -100,7 +100,7 @@ class Page:
 
     def answers(self) -> list[tuple[str, str | None]]:
         """What stands in the ledger, in its order: sample id and label, or kind where it has none."""
-        return [(answer.sample_id, answer.label or answer.kind) for answer in self.ledger.standing()]
+        return [(answer.sample_id, answer.label or answer.kind) for answer in self.ledger.active_answers()]
 
 
 @contextmanager

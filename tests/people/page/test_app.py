@@ -149,7 +149,7 @@ def test_other_pages_are_answered_nothing(page: Page, headers: dict[str, str], s
     body = json.dumps({"annotator": "Ann", "sample_id": "d.png", "kind": "skip"}).encode()
     reply = page.ask("POST", "/answers", body, **{"content-type": "application/json", **sent})
     assert reply.status == status
-    assert len(page.ledger.standing()) == int(status == 200)
+    assert len(page.ledger.active_answers()) == int(status == 200)
 
 
 def test_a_link_elsewhere_may_lead_to_the_page(served: Page) -> None:
@@ -314,9 +314,9 @@ def test_an_image_that_is_gone_is_not_there(page: Page) -> None:
 def test_each_answer_is_in_the_ledger_when_its_receipt_comes(page: Page) -> None:
     for sample_id, label in zip(SAMPLE_IDS, ["ok", None, "dent", "scratch"], strict=True):
         reply = page.answer(sample_id, label, seconds=1.5)
-        assert reply.json == {"id": len(page.ledger.standing()), "finished": False}
+        assert reply.json == {"id": len(page.ledger.active_answers()), "finished": False}
         assert page.answers()[-1] == (sample_id, label or "skip")
-    assert {answer.source for answer in page.ledger.standing()} == {"page"}
+    assert {answer.source for answer in page.ledger.active_answers()} == {"page"}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ import pytest
 
 from assl_lightning.base.run_files import LEDGER
 from assl_lightning.commands import label
-from assl_lightning.people.ledger import Answer, Ledger
+from assl_lightning.data.answers import Answer
+from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.page.serving import listen
 from tests.people.batches import SAMPLE_IDS, make_batch
 from tests.people.page.pages import TOKEN, Page, page_of

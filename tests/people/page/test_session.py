@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from assl_lightning.base.run_files import LEDGER
+from assl_lightning.data.answers import Answer
 from assl_lightning.people.files import read_labels
 from assl_lightning.people.judging import ingest
-from assl_lightning.people.ledger import Answer, Ledger
+from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.page.session import LONGEST_SECONDS, AnswerError, ClosedError, Session, annotator_of
 from tests.people.batches import SAMPLE_IDS, apply_batch, make_batch
 from tests.shell import run_python
@@ -60,7 +61,7 @@ def test_an_answer_is_in_the_ledger_with_all_that_is_known(session: Session) -> 
     assert kept.at is not None
     assert 58 < (before - datetime.fromisoformat(kept.at)).total_seconds() < 61, "a minute before it arrived"
     expected = Answer("d.png", "label", "Ann", "page", 1, label="ok", seconds=1.23, at=kept.at, id=1, stated=kept.at)
-    assert session.ledger.standing() == [expected] == [kept]
+    assert session.ledger.active_answers() == [expected] == [kept]
 
 
 def test_delays_on_the_way_do_not_change_the_order_of_answers(session: Session) -> None:
@@ -91,7 +92,7 @@ def test_an_answer_that_is_sent_many_times_at_once_is_kept_once(session: Session
     assert {answer.id for answer in kept} == {1}
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda _: session.undo("Ann", 1), range(24)))
-    assert session.ledger.standing() == []
+    assert session.ledger.active_answers() == []
 
 
 def test_undo_takes_back_ones_own_answers_of_this_page_once(session: Session) -> None:
@@ -109,7 +110,7 @@ def test_undo_takes_back_ones_own_answers_of_this_page_once(session: Session) ->
     for who, number in (("Bo", 1), ("Ann", 99), ("Ann", ingested.id), ("Ann", of_another_round.id)):
         with pytest.raises(AnswerError, match="id must be of an answer that"):
             session.undo(who, number)
-    assert len(session.ledger.standing()) == 3
+    assert len(session.ledger.active_answers()) == 3
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_what_cannot_be_an_answer_is_refused(session: Session, content: dict[str
     with pytest.raises(AnswerError, match=message) as caught:
         session.answer("Ann", {**OK, **content})
     assert len(str(caught.value)) < 300
-    assert session.ledger.standing() == []
+    assert session.ledger.active_answers() == []
 
 
 def test_a_batch_that_was_taken_over_takes_no_answers(session: Session) -> None:
@@ -146,7 +147,7 @@ def test_a_batch_that_was_taken_over_takes_no_answers(session: Session) -> None:
         session.answer("Ann", {**OK, "label": "dent"})
     with pytest.raises(ClosedError):
         session.undo("Ann", 1)
-    assert [answer.label for answer in session.ledger.standing()] == ["ok"]
+    assert [answer.label for answer in session.ledger.active_answers()] == ["ok"]
 
 
 def test_only_answers_to_this_batch_count(session: Session) -> None:

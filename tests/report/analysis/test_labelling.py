@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assl_lightning.base.run_files import LEDGER
+from assl_lightning.data.answers import Answer
 from assl_lightning.people.batch import AskedSample, LabelBatch, find_batches
-from assl_lightning.people.ledger import Answer, Ledger
+from assl_lightning.people.ledger import Ledger
 from assl_lightning.report.analysis.labelling import Agreement, Labelling, agreement, labelling_of, work_of
 from tests.report.asked import CLASSES, ask, say, take_back
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from assl_lightning.base.extras import install_command
-from assl_lightning.people.answers import Incoming
+from assl_lightning.data.answers import Incoming
 from assl_lightning.people.batch import LabelBatch
 from assl_lightning.people.label_studio.convention import BAD_IMAGE, CONTROL, marker
 from assl_lightning.people.label_studio.errors import ExportError, LabelStudioError, UnsureError

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from math import isfinite
 from typing import Any
 
-from assl_lightning.people.answers import Incoming
+from assl_lightning.data.answers import Incoming
 from assl_lightning.people.batch import LabelBatch
 from assl_lightning.people.label_studio.convention import BAD_IMAGE, CONTROL
 from assl_lightning.people.label_studio.errors import ExportError

@@ -18,10 +18,9 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from assl_lightning.people.ledger import Answer
+from assl_lightning.data.answers import Answer, ResolvedLabel
 from assl_lightning.people.page.guard import PAGES, POLICY, SECURITY, Guard
 from assl_lightning.people.page.session import LONGEST_SECONDS, AnswerError, ClosedError, Session, annotator_of
-from assl_lightning.people.verdicts import Verdict
 
 _LARGEST_BODY = 16 * 1024  # bytes; an answer has a few hundred
 _STATIC = Path(__file__).parent / "static"
@@ -212,12 +211,12 @@ def _described(answer: Answer) -> Mapping[str, Any]:
     }
 
 
-def _waits(verdict: Verdict) -> bool:
+def _waits(verdict: ResolvedLabel) -> bool:
     """True where the run waits for a decision, or would without the one that was made."""
     return verdict.kind == "conflict" or verdict.decision is not None
 
 
-def _said_of(verdict: Verdict) -> str | None:
+def _said_of(verdict: ResolvedLabel) -> str | None:
     """The label, or "skip" or "bad", that holds without a decision; None where none does."""
     if verdict.decision is not None or verdict.kind == "conflict":
         return None

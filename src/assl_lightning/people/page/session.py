@@ -13,10 +13,10 @@ from datetime import datetime, timedelta, timezone
 from reprlib import repr as shown
 from typing import Any, cast, get_args
 
+from assl_lightning.data.answers import Answer, Conflicts, Kind, ResolvedLabel, resolve
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.people.batch import AskedSample, LabelBatch, read_batch
-from assl_lightning.people.ledger import Answer, Kind, Ledger
-from assl_lightning.people.verdicts import Conflicts, Verdict, verdicts
+from assl_lightning.people.ledger import Ledger
 
 SOURCE = "page"
 """Of the answers, in the ledger."""
@@ -81,9 +81,9 @@ class Session:
         """Their standing answers to this batch, oldest first; of several to one image the last is theirs."""
         return [answer for answer in self._standing() if answer.annotator == annotator]
 
-    def disputes(self) -> Mapping[str, Verdict]:
+    def disputes(self) -> Mapping[str, ResolvedLabel]:
         """Sample id → verdict, with the votes, for all samples of the batch about which people differ."""
-        holds = verdicts(self.ledger.standing(), self.conflicts)
+        holds = resolve(self.ledger.active_answers(), self.conflicts)
         return {name: holds[name] for name in self._samples if name in holds and holds[name].differs}
 
     def unsettled(self) -> list[str]:
@@ -127,7 +127,7 @@ class Session:
             return self._decide(replace(new, decides=True))
         with self._writing:
             self._check_open()
-            standing = self.ledger.standing(sample_id)
+            standing = self.ledger.active_answers(sample_id)
             place = (annotator, self.batch.round, False)
             before = [one for one in standing if (one.annotator, one.round, one.decides) == place]
             if before and (before[-1].kind, before[-1].label) == (kind, label):
@@ -194,7 +194,7 @@ class Session:
         return [answer for answer in self._all_standing() if not answer.decides]
 
     def _all_standing(self) -> list[Answer]:
-        of_batch = (answer for answer in self.ledger.standing() if answer.round == self.batch.round)
+        of_batch = (answer for answer in self.ledger.active_answers() if answer.round == self.batch.round)
         return [answer for answer in of_batch if answer.sample_id in self._samples]
 
     def _is_of(self, answer: Answer, annotator: str) -> bool:

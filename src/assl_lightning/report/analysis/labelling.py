@@ -16,9 +16,9 @@ from typing import Any, get_args
 from scipy.stats import binomtest
 
 from assl_lightning.base.run_files import LEDGER
+from assl_lightning.data.answers import Answer, Conflicts, ResolvedLabel, in_time, resolve
 from assl_lightning.people.batch import AskedSample, LabelBatch, find_batches
-from assl_lightning.people.ledger import Answer, Ledger, in_time
-from assl_lightning.people.verdicts import Conflicts, Verdict, verdicts
+from assl_lightning.people.ledger import Ledger
 from assl_lightning.report.analysis.runs import Run
 
 Given = tuple[Answer, int | None]
@@ -34,9 +34,9 @@ class Question:
     image: Path  # as people saw it
     is_for_test: bool  # of the hold-out
     given: tuple[Given, ...]  # the answers to it, in the order in which they came
-    verdict: Verdict | None  # of those that stand; None where there is none
+    verdict: ResolvedLabel | None  # of those that stand; None where there is none
     second: Answer | None = None  # the earliest that stands and is no skip, where the sample was asked for once more
-    before: Verdict | None = None  # what held by the answers of earlier rounds, as `second` came
+    before: ResolvedLabel | None = None  # what held by the answers of earlier rounds, as `second` came
 
     @property
     def label(self) -> str | None:
@@ -117,7 +117,7 @@ class Labelling:
     conflicts: Conflicts
     shows_predictions: bool  # whether people could see what the model took a sample for
     rounds: tuple[LabellingRound, ...]
-    holds: Mapping[str, Verdict]  # sample id → what holds by the answers of all rounds
+    holds: Mapping[str, ResolvedLabel]  # sample id → what holds by the answers of all rounds
     contested: tuple[Question, ...]  # the newest about each sample of which people say different things
     seen_by_several: int  # samples of which more than one person said something that is no skip
 
@@ -201,7 +201,7 @@ def labelling_of(
         of_round[answer.round].append((answer, taken))
     rounds = tuple(_round(batch, of_round[batch.round], history, conflicts, hold_out) for batch in batches)
     newest = {question.sample.sample_id: question for one in rounds for question in one.questions}
-    holds = {name: one for name, one in verdicts(_standing(history), conflicts).items() if name in newest}
+    holds = {name: one for name, one in resolve(_standing(history), conflicts).items() if name in newest}
     decided = {name: [vote for vote in verdict.votes if vote.kind != "skip"] for name, verdict in holds.items()}
     contents = {name: {(vote.kind, vote.label) for vote in votes} for name, votes in decided.items()}
     return Labelling(
@@ -220,7 +220,7 @@ def _round(
     of_sample = _by_sample(given)
     again = {sample.sample_id for sample in batch.samples if sample.again}
     earlier = _by_sample([one for one in history if one[0].round < batch.round and one[0].sample_id in again])
-    holds = verdicts(_standing(given), conflicts)
+    holds = resolve(_standing(given), conflicts)
     seconds = {
         name: next(
             (answer for answer in in_time(_standing(of_sample[name])) if answer.kind != "skip" and not answer.decides),
@@ -229,7 +229,7 @@ def _round(
         for name in again
     }
     before = {
-        name: verdicts(_standing(earlier[name], as_of=second), conflicts).get(name)
+        name: resolve(_standing(earlier[name], as_of=second), conflicts).get(name)
         for name, second in seconds.items()
         if second is not None
     }

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from assl_lightning.base.words import UNKNOWN, counted, listed, per_cent
-from assl_lightning.people.ledger import Answer, name_of
-from assl_lightning.people.verdicts import Verdict
+from assl_lightning.data.answers import Answer, ResolvedLabel, name_of
 from assl_lightning.report.analysis.labelling import (
     Agreement,
     Labelling,
@@ -281,7 +280,7 @@ def _holds(labelling: Labelling, question: Question) -> str:
     return _content(verdict.kind, verdict.label)
 
 
-def _votes(verdict: Verdict | None) -> str:
+def _votes(verdict: ResolvedLabel | None) -> str:
     """What holds comes first."""
     if verdict is None:
         return UNKNOWN

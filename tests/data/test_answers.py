@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from assl_lightning.people.ledger import Answer
-from assl_lightning.people.verdicts import Conflicts, verdicts
+from assl_lightning.data.answers import Answer, Conflicts, resolve
 
 
 def said(*answers: str) -> list[Answer]:
@@ -43,14 +42,14 @@ def said(*answers: str) -> list[Answer]:
 def test_the_policy_decides(answers: list[str], error: str, latest: str, majority: str) -> None:
     policies: tuple[tuple[Conflicts, str], ...] = (("error", error), ("latest", latest), ("majority", majority))
     for policy, expected in policies:
-        verdict = verdicts(said(*answers), policy)["a.png"]
+        verdict = resolve(said(*answers), policy)["a.png"]
         kind = {"-": "skip", "!": "bad", "?": "conflict"}.get(expected, "label")
         assert (verdict.kind, verdict.label) == (kind, expected if kind == "label" else None), policy
 
 
 def test_votes_are_each_annotators_last_answers_in_their_order() -> None:
     answers = said("Ann:ok", "Bo:dent", "Ann:dent")
-    assert verdicts(answers, "error")["a.png"].votes == (answers[1], answers[2])
+    assert resolve(answers, "error")["a.png"].votes == (answers[1], answers[2])
 
 
 POLICIES: tuple[Conflicts, ...] = ("error", "latest", "majority")
@@ -65,28 +64,28 @@ def test_a_decision_holds_whatever_the_policy_and_whoever_answers_later(policy: 
     votes = [
         replace(vote, at=f"2026-01-31T{10 + 3 * n}:00:00.000+00:00") for n, vote in enumerate(said("Ann:ok", "Bo:ok"))
     ]
-    verdict = verdicts([*votes, decided("dent")], policy)["a.png"]
+    verdict = resolve([*votes, decided("dent")], policy)["a.png"]
     assert (verdict.kind, verdict.label) == ("label", "dent")
     assert verdict.votes == tuple(votes), "a decision is no vote, so that it does not count as an opinion"
     assert verdict.decision == decided("dent")
     assert not verdict.differs
-    assert verdicts([*votes, decided("!")], policy)["a.png"].kind == "bad"
+    assert resolve([*votes, decided("!")], policy)["a.png"].kind == "bad"
 
 
 def test_of_several_decisions_the_latest_holds_by_its_time() -> None:
     later = decided("scratch", "2026-01-31T12:30:00.000+00:00", "Eve")
-    assert verdicts([later, *said("Ann:ok", "Bo:dent"), decided("dent")], "error")["a.png"].label == "scratch"
+    assert resolve([later, *said("Ann:ok", "Bo:dent"), decided("dent")], "error")["a.png"].label == "scratch"
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_decision_to_skip_gives_way_to_what_is_said_after_it(policy: Conflicts) -> None:
     early, late = "2026-01-31T11:00:00.000+00:00", "2026-01-31T13:00:00.000+00:00"
     before = [replace(vote, at=early) for vote in said("Ann:ok", "Bo:dent")]
-    assert verdicts([*before, decided("-")], policy)["a.png"].kind == "skip"
+    assert resolve([*before, decided("-")], policy)["a.png"].kind == "skip"
     again = replace(said("Cy:dent")[0], at=late)
-    assert verdicts([*before, decided("-"), again], policy)["a.png"].label == "dent"
+    assert resolve([*before, decided("-"), again], policy)["a.png"].label == "dent"
 
 
 def test_who_skips_differs_from_nobody() -> None:
-    assert verdicts(said("Ann:ok", "Bo:-"), "error")["a.png"].differs is False
-    assert verdicts(said("Ann:ok", "Bo:!"), "latest")["a.png"].differs is True
+    assert resolve(said("Ann:ok", "Bo:-"), "error")["a.png"].differs is False
+    assert resolve(said("Ann:ok", "Bo:!"), "latest")["a.png"].differs is True
