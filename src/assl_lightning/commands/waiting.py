@@ -47,7 +47,7 @@ def _has_come(run_dir: Path) -> bool:
     name = str(tool.get("_target_", "")) if isinstance(tool, dict) else ""
     if name.endswith(".LabelsByFile"):
         return any((batch.directory / file).exists() for file in RETURNED)
-    if name.endswith(".label_studio") and isinstance(tool, dict):
+    if name.endswith(".labels_by_label_studio") and isinstance(tool, dict):
         return _tasks_done(tool, batch) >= needed_answers(batch, oracle)
     return False
 

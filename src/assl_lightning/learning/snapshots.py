@@ -39,7 +39,7 @@ class PoolSnapshots(Callback):
 
         trainer:
           callbacks:
-            - _target_: assl_lightning.learning.snapshots.PoolSnapshots
+            - _target_: assl_lightning.learning.PoolSnapshots
               every_n_steps: 5000
 
     The trainer's list must hold an `ASSLScoreCallback` before it (as `run_rounds` does with algorithms that produce
