@@ -60,7 +60,7 @@ def test_a_run_is_the_same_with_images_in_memory_and_in_files_and_with_any_numbe
         assert run(name, *query, *how) == 0
     for name in ("alone", "by_two"):
         assert list(differences_of_runs(Path("memory"), Path(name))) == []
-    assert [path.suffix for path in Path("cache").iterdir()] == [".survey"] * 2
+    assert [path.suffix for path in Path("cache").iterdir()] == [".json"] * 2
 
 
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:

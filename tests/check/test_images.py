@@ -21,8 +21,8 @@ from assl_lightning.check.images import (
     group_by_content,
     labels_for,
 )
-from assl_lightning.data.image_stream import in_memory
 from assl_lightning.data.sources.base import PoolSource
+from tests.stored_images import in_memory
 
 NUM_POOL, NUM_TEST = 120, 80
 

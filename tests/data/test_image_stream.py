@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from assl_lightning.check.images import group_by_content
 from assl_lightning.data import decoding, image_stream
-from assl_lightning.data.decoding import ImageFormat
-from assl_lightning.data.image_cache import load_images
-from assl_lightning.data.image_stream import StreamedImages, count_pixels, in_memory, open_images, take_images
+from assl_lightning.data.decoding import Faults, ImageFormat
+from assl_lightning.data.image_cache import read_images
+from assl_lightning.data.image_stream import StreamedImages, count_pixels, take_images
 from assl_lightning.data.pixel_statistics import pixel_statistics
+from tests.stored_images import in_memory
 
 FORM = ImageFormat((6, 5), 3)
 NAMES = tuple(f"image/{number}" for number in range(9))
@@ -34,10 +35,22 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return made
 
 
+def open_images(paths: list[Path]) -> tuple[StreamedImages, Faults]:
+    images, faults = read_images(NAMES, paths, FORM, "stream", None)
+    assert isinstance(images, StreamedImages)
+    return images, faults
+
+
+def load_images(paths: list[Path]) -> tuple[Tensor, Faults]:
+    images, faults = read_images(NAMES, paths, FORM, "memory", None)
+    assert isinstance(images, Tensor)
+    return images, faults
+
+
 @pytest.mark.parametrize("index", [[2, 0, 8, 3, 0, 2, 2], [5], [], [*range(9)]])
 def test_what_is_decoded_is_what_lies_in_memory(paths: list[Path], index: list[int]) -> None:
-    expected, faults = load_images(NAMES, paths, FORM, None)
-    images, found = open_images(NAMES, paths, FORM, None)
+    expected, faults = load_images(paths)
+    images, found = open_images(paths)
     assert found == faults
     assert images.unreadable.tolist() == [3]
     assert (images.shape, len(images), images.dtype, images.ndim) == (expected.shape, 9, torch.uint8, 4)
@@ -50,7 +63,7 @@ def test_what_is_decoded_is_what_lies_in_memory(paths: list[Path], index: list[i
 def test_an_image_is_decoded_when_it_is_looked_at_and_once_for_all_its_places(
     paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images, _ = open_images(NAMES, paths, FORM, None)
+    images, _ = open_images(paths)
     decoded: list[str] = []
 
     def decode(path: Path, form: ImageFormat) -> decoding.Images | str:
@@ -63,7 +76,7 @@ def test_an_image_is_decoded_when_it_is_looked_at_and_once_for_all_its_places(
 
 
 def test_those_that_are_taken_know_which_of_them_are_black(paths: list[Path]) -> None:
-    images, _ = open_images(NAMES, paths, FORM, None)
+    images, _ = open_images(paths)
     some = images.take(torch.tensor([8, 3, 1]))
     assert some.unreadable.tolist() == [1]
     assert some.readable.tolist() == [0, 2]
@@ -73,8 +86,8 @@ def test_those_that_are_taken_know_which_of_them_are_black(paths: list[Path]) ->
 def test_the_statistics_of_pixels_are_those_of_images_in_memory_whether_they_were_counted_or_not(
     paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected, _ = load_images(NAMES, paths, FORM, None)
-    images, _ = open_images(NAMES, paths, FORM, None)
+    expected, _ = load_images(paths)
+    images, _ = open_images(paths)
     assert images.histogram is not None
     assert torch.equal(images.histogram, count_pixels(expected[READABLE]))
     assert pixel_statistics(images, READABLE[1:]) == pixel_statistics(expected, READABLE[1:])
@@ -85,42 +98,9 @@ def test_the_statistics_of_pixels_are_those_of_images_in_memory_whether_they_wer
     assert pixel_statistics(images, images.readable) == pixel_statistics(expected, READABLE)
 
 
-def test_with_a_cache_images_are_surveyed_once_and_again_when_one_of_them_changed(
-    paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    cache = tmp_path / "made" / "here"
-    first, faults = open_images(NAMES, paths, FORM, cache)
-    (file,) = cache.iterdir()
-    assert file.suffix == ".survey"
-    with monkeypatch.context() as patch:
-        patch.setattr(image_stream, "decode_all", None)  # whoever surveys now, raises
-        again, same = open_images(NAMES, paths, FORM, cache)
-    assert same == faults
-    assert torch.equal(again.histogram, first.histogram)  # type: ignore[arg-type]
-    assert torch.equal(in_memory(again), in_memory(first))
-
-    Image.new("RGB", (8, 7), "red").save(paths[3])
-    with caplog.at_level(logging.WARNING):
-        _, none = open_images(NAMES, paths, FORM, cache)
-    assert none == {}
-    assert f"cache {file} is of files that have changed since, and is made anew" in caplog.messages
-
-
-@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"faults": {}, "histogram": [[1]]}', '{"faults": [], "x": 1}'])
-def test_a_torn_survey_is_made_anew(
-    paths: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str
-) -> None:
-    cache = tmp_path / "cache"
-    _, faults = open_images(NAMES, paths, FORM, cache)
-    (file,) = cache.iterdir()
-    file.write_text(content)
-    assert open_images(NAMES, paths, FORM, cache)[1] == faults
-    assert f"cache {file} is torn, and is made anew" in caplog.messages
-
-
 @pytest.mark.parametrize("lost", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:60])])
 def test_an_image_that_is_lost_meanwhile_is_named(paths: list[Path], lost: object) -> None:
-    images, _ = open_images(NAMES, paths, FORM, None)
+    images, _ = open_images(paths)
     lost(paths[5])  # type: ignore[operator]
     images[torch.tensor([4, 6])]
     with pytest.raises(ValueError, match=r"5\.png \(.+\): an image that could be decoded when the run began cannot be"):
@@ -130,7 +110,7 @@ def test_an_image_that_is_lost_meanwhile_is_named(paths: list[Path], lost: objec
 def test_a_folder_without_images_that_are_read_at_all_is_an_error(paths: list[Path]) -> None:
     paths[0].unlink()
     with pytest.raises(FileNotFoundError, match=r"0\.png"):
-        open_images(NAMES, paths, FORM, None)
+        open_images(paths)
 
 
 def test_a_check_and_the_statistics_of_pixels_look_at_a_part_of_the_images_at_a_time(

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 from torch import Tensor
 
-from assl_lightning.data.image_stream import in_memory
 from assl_lightning.data.long_tail import long_tailed
 from assl_lightning.data.sources.base import PoolSource
+from tests.stored_images import in_memory
 
 FACTORS = st.floats(1, 1e6)
 

@@ -6,13 +6,10 @@ found is kept, as JSON, as long as the files are the same.
 
 from __future__ import annotations
 
-import json
-import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from assl_lightning.base.atomic import write_text
-from assl_lightning.data.decoding import Faults, ImageFormat, decode, decode_all
-from assl_lightning.data.image_cache import describe_files, name_of, still_holds
-
-log = logging.getLogger(__name__)
+from assl_lightning.data.decoding import ImageFormat, decode
 
 
 class StreamedImages:
@@ -120,69 +113,6 @@ def take_images(images: StoredImages, index: Tensor) -> StoredImages:
     return images.take(index) if isinstance(images, StreamedImages) else images[index]
 
 
-def in_memory(images: StoredImages) -> Tensor:
-    """All of them, decoded where they are in files."""
-    return images[torch.arange(len(images))] if isinstance(images, StreamedImages) else images
-
-
-def open_images(
-    sample_ids: Sequence[str], paths: Sequence[Path], form: ImageFormat, cache: Path | None
-) -> tuple[StreamedImages, Faults]:
-    """The images, to be decoded when they are looked at, and, by place, what is wrong with those that cannot be.
-
-    All are decoded once to know this; with a `cache`, a directory that is made where it is missing, once for all runs,
-    until a file changes.
-
-    Raises:
-        OSError: an image cannot be read at all, or the cache cannot be written.
-    """
-    if not paths:
-        return StreamedImages((), form), {}
-    survey = None
-    wanted: Mapping[str, Any] = {}
-    file = None if cache is None else cache / f"{name_of(sample_ids, form)}.survey"
-    if file is not None:
-        wanted = describe_files(sample_ids, paths, form)
-        survey = _read(file, wanted, form.channels, paths)
-    faults, histogram = survey or _survey(paths, form)
-    if file is not None and survey is None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps({**wanted, "faults": faults, "histogram": histogram.tolist()}))
-    unreadable = torch.tensor(sorted(faults), dtype=torch.int64)
-    return StreamedImages(paths, form, unreadable, histogram), faults
-
-
 def count_pixels(images: Tensor) -> Tensor:
     """(channels, 256) int64: how often each value is there in the images (n, channels, height, width) uint8."""
     return torch.stack([images[:, channel].flatten().bincount(minlength=256) for channel in range(images.shape[1])])
-
-
-def _survey(paths: Sequence[Path], form: ImageFormat) -> tuple[Faults, Tensor]:
-    """What is wrong with images, and the histogram of the others."""
-    log.info("decoding %s images once, to find those that cannot be", f"{len(paths):,}")
-    faults: Faults = {}
-    histogram = torch.zeros(form.channels, 256, dtype=torch.int64)
-    first = 0
-    for part, part_faults in decode_all(paths, form):
-        whole = [place for place in range(len(part)) if place not in part_faults]
-        histogram += count_pixels(torch.from_numpy(part[whole]))
-        faults |= {first + place: fault for place, fault in part_faults.items()}
-        first += len(part)
-    return faults, histogram
-
-
-def _read(file: Path, wanted: Mapping[str, Any], channels: int, paths: Sequence[Path]) -> tuple[Faults, Tensor] | None:
-    """What an earlier survey found; None where there is none, or it is stale or torn, and is to be made."""
-    if not file.exists():
-        return None
-    try:
-        said = json.loads(file.read_text(encoding="utf-8"))
-        faults = {int(place): str(fault) for place, fault in said.pop("faults").items()}
-        histogram = torch.tensor(said.pop("histogram"), dtype=torch.int64).reshape(channels, 256)
-    except (ValueError, AttributeError, KeyError, TypeError, RuntimeError):
-        log.warning("cache %s is torn, and is made anew", file)
-        return None
-    if said != wanted:
-        log.warning("cache %s is of files that have changed since, and is made anew", file)
-        return None
-    return (faults, histogram) if still_holds(file, faults, paths) else None

@@ -13,8 +13,8 @@ from PIL import Image
 from torch.utils.data import Dataset, IterableDataset
 
 from assl_lightning.config import build
-from assl_lightning.data.image_stream import in_memory
 from assl_lightning.data.sources.any_dataset import load_dataset
+from tests.stored_images import in_memory
 
 PIXELS = np.random.default_rng(0).integers(256, size=(12, 6, 5, 3), dtype=np.uint8)
 SHAPE: dict[str, Any] = {"image_size": [6, 5], "channels": 3, "num_classes": 2}

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pytest
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from assl_lightning.data.image_stream import in_memory
 from assl_lightning.data.sources.cifar import load_cifar10, load_cifar100
+from tests.stored_images import in_memory
 
 ROWS = 4  # images a batch
 

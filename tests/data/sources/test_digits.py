@@ -8,9 +8,9 @@ import sklearn.datasets
 import torch
 from PIL import Image
 
-from assl_lightning.data.image_stream import in_memory
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.digits import load_digits
+from tests.stored_images import in_memory
 
 HELD_OUT = ["digits/00010", "digits/00021", "digits/00024", "digits/00025", "digits/00028"]
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torchvision.datasets import FashionMNIST
 
-from assl_lightning.data.image_stream import in_memory
 from assl_lightning.data.sources.fashion_mnist import load_fashion_mnist
+from tests.stored_images import in_memory
 
 DEBIAN_DIR = Path("/usr/share/datasets/fashion-mnist")
 NAMES = [name for name, _ in FashionMNIST.resources]

@@ -13,8 +13,8 @@ from PIL import Image
 datasets = pytest.importorskip("datasets", reason="the package datasets is not installed")
 pyarrow = pytest.importorskip("pyarrow", reason="comes with datasets")
 
-from assl_lightning.data.image_stream import in_memory  # noqa: E402
 from assl_lightning.data.sources.huggingface import _read_cell, find_split, load_huggingface  # noqa: E402
+from tests.stored_images import in_memory  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of that package's own
 

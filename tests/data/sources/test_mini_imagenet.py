@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from assl_lightning.data.image_stream import in_memory
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.mini_imagenet import load_mini_imagenet
+from tests.stored_images import in_memory
 
 SPLITS = {"train": 64, "val": 16, "test": 20}
 EACH, TEST = 3, 1

@@ -12,8 +12,8 @@ import pytest
 import scipy.io
 from torchvision.datasets import SVHN
 
-from assl_lightning.data.image_stream import in_memory
 from assl_lightning.data.sources.svhn import load_svhn
+from tests.stored_images import in_memory
 
 Arrays = dict[str, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
 

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torchvision.datasets import FakeData, ImageFolder
 
-from assl_lightning.data.image_stream import in_memory
 from assl_lightning.data.sources.any_dataset import load_dataset
 from assl_lightning.data.sources.torchvision_sets import load_torchvision
+from tests.stored_images import in_memory
 
 PIXELS = np.random.default_rng(0).integers(256, size=(14, 28, 28), dtype=np.uint8)
 LABELS = np.arange(14, dtype=np.uint8) % 10

@@ -12,8 +12,7 @@ import torch
 
 from assl_lightning.base.paths import expanded
 from assl_lightning.data.decoding import ImageFormat, Resize
-from assl_lightning.data.image_cache import load_images
-from assl_lightning.data.image_stream import open_images
+from assl_lightning.data.image_cache import Storage, read_images
 from assl_lightning.data.image_table import (
     ImageTable,
     hold_out,
@@ -26,7 +25,6 @@ from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.undecodable import refuse_undecodable
 
 Unreadable = Literal["fail", "exclude"]
-Storage = Literal["memory", "stream"]
 
 
 def load_folder(
@@ -48,7 +46,7 @@ def load_folder(
     has them, or, without `test_root`, the labels of the file. Sample ids are the paths from `root`.
 
     What becomes of an image is in `ImageFormat`. With `images` "memory" all are decoded at once, with "stream" when
-    they are looked at; what `cache` is, is in `load_images` for the one and in `open_images` for the other. A pool
+    they are looked at; what `cache` is, is in `read_images`. A pool
     image that cannot be decoded is an error, or with `unreadable` "exclude" black and listed in the source's
     `unreadable`; one of a test set that is given is always an error.
 
@@ -142,21 +140,16 @@ def _load(
     draw: Callable[[Container[str]], tuple[ImageTable, ImageTable]] | None = None,
 ) -> PoolSource:
     """The source; `draw`, where the test set is drawn, makes both parts anew without what it is given in the test."""
-    for name, value, choices in (
-        ("unreadable", unreadable, get_args(Unreadable)),
-        ("images", images, get_args(Storage)),
-    ):
-        if value not in choices:
-            raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
-    read = open_images if images == "stream" else load_images
+    if unreadable not in get_args(Unreadable):
+        raise ValueError(f"unreadable must be one of {', '.join(get_args(Unreadable))}; got {unreadable!r}")
     directory = None if cache is None else expanded(cache)
     one_folder = pool.passed_over is test.passed_over
     may_exclude = unreadable == "exclude"
-    test_images, test_faults = read(test.sample_ids, test.paths, form, directory)
+    test_images, test_faults = read_images(test.sample_ids, test.paths, form, images, directory)
     if may_exclude and draw is not None and 0 < len(test_faults) < len(test):
         pool, test = draw({test.sample_ids[place] for place in test_faults})
-        test_images, test_faults = read(test.sample_ids, test.paths, form, directory)
-    pool_images, pool_faults = read(pool.sample_ids, pool.paths, form, directory)
+        test_images, test_faults = read_images(test.sample_ids, test.paths, form, images, directory)
+    pool_images, pool_faults = read_images(pool.sample_ids, pool.paths, form, images, directory)
     refuse_undecodable(
         *(pool_faults, test_faults, pool.sample_ids, test.sample_ids),
         may_exclude=may_exclude,
