@@ -116,7 +116,7 @@ def test_what_is_left_out_is_listed_in_the_runs_directory(
     assert [(row["split"], row["sample_id"]) for row in rows_of(LIST)] == [("pool", name) for name in names]
     (told,) = [message for message in caplog.messages if "cannot be decoded" in message]
     assert told.endswith(
-        f"are left out of the run, which keeps their indices: {', '.join(names[:3])}, …; {LIST} has all"
+        f"are left out of the run, which keeps their indices: {', '.join(names[:3])}, and 2 more; {LIST} has all"
     )
 
 

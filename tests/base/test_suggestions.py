@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assl_lightning.base.suggestions import Suggestions, nearest
+from assl_lightning.base.suggestions import Suggestions
 
 NUMBER = "a spreadsheet takes it for a number; import the column as text"
 DATE = "a spreadsheet takes it for a date; import the column as text"
@@ -117,8 +117,3 @@ def test_what_a_float_makes_of_a_number_is_told(name: str) -> None:
     damaged = repr(float(name))
     if damaged != name:
         assert repr(name) in Suggestions([name]).hint(damaged)
-
-
-@pytest.mark.parametrize("typed", ["stl10", "STL1O", "Stl-10"])
-def test_the_nearest_choice_is_found_whatever_its_case(typed: str) -> None:
-    assert nearest(typed, ["MNIST", "STL10", "SVHN"]) == " (did you mean 'STL10'?)"

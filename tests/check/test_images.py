@@ -151,7 +151,8 @@ def test_images_that_cannot_be_decoded_are_counted_and_named_and_are_no_repeats_
     source = make_source(unreadable=torch.tensor([1, 5, 9, 80]))
     in_memory(source.pool_images)[source.unreadable] = 0
     found = (
-        "4 of the pool's 120 images cannot be decoded (image/001, image/005, image/009, …; --unreadable FILE lists all)"
+        "4 of the pool's 120 images cannot be decoded (image/001, image/005, image/009, and 1 more; --unreadable FILE "
+        "lists all)"
     )
     assert check(source) == [
         Finding("wrong", f"{found}; fetch them again, or leave them out of the run with data.unreadable=exclude.")
@@ -199,11 +200,11 @@ def test_classes_without_an_example_in_the_test_set_are_named() -> None:
     pool, test = check(source)
     assert (pool.severity, test.severity) == ("wrong", "wrong")
     assert pool.sentence.startswith(
-        "4 of the 8 classes have no example in the pool (eel, fox, gnu, …), so no label can"
+        "4 of the 8 classes have no example in the pool (eel, fox, gnu, and 1 more), so no label can"
     )
     assert test.sentence == (
-        "4 of the 8 classes have no example in the test set (eel, fox, gnu, …), so no accuracy can be measured on "
-        "them; add examples, or lower data.num_classes."
+        "4 of the 8 classes have no example in the test set (eel, fox, gnu, and 1 more), so no accuracy can be "
+        "measured on them; add examples, or lower data.num_classes."
     )
 
 
@@ -266,5 +267,5 @@ def test_a_hold_out_is_no_test_set_without_classes() -> None:
         test_labels=whole.test_labels[:0],
     )
     (finding,) = check(source)
-    assert "no example in the test set (ant, bee, cat, …)" in finding.sentence
+    assert "no example in the test set (ant, bee, cat, and 1 more)" in finding.sentence
     assert check_images(source, 40, may_exclude=False, hold_out=10) == []

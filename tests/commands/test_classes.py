@@ -174,7 +174,7 @@ def test_all_answers_to_take_back_before_a_merge_is_are_in_the_printed_command(
     ledger(run_dir).append([Answer(SAMPLE_IDS[2], "label", f"P{n}", "page", 0, label="damage") for n in range(7)])
     assert main([str(run_dir), "--undo"]) == 1
     said = capsys.readouterr().err
-    assert "(7: 3 4 5 6 7 …)" in said
+    assert "(7: 3, 4, 5, 6, 7, and 2 more)" in said
     assert f"python -m assl_lightning.ingest {run_dir} --undo 3 4 5 6 7 8 9, and ask" in said
 
 

@@ -446,8 +446,8 @@ def with_unreadable(compose_run: Compose, monkeypatch: pytest.MonkeyPatch) -> Co
 
 def test_images_that_cannot_be_decoded_are_refused_unless_they_may_be_left_out(with_unreadable: Compose) -> None:
     assert refused(with_unreadable()) == (
-        "data.unreadable=fail: 4 of the pool's 60 images cannot be decoded (image/56, image/57, image/58, …); fetch "
-        "them again, or leave them out of the run with data.unreadable=exclude",
+        "data.unreadable=fail: 4 of the pool's 60 images cannot be decoded (image/56, image/57, image/58, and 1 more); "
+        "fetch them again, or leave them out of the run with data.unreadable=exclude",
     )
 
 
@@ -461,7 +461,7 @@ def test_images_that_cannot_be_decoded_are_left_out_for_good_and_named(
     assert parts.pool.sample_ids[56] == "image/56"
     assert [entry.getMessage() for entry in caplog.records if entry.name == build.__name__] == [
         "4 of the pool's 60 images cannot be decoded and are left out of the run, which keeps their indices: "
-        "image/56, image/57, image/58, …; runs/digits/seed_0/unreadable.csv has all"
+        "image/56, image/57, image/58, and 1 more; runs/digits/seed_0/unreadable.csv has all"
     ]
     assert parts.unreadable[0] == ("pool", "image/56", "it cannot be decoded")
 

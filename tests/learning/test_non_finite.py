@@ -181,7 +181,7 @@ def test_the_error_tells_round_step_and_samples() -> None:
     with pytest.raises(FloatingPointError) as caught:
         fit_fixmatch("stop", bad_step=2)
     assert "the loss of step 2 of round 0 was not finite (labelled samples " in str(caught.value)
-    told = str(caught.value).split("unlabelled samples ")[1].split(" …")[0]
+    told = str(caught.value).split("unlabelled samples ")[1].split(", and ")[0]
     assert len(told.split(", ")) == 8
     assert all(6 <= int(sample) < 40 for sample in told.split(", "))
 

@@ -299,7 +299,7 @@ def test_a_header_that_is_wrong_is_named(write: Write, content: str) -> None:
         (
             b"sample_id,label\n" + b"\xff,ok\n" * 12,
             None,
-            "lines 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 2 more: the bytes must be UTF-8; line 2 has 0xff. "
+            "lines 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, and 2 more: the bytes must be UTF-8; line 2 has 0xff. "
             f"{BYTES_ADVICE}",
         ),
         (

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from assl_lightning.base.extras import install_command
+from assl_lightning.base.words import one_line
 
 MISSING_WORDS = frozenset(("nan", "NaN", "NaT", "<NA>"))
 """Texts that pandas and NumPy write for a missing value where a format has none for it, as in CSV."""
@@ -91,4 +92,4 @@ def read_parquet(
 
 
 def _no_parquet(name: str, error: Exception) -> str:
-    return f"{name} must be a Parquet file ({' '.join(str(error).split())}); write it again"
+    return f"{name} must be a Parquet file ({one_line(error)}); write it again"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TextIO, cast
 
 from assl_lightning.base.interruption import READER_GONE, request
+from assl_lightning.base.words import one_line
 
 EXIT_CODE = 128 + READER_GONE
 
@@ -58,7 +59,7 @@ def ends_quietly(command: Callable[Parameters, int]) -> Callable[Parameters, int
 
 def print_error(error: BaseException) -> None:
     """Write the message of `error` on standard error, as one line."""
-    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    sys.stderr.write(f"error: {one_line(error)}\n")
 
 
 @contextmanager

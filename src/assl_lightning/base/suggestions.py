@@ -19,20 +19,6 @@ from urllib.parse import unquote
 _SHOWN = 3
 
 
-def nearest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str:
-    """ " (did you mean 'x'?)" with the one of the `choices` that is spelt most like `name`, or "".
-
-    Args:
-        cutoff: the least similarity, in (0, 1], as `difflib` has it; case does not count.
-
-    >>> nearest("Lable", ["label", "path"]), nearest("zebra", ["label", "path"])
-    (" (did you mean 'label'?)", '')
-    """
-    by_letters = {choice.casefold(): choice for choice in choices}
-    close = difflib.get_close_matches(name.casefold(), by_letters, n=1, cutoff=cutoff)
-    return f" (did you mean {by_letters[close[0]]!r}?)" if close else ""
-
-
 _AS_A_NUMBER = "a spreadsheet takes it for a number; import the column as text"
 _AS_A_DATE = "a spreadsheet takes it for a date; import the column as text"
 _AS_A_FORMULA = "a spreadsheet takes it for a formula; import the column as text"

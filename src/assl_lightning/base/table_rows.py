@@ -11,7 +11,7 @@ from pathlib import Path
 
 from assl_lightning.base.cells import cell_text, read_parquet
 from assl_lightning.base.problems import refuse
-from assl_lightning.base.suggestions import nearest
+from assl_lightning.base.words import nearest
 
 log = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from assl_lightning.base.atomic import open_atomic
+from assl_lightning.base.words import first_line
 
 
 def save(state: dict[str, Any], path: Path) -> None:
@@ -45,7 +46,7 @@ def load(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (EOFError, OSError, RuntimeError, UnpicklingError, *_ODD_CONTENT) as error:
-        raise ValueError(f"{path} cannot be read: {_first_line(error)}") from error
+        raise ValueError(f"{path} cannot be read: {first_line(error)}") from error
     if isinstance(state, dict):
         return state
     raise ValueError(f"{path} cannot be read: it holds a {type(state).__name__}, not a dictionary")
@@ -63,7 +64,7 @@ def damage(path: Path) -> str | None:
     except FileNotFoundError:
         raise
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, NotImplementedError) as error:
-        return f"it is torn or not one of these files ({_first_line(error)})"
+        return f"it is torn or not one of these files ({first_line(error)})"
     return None if broken is None else f"its checksum is wrong (in {broken})"
 
 
@@ -73,8 +74,3 @@ def _is_directory(entry: zipfile.ZipInfo) -> bool:
 
 
 _DIRECTORY = 0x10
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -1,12 +1,15 @@
-"""How a number is written: in the terminal, in Markdown and on the page alike."""
+"""Numbers, names, values and errors as messages, tables and pages show them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from math import isnan, nan
 from statistics import fmean, stdev
 
 UNKNOWN = "–"
+
+# --- numbers ---------------------------------------------------------------------------------------------------------
 
 
 def per_cent(share: float | None, *, digits: int = 1) -> str:
@@ -83,15 +86,6 @@ def seconds(duration: float | None) -> str:
     return f"{duration:,.{digits}f}"
 
 
-def listed(names: Sequence[str], conjunction: str = "and") -> str:
-    """Names in a sentence.
-
-    >>> listed(["a", "b", "c"]), listed(["a", "b"], "or"), listed(["a"])
-    ('a, b and c', 'a or b', 'a')
-    """
-    return f" {conjunction} ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
-
-
 def counted(number: int, noun: str) -> str:
     """A number of things in a sentence, with the noun in the plural where it is not one.
 
@@ -109,3 +103,88 @@ def counted_each(numbers: Sequence[int], noun: str) -> str:
     """
     few, many = min(numbers), max(numbers)
     return counted(many, noun) if few == many else f"{few:,} to {counted(many, noun)}"
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def listed(names: Sequence[str], conjunction: str = "and") -> str:
+    """Names in a sentence.
+
+    >>> listed(["a", "b", "c"]), listed(["a", "b"], "or"), listed(["a"])
+    ('a, b and c', 'a or b', 'a')
+    """
+    return f" {conjunction} ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+
+
+def first_few(names: Iterable[object], most: int = 3, separator: str = ", ") -> str:
+    """The first `most` names, and the number of those that are left out.
+
+    >>> first_few(["a", "b"]), first_few("abcde"), first_few([3, 4, 5], most=2, separator="; ")
+    ('a, b', 'a, b, c, and 2 more', '3; 4; and 1 more')
+    """
+    texts = list(map(str, names))
+    more = [f"and {len(texts) - most:,} more"] if len(texts) > most else []
+    return separator.join([*texts[:most], *more])
+
+
+def closest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The one of the `choices` that is spelt most like `name`, or None.
+
+    Args:
+        cutoff: the least similarity, in (0, 1], as `difflib` defines it; case does not count.
+    """
+    by_letters = {choice.casefold(): choice for choice in choices}
+    close = difflib.get_close_matches(name.casefold(), by_letters, n=1, cutoff=cutoff)
+    return by_letters[close[0]] if close else None
+
+
+def nearest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str:
+    """ " (did you mean 'x'?)" with the `closest` of the `choices`, or "".
+
+    >>> nearest("Lable", ["label", "path"]), nearest("zebra", ["label", "path"])
+    (" (did you mean 'label'?)", '')
+    """
+    close = closest(name, choices, cutoff)
+    return "" if close is None else f" (did you mean {close!r}?)"
+
+
+# --- values and errors -----------------------------------------------------------------------------------------------
+
+
+def shortened(text: str, longest: int = 60) -> str:
+    """The text, cut off with an ellipsis where it has more than `longest` characters.
+
+    >>> shortened("a cat"), shortened("a cat", longest=4)
+    ('a cat', 'a...')
+    """
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error without line breaks, or its kind where it has none.
+
+    >>> one_line(ValueError("no\\n  number")), one_line(KeyError())
+    ('no number', 'KeyError')
+    """
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, for libraries that write pages; its kind where it has none.
+
+    >>> first_line(RuntimeError("\\nno such operator\\nSupported are: …")), first_line(EOFError())
+    ('no such operator', 'EOFError')
+    """
+    lines = str(error).strip().splitlines()
+    return " ".join(lines[0].split()) if lines else type(error).__name__
+
+
+def with_kind(error: BaseException) -> str:
+    """The message of an error as one line behind its kind: only some kinds of errors can be read without.
+
+    >>> with_kind(KeyError("labels")), with_kind(EOFError())
+    ("KeyError: 'labels'", 'EOFError')
+    """
+    kind, line = type(error).__name__, one_line(error)
+    return kind if line == kind else f"{kind}: {line}"

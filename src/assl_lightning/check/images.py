@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from assl_lightning.base.problems import first_few
-from assl_lightning.base.words import counted, per_cent
+from assl_lightning.base.words import counted, first_few, per_cent
 from assl_lightning.check.findings import Finding, remark, wrong
 from assl_lightning.data.class_names import oddities
 from assl_lightning.data.decoding import count_links
@@ -69,7 +68,7 @@ def find_unreadable(source: PoolSource, *, may_exclude: bool) -> list[Finding]:
     if not len(source.unreadable):
         return []
     names = first_few([source.sample_ids[index] for index in source.unreadable.tolist()])
-    listed = "; --unreadable FILE lists all" if names.endswith("…") else ""
+    listed = "; --unreadable FILE lists all" if len(source.unreadable) > 3 else ""
     count = f"{len(source.unreadable)} of the pool's {len(source.pool_images):,} images"
     found = f"{count} cannot be decoded ({names}{listed}){count_links(source.reasons)}"
     if may_exclude:

@@ -24,6 +24,7 @@ from assl_lightning.base.output import ends_quietly, print_error
 from assl_lightning.base.paths import path_argument
 from assl_lightning.base.run_files import CONFIG, LEDGER
 from assl_lightning.base.shell import command
+from assl_lightning.base.words import first_few
 from assl_lightning.data.answers import Answer
 from assl_lightning.loop.class_history import (
     KEYS,
@@ -164,9 +165,8 @@ def _check_answers(given: Sequence[Answer], before: ClassHistory, after: ClassHi
     ]
     if lost:
         ids = [str(one.id) for one in lost]
-        more = " …" if len(ids) > _SHOWN else ""
         raise ValueError(
-            f"answers that say {lost[0].label} would have no class ({len(ids)}: {' '.join(ids[:_SHOWN])}{more}); take "
+            f"answers that say {lost[0].label} would have no class ({len(ids)}: {first_few(ids, _SHOWN)}); take "
             f"them back first, with {command('ingest', run_dir, '--undo', *ids)}, and ask for their "
             f"images again"
         )

@@ -19,6 +19,7 @@ from assl_lightning.base.output import ends_quietly
 from assl_lightning.base.paths import path_argument
 from assl_lightning.base.run_files import CONFIG, LEDGER
 from assl_lightning.base.shell import command
+from assl_lightning.base.words import counted
 from assl_lightning.data.answers import Answer, Conflicts, in_time, name_of
 from assl_lightning.loop.records import command_of, read_config
 from assl_lightning.people.answers import IngestError, is_utf8
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         printed = "".join(f"{_one_line(line)}\n" for line in _command(options))
     except IngestError as error:
         sys.stderr.write("".join(f"error: {_one_line(line)}\n" for line in error.lines))
-        sys.stderr.write(f"{_count(len(error.lines), 'error')}; nothing was taken\n")
+        sys.stderr.write(f"{counted(len(error.lines), 'error')}; nothing was taken\n")
         return 1
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {_one_line(str(error))}\n")
@@ -116,7 +117,8 @@ def _ingest(options: argparse.Namespace) -> Iterator[str]:
     read = [one for path in paths for one in read_labels(path, annotator=annotator, encoding=options.encoding)]
     incoming = [replace(one, round=number) for one in read]
     judgement = ingest(run_dir, incoming, conflicts=conflicts, dry_run=options.dry_run)
-    yield f"{' and '.join(map(str, paths))}: {_count(len(incoming), 'answer')}, {_accepted(judgement, options.dry_run)}"
+    answers = counted(len(incoming), "answer")
+    yield f"{' and '.join(map(str, paths))}: {answers}, {_accepted(judgement, options.dry_run)}"
     yield from (f"  {notice}" for notice in judgement.notices)
     if options.dry_run:
         yield _DRY
@@ -192,7 +194,7 @@ def _undo(options: argparse.Namespace) -> Iterator[str]:
     ids = [answer.id for answer in chosen if answer.id is not None] if options.undo_file else options.undo
     if not options.dry_run or len(chosen) < len(set(ids)):
         chosen = ledger.revoke(ids, _annotator(options), "undo")
-    yield f"{'to be taken back' if options.dry_run else 'taken back'}: {_count(len(chosen), 'answer')}"
+    yield f"{'to be taken back' if options.dry_run else 'taken back'}: {counted(len(chosen), 'answer')}"
     for answer in chosen:
         yield f"  {answer.id}: {answer.sample_id} {_said(answer)}, {name_of(answer.annotator)}, {answer.source}"
     if options.dry_run:
@@ -212,10 +214,6 @@ def _annotator(options: argparse.Namespace) -> str:
     if not options.annotator.strip() or not is_utf8(options.annotator):
         raise ValueError(f"--annotator must be a name; got {options.annotator!a}")
     return str(options.annotator.strip())
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _one_line(text: str) -> str:

@@ -20,6 +20,7 @@ from assl_lightning.base.output import ends_quietly, print_error
 from assl_lightning.base.paths import path_argument
 from assl_lightning.base.run_files import CONFIG, LEDGER
 from assl_lightning.base.shell import command
+from assl_lightning.base.words import counted
 from assl_lightning.commands.ingest import configured_conflicts
 from assl_lightning.data.answers import Conflicts, name_of
 from assl_lightning.loop.records import command_of, read_config
@@ -195,11 +196,10 @@ def _address(host: str, port: int, token: str, view: str = "") -> str:
 
 def _welcome(session: Session, address: str, settles: bool) -> str:
     batch = session.batch
-    task = f"{_images(len(batch.samples))} to label as one of {len(batch.class_names)} classes"
+    task = f"{counted(len(batch.samples), 'image')} to label as one of {len(batch.class_names)} classes"
     if settles:
-        task = (
-            f"people differ about {_images(len(session.disputes()))}, {len(session.unsettled())} of them to be settled"
-        )
+        disputed = counted(len(session.disputes()), "image")
+        task = f"people differ about {disputed}, {len(session.unsettled())} of them to be settled"
     return (
         f"{batch.name}, round {batch.round}: {task}; {_progress(session)}\n"
         f"open {address}\n"
@@ -217,12 +217,13 @@ def _farewell(session: Session, run_dir: Path) -> str:
     progress, differing = _progress(session), len(session.unsettled())
     settle = command("label", run_dir, "--settle")
     if not _is_done(session) and unanswered(session.batch, session.ledger.active_answers()):
-        so_far = f"; people differ about {_images(differing)} so far, which {settle} shows" if differing else ""
+        images = counted(differing, "image")
+        so_far = f"; people differ about {images} so far, which {settle} shows" if differing else ""
         return f"{progress}; all of it is saved, and the same command goes on{so_far}\n"
     if differing:
         return (
-            f"{progress}; people differ about {_images(differing)}, and the run waits until that is settled, as on the "
-            f"page that {settle} opens\n"
+            f"{progress}; people differ about {counted(differing, 'image')}, and the run waits until that is settled, "
+            f"as on the page that {settle} opens\n"
         )
     if (run_dir / CONFIG).exists():
         return f"{progress}; give again {_command(run_dir)}, and the run goes on\n"
@@ -230,11 +231,6 @@ def _farewell(session: Session, run_dir: Path) -> str:
         f"{progress}; for a run elsewhere write {command('label', run_dir, '--csv', 'answers.csv')} here, "
         f"and there {command('ingest', 'RUN_DIR', 'answers.csv')}\n"
     )
-
-
-def _images(images: int) -> str:
-    """The number of images, in words."""
-    return "1 image" if images == 1 else f"{images:,} images"
 
 
 def _command(run_dir: Path) -> str:

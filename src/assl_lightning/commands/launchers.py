@@ -31,6 +31,7 @@ from assl_lightning.base.interruption import Interrupted, Interruption
 from assl_lightning.base.output import watched_output
 from assl_lightning.base.paths import expanded
 from assl_lightning.base.shell import quote
+from assl_lightning.base.words import first_line
 from assl_lightning.commands.jobs import Outcome, run_job
 from assl_lightning.config.compose import one_line_errors, validate
 from assl_lightning.config.hydra_keys import overrides_of
@@ -180,8 +181,7 @@ class _Handed:
         except Exception as error:
             self._wait_for_processes()
             self.directory.keep = True
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            line = f"it gave no answer ({lines[0]}); see the launcher's files in {self.directory.path}"
+            line = f"it gave no answer ({first_line(error)}); see the launcher's files in {self.directory.path}"
             self.outcomes = [_read_outcome(self.directory.path, n) or Outcome((line,)) for n in range(len(self.tasks))]
         else:
             self.outcomes = [_outcome_of(result) for result in results]

@@ -10,6 +10,7 @@ from typing import Any
 
 from assl_lightning.base.run_files import CONFIG, LEDGER, LOCK, POOL, round_directory
 from assl_lightning.base.shell import command
+from assl_lightning.base.words import first_line
 from assl_lightning.data.answers import Conflicts, resolve
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.loop.records import (
@@ -193,7 +194,7 @@ def _lying(batch: LabelBatch, left: set[str]) -> tuple[int, list[str]]:
     try:
         come = [one for one in read_returned(batch) if one.sample_id in left]
     except ValueError as error:
-        return 0, [f"a file there cannot be taken: {str(error).splitlines()[0]}"]
+        return 0, [f"a file there cannot be taken: {first_line(error)}"]
     files = dict.fromkeys(one.where.partition(",")[0] for one in come)
     count = len({one.sample_id for one in come})
     return count, [f"{count} more in {' and '.join(files)}, which the run takes over"] if count else []

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from hydra import __version__ as hydra_version
@@ -22,6 +21,7 @@ from assl_lightning.base.output import ends_quietly
 from assl_lightning.base.paths import path_argument
 from assl_lightning.base.shell import command, quote
 from assl_lightning.base.version import __version__
+from assl_lightning.base.words import closest
 from assl_lightning.commands.jobs import line_of, print_errors, run_in_child, run_job
 from assl_lightning.commands.sweep import sweep
 from assl_lightning.config.compose import compose, conf_dir, one_line_errors
@@ -62,9 +62,8 @@ COMMANDS = ("check", "classes", "ingest", "label", "report", "status")
 def _refuse_command(arguments: Sequence[str]) -> None:
     """Refuse the name of another command, such as `assl_lightning status`, with the way to call it."""
     word = arguments[0] if arguments else ""
-    close = get_close_matches(word, COMMANDS, n=1, cutoff=0.75)
-    if close:
-        raise ConfigurationError(f"{word}: is a command of its own; write {command(close[0], *arguments[1:])}")
+    if name := closest(word, COMMANDS, cutoff=0.75):
+        raise ConfigurationError(f"{word}: is a command of its own; write {command(name, *arguments[1:])}")
 
 
 class _Parser(argparse.ArgumentParser):

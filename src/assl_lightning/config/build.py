@@ -28,9 +28,9 @@ from assl_lightning.augment.normalise import Normalise
 from assl_lightning.base.paths import expanded
 from assl_lightning.base.processes import check_that_results_return, is_first_rank
 from assl_lightning.base.run_files import CONFIG, POOL, UNREADABLE
-from assl_lightning.base.suggestions import nearest
+from assl_lightning.base.words import first_few, nearest, one_line
 from assl_lightning.config.class_list import explained, plan_classes, source_node
-from assl_lightning.config.refusals import error_at, one_line
+from assl_lightning.config.refusals import error_at
 from assl_lightning.config.schema import Config, ConfigurationError, Node, check_budget, left_open, show
 from assl_lightning.config.trying import StepSizes, try_single_images, try_training
 from assl_lightning.data.class_names import list_classes, oddities
@@ -417,18 +417,14 @@ def _give_labels(config: Config, source: PoolSource, pool: Pool) -> None:
         )
 
 
-_NAMED = 3  # of the images that cannot be decoded
-
-
 def _exclude_unreadable(config: Config, source: PoolSource, pool: Pool) -> None:
     """Take images that cannot be decoded out of the pool, as `data.unreadable` says, and name the first of them."""
     if not len(source.unreadable):
         return
     count = len(source.unreadable)
-    names = ", ".join(source.sample_ids[index] for index in source.unreadable[:_NAMED].tolist())
+    named = first_few([source.sample_ids[index] for index in source.unreadable.tolist()])
     found = f"{count} of the pool's {pool.num_samples:,} images cannot be decoded"
     links = count_links(source.reasons)
-    named = f"{names}{', …' if count > _NAMED else ''}"
     if config.data.unreadable == "fail":
         message = f"{found} ({named}); fetch them again, or leave them out of the run with data.unreadable=exclude"
         raise ConfigurationError(f"{show('data.unreadable', 'fail')}: {message}") from UndecodableImagesError(
@@ -451,7 +447,7 @@ def listing_unreadable(config: Config) -> Iterator[None]:
         yield
     except ConfigurationError as error:
         rows = rows_behind(error)
-        if len(rows) <= _NAMED or not is_first_rank():
+        if len(rows) <= 3 or not is_first_rank():
             raise
         try:
             file = RunDirectory(Path(config.run_dir)).note_unreadable(rows)

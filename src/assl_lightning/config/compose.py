@@ -23,7 +23,7 @@ from omegaconf.errors import MissingMandatoryValue
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from assl_lightning.base.shell import quote
-from assl_lightning.base.suggestions import nearest
+from assl_lightning.base.words import first_line, nearest, one_line
 from assl_lightning.config.hydra_keys import refuse_without_effect
 from assl_lightning.config.schema import Config, ConfigurationError, read, unknown_key
 from assl_lightning.config.yaml_numbers import find_misread
@@ -167,7 +167,7 @@ def _explain_unreadable(error: Exception, override: str, mode: RunMode) -> str:
         found = next((one for one in value if one not in of_lists and not _parses(f"{key}=a{one}a")), None)
         what = "its value" if found is None else repr(found)
         return f"{what} needs quotes; write {_in_quotes(key, value, mode)}"
-    return f"its file cannot be read ({' '.join(str(error).split())}); correct it"  # YAML's names it, and the line
+    return f"its file cannot be read ({one_line(error)}); correct it"  # YAML's names it, and the line
 
 
 def _explain_several(override: str, mode: RunMode) -> str:
@@ -243,8 +243,7 @@ def _first_at_fault(hydra: Any, overrides: Sequence[str], mode: RunMode) -> tupl
 
 
 def _first_line(error: BaseException) -> str:
-    line = " ".join(str(error).strip().partition("\n")[0].split())
-    return re.sub(r"^\w+ (raised )?while resolving interpolation: ", "", line) or type(error).__name__
+    return re.sub(r"^\w+ (raised )?while resolving interpolation: ", "", first_line(error)) or type(error).__name__
 
 
 def conf_dir() -> Path:

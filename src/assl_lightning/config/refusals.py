@@ -10,6 +10,7 @@ from typing import Any
 from hydra.errors import InstantiationException
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from assl_lightning.base.words import one_line
 from assl_lightning.config.schema import ConfigurationError, Node, show
 
 _BUILT_IN_REFUSALS = (ValueError, TypeError, OSError, ImportError, RuntimeError)
@@ -35,11 +36,6 @@ def error_at(key: str, node: Node) -> Iterator[None]:
         raise ConfigurationError(
             f"{show(key, node[key])}: {said}" if list(node) == [key] else _line(key, node, said)
         ) from error
-
-
-def one_line(error: BaseException) -> str:
-    """The message of `error` without line breaks, or its kind where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _line(key: str, node: Node, said: str) -> str:

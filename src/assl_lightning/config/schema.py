@@ -14,7 +14,7 @@ from math import isfinite, isqrt
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from assl_lightning.base.paths import PATH_KEYS, expand
-from assl_lightning.base.suggestions import nearest
+from assl_lightning.base.words import nearest, shortened
 from assl_lightning.data.class_names import read_class_names
 from assl_lightning.loop.targets import with_present_targets
 
@@ -193,8 +193,7 @@ def show(key: str, value: object) -> str:
     >>> show("score.alpha", None), show("oracle", {"_target_": "x"})
     ('score.alpha=null', 'oracle={_target_: x}')
     """
-    text = _as_yaml(value)
-    return f"{key}={text if len(text) <= 60 else text[:57] + '...'}"
+    return f"{key}={shortened(_as_yaml(value))}"
 
 
 def left_open(config: Config) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from numbers import Integral
 
-from assl_lightning.base.problems import first_few, refuse
+from assl_lightning.base.problems import refuse
+from assl_lightning.base.words import first_few
 from assl_lightning.data.same_names import canonical
 
 _MISSING = frozenset(("na", "n/a", "nan", "nat", "none", "null", "nil", "<na>"))

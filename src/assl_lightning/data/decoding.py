@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from assl_lightning.base.words import first_few, one_line, with_kind
 from assl_lightning.data.file_reading import LINK_TO_NOTHING, read_file
 from assl_lightning.data.upright import refusal, to_pixels
 
@@ -189,10 +190,7 @@ def attempt(name: str, decode_it: Callable[[], Made]) -> Made | str:
 def _reason_of(problem: Exception) -> str:
     if isinstance(problem, UnidentifiedImageError):
         return "no image format that Pillow knows"
-    kind, text = type(problem).__name__, " ".join(str(problem).split())
-    if isinstance(problem, _SPEAK_FOR_THEMSELVES):
-        return text or kind
-    return f"{kind}: {text}" if text else kind
+    return one_line(problem) if isinstance(problem, _SPEAK_FOR_THEMSELVES) else with_kind(problem)
 
 
 _quiet_lock = threading.Lock()
@@ -231,8 +229,7 @@ def describe_faults(faults: Sequence[str], part: str) -> str:
 
 def name_faults(faults: Sequence[str]) -> str:
     """The first few images that cannot be decoded, how many more there are, and how many are links to nothing."""
-    more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
-    return f"{'; '.join(faults[:_NAMED])}{more}{count_links(faults)}"
+    return f"{first_few(faults, _NAMED, '; ')}{count_links(faults)}"
 
 
 def count_links(faults: Sequence[str]) -> str:

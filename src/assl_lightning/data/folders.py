@@ -11,8 +11,9 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
-from assl_lightning.base.problems import first_few, refuse
+from assl_lightning.base.problems import refuse
 from assl_lightning.base.suggestions import Suggestions
+from assl_lightning.base.words import first_few
 from assl_lightning.data.outputs import output_above, written_by
 from assl_lightning.data.same_names import SameNames
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from assl_lightning.base.problems import first_few
+from assl_lightning.base.words import first_few
 from assl_lightning.data.image_stream import take_images
 from assl_lightning.data.outputs import is_output_name
 from assl_lightning.data.same_names import SameNames

@@ -19,6 +19,8 @@ from typing import Any, ClassVar, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from assl_lightning.base.words import shortened, with_kind
+
 
 def load_plain_pickle(path: str | Path) -> Any:
     """What a pickle of protocol 0 to 5 holds, if that is plain: nothing, numbers, text, bytes, containers and NumPy's.
@@ -43,7 +45,7 @@ def load_plain_pickle(path: str | Path) -> Any:
         except _NotPlainError as refusal:
             raise ValueError(f"{path} must hold plain data and NumPy arrays alone, but {refusal}") from refusal
         except Exception as problem:  # bytes that are no pickle may raise any
-            reason = " ".join(f"{type(problem).__name__}: {problem}".split())[:200]
+            reason = shortened(with_kind(problem), 200)
             raise ValueError(f"{path} is damaged, or not a pickle ({reason}); fetch it again") from problem
         finally:
             copyreg.clear_extension_cache()  # nor may ours be handed to other readers
@@ -67,7 +69,7 @@ def _quote(text: object) -> str:
     """A text of the file's, on one line and not too long; of anything else, which may be without end, the type."""
     if not isinstance(text, str):
         return f"of type {type(text).__name__}"
-    return ascii(text if len(text) <= 100 else f"{text[:97]}...")
+    return ascii(shortened(text, 100))
 
 
 # --- what stands for the objects of a file while it is read: nothing about them can be set, and no set holds them -----

@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from assl_lightning.base.words import first_few
 from assl_lightning.learning.samplers import StepSampler
 
 OnNonFinite = Literal["stop", "skip"]
@@ -132,7 +133,7 @@ def _samples_of(trainer: Trainer, step: int) -> str:
         return ""
     indices = sampler.step_indices(step)
     told = [
-        f"{kind} samples {', '.join(map(str, index[:_SHOWN].tolist()))}{' …' if len(index) > _SHOWN else ''}"
+        f"{kind} samples {first_few(index.tolist(), _SHOWN)}"
         for kind, index in (("labelled", indices.labelled), ("unlabelled", indices.unlabelled))
         if len(index)
     ]

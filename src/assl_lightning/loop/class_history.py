@@ -22,6 +22,7 @@ import yaml  # type: ignore[import-untyped]
 from assl_lightning.base.atomic import write_text
 from assl_lightning.base.run_files import CLASS_CHANGES, CONFIG, POOL, round_directory
 from assl_lightning.base.shell import command, quote
+from assl_lightning.base.words import one_line
 from assl_lightning.data.class_names import read_class_names
 from assl_lightning.loop.records import read_config, read_state, round_under_way
 
@@ -276,9 +277,7 @@ def read_history(run_dir: Path) -> ClassHistory | None:
         for change in history.changes:
             history.names(change.round)
     except (ValueError, OSError, RecursionError, KeyError, TypeError, AttributeError, AssertionError) as error:
-        raise ValueError(
-            f"{path} does not hold the classes of a run ({' '.join(str(error).split())}); restore it"
-        ) from None
+        raise ValueError(f"{path} does not hold the classes of a run ({one_line(error)}); restore it") from None
     return history
 
 

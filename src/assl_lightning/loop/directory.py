@@ -56,6 +56,7 @@ from assl_lightning.base.run_files import (
     UNREADABLE,
     round_directory,
 )
+from assl_lightning.base.words import one_line, shortened
 from assl_lightning.data.pool import Pool, unused
 from assl_lightning.data.reclassing import relabel
 from assl_lightning.data.sample_names import SampleNames, read_samples, write_samples
@@ -420,7 +421,7 @@ class RunDirectory:
         try:
             yield
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            problem = " ".join(str(error).split())[:200]
+            problem = shortened(one_line(error), 200)
             if str(path) in problem:
                 raise
             raise ValueError(

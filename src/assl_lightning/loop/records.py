@@ -15,6 +15,7 @@ import yaml  # type: ignore[import-untyped]
 
 from assl_lightning.base.atomic import write_text
 from assl_lightning.base.run_files import CONFIG, POOL, RECORDS, STATE, round_directory
+from assl_lightning.base.words import one_line, shortened
 from assl_lightning.loop.targets import with_present_targets
 
 State = Literal["training", "trained", "waiting"]
@@ -119,8 +120,8 @@ def record_of(content: object, where: str) -> RoundRecord:
         expected, is_right = _VALUES[_NARROWER.get(entry.name, str(entry.type))]
         if entry.name in content and not is_right(content[entry.name]):
             raise ValueError(
-                f"{where}: {entry.name} must be {expected}; got {_shortened(content[entry.name])}. Restore the file or "
-                f"remove the run"
+                f"{where}: {entry.name} must be {expected}; got {shortened(repr(content[entry.name]))}. Restore the "
+                f"file or remove the run"
             )
     record = RoundRecord(**content)
     if record.queried_labels and len(record.queried_labels) != len(record.queried):
@@ -165,11 +166,6 @@ _VALUES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 """A field's type, or what it says more narrowly → what its value must be, and whether it is."""
 
 _NARROWER = {"queried_labels": "labels"}
-
-
-def _shortened(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def read_state(run_dir: Path, number: int) -> tuple[State, RoundRecord | None]:
@@ -301,9 +297,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
         content = yaml.load(path.read_text(encoding="utf-8"), _ConfigLoader)
         _check_ends(content)
     except (yaml.YAMLError, OSError, *_ODD_CONTENT) as error:
-        raise ValueError(
-            f"{path} cannot be read ({' '.join(str(error).split())}); restore it, or leave it out"
-        ) from None
+        raise ValueError(f"{path} cannot be read ({one_line(error)}); restore it, or leave it out") from None
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{path} is not the configuration of a run; restore it, or leave the directory out")
     return {str(key): with_present_targets(value) for key, value in content.items()}

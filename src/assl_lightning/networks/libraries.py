@@ -12,7 +12,7 @@ from torch import nn
 
 from assl_lightning.base.arguments import require_integers
 from assl_lightning.base.extras import install_command
-from assl_lightning.base.suggestions import nearest
+from assl_lightning.base.words import nearest
 from assl_lightning.networks.adapt import find_head, with_features
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.networks.weights import load_weights

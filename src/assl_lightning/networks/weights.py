@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from assl_lightning.base.paths import expanded
+from assl_lightning.base.words import first_few, first_line
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +45,9 @@ def load_weights(network: nn.Module, head: str, file: str | Path) -> None:
     of_head = {name for name in (*given, *wanted) if name.rpartition(".")[0] == head}
     others = [f"{name} {fault}" for name, fault in faults.items() if name not in of_head]
     if others:
-        more = f"; and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
         raise ValueError(
             f"{path} must hold the weights of this very {type(network).__name__}, but for its head {head}: "
-            f"{'; '.join(others[:_NAMED])}{more}. {_advice(prefixes)}"
+            f"{first_few(others, _NAMED, '; ')}. {_advice(prefixes)}"
         )
     without = of_head if faults.keys() & of_head else set()
     network.load_state_dict(wanted | {name: value for name, value in given.items() if name not in without})
@@ -130,8 +130,7 @@ def _read_torch(path: Path) -> Mapping[Any, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, *_ODD_CONTENT) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ValueError(f"{path} must hold weights, tensors and plain values alone: {reason}") from error
+        raise ValueError(f"{path} must hold weights, tensors and plain values alone: {first_line(error)}") from error
     if isinstance(content, Mapping):
         return content
     raise ValueError(f"{path} must hold weights by their names; it holds a {type(content).__name__}")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from assl_lightning.base.cells import cell_text, read_parquet
+from assl_lightning.base.words import first_few, shortened
 from assl_lightning.data.answers import Incoming, Kind, as_utc
 from assl_lightning.people.answers import IngestError, is_utf8
 
@@ -276,12 +277,10 @@ def _decode_damaged(data: bytes, codec: str, error: UnicodeDecodeError, name: st
 
 
 def _wrong_bytes(name: str, lines: Sequence[int], codec: str, first: int) -> str:
-    more = f" and {len(lines) - _LONGEST_LIST} more" if len(lines) > _LONGEST_LIST else ""
-    numbers = ", ".join(map(str, lines[:_LONGEST_LIST])) + more
     plural = "s" if len(lines) > 1 else ""
     return (
-        f"{name}, line{plural} {numbers}: the bytes must be {codec.upper()}; line {lines[0]} has {first:#04x}. Save "
-        f"the file as UTF-8, or say what it is, as with --encoding cp1252"
+        f"{name}, line{plural} {first_few(lines, _LONGEST_LIST)}: the bytes must be {codec.upper()}; line {lines[0]} "
+        f"has {first:#04x}. Save the file as UTF-8, or say what it is, as with --encoding cp1252"
     )
 
 
@@ -376,14 +375,15 @@ def _read_json(content: Any, name: str) -> Iterator[_Row]:
     if not isinstance(content, list):
         raise IngestError(
             f'{name} must be a list of objects with sample_id and label, or one object {{"sample_id": "label"}}; it is '
-            f"{_shortened(content)}"
+            f"{shortened(ascii(content))}"
         )
     if content:
         _check_columns(name, list(dict.fromkeys(key for one in content if isinstance(one, dict) for key in one)))
     for number, entry in enumerate(content, start=1):
         where = f"{name}, entry {number}"
         if not isinstance(entry, _Object):
-            yield _row(where, (), (), f"an entry must be an object with sample_id and label; got {_shortened(entry)}")
+            fault = f"an entry must be an object with sample_id and label; got {shortened(ascii(entry))}"
+            yield _row(where, (), (), fault)
             continue
         repeated = [key for key in entry.repeated if key in _COLUMNS]
         row = _row_of_values(where, list(entry), list(entry.values()))
@@ -399,12 +399,7 @@ def _row_of_values(where: str, columns: Sequence[str], values: Sequence[Any]) ->
             cells.append(cell_text(value))
         except TypeError:
             cells.append("")
-            fault = fault or (f"{column} must be a text; got {_shortened(value)}" if column in _COLUMNS else "")
+            fault = fault or (f"{column} must be a text; got {shortened(ascii(value))}" if column in _COLUMNS else "")
         if column in _COLUMNS and not is_utf8(cells[-1]):
             fault = fault or f"{column} must be a text that UTF-8 can write; got {cells[-1]!a}"
     return _row(where, columns, cells, fault)
-
-
-def _shortened(value: object) -> str:
-    text = ascii(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

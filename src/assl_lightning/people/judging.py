@@ -9,6 +9,7 @@ from pathlib import Path
 from assl_lightning.base.cells import MISSING_WORDS
 from assl_lightning.base.run_files import LEDGER
 from assl_lightning.base.suggestions import Suggestions
+from assl_lightning.base.words import counted, first_few
 from assl_lightning.data.answers import Answer, Conflicts, Incoming, in_time, utc_now
 from assl_lightning.people.answers import IngestError, is_utf8
 from assl_lightning.people.batch import LabelBatch, find_batches, waiting_batch
@@ -296,9 +297,8 @@ class _Judging:
 
     def _summarise(self, places: Sequence[str], what: str) -> None:
         if places:
-            more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
-            answers = "1 answer is" if len(places) == 1 else f"{len(places)} answers are"
-            self.notices.append(f"{answers} {what} ({'; '.join(places[:_SHOWN])}{more})")
+            are = "is" if len(places) == 1 else "are"
+            self.notices.append(f"{counted(len(places), 'answer')} {are} {what} ({first_few(places, _SHOWN, '; ')})")
 
 
 def _answer_of(one: Incoming, round_number: int) -> Answer:
@@ -383,5 +383,4 @@ def _source(answer: Answer | Incoming) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
-    return ", ".join(map(repr, names[:20])) + more
+    return first_few(map(repr, names), most=20)

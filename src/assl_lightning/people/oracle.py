@@ -13,6 +13,7 @@ from torch import Tensor
 from assl_lightning.base.run_files import LEDGER
 from assl_lightning.base.seeding import derive_key
 from assl_lightning.base.shell import command
+from assl_lightning.base.words import first_few
 from assl_lightning.data.answers import Conflicts, Incoming, ResolvedLabel, name_of, resolve
 from assl_lightning.data.contact_sheet import contact_sheet
 from assl_lightning.data.pool import EXCLUDED
@@ -307,9 +308,8 @@ def _disagreement(
 ) -> str:
     lines = [
         f"{name} ({', '.join(f'{name_of(vote.annotator)}: {vote.label or vote.kind}' for vote in holds[name].votes)})"
-        for name in names[:_NAMED]
+        for name in names
     ]
-    more = f", and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     why, policies = ("", "latest")
     if conflicts == "majority":
         why = "; each is a tie, so that there is no majority"
@@ -317,10 +317,10 @@ def _disagreement(
         policies = "latest or majority"
     return (
         f"waiting for people to agree about {len(names)} of the {len(batch.samples)} images in {batch.directory}: "
-        f"{'; '.join(lines)}{more}{why}. Settle them on the page ({command('label', batch.run_dir, '--settle')} opens "
-        f"it), or have them answer once more, or take an answer back "
-        f"({command('ingest', batch.run_dir, '--history')} lists them), or set oracle.conflicts={policies}. Then give "
-        f"this command again, and the run goes on"
+        f"{first_few(lines, _NAMED, '; ')}{why}. Settle them on the page "
+        f"({command('label', batch.run_dir, '--settle')} opens it), or have them answer once more, or take an answer "
+        f"back ({command('ingest', batch.run_dir, '--history')} lists them), or set oracle.conflicts={policies}. Then "
+        f"give this command again, and the run goes on"
     )
 
 

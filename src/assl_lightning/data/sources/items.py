@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from assl_lightning.base.cells import is_missing
+from assl_lightning.base.words import first_few
 from assl_lightning.data.decoding import Faults, ImageFormat, Images, attempt, convert
 from assl_lightning.data.image_table import UNKNOWN, is_drawn
 from assl_lightning.data.outputs import pictures_of_runs
@@ -251,7 +252,7 @@ def _numbers(items: Items, class_names: Sequence[str], part: str) -> Tensor:
         if label is not None and (known is None or known >= len(class_names)):
             raise ValueError(
                 f"the label of item {place} of the {part}, {label!r}, is not among the {len(class_names)} classes "
-                f"({', '.join(class_names[:10])}{', …' if len(class_names) > 10 else ''}); name them all in class_names"
+                f"({first_few(class_names, most=10)}); name them all in class_names"
             )
         labels.append(UNKNOWN if known is None else known)
     return torch.tensor(labels, dtype=torch.int64)

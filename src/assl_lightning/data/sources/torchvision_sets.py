@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from torchvision import datasets
 
 from assl_lightning.base.paths import expanded
-from assl_lightning.base.suggestions import nearest
+from assl_lightning.base.words import nearest
 from assl_lightning.data.class_names import read_class_names
 from assl_lightning.data.decoding import ImageFormat, Resize
 from assl_lightning.data.sources.base import PoolSource

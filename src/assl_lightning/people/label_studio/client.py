@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from assl_lightning.base.words import shortened
 from assl_lightning.people.label_studio.errors import LabelStudioError, UnsureError
 
 _ATTEMPTS = 4
@@ -384,8 +385,7 @@ class LabelStudio:
         text = value if isinstance(value, str) else repr(value)
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        text = " ".join(text.split())
-        return text if len(text) <= 300 else f"{text[:297]}..."
+        return shortened(" ".join(text.split()), 300)
 
 
 class _Authorization(httpx.Auth):

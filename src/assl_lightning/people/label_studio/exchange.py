@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from assl_lightning.base.extras import install_command
+from assl_lightning.base.words import counted
 from assl_lightning.data.answers import Incoming
 from assl_lightning.people.batch import LabelBatch
 from assl_lightning.people.label_studio.convention import BAD_IMAGE, CONTROL, marker
@@ -62,9 +63,9 @@ class LabelStudioFiles:
         urls = image_urls(batch, image_root=self.image_root, image_prefix=self.image_prefix)
         write_tasks(batch, image_url=urls, show_predictions=batch.show_predictions)
         return (
-            f"{_images(len(batch.samples))} to label in Label Studio: in the run's project, or a new one with the "
-            f"labeling interface of {batch.directory / LABEL_CONFIG}, import {batch.directory / TASKS}; label; export "
-            f"as JSON to {batch.directory / EXPORT}; then give the same command again"
+            f"{counted(len(batch.samples), 'image')} to label in Label Studio: in the run's project, or a new one with "
+            f"the labeling interface of {batch.directory / LABEL_CONFIG}, import {batch.directory / TASKS}; label; "
+            f"export as JSON to {batch.directory / EXPORT}; then give the same command again"
         )
 
     def collect(self, batch: LabelBatch) -> list[Incoming]:
@@ -140,7 +141,7 @@ class LabelStudioExchange:
             _check_image(server, batch, tasks)
             done, total = _progress(tasks)
             return (
-                f"{_images(total)} to label in Label Studio, {done} of them done: label or skip at "
+                f"{counted(total, 'image')} to label in Label Studio, {done} of them done: label or skip at "
                 f"{server.url}/projects/{project}/data, then give the same command again"
             )
 
@@ -277,10 +278,6 @@ def _check_image(server: LabelStudio, batch: LabelBatch, tasks: Sequence[Task]) 
 def _progress(tasks: Sequence[Task]) -> tuple[int, int]:
     """Of samples, some of which may be there twice."""
     return len({task.sample_id for task in tasks if task.annotations}), len({task.sample_id for task in tasks})
-
-
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count} images"
 
 
 def labels_by_label_studio(

@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from math import isfinite
 from typing import Any
 
+from assl_lightning.base.words import shortened
 from assl_lightning.data.answers import Incoming
 from assl_lightning.people.batch import LabelBatch
 from assl_lightning.people.label_studio.convention import BAD_IMAGE, CONTROL
@@ -251,5 +252,4 @@ def _kind(value: object) -> str:
 def _short(value: object) -> str:
     if value is None:
         return "none"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return shortened(repr(value))

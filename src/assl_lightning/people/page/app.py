@@ -18,6 +18,7 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from assl_lightning.base.words import one_line
 from assl_lightning.data.answers import Answer, ResolvedLabel
 from assl_lightning.people.page.guard import PAGES, POLICY, SECURITY, Guard
 from assl_lightning.people.page.session import LONGEST_SECONDS, AnswerError, ClosedError, Session, annotator_of
@@ -257,7 +258,7 @@ async def _said(handle: Callable[[Any], Mapping[str, Any]], argument: object) ->
     except ClosedError as error:
         return _json({"error": str(error)}, 409)
     except (ValueError, OSError) as error:  # the ledger's
-        return _json({"error": " ".join(str(error).split())}, 503)
+        return _json({"error": one_line(error)}, 503)
 
 
 def _json(content: Mapping[str, Any], status: int = 200) -> Response:
