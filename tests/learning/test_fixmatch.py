@@ -261,7 +261,7 @@ def test_a_checkpoint_loads_safely_into_a_new_algorithm(tmp_path: Any) -> None:
         ({"temperature": -1.0}, "temperature must be > 0; got -1.0"),
         ({"lambda_u": -0.5}, "lambda_u must be ≥ 0; got -0.5"),
         ({"weight_decay": -1.0}, "weight_decay must be ≥ 0; got -1.0"),
-        ({"weight_decay_exempt": "none"}, "weight_decay_exempt must be 'by_module' or 'by_name'; got 'none'"),
+        ({"weight_decay_exempt": "none"}, "weight_decay_exempt must be one of by_module, by_name; got 'none'"),
     ],
 )
 def test_an_impossible_setting_is_refused(setting: dict[str, Any], message: str) -> None:

@@ -131,7 +131,7 @@ def test_the_count_goes_on_after_a_checkpoint() -> None:
 
 
 def test_another_word_is_refused() -> None:
-    with pytest.raises(ValueError, match="on_non_finite must be 'stop' or 'skip'; got 'ignore'"):
+    with pytest.raises(ValueError, match="on_non_finite must be one of stop, skip; got 'ignore'"):
         NonFinite("ignore")  # type: ignore[arg-type]
 
 

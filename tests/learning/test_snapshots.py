@@ -353,7 +353,7 @@ def test_another_module_or_datamodule_is_refused_by_name() -> None:
     ("arguments", "words"),
     [
         ({"every_n_steps": 0}, "every_n_steps, the optimizer steps between snapshots, must be ≥ 1; got 0"),
-        ({"every_n_steps": 5, "weights": "avg"}, "weights must be 'raw' or 'ema'; got 'avg'"),
+        ({"every_n_steps": 5, "weights": "avg"}, "weights must be one of raw, ema; got 'avg'"),
         ({"every_n_steps": 5, "max_samples": 1}, "max_samples must be ≥ 2, since one sample has no rank; got 1"),
     ],
 )

@@ -180,7 +180,7 @@ def test_rows_that_fall_short_of_one_by_rounding_never_give_an_answer_of_probabi
         ({"noise": float("nan")}, r"noise must be in \[0, 1\], .*; got nan"),
         ({"noise": "much"}, r"noise must be in \[0, 1\], .*; got 'much'"),
         ({"noise": True}, r"noise must be in \[0, 1\], .*; got True"),
-        ({"noise_kind": "paired"}, "noise_kind must be one of symmetric, pair; got paired"),
+        ({"noise_kind": "paired"}, "noise_kind must be one of symmetric, pair; got 'paired'"),
         ({"noise": 0.1, "num_classes": None}, r"num_classes must be at least 2 .*\(noise=0.1\); got None"),
         ({"noise": 0.1, "num_classes": 1}, r"num_classes must be at least 2 .*; got 1"),
         ({"noise": 0.1, "num_classes": 4}, "num_classes must be above every label; got 4 classes and the label 4"),

@@ -218,7 +218,7 @@ def test_half_precision_values_are_kept_in_float32() -> None:
         ({"num_samples": 0}, "num_samples must be at least 1"),
         ({"num_samples": 3, "alpha": 0.0}, r"alpha, the weight of a new observation, must lie in \(0, 1\]; got 0.0"),
         ({"num_samples": 3, "alpha": 1.5}, "got 1.5"),
-        ({"num_samples": 3, "variance": "mid"}, "variance must be 'post' or 'pre'; got 'mid'"),
+        ({"num_samples": 3, "variance": "mid"}, "variance must be one of post, pre; got 'mid'"),
     ],
 )
 def test_an_impossible_setting_is_refused(arguments: dict[str, Any], message: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final, get_args
+from typing import ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assl_lightning.acquisition.alfa_mix_flips import Mixing, flag_closed_form, flag_optimised, make_caps
+from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.copies import first_copies
 from assl_lightning.base.seeding import derive_key, make_generator
 from assl_lightning.base.ties import head_in_float64, to_float64
@@ -51,8 +52,7 @@ class ALFAMix:
     requires: ClassVar[frozenset[Requirement]] = frozenset({"logits", "features", "labelled", "head"})
 
     def __post_init__(self) -> None:
-        if self.variant not in get_args(Variant):
-            raise ValueError(f"variant must be one of {', '.join(get_args(Variant))}; got {self.variant!r}")
+        require_one_of("variant", self.variant, Variant)
         if self.cap_step is not None and not 0 < self.cap_step <= 1:
             raise ValueError(f"cap_step is a share of the way to an anchor, in (0, 1]; got {self.cap_step}")
         if self.kmeans_starts < 1:

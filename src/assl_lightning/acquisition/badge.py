@@ -7,12 +7,13 @@ Bounds", Algorithm 1; Arthur and Vassilvitskii 2007 for the seeding.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, final, get_args
+from typing import ClassVar, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.ties import comparable, float64_device
 from assl_lightning.method.candidates import Candidates, Requirement
 from assl_lightning.method.selection import (
@@ -41,8 +42,7 @@ class BADGE:
     requires: ClassVar[frozenset[Requirement]] = frozenset({"logits", "features"})
 
     def __post_init__(self) -> None:
-        if self.first not in get_args(FirstCentre):
-            raise ValueError(f"first must be one of {', '.join(get_args(FirstCentre))}; got {self.first!r}")
+        require_one_of("first", self.first, FirstCentre)
 
     def scores(self, candidates: Candidates) -> Tensor:
         """(M,) float64 ≥ 0 ‖g‖, in the candidates' order. The picks also depend on how far they lie apart."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, final, get_args
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
+from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.ties import float64_device
 from assl_lightning.method.candidates import Candidates, Requirement
 from assl_lightning.method.selection import (
@@ -36,8 +37,7 @@ class KMeansPlusPlus:
     requires: ClassVar[frozenset[Requirement]] = frozenset({"features"})
 
     def __post_init__(self) -> None:
-        if self.first not in get_args(FirstCentre):
-            raise ValueError(f"first must be one of {', '.join(get_args(FirstCentre))}; got {self.first!r}")
+        require_one_of("first", self.first, FirstCentre)
 
     def scores(self, candidates: Candidates) -> None:
         """None: how much a candidate is worth depends on those that were picked before."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from assl_lightning.base.arguments import is_integer
 from assl_lightning.base.run_files import CONFIG, LEDGER, LOCK, POOL, round_directory
 from assl_lightning.base.shell import command
 from assl_lightning.base.words import first_line
@@ -84,10 +85,8 @@ def read_status(run_dir: Path) -> Status:
     config = read_config(run_dir)
     records = read_records(run_dir)
     rounds = config.get("rounds")
-    if not isinstance(rounds, int) or isinstance(rounds, bool):
-        raise ValueError(  # noqa: TRY004
-            f"{run_dir / CONFIG} must say how many rounds there are; got {rounds!r}. Restore it"
-        )
+    if not is_integer(rounds):
+        raise ValueError(f"{run_dir / CONFIG} must say how many rounds there are; got {rounds!r}. Restore it")
     trained = trained_records(run_dir, rounds)
     complete = num_complete(records, rounds)
     is_running = _is_locked(run_dir / LOCK)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
-from math import isfinite, isqrt
+from math import isqrt
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from assl_lightning.base.arguments import is_integer, is_number
 from assl_lightning.base.paths import PATH_KEYS, expand
 from assl_lightning.base.words import nearest, shortened
 from assl_lightning.data.class_names import read_class_names
@@ -309,15 +310,10 @@ def _convert(hint: Any, value: object) -> Any:
         converted = [_convert(element, item) for item in value]
         return _WRONG if _WRONG in converted else tuple(converted)
     if hint is float:
-        return float(value) if _is_number(value) else _WRONG  # type: ignore[arg-type]
+        return float(value) if is_number(value) else _WRONG
     if hint is int:
-        return value if isinstance(value, int) and not isinstance(value, bool) else _WRONG
+        return value if is_integer(value) else _WRONG
     return value if isinstance(value, hint) else _WRONG
-
-
-def _is_number(value: object) -> bool:
-    """Whether `value` is a finite int or float; booleans are not numbers."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
 
 
 def _expected(hint: Any) -> str:

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.words import first_few, one_line, with_kind
 from assl_lightning.data.file_reading import LINK_TO_NOTHING, read_file
 from assl_lightning.data.upright import refusal, to_pixels
@@ -76,8 +77,7 @@ class ImageFormat:
             raise ValueError(f"image_size must be [height, width], each at least 1; got {list(self.size)}")
         if self.channels not in (1, 3):
             raise ValueError(f"channels must be 1, for grey images, or 3, for colour; got {self.channels}")
-        if self.resize not in get_args(Resize):
-            raise ValueError(f"resize must be one of {', '.join(get_args(Resize))}; got {self.resize!r}")
+        require_one_of("resize", self.resize, Resize)
 
     @property
     def shape(self) -> tuple[int, int, int]:

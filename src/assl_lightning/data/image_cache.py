@@ -14,13 +14,14 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
+from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.atomic import open_atomic, write_text
 from assl_lightning.data.decoding import Faults, ImageFormat, Images, decode_all
 from assl_lightning.data.file_reading import NOT_READ, why_unreadable
@@ -51,8 +52,7 @@ def read_images(
         OSError: a listed file is gone, its disk failed, or the cache cannot be written.
         ValueError: there is no such `storage`.
     """
-    if storage not in get_args(Storage):
-        raise ValueError(f"images must be one of {', '.join(get_args(Storage))}; got {storage!r}")
+    require_one_of("images", storage, Storage)
     if cache is not None and paths:
         return _Cache(cache, sample_ids, paths, form).read(storage)
     if storage == "stream":

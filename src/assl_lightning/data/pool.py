@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from assl_lightning.base.plain_numbers import whole_number
+from assl_lightning.base.arguments import whole_number
 
 UNLABELLED = -1
 EXCLUDED = -2

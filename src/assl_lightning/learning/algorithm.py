@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 from torchmetrics.classification import MulticlassStatScores
 
+from assl_lightning.base.arguments import require_one_of
 from assl_lightning.method.contracts import EvaluationBatch
 from assl_lightning.networks.base import FeatureNetwork
 
@@ -113,8 +114,7 @@ def parameter_groups(
     """
     if weight_decay < 0:
         raise ValueError(f"weight_decay must be ≥ 0; got {weight_decay}")
-    if exempt not in get_args(WeightDecayExempt):
-        raise ValueError(f"weight_decay_exempt must be 'by_module' or 'by_name'; got {exempt!r}")
+    require_one_of("weight_decay_exempt", exempt, WeightDecayExempt)
     if exempt == "by_name":
         free = {name for name, _ in network.named_parameters() if "bias" in name or "bn" in name}
         _check_names(network, free)

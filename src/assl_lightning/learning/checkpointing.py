@@ -18,8 +18,8 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loops.progress import _BatchProgress
 
 from assl_lightning.base import tensor_files
+from assl_lightning.base.arguments import real_number, whole_number
 from assl_lightning.base.interruption import Interruption
-from assl_lightning.base.plain_numbers import real_number, whole_number
 
 CHECKPOINT_IDENTITY = "assl_lightning"
 """The key of a checkpoint under which the run, round and step that it belongs to are written."""

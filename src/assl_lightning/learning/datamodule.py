@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 from weakref import WeakSet
 
 import torch
@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from assl_lightning.base.plain_numbers import whole_number
+from assl_lightning.base.arguments import require_one_of, whole_number
 from assl_lightning.base.seeding import Draws, derive_key
 from assl_lightning.data.image_stream import StoredImages, StreamedImages
 from assl_lightning.data.pool import Pool
@@ -105,12 +105,8 @@ class PoolDataModule(LightningDataModule):
         super().__init__()
         if len(pool_images) != pool.num_samples:
             raise ValueError(f"the pool has {pool.num_samples} samples, but there are {len(pool_images)} pool images")
-        for name, choice, choices in (
-            ("labelled_view", labelled_view, get_args(LabelledView)),
-            ("labelled_stream", labelled_stream, get_args(LabelledStream)),
-        ):
-            if choice not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}; got {choice!r}")
+        require_one_of("labelled_view", labelled_view, LabelledView)
+        require_one_of("labelled_stream", labelled_stream, LabelledStream)
         self.pool = pool
         self.pool_images = pool_images
         self.test_images = test_images

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.words import first_few
 from assl_lightning.learning.samplers import StepSampler
 
@@ -41,8 +42,7 @@ class NonFinite(Callback):
 
     def __init__(self, on_non_finite: OnNonFinite = "stop") -> None:
         super().__init__()
-        if on_non_finite not in get_args(OnNonFinite):
-            raise ValueError(f"on_non_finite must be 'stop' or 'skip'; got {on_non_finite!r}")
+        require_one_of("on_non_finite", on_non_finite, OnNonFinite)
         self.on_non_finite = on_non_finite
         self.skipped = 0
         self._first: Tensor | None = None  # () int64 on the device: the first step whose loss was not finite, or −1

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from assl_lightning.base.plain_numbers import whole_number
+from assl_lightning.base.arguments import require_one_of, whole_number
 from assl_lightning.base.seeding import make_generator
 from assl_lightning.learning.datamodule import PoolDataModule
 from assl_lightning.learning.inference import evaluate
@@ -66,8 +66,7 @@ class PoolSnapshots(Callback):
         max_samples = None if max_samples is None else whole_number("max_samples", max_samples)
         if every_n_steps < 1:
             raise ValueError(f"every_n_steps, the optimizer steps between snapshots, must be ≥ 1; got {every_n_steps}")
-        if weights not in get_args(Weights):
-            raise ValueError(f"weights must be 'raw' or 'ema'; got {weights!r}")
+        require_one_of("weights", weights, Weights)
         if max_samples is not None and max_samples < 2:
             raise ValueError(f"max_samples must be ≥ 2, since one sample has no rank; got {max_samples}")
         self.every_n_steps = every_n_steps

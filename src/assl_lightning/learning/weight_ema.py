@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torchmetrics.classification import MulticlassStatScores
 
-from assl_lightning.base.plain_numbers import real_number
+from assl_lightning.base.arguments import real_number
 from assl_lightning.learning.algorithm import Algorithm, accuracies_by_name
 
 Network = TypeVar("Network", bound=torch.nn.Module)

@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 
 import yaml  # type: ignore[import-untyped]
 
+from assl_lightning.base.arguments import is_integer
 from assl_lightning.base.atomic import write_text
 from assl_lightning.base.run_files import CLASS_CHANGES, CONFIG, POOL, round_directory
 from assl_lightning.base.shell import command, quote
@@ -355,7 +356,7 @@ def _change_of(content: Mapping[str, Any]) -> Change:
     if kind not in get_args(Kind) or not all(isinstance(text, str) and text for text in texts):
         raise ValueError(f"a change must be one of {', '.join(get_args(Kind))}, of classes; got {dict(content)}")
     number = content.get("round", 0)
-    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+    if not is_integer(number, 0):
         raise ValueError(f"the round of a change must be an integer of at least 0; got {number!r}")
     return Change(kind, tuple(names), to, number, content.get("at"))
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from assl_lightning.base.arguments import is_number, require_integers, require_one_of
 from assl_lightning.base.seeding import Draws, derive_key
 from assl_lightning.data.sources.base import PoolSource
 
@@ -102,14 +103,12 @@ class HeldBackLabels:
         transition: Sequence[Sequence[float]] | None = None,
         seed: int = 0,
     ) -> None:
-        if isinstance(noise, bool) or not isinstance(noise, (int, float)) or not 0 <= noise <= 1:
+        if not is_number(noise) or not 0 <= noise <= 1:
             raise ValueError(f"noise must be in [0, 1], the share of wrong answers; got {noise!r}")
-        if noise_kind not in get_args(NoiseKind):
-            raise ValueError(f"noise_kind must be one of {', '.join(get_args(NoiseKind))}; got {noise_kind}")
+        require_one_of("noise_kind", noise_kind, NoiseKind)
         if transition is not None and noise > 0:
             raise ValueError(f"transition says how often answers are wrong; set noise=0 beside it, not {noise}")
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise ValueError(f"seed must be an integer of at least 0; got {seed!r}")
+        require_integers(0, seed=seed)
         unknown = int((labels < 0).sum())
         if unknown:
             raise ValueError(

@@ -7,12 +7,13 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
-from math import isfinite, isnan
+from math import isnan
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import yaml  # type: ignore[import-untyped]
 
+from assl_lightning.base.arguments import is_integer, is_number
 from assl_lightning.base.atomic import write_text
 from assl_lightning.base.run_files import CONFIG, POOL, RECORDS, STATE, round_directory
 from assl_lightning.base.words import one_line, shortened
@@ -132,35 +133,31 @@ def record_of(content: object, where: str) -> RoundRecord:
     return record
 
 
-def _is_integer(value: object, smallest: int = 0) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= smallest
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+def _is_count(value: object) -> bool:
+    return is_integer(value, 0)
 
 
 def _is_share(value: object) -> bool:
     is_unknown = isinstance(value, float) and isnan(value)
-    return is_unknown or (_is_number(value) and 0 <= value <= 1)  # type: ignore[operator]
+    return is_unknown or (is_number(value) and 0 <= value <= 1)
 
 
 _VALUES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
-    "int": ("an integer of at least 0", _is_integer),
-    "int | None": ("an integer of at least 0, or null", lambda value: value is None or _is_integer(value)),
+    "int": ("an integer of at least 0", _is_count),
+    "int | None": ("an integer of at least 0, or null", lambda value: value is None or _is_count(value)),
     "float": ("a number in [0, 1], or NaN where it is not known", _is_share),
     "float | None": ("a number in [0, 1], NaN or null", lambda value: value is None or _is_share(value)),
     "list[int]": (
         "a list of integers of at least 0, each once",
-        lambda value: isinstance(value, list) and all(map(_is_integer, value)) and len(set(value)) == len(value),
+        lambda value: isinstance(value, list) and all(map(_is_count, value)) and len(set(value)) == len(value),
     ),
     "labels": (
         "a list of integers of at least -1",
-        lambda value: isinstance(value, list) and all(_is_integer(one, -1) for one in value),
+        lambda value: isinstance(value, list) and all(is_integer(one, -1) for one in value),
     ),
     "dict[str, float]": (
         "a dictionary of finite numbers",
-        lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+        lambda value: isinstance(value, dict) and all(map(is_number, value.values())),
     ),
 }
 """A field's type, or what it says more narrowly → what its value must be, and whether it is."""

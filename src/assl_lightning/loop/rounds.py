@@ -20,10 +20,10 @@ from torch import Tensor
 
 from assl_lightning.base.interruption import Interrupted, Interruption
 from assl_lightning.base.paths import expanded
-from assl_lightning.base.problems import first_few
 from assl_lightning.base.processes import from_first_rank, is_first_rank, meet_other_processes, wait_for_all_ranks
 from assl_lightning.base.run_files import INITIAL, POOL, STATE
 from assl_lightning.base.seeding import make_generator
+from assl_lightning.base.words import first_few
 from assl_lightning.data.contact_sheet import contact_sheet
 from assl_lightning.data.pool import HELD_OUT, UNLABELLED, Pool
 from assl_lightning.data.sources.undecodable import Row

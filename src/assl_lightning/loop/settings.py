@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from assl_lightning.base.plain_numbers import whole_number
+from assl_lightning.base.arguments import require_one_of, whole_number
 from assl_lightning.learning.checkpointing import StepCheckpoints
 from assl_lightning.learning.non_finite import OnNonFinite
 from assl_lightning.learning.weight_ema import WeightEMA
@@ -114,17 +114,13 @@ class RoundSettings:
         ):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
-        for name, choices in (
-            ("init", get_args(Init)),
-            ("continue_from", get_args(Weights)),
-            ("initial_acquisition", get_args(InitialAcquisition)),
-            ("unvisited", get_args(Unvisited)),
-            ("acquisition_weights", get_args(Weights)),
-            ("acquisition_features", get_args(Features)),
-            ("non_finite", get_args(OnNonFinite)),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
+        require_one_of("init", self.init, Init)
+        require_one_of("continue_from", self.continue_from, Weights)
+        require_one_of("initial_acquisition", self.initial_acquisition, InitialAcquisition)
+        require_one_of("unvisited", self.unvisited, Unvisited)
+        require_one_of("acquisition_weights", self.acquisition_weights, Weights)
+        require_one_of("acquisition_features", self.acquisition_features, Features)
+        require_one_of("non_finite", self.non_finite, OnNonFinite)
         if self.weight_ema is not None:
             object.__setattr__(self, "weight_ema", WeightEMA(self.weight_ema).decay)  # raises for what it refuses
         for name in ("acquisition_weights", "continue_from"):

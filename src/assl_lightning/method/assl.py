@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final, get_args
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
+from assl_lightning.base.arguments import require_one_of
 from assl_lightning.method.candidates import Candidates, Requirement
 from assl_lightning.method.selection import RunningTopK, check_budget, check_shape, chunks
 from assl_lightning.method.statistics import CandidateStatistics, upper_confidence_bound
@@ -80,5 +81,4 @@ def check_bounds(c_u: float, c_i: float, factors: str) -> None:
             raise ValueError(
                 f"{name} weighs a standard deviation in an upper bound and must be finite and ≥ 0; got {value}"
             )
-    if factors not in get_args(Factors):
-        raise ValueError(f"factors must be one of {', '.join(get_args(Factors))}; got {factors!r}")
+    require_one_of("factors", factors, Factors)

@@ -7,11 +7,12 @@ first pick.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, final, get_args
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
+from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.ties import float64_device
 from assl_lightning.method.assl import Factors, check_bounds, confidence_bound
 from assl_lightning.method.candidates import Candidates, Requirement
@@ -49,8 +50,7 @@ class ASSLDiv:
 
     def __post_init__(self) -> None:
         check_bounds(self.c_u, self.c_i, self.factors)
-        if self.first not in get_args(FirstCentre):
-            raise ValueError(f"first must be one of {', '.join(get_args(FirstCentre))}; got {self.first!r}")
+        require_one_of("first", self.first, FirstCentre)
 
     def scores(self, candidates: Candidates) -> Tensor:
         """(M,) ≥ 0, in the candidates' order; larger means label sooner. The picks also depend on the features."""

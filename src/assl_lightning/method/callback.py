@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from assl_lightning.base.plain_numbers import real_number, whole_number
+from assl_lightning.base.arguments import real_number, whole_number
 from assl_lightning.base.processes import LOST_RESULTS, check_that_results_return
 from assl_lightning.method import scores
 from assl_lightning.method.assl import confidence_bound

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assl_lightning.base.plain_numbers import whole_number
+from assl_lightning.base.arguments import whole_number
 
 _LARGEST = torch.finfo(torch.float16).max
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from assl_lightning.base.plain_numbers import real_number, whole_number
+from assl_lightning.base.arguments import real_number, require_one_of, whole_number
 
 Variance = Literal["post", "pre"]
 
@@ -84,8 +84,7 @@ class SampleStatistics:
         num_samples, alpha = whole_number("num_samples", num_samples, least=1), real_number("alpha", alpha)
         if not 0 < alpha <= 1:
             raise ValueError(f"alpha, the weight of a new observation, must lie in (0, 1]; got {alpha}")
-        if variance not in get_args(Variance):
-            raise ValueError(f"variance must be 'post' or 'pre'; got {variance!r}")
+        require_one_of("variance", variance, Variance)
         self.num_samples = num_samples
         self.alpha = alpha
         self.variance: Variance = variance

@@ -6,13 +6,13 @@ are those of ALFA-Mix (Parvaneh et al. 2022), whose layers the paper takes over.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from assl_lightning.base.arguments import require_dropout, require_integers
+from assl_lightning.base.arguments import require_dropout, require_integers, require_one_of
 from assl_lightning.networks.base import FeatureNetwork
 
 Stem = Literal["imagenet", "cifar"]
@@ -47,8 +47,7 @@ class ResNet18(FeatureNetwork):
         require_integers(1, num_classes=num_classes, channels=channels)
         require_integers(0, embedding_dim=embedding_dim)
         require_dropout(dropout)
-        if stem not in get_args(Stem):
-            raise ValueError(f"stem must be one of {', '.join(get_args(Stem))}; got {stem!r}")
+        require_one_of("stem", stem, Stem)
         has_embedding = embedding_dim not in (0, _TRUNK_DIM)
         feature_dim = embedding_dim if has_embedding else _TRUNK_DIM
         super().__init__(nn.Linear(feature_dim, num_classes), feature_dim, num_classes)

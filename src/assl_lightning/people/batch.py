@@ -20,10 +20,10 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from assl_lightning.base.arguments import is_integer, is_number
 from assl_lightning.base.atomic import TEMPORARY, open_atomic, write_text
 from assl_lightning.base.run_files import CONFIG, POOL, round_directory
 from assl_lightning.base.shell import command
@@ -262,7 +262,7 @@ def _text(value: object, name: str) -> str:
 
 
 def _number(value: object, name: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not is_integer(value, 0):
         raise ValueError(f"{name} must be an integer of at least 0; got {value!r}")
     return value
 
@@ -270,6 +270,6 @@ def _number(value: object, name: str) -> int:
 def _measure(value: object) -> float | None:
     if value is None:
         return None
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not isfinite(value):
+    if not is_number(value):
         raise ValueError(f"a score must be a number; got {value!r}")
     return float(value)

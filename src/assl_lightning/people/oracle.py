@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from assl_lightning.base.arguments import is_number, require_one_of
 from assl_lightning.base.run_files import LEDGER
 from assl_lightning.base.seeding import derive_key
 from assl_lightning.base.shell import command
@@ -94,14 +95,13 @@ class People:
         show_predictions: bool = False,
         longest_side: int = 1024,
     ) -> None:
-        if conflicts not in get_args(Conflicts):
-            raise ValueError(f"conflicts must be one of {', '.join(get_args(Conflicts))}; got {conflicts!r}")
+        require_one_of("conflicts", conflicts, Conflicts)
         for name, value, is_right, expected in (
-            ("min_fraction", min_fraction, _is_number(min_fraction) and 0 < min_fraction <= 1, "in (0, 1]"),
+            ("min_fraction", min_fraction, is_number(min_fraction) and 0 < min_fraction <= 1, "in (0, 1]"),
             (
                 "relabel_fraction",
                 relabel_fraction,
-                _is_number(relabel_fraction) and relabel_fraction >= 0,
+                is_number(relabel_fraction) and relabel_fraction >= 0,
                 "at least 0",
             ),
             ("longest_side", longest_side, isinstance(longest_side, int) and longest_side >= 16, "at least 16 pixels"),
@@ -356,7 +356,3 @@ def _value(values: Tensor | None, place: int) -> float | None:
         return None
     value = float(values[place])
     return value if isfinite(value) else None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)

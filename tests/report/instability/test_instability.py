@@ -231,7 +231,7 @@ def test_a_table_1_without_any_score_is_unknown() -> None:
             {"confident": np.ones((2, 4), dtype=bool)},
             r"the same snapshots and samples; got shapes \(2, 5\) and \(2, 4\)",
         ),
-        ({"reading": "C"}, "reading must be 'A' or 'B'; got 'C'"),
+        ({"reading": "C"}, "reading must be one of A, B; got 'C'"),
         ({"top": (0.1, 0)}, r"shares of the samples, in \(0, 1\]; got 0"),
         ({"top": (1.5,)}, r"in \(0, 1\]; got 1.5"),
     ],

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.cells import is_missing
 from assl_lightning.base.words import first_few
 from assl_lightning.data.decoding import Faults, ImageFormat, Images, attempt, convert
@@ -202,8 +203,7 @@ def make_source(
         ValueError: a label that is no class, a test image without a label, none or nothing else drawn for the test, or
             images that cannot be decoded, unless those of the pool are to be excluded.
     """
-    if unreadable not in get_args(Unreadable):
-        raise ValueError(f"unreadable must be one of {', '.join(get_args(Unreadable))}; got {unreadable!r}")
+    require_one_of("unreadable", unreadable, Unreadable)
     may_exclude = unreadable == "exclude"
     if test is None:
         refuse_undecodable(pool.faults, {}, pool.sample_ids, (), may_exclude=may_exclude)

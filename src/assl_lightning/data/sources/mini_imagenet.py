@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
 
+from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.paths import expanded
 from assl_lightning.data.decoding import Faults, attempt
 from assl_lightning.data.file_reading import read_file
@@ -57,8 +58,7 @@ def load_mini_imagenet(
         ValueError: a file is damaged or not as above, a split has not its 64, 16 or 20 classes, a class has not
             `images_per_class` images, or `test_per_class` leaves the pool or the test set without any.
     """
-    if unreadable not in get_args(Unreadable):
-        raise ValueError(f"unreadable must be one of {', '.join(get_args(Unreadable))}; got {unreadable!r}")
+    require_one_of("unreadable", unreadable, Unreadable)
     if not 1 <= test_per_class < images_per_class:
         raise ValueError(
             f"test_per_class must be in 1 … {images_per_class - 1}, so that every class has images in the test set and "

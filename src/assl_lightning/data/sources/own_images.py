@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 
+from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.paths import expanded
 from assl_lightning.data.decoding import ImageFormat, Resize
 from assl_lightning.data.image_cache import Storage, read_images
@@ -140,8 +141,7 @@ def _load(
     draw: Callable[[Container[str]], tuple[ImageTable, ImageTable]] | None = None,
 ) -> PoolSource:
     """The source; `draw`, where the test set is drawn, makes both parts anew without what it is given in the test."""
-    if unreadable not in get_args(Unreadable):
-        raise ValueError(f"unreadable must be one of {', '.join(get_args(Unreadable))}; got {unreadable!r}")
+    require_one_of("unreadable", unreadable, Unreadable)
     directory = None if cache is None else expanded(cache)
     one_folder = pool.passed_over is test.passed_over
     may_exclude = unreadable == "exclude"

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from math import isfinite
 from typing import Any
 
+from assl_lightning.base.arguments import is_integer, is_number
 from assl_lightning.base.words import shortened
 from assl_lightning.data.answers import Incoming
 from assl_lightning.people.batch import LabelBatch
@@ -125,7 +125,7 @@ def _annotations(task: object, place: int, where: str, problems: list[str]) -> I
     if not isinstance(task, dict):
         problems.append(f"{where}, entry {place} must be a task; it is {_kind(task)}; export the project once more")
         return
-    where = f"{where}, task {task['id']}" if _is_whole(task.get("id")) else f"{where}, entry {place}"
+    where = f"{where}, task {task['id']}" if is_integer(task.get("id")) else f"{where}, entry {place}"
     annotations = task.get("annotations")
     if not isinstance(annotations, list):
         problems.append(
@@ -172,7 +172,7 @@ def _annotator(completed_by: object) -> str:
         completed_by = completed_by.get("email") or completed_by.get("id")
     if completed_by is None:
         return ""
-    if isinstance(completed_by, str) or _is_whole(completed_by):
+    if isinstance(completed_by, str) or is_integer(completed_by):
         return str(completed_by)
     raise ValueError(f"completed_by must be a person's number or e-mail; it is {_short(completed_by)}")
 
@@ -235,13 +235,7 @@ def _choices(result: object) -> Sequence[str]:
 
 def _seconds(lead_time: object) -> float | None:
     """How long it took, as the browser measured it; None where that is no duration."""
-    if isinstance(lead_time, bool) or not isinstance(lead_time, (int, float)):
-        return None
-    return float(lead_time) if 0 <= lead_time < 1e9 and isfinite(lead_time) else None
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return float(lead_time) if is_number(lead_time) and 0 <= lead_time < 1e9 else None
 
 
 def _kind(value: object) -> str:

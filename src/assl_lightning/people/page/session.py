@@ -13,6 +13,7 @@ from datetime import datetime, timedelta, timezone
 from reprlib import repr as shown
 from typing import Any, cast, get_args
 
+from assl_lightning.base.arguments import is_integer, is_number
 from assl_lightning.data.answers import Answer, Conflicts, Kind, ResolvedLabel, resolve
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.people.batch import AskedSample, LabelBatch, read_batch
@@ -166,7 +167,7 @@ class Session:
         with self._writing:
             self._check_open()
             given = {one.id: revoked_by for one, revoked_by in self.ledger.history() if self._is_of(one, annotator)}
-            if not isinstance(number, int) or isinstance(number, bool) or number not in given:
+            if not is_integer(number) or number not in given:
                 raise AnswerError(f"id must be of an answer that {annotator!r} gave on this page; got {shown(number)}")
             if given[number] is None:
                 self.ledger.revoke([number], annotator, SOURCE)
@@ -246,7 +247,7 @@ def annotator_of(value: object) -> str:
 def _number(name: str, value: object, largest: float) -> float | None:
     if value is None:
         return None
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= _LARGEST_NUMBER:
+    if not is_number(value) or not 0 <= value <= _LARGEST_NUMBER:
         raise AnswerError(f"{name} must be a number of at least 0, or null; got {shown(value)}")
     return min(float(value), largest)
 

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import nan, sqrt
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from assl_lightning.base.arguments import require_one_of
 from assl_lightning.report.analysis.overlap import spearman
 
 Reading = Literal["A", "B"]
@@ -134,8 +135,7 @@ def pseudo_labelled_share(
             f"score and confident must be of the same snapshots and samples; got shapes {score.shape} and "
             f"{confident.shape}"
         )
-    if reading not in get_args(Reading):
-        raise ValueError(f"reading must be 'A' or 'B'; got {reading!r}")
+    require_one_of("reading", reading, Reading)
     for share in top:
         if not 0 < share <= 1:
             raise ValueError(f"top holds shares of the samples, in (0, 1]; got {share}")

@@ -5,26 +5,29 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 
 from assl_lightning import ASSLScoreCallback
-from assl_lightning.base.plain_numbers import real_number, whole_number
+from assl_lightning.base.arguments import real_number, require_one_of, whole_number
 from assl_lightning.data.pool import Pool
 from assl_lightning.learning.weight_ema import WeightEMA
 from assl_lightning.loop.settings import CheckpointSettings, RoundSettings, ScoreSettings
 
 
-@pytest.mark.parametrize("given", [7, np.int64(7), np.uint8(7), torch.tensor(7)])
+@pytest.mark.parametrize("given", [7, np.int64(7), np.uint8(7), np.array(7), torch.tensor(7)])
 def test_a_whole_number_of_any_library_becomes_pythons(given: Any) -> None:
     assert type(whole_number("k", given)) is int
     assert whole_number("k", given) == 7
 
 
-@pytest.mark.parametrize("given", [7.0, "7", True, np.bool_(True), torch.tensor(True), None, [7], np.float32(7)])
+@pytest.mark.parametrize(
+    "given",
+    [7.0, "7", True, np.bool_(True), torch.tensor(True), None, [7], np.float32(7), torch.tensor(7.0), np.array([7])],
+)
 def test_what_is_no_whole_number_is_refused(given: Any) -> None:
     with pytest.raises(TypeError, match="k must be a whole number; got"):
         whole_number("k", given)
@@ -36,7 +39,7 @@ def test_a_number_of_any_library_becomes_pythons(given: Any) -> None:
     assert real_number("alpha", given) == 0.5
 
 
-@pytest.mark.parametrize("given", ["0.5", True, np.bool_(True), None, [0.5], torch.ones(1), 0.5j])
+@pytest.mark.parametrize("given", ["0.5", True, np.bool_(True), None, [0.5], torch.ones(1), torch.tensor(0.5j), 0.5j])
 def test_what_is_no_number_is_refused(given: Any) -> None:
     with pytest.raises(TypeError, match="alpha must be a number; got"):
         real_number("alpha", given)
@@ -101,3 +104,10 @@ def test_a_state_of_numbers_from_numpy_loads_as_plain_values(tmp_path: Path) -> 
     pool = Pool(np.int64(6), np.int64(2))
     torch.save(pool.state_dict(), tmp_path / "pool.pt")
     Pool(6, 2).load_state_dict(torch.load(tmp_path / "pool.pt", weights_only=True))
+
+
+@pytest.mark.parametrize("given", ["Post", "", None, ["post"], 0])
+def test_a_word_that_is_none_of_several_is_refused(given: object) -> None:
+    with pytest.raises(ValueError, match=r"variance must be one of post, pre; got "):
+        require_one_of("variance", given, Literal["post", "pre"])
+    require_one_of("variance", "pre", Literal["post", "pre"])
