@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,9 @@ import numpy.typing as npt
 import pytest
 import torch
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from PIL import Image
 
-from assl_lightning.config.compose import conf_dir
+from assl_lightning.config.schema import Config
 from assl_lightning.data.image_cache import Storage
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.own_images import load_folder, load_image_folder, load_manifest
@@ -297,20 +297,20 @@ def test_what_cannot_be_is_refused(tmp_path: Path, changes: dict[str, Any], mess
 
 
 @pytest.mark.parametrize("name", ["folder", "image_folder", "manifest"])
-def test_as_it_is_configured_a_source_gives_what_is_said_of_it(tmp_path: Path, name: str) -> None:
+def test_as_it_is_configured_a_source_gives_what_is_said_of_it(
+    compose_run: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
     make_tree(tmp_path / "pool")
     make_tree(tmp_path / "test", first=100)
     paths = sorted(path.relative_to(tmp_path) for path in (tmp_path / "pool").rglob("*.png"))
     (tmp_path / "images.csv").write_text("\n".join(["path,label", *(f"{path},{path.parent.name}" for path in paths)]))
-    config = OmegaConf.create({"data": OmegaConf.load(conf_dir() / "data" / f"{name}.yaml")})
     given = {
-        "folder": {"root": "pool", "source": {"test_root": str(tmp_path / "test")}},
-        "image_folder": {"root": "pool"},
-        "manifest": {"source": {"manifest": str(tmp_path / "images.csv")}},
+        "folder": ["data.root=pool", "data.source.test_root=test"],
+        "image_folder": ["data.root=pool"],
+        "manifest": ["data.source.manifest=images.csv"],
     }[name]
-    config.merge_with({"data": given})
-    if config.data.root:
-        config.data.root = str(tmp_path / config.data.root)
+    monkeypatch.chdir(tmp_path)
+    config = compose_run(f"data={name}", "data.num_classes=2", *given)
     source = instantiate(config.data.source)
 
     assert source.pool_images.shape[1:] == (config.data.channels, *config.data.image_size)
