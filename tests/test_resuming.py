@@ -27,11 +27,11 @@ from assl_lightning import FixMatch, run_rounds
 from assl_lightning.acquisition.badge import BADGE
 from assl_lightning.base.interruption import Interrupted
 from assl_lightning.commands.jobs import line_of
-from assl_lightning.data.pool import Pool
+from assl_lightning.data.pool import Answers, Pool
 from assl_lightning.learning.checkpointing import StepCheckpoints
 from assl_lightning.learning.supervised import Supervised
 from assl_lightning.loop.directory import RunDirectory
-from assl_lightning.loop.oracles import Answers, HeldBackLabels, LabelRequest, Oracle
+from assl_lightning.loop.oracles import HeldBackLabels, LabelRequest, Oracle
 from assl_lightning.loop.records import RoundRecord, read_records
 from assl_lightning.loop.settings import CheckpointSettings, RoundSettings, ScoreSettings
 from assl_lightning.method.assl import ASSL

@@ -20,11 +20,12 @@ from torch import nn
 from assl_lightning.commands import messages, running
 from assl_lightning.config import build, schema
 from assl_lightning.config.schema import Config, ConfigurationError
+from assl_lightning.data.pool import Answers
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.learning import datamodule, samplers
 from assl_lightning.learning.fixmatch import FixMatch
 from assl_lightning.loop import querying, settings
-from assl_lightning.loop.oracles import Answers, HeldBackLabels, LabelRequest, Pending
+from assl_lightning.loop.oracles import HeldBackLabels, LabelRequest, Pending
 from assl_lightning.loop.records import RoundRecord, read_records, trained_records
 from assl_lightning.method import candidates, statistics
 from assl_lightning.networks.base import FeatureNetwork

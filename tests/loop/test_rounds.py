@@ -20,11 +20,11 @@ from assl_lightning.acquisition.coreset import CoreSet
 from assl_lightning.acquisition.random import RandomSampling
 from assl_lightning.acquisition.uncertainty import Entropy
 from assl_lightning.base.seeding import make_generator
-from assl_lightning.data.pool import Pool
+from assl_lightning.data.pool import Answers, Pool
 from assl_lightning.learning.inference import evaluate
 from assl_lightning.learning.supervised import Supervised
 from assl_lightning.loop.directory import RunDirectory
-from assl_lightning.loop.oracles import Answers, HeldBackLabels, LabelRequest, Pending
+from assl_lightning.loop.oracles import HeldBackLabels, LabelRequest, Pending
 from assl_lightning.loop.records import RoundRecord, read_records
 from assl_lightning.loop.settings import RoundSettings, ScoreSettings
 from assl_lightning.method.assl import ASSL
@@ -630,7 +630,7 @@ class Excluding(HeldBackLabels):
     def answer(self, request: LabelRequest) -> Answers:
         if request.round_number < 0:
             return super().answer(request)
-        return Answers(request.index[1:], LABELS[request.index[1:]], excluded=request.index[:1], reason="torn file")
+        return Answers(request.index[1:], LABELS[request.index[1:]], excluded=request.index[:1])
 
 
 def test_excluded_samples_leave_the_run_for_good(tmp_path: Path) -> None:

@@ -235,6 +235,26 @@ def test_samples_that_wait_for_labels_that_they_have_are_named(copy: Callable[[s
         go_on(path)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "Expecting property name"),
+        ('{"held_out": []}', "KeyError: 'others'"),
+        ('{"held_out": [], "others": ["a"]}', "initial.json does not hold what this run needs"),
+        ('{"held_out": [], "others": [60]}', "sample 60 lies outside the pool's 0 … 59"),
+        ('{"held_out": [-1], "others": []}', "sample -1 lies outside the pool's 0 … 59"),
+        ('{"held_out": [3], "others": [3, 4]}', "sample 3 was named twice"),
+    ],
+)
+def test_a_first_request_that_cannot_be_is_named(copy: Callable[[str], Path], content: str, words: str) -> None:
+    path = copy("training")
+    (path / "round_00" / "pool.pt").unlink()  # the labels are waited for
+    file = path / "round_00" / "initial.json"
+    file.write_text(content)
+    with refused(path, str(file), words):
+        go_on(path)
+
+
 # --- config.yaml -----------------------------------------------------------------------------------------------------
 
 CONFIGS: dict[str, tuple[str | bytes, str]] = {

@@ -1,9 +1,10 @@
-"""Who is labelled, since which round, and with which label; nothing else."""
+"""The samples of a run: which have a label, since which round, and which one; and how answers change that."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,6 +17,32 @@ HELD_OUT = -3
 NEVER = -1
 
 _VECTORS = ("labelled_in_round", "labels", "asked_in_round")
+
+
+def _none() -> Tensor:
+    return torch.empty(0, dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """Present answers for samples that were asked for in earlier rounds, whether they are new or not."""
+
+    index: Tensor = field(default_factory=_none)  # (E,) int64, distinct
+    label: Tensor = field(
+        default_factory=_none
+    )  # (E,) int64 in [0, C); −1 where it is unknown, −2 to exclude the sample
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Labels for all or some of the samples that were asked for."""
+
+    index: Tensor  # (A,) int64, distinct, among those asked for
+    label: Tensor  # (A,) int64 in [0, C)
+    excluded: Tensor = field(
+        default_factory=_none
+    )  # (B,) int64, others among those asked for; never ask for them again
+    earlier: Corrections = field(default_factory=Corrections)
 
 
 class Pool:
@@ -89,50 +116,74 @@ class Pool:
         self.labelled_in_round[index] = round_number
         self.labels[index] = label.to(torch.int32)
 
-    def hold_out(self, index: Tensor) -> None:
-        """Set unlabelled samples apart for the test, for good: (K,) int64. Nothing trains on them or asks for them."""
-        self.check_unlabelled(index)
-        self.labelled_in_round[index] = HELD_OUT
-
-    def settle(self, index: Tensor, label: Tensor, round_number: int) -> None:
-        """What holds from now on of samples that were asked for; some may have had another label, or none.
-
-        A sample that was held out stays so, without a label where it is to be excluded: it must never come to train.
-        One that has its label already keeps its round.
-
-        Args:
-            index: (K,) int64, distinct.
-            label: (K,) int64 in [0, C); −1 where it is not known, or not any more; −2 where it is to be excluded.
-            round_number: the first round that trains on those that are new, ≥ 0.
-        """
-        self._check_index(index)
-        self._check_labels(index, label, least=EXCLUDED)
-        _check_round(round_number)
-        since = self.labelled_in_round[index]
-        held_out, is_new = since == HELD_OUT, since < 0
-        after = torch.where(is_new, round_number, since)
-        after = torch.where(label < 0, label, after)  # −1 and −2 stand for the same in both vectors
-        self.labelled_in_round[index] = torch.where(held_out, HELD_OUT, after).to(torch.int32)
-        self.labels[index] = label.clamp(min=-1).to(torch.int32)
-
-    def withdraw(self, index: Tensor) -> None:
-        """Exclude samples whatever they are, as `settle` does: (K,) int64. They keep their indices."""
-        self.settle(index, torch.full_like(index, EXCLUDED), 0)
-
-    def note_asked(self, index: Tensor, round_number: int) -> None:
-        """Remember for which round samples were asked for last: (K,) int64."""
-        self._check_index(index)
-        _check_round(round_number)
-        self.asked_in_round[index] = round_number
-
     def exclude(self, index: Tensor) -> None:
-        """Take unlabelled samples out of the run for good: (K,) int64. They keep their indices."""
+        """Take unlabelled samples out of the run: (K,) int64. They keep their indices, and are never asked for."""
         self.check_unlabelled(index)
         self.labelled_in_round[index] = EXCLUDED
 
+    def apply(
+        self,
+        answers: Answers,
+        requested: Tensor,
+        round_number: int,
+        *,
+        held_out: Tensor | None = None,
+        gone: Tensor | None = None,
+    ) -> None:
+        """Change the samples as the answers to a request say; all of them or, if anything is wrong, none.
+
+        Each requested sample is afterwards what its answer says, whatever it was before; without an answer it is
+        unlabelled. The corrections follow, then what is gone. A sample that has its label already keeps its round. One
+        that is held out stays so for good, without a label where it is unknown or to be excluded: it never trains.
+
+        Args:
+            answers: to the request, with corrections of earlier ones.
+            requested: (K,) int64, distinct, what was asked for.
+            round_number: the round that waited for the answers, ≥ 0, the first to train on new labels.
+            held_out: (H,) int64 of `requested`, to be set apart for the test.
+            gone: (G,) int64, distinct, without an image: to be excluded, labelled or not.
+        """
+        held_out, gone = (requested[:0] if index is None else index for index in (held_out, gone))
+        self._check_answers(answers, requested)
+        for index in (held_out, gone, answers.earlier.index):
+            self.check_indices(index)
+        self._check_labels(answers.earlier.index, answers.earlier.label, least=EXCLUDED)
+        _check_round(round_number)
+        if not torch.isin(held_out, requested).all():
+            raise ValueError("held_out must be among the requested samples; got others")
+
+        label = torch.full((self.num_samples,), UNLABELLED)
+        label[answers.index] = answers.label
+        label[answers.excluded] = EXCLUDED
+        self.labelled_in_round[held_out] = HELD_OUT
+        self._set(requested, label[requested], round_number)
+        self.asked_in_round[requested] = round_number
+        self._set(answers.earlier.index, answers.earlier.label, round_number)
+        self._set(gone, torch.full_like(gone, EXCLUDED), round_number)
+
+    def _set(self, index: Tensor, label: Tensor, round_number: int) -> None:
+        """Give samples their label in [0, C), or −1 for none, or −2 to exclude them; new labels are of the round."""
+        since = self.labelled_in_round[index]
+        after = torch.where(since < 0, round_number, since)
+        after = torch.where(label < 0, label, after)  # −1 and −2 mean the same in both vectors
+        self.labelled_in_round[index] = torch.where(since == HELD_OUT, HELD_OUT, after).to(torch.int32)
+        self.labels[index] = label.clamp(min=-1).to(torch.int32)
+
+    def _check_answers(self, answers: Answers, requested: Tensor) -> None:
+        answered = torch.cat([answers.index, answers.excluded])
+        for index in (requested, answered):
+            self.check_indices(index)
+        self._check_labels(answers.index, answers.label, least=0)
+        strange = answered[~torch.isin(answered, requested)]
+        if len(strange):
+            raise ValueError(
+                f"the oracle answered for sample {int(strange.min())}, which was not asked for; "
+                f"answer only the {len(requested)} samples of the request"
+            )
+
     def check_unlabelled(self, index: Tensor) -> None:
         """Raise unless `index` is (K,) int64, distinct and of `unlabelled` samples."""
-        self._check_index(index)
+        self.check_indices(index)
         taken = index[self.labelled_in_round[index] != UNLABELLED]
         if len(taken):
             sample = int(taken[0])
@@ -142,7 +193,8 @@ class Pool:
             )
             raise ValueError(f"sample {sample} ({self.sample_ids[sample]}) is {state}; it cannot be labelled again")
 
-    def _check_index(self, index: Tensor) -> None:
+    def check_indices(self, index: Tensor) -> None:
+        """Raise unless `index` is (K,) int64, distinct and of this pool."""
         if index.dtype != torch.int64 or index.ndim != 1:
             raise ValueError(f"index must be int64 of shape (K,); got {index.dtype} of shape {tuple(index.shape)}")
         outside = index[(index < 0) | (index >= self.num_samples)]

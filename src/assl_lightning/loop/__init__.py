@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from assl_lightning.base.faces import make_face
 
 if TYPE_CHECKING:
-    from assl_lightning.loop.oracles import Answers as Answers
+    from assl_lightning.data.pool import Answers as Answers
+    from assl_lightning.data.pool import Corrections as Corrections
     from assl_lightning.loop.oracles import HeldBackLabels as HeldBackLabels
     from assl_lightning.loop.oracles import LabelRequest as LabelRequest
     from assl_lightning.loop.oracles import Oracle as Oracle
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = make_face(
     __name__,
     {
-        "loop.oracles": ["Answers", "HeldBackLabels", "LabelRequest", "Oracle", "Pending", "held_back_labels"],
+        "data.pool": ["Answers", "Corrections"],
+        "loop.oracles": ["HeldBackLabels", "LabelRequest", "Oracle", "Pending", "held_back_labels"],
         "loop.records": ["RoundRecord", "read_config", "read_records"],
         "loop.rounds": ["run_rounds"],
         "loop.settings": ["CheckpointSettings", "RoundSettings", "ScoreSettings"],

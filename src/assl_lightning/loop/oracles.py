@@ -12,6 +12,7 @@ from torch import Tensor
 
 from assl_lightning.base.arguments import is_number, require_integers, require_one_of
 from assl_lightning.base.seeding import Draws, derive_key
+from assl_lightning.data.pool import Answers
 from assl_lightning.data.sources.base import PoolSource
 
 NoiseKind = Literal["symmetric", "pair"]
@@ -37,25 +38,6 @@ class LabelRequest:
     prediction: Tensor | None = None  # (K,) int64, what the model takes them for; None where it has not learned
     labelled: Tensor = field(default_factory=_none)  # (L,) int64, what trains already and may be asked again
     directory: Path | None = None  # of the round that trains on the labels, for an oracle's files; it may not exist yet
-
-
-@dataclass(frozen=True)
-class Corrections:
-    """What holds now of samples that were asked for in earlier rounds, whether it is anything new or not."""
-
-    index: Tensor = field(default_factory=_none)  # (E,) int64, distinct
-    label: Tensor = field(default_factory=_none)  # (E,) int64 in [0, C); −1 where nobody knows it, −2 to exclude it
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Labels for all or some of the samples that were asked for."""
-
-    index: Tensor  # (A,) int64, among those asked for
-    label: Tensor  # (A,) int64 in [0, C)
-    excluded: Tensor = field(default_factory=_none)  # never ask for these again
-    reason: str = ""  # why some were excluded or not answered
-    earlier: Corrections = field(default_factory=Corrections)
 
 
 @dataclass(frozen=True)

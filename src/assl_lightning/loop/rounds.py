@@ -25,13 +25,13 @@ from assl_lightning.base.run_files import INITIAL, POOL, STATE
 from assl_lightning.base.seeding import make_generator
 from assl_lightning.base.words import first_few
 from assl_lightning.data.contact_sheet import contact_sheet
-from assl_lightning.data.pool import HELD_OUT, UNLABELLED, Pool
+from assl_lightning.data.pool import HELD_OUT, Pool
 from assl_lightning.data.sources.undecodable import Row
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.datamodule import PoolDataModule
 from assl_lightning.loop import slurm
 from assl_lightning.loop.directory import RunDirectory
-from assl_lightning.loop.oracles import Answers, LabelRequest, Oracle, Pending
+from assl_lightning.loop.oracles import LabelRequest, Oracle, Pending
 from assl_lightning.loop.querying import Trained, query, query_untrained
 from assl_lightning.loop.records import RoundRecord, without_query
 from assl_lightning.loop.settings import RoundSettings
@@ -100,7 +100,19 @@ def run_rounds(
         clock=clock,
         interruption=interruption,
     )
-    loop = _Loop(pool, datamodule, training, acquisition, oracle, settings, directory, clock, interruption, unreadable)
+    loop = _Loop(
+        pool=pool,
+        datamodule=datamodule,
+        training=training,
+        acquisition=acquisition,
+        oracle=oracle,
+        settings=settings,
+        directory=directory,
+        clock=clock,
+        interruption=interruption,
+        unreadable=unreadable,
+        gone=pool.excluded,
+    )
     try:
         with interruption:
             return loop.run()
@@ -122,10 +134,10 @@ class _Loop:
     clock: Callable[[], float]
     interruption: Interruption
     unreadable: Sequence[Row]
+    gone: Tensor  # (G,) int64, excluded as the call began: they leave the run at the next round, labelled or not
 
     def run(self) -> list[RoundRecord]:
         self._check_pool()
-        withdrawn = self.pool.excluded
         meet_other_processes(self.training.make_trainer)
         own = {key: value for key, value in asdict(self.settings).items() if key != "config"}
         config = {**own, **self.settings.config}
@@ -134,15 +146,15 @@ class _Loop:
         wait_for_all_ranks()
         if not is_first_rank():
             self.directory.open(config)
-            return self._run(withdrawn)
+            return self._run()
         with self.directory.held():
             self.directory.sweep()
             self.directory.note_changes(config)
             self.directory.note_samples(self.pool, self.datamodule.test_ids)
             self.directory.note_unreadable(self.unreadable)
-            return self._run(withdrawn)
+            return self._run()
 
-    def _run(self, withdrawn: Tensor) -> list[RoundRecord]:
+    def _run(self) -> list[RoundRecord]:
         records = self.directory.records()
         must_reopen = self.directory.under_way() < len(records) <= self.settings.rounds
         has_begun = self.directory.has(0, POOL)
@@ -156,11 +168,11 @@ class _Loop:
             return records
         if must_reopen:
             self._reopen(records.pop())
-        if not has_begun and not self._label_the_first(withdrawn):
+        if not has_begun and not self._label_the_first():
             return records
         for number in range(len(records), self.settings.rounds + 1):
             self.interruption.raise_if_asked("the same command goes on from the last complete round")
-            record = self._round(number, withdrawn)
+            record = self._round(number)
             if record is None:
                 return records
             records.append(record)
@@ -205,15 +217,15 @@ class _Loop:
 
     # ---- labels
 
-    def _label_the_first(self, withdrawn: Tensor) -> bool:
+    def _label_the_first(self) -> bool:
         """The initial labels and those of the hold-out; False where the oracle must be waited for."""
         held_out, initial = self.directory.read_initial() or self._draw_the_first()
         if is_first_rank():
             self.directory.write_initial(held_out, initial)
-        request = self._request(-1, torch.cat([held_out, initial]))
-        with self.directory.reading(0, INITIAL):  # images of some may have gone since they were asked for
-            self.pool.settle(request.index, torch.full_like(request.index, UNLABELLED), 0)
-        return self._label(request, withdrawn, held_out)
+        asked = torch.cat([held_out, initial])
+        with self.directory.reading(0, INITIAL):
+            self.pool.check_indices(asked)
+        return self._label(self._request(-1, asked), held_out)
 
     def _draw_the_first(self) -> tuple[Tensor, Tensor]:
         """Which samples are to be held out, and which to be labelled for the first round."""
@@ -233,18 +245,17 @@ class _Loop:
             number, index, names, labelled=labelled, directory=self.directory.round(number + 1), **details
         )
 
-    def _label(self, request: LabelRequest, withdrawn: Tensor, held_out: Tensor | None = None) -> bool:
-        """Ask, and save the pool that the next round trains on; False where the answers are pending."""
+    def _label(self, request: LabelRequest, held_out: Tensor | None = None) -> bool:
+        """Ask, and save the pool that the next round trains on; return False where the answers are pending."""
+        number = request.round_number + 1
         answers = from_first_rank(lambda: self.oracle.answer(request))
         if isinstance(answers, Pending):
-            log.warning("%s%s", answers.message, self._still_to_come(request.round_number + 1))
+            log.warning("%s%s", answers.message, self._still_to_come(number))
             return False
-        self._check_answers(request, answers)
-        self._apply(request, answers, request.index[:0] if held_out is None else held_out)
-        self.pool.withdraw(withdrawn)
+        self.pool.apply(answers, request.index, number, held_out=held_out, gone=self.gone)
         self._check_labels()
         if is_first_rank():
-            self.directory.save_tensors(request.round_number + 1, POOL, self.pool.state_dict())
+            self.directory.save_tensors(number, POOL, self.pool.state_dict())
         wait_for_all_ranks()
         return True
 
@@ -256,16 +267,6 @@ class _Loop:
         each = self.settings.labels_per_round
         rounds = f"{each} in each of {left} rounds" if left > 1 else "in the last round"
         return f" ({left * each} more to label after these, {rounds})"
-
-    def _apply(self, request: LabelRequest, answers: Answers, held_out: Tensor) -> None:
-        number = request.round_number + 1
-        is_for_test = torch.isin(answers.index, held_out)
-        self.pool.label(answers.index[~is_for_test], answers.label[~is_for_test], number)
-        self.pool.hold_out(held_out)
-        self.pool.settle(answers.index[is_for_test], answers.label[is_for_test], number)
-        self.pool.withdraw(answers.excluded)
-        self.pool.settle(answers.earlier.index, answers.earlier.label, number)
-        self.pool.note_asked(request.index, number)
 
     def _check_labels(self) -> None:
         """Training needs a label, and the test one too."""
@@ -279,19 +280,9 @@ class _Loop:
                 f"{first_few(names)}"
             )
 
-    @staticmethod
-    def _check_answers(request: LabelRequest, answers: Answers) -> None:
-        unasked = set(answers.index.tolist()) | set(answers.excluded.tolist())
-        unasked -= set(request.index.tolist())
-        if unasked:
-            raise ValueError(
-                f"the oracle answered for sample {min(unasked)}, which was not asked for; "
-                f"answer only the {len(request.index)} samples of the request"
-            )
-
     # ---- one round
 
-    def _round(self, number: int, withdrawn: Tensor) -> RoundRecord | None:
+    def _round(self, number: int) -> RoundRecord | None:
         """Train, acquire and label; None where the oracle must be waited for. Each of the three begins from files."""
         state, record = self.directory.read_state(number)
         self.directory.load_pool(number, self.pool, grown=state == "waiting")
@@ -301,12 +292,13 @@ class _Loop:
         if number < self.settings.rounds:
             if state == "waiting":
                 with self.directory.reading(number, STATE):
-                    self.pool.check_unlabelled(torch.tensor(record.queried, dtype=torch.int64))
-                request = self._request(number, torch.tensor(record.queried, dtype=torch.int64))
+                    queried = torch.tensor(record.queried, dtype=torch.int64)
+                    self.pool.check_unlabelled(queried)
+                request = self._request(number, queried)
             else:
                 record, request = self._acquire(record, trained or self.training.restore(number))
             started = self.clock()
-            if not self._label(request, withdrawn):
+            if not self._label(request):
                 return None
             seconds = record.seconds | {"label": self.clock() - started}
             record = replace(record, queried_labels=self.pool.labels[request.index].tolist(), seconds=seconds)

@@ -17,10 +17,10 @@ from assl_lightning.base.shell import command
 from assl_lightning.base.words import first_few
 from assl_lightning.data.answers import Conflicts, Incoming, ResolvedLabel, name_of, resolve
 from assl_lightning.data.contact_sheet import contact_sheet
-from assl_lightning.data.pool import EXCLUDED
+from assl_lightning.data.pool import EXCLUDED, Answers, Corrections
 from assl_lightning.data.rendition import rendition
 from assl_lightning.data.sources.base import PoolSource
-from assl_lightning.loop.oracles import Answers, Corrections, LabelRequest, Pending
+from assl_lightning.loop.oracles import LabelRequest, Pending
 from assl_lightning.loop.records import read_config
 from assl_lightning.people.batch import (
     DIRECTORY,
@@ -131,7 +131,7 @@ class People:
         if not directory.exists():
             asked = self._asked(request)
             if not asked:
-                return Answers(nothing, nothing, reason="all images that were to be asked for are gone")
+                return Answers(nothing, nothing)  # the images of all of them are gone
             self._write([*asked, *self._asked_again(request, ledger)], request, directory)
         batch = read_batch(directory)
         write_classes(batch)  # which may be others by now
@@ -260,7 +260,6 @@ class People:
             index=index[label >= 0],
             label=label[label >= 0],
             excluded=index[label == EXCLUDED],
-            reason=f"{int((label == _UNKNOWN).sum())} without a label, {int((label == EXCLUDED).sum())} bad images",
             earlier=self._corrections(earlier, holds, asked),
         )
 
