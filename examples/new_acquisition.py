@@ -1,7 +1,7 @@
 """A strategy of your own, from the command line and without touching the package.
 
     PYTHONPATH=examples python -m assl_lightning name=balanced acquisition=random acquisition.name=balanced \\
-        acquisition.strategy._target_=new_acquisition.BalancedEntropy "acquisition.requires=[logits]"
+        acquisition.strategy._target_=new_acquisition.BalancedEntropy
 
 A strategy has three things: `requires` (what it looks at), `scores` (a number per candidate, or None) and `acquire`.
 Running this file tries the strategy on numbers made by hand: python examples/new_acquisition.py

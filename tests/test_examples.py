@@ -41,7 +41,6 @@ def test_a_strategy_of_ones_own_runs_from_the_command_line(tmp_path: Path, monke
         "acquisition=random",
         "acquisition.name=balanced",
         "acquisition.strategy._target_=new_acquisition.BalancedEntropy",
-        "acquisition.requires=[logits]",
         "rounds=1",
         "steps_per_round=3",
         "trainer.accelerator=cpu",

@@ -83,6 +83,19 @@ def test_groups_keys_and_an_experiment_are_overridden_in_any_order(runs: Runs) -
     assert config.run_dir == "runs/cifar10_vit/seed_3"
 
 
+def test_a_strategys_file_may_still_say_what_its_class_requires(runs: Runs) -> None:
+    file = Path("mine/acquisition/own.yaml")
+    file.parent.mkdir(parents=True)
+    file.write_text("defaults: [entropy, _self_]\nname: own\nrequires: [logits]\n")
+
+    assert main(["--config-dir", "mine", "acquisition=own"]) == 0
+    assert main(["--config-dir", "mine", "acquisition=own", "acquisition.requires=[features]"]) == 0
+
+    first, second = runs.configs
+    assert first.acquisition.name == "own"
+    assert first == second
+
+
 def test_options_may_stand_between_overrides(runs: Runs) -> None:
     assert main(["seed=1,2", "-m", "rounds=1"]) == 0
     assert [(config.seed, config.rounds) for config in runs.configs] == [(1, 1), (2, 1)]
@@ -99,6 +112,8 @@ REFUSED: list[tuple[list[str], list[str]]] = [
         ],
     ),
     (["score.alhpa=1"], ["score.alhpa=1: ", "did you mean 'alpha'?"]),
+    (["acquisition.requires=[logits]"], ["acquisition.requires=[logits]: is not needed any more, since the class"]),
+    (["algorithm.produces=[]"], ["algorithm.produces=[]: is not needed any more, since the class itself", "leave it"]),
     (["dta=digits"], ["dta=digits: ", "did you mean 'data'?"]),
     (["network.depht=1", "network=wide_resnet"], ["network.depht=1: ", "did you mean 'depth'?"]),
     (["rounds.x=1"], ["rounds.x=1: rounds is no group of keys"]),
@@ -118,7 +133,6 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     (["seed=${sede}"], ["seed=${sede}: ", "'sede' not found"]),  # which oracle.seed passes on
     (["rounds=2.5"], ["rounds=2.5: must be an integer"]),
     (["labels_per_round=0"], ["labels_per_round=0: must be at least 1"]),
-    (["algorithm=supervised"], ["acquisition=assl, algorithm=supervised: ", "acquisition=random"]),
     (["--rounds", "3"], ["unrecognized arguments: --rounds", "--help"]),
     (["--config-dir", "nowhere"], ["--config-dir nowhere: is not a directory"]),
     (["--cfg", "jobs"], ["--cfg", "'jobs'", "--help"]),
@@ -641,7 +655,7 @@ def test_help_and_configuration_errors_wait_neither_for_torch_nor_for_lightning(
 import sys
 from assl_lightning.commands.train import main
 codes = [main(arguments) for arguments in (["--help"], ["--cfg", "job"], ["--info", "defaults"], ["rounds=0.5"],
-    ["data=nope"], ["+score.typo=1"], ["labels_per_round=5000"], ["algorithm=supervised"], ["-m", "seed=-1,-2"])]
+    ["data=nope"], ["+score.typo=1"], ["labels_per_round=5000"], ["algorithm.produces=[]"], ["-m", "seed=-1,-2"])]
 print(codes, sorted({"torch", "lightning", "pytorch_lightning", "matplotlib", "sklearn"} & sys.modules.keys()))
 """
     done = run_python("-c", code, cwd=tmp_path)

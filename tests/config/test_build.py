@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from typing import Any, ClassVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, get_args, get_type_hints
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ from assl_lightning.learning.fixmatch import FixMatch
 from assl_lightning.loop import querying, settings
 from assl_lightning.loop.oracles import HeldBackLabels, LabelRequest, Pending
 from assl_lightning.loop.records import RoundRecord, read_records, trained_records
-from assl_lightning.method import candidates, statistics
+from assl_lightning.method import statistics
 from assl_lightning.networks.base import FeatureNetwork
 
 Compose = Callable[..., Config]
@@ -391,7 +391,7 @@ def test_the_schema_offers_the_choices_that_the_classes_take() -> None:
 
     def of_schema(section: type, name: str) -> set[str]:
         hint = get_type_hints(section)[name]
-        return set(get_args(get_args(hint)[0] if get_origin(hint) is tuple else hint))
+        return set(get_args(hint))
 
     for section, name, choices in (
         (Config, "init", settings.Init),
@@ -401,16 +401,57 @@ def test_the_schema_offers_the_choices_that_the_classes_take() -> None:
         (schema.AlgorithmSection, "labelled_stream", samplers.LabelledStream),
         (schema.AcquisitionSection, "unvisited", querying.Unvisited),
         (schema.AcquisitionSection, "weights", settings.Weights),
-        (schema.AcquisitionSection, "requires", candidates.Requirement),
     ):
         assert of_schema(section, name) == set(get_args(choices)), name
 
 
-def test_a_strategy_that_reads_something_else_than_was_declared_is_refused(compose_run: Compose) -> None:
-    config = compose_run("acquisition=coreset", "acquisition.requires=[features]")
-    expected = r"acquisition.requires=\[features\]: must be what CoreSet requires, .*\[features, labelled\]"
-    with pytest.raises(ConfigurationError, match=expected):
-        build.check(config)
+TRAINING = "acquisition.features=training"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (
+            ["algorithm=supervised"],
+            "acquisition=assl, algorithm=supervised: ASSL needs statistics of unlabelled images, and Supervised keeps "
+            "none; choose FixMatch, or an acquisition without them, such as random",
+        ),
+        (["algorithm.mu=0"], "algorithm.mu=0, algorithm=fixmatch_small: mu must be at least 1, since FixMatch keeps"),
+        (
+            ["acquisition=coreset", TRAINING],
+            "acquisition.features=training, acquisition=coreset: features of training are for strategies that need "
+            "nothing else of the network, and CoreSet also needs labelled; set features to inference",
+        ),
+        (
+            ["acquisition=kmeans_plus_plus", TRAINING, "algorithm=supervised"],
+            "acquisition.features=training, algorithm=supervised: features of training need an algorithm that looks",
+        ),
+        (
+            ["acquisition=assl_div", TRAINING, "acquisition.weights=ema"],
+            "acquisition.features=training, acquisition.weights=ema: features of training are those of the raw weights",
+        ),
+        (
+            ["acquisition=assl_div", TRAINING, "score.reset=false"],
+            "acquisition.features=training, score.reset=false: features of training are each round's own, but",
+        ),
+        (
+            ["acquisition=assl_div", TRAINING, "acquisition.unvisited=infer"],
+            "acquisition.features=training, acquisition.unvisited=infer: features of samples that training never",
+        ),
+    ],
+)
+def test_a_strategy_that_does_not_fit_is_one_line_with_its_keys_before_anything_is_written(
+    compose_run: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = compose_run(*overrides, "trainer.accelerator=cpu")
+
+    with pytest.raises(ConfigurationError) as caught:
+        build.prepare(config)
+
+    (found,) = caught.value.lines
+    assert found.startswith(line)
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- images that cannot be decoded -----------------------------------------------------------------------------------

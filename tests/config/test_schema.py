@@ -64,7 +64,6 @@ def plain() -> dict[str, Any]:
         "network": {"_target_": "a.Network", "num_classes": 10},
         "algorithm": {
             "name": "fixmatch",
-            "produces": ["statistics"],
             "batch_size": 32,
             "mu": 7,
             "labelled_view": "weak",
@@ -85,7 +84,6 @@ def plain() -> dict[str, Any]:
         },
         "acquisition": {
             "name": "assl",
-            "requires": ["statistics"],
             "strategy": {"_target_": "a.ASSL"},
             "unvisited": "exclude",
             "weights": "raw",
@@ -145,8 +143,6 @@ MALFORMED: list[tuple[Change, list[str]]] = [
     ({"score": 3}, ["score=3: must be a group of keys", "score=OPTION"]),
     ({"name": 3}, ["name=3: must be a text"]),
     ({"algorithm.include_labelled": 1}, ["algorithm.include_labelled=1: must be true or false"]),
-    ({"algorithm.produces": "statistics"}, ["algorithm.produces=statistics: must be a list of one of statistics"]),
-    ({"acquisition.requires": ["statistic"]}, ["acquisition.requires=[statistic]: ", "a list of one of statistics, "]),
     ({"data.mean": [0.3, "x"]}, ["data.mean=[0.3, x]: must be a list of numbers"]),
     ({"data.image_size": [16]}, ["data.image_size=[16]: must be a list of integers, [height, width]"]),
     ({"network": {"width": 3}}, ["network={width: 3}: must name the class to build in network._target_"]),
@@ -207,41 +203,8 @@ MALFORMED: list[tuple[Change, list[str]]] = [
     ({"network.num_classes": 12}, ["network.num_classes=12: must equal data.num_classes=10", "digits has"]),
     ({"network.num_classes": 9}, ["network.num_classes=9: must equal data.num_classes=10"]),
     (
-        {"algorithm.produces": [], "algorithm.name": "supervised", "algorithm.mu": 0},
-        [
-            "acquisition=assl, algorithm=supervised: assl needs statistics",
-            "use algorithm=fixmatch",
-            "acquisition=random",
-        ],
-    ),
-    ({"algorithm.mu": 0}, ["algorithm.mu=0: must be at least 1 with algorithm=fixmatch", "use algorithm=supervised"]),
-    (
         {"acquisition.weights": "ema", "algorithm.weight_ema": None},
         ["acquisition.weights=ema: needs averaged weights", "algorithm.weight_ema=null", "acquisition.weights=raw"],
-    ),
-    (
-        {"acquisition.features": "training", "acquisition.requires": ["features", "labelled"]},
-        ["acquisition.features=training: is for strat", "also needs labelled", "acquisition.features=inference"],
-    ),
-    (
-        {"acquisition.features": "training", "acquisition.requires": ["features"], "acquisition.weights": "ema"},
-        ["acquisition.features=training, acquisition.weights=ema: ", "of the raw weights"],
-    ),
-    (
-        {"acquisition.features": "training", "acquisition.requires": ["features"], "score.reset": False},
-        ["acquisition.features=training, score.reset=false: ", "never saw", "score.reset=true"],
-    ),
-    (
-        {"acquisition.features": "training", "acquisition.requires": ["features"], "algorithm.produces": []},
-        ["acquisition.features=training: needs an algorithm that looks at unlabelled images"],
-    ),
-    (
-        {
-            "acquisition.features": "training",
-            "acquisition.requires": ["statistics", "features"],
-            "acquisition.unvisited": "infer",
-        },
-        ["acquisition.features=training, acquisition.unvisited=infer: ", "are not inferred", "exclude or random"],
     ),
     ({"trainer.devices": 3}, ["algorithm.batch_size=32: must be a multiple of 3", "trainer.devices=3", "example 33"]),
     ({"trainer.devices": [0, 1, 2]}, ["algorithm.batch_size=32: must be a multiple of 3", "trainer.devices=[0, 1, 2]"]),
@@ -281,7 +244,7 @@ FITTING: list[Change] = [
     {"data.num_samples": None, "rounds": 10**6},  # known once the data is loaded
     {"algorithm.module.threshold": 1.5},  # no pseudo-label at all: the supervised gradient
     {"algorithm.weight_ema": None},
-    {"algorithm.produces": [], "algorithm.mu": 0, "acquisition.requires": ["logits", "features", "labelled", "head"]},
+    {"algorithm.mu": 0},  # for an algorithm that looks at labelled images alone
     {"trainer.devices": 4},
     {"trainer.devices": "auto"},
     {"trainer.devices": -1},
@@ -295,6 +258,14 @@ def test_a_value_at_the_edge_of_what_is_sensible_is_taken(plain: dict[str, Any],
     wanted = changed(plain, change)
 
     assert read(wanted).as_dict() == wanted
+
+
+@pytest.mark.parametrize("value", [["statistics"], [], "anything", None])
+def test_keys_that_configurations_had_once_are_taken_and_left_out(plain: dict[str, Any], value: object) -> None:
+    """As in a file of the user's, or in the config.yaml of a run that an older version began."""
+    written = changed(plain, {"acquisition.requires": value, "algorithm.produces": value})
+
+    assert read(written).as_dict() == read(plain).as_dict()
 
 
 def test_every_wrong_value_has_a_line_of_its_own(plain: dict[str, Any]) -> None:

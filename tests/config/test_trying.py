@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from assl_lightning.config import build
 from assl_lightning.config.schema import Config, ConfigurationError
 from assl_lightning.config.trying import StepSizes, try_single_images, try_training
+from assl_lightning.learning.algorithm import Algorithm
 
 Compose = Callable[..., Config]
 SUPERVISED = ["algorithm=supervised", "acquisition=random"]
@@ -63,8 +64,20 @@ def test_a_last_training_without_unlabelled_images_is_found_once_the_data_are_re
     assert caught.value.lines[0].startswith(f"algorithm.batch_size=1: must be at least 2, since {LAST}would give")
 
 
-def blocked() -> nn.Module:
-    raise AssertionError("no step has one image, so that nothing has to be tried")
+class Blocked(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        raise AssertionError("no step has one image, so that nothing has to be tried")
+
+
+def made(config: Config, network: nn.Module) -> Callable[[], Algorithm]:
+    """Return a function that makes the configured algorithm around another network."""
+
+    def make() -> Algorithm:
+        algorithm = build.make_algorithm(config, build.make_network(config))
+        algorithm.network = network  # type: ignore[assignment]
+        return algorithm
+
+    return make
 
 
 SIZES = [  # overrides, sizes, whether a step has one image
@@ -90,10 +103,10 @@ def test_a_step_has_one_image_only_where_the_batches_of_the_run_have(
     config, image = compose_run(*overrides), torch.zeros(1, 1, 4, 4)
     if is_one:
         with pytest.raises(ConfigurationError, match="one image a step"):
-            try_single_images(config, sizes, lambda: nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16)), image)
-        try_single_images(config, sizes, lambda: nn.BatchNorm2d(1), image)  # 16 values for its channel
+            try_single_images(config, sizes, made(config, nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16))), image)
+        try_single_images(config, sizes, made(config, nn.BatchNorm2d(1)), image)  # 16 values for its channel
     else:
-        try_single_images(config, sizes, blocked, image)
+        try_single_images(config, sizes, made(config, Blocked()), image)
 
 
 class Pair(nn.Module):

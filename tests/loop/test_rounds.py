@@ -371,7 +371,7 @@ def test_features_that_nobody_keeps_are_missed_before_training(tmp_path: Path) -
     adam = functools.partial(torch.optim.Adam, lr=0.01)
     strategy = FirstThree(lambda index, budget: index[:budget])
     strategy.requires = frozenset({"features"})
-    with pytest.raises(ValueError, match="needs features that training keeps, but Supervised keeps none"):
+    with pytest.raises(ValueError, match="looks at unlabelled images, and Supervised keeps nothing of them"):
         run(
             tmp_path / "run",
             acquisition=strategy,
@@ -384,9 +384,9 @@ def test_features_that_nobody_keeps_are_missed_before_training(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"unvisited": "infer"}, "unvisited must be 'exclude' or 'random'; got 'infer'"),
-        ({"acquisition_weights": "ema"}, "are those of the raw weights"),
-        ({"score": ScoreSettings(reset=False)}, "that this round never saw; use reset"),
+        ({"unvisited": "infer"}, "^acquisition_features=training, unvisited=infer: .* set unvisited to exclude or"),
+        ({"acquisition_weights": "ema"}, "^acquisition_features=training, acquisition_weights=ema: .* the raw weights"),
+        ({"score": ScoreSettings(reset=False)}, "^acquisition_features=training, score.reset=False: .* never saw; set"),
     ],
 )
 def test_kept_features_that_would_be_wrong_or_missing_are_refused_where_they_are_used(
@@ -400,7 +400,7 @@ def test_kept_features_that_would_be_wrong_or_missing_are_refused_where_they_are
 
 def test_kept_features_are_not_mixed_with_those_of_a_pass(tmp_path: Path) -> None:
     settings = replace(SETTINGS, acquisition_features="training")
-    with pytest.raises(ValueError, match="but CoreSet also needs labelled; use 'inference'"):
+    with pytest.raises(ValueError, match="and CoreSet also needs labelled; set features to inference"):
         run(tmp_path / "run", acquisition=CoreSet(), settings=settings)
 
 
@@ -507,8 +507,26 @@ def test_supervised_training_stops_when_it_has_learned_and_says_how_far_it_went(
 
 
 def test_statistics_that_nobody_keeps_are_missed_before_training(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="ASSL needs the statistics that training keeps, but Supervised produces none"):
+    message = (
+        "^acquisition=ASSL, algorithm=Supervised: ASSL needs statistics of unlabelled images, and Supervised keeps"
+    )
+    with pytest.raises(ValueError, match=message):
         run(tmp_path / "run", make_algorithm=lambda network: Supervised(network, optimizer=SGD), data={"mu": 0})
+
+
+def test_a_run_goes_on_whose_configuration_says_what_the_classes_say(tmp_path: Path) -> None:
+    """As that of an older version does."""
+    acquisition, algorithm = {"name": "assl"}, {"name": "fixmatch"}
+    now = {"acquisition": acquisition, "algorithm": algorithm}
+    before = {
+        "acquisition": acquisition | {"requires": ["statistics"]},
+        "algorithm": algorithm | {"produces": ["statistics"]},
+    }
+    run(tmp_path / "run", settings=replace(SETTINGS, rounds=1, config=before))
+    records = run(tmp_path / "run", settings=replace(SETTINGS, config=now))
+    assert without_times(records) == without_times(run(tmp_path / "straight"))
+    with pytest.raises(ValueError, match=r"another configuration \(acquisition.name was 'assl', now 'random'\)"):
+        run(tmp_path / "run", settings=replace(SETTINGS, config=now | {"acquisition": {"name": "random"}}))
 
 
 def test_a_trainer_that_cuts_a_round_short_is_noticed(tmp_path: Path) -> None:

@@ -264,8 +264,8 @@ def test_a_run_dir_that_cannot_be_one_is_named(capsys: pytest.CaptureFixture[str
 KEYS = (
     *("name", "seed", "run_dir", "rounds", "initial_labels", "steps_per_round", "steps_per_epoch", "init", "score"),
     *("score.alpha", "score.reset", "data", "data.mean", "data.image_size", "data.num_classes", "data.source"),
-    *("network", "algorithm", "algorithm.produces", "algorithm.batch_size", "algorithm.module", "acquisition"),
-    *("acquisition.requires", "trainer", "trainer.devices", "trainer.logger", "oracle", "checkpoint", "change_devices"),
+    *("network", "algorithm", "algorithm.batch_size", "algorithm.module", "acquisition"),
+    *("acquisition.weights", "trainer", "trainer.devices", "trainer.logger", "oracle", "checkpoint", "change_devices"),
 )
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(nan),

@@ -49,6 +49,7 @@ from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.moving import CONTENTS
 from assl_lightning.loop.oracles import Oracle
 from assl_lightning.loop.records import CLASSES, read_config
+from assl_lightning.loop.requirements import find_contradictions
 from assl_lightning.loop.settings import CheckpointSettings, RoundSettings, ScoreSettings
 from assl_lightning.loop.training import check_precision
 from assl_lightning.method.candidates import Acquisition
@@ -130,9 +131,10 @@ def check(config: Config) -> None:
         ("data.strong", config.data.strong),
     ):
         _instantiate(key, node)
-    _check_requires(config)
+    strategy = _make_strategy(config)
     trainer = _try_trainer(config)
-    _try_network(config)
+    algorithm = _try_network(config)
+    _check_requirements(config, strategy, algorithm)
     num_samples = config.data.num_samples if config.known_labels == "hidden" else None
     labelled = config.initial_labels if config.known_labels == "hidden" else None
     _try_single_images(config, trainer, labelled, num_samples)
@@ -144,13 +146,22 @@ def _make_strategy(config: Config) -> Acquisition:
     return strategy
 
 
-def _check_requires(config: Config) -> None:
-    """What the strategy reads must be what was declared, by which other keys were checked."""
-    strategy = _make_strategy(config)
-    if strategy.requires != set(config.acquisition.requires):
+_KEYS = {
+    **{"acquisition_features": "acquisition.features", "acquisition_weights": "acquisition.weights"},
+    **{"unvisited": "acquisition.unvisited", "mu": "algorithm.mu"},
+}
+"""Settings of `RoundSettings` and the datamodule that have another key here."""
+
+
+def _check_requirements(config: Config, strategy: Acquisition, algorithm: Algorithm) -> None:
+    """Raise a line for each contradiction between the strategy, the algorithm and the settings."""
+    names = {"acquisition": config.acquisition.name, "algorithm": config.algorithm.name}
+    found = find_contradictions(strategy, algorithm, make_settings(config), config.algorithm.mu)
+    if found:
         raise ConfigurationError(
-            f"{show('acquisition.requires', config.acquisition.requires)}: must be what "
-            f"{type(strategy).__name__} requires, {show('acquisition.requires', sorted(strategy.requires))}"
+            f"{', '.join(show(_KEYS.get(key, key), names.get(key, value)) for key, value in each.settings.items())}: "
+            f"{each.reason}"
+            for each in found
         )
 
 
@@ -530,14 +541,14 @@ def _try_trainer(config: Config) -> Trainer:
     return made
 
 
-def _try_network(config: Config) -> None:
-    """Two blank images through a network of the same kind must give two rows of logits."""
+def _try_network(config: Config) -> Algorithm:
+    """Pass two blank images through a network of the same kind, which must give two rows of logits."""
     data = config.data
     with error_at("data", {"channels": data.channels, "image_size": data.image_size}):
         images = torch.zeros(2, data.channels, *data.image_size)
     with torch.random.fork_rng(devices=[]):
         network = make_network(config)
-        make_algorithm(config, network)
+        algorithm = make_algorithm(config, network)
         with error_at("network", config.network), torch.no_grad():
             logits = network.eval()(images)
         if logits.shape != (2, data.num_classes):
@@ -547,6 +558,7 @@ def _try_network(config: Config) -> None:
             )
         with error_at("network", config.network):
             try_training(network, images, data.num_classes)
+    return algorithm
 
 
 def _try_single_images(config: Config, trainer: Trainer, labelled: int | None, num_unlabelled: int | None) -> None:
@@ -555,5 +567,9 @@ def _try_single_images(config: Config, trainer: Trainer, labelled: int | None, n
     unlabelled = None if num_unlabelled is None else num_unlabelled - asked
     devices = 1 if config.trainer.get("sync_batchnorm") else trainer.world_size
     image = torch.zeros(1, config.data.channels, *config.data.image_size)
+
+    def make() -> Algorithm:
+        return make_algorithm(config, make_network(config))
+
     with torch.random.fork_rng(devices=[]):
-        try_single_images(config, StepSizes(devices, labelled, unlabelled), partial(make_network, config), image)
+        try_single_images(config, StepSizes(devices, labelled, unlabelled), make, image)

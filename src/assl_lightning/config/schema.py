@@ -17,13 +17,11 @@ from assl_lightning.base.arguments import is_integer, is_number
 from assl_lightning.base.paths import PATH_KEYS, expand
 from assl_lightning.base.words import nearest, shortened
 from assl_lightning.data.class_names import read_class_names
+from assl_lightning.loop.records import FORMER_KEYS
 from assl_lightning.loop.targets import with_present_targets
 
 Node = dict[str, Any]
 """A part of the configuration that names its class in `_target_`; the rest are that class's own arguments."""
-
-Requirement = Literal["statistics", "logits", "features", "labelled", "head"]
-Product = Literal["statistics"]
 
 Section = TypeVar("Section")
 
@@ -113,7 +111,6 @@ class AlgorithmSection:
     """A learning algorithm and the batches that it is fed."""
 
     name: Annotated[str, _NOT_EMPTY]
-    produces: tuple[Product, ...]
     batch_size: Annotated[int, _count(1)]
     mu: Annotated[int, _count(0)]
     labelled_view: Literal["weak", "plain"]
@@ -129,7 +126,6 @@ class AcquisitionSection:
     """A strategy, and what it is given to look at."""
 
     name: Annotated[str, _NOT_EMPTY]
-    requires: tuple[Requirement, ...]
     strategy: Node
     unvisited: Literal["exclude", "infer", "random"]
     weights: Literal["raw", "ema"]
@@ -207,7 +203,9 @@ def left_open(config: Config) -> tuple[str, ...]:
 
 
 def unknown_key(section: str, name: str, known: Iterable[str]) -> str:
-    """What to say of a key `name` that is not among those `known` in `section`; "" is the whole configuration."""
+    """Explain why `section` has no key `name`, beside those `known`; "" is the whole configuration."""
+    if f"{section}.{name}" in FORMER_KEYS:
+        return "is not needed any more, since the class itself says it; leave it out"
     names = sorted(known)
     where = section or "the configuration"
     if not names:
@@ -250,7 +248,7 @@ def _read_section(section: type[Section], plain: object, path: str, errors: list
         return None
     before = len(errors)
     hints = get_type_hints(section, include_extras=True)
-    for name in (str(key) for key in plain if key not in hints):
+    for name in (str(key) for key in plain if key not in hints and _join(path, str(key)) not in FORMER_KEYS):
         errors.append(f"{show(_join(path, name), plain[name])}: {unknown_key(path, name, hints)}")
     values: dict[str, Any] = {}
     for name, hint in hints.items():
@@ -424,45 +422,6 @@ def _check_class_names(config: Config) -> list[str]:
     ]
 
 
-def _check_statistics(config: Config) -> list[str]:
-    algorithm, acquisition = config.algorithm, config.acquisition
-    if "statistics" not in algorithm.produces:
-        if "statistics" in acquisition.requires:
-            return [
-                f"acquisition={acquisition.name}, algorithm={algorithm.name}: {acquisition.name} needs statistics of "
-                f"unlabelled images (acquisition.requires) and {algorithm.name} produces none (algorithm.produces); "
-                f"use algorithm=fixmatch or fixmatch_small, or an acquisition without them, such as acquisition=random"
-            ]
-        return []
-    if algorithm.mu == 0:
-        return [
-            f"{show('algorithm.mu', 0)}: must be at least 1 with algorithm={algorithm.name}, which produces statistics "
-            f"of unlabelled images; to learn from labelled images alone, use algorithm=supervised"
-        ]
-    return []
-
-
-def _check_features(config: Config) -> list[str]:
-    acquisition = config.acquisition
-    if acquisition.features == "inference" or "features" not in acquisition.requires:
-        return []
-    key, instead = show("acquisition.features", "training"), "acquisition.features=inference"
-    others = [name for name in acquisition.requires if name in ("logits", "labelled", "head")]
-    lines = {
-        f"{key}: is for strategies that need nothing else of the network, but {acquisition.name} also needs "
-        f"{' and '.join(others)}; use {instead}": bool(others),
-        f"{key}: needs an algorithm that looks at unlabelled images, but algorithm={config.algorithm.name} produces "
-        f"nothing of them; use {instead} or algorithm=fixmatch": "statistics" not in config.algorithm.produces,
-        f"{key}, acquisition.weights=ema: training's features are those of the raw weights; use "
-        f"acquisition.weights=raw or {instead}": acquisition.weights == "ema",
-        f"{key}, score.reset=false: features are each round's own, but with statistics that go on a sample may count "
-        f"as visited that this round never saw; use score.reset=true or {instead}": not config.score.reset,
-        f"{key}, acquisition.unvisited=infer: features of samples that training never visited are not inferred; use "
-        f"acquisition.unvisited=exclude or random, or {instead}": acquisition.unvisited == "infer",
-    }
-    return [line for line, is_wrong in lines.items() if is_wrong]
-
-
 def _check_weights(config: Config) -> list[str]:
     if config.algorithm.weight_ema is not None:
         return []
@@ -566,8 +525,6 @@ _CHECKS: tuple[Callable[[Config], list[str]], ...] = (
     _check_channels,
     _check_classes,
     _check_class_names,
-    _check_statistics,
-    _check_features,
     _check_weights,
     _check_module,
     _check_devices,

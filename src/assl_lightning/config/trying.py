@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from assl_lightning.config.schema import Config, ConfigurationError, show
+from assl_lightning.learning.algorithm import Algorithm
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def try_training(network: nn.Module, images: Tensor, num_classes: int) -> None:
         )
 
 
-def try_single_images(config: Config, sizes: StepSizes, make_network: Callable[[], nn.Module], image: Tensor) -> None:
+def try_single_images(config: Config, sizes: StepSizes, make_algorithm: Callable[[], Algorithm], image: Tensor) -> None:
     """Raise where the run will make a step of one image, on which the network cannot be trained.
 
     Batch norm needs more than one value for each channel, which a network has of one image only where its last map is
@@ -51,27 +52,28 @@ def try_single_images(config: Config, sizes: StepSizes, make_network: Callable[[
     Args:
         config: the run's.
         sizes: the numbers that decide how many images a step has.
-        make_network: makes the run's network.
+        make_algorithm: makes the run's algorithm with its network; called only where a step can have one image.
         image: (1, channels, height, width).
 
     Raises:
         ConfigurationError: names the key by which a step comes to have one image.
     """
-    reason = _reason_for_one(config, sizes)
+    if config.algorithm.batch_size // sizes.devices > 1 and sizes.labelled != 1:
+        return
+    algorithm = make_algorithm()
+    reason = _reason_for_one(config, sizes, "statistics" in algorithm.produces and config.algorithm.mu > 0)
     if reason is None:
         return
-    network = make_network()
     try:
         with torch.no_grad():
-            network.train()(image)
+            algorithm.network.train()(image)
     except ValueError as error:
         raise ConfigurationError(f"{reason}; its batch norm cannot be trained on that ({error})") from error
 
 
-def _reason_for_one(config: Config, sizes: StepSizes) -> str | None:
-    """The key by which some step has one image on a device, why, and what to do; None where none has."""
+def _reason_for_one(config: Config, sizes: StepSizes, looks_at_unlabelled: bool) -> str | None:
+    """Return the key by which some step has one image on a device, why, and what to do; None where none has."""
     algorithm = config.algorithm
-    looks_at_unlabelled = "statistics" in algorithm.produces and algorithm.mu > 0
     runs_out = not algorithm.include_labelled and sizes.unlabelled is not None and sizes.unlabelled < 1
     if looks_at_unlabelled and not runs_out:
         return None

@@ -31,7 +31,11 @@ OF_THE_RUN = ("environment", "history", "contents", CLASSES)
 COMMAND = "command"
 """Key under history in config.yaml: the command that goes on with the run, as typed at its last change."""
 
+FORMER_KEYS = ("acquisition.requires", "algorithm.produces")
+"""Keys that configurations had once; a run made with them goes on, and what they say is ignored."""
+
 CHANGES_NOTHING = (
+    *FORMER_KEYS,
     *("run_dir", "trainer.logger", "trainer.log_every_n_steps", "checkpoint", "change_devices"),
     *("data.unreadable", "data.source.unreadable", "data.source.cache"),
     *("data.source.images", "data.source.download", "data.num_workers"),

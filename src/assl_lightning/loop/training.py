@@ -29,6 +29,7 @@ from assl_lightning.loop.class_history import read_history
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.querying import Trained
 from assl_lightning.loop.records import RoundRecord
+from assl_lightning.loop.requirements import find_contradictions
 from assl_lightning.loop.settings import RoundSettings
 from assl_lightning.method.callback import ASSLScoreCallback
 from assl_lightning.method.candidates import Acquisition
@@ -200,22 +201,12 @@ class RoundTraining:
             return self.make_algorithm(self.make_network())
 
     def _score_callback(self, algorithm: Algorithm, number: int) -> ASSLScoreCallback | None:
-        keep_features = self.settings.acquisition_features == "training" and "features" in self.acquisition.requires
+        contradictions = find_contradictions(self.acquisition, algorithm, self.settings, self.datamodule.mu)
+        if contradictions:
+            raise ValueError(str(contradictions[0]))
         if "statistics" not in algorithm.produces:
-            if keep_features:
-                raise ValueError(
-                    f"acquisition_features = 'training' needs features that training keeps, but "
-                    f"{type(algorithm).__name__} keeps none; choose FixMatch, or 'inference'"
-                )
-            if "statistics" in self.acquisition.requires:
-                raise ValueError(
-                    f"{type(self.acquisition).__name__} needs the statistics that training keeps, but "
-                    f"{type(algorithm).__name__} produces none; choose FixMatch, or another acquisition"
-                )
             return None
         score = self.settings.score
-        if keep_features:
-            self._check_kept_features()
         callback = ASSLScoreCallback(
             self.datamodule.pool.num_samples,
             alpha=score.alpha,
@@ -224,7 +215,7 @@ class RoundTraining:
             variance=score.variance,
             assume_unique=self.datamodule.draws_distinct,
             reset=score.reset,
-            keep_features=keep_features,
+            keep_features=self.settings.acquisition_features == "training" and "features" in self.acquisition.requires,
             skip_non_finite=self.settings.non_finite == "skip",
         )
         if not score.reset and number > 0:
@@ -232,29 +223,6 @@ class RoundTraining:
             with self.directory.reading(number - 1, "statistics.pt"):
                 callback.load_state_dict({"statistics": with_room(state, self.datamodule.pool.num_samples)})
         return callback
-
-    def _check_kept_features(self) -> None:
-        """Raise where features of training would be mixed with those of a pass, or be missing."""
-        others = sorted(self.acquisition.requires & {"head", "labelled", "logits"})
-        if others:
-            raise ValueError(
-                f"acquisition_features = 'training' is for strategies that need nothing else of the network, but "
-                f"{type(self.acquisition).__name__} also needs {', '.join(others)}; use 'inference'"
-            )
-        if self.settings.acquisition_weights == "ema":
-            raise ValueError(
-                "acquisition_features = 'training' are those of the raw weights; use acquisition_weights = 'raw'"
-            )
-        if self.settings.unvisited == "infer":
-            raise ValueError(
-                "acquisition_features = 'training' has none for samples that training never visited, so unvisited must "
-                "be 'exclude' or 'random'; got 'infer'"
-            )
-        if not self.settings.score.reset:
-            raise ValueError(
-                "acquisition_features = 'training' are each round's own, but with score.reset off a sample may count "
-                "as visited that this round never saw; use reset, or 'inference'"
-            )
 
     def _new_trainer(self, number: int, callbacks: list[Callback | None]) -> Trainer:
         directory = self.directory.round(number)

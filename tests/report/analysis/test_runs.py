@@ -31,12 +31,12 @@ BASE: dict[str, Any] = {
     "data": {"name": "digits", "num_classes": 10, "root": "data", "source": {"root": "data", "download": True}},
     "network": RESNET,
     "algorithm": {"name": "fixmatch", "mu": 7, "module": {"_target_": "a.FixMatch", "optimizer": {"lr": 0.03}}},
-    "acquisition": {"name": "assl", "requires": ["statistics"], "strategy": {"_target_": "a.ASSL", "c_u": 0.5}},
+    "acquisition": {"name": "assl", "strategy": {"_target_": "a.ASSL", "c_u": 0.5}},
     "trainer": {"devices": 1, "log_every_n_steps": 50, "logger": {"_target_": "a.CSVLogger", "name": ""}},
     "oracle": {"_target_": "a.Noisy", "seed": 0},
 }
 
-RANDOM = {"acquisition": {"name": "random", "requires": [], "strategy": {"_target_": "a.Random"}}}
+RANDOM = {"acquisition": {"name": "random", "among": [], "strategy": {"_target_": "a.Random"}}}
 SUPERVISED = {"algorithm": {"name": "supervised", "mu": 0, "module": {"_target_": "a.Supervised"}}}
 CIFAR = {"data": {"name": "cifar10", "num_classes": 10, "root": "data", "source": {"root": "data"}}}
 VIT = {"network": {"_target_": "assl_lightning.networks.ViTSmall", "num_classes": 10}}
@@ -179,8 +179,8 @@ def test_seeds_of_one_configuration_are_one_method(write: Write, tmp_path: Path)
         ),
         # keys of a group are compared among those of its name
         (
-            [RANDOM, RANDOM | {"acquisition.requires": ["logits"]}, {}],
-            {'random, acquisition.requires=["logits"]', "random, acquisition.requires=[]", "assl"},
+            [RANDOM, RANDOM | {"acquisition.among": ["logits"]}, {}],
+            {'random, acquisition.among=["logits"]', "random, acquisition.among=[]", "assl"},
         ),
         (
             [
@@ -202,6 +202,12 @@ def test_a_method_is_named_by_what_tells_it_from_the_others(
         for seed in (0, 1):
             write(f"{number}/seed_{seed}", seed, change)
     assert method_names(tmp_path) == names
+
+
+def test_keys_that_configurations_had_once_tell_no_methods_apart(write: Write, tmp_path: Path) -> None:
+    write("run/seed_0", 0, {"acquisition.requires": ["statistics"], "algorithm.produces": ["statistics"]})
+    write("run/seed_1", 1)
+    assert [list(methods.values()) for methods in grouped(tmp_path).values()] == [[[0, 1]]]
 
 
 def test_one_seed_twice_names_both_directories(write: Write, tmp_path: Path) -> None:

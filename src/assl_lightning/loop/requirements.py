@@ -1,0 +1,93 @@
+"""Contradictions between what a strategy requires, what an algorithm produces and what the settings say.
+
+`run_rounds` raises for the first one before it trains; the command line shows all, under its own keys, before it writes
+a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import get_args
+
+from assl_lightning.learning.algorithm import Algorithm
+from assl_lightning.loop.settings import RoundSettings
+from assl_lightning.method.candidates import Acquisition, Requirement
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """Settings that do not fit one another.
+
+    Attributes:
+        settings: values by name, of `RoundSettings` and of the datamodule; "acquisition" and "algorithm" name classes.
+        reason: why they do not fit, and what to do.
+    """
+
+    settings: Mapping[str, object]
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{', '.join(f'{name}={value}' for name, value in self.settings.items())}: {self.reason}"
+
+
+def find_contradictions(
+    acquisition: Acquisition, algorithm: Algorithm, settings: RoundSettings, mu: int
+) -> list[Contradiction]:
+    """Return every contradiction; `mu` is the number of unlabelled images for each labelled one of a step."""
+    strategy, learner = type(acquisition).__name__, type(algorithm).__name__
+    required, fields = acquisition.requires, get_args(Requirement)
+    keeps_statistics = "statistics" in algorithm.produces
+    of_training = settings.acquisition_features == "training" and "features" in required
+    others = sorted(required & {"head", "labelled", "logits"})
+    training = {"acquisition_features": "training"}
+    rules: tuple[tuple[bool, Mapping[str, object], str], ...] = (
+        (
+            not required <= set(fields),
+            {"acquisition": strategy},
+            f"what {strategy} requires must be fields of Candidates, {', '.join(fields)}; got "
+            f"{', '.join(sorted(required - set(fields)))}",
+        ),
+        (
+            "statistics" in required and not keeps_statistics,
+            {"acquisition": strategy, "algorithm": learner},
+            f"{strategy} needs statistics of unlabelled images, and {learner} keeps none; choose FixMatch, or an "
+            f"acquisition without them, such as random",
+        ),
+        (
+            keeps_statistics and mu == 0,
+            {"mu": mu, "algorithm": learner},
+            f"mu must be at least 1, since {learner} keeps statistics of unlabelled images; to learn from labelled "
+            f"images alone, choose Supervised",
+        ),
+        (
+            of_training and bool(others),
+            training | {"acquisition": strategy},
+            f"features of training are for strategies that need nothing else of the network, and {strategy} also needs "
+            f"{', '.join(others)}; set features to inference",
+        ),
+        (
+            of_training and not keeps_statistics,
+            training | {"algorithm": learner},
+            f"features of training need an algorithm that looks at unlabelled images, and {learner} keeps nothing of "
+            f"them; choose FixMatch, or set features to inference",
+        ),
+        (
+            of_training and settings.acquisition_weights == "ema",
+            training | {"acquisition_weights": "ema"},
+            "features of training are those of the raw weights; set weights to raw, or features to inference",
+        ),
+        (
+            of_training and not settings.score.reset,
+            training | {"score.reset": False},
+            "features of training are each round's own, but with statistics that go on a sample may count as visited "
+            "that this round never saw; set reset to true, or features to inference",
+        ),
+        (
+            of_training and settings.unvisited == "infer",
+            training | {"unvisited": "infer"},
+            "features of samples that training never visited are not inferred; set unvisited to exclude or random, or "
+            "features to inference",
+        ),
+    )
+    return [Contradiction(values, reason) for is_wrong, values, reason in rules if is_wrong]
