@@ -9,9 +9,9 @@ from typing import Any
 
 from PIL import Image
 
-from assl_lightning.base.run_files import LEDGER
+from assl_lightning.base.run_files import LEDGER, round_directory
 from assl_lightning.data.answers import Answer
-from assl_lightning.people.batch import AskedSample, LabelBatch, batch_directory, write_batch
+from assl_lightning.people.batch import DIRECTORY, AskedSample, LabelBatch, write_batch
 from assl_lightning.people.ledger import Ledger
 
 CLASSES = ("ok", "dent", "scratch")
@@ -41,7 +41,7 @@ def ask(
         for place, name in enumerate(names)
     )
     batch = LabelBatch(
-        directory=batch_directory(run_dir, round_number),
+        directory=round_directory(run_dir, round_number) / DIRECTORY,
         run_id="9f140cb3",
         name="photos",
         round=round_number,

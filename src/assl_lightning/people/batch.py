@@ -25,7 +25,7 @@ from typing import Any
 
 from assl_lightning.base.arguments import is_integer, is_number
 from assl_lightning.base.atomic import TEMPORARY, open_atomic, write_text
-from assl_lightning.base.run_files import CONFIG, POOL, round_directory
+from assl_lightning.base.run_files import CONFIG, POOL
 from assl_lightning.base.shell import command
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.loop.records import read_config
@@ -95,11 +95,6 @@ class LabelBatch:
     def image_path(self, sample: AskedSample) -> Path:
         """The file to show."""
         return self.directory / IMAGES / sample.image
-
-
-def batch_directory(run_dir: Path, round_number: int) -> Path:
-    """Where the batch lies whose labels a round trains on."""
-    return round_directory(run_dir, round_number) / DIRECTORY
 
 
 def write_batch(batch: LabelBatch, images: Sequence[bytes], contact_sheet: bytes) -> None:

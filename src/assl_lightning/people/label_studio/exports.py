@@ -20,7 +20,7 @@ from assl_lightning.people.label_studio.errors import ExportError
 
 __all__ = ["ExportError", "is_export", "read_export", "tasks_of_batch"]
 
-_OF_TABLES = frozenset({"annotation_id", "annotator", "lead_time"})  # columns of CSV and keys of JSON_MIN
+_OF_TABLES = frozenset({"annotation_id", "annotator", "lead_time"})  # keys of JSON-MIN
 _EARLIEST = datetime.min.replace(tzinfo=timezone.utc)
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d*)?(Z|[+-]\d\d:?\d\d)?")
 
@@ -38,9 +38,7 @@ class _Annotation:
 
 
 def is_export(content: object) -> bool:
-    """Whether the content of a file (JSON, or the text or rows of a CSV) comes from Label Studio, of whatever kind."""
-    if isinstance(content, str):
-        return set(content.partition("\n")[0].strip("\ufeff\r").replace('"', "").split(",")) >= _OF_TABLES
+    """True where the content of a JSON file comes from Label Studio, as JSON or as JSON-MIN."""
     return isinstance(content, list) and any(_is_task(row) or _is_row_of_a_table(row) for row in content)
 
 
@@ -94,15 +92,7 @@ def _is_row_of_a_table(row: object) -> bool:
 
 
 def _tasks(content: object, where: str) -> list[object]:
-    """The content, where it is a list of tasks that may have been labelled."""
-    rows = content if isinstance(content, list) else []
-    if isinstance(content, str) or any(_is_row_of_a_table(row) for row in rows):
-        raise ExportError(
-            [
-                f"{where} must be Label Studio's full JSON export; it is a CSV or JSON-MIN, from which skipped images "
-                f"are missing; export the project once more, as JSON"
-            ]
-        )
+    """Return the content, a list of tasks that may have been labelled, or raise an `ExportError`."""
     if not isinstance(content, list):
         raise ExportError(
             [
@@ -110,14 +100,21 @@ def _tasks(content: object, where: str) -> list[object]:
                 f"project once more, as JSON"
             ]
         )
-    if rows and all(_is_task(row) and "annotations" not in row for row in rows):
+    if any(_is_row_of_a_table(row) for row in content):
+        raise ExportError(
+            [
+                f"{where} must be Label Studio's full JSON export; it is JSON-MIN, from which skipped images are "
+                f"missing; export the project once more, as JSON"
+            ]
+        )
+    if content and all(_is_task(row) and "annotations" not in row for row in content):
         raise ExportError(
             [
                 f"{where} must be Label Studio's JSON export; its tasks have no annotations, as those that are sent "
                 f"there; export the project in which they were labelled"
             ]
         )
-    return rows
+    return content
 
 
 def _annotations(task: object, place: int, where: str, problems: list[str]) -> Iterator[_Annotation]:
