@@ -13,7 +13,7 @@ OLDEST := .venv-oldest
 
 RUN := $(BIN)/python -m assl_lightning
 ONE_THREAD := OMP_NUM_THREADS=1
-ON_ALL_CORES := -n auto --dist loadfile --no-loadscope-reorder
+ON_ALL_CORES := -n auto --dist worksteal
 REPORT := $(BIN)/python -m assl_lightning.report
 PICKS := $(BIN)/python -m assl_lightning.report.picks
 

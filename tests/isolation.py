@@ -1,7 +1,7 @@
-"""Tests and doctests see nothing of the machine: an empty working directory, a home of their own, few variables.
+"""Tests see nothing of the machine: an empty working directory, a home of their own, few variables.
 
 A test that reads what a run has left in the checkout, or writes into the checkout, fails with the path. pytest takes
-the hooks and the fixture from the checkout's conftest.py, so that they hold for the doctests of `src` too.
+the hooks and the fixture from conftest.py.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def test_the_sdist_holds_what_the_tests_and_the_documents_need(wheel: Path) -> N
     (sdist,) = wheel.parent.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = ["conftest.py", "Makefile", ".ci/run", "LICENSE", "tests/isolation.py", "src/assl_lightning/py.typed"]
+    wanted = ["Makefile", ".ci/run", "LICENSE", "tests/conftest.py", "src/assl_lightning/py.typed"]
     linked = re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / "README.md").read_text())
     there = names | {str(parent) for name in names for parent in Path(name).parents}
     assert [path for path in wanted + linked if path.rstrip("/") not in there] == []
