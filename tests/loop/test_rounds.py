@@ -313,7 +313,7 @@ def watch_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sizes.append(len(index))
         return evaluate(network, view, index, **arguments)
 
-    monkeypatch.setattr("assl_lightning.loop.querying.evaluate", watched)
+    monkeypatch.setattr("assl_lightning.learning.trained_model.evaluate", watched)
     return sizes
 
 

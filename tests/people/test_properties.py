@@ -37,9 +37,9 @@ from assl_lightning.data.growth import align
 from assl_lightning.data.pool import EXCLUDED, HELD_OUT, UNLABELLED, Pool
 from assl_lightning.data.sample_names import read_samples
 from assl_lightning.data.sources.base import PoolSource
+from assl_lightning.learning.trained_model import TrainedModel
 from assl_lightning.loop import rounds
 from assl_lightning.loop.directory import RunDirectory
-from assl_lightning.loop.querying import Trained
 from assl_lightning.loop.records import RoundRecord, read_records
 from assl_lightning.loop.settings import RoundSettings, ScoreSettings
 from assl_lightning.loop.training import RoundTraining
@@ -117,7 +117,7 @@ class Level(FeatureNetwork):
 class Quick(RoundTraining):
     """Every unlabelled sample is visited once a round; the rest is the real thing, down to its files."""
 
-    def train(self, number: int) -> tuple[Trained, RoundRecord]:
+    def train(self, number: int) -> tuple[TrainedModel, RoundRecord]:
         self._start_round(number)
         algorithm, pool = self._new_algorithm(number), self.datamodule.pool
         score = self._score_callback(algorithm, number)
@@ -130,7 +130,7 @@ class Quick(RoundTraining):
         self.directory.save_tensors(number, "final.ckpt", state)
         self.directory.save_tensors(number, "statistics.pt", table.state_dict())
         record = RoundRecord(number, len(pool.labelled), len(pool.unlabelled), 1, 0.5, 0.5)
-        return Trained(algorithm.network, table, nullcontext), record
+        return TrainedModel(algorithm.network, table, nullcontext), record
 
     def _look(self, pool: Pool) -> None:
         """What trains and what tests, against the images that the names say."""

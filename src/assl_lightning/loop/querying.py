@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isnan
 from typing import Any, Literal
@@ -14,27 +13,16 @@ from torch import Tensor, nn
 from assl_lightning.acquisition.kmeans_plus_plus import KMeansPlusPlus
 from assl_lightning.base.seeding import make_generator
 from assl_lightning.learning.datamodule import PoolDataModule
-from assl_lightning.learning.inference import evaluate
+from assl_lightning.learning.trained_model import TrainedModel
 from assl_lightning.loop.histograms import Histogram, histogram
 from assl_lightning.method import scores
 from assl_lightning.method.candidates import Acquisition, Candidates, LabelledSamples
-from assl_lightning.method.features import SampleFeatures
 from assl_lightning.method.statistics import SampleStatistics
 from assl_lightning.networks.base import FeatureNetwork
 
 Unvisited = Literal["exclude", "infer", "random"]
 
 _STATISTICS = ("uncertainty_mean", "uncertainty_variance", "inconsistency_mean", "inconsistency_variance")
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a round's training leaves for its query."""
-
-    network: FeatureNetwork  # with the weights that make logits and features, on the device of the pass
-    statistics: SampleStatistics | None  # on the CPU; None where the algorithm keeps none
-    context: Callable[[], AbstractContextManager[object]]  # entered around forward passes, for mixed precision
-    features: SampleFeatures | None = None  # kept while it trained, to be used instead of a pass over the pool
 
 
 @dataclass(frozen=True)
@@ -65,7 +53,7 @@ class Picks:
 def query(
     acquisition: Acquisition,
     datamodule: PoolDataModule,
-    trained: Trained,
+    trained: TrainedModel,
     *,
     budget: int,
     unvisited: Unvisited,
@@ -122,32 +110,20 @@ def query(
     )
 
 
-def query_untrained(datamodule: PoolDataModule, untrained: Trained, index: Tensor, budget: int) -> Tensor:
+def query_untrained(datamodule: PoolDataModule, untrained: TrainedModel, index: Tensor, budget: int) -> Tensor:
     """(budget,) int64 of the samples at `index` (M,) int64, ascending: k-means++ over the features of a network.
 
     What a cold start asks for: nothing has learned yet, so that far apart is all that counts. The first is drawn
     uniformly.
     """
-    _, features = evaluate(
-        untrained.network,
-        datamodule.plain_view,
-        index,
-        batch_size=datamodule.test_batch_size,
-        context=untrained.context,
-    )
+    _, features = untrained.evaluate(datamodule.plain_view, index, datamodule.test_batch_size)
     generator = make_generator(datamodule.seed, "initial_acquisition")
     return KMeansPlusPlus(first="uniform").acquire(Candidates(index, features=features), budget, generator)
 
 
-def _predict(index: Tensor, datamodule: PoolDataModule, trained: Trained) -> Tensor:
+def _predict(index: Tensor, datamodule: PoolDataModule, trained: TrainedModel) -> Tensor:
     """(K,) int64: the class of each sample at `index` (K,), for people to compare with; nothing is chosen by it."""
-    logits, _ = evaluate(
-        trained.network,
-        datamodule.plain_view,
-        index,
-        batch_size=datamodule.test_batch_size,
-        context=trained.context,
-    )
+    logits, _ = trained.evaluate(datamodule.plain_view, index, datamodule.test_batch_size)
     return logits.argmax(-1).cpu()
 
 
@@ -165,7 +141,9 @@ def _parts(statistics: SampleStatistics, index: Tensor) -> dict[str, Tensor]:
     return {**parts, "visits": rows.visits}
 
 
-def _candidates(index: Tensor, acquisition: Acquisition, datamodule: PoolDataModule, trained: Trained) -> Candidates:
+def _candidates(
+    index: Tensor, acquisition: Acquisition, datamodule: PoolDataModule, trained: TrainedModel
+) -> Candidates:
     """Fill what the strategy requires; one pass over the pool at most, and none where none is needed."""
     found: dict[str, Any] = {}
     if "statistics" in acquisition.requires and trained.statistics is not None:
@@ -178,12 +156,8 @@ def _candidates(index: Tensor, acquisition: Acquisition, datamodule: PoolDataMod
         needs_pass -= {"features"}
     if needs_pass:
         labelled = datamodule.pool.labelled if "labelled" in needs_pass else index[:0]
-        logits, features = evaluate(
-            trained.network,
-            datamodule.plain_view,
-            torch.cat([index, labelled]),
-            batch_size=datamodule.test_batch_size,
-            context=trained.context,
+        logits, features = trained.evaluate(
+            datamodule.plain_view, torch.cat([index, labelled]), datamodule.test_batch_size
         )
         found = {"logits": logits[: len(index)], "features": features[: len(index)], **found}
         if "labelled" in needs_pass:
@@ -212,14 +186,14 @@ class Head(nn.Module):
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-def _infer_statistics(index: Tensor, datamodule: PoolDataModule, trained: Trained) -> None:
+def _infer_statistics(index: Tensor, datamodule: PoolDataModule, trained: TrainedModel) -> None:
     """One weak and one strong view of each sample, in evaluation mode, count as its one visit."""
     assert trained.statistics is not None
     device = next(trained.network.parameters()).device
     for part in index.split(datamodule.test_batch_size):
         rows = torch.arange(len(part))
         weak, strong = (
-            evaluate(trained.network, view.__getitem__, rows, batch_size=len(part), context=trained.context)[0].cpu()
+            trained.evaluate(view.__getitem__, rows, len(part))[0].cpu()
             for view in datamodule.augmented_views(part.to(device), "infer")
         )
         trained.statistics.update(part, scores.pseudo_el2n(weak), scores.symmetric_kl(weak, strong), assume_unique=True)

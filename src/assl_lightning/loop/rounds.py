@@ -29,10 +29,11 @@ from assl_lightning.data.pool import HELD_OUT, Pool
 from assl_lightning.data.sources.undecodable import Row
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.datamodule import PoolDataModule
+from assl_lightning.learning.trained_model import TrainedModel
 from assl_lightning.loop import slurm
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.oracles import LabelRequest, Oracle, Pending
-from assl_lightning.loop.querying import Trained, query, query_untrained
+from assl_lightning.loop.querying import query, query_untrained
 from assl_lightning.loop.records import RoundRecord, without_query
 from assl_lightning.loop.settings import RoundSettings
 from assl_lightning.loop.training import RoundTraining
@@ -309,7 +310,7 @@ class _Loop:
         wait_for_all_ranks()
         return record
 
-    def _train(self, number: int) -> tuple[Trained, RoundRecord]:
+    def _train(self, number: int) -> tuple[TrainedModel, RoundRecord]:
         with self.interruption.deferred():
             if is_first_rank():
                 self.directory.write_state(number, "training")
@@ -321,7 +322,7 @@ class _Loop:
             self.interruption.raise_if_asked(f"round {number} is trained, and the same command goes on with its query")
         return trained, record
 
-    def _acquire(self, record: RoundRecord, trained: Trained) -> tuple[RoundRecord, LabelRequest]:
+    def _acquire(self, record: RoundRecord, trained: TrainedModel) -> tuple[RoundRecord, LabelRequest]:
         started = self.clock()
         left = len(self.pool.unlabelled)
         if not left:

@@ -24,10 +24,10 @@ from assl_lightning.learning.checkpointing import AtomicCheckpointIO, StepCheckp
 from assl_lightning.learning.datamodule import PoolDataModule
 from assl_lightning.learning.non_finite import NonFinite
 from assl_lightning.learning.step_seed import StepSeed
+from assl_lightning.learning.trained_model import TrainedModel
 from assl_lightning.learning.weight_ema import WeightEMA
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.loop.directory import RunDirectory
-from assl_lightning.loop.querying import Trained
 from assl_lightning.loop.records import RoundRecord
 from assl_lightning.loop.requirements import find_contradictions
 from assl_lightning.loop.settings import RoundSettings
@@ -53,7 +53,7 @@ class RoundTraining:
     clock: Callable[[], float]
     interruption: Interruption
 
-    def train(self, number: int) -> tuple[Trained, RoundRecord]:
+    def train(self, number: int) -> tuple[TrainedModel, RoundRecord]:
         """Train a round, from its last checkpoint if there is one.
 
         Raises:
@@ -96,7 +96,7 @@ class RoundTraining:
         if settings.acquisition_weights == "ema" and weight_ema is not None:
             network = weight_ema.averaged(network, prefix="network.")
         features = score.features if score is not None and score.keep_features else None
-        return Trained(network, statistics, trainer.precision_plugin.forward_context, features), record
+        return TrainedModel(network, statistics, trainer.precision_plugin.forward_context, features), record
 
     def _fit(self, trainer: Trainer, algorithm: Algorithm, number: int) -> None:
         """Fit from the last good checkpoint, or from the start."""
@@ -139,7 +139,7 @@ class RoundTraining:
                 f"{trainer.global_step}; a trainer setting such as check_val_every_n_epoch must have left it out"
             )
 
-    def restore(self, number: int) -> Trained:
+    def restore(self, number: int) -> TrainedModel:
         """What `train` returned for a round that was trained before, from its files."""
         self._start_round(number)
         checkpoint = self.directory.load_tensors(number, "final.ckpt")
@@ -154,14 +154,14 @@ class RoundTraining:
                 statistics, features = score.statistics, score.features if score.keep_features else None
         trainer = self._new_trainer(number, [])
         network = algorithm.network.to(trainer.strategy.root_device)
-        return Trained(network, statistics, trainer.precision_plugin.forward_context, features)
+        return TrainedModel(network, statistics, trainer.precision_plugin.forward_context, features)
 
-    def untrained(self) -> Trained:
+    def untrained(self) -> TrainedModel:
         """The network as its first training begins with it."""
         self._start_round(0)
         trainer = self._new_trainer(0, [])
         network = self._initial_algorithm().network.to(trainer.strategy.root_device)
-        return Trained(network, None, trainer.precision_plugin.forward_context)
+        return TrainedModel(network, None, trainer.precision_plugin.forward_context)
 
     def _start_round(self, number: int) -> None:
         self.datamodule.start_round(
