@@ -147,6 +147,18 @@ def test_what_still_says_the_old_name_is_taken_for_the_new_one(run_dir: Path) ->
     assert labels(run_dir) == ["ok", "damage", "damage", "damage"]
 
 
+def test_a_line_with_the_old_name_whose_answer_was_taken_back_is_not_taken_again(run_dir: Path) -> None:
+    line = Incoming("labels.csv, line 2", SAMPLE_IDS[3], "label", "dent", "Ann")
+    change(run_dir, "--rename", "dent=bump")
+    (answer,) = ingest(run_dir, [line]).answers
+    assert main([str(run_dir), "--rename", "bump=damage"]) == 0
+    ledger(run_dir).revoke([ledger(run_dir).active_answers()[-1].id or 0], "Ann", "undo")
+    revoked = [answer for answer, revoked_by in ledger(run_dir).history(as_now=True) if revoked_by is not None]
+    assert (answer.label, [one.label for one in revoked]) == ("bump", ["damage"])
+    assert ingest(run_dir, [line], revoked=revoked).answers == ()
+    assert len(ingest(run_dir, [line]).answers) == 1, "by hand it is taken"
+
+
 def test_a_page_that_is_open_offers_the_classes_as_they_are_now(run_dir: Path) -> None:
     session = Session(waiting_batch(run_dir), ledger(run_dir))
     change(run_dir, "--rename", "dent=bump")

@@ -247,14 +247,20 @@ def test_columns_that_are_not_used_are_told(tmp_path: Path, caplog: pytest.LogCa
 @pytest.mark.parametrize(
     ("text", "messages"),
     [
-        ("file,label\na.png,ok\n", ["one thing is wrong: it has no column path; its columns are file, label"]),
-        ("path;label\na.png;ok\n", ["it has no column path; its columns are path;label"]),
-        ("", ["it has no column path; its columns are none"]),
-        ("path,lable\na.png,ok\n", ["one thing is wrong: it has a column lable (did you mean 'label'?)"]),
-        ("path,path\na.png,a.png\n", ["it has the column path more than once"]),
+        (
+            "file,label\na.png,ok\n",
+            [
+                "t.csv, line 1: the column must be path, and may be sample_id, label, status, split, group; "
+                "path missing, there is 'file', 'label'"
+            ],
+        ),
+        ("path|label\na.png|ok\n", ["path missing, there is 'path|label'"]),
+        ("", ["t.csv must begin with a header, such as path; it is empty"]),
+        ("path,lable\na.png,ok\n", ["it has 'lable' (did you mean 'label'?)"]),
+        ("path,path\na.png,a.png\n", ["path is there 2 times"]),
         ("path\n", ["it has a header and nothing below it"]),
-        ("path,label\na.png\n", ["one thing is wrong: line 2 has 1 cells, the header 2"]),
-        ("path,label\na.png,ok,ok\n", ["line 2 has 3 cells, the header 2"]),
+        ("path,label\na.png\n", ["one thing is wrong: line 2: a line must have 2 cells as the header has; it has 1"]),
+        ("path,label\na.png,ok,ok\n", ["line 2: a line must have 2 cells as the header has; it has 3"]),
         ("path,label\n,ok\n", ["one thing is wrong: line 2 has no path"]),
         ("path,label\n\n\nx.png,ok\n", ["line 4 names ", "x.png, and there is no such file"]),
         ("path\na.png\nb.png\na.png\n", ["line 4 has the sample_id a.png of line 2"]),
@@ -269,13 +275,16 @@ def test_columns_that_are_not_used_are_told(tmp_path: Path, caplog: pytest.LogCa
             "path,split,group\na.png,pool,p\nb.png,test,p\n",
             ["line 3 has another split than line 2, of the same group p"],
         ),
-        ('path,label\n"a.png,ok\nb.png,ok\n', ["must be a CSV file; unexpected end of data after line 3"]),
+        (
+            'path,label\n"a.png,ok\nb.png,ok\n',
+            ["line 2: the file cannot be read from here on (unexpected end of data); close the quotes"],
+        ),
         ('sample_id,path\n"a\nb",a.png\nc,x.png\n', ["one thing is wrong: line 4 names "]),
     ],
 )
 def test_what_is_wrong_with_a_manifest_is_said_by_its_line(tmp_path: Path, text: str, messages: list[str]) -> None:
     touch(tmp_path, "a.png", "b.png")
-    with pytest.raises(ValueError, match=r"t\.csv must ") as caught:
+    with pytest.raises(ValueError, match=r"t\.csv(, line 1: the column)? must ") as caught:
         read_manifest(write(tmp_path / "t.csv", text), class_names=["ok", "dent"])
     assert [message for message in messages if message not in str(caught.value)] == [], caught.value
 
@@ -302,7 +311,7 @@ def test_a_line_may_name_a_link_to_nothing_but_no_directory(tmp_path: Path) -> N
 
 def test_a_manifest_in_another_encoding_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "ä.png")
-    with pytest.raises(ValueError, match="must be written in UTF-8"):
+    with pytest.raises(ValueError, match=r"line 2: the bytes must be UTF-8; line 2 has 0xe4. Save the file as UTF-8$"):
         read_manifest(write(tmp_path / "t.csv", "path\nä.png\n", "latin-1"))
     with pytest.raises(FileNotFoundError, match="there is no such file"):
         read_manifest(tmp_path / "other.csv")
@@ -370,7 +379,7 @@ def test_a_column_of_lists_is_refused_by_its_row(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "b.png")
     columns = {"path": ["a.png", "b.png"], "label": [["ok"], None]}
     parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
-    with pytest.raises(ValueError, match=r"one thing is wrong: row 1 has no text in the column label: .* got a list"):
+    with pytest.raises(ValueError, match=r"one thing is wrong: row 1: label must be a text; got \['ok'\]"):
         read_manifest(tmp_path / "t.parquet")
 
 

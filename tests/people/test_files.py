@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assl_lightning.data.answers import Incoming
-from assl_lightning.people.answers import IngestError
+from assl_lightning.people.errors import IngestError
 from assl_lightning.people.files import read_labels
 from tests.people.batches import SAMPLE_IDS, make_batch
 
@@ -70,6 +70,18 @@ def test_a_line_says_what_was_answered_by_whom_when_and_how_long_it_took(write: 
         Incoming("labels.csv, line 4", "c\nd.png", "bad", None, "Bo", 0.0, "2026-01-31T14:05:00.000+00:00"),
         Incoming("labels.csv, line 9", "f.png", "label", "ok", "me"),
     ]
+
+
+@pytest.mark.parametrize(("name", "content"), [("labels.csv", "sample_id,label\n"), ("l.json", "[]"), ("l.json", "{}")])
+def test_a_file_without_lines_has_no_answers(write: Write, name: str, content: str) -> None:
+    assert read_labels(write(content, name)) == []
+
+
+def test_what_programs_write_for_a_missing_value_is_no_answer_unless_a_class_is_called_so(write: Write) -> None:
+    path = write("sample_id,label,status,seconds\na,NaN,nan,NaT\nb,nan,skip,<NA>\nNaN,ok,NaN,1\n")
+    assert simple(read_labels(path)) == [("b", "skip"), ("NaN", "ok")], "a sample may be called so"
+    path = write("sample_id,label\na,NaN\nb,nan\n")
+    assert simple(read_labels(path, class_names=["nan", "ok"])) == [("b", "nan")]
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -241,7 +253,7 @@ def test_everything_that_is_wrong_is_told_at_once_by_its_line(write: Write) -> N
         b"e.png,ok,,,,\n"
         b"f.png,ok,,-1,2026-13-01\n"
         b"\xfc.png,ok,,,\n"
-        b"g.png,ok,,nan,\n"
+        b"g.png,ok,,inf,\n"
         b"h.png,ok,,1_0,\n"
         b"i.png,,done,,\n"
         b"\xe4.png,,sk\xfcp,\xfc,\n"
@@ -260,7 +272,7 @@ def test_everything_that_is_wrong_is_told_at_once_by_its_line(write: Write) -> N
         "line 8: a line must have 5 cells as the header has; it has 6",
         f"line 9: {seconds} '-1'",
         "line 9: at must be a time such as 2026-01-31T14:05:00+01:00, or empty; got '2026-13-01'",
-        f"line 11: {seconds} 'nan'",
+        f"line 11: {seconds} 'inf'",
         f"line 12: {seconds} '1_0'",
         "line 13: status must be skip, bad or empty; got 'done'",
         "line 16: the file cannot be read from here on (unexpected end of data); close the quotes, and write quotes "
@@ -275,10 +287,9 @@ HEADER_OF = {
     "\n\nsample_id,class\n": f"line 3: {COLUMNS}; label missing, there is 'sample_id', 'class'",
     "file|class\n": f"line 1: {COLUMNS}; sample_id and label missing, there is 'file|class'",
     "sample_id,label,label\n": f"line 1: {COLUMNS}; label is there 2 times",
-    "sample_id,label,Status,path\n": f"line 1: {COLUMNS}; it has 'Status' (did you mean status?)",
-    "Sample-ID,label,date\n": f"line 1: {COLUMNS}; it has 'Sample-ID' (did you mean sample_id?)",
-    "sample_id,label,anotator,cat\n": f"line 1: {COLUMNS}; it has 'anotator' (did you mean annotator?)",
-    "sample_id,label\n": "labels.csv must have a line for each answer; it has none",
+    "sample_id,label,Status,path\n": f"line 1: {COLUMNS}; it has 'Status' (did you mean 'status'?)",
+    "Sample-ID,label,date\n": f"line 1: {COLUMNS}; it has 'Sample-ID' (did you mean 'sample_id'?)",
+    "sample_id,label,anotator,cat\n": f"line 1: {COLUMNS}; it has 'anotator' (did you mean 'annotator'?)",
 }
 
 
@@ -341,10 +352,10 @@ def test_an_encoding_that_is_none_is_refused(write: Write, encoding: str) -> Non
             "UTF-8",
         ),
         ("labels", "labels must be a file of labels, named .csv, .tsv, .txt, .parquet or .json"),
-        ("none.csv", "must be a file of labels that can be read (No such file or directory); give its path"),
-        ("none.parquet", "must be a file of labels that can be read (No such file or directory); give its path"),
-        ("directory.csv", "must be a file of labels that can be read (Is a directory); give its path"),
-        ("zero\0.csv", "must be a file of labels that can be read (embedded null byte); give its path"),
+        ("none.csv", "must be a file that can be read (No such file or directory); give its path"),
+        ("none.parquet", "must be a file that can be read (No such file or directory); give its path"),
+        ("directory.csv", "must be a file that can be read (Is a directory); give its path"),
+        ("zero\0.csv", "must be a file that can be read (embedded null byte); give its path"),
     ],
 )
 def test_a_file_that_is_none_is_refused(tmp_path: Path, name: str, expected: str) -> None:
@@ -365,10 +376,8 @@ JSON_PROBLEMS = {
     "[" * 100_000: [],
     "9" * 5000: [],
     "7": [' must be a list of objects with sample_id and label, or one object {"sample_id": "label"}; it is 7'],
-    "[]": [" must have a line for each answer; it has none"],
-    "{}": [" must have a line for each answer; it has none"],
     '["a.png"]': [f": {COLUMNS}; sample_id and label missing, there is nothing"],
-    '[{"sample_id": "a", "lable": "ok"}]': [f": {COLUMNS}; it has 'lable' (did you mean label?)"],
+    '[{"sample_id": "a", "lable": "ok"}]': [f": {COLUMNS}; it has 'lable' (did you mean 'label'?)"],
     '{"a.png": ["ok"]}': ["entry 1: label must be a text; got ['ok']"],
     '{"a\\ud800.png": "ok"}': ["entry 1: sample_id must be a text that UTF-8 can write; got 'a\\ud800.png'"],
 }
@@ -445,13 +454,12 @@ def test_what_is_written_is_read(
     writer.writerows([("sample_id", "label"), *rows])
     path = tmp_path_factory.getbasetemp() / "round_trip.csv"
     path.write_bytes(file.getvalue().encode(encoding))
-    blank = [not (name + label).strip() for name, label in rows]  # a line of spaces is no line
-    expected = [row for row, is_blank in zip(rows, blank, strict=True) if not is_blank]
-    if expected:
-        assert simple(read_labels(path)) == expected
+    classes = {label for _, label in rows}
+    expected = [(name, label) for name, label in rows if label.strip()]  # a blank cell is empty
+    assert simple(read_labels(path, class_names=classes)) == expected
     path = path.with_suffix(".json")
     path.write_text(json.dumps([{"sample_id": name, "label": label} for name, label in rows]))
-    assert simple(read_labels(path)) == rows
+    assert simple(read_labels(path, class_names=classes)) == expected
 
 
 @settings(deadline=None)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from assl_lightning.base.run_files import LEDGER
 from assl_lightning.data.answers import Answer, Conflicts, Incoming, resolve
-from assl_lightning.people.answers import IngestError
 from assl_lightning.people.batch import LabelBatch, find_batches
+from assl_lightning.people.errors import IngestError
 from assl_lightning.people.judging import Judgement, ingest, judge
 from assl_lightning.people.ledger import Ledger
 from tests.people.batches import apply_batch, make_batch
@@ -250,7 +250,8 @@ def test_under_error_nobody_may_contradict_what_another_said(batch: LabelBatch) 
     assert judgement.problems == (
         f"l.csv, line 2: 'Ann' says 'dent' of {A!r}, but 'Bo' 'ok' (bo.csv, line 2); {advice}",
         f"l.csv, line 4: 'Ann' says 'ok' of {C!r}, but 'Bo' bad (bo.csv, line 4); {advice}",
-        f"l.csv, line 9: somebody without a name says 'scratch' of {D!r}, and 'ok' in l.csv, line 6; leave one of them",
+        f"l.csv, line 9: an annotator without a name says 'scratch' of {D!r}, and 'ok' in l.csv, line 6; leave one of "
+        "them",
     )
     for policy in POLICIES[1:]:
         judgement = judge(said, [batch], before, conflicts=policy)
@@ -301,6 +302,18 @@ CASE = "its letters are the same but for their case, which counts"
 DATE = "a spreadsheet takes it for a date; import the column as text"
 
 
+def test_a_name_in_another_unicode_form_or_with_spaces_around_it_is_the_name(tmp_path: Path) -> None:
+    batch = make_batch(tmp_path, sample_ids=("\u00fc.png", "a.png", " a.png"), class_names=("gr\u00fcn", "ok"))
+    said = lines(("u\u0308.png", "gru\u0308n", "Ann"), ("\ta.png", " ok ", "Ann"), (" a.png", "ok", "Ann"))
+    judgement = judge(said, [batch], [])
+    assert [(answer.sample_id, answer.label) for answer in judgement.answers] == [
+        ("\u00fc.png", "gr\u00fcn"),
+        ("a.png", "ok"),
+        (" a.png", "ok"),
+    ]
+    assert judge(said, [batch], judgement.answers).answers == (), "the same lines again"
+
+
 @pytest.mark.parametrize(
     ("sample_id", "hint"),
     [
@@ -309,7 +322,6 @@ DATE = "a spreadsheet takes it for a date; import the column as text"
         ("1.23E+02", f" (did you mean '00123'? {NUMBER})"),
         ("02-Jan", f" (did you mean '1-2'? {DATE})"),
         ("sub\\b 1.png", f" (did you mean 'sub/b 1.png'? {SLASHES})"),
-        ("sub/b 1.png ", " (did you mean 'sub/b 1.png'?)"),
         ("SUB/b 1.png", f" (did you mean 'sub/b 1.png'? {CASE})"),
         ("/photos/d.png", " (did you mean 'd.png'?)"),
         ("zebra", ""),
@@ -328,7 +340,6 @@ def test_a_sample_that_was_not_asked_for_is_told_and_never_guessed(
     ("classes", "label", "hint"),
     [
         (("ok", "dent"), "OK", f" (did you mean 'ok'? {CASE})"),
-        (("ok", "dent"), "dent ", " (did you mean 'dent'?)"),
         (("ok", "dent"), "dnet", " (did you mean 'dent'?)"),
         (("ok", "dent"), "cat", "; they are 'ok', 'dent'"),
         (("ok", "dent"), "NaN", "; they are 'ok', 'dent'; where the class is not known, leave the cell empty"),

@@ -14,7 +14,7 @@ import pytest
 
 from assl_lightning.base.run_files import LEDGER
 from assl_lightning.data.answers import Answer
-from assl_lightning.people.answers import IngestError
+from assl_lightning.people.errors import IngestError
 from assl_lightning.people.ledger import Ledger
 from tests.shell import run_python
 

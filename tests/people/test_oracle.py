@@ -729,10 +729,11 @@ def test_a_share_is_counted_as_people_count(tmp_path: Path, share: float, size: 
     assert replace(batch, samples=batch.samples[:1] * size).needed(share) == needed
 
 
-def test_what_was_taken_back_is_not_taken_again_from_a_file_that_still_says_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("label", ["wide", " wide "])
+def test_what_was_taken_back_is_not_taken_again_from_a_file_that_still_says_it(tmp_path: Path, label: str) -> None:
     class Said(ByHand):
         def collect(self, batch: LabelBatch) -> Sequence[Incoming]:
-            return [Incoming("labels.csv, line 2", batch.samples[0].sample_id, "label", "wide")]
+            return [Incoming("labels.csv, line 2", batch.samples[0].sample_id, "label", label)]
 
     run_dir = tmp_path / "run"
     run(run_dir, tool=Said())

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from assl_lightning.people.answers import IngestError
 from assl_lightning.people.batch import LabelBatch
+from assl_lightning.people.errors import IngestError
 from assl_lightning.people.files import read_labels
 from assl_lightning.people.judging import ingest
 from assl_lightning.people.returned import passed_over, read_returned, returned_files
@@ -83,7 +83,7 @@ def test_two_files_that_contradict_each_other_are_named_with_their_lines(batch: 
     with pytest.raises(IngestError) as caught:
         ingest(batch.run_dir, read_returned(batch))
     assert caught.value.lines == (
-        f"to_label.csv, line 2: somebody without a name says 'ok' of {SAMPLE_IDS[0]!r}, and 'dent' in labels.csv, "
+        f"to_label.csv, line 2: an annotator without a name says 'ok' of {SAMPLE_IDS[0]!r}, and 'dent' in labels.csv, "
         f"line 2; leave one of them",
     )
 

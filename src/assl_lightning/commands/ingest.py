@@ -10,7 +10,7 @@ import getpass
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -19,11 +19,12 @@ from assl_lightning.base.output import ends_quietly
 from assl_lightning.base.paths import path_argument
 from assl_lightning.base.run_files import CONFIG, LEDGER
 from assl_lightning.base.shell import command
+from assl_lightning.base.tables import is_utf8
 from assl_lightning.base.words import counted
 from assl_lightning.data.answers import Answer, Conflicts, in_time, name_of
 from assl_lightning.loop.records import command_of, read_config
-from assl_lightning.people.answers import IngestError, is_utf8
-from assl_lightning.people.batch import TABLE, find_batches, waiting_batch
+from assl_lightning.people.batch import TABLE, LabelBatch, find_batches, known_classes, waiting_batch
+from assl_lightning.people.errors import IngestError
 from assl_lightning.people.files import display_name, read_labels
 from assl_lightning.people.judging import Judgement, ingest
 from assl_lightning.people.ledger import Ledger
@@ -112,10 +113,15 @@ def _ingest(options: argparse.Namespace) -> Iterator[str]:
     run_dir = options.run_dir
     paths = [options.file] if options.file else default_files(run_dir)
     conflicts = options.conflicts or configured_conflicts(run_dir)
-    number = _round_beside(paths[0], run_dir)
+    batches = find_batches(run_dir)
+    classes = known_classes(batches)
+    number = _round_beside(paths[0], batches)
     annotator = "" if options.annotator is None and number is not None else _annotator(options)
-    read = [one for path in paths for one in read_labels(path, annotator=annotator, encoding=options.encoding)]
-    incoming = [replace(one, round=number) for one in read]
+    incoming = [
+        replace(answer, round=number)
+        for path in paths
+        for answer in read_labels(path, annotator=annotator, encoding=options.encoding, class_names=classes)
+    ]
     judgement = ingest(run_dir, incoming, conflicts=conflicts, dry_run=options.dry_run)
     answers = counted(len(incoming), "answer")
     yield f"{' and '.join(map(str, paths))}: {answers}, {_accepted(judgement, options.dry_run)}"
@@ -126,9 +132,9 @@ def _ingest(options: argparse.Namespace) -> Iterator[str]:
         yield from _next_steps(run_dir)
 
 
-def _round_beside(path: Path, run_dir: Path) -> int | None:
-    """Of the batch beside which a file lies, which the run reads by itself, without asking who that is who began it."""
-    rounds = {batch.directory.resolve(): batch.round for batch in find_batches(run_dir)}
+def _round_beside(path: Path, batches: Sequence[LabelBatch]) -> int | None:
+    """Return the round of the batch in whose folder a file lies, or None. The run reads such a file by itself."""
+    rounds = {batch.directory.resolve(): batch.round for batch in batches}
     return rounds.get(path.resolve().parent)
 
 

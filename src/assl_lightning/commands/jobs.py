@@ -18,7 +18,7 @@ from statistics import fmean
 
 from assl_lightning.base.interruption import Interrupted, OtherRankError
 from assl_lightning.config.schema import Config, ConfigurationError, read
-from assl_lightning.people.answers import IngestError
+from assl_lightning.people.errors import IngestError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

@@ -55,11 +55,22 @@ class Incoming:
         """
         same_time = self.at in (None, answer.at, answer.stated)
         same_round = self.round in (None, answer.round)
-        content = (answer.source, answer.sample_id, answer.kind, answer.label, answer.decides)
-        return (
-            same_time
-            and same_round
-            and content == (*(self.where, self.sample_id, self.kind, self.label, self.decides),)
+        same_place = (self.where, self.sample_id) == (answer.source, answer.sample_id)
+        same_content = content_of(self) == content_of(answer) and self.decides == answer.decides
+        return same_time and same_round and same_place and same_content
+
+    def as_answer(self, round_number: int) -> Answer:
+        """Return the answer as the ledger takes it, for the batch of a round."""
+        return Answer(
+            sample_id=self.sample_id,
+            kind=self.kind,
+            annotator=self.annotator,
+            source=self.where,
+            round=round_number,
+            label=self.label,
+            seconds=self.seconds,
+            at=self.at,
+            decides=self.decides,
         )
 
 
@@ -117,6 +128,61 @@ def _resolve_votes(votes: tuple[Answer, ...], decision: Answer | None, conflicts
         kind, label = counted[0][0]
         return ResolvedLabel(kind, label, votes, decision)
     return ResolvedLabel("conflict", None, votes, decision)
+
+
+# --- answers that differ ---------------------------------------------------------------------------------------------
+
+
+Voice = tuple[str, str, bool]
+"""Sample, annotator, and True for a decision: of answers in which these are equal the latest counts."""
+
+
+def voice_of(answer: Answer | Incoming) -> Voice:
+    """Return the sample and the annotator of an answer, and whether it is a decision."""
+    return answer.sample_id, answer.annotator, answer.decides
+
+
+def content_of(answer: Answer | Incoming) -> tuple[Kind, str | None]:
+    """Return what was answered: its kind, and the label if it is one."""
+    return answer.kind, answer.label
+
+
+def later_of(first: Incoming, second: Incoming, now: str) -> Incoming | None:
+    """Return the later of two answers of one file and one `Voice`; None if they differ and their times do not tell.
+
+    Of equal answers the first counts unless the second has a later time. A time after `now` counts as now.
+    """
+    times = [min(answer.at, now) if answer.at else None for answer in (first, second)]
+    if None in times or times[0] == times[1]:
+        return first if content_of(first) == content_of(second) else None
+    return max((first, second), key=lambda answer: answer.at or "")
+
+
+def describe(answer: Answer | Incoming) -> str:
+    """Return what was answered as messages have it: the label in quotes, or skip or bad."""
+    return repr(answer.label) if answer.kind == "label" else answer.kind
+
+
+def describe_author(answer: Answer | Incoming) -> str:
+    """Return the annotator as messages have it."""
+    return repr(answer.annotator) if answer.annotator else "an annotator without a name"
+
+
+def describe_change(answer: Incoming, earlier: Incoming) -> str:
+    """Return the problem that one voice answers twice, differently."""
+    return (
+        f"{answer.where}: {describe_author(answer)} says {describe(answer)} of {answer.sample_id!r}, and "
+        f"{describe(earlier)} in {earlier.where}; leave one of them"
+    )
+
+
+def describe_difference(answer: Incoming, others: Iterable[Answer | Incoming]) -> str:
+    """Return the problem that `answer` contradicts the answers of other people."""
+    told = " and ".join(
+        f"{describe_author(other)} {describe(other)} ({other.where if isinstance(other, Incoming) else other.source})"
+        for other in others
+    )
+    return f"{answer.where}: {describe_author(answer)} says {describe(answer)} of {answer.sample_id!r}, but {told}"
 
 
 # --- times and names -------------------------------------------------------------------------------------------------

@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable, Sequence
 from numbers import Integral
 
 from assl_lightning.base.problems import refuse
+from assl_lightning.base.tables import looks_missing
 from assl_lightning.base.words import first_few
 from assl_lightning.data.same_names import canonical
 
-_MISSING = frozenset(("na", "n/a", "nan", "nat", "none", "null", "nil", "<na>"))
 _SPLITS = frozenset(
     ("train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval", "holdout", "train_val")
 )
@@ -86,7 +86,7 @@ def oddities(names: Sequence[str]) -> list[str]:
     found += [
         f"A class is called {name!r}, as programs call what is missing; leave the label empty where it is not known"
         for name in names
-        if name.casefold() in _MISSING
+        if looks_missing(name)
     ]
     if are_splits(names):
         found.append(
@@ -102,11 +102,6 @@ def list_classes(names: Sequence[str]) -> str:
     'dent, ok'
     """
     return first_few(names, most=10)
-
-
-def looks_missing(text: str) -> bool:
-    """True for what programs write where a value is missing, such as NA or null, and people may mean, too."""
-    return text.casefold() in _MISSING
 
 
 def _is_whole(value: object) -> bool:

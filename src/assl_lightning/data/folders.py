@@ -13,6 +13,7 @@ from pathlib import Path
 
 from assl_lightning.base.problems import refuse
 from assl_lightning.base.suggestions import Suggestions
+from assl_lightning.base.tables import is_utf8
 from assl_lightning.base.words import first_few
 from assl_lightning.data.outputs import output_above, written_by
 from assl_lightning.data.same_names import SameNames
@@ -66,7 +67,7 @@ def find_images(root: Path) -> Found:
     passed_over: dict[str, list[str]] = {}
     names = [name for name in _walk(root, passed_over) if not name.rpartition("/")[2].startswith(".")]
     images = sorted(name for name in names if Path(name).suffix.lower() in SUFFIXES)
-    refuse(f"{root} must have names that UTF-8 can write", [f"{name!a}" for name in images if not _is_utf8(name)])
+    refuse(f"{root} must have names that UTF-8 can write", [f"{name!a}" for name in images if not is_utf8(name)])
     others = Counter(Path(name).suffix.lower() or "no suffix" for name in names) - Counter(
         Path(name).suffix.lower() for name in images
     )
@@ -190,11 +191,3 @@ def _kind_of(directory: Path) -> str:
 
 def _raise(error: OSError) -> None:
     raise error
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from assl_lightning.base.cells import MISSING_WORDS
 from assl_lightning.base.problems import refuse
 from assl_lightning.base.suggestions import Suggestions
-from assl_lightning.base.table_rows import Numbered, Row, read_rows
-from assl_lightning.data.class_names import are_splits, class_order, looks_missing, read_class_names
+from assl_lightning.base.tables import MISSING_WORDS, Columns, Row, Table, looks_missing, read_table
+from assl_lightning.data.answers import Incoming
+from assl_lightning.data.class_names import are_splits, class_order, read_class_names
 from assl_lightning.data.folders import SUFFIXES as SUFFIXES  # noqa: PLC0414  (also to be had here)
 from assl_lightning.data.folders import Found, ImageFiles, find_images, nearest_path
+from assl_lightning.data.label_rows import kind_of, label_columns, problem_of_status, read_label_row, resolve_rows
 from assl_lightning.data.outputs import pictures_of_runs
 from assl_lightning.data.same_names import SameNames, one_form
 
@@ -32,7 +33,6 @@ UNKNOWN = -1
 """The label of an image that nobody has labelled."""
 
 _SPLITS = ("pool", "test")
-_COLUMNS = ("sample_id", "path", "label", "split", "group")
 
 
 @dataclass(frozen=True)
@@ -105,19 +105,20 @@ def read_image_folder(root: Path, class_names: Sequence[str] | None = None) -> I
 
 
 def read_manifest(path: Path, root: Path | None = None, class_names: Sequence[str] | None = None) -> ImageTable:
-    """A table of images: CSV (UTF-8, commas, a header), or Parquet where the name ends in .parquet, with pyarrow.
+    """Read a table of images: CSV with a header, or Parquet where the name ends in .parquet (`read_table`).
 
     Columns, in any order; others are passed over with a message:
 
     * path: relative to `root` (default: where the manifest is), or absolute.
     * sample_id: the stable name; without the column, the path as it stands there.
-    * label: the class's name; empty where nobody knows.
-    * split: pool or test; empty where it is to be drawn, see `hold_out`.
-    * group: images that must not be parted between pool and test, of one patient for instance; empty where it is alone.
+    * label: the class's name; empty if it is not known.
+    * status: in place of a label: skip, the label is not known; bad, the image is left out of the table.
+    * split: pool or test; empty if it is to be drawn, see `hold_out`.
+    * group: images that must stay together in the pool or the test, as those of one patient; empty for a single image.
 
     The classes are `class_names` in that order, or all that the column label has, as `class_order` has them. A cell is
-    empty too where it is missing as other programs have it: null, NaN, and nan, NaN, NaT or <NA> as a text. Of names
-    that are equal but for their Unicode form, only one is meant.
+    empty, too, if its value is missing: null, NaN, and nan, NaN, NaT or <NA> as a text. Of names that are equal but for
+    their Unicode form, only one is meant.
 
     Raises:
         FileNotFoundError: the manifest is missing.
@@ -128,53 +129,70 @@ def read_manifest(path: Path, root: Path | None = None, class_names: Sequence[st
         raise FileNotFoundError(
             f"{path} must be a manifest, a CSV or Parquet file; there is no such file{nearest_path(path)}"
         )
-    numbered = _without_missing(path, read_rows(path, _COLUMNS, needed=("path",)), class_names)
+    table = _read_table(path, _manifest_columns(class_names or ()))
     files = ImageFiles(path.parent if root is None else root)
-    classes = _Classes((row["label"] for _, row, _ in numbered), class_names)
-    refuse(f"{path} must be a table of images", _problems(numbered, files, classes))
-    rows = [row for _, row, _ in numbered]
+    classes = _Classes((row.cells["label"].strip() for row in table.rows), class_names)
+    refuse(f"{path} must be a table of images", [*table.faults, *_problems(table.rows, files, classes)])
+    rows = [row.cells for row in table.rows]
     if not rows:
         raise ValueError(f"{path} must have a line for each image; it has a header and nothing below it")
     _tell_odd_groups(path, rows)
-    sample_ids = [_id_of(row) for row in rows]
-    return ImageTable(
+    sample_ids = [_id_of(cells) for cells in rows]
+    images = ImageTable(
         sample_ids=tuple(sample_ids),
-        paths=tuple(files.path(row["path"]) for row in rows),
-        labels=np.array([_number(classes, row["label"]) for row in rows], dtype=np.int64),
-        splits=tuple(row["split"] for row in rows),
-        groups=tuple(row["group"] or name for row, name in zip(rows, sample_ids, strict=True)),
+        paths=tuple(files.path(cells["path"]) for cells in rows),
+        labels=np.array([classes.number_in(cells["label"]) for cells in rows], dtype=np.int64),
+        splits=tuple(cells["split"] for cells in rows),
+        groups=tuple(cells["group"] or name for cells, name in zip(rows, sample_ids, strict=True)),
         class_names=tuple(classes.names),
     )
+    bad = {name for name, cells in zip(sample_ids, rows, strict=True) if kind_of(cells) == "bad"}
+    return _without_bad(path, images, bad)
 
 
 def read_labels(path: Path, table: ImageTable, class_names: Sequence[str] | None = None) -> ImageTable:
-    """The table with the labels that a CSV or Parquet file, read as `read_manifest` does, has for some of its images.
+    """Return the table with the labels that a CSV or Parquet file has for some of its images, and without bad images.
 
-    Its columns are sample_id and label, in any order; others are passed over with a message. A line without a label
-    says nothing. The classes are `class_names` in that order, or all labels of the file, as `class_order` has them.
+    The file is read as one that people send back (`label_rows`): its columns are sample_id and label, and may be
+    status, annotator, seconds, at and decides, in any order; others are passed over with a message. A line without
+    label and status says nothing, and one that is skipped gives no label. The classes are `class_names` in that order,
+    or all labels of the file, as `class_order` has them.
 
     Raises:
         FileNotFoundError: the file is missing.
-        ValueError: it cannot be read, or has a sample_id that the table has not, a label that is no class, or a
-            sample_id twice; the first ten problems are named, by their lines.
+        ImportError: it is Parquet, and pyarrow is not installed.
+        ValueError: it cannot be read, or anything in it is wrong: a sample_id that the table has not, a label that is
+            no class, answers that contradict each other; the first ten problems are named, by their lines.
     """
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} must be a CSV or Parquet file with the columns sample_id and label; there is no such file"
             f"{nearest_path(path)}"
         )
-    columns = ("sample_id", "label")
-    numbered = _without_missing(path, read_rows(path, columns, needed=columns), class_names)
-    classes = _Classes((row["label"] for _, row, _ in numbered), class_names)
-    known = SameNames(table.sample_ids)
-    hints = Suggestions(table.sample_ids)
-    refuse(f"{path} must have labels of images in the pool", _problems_of_labels(numbered, known, hints, classes))
-    place = {sample_id: number for number, sample_id in enumerate(table.sample_ids)}
+    file = _read_table(path, label_columns(class_names or ()))
+    read = [read_label_row(row) for row in file.rows]
+    answers = [answer for answer, _ in read if answer is not None]
+    classes = _Classes(((answer.label or "").strip() for answer in answers), class_names)
+    names, hints = SameNames(table.sample_ids), Suggestions(table.sample_ids)
+    problems = [
+        problem
+        for answer, wrong in read
+        for problem in (wrong if answer is None else _problems_of_answer(answer, names, hints, classes))
+    ]
+    resolved, contradictions = resolve_rows(
+        replace(answer, sample_id=name, label=answer.label and classes.name_in(answer.label))
+        for answer in answers
+        if (name := names.find_cell(answer.sample_id)) is not None
+    )
+    refuse(f"{path} must have labels of images in the pool", [*file.faults, *problems, *contradictions])
+    if len(answers) > len(resolved):
+        log.info("%s: lines that answer for an image once more: %s", path, len(answers) - len(resolved))
     labels = table.labels.copy()
-    for _, row, _ in numbered:
-        if row["label"]:
-            labels[place[known.find(row["sample_id"]) or ""]] = _number(classes, row["label"])
-    return replace(table, labels=labels, class_names=tuple(classes.names))
+    for row, name in enumerate(table.sample_ids):
+        if name in resolved:
+            labels[row] = classes.number_in(resolved[name].label or "")
+    labelled = replace(table, labels=labels, class_names=tuple(classes.names))
+    return _without_bad(path, labelled, {name for name, label in resolved.items() if label.kind == "bad"})
 
 
 def hold_out(
@@ -227,103 +245,107 @@ def _make_table(root: Path, found: Found, labels: Sequence[int], class_names: Se
     )
 
 
-# --- manifests -------------------------------------------------------------------------------------------------------
+# --- tables ----------------------------------------------------------------------------------------------------------
 
 
-def _without_missing(path: Path, rows: Iterable[Numbered], class_names: Sequence[str] | None) -> list[Numbered]:
-    """The rows, with cells emptied that say nan, NaN, NaT or <NA>, unless a class is called so."""
-    kept = set(map(str, class_names or ()))
-    count = 0
-    found: list[Numbered] = []
-    for where, row, fault in rows:
-        words = {
-            name: ""
-            for name, cell in row.items()
-            if name != "path" and cell in MISSING_WORDS and not (name == "label" and cell in kept)
-        }
-        count += len(words)
-        found.append((where, {**row, **words}, fault))
-    if count:
-        log.info("%s: cells that say nan, NaN, NaT or <NA> are taken for empty: %s", path, count)
-    return found
+def _manifest_columns(class_names: Sequence[str]) -> Columns:
+    return Columns(
+        needed=("path",),
+        optional=("sample_id", "label", "status", "split", "group"),
+        exact=("label",),
+        words={"path": MISSING_WORDS, "label": frozenset(map(str, class_names))},
+    )
 
 
-def _tell_odd_groups(path: Path, rows: Sequence[Row]) -> None:
-    for name, count in Counter(row["group"] for row in rows).items():
+def _read_table(path: Path, columns: Columns) -> Table:
+    table = read_table(path, str(path), columns)
+    if table.unused:
+        log.info("%s: columns that are not used: %s", path, ", ".join(table.unused))
+    if table.emptied:
+        log.info("%s: cells that say nan, NaN, NaT or <NA> are taken for empty: %s", path, table.emptied)
+    return table
+
+
+def _without_bad(path: Path, table: ImageTable, bad: Container[str]) -> ImageTable:
+    """Return the table without the images whose names are in `bad`."""
+    kept = [row for row, name in enumerate(table.sample_ids) if name not in bad]
+    if len(kept) == len(table):
+        return table
+    log.info("%s: images left out, whose status is bad: %s", path, len(table) - len(kept))
+    return table.take(kept)
+
+
+def _tell_odd_groups(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    for name, count in Counter(cells["group"] for cells in rows).items():
         if count > 1 and looks_missing(name):
             log.warning(
                 "%s: %s images are one group, %s; leave the cell empty where an image stands alone", path, count, name
             )
 
 
-def _id_of(row: Row) -> str:
-    return row["sample_id"] or row["path"]
+def _id_of(cells: Mapping[str, str]) -> str:
+    return cells["sample_id"] or cells["path"]
 
 
-def _problems(numbered: Sequence[Numbered], files: ImageFiles, classes: _Classes) -> Iterator[str]:
-    """Everything that is wrong with the lines, in their order."""
+def _problems(rows: Sequence[Row], files: ImageFiles, classes: _Classes) -> Iterator[str]:
+    """Yield everything that is wrong with the rows of a manifest, in their order."""
     ids: dict[str, str] = {}
     places: dict[str, str] = {}
-    splits: dict[str, tuple[str, str]] = {}  # group → its split, and where that was said
-    paths = {row["path"]: files.path(row["path"]) for _, row, fault in numbered if row["path"] and not fault}
+    splits: dict[str, tuple[str, str]] = {}  # group → its split, and the place of the first row that has it
+    paths = {row.cells["path"]: files.path(row.cells["path"]) for row in rows if row.cells["path"] and not row.fault}
     outputs = set(pictures_of_runs(paths.values()))
-    for where, row, fault in numbered:
-        for problem in (fault,) if fault else _problems_of(row, files, classes, outputs):
-            yield f"{where} {problem}"
-        if fault or not row["path"]:
+    for row in rows:
+        where, cells = row.where, row.cells
+        if row.fault:
+            yield f"{where}: {row.fault}"
             continue
-        path = os.path.normpath(paths[row["path"]])
-        for kind, seen, value in (("sample_id", ids, _id_of(row)), ("path", places, path)):
+        yield from (f"{where} {problem}" for problem in _problems_of_image(cells, files, classes, outputs))
+        if status := problem_of_status(cells):
+            yield f"{where}: {status}"
+        if not cells["path"]:
+            continue
+        path = os.path.normpath(paths[cells["path"]])
+        for kind, seen, value in (("sample_id", ids, _id_of(cells)), ("path", places, path)):
             first = seen.setdefault(value, where)
             if first != where:
                 yield f"{where} has the {kind} {value} of {first}"
                 break
-        split, first = splits.setdefault(row["group"], (row["split"], where))
-        if row["group"] and (split or "pool") != (row["split"] or "pool"):
-            yield f"{where} has another split than {first}, of the same group {row['group']}"
+        split, first = splits.setdefault(cells["group"], (cells["split"], where))
+        if cells["group"] and (split or "pool") != (cells["split"] or "pool"):
+            yield f"{where} has another split than {first}, of the same group {cells['group']}"
 
 
-def _problems_of(row: Row, files: ImageFiles, classes: _Classes, outputs: Container[Path]) -> Iterator[str]:
-    path = files.path(row["path"])
-    if not row["path"]:
+def _problems_of_image(
+    cells: Mapping[str, str], files: ImageFiles, classes: _Classes, outputs: Container[Path]
+) -> Iterator[str]:
+    path = files.path(cells["path"])
+    if not cells["path"]:
         yield "has no path"
     elif not os.path.lexists(path):  # of a link to nothing, decoding says more, and it may be left out
-        yield f"names {path}, and there is no such file{files.hint(row['path'])}"
+        yield f"names {path}, and there is no such file{files.hint(cells['path'])}"
     elif os.path.isdir(path):  # noqa: PTH112  # which raises for no path
         yield f"names {path}, which is a directory"
     elif path in outputs:
         yield f"names {path}, which a run has written: a copy, or a drawing, of images; take it out"
-    if row["label"] and classes.number(row["label"]) is None:
-        yield f"has the label {row['label']}, which is not among the classes{classes.hint(row['label'])}"
-    if row["split"] not in (*_SPLITS, ""):
-        yield f"has the split {row['split']}, which must be {', '.join(_SPLITS)} or empty"
+    if problem := classes.problem_in(cells["label"]):
+        yield problem
+    if cells["split"] not in (*_SPLITS, ""):
+        yield f"has the split {cells['split']}, which must be {', '.join(_SPLITS)} or empty"
 
 
-def _problems_of_labels(
-    numbered: Sequence[Numbered], known: SameNames, hints: Suggestions, classes: _Classes
-) -> Iterator[str]:
-    """Everything that is wrong with the lines of a file of labels, in their order."""
-    ids: dict[str, str] = {}
-    for where, row, fault in numbered:
-        sample_id, label = row["sample_id"], row["label"]
-        if fault or not sample_id:
-            yield f"{where} {fault or 'has no sample_id'}"
-            continue
-        name = known.find(sample_id)
-        first = ids.setdefault(name or sample_id, where)
-        if first != where:
-            yield f"{where} has the sample_id {sample_id} of {first}"
-        elif name is None:
-            yield f"{where} has the sample_id {sample_id}, which is no image of the pool{hints.hint(sample_id)}"
-        if label and classes.number(label) is None:
-            yield f"{where} has the label {label}, which is not among the classes{classes.hint(label)}"
+def _problems_of_answer(answer: Incoming, names: SameNames, hints: Suggestions, classes: _Classes) -> Iterator[str]:
+    if names.find_cell(answer.sample_id) is None:
+        hint = hints.hint(answer.sample_id)
+        yield f"{answer.where} has the sample_id {answer.sample_id}, which is no image of the pool{hint}"
+    if problem := classes.problem_in(answer.label or ""):
+        yield f"{answer.where} {problem}"
 
 
 # --- classes ---------------------------------------------------------------------------------------------------------
 
 
 class _Classes:
-    """The classes of a table: those that are given, or all that it names; "" is none."""
+    """The classes that are given, or else all that were found; "" is none."""
 
     def __init__(self, found: Iterable[str], given: Sequence[str] | None) -> None:
         self.names = class_order(one_form(name for name in found if name)) if given is None else read_class_names(given)
@@ -332,17 +354,28 @@ class _Classes:
         self._hints = Suggestions(self.names)
 
     def number(self, name: str) -> int | None:
-        """The place of the class `name` among the classes, in whatever Unicode form; None where there is none."""
+        """Return the place of a class among the classes, in whatever Unicode form; None if there is no such class."""
         same = self._same.find(name)
         return None if same is None else self._number[same]
 
+    def name_in(self, cell: str) -> str | None:
+        """Return the class in a cell of a table, as `SameNames.find_cell` finds it."""
+        return self._same.find_cell(cell)
+
+    def number_in(self, cell: str) -> int:
+        """Return the place of the class in a cell among the classes; −1 if there is none."""
+        name = self.name_in(cell)
+        return UNKNOWN if name is None else self._number[name]
+
+    def problem_in(self, cell: str) -> str:
+        """Return what is wrong with the label in a cell, or ""."""
+        if not cell.strip() or self.name_in(cell) is not None:
+            return ""
+        advice = "; where the class is not known, leave the cell empty" if looks_missing(cell.strip()) else ""
+        return f"has the label {cell}, which is not among the classes{self.hint(cell)}{advice}"
+
     def hint(self, name: str) -> str:
         return self._hints.hint(name)
-
-
-def _number(classes: _Classes, label: str) -> int:
-    number = classes.number(label) if label else None
-    return UNKNOWN if number is None else number
 
 
 def _refuse_splits(root: Path, names: set[str]) -> None:

@@ -32,6 +32,16 @@ class SameNames:
         """The name that is `text`, or the only one that differs from it in its Unicode form alone; None for others."""
         return text if text in self._names else self._by_form.get(canonical(text))
 
+    def find_cell(self, cell: str) -> str | None:
+        """Return the name that a cell of a table has: the very text, or else the text without the spaces around it.
+
+        >>> names = SameNames(["ok", " ok ", "dent"])
+        >>> names.find_cell(" ok "), names.find_cell(" dent "), names.find_cell("zebra")
+        (' ok ', 'dent', None)
+        """
+        found = self.find(cell)
+        return self.find(cell.strip()) if found is None else found
+
 
 def one_form(names: Iterable[str]) -> set[str]:
     """The names, those that differ in their Unicode form alone made one, in NFC."""

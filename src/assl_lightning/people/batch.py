@@ -18,7 +18,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -152,6 +152,11 @@ def find_batches(run_dir: Path) -> list[LabelBatch]:
     found = [(name, path) for path in run_dir.glob("round_*") if (name := _ROUND_NAME.fullmatch(path.name))]
     rounds = sorted((int(name[1]), path) for name, path in found)
     return [read_batch(path / DIRECTORY) for _, path in rounds if (path / DIRECTORY).is_dir()]
+
+
+def known_classes(batches: Iterable[LabelBatch]) -> frozenset[str]:
+    """Return the names of classes that an answer to the batches may have, former ones too."""
+    return frozenset(name for batch in batches for name in (*batch.class_names, *batch.former_names))
 
 
 def waiting_batch(run_dir: Path) -> LabelBatch:

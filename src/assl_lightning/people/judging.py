@@ -1,4 +1,7 @@
-"""Whether what people send back may be true, and what of it goes into the ledger: all of it, or nothing."""
+"""Review of the answers that people send back: whether each may be true, and which of them go into the ledger.
+
+All of them go in, or none.
+"""
 
 from __future__ import annotations
 
@@ -6,34 +9,63 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from assl_lightning.base.cells import MISSING_WORDS
 from assl_lightning.base.run_files import LEDGER
 from assl_lightning.base.suggestions import Suggestions
+from assl_lightning.base.tables import is_utf8, looks_missing
 from assl_lightning.base.words import counted, first_few
-from assl_lightning.data.answers import Answer, Conflicts, Incoming, in_time, utc_now
-from assl_lightning.people.answers import IngestError, is_utf8
+from assl_lightning.data.answers import (
+    Answer,
+    Conflicts,
+    Incoming,
+    Voice,
+    content_of,
+    describe,
+    describe_author,
+    describe_change,
+    describe_difference,
+    in_time,
+    later_of,
+    utc_now,
+    voice_of,
+)
+from assl_lightning.data.same_names import SameNames
 from assl_lightning.people.batch import LabelBatch, find_batches, waiting_batch
+from assl_lightning.people.errors import IngestError
 from assl_lightning.people.ledger import Ledger
 
-_SHOWN = 5  # lines that a notice over many of them names
+_SHOWN = 5  # lines that a notice about many of them names
+_AGREE = "agree on one, or choose --conflicts latest, or majority, under which a tie is settled on the page"
+_MOST_CLASSES = 20  # that a message names
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What becomes of answers that came from outside. Any problem means that nothing is applied."""
+    """The outcome of a review. Any problem means that nothing is applied."""
 
-    answers: tuple[Answer, ...]  # to append to the ledger; none where there is a problem
+    answers: tuple[Answer, ...]  # to append to the ledger; none if there is a problem
     problems: tuple[str, ...]  # in the order of the lines
     notices: tuple[str, ...]
 
 
 def ingest(
-    run_dir: Path, incoming: Sequence[Incoming], *, conflicts: Conflicts = "error", dry_run: bool = False
+    run_dir: Path,
+    incoming: Sequence[Incoming],
+    *,
+    conflicts: Conflicts = "error",
+    dry_run: bool = False,
+    revoked: Sequence[Answer] = (),
 ) -> Judgement:
-    """Judge answers that came from outside, and write those that are new into the ledger of a run.
+    """Review incoming answers, and write those that are new into the ledger of a run: all of them, or none.
 
-    They are judged while nobody else can write, so that of two that contradict each other one is refused, however close
-    together they come. Whatever happens, all are written or none. A `dry_run` writes nothing.
+    They are reviewed while no other process can write, so that of two answers that contradict each other one is
+    refused, however close together they come.
+
+    Args:
+        run_dir: the run's directory.
+        incoming: the answers.
+        conflicts: the policy for answers of different people, see `Conflicts`.
+        dry_run: write nothing.
+        revoked: answers that were taken back; lines that gave one of them, and still stand in a file, are passed over.
 
     Raises:
         IngestError: with every problem; nothing was written.
@@ -41,15 +73,18 @@ def ingest(
     """
     batches = find_batches(run_dir)
     if not batches:
-        waiting_batch(run_dir)  # which says why there is none
+        waiting_batch(run_dir)  # raises, and says why there is none
     ledger = Ledger(run_dir / LEDGER)
+    if revoked:
+        requested = RequestedSamples(batches)
+        incoming = [one for one in incoming if not any(map(requested.with_known_names(one).matches, revoked))]
     judgement = _accepted(judge(incoming, batches, ledger.active_answers(), conflicts=conflicts))
     if dry_run or not judgement.answers:
         return judgement
 
-    def judge_again(standing: Sequence[Answer]) -> Sequence[Answer]:
+    def judge_again(active: Sequence[Answer]) -> Sequence[Answer]:
         nonlocal judgement
-        judgement = _accepted(judge(incoming, batches, standing, conflicts=conflicts))
+        judgement = _accepted(judge(incoming, batches, active, conflicts=conflicts))
         return judgement.answers
 
     ledger.append_judged(judge_again)
@@ -59,36 +94,37 @@ def ingest(
 def judge(
     incoming: Sequence[Incoming],
     batches: Sequence[LabelBatch],
-    standing: Sequence[Answer],
+    active: Sequence[Answer],
     *,
     conflicts: Conflicts = "error",
 ) -> Judgement:
-    """Decide which of the answers that came together are written, in view of all that stand.
+    """Decide which of the incoming answers are written, given the `active` answers of the ledger.
 
-    An answer belongs to the newest batch that asked for its sample. What its annotator said before, to the same effect,
-    is not written again, unless that batch asks once more; to another effect, it is a correction. An answer whose time
-    is before that of its annotator's latest is kept, and corrects nothing. See `Conflicts` for what others said.
+    An answer belongs to the newest batch that asked for its sample. An answer with the same content as its annotator's
+    latest is not written again, unless that batch asks once more; one with another content is a correction. An answer
+    whose time is before that of its annotator's latest is kept, and corrects nothing. See `Conflicts` for the answers
+    of different people.
     """
-    asked = _Asked(batches)
-    judging = _Judging(asked, standing, conflicts)
-    for place, one in enumerate(incoming):
-        judging.look_up(place, asked.with_present_class(one))
-    judging.compare()
-    problems = tuple(text for _, text in sorted(judging.problems, key=lambda problem: problem[0]))
+    requested = RequestedSamples(batches)
+    review = _Review(requested, active, conflicts)
+    for position, answer in enumerate(incoming):
+        review.look_up(position, requested.with_known_names(answer))
+    review.compare()
+    problems = tuple(text for _, text in sorted(review.problems, key=lambda problem: problem[0]))
     if problems:
         return Judgement((), problems, ())
-    return Judgement(tuple(judging.answers), (), (*judging.notices, *_progress(batches, standing, judging.answers)))
+    return Judgement(tuple(review.answers), (), (*review.notices, *_progress(batches, active, review.answers)))
 
 
-def unanswered(batch: LabelBatch, standing: Iterable[Answer]) -> list[str]:
-    """The sample ids of a batch without an answer, in its order.
+def unanswered(batch: LabelBatch, active: Iterable[Answer]) -> list[str]:
+    """Return the sample ids of a batch without an answer, in its order.
 
-    What is asked once more needs an answer to this batch, and so does what was skipped in another: it would be asked in
-    vain for ever.
+    A sample that was skipped in an earlier batch, or is asked for again, counts as unanswered until this batch has its
+    answer.
     """
     known: set[str] = set()
     answered: set[str] = set()
-    for answer in standing:
+    for answer in active:
         if answer.round == batch.round:
             answered.add(answer.sample_id)
         elif answer.kind != "skip":
@@ -106,192 +142,199 @@ def _accepted(judgement: Judgement) -> Judgement:
     return judgement
 
 
-def _progress(batches: Sequence[LabelBatch], standing: Sequence[Answer], new: Sequence[Answer]) -> Iterator[str]:
+def _progress(batches: Sequence[LabelBatch], active: Sequence[Answer], new: Sequence[Answer]) -> Iterator[str]:
     for batch in batches:
         if batch.is_open:
-            count, left = len(batch.samples), len(unanswered(batch, [*standing, *new]))
+            count, left = len(batch.samples), len(unanswered(batch, [*active, *new]))
             have = f"{left} of {count} images have no answer yet" if left else f"all {count} images have an answer"
             yield f"round {batch.round}: {have}"
 
 
-class _Asked:
-    """What was asked for, in all batches."""
+class RequestedSamples:
+    """The samples that all batches ask for, and the classes that they may be of."""
 
     def __init__(self, batches: Sequence[LabelBatch]) -> None:
         self.batch: dict[str, LabelBatch] = {}  # sample id → the newest that asked for it
-        self.again: set[str] = set()  # samples that this asks for once more
+        self.again: set[str] = set()  # samples that this batch asks for once more
         self.open_rounds = {batch.round for batch in batches if batch.is_open}
-        aliases: dict[str, str] = {}
-        for batch in sorted(batches, key=lambda one: one.round):
+        paths: dict[str, str] = {}
+        for batch in sorted(batches, key=lambda batch: batch.round):
             for sample in batch.samples:
                 self.batch[sample.sample_id] = batch
                 (self.again.add if sample.again else self.again.discard)(sample.sample_id)
                 if sample.path is not None:
-                    aliases[sample.path] = sample.sample_id
-        classes = dict.fromkeys(name for batch in batches for name in batch.class_names)
-        self.samples, self.classes = Suggestions(self.batch, aliases), Suggestions(classes)
-        self._classes = tuple(classes)
-        self._former = {name: now for batch in batches for name, now in batch.former_names.items()}
+                    paths[sample.path] = sample.sample_id
+        self._classes = tuple(dict.fromkeys(name for batch in batches for name in batch.class_names))
+        self._present = {name: now for batch in batches for name, now in batch.former_names.items()}
+        self._sample_names = SameNames(self.batch)
+        self._class_names = SameNames((*self._classes, *self._present))
+        self._sample_hints, self._class_hints = Suggestions(self.batch, paths), Suggestions(self._classes)
 
-    def with_present_class(self, one: Incoming) -> Incoming:
-        """The answer, with a former name of a class replaced by the present one."""
-        return one if one.label is None else replace(one, label=self._former.get(one.label, one.label))
+    def with_known_names(self, answer: Incoming) -> Incoming:
+        """Return the answer with its sample and class as the run calls them, if they are the same but for their form.
 
-    def problems(self, one: Incoming) -> Iterator[str]:
-        batch = self.batch.get(one.sample_id)
+        See `SameNames.find_cell`. A former name of a class becomes the present one.
+        """
+        sample_id = self._sample_names.find_cell(answer.sample_id) or answer.sample_id
+        if answer.label is None:
+            return replace(answer, sample_id=sample_id)
+        label = self._class_names.find_cell(answer.label) or answer.label
+        return replace(answer, sample_id=sample_id, label=self._present.get(label, label))
+
+    def problems(self, answer: Incoming) -> Iterator[str]:
+        """Yield what is wrong with the sample, the class or the annotator of an answer."""
+        batch = self.batch.get(answer.sample_id)
         if batch is None:
-            yield f"{one.sample_id!r} is no sample that was asked for{self.samples.hint(one.sample_id)}"
+            yield f"{answer.sample_id!r} is no sample that was asked for{self._sample_hints.hint(answer.sample_id)}"
         classes = self._classes if batch is None else batch.class_names
-        if one.kind == "label" and one.label not in classes:
-            label = one.label or ""
-            hint = self.classes.hint(label) or f"; they are {_listed(classes)}"
-            hint += "; where the class is not known, leave the cell empty" if label in MISSING_WORDS else ""
+        if answer.kind == "label" and answer.label not in classes:
+            label = answer.label or ""
+            hint = self._class_hints.hint(label) or f"; they are {first_few(map(repr, classes), _MOST_CLASSES)}"
+            hint += "; where the class is not known, leave the cell empty" if looks_missing(label.strip()) else ""
             yield f"{label!r} is none of the classes{hint}"
-        if not is_utf8(one.annotator):
-            yield f"the annotator must be a text that UTF-8 can write; got {one.annotator!a}"
+        if not is_utf8(answer.annotator):
+            yield f"the annotator must be a text that UTF-8 can write; got {answer.annotator!a}"
 
 
 @dataclass
-class _Judging:
-    """One judgement on its way."""
+class _Review:
+    """A review under way."""
 
-    asked: _Asked
-    standing: Sequence[Answer]
+    requested: RequestedSamples
+    active: Sequence[Answer]
     conflicts: Conflicts
     answers: list[Answer] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
-    problems: list[tuple[int, str]] = field(default_factory=list)  # place among the incoming, what is wrong
-    _said: dict[tuple[str, str, bool], list[tuple[int, Incoming]]] = field(default_factory=dict)  # see `_voice`
+    problems: list[tuple[int, str]] = field(default_factory=list)  # position among the incoming, what is wrong
+    _by_voice: dict[Voice, list[tuple[int, Incoming]]] = field(default_factory=dict)
     _now: str = field(default_factory=utc_now)
 
-    def look_up(self, place: int, one: Incoming) -> None:
-        """Whether sample and class exist."""
-        found = [f"{one.where}: {problem}" for problem in self.asked.problems(one)]
-        self.problems += [(place, problem) for problem in found]
+    def look_up(self, position: int, answer: Incoming) -> None:
+        """Note what is wrong with an answer by itself, or keep it for `compare`."""
+        found = [f"{answer.where}: {problem}" for problem in self.requested.problems(answer)]
+        self.problems += [(position, problem) for problem in found]
         if not found:
-            self._said.setdefault(_voice(one), []).append((place, one))
+            self._by_voice.setdefault(voice_of(answer), []).append((position, answer))
 
     def compare(self) -> None:
-        """The answers with one another, and with those that stand."""
-        votes = sorted((self._one_of(said) for said in self._said.values()), key=lambda vote: vote[0])
-        before = _Before(self.standing)
+        """Compare the answers with one another and with the ledger, and make out which are new."""
+        votes = sorted((self._latest(given) for given in self._by_voice.values()), key=lambda vote: vote[0])
+        ledger = _LedgerView(self.active)
         new: list[tuple[int, Incoming]] = []
         known: list[str] = []
-        for place, one in votes:
-            last = before.last(one)
-            if last is None or self._is_asked_once_more(one, last):
-                new.append((place, one))
-            elif _content(last) == _content(one):
-                confirms = self._is_later(one, last) and not before.has(one)
-                new.extend([(place, one)] if confirms else [])
-                known.extend([] if confirms else [one.where])
-            elif before.is_outdated(one, last) or (before.has(one) and self._is_earlier(one, last)):
+        for position, answer in votes:
+            last = ledger.last(answer)
+            if last is None or self._is_asked_once_more(answer, last):
+                new.append((position, answer))
+            elif content_of(last) == content_of(answer):
+                confirms = self._is_later(answer, last) and not ledger.has(answer)
+                new.extend([(position, answer)] if confirms else [])
+                known.extend([] if confirms else [answer.where])
+            elif ledger.is_outdated(answer, last) or (ledger.has(answer) and self._is_earlier(answer, last)):
                 self.notices.append(
-                    f"{one.where}: {_said(one)} of {one.sample_id!r} was taken over before, and replaced since by "
-                    f"{_said(last)} ({last.source}), which stays"
+                    f"{answer.where}: {describe(answer)} of {answer.sample_id!r} was taken over before, and replaced "
+                    f"since by {describe(last)} ({last.source}), which stays"
                 )
-            elif self._is_earlier(one, last):
-                self._keep_earlier(one, last)
+            elif self._is_earlier(answer, last):
+                self._keep_earlier(answer, last)
             else:
-                new.append((place, one))
+                new.append((position, answer))
                 self.notices.append(
-                    f"{one.where}: {_who(one)} corrects {one.sample_id!r} from {_said(last)} ({last.source}) to "
-                    f"{_said(one)}"
+                    f"{answer.where}: {describe_author(answer)} corrects {answer.sample_id!r} from {describe(last)} "
+                    f"({last.source}) to {describe(answer)}"
                 )
         self._summarise(known, "in the ledger already, and not written again")
-        self._compare_people(new, before)
-        self._append((one for _, one in new), before)
+        self._compare_people(new, ledger)
+        self._append((answer for _, answer in new), ledger)
 
-    def _keep_earlier(self, one: Incoming, last: Answer) -> None:
+    def _keep_earlier(self, answer: Incoming, last: Answer) -> None:
         """Keep an answer that came late, in the round of its annotator's latest answer, which goes on to count."""
         self.notices.append(
-            f"{one.where}: {_said(one)} of {one.sample_id!r} was given at {one.at}, before {_said(last)} at {last.at} "
-            f"({last.source}), which stays"
+            f"{answer.where}: {describe(answer)} of {answer.sample_id!r} was given at {answer.at}, before "
+            f"{describe(last)} at {last.at} ({last.source}), which stays"
         )
-        self.answers.append(_answer_of(one, last.round))
+        self.answers.append(answer.as_answer(last.round))
 
-    def _moment(self, one: Incoming) -> str:
-        """The time at which the answer counts as given: now, where it has no time, or one in the future."""
-        return min(one.at or self._now, self._now)
+    def _moment(self, answer: Incoming) -> str:
+        """Return the time at which an answer counts as given: now, if it has no time or one in the future."""
+        return min(answer.at or self._now, self._now)
 
-    def _is_earlier(self, one: Incoming, last: Answer) -> bool:
-        return one.at is not None and last.at is not None and self._moment(one) < last.at
+    def _is_earlier(self, answer: Incoming, last: Answer) -> bool:
+        return answer.at is not None and last.at is not None and self._moment(answer) < last.at
 
-    def _is_later(self, one: Incoming, last: Answer) -> bool:
-        return one.at is not None and last.at is not None and self._moment(one) > last.at
+    def _is_later(self, answer: Incoming, last: Answer) -> bool:
+        return answer.at is not None and last.at is not None and self._moment(answer) > last.at
 
-    def _is_asked_once_more(self, one: Incoming, last: Answer) -> bool:
-        """Whether this is the second opinion that was wanted, and not the line of a file that was taken before."""
-        is_later = last.round < self.asked.batch[one.sample_id].round
-        is_asked = one.sample_id in self.asked.again or last.kind == "skip"
-        return is_asked and is_later and not one.matches(last) and not self._is_earlier(one, last)
+    def _is_asked_once_more(self, answer: Incoming, last: Answer) -> bool:
+        """True for the second opinion that was asked for; False for a line of a file that was taken before."""
+        is_later = last.round < self.requested.batch[answer.sample_id].round
+        is_asked = answer.sample_id in self.requested.again or last.kind == "skip"
+        return is_asked and is_later and not answer.matches(last) and not self._is_earlier(answer, last)
 
-    def _one_of(self, said: Sequence[tuple[int, Incoming]]) -> tuple[int, Incoming]:
-        """Choose the answer that counts of one annotator's to one sample: the latest, by their times or the policy."""
-        kept_place, kept = said[0]
-        for place, one in said[1:]:
-            if _content(one) == _content(kept):
-                self.notices.append(f"{one.where}: says the same of {one.sample_id!r} as {kept.where}; it counts once")
-                if one.at and kept.at and one.at > kept.at:
-                    kept_place, kept = place, one
-            elif self.conflicts == "latest" or (one.at and kept.at and self._moment(one) != self._moment(kept)):
-                is_newer = self._moment(one) >= self._moment(kept)
-                newer, older = (one, kept) if is_newer else (kept, one)
+    def _latest(self, given: Sequence[tuple[int, Incoming]]) -> tuple[int, Incoming]:
+        """Choose the answer that counts among those of one voice: the latest, by their times or the policy."""
+        kept_position, kept = given[0]
+        for position, answer in given[1:]:
+            later = later_of(kept, answer, self._now)
+            if later is None and self.conflicts == "latest":
+                later = answer if self._moment(answer) >= self._moment(kept) else kept
+            if later is None:
+                self.problems.append((position, describe_change(answer, kept)))
+                continue
+            older = kept if later is answer else answer
+            if content_of(answer) == content_of(kept):
                 self.notices.append(
-                    f"{newer.where}: {_said(newer)} of {one.sample_id!r} replaces {_said(older)} of {older.where}"
+                    f"{answer.where}: says the same of {answer.sample_id!r} as {kept.where}; it counts once"
                 )
-                kept_place, kept = (place, one) if is_newer else (kept_place, kept)
             else:
-                self.problems.append(
-                    (
-                        place,
-                        f"{one.where}: {_who(one)} says {_said(one)} of {one.sample_id!r}, and {_said(kept)} in "
-                        f"{kept.where}; leave one of them",
-                    )
+                self.notices.append(
+                    f"{later.where}: {describe(later)} of {answer.sample_id!r} replaces {describe(older)} of "
+                    f"{older.where}"
                 )
-        return kept_place, kept
+            kept_position, kept = (position, answer) if later is answer else (kept_position, kept)
+        return kept_position, kept
 
-    def _compare_people(self, new: Sequence[tuple[int, Incoming]], before: _Before) -> None:
-        """Under the policy error, nobody may contradict what another said, before or beside it."""
+    def _compare_people(self, new: Sequence[tuple[int, Incoming]], ledger: _LedgerView) -> None:
+        """Note the answers that contradict another person's, if the policy is "error"."""
         if self.conflicts != "error":
             return
         beside: dict[str, list[Incoming]] = {}
-        replaced = {_voice(one) for _, one in new}
-        settled = before.settled | {one.sample_id for _, one in new if one.decides}
-        for place, one in new:
-            if one.sample_id in settled:
+        replaced = {voice_of(answer) for _, answer in new}
+        settled = ledger.settled | {answer.sample_id for _, answer in new if answer.decides}
+        for position, answer in new:
+            if answer.sample_id in settled:
                 continue
             others: list[Answer | Incoming] = [
-                answer for answer in before.votes(one.sample_id) if _voice(answer) not in replaced
+                vote for vote in ledger.votes(answer.sample_id) if voice_of(vote) not in replaced
             ]
-            others += beside.get(one.sample_id, [])
-            contrary = [other for other in others if _contradict(one, other)]
+            others += beside.get(answer.sample_id, [])
+            contrary = [other for other in others if _contradict(answer, other)]
             if contrary:
-                told = " and ".join(f"{_who(other)} {_said(other)} ({_source(other)})" for other in contrary[:_SHOWN])
-                self.problems.append(
-                    (
-                        place,
-                        f"{one.where}: {_who(one)} says {_said(one)} of {one.sample_id!r}, but {told}; agree on one, "
-                        f"or choose --conflicts latest, or majority, under which a tie is settled on the page",
-                    )
+                difference = describe_difference(answer, contrary[:_SHOWN])
+                advice = (
+                    "agree on one, or choose --conflicts latest, or majority, under which a tie is settled on the page"
                 )
-            beside.setdefault(one.sample_id, []).append(one)
+                self.problems.append((position, f"{difference}; {advice}"))
+            beside.setdefault(answer.sample_id, []).append(answer)
 
-    def _append(self, new: Iterable[Incoming], before: _Before) -> None:
+    def _append(self, new: Iterable[Incoming], ledger: _LedgerView) -> None:
         late: dict[int, list[str]] = {}
-        for one in new:
-            batch = self.asked.batch[one.sample_id]
-            if batch.round not in self.asked.open_rounds:
-                late.setdefault(batch.round, []).append(one.where)
-            decision = before.decision(one.sample_id)
-            if decision is not None and not one.decides and _content(decision) != _content(one):
+        for answer in new:
+            batch = self.requested.batch[answer.sample_id]
+            if batch.round not in self.requested.open_rounds:
+                late.setdefault(batch.round, []).append(answer.where)
+            decision = ledger.decision(answer.sample_id)
+            if decision is not None and not answer.decides and content_of(decision) != content_of(answer):
                 self.notices.append(
-                    f"{one.where}: {_said(one)} of {one.sample_id!r} is kept, but {_who(decision)} decided for "
-                    f"{_said(decision)}, which holds until that is taken back (--undo {decision.id})"
+                    f"{answer.where}: {describe(answer)} of {answer.sample_id!r} is kept, but "
+                    f"{describe_author(decision)} decided for {describe(decision)}, which holds until that is taken "
+                    f"back (--undo {decision.id})"
                 )
-            if one.at is not None and one.at > self._now:
-                self.notices.append(f"{one.where}: the time {one.at} is still to come; the answer counts as given now")
-            self.answers.append(_answer_of(one, batch.round))
+            if answer.at is not None and answer.at > self._now:
+                self.notices.append(
+                    f"{answer.where}: the time {answer.at} is still to come; the answer counts as given now"
+                )
+            self.answers.append(answer.as_answer(batch.round))
         for number, places in late.items():
             self._summarise(places, f"for round {number}, which has trained already; the next round takes them over")
 
@@ -301,45 +344,26 @@ class _Judging:
             self.notices.append(f"{counted(len(places), 'answer')} {are} {what} ({first_few(places, _SHOWN, '; ')})")
 
 
-def _answer_of(one: Incoming, round_number: int) -> Answer:
-    return Answer(
-        sample_id=one.sample_id,
-        kind=one.kind,
-        annotator=one.annotator,
-        source=one.where,
-        round=round_number,
-        label=one.label,
-        seconds=one.seconds,
-        at=one.at,
-        decides=one.decides,
-    )
+class _LedgerView:
+    """The active answers of the ledger, by sample and annotator."""
 
-
-def _voice(answer: Answer | Incoming) -> tuple[str, str, bool]:
-    """Sample, annotator, and True for a decision: of answers in which these are equal the latest counts."""
-    return answer.sample_id, answer.annotator, answer.decides
-
-
-class _Before:
-    """What stands in the ledger, by sample and annotator."""
-
-    def __init__(self, standing: Sequence[Answer]) -> None:
-        self._said: dict[tuple[str, str, bool], list[Answer]] = {}
+    def __init__(self, active: Sequence[Answer]) -> None:
+        self._by_voice: dict[Voice, list[Answer]] = {}
         self._votes: dict[str, dict[str, Answer]] = {}
         self._decisions: dict[str, Answer] = {}
-        for answer in in_time(standing):
-            self._said.setdefault(_voice(answer), []).append(answer)
+        for answer in in_time(active):
+            self._by_voice.setdefault(voice_of(answer), []).append(answer)
             if answer.decides:
                 self._decisions[answer.sample_id] = answer
             else:
                 self._votes.setdefault(answer.sample_id, {})[answer.annotator] = answer
 
     def votes(self, sample_id: str) -> list[Answer]:
-        """Each annotator's latest answer."""
+        """Return each annotator's latest answer to a sample."""
         return list(self._votes.get(sample_id, {}).values())
 
     def decision(self, sample_id: str) -> Answer | None:
-        """The latest decision on a sample."""
+        """Return the latest decision on a sample."""
         return self._decisions.get(sample_id)
 
     @property
@@ -347,40 +371,20 @@ class _Before:
         """The samples that have a decision."""
         return set(self._decisions)
 
-    def last(self, one: Incoming) -> Answer | None:
-        """The latest standing answer of the annotator of `one` to its sample."""
-        answers = self._said.get(_voice(one))
+    def last(self, answer: Incoming) -> Answer | None:
+        """Return the latest answer of the same voice."""
+        answers = self._by_voice.get(voice_of(answer))
         return answers[-1] if answers else None
 
-    def has(self, one: Incoming) -> bool:
-        """True where this very line was taken over before."""
-        return any(map(one.matches, self._said.get(_voice(one), ())))
+    def has(self, answer: Incoming) -> bool:
+        """True if this very line was taken over before."""
+        return any(map(answer.matches, self._by_voice.get(voice_of(answer), ())))
 
-    def is_outdated(self, one: Incoming, last: Answer) -> bool:
-        """Whether this very line was taken over before, and its annotator then said something else elsewhere."""
-        return self.has(one) and last.source != one.where
-
-
-def _content(answer: Answer | Incoming) -> tuple[str, str | None]:
-    return answer.kind, answer.label
+    def is_outdated(self, answer: Incoming, last: Answer) -> bool:
+        """True if this very line was taken over before, and its annotator then answered differently elsewhere."""
+        return self.has(answer) and last.source != answer.where
 
 
-def _contradict(one: Answer | Incoming, other: Answer | Incoming) -> bool:
-    """A skip contradicts nobody."""
-    return "skip" not in (one.kind, other.kind) and _content(one) != _content(other)
-
-
-def _said(answer: Answer | Incoming) -> str:
-    return repr(answer.label) if answer.kind == "label" else answer.kind
-
-
-def _who(answer: Answer | Incoming) -> str:
-    return repr(answer.annotator) if answer.annotator else "somebody without a name"
-
-
-def _source(answer: Answer | Incoming) -> str:
-    return answer.source if isinstance(answer, Answer) else answer.where
-
-
-def _listed(names: Sequence[str]) -> str:
-    return first_few(map(repr, names), most=20)
+def _contradict(answer: Answer | Incoming, other: Answer | Incoming) -> bool:
+    """True if two answers differ and neither is a skip."""
+    return "skip" not in (answer.kind, other.kind) and content_of(answer) != content_of(other)

@@ -231,14 +231,14 @@ class People:
                 )
 
     def _collect(self, batch: LabelBatch, ledger: Ledger) -> None:
-        """Take the answers that have come, except those taken back before, which a file may still have.
+        """Add the answers that have come to the ledger, except revoked ones that a file still contains.
 
-        Where people contradict one another, all of it is taken, for `_gather` to wait until that is settled.
+        Answers that contradict one another are all added; `_gather` waits until that is settled.
         """
-        revoked = [answer for answer, revoked_by in ledger.history() if revoked_by is not None]
-        come = [*read_returned(batch), *self._tool.collect(batch)]
-        still_said = [one for one in come if not any(map(one.matches, revoked))]
-        ingest(batch.run_dir, still_said, conflicts="latest" if self._conflicts == "latest" else "majority")
+        revoked = [answer for answer, revoked_by in ledger.history(as_now=True) if revoked_by is not None]
+        incoming = [*read_returned(batch), *self._tool.collect(batch)]
+        policy: Conflicts = "latest" if self._conflicts == "latest" else "majority"
+        ingest(batch.run_dir, incoming, conflicts=policy, revoked=revoked)
 
     def _gather(
         self, batch: LabelBatch, earlier: Sequence[LabelBatch], ledger: Ledger, instructions: str

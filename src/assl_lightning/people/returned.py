@@ -8,16 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from assl_lightning.base.shell import command
+from assl_lightning.base.tables import SPREADSHEETS
 from assl_lightning.data.answers import Incoming
-from assl_lightning.people.answers import IngestError
-from assl_lightning.people.batch import TABLE, LabelBatch
+from assl_lightning.people.batch import TABLE, LabelBatch, known_classes
+from assl_lightning.people.errors import IngestError
 from assl_lightning.people.files import SUFFIXES, display_name, read_labels
 
 RETURNED = ("labels.csv", "labels.parquet", "labels.json")
 """The names by which labels are looked for in a batch's directory, beside the table itself."""
 
 _OURS = frozenset({TABLE, *RETURNED, "batch.json", "tasks.json", "label_studio.json"})
-_OF_SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 _LOOKS = 20  # at a file that is being written
 _PAUSE = 0.1  # seconds between them
 _JUST_NOW = 2.0  # seconds; a file that is wrong and was changed since may be half written
@@ -37,7 +37,7 @@ def returned_files(batch: LabelBatch) -> list[Path]:
             f"{' and '.join(path.name for path in found)}: leave one, or name the file"
         )
     table = batch.directory / TABLE
-    return [*found, *([table] if table.exists() and _read_settled(table) else [])]
+    return [*found, *([table] if table.exists() and _read_settled(table, batch) else [])]
 
 
 def read_returned(batch: LabelBatch) -> list[Incoming]:
@@ -47,12 +47,12 @@ def read_returned(batch: LabelBatch) -> list[Incoming]:
         ValueError: as `returned_files`.
         IngestError: with every problem of the first file that has any.
     """
-    return [replace(one, round=batch.round) for path in returned_files(batch) for one in _read_settled(path)]
+    return [replace(one, round=batch.round) for path in returned_files(batch) for one in _read_settled(path, batch)]
 
 
 def passed_over(batch: LabelBatch) -> str:
     """A sentence about files in a batch's directory that look like labels and are not read; "" where there are none."""
-    kinds = (*SUFFIXES, *_OF_SPREADSHEETS)
+    kinds = (*SUFFIXES, *SPREADSHEETS)
     found = sorted(
         path.name
         for path in batch.directory.iterdir()
@@ -67,12 +67,12 @@ def passed_over(batch: LabelBatch) -> str:
     )
 
 
-def _read_settled(path: Path) -> Sequence[Incoming]:
+def _read_settled(path: Path, batch: LabelBatch) -> Sequence[Incoming]:
     """The answers of a file once it no longer changes: a spreadsheet may be saving it just now."""
     for look in range(1, _LOOKS + 1):
         before = _state(path)
         try:
-            found = read_labels(path)
+            found = read_labels(path, class_names=known_classes([batch]))
         except IngestError:
             is_new = before is None or time.time() - before[1] / 1e9 < _JUST_NOW
             if look == _LOOKS or (before == _state(path) and not is_new):

@@ -97,12 +97,13 @@ def test_all_that_is_wrong_with_labels_is_said_at_once(tmp_path: Path) -> None:
     ) as told:
         load_folder(tmp_path / "pool", None, **SHAPE, labels=tmp_path / "labels.csv", class_names=["ok", "dent"])
     assert str(told.value).partition("wrong: ")[2] == (
-        "line 3 has the sample_id a/00.png of line 2; line 4 has the sample_id a/99.png, which is no image of the "
-        "pool; line 5 has the label okay, which is not among the classes; line 6 has no sample_id; line 7 has 1 cells, "
-        "the header 2"
+        "line 4 has the sample_id a/99.png, which is no image of the pool; line 5 has the label okay, which is not "
+        "among the classes; line 6: the answer 'ok' needs a sample_id; its cell is empty; line 7: a line must have 2 "
+        "cells as the header has; it has 1; line 3: an annotator without a name says 'dent' of 'a/00.png', and 'ok' in "
+        "line 2; leave one of them"
     )
-    (tmp_path / "labels.csv").write_text("sample_id;label\na/00.png;ok")
-    with pytest.raises(ValueError, match="must have a header with the columns sample_id and label; 3 things are wrong"):
+    (tmp_path / "labels.csv").write_text("sample_id|label\na/00.png|ok")
+    with pytest.raises(ValueError, match=r"labels\.csv, line 1: the columns must be sample_id and label, and may be "):
         load_folder(tmp_path / "pool", None, **SHAPE, labels=tmp_path / "labels.csv")
     with pytest.raises(FileNotFoundError, match=r"none\.csv must be a CSV or Parquet file with"):
         load_folder(tmp_path / "pool", None, **SHAPE, labels=tmp_path / "none.csv")

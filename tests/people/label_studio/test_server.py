@@ -13,8 +13,8 @@ import pytest
 
 from assl_lightning.base.run_files import LEDGER
 from assl_lightning.data.answers import Incoming
-from assl_lightning.people.answers import IngestError
 from assl_lightning.people.batch import LabelBatch, find_batches
+from assl_lightning.people.errors import IngestError
 from assl_lightning.people.label_studio.errors import LabelStudioError
 from assl_lightning.people.label_studio.exchange import LabelStudioExchange, LabelStudioFiles
 from assl_lightning.people.label_studio.exports import ExportError, is_export, read_export

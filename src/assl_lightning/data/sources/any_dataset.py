@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from assl_lightning.base.cells import cell_text
+from assl_lightning.base.tables import cell_text
 from assl_lightning.data.class_names import read_class_names
 from assl_lightning.data.decoding import ImageFormat, Resize
 from assl_lightning.data.sources.base import PoolSource

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from assl_lightning.base.cells import cell_text
 from assl_lightning.base.extras import install_command
 from assl_lightning.base.paths import expanded
+from assl_lightning.base.tables import cell_text
 from assl_lightning.data.class_names import class_order, read_class_names
 from assl_lightning.data.decoding import Faults, ImageFormat, Images, Resize, attempt, decode_bytes
 from assl_lightning.data.file_reading import read_file

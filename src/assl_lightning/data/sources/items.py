@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from assl_lightning.base.arguments import require_one_of
-from assl_lightning.base.cells import is_missing
+from assl_lightning.base.tables import is_missing
 from assl_lightning.base.words import first_few
 from assl_lightning.data.decoding import Faults, ImageFormat, Images, attempt, convert
 from assl_lightning.data.image_table import UNKNOWN, is_drawn

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from assl_lightning.people.answers import IngestError
+from assl_lightning.people.errors import IngestError
 
 
 class ExportError(IngestError):

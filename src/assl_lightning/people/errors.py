@@ -11,12 +11,3 @@ class IngestError(ValueError):
     def __init__(self, lines: str | Iterable[str]) -> None:
         self.lines = (lines,) if isinstance(lines, str) else tuple(lines)
         super().__init__("\n".join(self.lines))
-
-
-def is_utf8(text: str) -> bool:
-    """Whether a text can be written at all: JSON and the names of files may hold half a character."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

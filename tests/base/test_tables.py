@@ -1,4 +1,4 @@
-"""A cell as a text, whatever a format has for what is missing."""
+"""Cells as texts, whatever a format has for a missing value; and files that are no tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from assl_lightning.base.cells import cell_text, read_parquet
+from assl_lightning.base.tables import Columns, TableError, cell_text, read_table
 
 
 @pytest.mark.parametrize(
@@ -50,11 +50,27 @@ def test_what_holds_several_things_is_no_cell(value: Any) -> None:
         cell_text(value)
 
 
-def test_only_the_columns_that_are_chosen_are_read(tmp_path: Path) -> None:
+def test_only_the_columns_that_are_known_are_read(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     missing = pyarrow.array([float("nan"), None])
-    parquet.write_table(pyarrow.table({"a": [1, 2], "b": ["x", "y"], "c": missing}), tmp_path / "t.parquet")
-    known, rows = read_parquet(tmp_path / "t.parquet", "t", lambda names: [name for name in names if name != "b"])
-    assert known == ["a", "c"]
-    assert [[cell_text(value) for value in row] for row in rows] == [["1", ""], ["2", ""]]
+    parquet.write_table(pyarrow.table({"a": [1, 2], "b": [["x"], None], "c": missing}), tmp_path / "t.parquet")
+    table = read_table(tmp_path / "t.parquet", "t", Columns(("a",), ("c", "d")))
+    assert [row.cells for row in table.rows] == [{"a": "1", "c": "", "d": ""}, {"a": "2", "c": "", "d": ""}]
+    assert (table.unused, table.faults) == (("b",), ())
+
+
+def test_a_sheet_of_a_spreadsheet_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"^t must be CSV or Parquet; save the sheet as CSV UTF-8$"):
+        read_table(tmp_path / "t.xlsx", "t", Columns(("a",)))
+
+
+def test_every_thing_that_is_wrong_with_a_file_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes("ä,b\n".encode("latin-1"))
+    with pytest.raises(TableError) as caught:
+        read_table(path, "t", Columns(("a",)))
+    assert caught.value.problems == (
+        "t, line 1: the bytes must be UTF-8; line 1 has 0xe4. Save the file as UTF-8",
+        "t, line 1: the column must be a; a missing, there is '\\udce4', 'b'",
+    )
