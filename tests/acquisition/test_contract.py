@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from functools import cache
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import torch
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from assl_lightning.config.compose import compose, conf_dir
 from assl_lightning.method.candidates import Acquisition, Candidates, LabelledSamples, Requirement
 from assl_lightning.method.statistics import CandidateStatistics
 
-CONF = Path(__file__).parents[2] / "conf" / "acquisition"
-NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
+NAMES = sorted(path.stem for path in (conf_dir() / "acquisition").glob("*.yaml"))
 CLASSES, FEATURES = 4, 6
 
 OWN_DRAWS = {"bald"}  # whose equal samples have draws of their own, and so scores that differ
@@ -33,18 +34,15 @@ every_strategy = pytest.mark.parametrize(
 )
 
 
-def load(name: str) -> dict[str, Any]:
-    """The YAML as a run composes it, interpolations resolved."""
-    root = OmegaConf.create({"seed": 0, "score": {"alpha": 0.8, "c_u": 0.5, "c_i": 2.0}})
-    merged = OmegaConf.merge(root, {"acquisition": OmegaConf.load(CONF / f"{name}.yaml")})
-    content = OmegaConf.to_container(merged, resolve=True)
-    assert isinstance(content, dict)
-    section: dict[str, Any] = content["acquisition"]
-    return section
+@cache
+def strategy_node(name: str) -> dict[str, Any]:
+    """Return what a run builds the strategy from: the YAML composed, interpolations resolved."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="test"):
+        return compose(GlobalHydra.instance().hydra, [f"acquisition={name}"]).acquisition.strategy
 
 
 def make_strategy(name: str) -> Acquisition:
-    strategy: Acquisition = instantiate(load(name)["strategy"])
+    strategy: Acquisition = instantiate(strategy_node(name))
     return strategy
 
 

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from assl_lightning.acquisition import alfa_mix_flips, bald, k_center
 from assl_lightning.base import copies
 from assl_lightning.base.ties import comparable, head_in_float64
+from assl_lightning.config.compose import conf_dir
 from assl_lightning.method import scores, selection
 from tests.acquisition.exact_candidates import make_exact_candidates, pick
-from tests.acquisition.test_contract import CONF, OWN_DRAWS, every_strategy, make_strategy, permute
+from tests.acquisition.test_contract import OWN_DRAWS, every_strategy, make_strategy, permute
 
-ROOT = CONF.parents[1]
+ROOT = conf_dir().parent
 
 
 @pytest.fixture
