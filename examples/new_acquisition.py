@@ -16,7 +16,7 @@ from torch import Tensor
 
 from assl_lightning import scores
 from assl_lightning.method.candidates import Candidates, Requirement
-from assl_lightning.method.selection import top_k
+from assl_lightning.method.top_k import top_k
 
 
 @dataclass(frozen=True)

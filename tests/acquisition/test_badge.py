@@ -12,8 +12,8 @@ from torch import Tensor
 
 from assl_lightning.acquisition.badge import BADGE
 from assl_lightning.method.candidates import Candidates
+from assl_lightning.method.d2_sampling import FirstCentre
 from assl_lightning.method.scores import pseudo_el2n
-from assl_lightning.method.selection import FirstCentre
 
 
 def make_candidates(logits: Tensor, features: Tensor, index: Tensor | None = None) -> Candidates:

@@ -18,7 +18,7 @@ from assl_lightning.acquisition import alfa_mix_flips, bald, k_center
 from assl_lightning.base import copies
 from assl_lightning.base.ties import comparable, head_in_float64
 from assl_lightning.config.compose import conf_dir
-from assl_lightning.method import scores, selection
+from assl_lightning.method import scores, top_k
 from tests.acquisition.exact_candidates import make_exact_candidates, pick
 from tests.acquisition.test_contract import OWN_DRAWS, every_strategy, make_strategy, permute
 
@@ -47,8 +47,8 @@ def test_blocks_of_any_size_give_the_same_picks(name: str, size: int, monkeypatc
     strategy, candidates = make_strategy(name), make_exact_candidates()
     expected = pick(strategy, candidates)
     for module, constant, value in (
-        (selection, "_CHUNK", size),
-        (selection, "_CONTENDERS", size),
+        (top_k, "_CHUNK", size),
+        (k_center, "_CONTENDERS", size),
         (k_center, "_BLOCK", size),
         (bald, "_BLOCK_CPU", 80 * size),
         (alfa_mix_flips, "_BLOCK_CPU", 16 * size),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from assl_lightning.method import selection
+from assl_lightning.method import top_k
 from assl_lightning.method.assl import ASSL
 from assl_lightning.method.candidates import Candidates
 from assl_lightning.method.statistics import CandidateStatistics
@@ -69,7 +69,7 @@ class LargestTensor(TorchDispatchMode):
 def test_the_picks_are_those_of_a_full_sort_however_large_the_chunks(
     chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selection, "_CHUNK", chunk)
+    monkeypatch.setattr(top_k, "_CHUNK", chunk)
     candidates = make_candidates(300)
     assert candidates.statistics is not None
     candidates.statistics.uncertainty_mean[:100] = 0.25
@@ -83,7 +83,7 @@ def test_the_picks_are_those_of_a_full_sort_however_large_the_chunks(
 
 
 def test_acquiring_makes_no_tensor_larger_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selection, "_CHUNK", 64)
+    monkeypatch.setattr(top_k, "_CHUNK", 64)
     candidates = make_candidates(5000)
     with LargestTensor() as largest:
         ASSL().acquire(candidates, 20, torch.Generator())

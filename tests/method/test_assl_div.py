@@ -12,7 +12,7 @@ from torch import Tensor
 from assl_lightning.method.assl import ASSL, Factors
 from assl_lightning.method.assl_div import ASSLDiv
 from assl_lightning.method.candidates import Candidates
-from assl_lightning.method.selection import FirstCentre
+from assl_lightning.method.d2_sampling import FirstCentre
 from assl_lightning.method.statistics import CandidateStatistics
 
 

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, TensorDataset
 
 from assl_lightning import ASSLScoreCallback, Observation, SampleStatistics
-from assl_lightning.method import scores, selection
+from assl_lightning.method import scores, top_k
 
 NUM_SAMPLES = 24
 
@@ -192,7 +192,7 @@ def test_a_query_in_chunks_is_the_head_of_the_sorted_list(
     }[given_as]
     best_first = reference_query(callback, chosen)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(selection, "_CHUNK", chunk)
+        patch.setattr(top_k, "_CHUNK", chunk)
         for k in range(1, len(best_first) + 1, 1 + len(best_first) // 3):
             assert callback.query(k, candidates).tolist() == best_first[:k]
         with pytest.raises(ValueError, match=f"visited only {len(best_first)} of the {len(chosen)} candidates"):
@@ -220,7 +220,7 @@ class LargestTensor(TorchDispatchMode):
 def test_a_query_makes_no_tensor_larger_than_a_chunk(
     levels: int, visited: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selection, "_CHUNK", 64)
+    monkeypatch.setattr(top_k, "_CHUNK", 64)
     callback = with_table(5000, levels=levels, visited=visited)
     for candidates in (None, torch.arange(5000) % 3 == 0):
         with LargestTensor() as largest:
@@ -241,7 +241,7 @@ def test_a_query_of_a_poisoned_table_is_an_error() -> None:
 
 @pytest.mark.parametrize("chunk", [1, 2, 100])
 def test_strange_candidates_are_refused(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selection, "_CHUNK", chunk)
+    monkeypatch.setattr(top_k, "_CHUNK", chunk)
     callback = with_table(NUM_SAMPLES)
     for outside in (24, -1):
         with pytest.raises(IndexError, match=f"candidate {outside} lies outside the pool's 0 … 23"):

@@ -20,7 +20,7 @@ from assl_lightning.base.copies import first_copies
 from assl_lightning.base.seeding import derive_key, make_generator
 from assl_lightning.base.ties import head_in_float64, to_float64
 from assl_lightning.method.candidates import Candidates, LabelledSamples, Requirement
-from assl_lightning.method.selection import check_budget, check_finite, in_index_order
+from assl_lightning.method.top_k import check_budget, check_finite, in_index_order
 
 Variant = Literal["opt", "closed"]
 

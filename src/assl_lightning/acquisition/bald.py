@@ -18,7 +18,7 @@ from assl_lightning.base.copies import first_copies
 from assl_lightning.base.seeding import Draws, derive_key, make_generator
 from assl_lightning.base.ties import comparable, float64_device, head_in_float64
 from assl_lightning.method.candidates import Candidates, Requirement
-from assl_lightning.method.selection import in_index_order, top_k
+from assl_lightning.method.top_k import in_index_order, top_k
 
 # Numbers that the masks of a block of rows have, and the probabilities of all its draws: as many as stay in a CPU's
 # cache, and as keep a GPU busy.

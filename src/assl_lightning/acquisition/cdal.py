@@ -14,7 +14,7 @@ from torch import Tensor
 
 from assl_lightning.acquisition.k_center import KCenter, Points, least_gap
 from assl_lightning.method.candidates import Requirement
-from assl_lightning.method.selection import check_finite
+from assl_lightning.method.top_k import check_finite
 
 
 @final

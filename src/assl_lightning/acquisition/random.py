@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from assl_lightning.method.candidates import Candidates, Requirement
-from assl_lightning.method.selection import check_budget, in_index_order
+from assl_lightning.method.top_k import check_budget, in_index_order
 
 
 @final

@@ -25,7 +25,7 @@ from assl_lightning.base.copies import first_copies
 from assl_lightning.base.extras import install_command
 from assl_lightning.base.ties import float64_device, head_in_float64, to_float64
 from assl_lightning.method.candidates import Candidates, Requirement
-from assl_lightning.method.selection import check_budget, check_finite, in_index_order
+from assl_lightning.method.top_k import check_budget, check_finite, in_index_order
 
 _GIVEN = frozenset({"X", "y", "candidates", "batch_size", "clf", "fit_clf", "estimator", "fit_estimator"})
 """The arguments of a strategy's `query` that the adapter has."""

@@ -17,7 +17,7 @@ from assl_lightning.base.copies import first_copies
 from assl_lightning.base.ties import comparable, to_float64
 from assl_lightning.method.candidates import Candidates, Requirement
 from assl_lightning.method.scores import entropy, least_confidence, margin, pseudo_el2n
-from assl_lightning.method.selection import top_k
+from assl_lightning.method.top_k import top_k
 
 
 class UncertaintySampling(ABC):

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from assl_lightning.base.arguments import require_one_of
 from assl_lightning.method.candidates import Candidates, Requirement
-from assl_lightning.method.selection import RunningTopK, check_budget, check_shape, chunks
 from assl_lightning.method.statistics import CandidateStatistics, upper_confidence_bound
+from assl_lightning.method.top_k import RunningTopK, check_budget, check_shape, chunks
 
 Factors = Literal["both", "uncertainty", "inconsistency"]
 

@@ -17,8 +17,8 @@ from assl_lightning.method import scores
 from assl_lightning.method.assl import confidence_bound
 from assl_lightning.method.contracts import Observation
 from assl_lightning.method.features import SampleFeatures
-from assl_lightning.method.selection import RunningTopK, chunks
 from assl_lightning.method.statistics import NOTHING, SampleStatistics, Variance, with_room
+from assl_lightning.method.top_k import RunningTopK, chunks
 
 Observe = Callable[[Any, Any, LightningModule], Observation | None]
 
