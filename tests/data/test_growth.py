@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assl_lightning.data.growth import align
+from assl_lightning.data.growth import PoolOnDisk, reindex_source
 from assl_lightning.data.sample_names import SampleNames, read_samples, write_samples
 from assl_lightning.data.sources.base import PoolSource
 
@@ -51,23 +51,23 @@ KNOWN = SampleNames(("c", "a", "d"), ("t",))
 
 
 def test_what_came_is_put_behind_the_others_in_the_order_of_the_names() -> None:
-    check(align(source_of("a", "b", "c", "d", "e"), KNOWN, 3, True), ("c", "a", "d", "b", "e"))
+    check(reindex_source(source_of("a", "b", "c", "d", "e"), PoolOnDisk(KNOWN, 3, True)), ("c", "a", "d", "b", "e"))
 
 
 def test_what_is_gone_keeps_its_place(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        check(align(source_of("a", "b", "c"), KNOWN, 3, True), ("c", "a", "d", "b"), absent=("d",))
+        check(reindex_source(source_of("a", "b", "c"), PoolOnDisk(KNOWN, 3, True)), ("c", "a", "d", "b"), absent=("d",))
     assert "images that have come since: 1 (b); they join the next round" in caplog.text
     assert "images that are gone: 1 (d); the next round leaves them out" in caplog.text
 
 
 def test_in_a_round_what_came_waits_and_what_is_gone_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
-    check(align(source_of("a", "b", "c", "d"), KNOWN, 3, False), ("c", "a", "d"))
+    check(reindex_source(source_of("a", "b", "c", "d"), PoolOnDisk(KNOWN, 3, False)), ("c", "a", "d"))
     assert "images that have come since: 1 (b); they join after the next query" in caplog.text
     with pytest.raises(
         ValueError, match="the pool lacks 1 of the images that the round under way has in it, such as d"
     ):
-        align(source_of("a", "b", "c"), KNOWN, 3, False)
+        reindex_source(source_of("a", "b", "c"), PoolOnDisk(KNOWN, 3, False))
 
 
 PICTURE = "runs/a/seed_0/round_00/to_label/images/0000.png"
@@ -75,7 +75,7 @@ PICTURE = "runs/a/seed_0/round_00/to_label/images/0000.png"
 
 def test_pictures_of_a_run_that_an_older_version_took_for_images_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
     known = SampleNames(("c", PICTURE, "a", "d"), ("t",))
-    check(align(source_of("a", "c"), known, 4, True), known.pool, absent=(PICTURE, "d"))
+    check(reindex_source(source_of("a", "c"), PoolOnDisk(known, 4, True)), known.pool, absent=(PICTURE, "d"))
     assert f"samples that are pictures which a run has written itself: 1 ({PICTURE})" in caplog.text
     assert "images that are gone: 1 (d)" in caplog.text
 
@@ -83,9 +83,9 @@ def test_pictures_of_a_run_that_an_older_version_took_for_images_are_left_out(ca
 def test_a_round_and_a_test_set_that_have_pictures_of_a_run_in_them_cannot_go_on() -> None:
     message = f"pictures which a run has written itself, 1 of them, such as {PICTURE}; an older version took"
     with pytest.raises(ValueError, match=message):
-        align(source_of("a", "c"), SampleNames(("c", PICTURE, "a"), ("t",)), 3, False)
+        reindex_source(source_of("a", "c"), PoolOnDisk(SampleNames(("c", PICTURE, "a"), ("t",)), 3, False))
     with pytest.raises(ValueError, match=message):
-        align(source_of("a", "c"), SampleNames(("c", "a"), ("t", PICTURE)), 2, True)
+        reindex_source(source_of("a", "c"), PoolOnDisk(SampleNames(("c", "a"), ("t", PICTURE)), 2, True))
 
 
 COMPOSED, DECOMPOSED = "\u00e9", "e\u0301"
@@ -95,24 +95,28 @@ def test_images_whose_names_change_their_unicode_form_are_the_same_images(caplog
     known = SampleNames(("c", f"{COMPOSED}1", f"{COMPOSED}2"), (f"t{COMPOSED}",))
     source = source_of(f"{DECOMPOSED}1", f"{DECOMPOSED}2", "c", f"{DECOMPOSED}3", test=(f"t{DECOMPOSED}",))
     with caplog.at_level(logging.INFO):
-        aligned = align(source, known, 3, True)
+        aligned = reindex_source(source, PoolOnDisk(known, 3, True))
     assert aligned.sample_ids == (*known.pool, f"{DECOMPOSED}3")
     assert aligned.test_ids == known.test
     assert aligned.absent.tolist() == []
     assert aligned.paths == (Path("c"), *(Path(f"{DECOMPOSED}{number}") for number in (1, 2, 3)))
     assert f"(NFC or NFD): 3 (t{COMPOSED}, {COMPOSED}1, {COMPOSED}2); they are taken for the same images" in caplog.text
-    assert align(source, known, 3, False).sample_ids == known.pool
+    assert reindex_source(source, PoolOnDisk(known, 3, False)).sample_ids == known.pool
 
 
 def test_two_files_in_both_unicode_forms_are_two_images() -> None:
     known = SampleNames((COMPOSED, "c"))
-    assert align(source_of(COMPOSED, DECOMPOSED, "c"), known, 2, True).sample_ids == (COMPOSED, "c", DECOMPOSED)
+    assert reindex_source(source_of(COMPOSED, DECOMPOSED, "c"), PoolOnDisk(known, 2, True)).sample_ids == (
+        COMPOSED,
+        "c",
+        DECOMPOSED,
+    )
 
 
 def test_pool_and_test_may_have_the_same_names() -> None:
     known = SampleNames((f"{COMPOSED}1", "c"), (f"{COMPOSED}1", f"{COMPOSED}2"))
     source = source_of("c", f"{DECOMPOSED}1", f"{DECOMPOSED}2", test=(f"{DECOMPOSED}1", f"{DECOMPOSED}2"))
-    aligned = align(source, known, 2, True)
+    aligned = reindex_source(source, PoolOnDisk(known, 2, True))
     assert (aligned.sample_ids, aligned.test_ids) == ((*known.pool, f"{DECOMPOSED}2"), known.test)
 
 
@@ -120,30 +124,33 @@ def test_an_image_that_changes_sides_with_its_unicode_form_is_an_error_that_says
     known = SampleNames((f"{COMPOSED}1", "c"), (f"{COMPOSED}2",))
     source = source_of("c", f"{DECOMPOSED}2", test=(f"{DECOMPOSED}1",))
     with pytest.raises(ValueError, match=r"2 images are in another Unicode form .* the test is drawn .* convmv -r"):
-        align(source, known, 2, True)
+        reindex_source(source, PoolOnDisk(known, 2, True))
 
 
 def test_names_that_were_written_down_and_not_used_yet_keep_their_places_too() -> None:
     known = SampleNames(("c", "a", "d", "z", "b"))
-    check(align(source_of("a", "b", "c", "d", "e", "z"), known, 3, True), ("c", "a", "d", "z", "b", "e"))
-    check(align(source_of("a", "b", "c", "d", "e", "z"), known, 3, False), ("c", "a", "d"))
+    check(
+        reindex_source(source_of("a", "b", "c", "d", "e", "z"), PoolOnDisk(known, 3, True)),
+        ("c", "a", "d", "z", "b", "e"),
+    )
+    check(reindex_source(source_of("a", "b", "c", "d", "e", "z"), PoolOnDisk(known, 3, False)), ("c", "a", "d"))
 
 
 def test_what_cannot_be_decoded_stays_so_wherever_it_is() -> None:
     source = replace(source_of("a", "b", "c", "d", unreadable=("a", "d", "b")), reasons=("a (x)", "b (y)", "d (z)"))
-    aligned = align(source, SampleNames(("d", "gone", "b", "a")), 4, True)
+    aligned = reindex_source(source, PoolOnDisk(SampleNames(("d", "gone", "b", "a")), 4, True))
     assert [aligned.sample_ids[index] for index in aligned.unreadable.tolist()] == ["d", "b", "a"]
     assert aligned.reasons == ("d (z)", "b (y)", "a (x)")
 
 
 def test_the_test_set_stays_what_it_was() -> None:
     known = SampleNames(("a",), ("u", "t"))
-    aligned = align(source_of("a", test=("s", "t", "u")), known, 1, True)
+    aligned = reindex_source(source_of("a", test=("s", "t", "u")), PoolOnDisk(known, 1, True))
     assert aligned.test_ids == ("u", "t")
     assert aligned.test_images[torch.arange(2)][:, 0, 0, 0].tolist() == [ord("u"), ord("t")]
     assert aligned.test_labels.tolist() == [ord("u") % 3, ord("t") % 3]
     with pytest.raises(ValueError, match="the test set lacks 1 of the images that the run began with, such as u"):
-        align(source_of("a", test=("t",)), known, 1, True)
+        reindex_source(source_of("a", test=("t",)), PoolOnDisk(known, 1, True))
 
 
 @given(st.lists(st.tuples(st.sets(st.sampled_from("abcdefgh"), min_size=1), st.booleans()), min_size=1), st.randoms())
@@ -156,7 +163,7 @@ def test_no_index_ever_changes_its_image(days: list[tuple[set[str], bool]], orde
         order.shuffle(names)
         if known is None:
             known, size = SampleNames(tuple(names), ("t",)), len(names)
-        aligned = align(source_of(*names), known, size, True)
+        aligned = reindex_source(source_of(*names), PoolOnDisk(known, size, True))
         assert aligned.sample_ids[: len(known.pool)] == known.pool
         assert set(aligned.sample_ids) == set(known.pool) | present
         check(aligned, aligned.sample_ids, tuple(name for name in aligned.sample_ids if name not in present))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from assl_lightning.method.statistics import SampleStatistics, Variance, with_room
+from assl_lightning.method.statistics import SampleStatistics, Variance, pad_to
 
 
 class LoopOfDefinition:
@@ -289,9 +289,9 @@ def test_there_is_room_for_the_samples_of_a_pool_that_has_grown() -> None:
     before = SampleStatistics(3)
     before.update(torch.tensor([0, 2, 2]), torch.tensor([0.5, 0.1, 0.5]), torch.tensor([1.0, 0.2, 1.0]))
     grown = SampleStatistics(5)
-    grown.load_state_dict(with_room(before.state_dict(), 5))
+    grown.load_state_dict(pad_to(before.state_dict(), 5))
     assert grown.visits.tolist() == [1, 0, 2, 0, 0]
     torch.testing.assert_close(grown.score(0.5, 2.0)[:3], before.score(0.5, 2.0), equal_nan=True)
     assert grown.score(0.5, 2.0)[3:].isnan().all()
     with pytest.raises(ValueError, match="these statistics are of 3 samples, and the pool has 2"):
-        with_room(before.state_dict(), 2)
+        pad_to(before.state_dict(), 2)

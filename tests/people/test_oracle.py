@@ -482,7 +482,7 @@ def test_what_makes_no_sense_is_refused(arguments: dict[str, Any], message: str)
 def test_while_it_waits_the_state_says_so_and_the_directory_stands(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     run(run_dir)
-    assert RunDirectory(run_dir).standing() is not None
+    assert RunDirectory(run_dir).pool_on_disk() is not None
     assert read_batch(run_dir / "round_00" / "to_label").is_open
     label_all(run_dir)
     run(run_dir)
@@ -516,9 +516,9 @@ def test_a_kill_as_a_run_is_extended_loses_no_query(tmp_path: Path, monkeypatch:
     run(run_dir, settings=short)
     longer = replace(SETTINGS, rounds=1)
     run(run_dir, settings=longer)
-    standing = RunDirectory(run_dir).standing()
-    assert standing is not None
-    assert standing.between_rounds, "images may come and go"
+    known = RunDirectory(run_dir).pool_on_disk()
+    assert known is not None
+    assert known.between_rounds, "images may come and go"
     batch = label_all(run_dir)
 
     def dies(*_: object) -> None:

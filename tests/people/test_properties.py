@@ -33,7 +33,7 @@ from assl_lightning.augment import Normalise
 from assl_lightning.base.run_files import LEDGER
 from assl_lightning.config.build import check_readable
 from assl_lightning.data.answers import Answer, Incoming
-from assl_lightning.data.growth import align
+from assl_lightning.data.growth import reindex_source
 from assl_lightning.data.pool import EXCLUDED, HELD_OUT, UNLABELLED, Pool
 from assl_lightning.data.sample_names import read_samples
 from assl_lightning.data.sources.base import PoolSource
@@ -368,9 +368,9 @@ class Run(RuleBasedStateMachine):
     def run(self) -> None:
         run_dir = RunDirectory(self.run_dir)
         source = self.load()
-        begun = run_dir.standing()
-        if begun is not None:
-            source = align(source, begun.names, begun.size, begun.between_rounds, begun.unused.tolist())
+        known = run_dir.pool_on_disk()
+        if known is not None:
+            source = reindex_source(source, known)
         pool = Pool(len(source.pool_images), len(CLASS_NAMES), source.sample_ids)
         check_readable(run_dir, source)
         pool.exclude(torch.cat([source.unreadable, source.absent]).unique())

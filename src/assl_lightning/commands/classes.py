@@ -34,7 +34,14 @@ from assl_lightning.loop.class_history import (
     run_classes,
     write_history,
 )
-from assl_lightning.loop.records import CHANGES_NOTHING, COMMAND, OF_THE_RUN, read_config, read_records, write_config
+from assl_lightning.loop.records import (
+    COMMAND,
+    KEYS_WITHOUT_EFFECT,
+    PROVENANCE_KEYS,
+    read_config,
+    read_records,
+    write_config,
+)
 from assl_lightning.people.batch import find_batches, write_classes
 from assl_lightning.people.label_studio.tasks import LABEL_CONFIG, label_config
 from assl_lightning.people.ledger import Ledger
@@ -197,7 +204,7 @@ def _write_config(run_dir: Path, history: ClassHistory) -> None:
     """Let config.yaml ask for the classes that the run has now, and note what is different."""
     before = read_config(run_dir)
     after = with_names(before, history.names())
-    changes = list(differences(before, after, (*CHANGES_NOTHING, *OF_THE_RUN)))
+    changes = list(differences(before, after, (*KEYS_WITHOUT_EFFECT, *PROVENANCE_KEYS)))
     if not changes:
         return
     known = before.get("history")

@@ -35,7 +35,7 @@ from assl_lightning.config.schema import Config, ConfigurationError, Node, check
 from assl_lightning.config.trying import StepSizes, try_single_images, try_training
 from assl_lightning.data.class_names import list_classes, oddities
 from assl_lightning.data.decoding import count_links
-from assl_lightning.data.growth import align
+from assl_lightning.data.growth import reindex_source
 from assl_lightning.data.long_tail import long_tailed
 from assl_lightning.data.pixel_statistics import pixel_statistics
 from assl_lightning.data.pool import Pool, unused
@@ -216,12 +216,8 @@ def load_source(config: Config, later: Sequence[str] = ()) -> PoolSource:
     _check_source(config, source)
     source = _make_long_tailed(config, source)
     with error_at("run_dir", {"run_dir": config.run_dir}):
-        begun = RunDirectory(Path(config.run_dir)).standing()
-        return (
-            source
-            if begun is None
-            else align(source, begun.names, begun.size, begun.between_rounds, begun.unused.tolist())
-        )
+        known = RunDirectory(Path(config.run_dir)).pool_on_disk()
+        return source if known is None else reindex_source(source, known)
 
 
 def complete(config: Config, source: PoolSource) -> Config:

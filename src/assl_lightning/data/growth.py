@@ -1,10 +1,10 @@
-"""A pool whose images come and go between the rounds of a run, while every index stays what it was."""
+"""Images that come and go between the rounds of a run, while every sample keeps its index."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -19,46 +19,60 @@ from assl_lightning.data.sources.base import PoolSource
 log = logging.getLogger(__name__)
 
 
-def align(
-    source: PoolSource, known: SampleNames, size: int, may_change: bool, unused: Sequence[int] = ()
-) -> PoolSource:
-    """The source with its images at the indices that a run has given them.
+@dataclass(frozen=True)
+class PoolOnDisk:
+    """The samples that a run has written down, and which of their images it needs."""
 
-    Args:
-        source: as the data are now.
-        known: what the run has written down.
-        size: images of the pool in the round that is under way, the first of `known`.
-        may_change: the run stands between two rounds, so that images that came since are put behind the others, in the
-            order of their names, and those that are gone are the source's `absent`. Otherwise what came waits
-            for the next round, which is told, and what is gone is an error.
-        unused: indices whose images the round that is under way does without, so that they may be gone at any time.
+    names: SampleNames
+    size: int  # samples of the round under way, the first of `names.pool`; the others join the next round
+    between_rounds: bool  # True while labels are waited for: the round is trained, and the next one has no pool yet
+    unused: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))  # (U,) the round needs no image
+
+
+def reindex_source(source: PoolSource, known: PoolOnDisk) -> PoolSource:
+    """Reorder the source, so that each sample has the index that its run has given it.
+
+    Between two rounds, new images are put behind the others, in the order of their names, and missing images become
+    the source's `absent`. Within a round, new images wait for the next one, and a missing image is an error, unless it
+    is unused.
 
     Raises:
-        ValueError: an image is gone that the round that is under way, or the test set, needs.
+        ValueError: the round under way, or the test set, needs an image that is missing.
     """
-    source = _with_known_forms(source, known)
-    source = _align_test(source, known.test)
-    if source.sample_ids == (known.pool if may_change else known.pool[:size]):
+    source = _with_known_forms(source, known.names)
+    source = _reindex_test(source, known.names.test)
+    of_round = known.names.pool[: known.size]
+    if source.sample_ids == (known.names.pool if known.between_rounds else of_round):
         return source
-    place = {name: number for number, name in enumerate(source.sample_ids)}
-    new = sorted(place.keys() - set(known.pool[:size]))
-    if not may_change:
-        unneeded = {known.pool[index] for index in unused}
-        gone = [name for name in known.pool[:size] if name not in place and name not in unneeded]
-        if gone:
-            _refuse_outputs(gone)
-            raise ValueError(
-                f"the pool lacks {len(gone)} of the images that the round under way has in it, such as {gone[0]}; "
-                f"restore them (they may go while a round that was trained waits for labels)"
-            )
+    index_of = {name: index for index, name in enumerate(source.sample_ids)}
+    new = sorted(index_of.keys() - set(of_round))
+    if not known.between_rounds:
+        unused = {of_round[index] for index in known.unused.tolist()}
+        _refuse_missing([name for name in of_round if name not in index_of and name not in unused])
         if new:
             log.warning(
                 "images that have come since: %s (%s); they join after the next query", len(new), first_few(new)
             )
-        return _with_gaps(source, known.pool[:size], place)
-    names = [*known.pool, *(name for name in new if name not in set(known.pool))]
-    gone = [name for name in names if name not in place]
-    outputs = [name for name in gone if is_output_name(name)]
+        return _keep_missing(source, of_round, index_of)
+    names = [*known.names.pool, *(name for name in new if name not in set(known.names.pool))]
+    if len(names) > known.size:
+        joining = names[known.size :]
+        log.info("images that have come since: %s (%s); they join the next round", len(joining), first_few(joining))
+    _log_missing([name for name in names if name not in index_of])
+    return _keep_missing(source, names, index_of)
+
+
+def _refuse_missing(missing: Sequence[str]) -> None:
+    if missing:
+        _refuse_outputs(missing)
+        raise ValueError(
+            f"the pool lacks {len(missing)} of the images that the round under way has in it, such as {missing[0]}; "
+            f"restore them (they may go while a round that was trained waits for labels)"
+        )
+
+
+def _log_missing(missing: Sequence[str]) -> None:
+    outputs = [name for name in missing if is_output_name(name)]
     if outputs:
         log.warning(
             "samples that are pictures which a run has written itself: %s (%s); an older version took them for images, "
@@ -67,32 +81,27 @@ def align(
             len(outputs),
             first_few(outputs),
         )
-        gone = [name for name in gone if not is_output_name(name)]
-    if len(names) > size:
-        log.info(
-            "images that have come since: %s (%s); they join the next round", len(names) - size, first_few(names[size:])
-        )
+    gone = [name for name in missing if not is_output_name(name)]
     if gone:
         log.warning("images that are gone: %s (%s); the next round leaves them out", len(gone), first_few(gone))
-    return _with_gaps(source, names, place)
 
 
 def _with_known_forms(source: PoolSource, known: SampleNames) -> PoolSource:
-    """The source with the names that the run has for its images, where its own are in another Unicode form.
+    """Rename images to the run's names where these differ in their Unicode form alone.
 
     Raises:
-        ValueError: images have changed between pool and test, which were drawn by the names.
+        ValueError: images changed sides between pool and test, because the test is drawn by the names.
     """
-    pool, of_pool = _in_known_form(source.sample_ids, known.pool)
-    test, of_test = _in_known_form(source.test_ids, known.test)
-    parted = [*_changed_sides(pool, known.pool, test, known.test), *_changed_sides(test, known.test, pool, known.pool)]
-    if parted:
+    pool, renamed_pool = _in_known_form(source.sample_ids, known.pool)
+    test, renamed_test = _in_known_form(source.test_ids, known.test)
+    changed = [*_changed_sides(pool, known.pool, test, known.test), *_changed_sides(test, known.test, pool, known.pool)]
+    if changed:
         raise ValueError(
-            f"the names of {len(parted)} images are in another Unicode form (NFC or NFD) than the run has them in, "
-            f"such as {min(parted)}, and the test is drawn by the names; rename the files back, as with "
+            f"the names of {len(changed)} images are in another Unicode form (NFC or NFD) than the run has them in, "
+            f"such as {min(changed)}, and the test is drawn by the names; rename the files back, as with "
             f"convmv -r -f utf8 -t utf8 --nfc --notest DIRECTORY (or --nfd)"
         )
-    renamed = [*of_pool, *of_test]
+    renamed = [*renamed_pool, *renamed_test]
     if not renamed:
         return source
     log.info(
@@ -105,55 +114,50 @@ def _with_known_forms(source: PoolSource, known: SampleNames) -> PoolSource:
 
 
 def _in_known_form(names: Sequence[str], known: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
-    """The names, each as it is `known`, and those of them that it changed."""
-    there = set(names)
-    gone = SameNames(name for name in known if name not in there)
-    others = set(known)
-    found = {name: same for name in names if name not in others and (same := gone.find(name)) is not None}
-    if len(set(found.values())) < len(found):  # two files for one name
+    """Return the names, each in its known form, and the known forms of those that changed."""
+    present, expected = set(names), set(known)
+    missing = SameNames(name for name in known if name not in present)
+    known_form = {name: same for name in names if name not in expected and (same := missing.find(name)) is not None}
+    if len(set(known_form.values())) < len(known_form):  # two files for one name
         return tuple(names), []
-    return tuple(found.get(name, name) for name in names), list(found.values())
+    return tuple(known_form.get(name, name) for name in names), list(known_form.values())
 
 
 def _changed_sides(
     names: Sequence[str], known: Sequence[str], others: Sequence[str], known_others: Sequence[str]
 ) -> list[str]:
-    """The names of images that went from `others` to here: new here, and missing there in another Unicode form."""
+    """Return the names of images that moved here from `others`: new here, missing there in another Unicode form."""
     missing = SameNames(set(known_others) - set(others))
-    here = set(known)
-    return [name for name in names if name not in here and missing.find(name) is not None]
+    expected = set(known)
+    return [name for name in names if name not in expected and missing.find(name) is not None]
 
 
-def _align_test(source: PoolSource, known: Sequence[str]) -> PoolSource:
-    """The test images that the run began with, so that the rounds' accuracies are of the same images."""
+def _reindex_test(source: PoolSource, known: Sequence[str]) -> PoolSource:
+    """Keep the test images that the run began with, in their order: all rounds are tested on the same images."""
     if not known or source.test_ids == tuple(known):
         return source
-    place = {name: number for number, name in enumerate(source.test_ids)}
-    gone = [name for name in known if name not in place]
-    if gone:
-        _refuse_outputs(gone)
+    index_of = {name: index for index, name in enumerate(source.test_ids)}
+    missing = [name for name in known if name not in index_of]
+    if missing:
+        _refuse_outputs(missing)
         raise ValueError(
-            f"the test set lacks {len(gone)} of the images that the run began with, such as {gone[0]}; restore them, "
-            f"or begin a new run"
+            f"the test set lacks {len(missing)} of the images that the run began with, such as {missing[0]}; restore "
+            f"them, or begin a new run"
         )
-    if len(place) > len(known):
-        log.info("images that have come to the test set since: %s; they are left out of it", len(place) - len(known))
-    places = _places(place, known)
+    if len(index_of) > len(known):
+        log.info("images that have come to the test set since: %s; they are left out of it", len(index_of) - len(known))
+    indices = torch.tensor([index_of[name] for name in known], dtype=torch.int64)
     return replace(
         source,
-        test_images=take_images(source.test_images, places),
-        test_labels=source.test_labels[places],
+        test_images=take_images(source.test_images, indices),
+        test_labels=source.test_labels[indices],
         test_ids=tuple(known),
     )
 
 
-def _refuse_outputs(gone: Sequence[str]) -> None:
-    """Refuse to go on without pictures of a run, which an older version took for images and this one passes over.
-
-    Raises:
-        ValueError: there is one, and the round that is under way, or the test, cannot do without it.
-    """
-    outputs = [name for name in gone if is_output_name(name)]
+def _refuse_outputs(missing: Sequence[str]) -> None:
+    """Raise where pictures that a run has written are missing: an older version took them for images."""
+    outputs = [name for name in missing if is_output_name(name)]
     if outputs:
         raise ValueError(
             f"the run has samples that are pictures which a run has written itself, {len(outputs)} of them, such as "
@@ -162,22 +166,18 @@ def _refuse_outputs(gone: Sequence[str]) -> None:
         )
 
 
-def _with_gaps(source: PoolSource, names: Sequence[str], place: dict[str, int]) -> PoolSource:
-    """The source in the order of `names`; any image stands for one that is gone."""
-    is_gone = torch.tensor([name not in place for name in names])
-    places = torch.tensor([place.get(name, 0) for name in names], dtype=torch.int64)
-    paths = tuple(source.paths[number] for number in places.tolist()) if source.paths else ()
+def _keep_missing(source: PoolSource, names: Sequence[str], index_of: Mapping[str, int]) -> PoolSource:
+    """Reorder the source to `names`; a missing image keeps its place, with the pixels of image 0 and the label −1."""
+    is_missing = torch.tensor([name not in index_of for name in names])
+    indices = torch.tensor([index_of.get(name, 0) for name in names], dtype=torch.int64)
+    paths = tuple(source.paths[index] for index in indices.tolist()) if source.paths else ()
     return replace(
         source,
-        pool_images=take_images(source.pool_images, places),
-        hidden_labels=torch.where(is_gone, -1, source.hidden_labels[places]),
+        pool_images=take_images(source.pool_images, indices),
+        hidden_labels=torch.where(is_missing, -1, source.hidden_labels[indices]),
         sample_ids=tuple(names),
-        unreadable=(~is_gone & torch.isin(places, source.unreadable)).nonzero()[:, 0],
-        reasons=source.reasons_at([place[name] for name in names if name in place]),
-        absent=is_gone.nonzero()[:, 0],
+        unreadable=(~is_missing & torch.isin(indices, source.unreadable)).nonzero()[:, 0],
+        reasons=source.reasons_at([index_of[name] for name in names if name in index_of]),
+        absent=is_missing.nonzero()[:, 0],
         paths=paths,
     )
-
-
-def _places(place: dict[str, int], names: Sequence[str]) -> Tensor:
-    return torch.tensor([place[name] for name in names], dtype=torch.int64)

@@ -30,7 +30,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -57,6 +57,7 @@ from assl_lightning.base.run_files import (
     round_directory,
 )
 from assl_lightning.base.words import one_line, shortened
+from assl_lightning.data.growth import PoolOnDisk
 from assl_lightning.data.pool import Pool, unused
 from assl_lightning.data.reclassing import relabel
 from assl_lightning.data.sample_names import SampleNames, read_samples, write_samples
@@ -73,9 +74,9 @@ from assl_lightning.loop.class_history import (
 from assl_lightning.loop.histograms import Histogram
 from assl_lightning.loop.moving import CONTENTS, in_one_spelling, places
 from assl_lightning.loop.records import (
-    CHANGES_NOTHING,
     COMMAND,
-    OF_THE_RUN,
+    KEYS_WITHOUT_EFFECT,
+    PROVENANCE_KEYS,
     RoundRecord,
     State,
     read_config,
@@ -100,21 +101,11 @@ CHECKPOINT_FORMAT = 1
 DEVICES = ("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
 """Keys that a run that goes on may change where it is told to, by `change_devices`."""
 
-HOW_PEOPLE_ANSWER = (
+LABELLING_KEYS = (
     *("oracle.tool", "oracle.conflicts", "oracle.min_fraction", "oracle.relabel_fraction"),
     *("oracle.show_predictions", "oracle.longest_side"),
 )
 """Keys that a run that goes on may change: what was answered so far stands, whatever they are."""
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Which images a run has, and whether others may join it now."""
-
-    names: SampleNames
-    size: int  # of the pool in the round that is under way
-    between_rounds: bool  # labels are waited for: what was trained is done, and the next round has no pool yet
-    unused: Tensor  # (U,) int64 indices whose images the round that is under way does without
 
 
 class RunDirectory:
@@ -126,10 +117,14 @@ class RunDirectory:
     def open(self, config: Mapping[str, Any]) -> None:
         """Begin a run in a new or empty directory, or go on with the same run.
 
-        What may change between the two: `CHANGES_NOTHING`; new classes at the end, while labels are waited for; and,
-        noted in config.yaml by `note_changes`, `rounds`, more of which extend the run and fewer end it, but not before
-        the newest round that is trained, `non_finite`, `HOW_PEOPLE_ANSWER`, `DEVICES` where `config` has
-        `change_devices`, and where the same data lie (`moving`).
+        These may differ from the run's configuration:
+
+        - `KEYS_WITHOUT_EFFECT`;
+        - the classes, while labels are waited for: new ones may join at the end;
+        - `rounds`: more extend the run, and fewer end it, but not before the newest round that is trained;
+        - `non_finite`, `LABELLING_KEYS`, the paths of the same data (`moving`), and, with `change_devices`, `DEVICES`.
+
+        `note_changes` writes all but the first down.
 
         Raises:
             ValueError: the directory holds something else, or a run with another configuration; the keys are named.
@@ -247,14 +242,14 @@ class RunDirectory:
         """What is different from the run that is here: what may be, and what may not."""
         before = in_one_spelling(self._read_config())
         now = in_one_spelling(OmegaConf.to_container(OmegaConf.create(dict(config))))
-        may_change = ["non_finite", *HOW_PEOPLE_ANSWER, *(DEVICES if now.get("change_devices") else ())]
+        may_change = ["non_finite", *LABELLING_KEYS, *(DEVICES if now.get("change_devices") else ())]
         may_change += places(before, now)
         rounds = before.get("rounds")
         if isinstance(rounds, int) and rounds != now.get("rounds") and now["rounds"] >= self._fewest_rounds():
             may_change.append("rounds")
         if named_classes(before) is not None and named_classes(config) is not None:
             may_change += CLASS_KEYS  # which `_joining` has looked at
-        ignore = (*CHANGES_NOTHING, *OF_THE_RUN)
+        ignore = (*KEYS_WITHOUT_EFFECT, *PROVENANCE_KEYS)
         refused = list(differences(before, now, (*ignore, *may_change)))
         return [line for line in differences(before, now, ignore) if line not in refused], refused
 
@@ -326,7 +321,7 @@ class RunDirectory:
             return False
         return not record.queried and asked is not None and bool(asked.queried)
 
-    def sweep(self) -> None:
+    def remove_temporary_files(self) -> None:
         """Remove what was being written when a process was killed; only while `held`."""
         for leftover in [*self.path.rglob(f".*{TEMPORARY}")]:
             if leftover.is_dir():
@@ -438,19 +433,18 @@ class RunDirectory:
                 state = relabel(state, classes.places(number), pool.labels)
             pool.load_state_dict(state, joining=number + 1 if grown else None)
 
-    def standing(self) -> Standing | None:
-        """Where the run stands, for its images to be given their indices; None where it has not begun to name them."""
+    def pool_on_disk(self) -> PoolOnDisk | None:
+        """Read which images the run has and needs; None where it has written down no names yet."""
         names = read_samples(self.path)
         if not names.pool:
             return None
         if not self.has(0, POOL):
-            nothing = torch.empty(0, dtype=torch.int64)
-            return Standing(names, len(names.pool), self.has_begun, nothing)
+            return PoolOnDisk(names, len(names.pool), between_rounds=self.has_begun)
         number = self.under_way()
         state = self.load_tensors(number, POOL)
         with self.reading(number, POOL):
-            between_rounds = self.read_state(number)[0] == "waiting"
-            return Standing(names, len(state["labelled_in_round"]), between_rounds, unused(state))
+            is_waiting = self.read_state(number)[0] == "waiting"
+            return PoolOnDisk(names, len(state["labelled_in_round"]), is_waiting, unused(state))
 
     @property
     def has_begun(self) -> bool:

@@ -25,7 +25,7 @@ State = Literal["training", "trained", "waiting"]
 CLASSES = "classes"
 """Key of config.yaml: the names of the classes, where they come from the data and not from the configuration."""
 
-OF_THE_RUN = ("environment", "history", "contents", CLASSES)
+PROVENANCE_KEYS = ("environment", "history", "contents", CLASSES)
 """Keys of config.yaml that tell how a run came about, not what was asked for."""
 
 COMMAND = "command"
@@ -34,7 +34,7 @@ COMMAND = "command"
 FORMER_KEYS = ("acquisition.requires", "algorithm.produces")
 """Keys that configurations had once; a run made with them goes on, and what they say is ignored."""
 
-CHANGES_NOTHING = (
+KEYS_WITHOUT_EFFECT = (
     *FORMER_KEYS,
     *("run_dir", "trainer.logger", "trainer.log_every_n_steps", "checkpoint", "change_devices"),
     *("data.unreadable", "data.source.unreadable", "data.source.cache"),

@@ -149,7 +149,7 @@ class _Loop:
             self.directory.open(config)
             return self._run()
         with self.directory.held():
-            self.directory.sweep()
+            self.directory.remove_temporary_files()
             self.directory.note_changes(config)
             self.directory.note_samples(self.pool, self.datamodule.test_ids)
             self.directory.note_unreadable(self.unreadable)

@@ -33,7 +33,7 @@ from assl_lightning.loop.requirements import find_contradictions
 from assl_lightning.loop.settings import RoundSettings
 from assl_lightning.method.callback import ASSLScoreCallback
 from assl_lightning.method.candidates import Acquisition
-from assl_lightning.method.statistics import SampleStatistics, with_room
+from assl_lightning.method.statistics import SampleStatistics, pad_to
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.networks.class_rows import carry_rows
 
@@ -221,7 +221,7 @@ class RoundTraining:
         if not score.reset and number > 0:
             state = self.directory.load_tensors(number - 1, "statistics.pt")
             with self.directory.reading(number - 1, "statistics.pt"):
-                callback.load_state_dict({"statistics": with_room(state, self.datamodule.pool.num_samples)})
+                callback.load_state_dict({"statistics": pad_to(state, self.datamodule.pool.num_samples)})
         return callback
 
     def _new_trainer(self, number: int, callbacks: list[Callback | None]) -> Trainer:

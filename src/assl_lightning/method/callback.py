@@ -17,7 +17,7 @@ from assl_lightning.method import scores
 from assl_lightning.method.assl import confidence_bound
 from assl_lightning.method.contracts import Observation
 from assl_lightning.method.features import SampleFeatures
-from assl_lightning.method.statistics import NOTHING, SampleStatistics, Variance, with_room
+from assl_lightning.method.statistics import NOTHING, SampleStatistics, Variance, pad_to
 from assl_lightning.method.top_k import RunningTopK, chunks
 
 Observe = Callable[[Any, Any, LightningModule], Observation | None]
@@ -195,7 +195,7 @@ class ASSLScoreCallback(Callback):
         if num_samples > before.num_samples:
             state = before.state_dict()
             self._statistics = self._new_statistics(num_samples)
-            self._statistics.to(before.visits.device).load_state_dict(with_room(state, num_samples))
+            self._statistics.to(before.visits.device).load_state_dict(pad_to(state, num_samples))
             if self._features is not None:
                 self._features.make_room(num_samples)
 

@@ -285,7 +285,7 @@ class SampleStatistics:
         return values
 
 
-def with_room(state: Mapping[str, Any], num_samples: int) -> dict[str, Any]:
+def pad_to(state: Mapping[str, Any], num_samples: int) -> dict[str, Any]:
     """What `state_dict` gave, for a pool that has grown since: the samples behind the others were never visited."""
     more = num_samples - state["num_samples"]
     if more < 0:

@@ -31,9 +31,7 @@ class PoolSource:
     class_names: tuple[str, ...]  # C names
     sample_ids: tuple[str, ...] = field(repr=False)  # N stable, distinct names, as files that people exchange key them
     unreadable: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))  # (K,) int64, ascending
-    absent: Tensor = field(
-        default_factory=lambda: torch.empty(0, dtype=torch.int64)
-    )  # (K,) likewise; see `growth.align`
+    absent: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))  # (G,) likewise; see `growth`
     reasons: tuple[str, ...] = field(default=(), repr=False)  # K texts, why each is unreadable; () where it is not said
     passed_over: Mapping[str, int] = field(default_factory=dict)  # suffix → files beside the images that end so
     test_ids: tuple[str, ...] = field(default=(), repr=False)  # M names of the test images; () where they have none

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from assl_lightning.base.run_files import CONFIG, RECORDS, STATE, round_directory
 from assl_lightning.loop.records import (
-    CHANGES_NOTHING,
-    OF_THE_RUN,
+    KEYS_WITHOUT_EFFECT,
+    PROVENANCE_KEYS,
     RoundRecord,
     read_config,
     trained_records,
@@ -39,8 +39,8 @@ WHERE_IMAGES_LIE = ("data.root", "data.source.root", "data.source.download")
 
 _NOT_COMPARED = (
     *("seed", "name", "rounds"),
-    *OF_THE_RUN,
-    *CHANGES_NOTHING,
+    *PROVENANCE_KEYS,
+    *KEYS_WITHOUT_EFFECT,
     *WHERE_IMAGES_LIE,
 )
 

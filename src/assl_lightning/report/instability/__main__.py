@@ -14,7 +14,7 @@ from assl_lightning.base.output import ends_quietly, print_error
 from assl_lightning.base.paths import path_argument
 from assl_lightning.base.run_files import CONFIG
 from assl_lightning.learning.snapshot_files import DIRECTORY, read_snapshots
-from assl_lightning.loop.records import CHANGES_NOTHING, OF_THE_RUN, read_config
+from assl_lightning.loop.records import KEYS_WITHOUT_EFFECT, PROVENANCE_KEYS, read_config
 from assl_lightning.report.analysis.runs import own_leaves
 from assl_lightning.report.instability.figures import (
     plot_rank_correlations,
@@ -94,7 +94,7 @@ def _kind(run_dir: Path) -> str:
     """What runs that are averaged must share: all of config.yaml but the seed, or the directory where there is none."""
     if not (run_dir / CONFIG).exists():
         return str(run_dir)
-    ignore = ("seed", "name", *OF_THE_RUN, *CHANGES_NOTHING)
+    ignore = ("seed", "name", *PROVENANCE_KEYS, *KEYS_WITHOUT_EFFECT)
     return json.dumps(sorted(own_leaves(read_config(run_dir), ignore)), default=str)
 
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from assl_lightning.base.words import UNKNOWN, counted
-from assl_lightning.loop.records import FORMER_KEYS, OF_THE_RUN
+from assl_lightning.loop.records import FORMER_KEYS, PROVENANCE_KEYS
 from assl_lightning.report.analysis.runs import Run, Setting, own_leaves
 from assl_lightning.report.views import Block, Fold, Paragraph, Table
 
-NOT_SHOWN = ("seed", "run_dir", *OF_THE_RUN, *FORMER_KEYS)  # another for each run, or told under versions
+NOT_SHOWN = ("seed", "run_dir", *PROVENANCE_KEYS, *FORMER_KEYS)  # another for each run, or told under versions
 
 
 def provenance_blocks(setting: Setting) -> tuple[Block, ...]:
