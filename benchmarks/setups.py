@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from hydra import compose, initialize_config_dir
 
-from assl_lightning.config.build import Parts, assemble
+from assl_lightning.config.build import Parts, make_parts
 from assl_lightning.config.compose import conf_dir, validate
+from assl_lightning.config.prepare import prepare
 from assl_lightning.config.schema import Config
 from assl_lightning.data.sources.base import PoolSource
 
@@ -75,4 +76,5 @@ def configured(overrides: Sequence[str]) -> tuple[Config, Parts]:
     """The configuration and what it builds, as the command line has them."""
     with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
         config = validate(compose("config", overrides=list(overrides)))
-    return config, assemble(config)
+    prepared = prepare(config)
+    return prepared.config, make_parts(prepared.config, prepared.source)

@@ -25,7 +25,8 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
-from assl_lightning.config.build import Parts, make_settings
+from assl_lightning.config.build import Parts
+from assl_lightning.config.prepare import make_settings
 from assl_lightning.config.schema import Config
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.progress import RoundProgress

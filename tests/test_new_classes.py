@@ -22,8 +22,8 @@ from assl_lightning.check.__main__ import main as check_main
 from assl_lightning.commands import messages
 from assl_lightning.commands.classes import main as classes_main
 from assl_lightning.commands.train import main
-from assl_lightning.config import build
 from assl_lightning.config.classifier import load_classifier
+from assl_lightning.config.instantiate import make_algorithm, make_network
 from assl_lightning.data.answers import Answer
 from assl_lightning.data.sample_names import read_samples
 from assl_lightning.loop.directory import RunDirectory
@@ -190,7 +190,7 @@ def _initial_head(init: tuple[str, ...]) -> dict[str, torch.Tensor]:
         config = validate(compose("config", [*RUN, named(THREE), *init]))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_key(config.seed, "initial_weights"))
-        return build.make_algorithm(config, build.make_network(config)).state_dict()
+        return make_algorithm(config, make_network(config)).state_dict()
 
 
 def test_a_round_keeps_its_classes_and_the_next_batch_offers_the_new_one_in_the_same_call(

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from assl_lightning.base.interruption import Interrupted
 from assl_lightning.commands import jobs, messages, running
 from assl_lightning.commands.train import main
-from assl_lightning.config import build
+from assl_lightning.config import prepare
 from assl_lightning.config.compose import conf_dir
 from assl_lightning.config.schema import Config, ConfigurationError
 from assl_lightning.loop.records import RoundRecord, read_records, write_record
@@ -29,7 +29,7 @@ from tests.shell import run_python
 
 
 class Runs:
-    """Stands in for `build`: notes what was run, and raises what a test wants."""
+    """Stands in for `running`: notes what was run, and raises what a test wants."""
 
     def __init__(self) -> None:
         self.configs: list[Config] = []
@@ -50,10 +50,10 @@ class Runs:
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Runs:
-    """`build` replaced, an empty working directory, and no variable of a parent process."""
+    """`running` replaced, an empty working directory, and no variable of a parent process."""
     recorded = Runs()
     monkeypatch.setattr(running, "run", recorded.run)
-    monkeypatch.setattr(build, "check", lambda config: None)
+    monkeypatch.setattr(prepare, "check", lambda config: None)
     monkeypatch.setattr(messages, "set_up_messages", lambda: None)
     monkeypatch.setattr("assl_lightning.commands.jobs.gc", SimpleNamespace(collect=int))  # 0.2 s a job
     monkeypatch.chdir(tmp_path)
@@ -304,7 +304,7 @@ def test_what_a_class_refuses_is_found_before_the_first_job_trains(
         if config.seed == 2:
             raise ConfigurationError("network.width=0: too narrow")
 
-    monkeypatch.setattr(build, "check", check)
+    monkeypatch.setattr(prepare, "check", check)
 
     assert main(["-m", "seed=1,2,3"]) == 1
     assert [config.seed for config in runs.configs] == [1, 3]

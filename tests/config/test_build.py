@@ -18,7 +18,8 @@ from rich.console import Console
 from torch import nn
 
 from assl_lightning.commands import messages, running
-from assl_lightning.config import build, schema
+from assl_lightning.config import build, prepare, schema, unreadable
+from assl_lightning.config.instantiate import check_arguments
 from assl_lightning.config.schema import Config, ConfigurationError
 from assl_lightning.data.pool import Answers
 from assl_lightning.data.sources.base import PoolSource
@@ -72,9 +73,14 @@ class WrongShape(FeatureNetwork):
         return images[:, 0]
 
 
+def assemble(config: Config) -> build.Parts:
+    prepared = prepare.prepare(config)
+    return build.make_parts(prepared.config, prepared.source)
+
+
 def refused(config: Config) -> tuple[str, ...]:
     with pytest.raises(ConfigurationError) as caught:
-        build.assemble(config)
+        assemble(config)
     return caught.value.lines
 
 
@@ -84,7 +90,7 @@ def refused(config: Config) -> tuple[str, ...]:
 def test_an_argument_that_a_class_does_not_take_is_named_with_the_nearest_one() -> None:
     node = {"_target_": "assl_lightning.networks.SmallCNN", "num_classes": 10, "channels": 1, "widht": 8}
 
-    assert build.check_arguments("network", node) == [
+    assert check_arguments("network", node) == [
         "network.widht=8: SmallCNN takes no argument 'widht' (did you mean 'width'?); "
         "it takes num_classes, channels, width"
     ]
@@ -94,14 +100,14 @@ def test_arguments_are_checked_below_other_arguments() -> None:
     optimizer = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1, "momentun": 0.9}
     node = {"_target_": "assl_lightning.learning.FixMatch", "_partial_": True, "optimizer": optimizer}
 
-    (line,) = build.check_arguments("algorithm.module", node)
+    (line,) = check_arguments("algorithm.module", node)
     assert line.startswith("algorithm.module.optimizer.momentun=0.9: SGD takes no argument")
     assert "did you mean 'momentum'?" in line
 
 
 @pytest.mark.parametrize("target", ["assl_lightning.networks.small.SmalCNN", "no_such_package.Network", "Network", ""])
 def test_a_class_that_cannot_be_imported_is_named(target: str) -> None:
-    (line,) = build.check_arguments("network", {"_target_": target})
+    (line,) = check_arguments("network", {"_target_": target})
 
     assert line.startswith("network._target_=")
     assert "cannot be imported (" in line
@@ -109,9 +115,7 @@ def test_a_class_that_cannot_be_imported_is_named(target: str) -> None:
 
 
 def test_a_class_that_takes_anything_is_not_second_guessed() -> None:
-    assert (
-        build.check_arguments("network", {"_target_": "torchvision.models.resnet18", "zero_init_residual": True}) == []
-    )
+    assert check_arguments("network", {"_target_": "torchvision.models.resnet18", "zero_init_residual": True}) == []
 
 
 # --- what does not fit -----------------------------------------------------------------------------------------------
@@ -203,7 +207,7 @@ def test_the_settings_reach_the_parts(compose_run: Compose) -> None:
         "algorithm.module.threshold=0.8",
         "algorithm.module.optimizer.lr=0.5",
     )
-    settings, parts = build.make_settings(config), build.assemble(config)
+    settings, parts = prepare.make_settings(config), assemble(config)
 
     assert (settings.seed, settings.steps_per_epoch, settings.init, settings.unvisited) == (7, 50, "continue", "random")
     assert (settings.score.c_u, settings.score.variance, settings.weight_ema) == (1.5, "pre", 0.99)
@@ -223,15 +227,15 @@ def test_the_settings_reach_the_parts(compose_run: Compose) -> None:
 def test_checking_moves_no_random_generator(compose_run: Compose) -> None:
     config = compose_run()
     before = torch.get_rng_state()
-    build.check(config)
+    prepare.check(config)
 
     torch.testing.assert_close(torch.get_rng_state(), before)
 
 
 def test_a_long_tail_shortens_the_pool_after_it_was_compared_with_what_was_declared(compose_run: Compose) -> None:
-    balanced = build.assemble(compose_run())
-    parts = build.assemble(compose_run("data.imbalance_factor=10", "seed=3"))
-    others = build.assemble(compose_run("data.imbalance_factor=10", "data.imbalance_seed=1"))
+    balanced = assemble(compose_run())
+    parts = assemble(compose_run("data.imbalance_factor=10", "seed=3"))
+    others = assemble(compose_run("data.imbalance_factor=10", "data.imbalance_seed=1"))
 
     assert balanced.pool.num_samples == 1297
     assert parts.pool.num_samples == others.pool.num_samples < 1297
@@ -246,7 +250,7 @@ def test_the_oracles_noise_is_a_function_of_the_seed(compose_run: Compose) -> No
     request = LabelRequest(round_number=0, index=index, sample_id=tuple(map(str, index.tolist())))
 
     def ask(*overrides: str) -> torch.Tensor:
-        answers = build.assemble(compose_run(*overrides)).oracle.answer(request)
+        answers = assemble(compose_run(*overrides)).oracle.answer(request)
         assert isinstance(answers, Answers)
         return answers.label
 
@@ -262,7 +266,7 @@ def test_a_trainer_has_the_loops_callbacks_and_the_configurations_new_each_time(
     config = compose_run("trainer.accelerator=cpu", "+trainer.gradient_clip_val=0.5")
     node = {"_target_": f"{__name__}.OwnCallback"}
     config = replace(config, trainer=config.trainer | {"callbacks": [node]})
-    make_trainer = build.assemble(config).make_trainer
+    make_trainer = assemble(config).make_trainer
     OwnCallback.made.clear()
     given = Callback()
     trainers = [
@@ -281,7 +285,7 @@ def test_a_trainer_has_the_loops_callbacks_and_the_configurations_new_each_time(
 
 
 def test_no_logger_is_no_logger(compose_run: Compose, working_directory: Path) -> None:
-    parts = build.assemble(compose_run("trainer/logger=none", "trainer.accelerator=cpu"))
+    parts = assemble(compose_run("trainer/logger=none", "trainer.accelerator=cpu"))
 
     assert parts.make_trainer(default_root_dir=str(working_directory)).loggers == []
 
@@ -352,7 +356,8 @@ def test_a_step_of_one_image_that_comes_up_in_a_run_is_named_by_its_keys(
     compose_run: Compose, quiet: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where people answer for one image alone, which cannot be known before."""
-    monkeypatch.setattr(build, "_try_single_images", lambda *_: None)
+    for module in (build, prepare):
+        monkeypatch.setattr(module, "check_single_images", lambda *_: None)
     overrides = ["algorithm=supervised", "acquisition=random", "network=resnet18", "initial_labels=1"]
 
     with pytest.raises(ValueError, match="round 0: a step of one image cannot train this network") as caught:
@@ -447,7 +452,7 @@ def test_a_strategy_that_does_not_fit_is_one_line_with_its_keys_before_anything_
     config = compose_run(*overrides, "trainer.accelerator=cpu")
 
     with pytest.raises(ConfigurationError) as caught:
-        build.prepare(config)
+        prepare.prepare(config)
 
     (found,) = caught.value.lines
     assert found.startswith(line)
@@ -496,12 +501,12 @@ def test_images_that_cannot_be_decoded_are_refused_unless_they_may_be_left_out(w
 def test_images_that_cannot_be_decoded_are_left_out_for_good_and_named(
     with_unreadable: Compose, caplog: pytest.LogCaptureFixture
 ) -> None:
-    parts = build.assemble(with_unreadable("data.unreadable=exclude"))
+    parts = assemble(with_unreadable("data.unreadable=exclude"))
 
     assert (parts.pool.labelled_in_round == -2).nonzero()[:, 0].tolist() == [56, 57, 58, 59]
     assert parts.pool.num_samples == 60
     assert parts.pool.sample_ids[56] == "image/56"
-    assert [entry.getMessage() for entry in caplog.records if entry.name == build.__name__] == [
+    assert [entry.getMessage() for entry in caplog.records if entry.name == unreadable.__name__] == [
         "4 of the pool's 60 images cannot be decoded and are left out of the run, which keeps their indices: "
         "image/56, image/57, image/58, and 1 more; runs/digits/seed_0/unreadable.csv has all"
     ]
@@ -510,7 +515,7 @@ def test_images_that_cannot_be_decoded_are_left_out_for_good_and_named(
 
 def test_the_budget_counts_the_images_that_can_be_decoded(with_unreadable: Compose) -> None:
     fits = ("data.unreadable=exclude", "rounds=1", "labels_per_round=6", "initial_labels=50")
-    build.assemble(with_unreadable(*fits))
+    assemble(with_unreadable(*fits))
 
     (line,) = refused(with_unreadable(*fits, "initial_labels=51"))
     assert "= 57 labels, but the pool of digits has 56 images (without 4 that cannot be decoded)" in line
@@ -521,8 +526,8 @@ def test_a_run_goes_on_only_without_the_images_that_it_had_left_out(
 ) -> None:
     begun = [*SHORT, "data.unreadable=exclude", "steps_per_round=1"]
     running.run(with_unreadable(*begun), quiet)
-    build.assemble(with_unreadable(*begun))
-    build.assemble(with_unreadable(*begun, "data.source.num_test=3"))  # one was mended, and stays out
+    assemble(with_unreadable(*begun))
+    assemble(with_unreadable(*begun, "data.source.num_test=3"))  # one was mended, and stays out
 
     (line,) = refused(with_unreadable(*begun, "data.source.num_test=6"))
     assert line == (

@@ -15,8 +15,9 @@ from omegaconf import OmegaConf
 from assl_lightning.base.differences import differences
 from assl_lightning.commands import messages, running
 from assl_lightning.commands.train import main
-from assl_lightning.config import build
+from assl_lightning.config import prepare
 from assl_lightning.config.compose import conf_dir
+from assl_lightning.config.instantiate import check_arguments, nodes
 from assl_lightning.config.schema import Config
 from assl_lightning.loop.records import RoundRecord
 
@@ -58,7 +59,7 @@ def test_every_option_composes_validates_and_names_classes_that_take_its_argumen
     config = compose_run(choice, *BESIDE.get(choice, []))
 
     assert config.run_dir == f"runs/{config.name}/seed_0"
-    assert [line for key, node in build.nodes(config) for line in build.check_arguments(key, node)] == []
+    assert [line for key, node in nodes(config) for line in check_arguments(key, node)] == []
 
 
 @pytest.mark.parametrize(("group", "option"), [(g, o) for g in ("acquisition", "algorithm") for o in options(g)])
@@ -146,7 +147,7 @@ def test_a_figure_sweeps_over_what_the_paper_varies(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(messages, "set_up_messages", lambda: None)
-    monkeypatch.setattr(build, "check", lambda config: None)
+    monkeypatch.setattr(prepare, "check", lambda config: None)
     monkeypatch.setattr(running, "run", run)
 
     assert main(["-m", f"+experiment={figure}", "seed=0"]) == 0

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from assl_lightning.commands import messages, sweep, train
 from assl_lightning.commands.jobs import Outcome
-from assl_lightning.config import build, compose
+from assl_lightning.config import compose, prepare
 from assl_lightning.config.hydra_keys import WITHOUT_EFFECT
 from assl_lightning.config.schema import Config
 
@@ -29,7 +29,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
     for module in (train, sweep):
         monkeypatch.setattr(module, "run_job", run_job)
-    monkeypatch.setattr(build, "check", lambda config: None)
+    monkeypatch.setattr(prepare, "check", lambda config: None)
     monkeypatch.setattr(messages, "set_up_messages", lambda: None)
     monkeypatch.chdir(tmp_path)
     return seen

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assl_lightning.config import build
+from assl_lightning.config import build, prepare
+from assl_lightning.config.instantiate import make_algorithm, make_network
 from assl_lightning.config.schema import Config, ConfigurationError
 from assl_lightning.config.trying import StepSizes, try_single_images, try_training
 from assl_lightning.learning.algorithm import Algorithm
@@ -45,7 +46,7 @@ def test_a_step_of_one_image_is_refused_at_its_key_before_anything_is_written(
     config = compose_run(*overrides, "trainer.accelerator=cpu")
 
     with pytest.raises(ConfigurationError) as caught:
-        build.check(config)
+        prepare.check(config)
 
     (line,) = caught.value.lines
     assert line.startswith(begins)
@@ -57,9 +58,9 @@ def test_a_last_training_without_unlabelled_images_is_found_once_the_data_are_re
     overrides = [RESNET, "algorithm.batch_size=1", "rounds=1", "labels_per_round=1287", "data.num_samples=null"]
     config = compose_run(*overrides, "trainer.accelerator=cpu")
 
-    build.check(config)
+    prepared = prepare.prepare(config)
     with pytest.raises(ConfigurationError) as caught:
-        build.assemble(config)
+        build.make_parts(prepared.config, prepared.source)
 
     assert caught.value.lines[0].startswith(f"algorithm.batch_size=1: must be at least 2, since {LAST}would give")
 
@@ -73,7 +74,7 @@ def made(config: Config, network: nn.Module) -> Callable[[], Algorithm]:
     """Return a function that makes the configured algorithm around another network."""
 
     def make() -> Algorithm:
-        algorithm = build.make_algorithm(config, build.make_network(config))
+        algorithm = make_algorithm(config, make_network(config))
         algorithm.network = network  # type: ignore[assignment]
         return algorithm
 
@@ -138,7 +139,7 @@ def test_a_network_with_auxiliary_heads_is_refused_at_its_key(compose_run: Compo
     )
 
     with pytest.raises(ConfigurationError) as caught:
-        build.check(config)
+        prepare.check(config)
 
     (line,) = caught.value.lines
     assert line.startswith("network: GoogLeNet without its last linear layer must give features of shape (B, 1024)")

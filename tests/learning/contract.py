@@ -20,8 +20,8 @@ from torch import Tensor, nn
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from assl_lightning.config import build
 from assl_lightning.config.compose import compose, conf_dir
+from assl_lightning.config.instantiate import make_algorithm
 from assl_lightning.data.pool import Pool
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.datamodule import PoolDataModule
@@ -59,7 +59,7 @@ def make_of_configuration(name: str) -> Make:
     if not GlobalHydra.instance().is_initialized():
         with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="test"):
             config = compose(GlobalHydra.instance().hydra, [f"algorithm={name}", "acquisition=random"])
-    return lambda: build.make_algorithm(config, make_network())
+    return lambda: make_algorithm(config, make_network())
 
 
 def make_data() -> PoolDataModule:

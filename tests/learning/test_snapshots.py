@@ -21,7 +21,7 @@ from assl_lightning.augment.normalise import Normalise
 from assl_lightning.augment.strong import StrongAugment
 from assl_lightning.augment.weak import WeakAugment
 from assl_lightning.commands import running
-from assl_lightning.config import build
+from assl_lightning.config import prepare
 from assl_lightning.config.schema import Config, ConfigurationError
 from assl_lightning.data.pool import Pool
 from assl_lightning.learning.datamodule import PoolDataModule
@@ -388,7 +388,7 @@ def test_a_run_of_rounds_has_snapshots_where_its_configuration_asks_for_them(
 def test_a_misspelt_argument_in_the_configuration_is_named(compose_run: Callable[..., Config]) -> None:
     config = compose_run("+trainer.callbacks=[{_target_: assl_lightning.learning.PoolSnapshots, every_n_step: 2}]")
     with pytest.raises(ConfigurationError, match="every_n_step"):
-        build.check(config)
+        prepare.check(config)
 
 
 @pytest.mark.parametrize(
@@ -402,4 +402,4 @@ def test_the_experiments_end_with_a_snapshot(
     assert (config.rounds, config.initial_labels, config.steps_per_round) == (0, 100, steps)
     assert [node["weights"] for node in nodes] == ["raw", "ema"]
     assert [node["every_n_steps"] * snapshots for node in nodes] == [steps, steps]
-    build.check(config)
+    prepare.check(config)

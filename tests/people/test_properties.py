@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from assl_lightning import FixMatch, PoolDataModule
 from assl_lightning.augment import Normalise
 from assl_lightning.base.run_files import LEDGER
-from assl_lightning.config.build import check_readable
+from assl_lightning.config.unreadable import check_readable
 from assl_lightning.data.answers import Answer, Incoming
 from assl_lightning.data.growth import reindex_source
 from assl_lightning.data.pool import EXCLUDED, HELD_OUT, UNLABELLED, Pool

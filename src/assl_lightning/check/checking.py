@@ -15,7 +15,7 @@ from assl_lightning.check.findings import Finding, wrong
 from assl_lightning.check.images import check_images
 from assl_lightning.check.trial import Trial, run_trial
 from assl_lightning.commands.jobs import line_of
-from assl_lightning.config import build
+from assl_lightning.config import prepare
 from assl_lightning.config.class_list import plan_classes
 from assl_lightning.config.schema import Config, ConfigurationError
 from assl_lightning.data.sources.base import PoolSource
@@ -48,7 +48,7 @@ def check_run(config: Config) -> Report:
     Raises:
         ConfigurationError: a class does not take what the configuration gives it.
     """
-    build.check(config)
+    prepare.check(config)
     run_dir = Path(config.run_dir)
     free_at = nearest_existing(run_dir)
     of_the_data: list[Finding] = []
@@ -58,12 +58,12 @@ def check_run(config: Config) -> Report:
     started = time.perf_counter()
     unreadable: list[Row] = []
     with _as_findings(of_the_data, "Reading the data"), _noting_rows(unreadable):
-        planned = plan_classes(config, lambda one: build.read_class_names(_tolerant(one)))
+        planned = plan_classes(config, lambda one: prepare.read_class_names(_tolerant(one)))
         config = planned.config
-        source = build.load_source(_tolerant(config), planned.later)
-        config = build.complete(config, source)
+        source = prepare.load_source(_tolerant(config), planned.later)
+        config = prepare.fill_from_data(config, source)
     read_seconds = time.perf_counter() - started
-    directory = read_directory(run_dir, build.make_settings(config, source))
+    directory = read_directory(run_dir, prepare.make_settings(config, source))
     findings = [*directory.findings, *of_the_data]
     if source is not None:
         unreadable += rows_of(source)

@@ -24,7 +24,8 @@ from lightning.pytorch.loggers import CSVLogger
 
 from assl_lightning.base.run_files import CONFIG, RECORDS, SAMPLES, round_directory
 from assl_lightning.check.directory import weigh
-from assl_lightning.config import build
+from assl_lightning.config.build import make_parts
+from assl_lightning.config.prepare import make_settings
 from assl_lightning.config.schema import Config
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.learning.datamodule import PoolDataModule
@@ -71,11 +72,11 @@ def run_trial(config: Config, source: PoolSource, clock: Callable[[], float] = t
     """
     with tempfile.TemporaryDirectory(prefix="assl_lightning_check_") as place, _only_errors():
         without_logger = replace(config, trainer={**config.trainer, "logger": None})
-        whole = build.put_together(without_logger, source)
+        whole = make_parts(without_logger, source)
         devices = _count_devices(whole.make_trainer, Path(place))
         run_dir = Path(place) / "run"
         shortened = _shorten(config, run_dir, devices)
-        parts = build.put_together(shortened, source)
+        parts = make_parts(shortened, source)
         watches: list[_Watch] = []
 
         def watch(**_: Any) -> Callback:
@@ -84,7 +85,7 @@ def run_trial(config: Config, source: PoolSource, clock: Callable[[], float] = t
 
         records = run_rounds(
             **vars(replace(parts, oracle=HeldBackLabels(_made_up(source)))),
-            settings=build.make_settings(shortened),
+            settings=make_settings(shortened),
             run_dir=run_dir,
             make_progress=watch,
             clock=clock,

@@ -288,10 +288,10 @@ def _findable(directory: Path, number: int) -> Iterator[None]:
 def refuse_more_processes(config: Config) -> None:
     """Raise where Lightning would start processes of its own: it repeats the command line, here the launcher's own."""
     from assl_lightning.commands import messages
-    from assl_lightning.config import build
+    from assl_lightning.config import prepare
 
     messages.set_up_messages()
-    processes = build.processes_to_start(config)
+    processes = prepare.processes_to_start(config)
     if processes:
         raise ConfigurationError(
             f"{show('trainer.devices', config.trainer.get('devices'))}: a launcher's job has one process, and this one "

@@ -8,8 +8,10 @@ from pathlib import Path
 from rich.console import Console
 
 from assl_lightning.base.processes import is_first_rank
-from assl_lightning.config.build import listing_unreadable, make_settings, prepare, put_together
+from assl_lightning.config.build import make_parts
+from assl_lightning.config.prepare import make_settings, prepare
 from assl_lightning.config.schema import Config
+from assl_lightning.config.unreadable import listing_unreadable
 from assl_lightning.learning.progress import RoundProgress
 from assl_lightning.loop.class_history import changeable_round
 from assl_lightning.loop.records import RoundRecord, trained_records
@@ -40,7 +42,7 @@ def _run_once(config: Config, console: Console) -> tuple[Config, list[RoundRecor
     """The complete configuration, the records of all complete rounds, and True where classes can join only now."""
     with listing_unreadable(config):
         config, source, later = prepare(config)
-        parts = put_together(config, source)
+        parts = make_parts(config, source)
     records = run_rounds(
         **vars(parts),
         settings=make_settings(config, source),

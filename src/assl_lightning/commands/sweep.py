@@ -168,14 +168,14 @@ def _run_dir_of(hydra: Any, overrides: Sequence[str]) -> str | None:
 def _check_classes(jobs: Sequence[Job], also: Callable[[Config], None] | None) -> list[Job]:
     """What each class says to its arguments, before the first job trains rather than hours later; what `also` says."""
     from assl_lightning.commands import messages
-    from assl_lightning.config import build
+    from assl_lightning.config import prepare
 
     messages.set_up_messages()
     checked = []
     for job in jobs:
         try:
             if job.config is not None:
-                build.check(job.config)
+                prepare.check(job.config)
                 if also is not None:
                     also(job.config)
         except ConfigurationError as error:

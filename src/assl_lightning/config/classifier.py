@@ -19,8 +19,8 @@ from assl_lightning.augment.normalise import Normalise
 from assl_lightning.base import tensor_files
 from assl_lightning.base.paths import expanded
 from assl_lightning.base.run_files import CONFIG
-from assl_lightning.config import build
 from assl_lightning.config.class_list import with_class_names
+from assl_lightning.config.instantiate import make_network
 from assl_lightning.config.schema import Config, read
 from assl_lightning.data.decoding import ImageFormat, Images, convert, decode, describe_faults, read_all
 from assl_lightning.data.folders import find_images
@@ -154,7 +154,7 @@ def load_classifier(run_dir: str | Path, *, device: str = "cpu") -> Classifier:
         number = int(checkpoint.parent.name.removeprefix("round_"))
         config = with_class_names(config, classes.names(number))
     state = tensor_files.load(checkpoint)["state_dict"]
-    network = build.make_network(config)
+    network = make_network(config)
     network.load_state_dict(
         {name.removeprefix(_NETWORK): value for name, value in state.items() if name.startswith(_NETWORK)}
     )

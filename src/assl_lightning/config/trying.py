@@ -1,15 +1,22 @@
-"""Training steps that the network of a run could not make, found before the run begins."""
+"""Build parts of a run once and throw them away, to find before it begins what this machine or the parts cannot do."""
 
 from __future__ import annotations
 
+import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
+from assl_lightning.base.processes import check_that_results_return
+from assl_lightning.config.instantiate import check_kind, make_algorithm, make_network, trainer_factory
+from assl_lightning.config.refusals import error_at
 from assl_lightning.config.schema import Config, ConfigurationError, show
 from assl_lightning.learning.algorithm import Algorithm
+from assl_lightning.loop.training import check_precision
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,55 @@ class StepSizes:
     devices: int
     labelled: int | None
     unlabelled: int | None
+
+
+def try_trainer(config: Config) -> Trainer:
+    """Devices, precision, strategy and logger: what this machine and these packages cannot do is said at once."""
+    with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = trainer_factory(config)(default_root_dir=directory, max_epochs=1)
+    check_kind(made, Trainer, "trainer", config.trainer)
+    with error_at("trainer", {"strategy": config.trainer.get("strategy")}):
+        check_that_results_return(made)
+    try:
+        check_precision(made)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    return made
+
+
+def try_network(config: Config) -> Algorithm:
+    """Pass two blank images through a network of the same kind, which must give two rows of logits."""
+    data = config.data
+    with error_at("data", {"channels": data.channels, "image_size": data.image_size}):
+        images = torch.zeros(2, data.channels, *data.image_size)
+    with torch.random.fork_rng(devices=[]):
+        network = make_network(config)
+        algorithm = make_algorithm(config, network)
+        with error_at("network", config.network), torch.no_grad():
+            logits = network.eval()(images)
+        if logits.shape != (2, data.num_classes):
+            raise ConfigurationError(
+                f"network: for images of shape {tuple(images.shape)} the logits must have shape "
+                f"(2, {data.num_classes}); {type(network).__name__} gives {tuple(logits.shape)}"
+            )
+        with error_at("network", config.network):
+            try_training(network, images, data.num_classes)
+    return algorithm
+
+
+def check_single_images(config: Config, trainer: Trainer, labelled: int | None, num_unlabelled: int | None) -> None:
+    """Refuse steps of one image, for a run that begins; the numbers of images are None where they are not known."""
+    asked = config.hold_out + config.initial_labels + config.rounds * config.labels_per_round
+    unlabelled = None if num_unlabelled is None else num_unlabelled - asked
+    devices = 1 if config.trainer.get("sync_batchnorm") else trainer.world_size
+    image = torch.zeros(1, config.data.channels, *config.data.image_size)
+
+    def make() -> Algorithm:
+        return make_algorithm(config, make_network(config))
+
+    with torch.random.fork_rng(devices=[]):
+        try_single_images(config, StepSizes(devices, labelled, unlabelled), make, image)
 
 
 def try_training(network: nn.Module, images: Tensor, num_classes: int) -> None:

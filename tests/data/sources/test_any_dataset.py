@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, IterableDataset
 
-from assl_lightning.config import build
+from assl_lightning.config.prepare import load_source
 from assl_lightning.data.sources.any_dataset import load_dataset
 from tests.stored_images import in_memory
 
@@ -127,6 +127,6 @@ def test_a_configuration_names_the_two_by_their_classes(compose_run: Any) -> Non
         *("data=dataset", "data.num_classes=2", "data.image_size=[8,8]", "data.source.class_names=[ok,dent]"),
         *(f"data.source.pool={fake % 60}", f"data.source.test={fake % 7}"),
     )
-    source = build.load_source(config)
+    source = load_source(config)
     assert (len(source.pool_images), len(source.test_images)) == (60, 7)
     assert source.class_names == ("ok", "dent")

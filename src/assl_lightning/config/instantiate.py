@@ -1,0 +1,137 @@
+"""From the nodes of a configuration to objects of the classes that they name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from pkgutil import resolve_name
+from typing import Any, TypeVar
+
+from hydra.utils import instantiate
+from lightning.pytorch import Callback, Trainer
+from torch import nn
+
+from assl_lightning.base.words import nearest, one_line
+from assl_lightning.config.refusals import error_at
+from assl_lightning.config.schema import Config, ConfigurationError, Node, show
+from assl_lightning.learning.accelerators import auto_accelerator
+from assl_lightning.learning.algorithm import Algorithm
+from assl_lightning.method.candidates import Acquisition
+from assl_lightning.networks.adapt import with_features
+from assl_lightning.networks.base import FeatureNetwork
+
+Kind = TypeVar("Kind")
+
+
+def nodes(config: Config) -> Iterator[tuple[str, Node]]:
+    """Every part that names a class, by its key."""
+    yield "data.source", config.data.source
+    yield "data.weak", config.data.weak
+    yield "data.strong", config.data.strong
+    yield "network", config.network
+    yield "algorithm.module", config.algorithm.module
+    yield "acquisition.strategy", config.acquisition.strategy
+    yield "trainer", config.trainer
+    yield "oracle", config.oracle
+
+
+def check_arguments(key: str, node: Mapping[str, Any]) -> list[str]:
+    """A line for each class under `key` that cannot be imported, and each argument that a class does not take."""
+    errors = []
+    if "_target_" in node:
+        name = node["_target_"]
+        try:
+            taken = inspect.signature(resolve_name(name)).parameters
+        except (ImportError, AttributeError, ValueError, TypeError) as error:
+            return [
+                f"{show(f'{key}._target_', name)}: cannot be imported ({one_line(error)}); name package.module.Class"
+            ]
+        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in taken.values()):
+            errors += [
+                f"{show(f'{key}.{argument}', value)}: {name.rpartition('.')[2]} takes no argument {argument!r}"
+                f"{nearest(argument, taken)}; it takes {', '.join(taken)}"
+                for argument, value in node.items()
+                if argument not in taken and not argument.startswith("_")
+            ]
+    for argument, value in node.items():
+        if isinstance(value, Mapping):
+            errors += check_arguments(f"{key}.{argument}", value)
+    return errors
+
+
+def instantiate_node(key: str, node: Node) -> Any:
+    with error_at(key, node):
+        return instantiate(node, _convert_="all")
+
+
+def instantiate_as(kind: type[Kind], key: str, node: Node) -> Kind:
+    """What the class of a node makes, which must be of a `kind`."""
+    made = instantiate_node(key, node)
+    check_kind(made, kind, key, node)
+    return made  # type: ignore[no-any-return]
+
+
+def check_kind(made: object, kind: type, key: str, node: Node) -> None:
+    if not isinstance(made, kind):
+        raise ConfigurationError(
+            f"{show(f'{key}._target_', node['_target_'])}: must make an object of "
+            f"{kind.__module__}.{kind.__qualname__}, but made one of {type(made).__name__}; name another class"
+        )
+
+
+def make_network(config: Config) -> FeatureNetwork:
+    """The network, with as many outputs as the data has classes."""
+    network = instantiate_as(nn.Module, "network", config.network)
+    with error_at("network", config.network):
+        return with_features(network, config.data.num_classes)
+
+
+def make_algorithm(config: Config, network: FeatureNetwork) -> Algorithm:
+    """The learning algorithm around a network."""
+    make_module = instantiate_node("algorithm.module", config.algorithm.module | {"_partial_": True})
+    with error_at("algorithm.module", config.algorithm.module):
+        algorithm: Algorithm = make_module(network)
+        algorithm.configure_optimizers()  # its arguments are looked at only when it is made
+        return algorithm
+
+
+def make_strategy(config: Config) -> Acquisition:
+    strategy: Acquisition = instantiate_node("acquisition.strategy", config.acquisition.strategy)
+    check_kind(strategy, Acquisition, "acquisition.strategy", config.acquisition.strategy)
+    return strategy
+
+
+def trainer_factory(config: Config) -> Callable[..., Trainer]:
+    """Makes a Trainer as `Trainer` does; the configuration's arguments, callbacks and logger join those of the call."""
+    arguments = {key: value for key, value in config.trainer.items() if key != "logger" and not key.startswith("_")}
+    logger = config.trainer.get("logger")
+    make: Callable[..., Trainer] = instantiate_node(
+        "trainer", {"_target_": config.trainer["_target_"], "_partial_": True}
+    )
+
+    def make_trainer(**keywords: Any) -> Trainer:
+        configured: dict[str, Any] = instantiate_node("trainer", arguments)  # anew each time: callbacks have states
+        _check_callbacks(configured.get("callbacks"))
+        for name in ("callbacks", "plugins"):
+            configured[name] = [*keywords.get(name, []), *(configured.get(name) or [])]
+        if configured.get("accelerator") == "auto":
+            configured["accelerator"] = auto_accelerator()
+        configured["logger"] = False
+        if logger:
+            make_logger = instantiate_node("trainer.logger", logger | {"_partial_": True})
+            with error_at("trainer.logger", logger):
+                configured["logger"] = make_logger(save_dir=keywords["default_root_dir"])
+        with error_at("trainer", config.trainer):
+            return make(**{**keywords, **configured})
+
+    return make_trainer
+
+
+def _check_callbacks(callbacks: object) -> None:
+    """Lightning looks at them only in a fit."""
+    if callbacks is None or (isinstance(callbacks, list) and all(isinstance(one, Callback) for one in callbacks)):
+        return
+    raise ConfigurationError(
+        f"{show('trainer.callbacks', callbacks)}: must be a list of callbacks of Lightning, each with its class in "
+        f"_target_"
+    )

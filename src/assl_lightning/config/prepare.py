@@ -1,0 +1,255 @@
+"""Check a configuration, read its data, and fill in what only the data tell; nothing of a run is written.
+
+What can only be checked with a class or the data at hand is checked here, before the loop writes its first file: an
+argument that a class does not take, a data set that is not as declared, a network that does not fit the images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from assl_lightning.base.paths import expanded
+from assl_lightning.base.run_files import CONFIG
+from assl_lightning.config.class_list import explained, plan_classes, source_node
+from assl_lightning.config.instantiate import check_arguments, instantiate_as, instantiate_node, make_strategy, nodes
+from assl_lightning.config.refusals import error_at
+from assl_lightning.config.schema import Config, ConfigurationError, check_budget, left_open, show
+from assl_lightning.config.trying import check_single_images, try_network, try_trainer
+from assl_lightning.data.class_names import list_classes, oddities
+from assl_lightning.data.growth import reindex_source
+from assl_lightning.data.long_tail import long_tailed
+from assl_lightning.data.pixel_statistics import pixel_statistics
+from assl_lightning.data.reclassing import with_classes
+from assl_lightning.data.sources.base import PoolSource
+from assl_lightning.learning.algorithm import Algorithm
+from assl_lightning.loop.directory import RunDirectory
+from assl_lightning.loop.moving import CONTENTS
+from assl_lightning.loop.records import CLASSES, read_config
+from assl_lightning.loop.requirements import find_contradictions
+from assl_lightning.loop.settings import CheckpointSettings, RoundSettings, ScoreSettings
+from assl_lightning.method.candidates import Acquisition
+
+
+class Prepared(NamedTuple):
+    """A configuration that is checked and complete, with its data."""
+
+    config: Config
+    source: PoolSource
+    later: tuple[str, ...]  # classes that join when the run waits for labels
+
+
+def prepare(config: Config) -> Prepared:
+    """Check the configuration, read its data, and fill in what only the data tell.
+
+    Raises:
+        ConfigurationError: the configuration does not fit its classes, this machine, its data or its directory.
+    """
+    if Path(config.run_dir).exists() and not Path(config.run_dir).is_dir():
+        raise ConfigurationError(f"{show('run_dir', config.run_dir)}: must be a directory, or not exist; it is a file")
+    check(config)
+    planned, asked = plan_classes(config, read_class_names), config
+    config = planned.config
+    try:
+        source = load_source(config, planned.later)
+    except ConfigurationError as error:
+        told = explained(error, asked, read_class_names)
+        if told is error:
+            raise
+        raise told from error
+    return Prepared(fill_from_data(config, source), source, planned.later)
+
+
+def check(config: Config) -> None:
+    """Build all that needs no data and throw it away: `ConfigurationError` where a class refuses what it is given."""
+    errors = [line for key, node in nodes(config) for line in check_arguments(key, node)]
+    if errors:
+        raise ConfigurationError(errors)
+    for key, node in (
+        ("data.weak", config.data.weak),
+        ("data.strong", config.data.strong),
+    ):
+        instantiate_node(key, node)
+    strategy = make_strategy(config)
+    trainer = try_trainer(config)
+    algorithm = try_network(config)
+    _check_requirements(config, strategy, algorithm)
+    num_samples = config.data.num_samples if config.known_labels == "hidden" else None
+    labelled = config.initial_labels if config.known_labels == "hidden" else None
+    check_single_images(config, trainer, labelled, num_samples)
+
+
+_KEYS = {
+    **{"acquisition_features": "acquisition.features", "acquisition_weights": "acquisition.weights"},
+    **{"unvisited": "acquisition.unvisited", "mu": "algorithm.mu"},
+}
+"""Settings of `RoundSettings` and the datamodule that have another key here."""
+
+
+def _check_requirements(config: Config, strategy: Acquisition, algorithm: Algorithm) -> None:
+    """Raise a line for each contradiction between the strategy, the algorithm and the settings."""
+    names = {"acquisition": config.acquisition.name, "algorithm": config.algorithm.name}
+    found = find_contradictions(strategy, algorithm, make_settings(config), config.algorithm.mu)
+    if found:
+        raise ConfigurationError(
+            f"{', '.join(show(_KEYS.get(key, key), names.get(key, value)) for key, value in each.settings.items())}: "
+            f"{each.reason}"
+            for each in found
+        )
+
+
+def processes_to_start(config: Config) -> int:
+    """How many more processes Lightning starts for a run, by repeating the command line; 0 where others start them."""
+    strategy = try_trainer(config).strategy
+    environment = getattr(strategy, "cluster_environment", None)
+    if environment is None or environment.creates_processes_externally:
+        return 0
+    return int(getattr(strategy, "num_processes", 1)) - 1
+
+
+def read_class_names(config: Config) -> tuple[str, ...]:
+    """The classes that the data have now, in their order."""
+    return instantiate_as(PoolSource, "data.source", config.data.source).class_names
+
+
+def load_source(config: Config, later: Sequence[str] = ()) -> PoolSource:
+    """Read the data, hold them against what was declared, and make them as long-tailed as was asked for.
+
+    Where the run has begun, its images have the indices that they had, and its classes the names that they have now;
+    the data may have classes besides that join `later`, of which no label is taken yet.
+    """
+    node, classes = source_node(config, later)
+    source = instantiate_as(PoolSource, "data.source", node)
+    if classes is not None:
+        with error_at("data.source", node):
+            source = with_classes(source, config.data.source["class_names"], classes.resolve)
+    _check_source(config, source)
+    source = _make_long_tailed(config, source)
+    with error_at("run_dir", {"run_dir": config.run_dir}):
+        known = RunDirectory(Path(config.run_dir)).pool_on_disk()
+        return source if known is None else reindex_source(source, known)
+
+
+def fill_from_data(config: Config, source: PoolSource) -> Config:
+    """The same with what only the data tell, where it was left open: the run's directory holds it fast from then on.
+
+    That is `data.mean` and `data.std`, those of the pool as the run begins, and `data.source.class_names` where the
+    source takes such a thing.
+    """
+    data, open_keys = config.data, left_open(config)
+    if "data.mean" in open_keys or "data.std" in open_keys:
+        mean, std = _pixel_statistics(config, source)
+        data = replace(data, mean=data.mean or mean, std=data.std or std)
+    if "data.source.class_names" in open_keys:
+        data = replace(data, source={**data.source, "class_names": list(source.class_names)})
+    return replace(config, data=data)
+
+
+def _pixel_statistics(config: Config, source: PoolSource) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of the pool as the run begins; one that has begun is taken at its word.
+
+    Images may have come, gone, broken and been mended since.
+    """
+    directory = Path(config.run_dir)
+    with error_at("run_dir", {"run_dir": config.run_dir}):
+        before = (read_config(directory).get("data") or {}) if (directory / CONFIG).exists() else {}
+    if before.get("mean") and before.get("std"):
+        return tuple(before["mean"]), tuple(before["std"])
+    looked_at = torch.ones(len(source.pool_images), dtype=torch.bool)
+    looked_at[source.unreadable] = False
+    with error_at("data", {"mean": config.data.mean, "std": config.data.std}):
+        return pixel_statistics(source.pool_images, looked_at.nonzero()[:, 0])
+
+
+def _check_source(config: Config, source: PoolSource) -> None:
+    """What was declared must be what was loaded."""
+    data = config.data
+    num_samples, channels, *image_size = source.pool_images.shape
+    errors = [
+        f"{show(f'data.{name}', declared)}: must be what {data.name} has once loaded, {show(f'data.{name}', loaded)}"
+        f"{_and_classes(source) if name == 'num_classes' else ''}"
+        for name, declared, loaded in (
+            ("num_samples", num_samples if data.num_samples is None else data.num_samples, num_samples),
+            ("num_classes", data.num_classes, len(source.class_names)),
+            ("channels", data.channels, channels),
+            ("image_size", list(data.image_size), image_size),
+        )
+        if declared != loaded
+    ]
+    if errors:
+        raise ConfigurationError(errors)
+    check_pool_size(config, num_samples)
+
+
+def _and_classes(source: PoolSource) -> str:
+    """The end of a message: the names of the classes that were found, and what is odd about some of them."""
+    strange = " ".join(f"{sentence}." for sentence in oddities(source.class_names))
+    return f": {list_classes(source.class_names)}{'. ' if strange else ''}{strange}"
+
+
+def _make_long_tailed(config: Config, source: PoolSource) -> PoolSource:
+    """The source with the class frequencies that were asked for; what is left must be enough for the labels."""
+    with error_at("data", {"imbalance_factor": config.data.imbalance_factor}):
+        source = long_tailed(source, config.data.imbalance_factor, config.data.imbalance_seed)
+    why = f"after {show('data.imbalance_factor', config.data.imbalance_factor)}"
+    check_pool_size(config, len(source.pool_images), why)
+    return source
+
+
+def check_pool_size(config: Config, num_samples: int, *because: str) -> None:
+    """A pool must have enough images for a run to begin; of one that has begun, some may have gone."""
+    if not RunDirectory(Path(config.run_dir)).has_begun:
+        errors = check_budget(config, num_samples, *because)
+        if errors:
+            raise ConfigurationError(errors)
+
+
+def make_settings(config: Config, source: PoolSource | None = None) -> RoundSettings:
+    """The loop's settings; the whole configuration goes along, to be written to the run's directory.
+
+    So do digests of what lies at its paths, where the data of `source` have no files that name them, and the names of
+    the classes, where the configuration has none.
+    """
+    found = {} if source is None else _contents(config, source)
+    written: dict[str, Any] = {CONTENTS: found} if found else {}
+    if source is not None and not config.data.source.get("class_names"):
+        written[CLASSES] = list(source.class_names)
+    return RoundSettings(
+        seed=config.seed,
+        rounds=config.rounds,
+        initial_labels=config.initial_labels,
+        initial_acquisition=config.initial_acquisition,
+        hold_out=config.hold_out,
+        labels_per_round=config.labels_per_round,
+        steps_per_round=config.steps_per_round,
+        steps_per_epoch=config.steps_per_epoch,
+        init=config.init,
+        continue_from=config.continue_from,
+        score=ScoreSettings(**asdict(config.score)),
+        unvisited=config.acquisition.unvisited,
+        acquisition_weights=config.acquisition.weights,
+        acquisition_features=config.acquisition.features,
+        weight_ema=config.algorithm.weight_ema,
+        non_finite=config.non_finite,
+        checkpoint=CheckpointSettings(**asdict(config.checkpoint)),
+        change_devices=config.change_devices,
+        config={**config.as_dict(), **written},
+    )
+
+
+def _contents(config: Config, source: PoolSource) -> dict[str, str]:
+    """Digests by which a run recognises its weights, and data without file names, where they have moved."""
+    found = {} if source.paths else {"data": source.digest()}
+    weights = config.network.get("weights")
+    if isinstance(weights, str):
+        digest = hashlib.sha256()
+        with expanded(weights).open("rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+        found["network.weights"] = digest.hexdigest()
+    return found

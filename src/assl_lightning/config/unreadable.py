@@ -1,0 +1,89 @@
+"""Images of the pool that cannot be decoded: left out of the run, or refused, and listed in its directory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from assl_lightning.base.processes import is_first_rank
+from assl_lightning.base.run_files import POOL, UNREADABLE
+from assl_lightning.base.words import first_few
+from assl_lightning.config.prepare import check_pool_size
+from assl_lightning.config.refusals import error_at
+from assl_lightning.config.schema import Config, ConfigurationError, show
+from assl_lightning.data.decoding import count_links
+from assl_lightning.data.pool import Pool, unused
+from assl_lightning.data.sources.base import PoolSource
+from assl_lightning.data.sources.undecodable import UndecodableImagesError, rows_behind, rows_of
+from assl_lightning.loop.directory import RunDirectory
+
+log = logging.getLogger(__name__)
+
+
+def exclude_unreadable(config: Config, source: PoolSource, pool: Pool) -> None:
+    """Take images that cannot be decoded out of the pool, as `data.unreadable` says, and name the first of them."""
+    if not len(source.unreadable):
+        return
+    count = len(source.unreadable)
+    named = first_few([source.sample_ids[index] for index in source.unreadable.tolist()])
+    found = f"{count} of the pool's {pool.num_samples:,} images cannot be decoded"
+    links = count_links(source.reasons)
+    if config.data.unreadable == "fail":
+        message = f"{found} ({named}); fetch them again, or leave them out of the run with data.unreadable=exclude"
+        raise ConfigurationError(f"{show('data.unreadable', 'fail')}: {message}") from UndecodableImagesError(
+            message, rows_of(source)
+        )
+    with error_at("run_dir", {"run_dir": config.run_dir}):
+        check_readable(RunDirectory(Path(config.run_dir)), source)
+    check_pool_size(config, pool.num_samples - count, f"without {count} that cannot be decoded")
+    pool.exclude(source.unreadable)
+    file = Path(config.run_dir) / UNREADABLE
+    log.warning(
+        "%s and are left out of the run, which keeps their indices: %s; %s has all%s", found, named, file, links
+    )
+
+
+@contextmanager
+def listing_unreadable(config: Config) -> Iterator[None]:
+    """Write the list of all undecodable images where they end the block and the error cannot name all of them."""
+    try:
+        yield
+    except ConfigurationError as error:
+        rows = rows_behind(error)
+        if len(rows) <= 3 or not is_first_rank():
+            raise
+        try:
+            file = RunDirectory(Path(config.run_dir)).note_unreadable(rows)
+        except (OSError, ValueError):  # the directory is no place for it, which is told when the images are mended
+            raise error from None
+        *before, last = error.lines
+        raise ConfigurationError([*before, f"{last}; {file} lists all {len(rows):,}"]) from error
+
+
+def check_readable(directory: RunDirectory, source: PoolSource) -> None:
+    """A run that goes on must do without what cannot be decoded now, or it would train on no image under a label.
+
+    While it waits for labels nothing is looked at, and the next round leaves these images out.
+
+    Raises:
+        ValueError: the round that is under way needs one.
+    """
+    number = directory.under_way()
+    if not directory.has(number, POOL) or directory.read_state(number)[0] == "waiting":
+        return
+    state = directory.load_tensors(number, POOL)
+    since = state.get("labelled_in_round")
+    if not isinstance(since, Tensor) or since.shape != source.hidden_labels.shape:
+        return  # of another data set, or damaged, which the loop refuses
+    with directory.reading(number, POOL):
+        lost = source.unreadable[~torch.isin(source.unreadable, unused(state))].tolist()
+    if lost:
+        raise ValueError(
+            f"the run has {len(lost)} images in its pool that cannot be decoded any more, such as "
+            f"{source.sample_ids[lost[0]]}; fetch them again to go on with it, or choose another run_dir"
+        )
