@@ -10,24 +10,23 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
 from torch import Tensor, nn
 
-from assl_lightning import FixMatch, run_rounds
-from assl_lightning.data.pool import Pool
-from assl_lightning.loop.oracles import HeldBackLabels
+from assl_lightning import FixMatch
 from assl_lightning.loop.settings import CheckpointSettings, RoundSettings
-from assl_lightning.method.assl import ASSL
 from assl_lightning.method.callback import ASSLScoreCallback
 from assl_lightning.networks.base import FeatureNetwork
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # it is run as a script
 
-from tests.stripes import CLASSES, LABELS, POOL_SIZE, SGD, make_datamodule
+from tests.small_runs import make_trainer, run
+from tests.stripes import CLASSES, SGD
 
 SETTINGS = RoundSettings(
     rounds=2,
@@ -70,30 +69,14 @@ class Watch(Callback):
 
 def main(output: Path, devices: int, nodes: int) -> None:
     torch.set_num_threads(1)
-    pool, watch = Pool(POOL_SIZE, CLASSES), Watch()
-
-    def make_trainer(**keywords: Any) -> Trainer:
-        callbacks = [*keywords.pop("callbacks", []), watch]
-        return Trainer(
-            accelerator="cpu",
-            devices=devices,
-            num_nodes=nodes,
-            strategy="ddp" if devices * nodes > 1 else "auto",
-            log_every_n_steps=2,
-            callbacks=callbacks,
-            **keywords,
-        )
-
-    records = run_rounds(
-        pool=pool,
-        datamodule=make_datamodule(pool),
+    watch = Watch()
+    strategy = "ddp" if devices * nodes > 1 else "auto"
+    records = run(
+        output / "run",
+        settings=SETTINGS,
         make_network=Plain,
         make_algorithm=lambda network: FixMatch(network, optimizer=SGD, threshold=0.5),
-        make_trainer=make_trainer,
-        acquisition=ASSL(),
-        oracle=HeldBackLabels(LABELS[:POOL_SIZE]),
-        settings=SETTINGS,
-        run_dir=output / "run",
+        make_trainer=partial(make_trainer, watch, devices=devices, num_nodes=nodes, strategy=strategy),
     )
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
     torch.save({**watch.seen, "queried": [record.queried for record in records]}, output / f"rank_{rank}.pt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import logging
 import os
@@ -23,24 +24,25 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from assl_lightning import FixMatch, run_rounds
+from assl_lightning import FixMatch
 from assl_lightning.acquisition.badge import BADGE
 from assl_lightning.base.interruption import Interrupted
 from assl_lightning.commands.jobs import line_of
-from assl_lightning.data.pool import Answers, Pool
+from assl_lightning.data.pool import Answers
 from assl_lightning.learning.checkpointing import StepCheckpoints
 from assl_lightning.learning.supervised import Supervised
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.oracles import HeldBackLabels, LabelRequest, Oracle
-from assl_lightning.loop.records import RoundRecord, read_records
+from assl_lightning.loop.records import read_records
 from assl_lightning.loop.settings import CheckpointSettings, RoundSettings, ScoreSettings
 from assl_lightning.method.assl import ASSL
 from assl_lightning.method.assl_div import ASSLDiv
 from assl_lightning.method.candidates import Acquisition, Candidates
 from assl_lightning.networks.small import SmallCNN
+from tests import small_runs
 from tests.damage import flip_a_bit
 from tests.same_run import differences_of_runs
-from tests.stripes import LABELS, POOL_SIZE, SGD, make_datamodule
+from tests.stripes import LABELS, POOL_SIZE, SGD
 
 SETTINGS = RoundSettings(
     rounds=1,
@@ -80,23 +82,7 @@ class StopAt(Callback):
             raise Stopped
 
 
-def run(run_dir: Path, *callbacks: Callback, data: dict[str, Any] | None = None, **changes: Any) -> list[RoundRecord]:
-    pool = Pool(POOL_SIZE, 3)
-    datamodule = make_datamodule(pool, **(data or {}))
-
-    def make_trainer(**keywords: Any) -> Trainer:
-        of_call = keywords.pop("callbacks", [])
-        return Trainer(accelerator="cpu", log_every_n_steps=2, callbacks=[*of_call, *callbacks], **keywords)
-
-    arguments: dict[str, Any] = {
-        "make_network": WithDropout,
-        "make_algorithm": lambda network: FixMatch(network, optimizer=SGD, threshold=0.6),
-        "make_trainer": make_trainer,
-        "acquisition": ASSL(),
-        "oracle": HeldBackLabels(LABELS[:POOL_SIZE]),
-        "settings": SETTINGS,
-    }
-    return run_rounds(pool=pool, datamodule=datamodule, run_dir=run_dir, **(arguments | changes))
+run = functools.partial(small_runs.run, settings=SETTINGS, make_network=WithDropout)
 
 
 def assert_same_run(one: Path, other: Path) -> None:
@@ -120,19 +106,49 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=list(KINDS))
-def straight(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A run that nothing disturbed, and how it was called."""
-    path = tmp_path_factory.mktemp("straight") / "run"
-    run(path, **KINDS[request.param])
-    return path, KINDS[request.param]
+class Diverging(FixMatch):
+    """One loss that is not finite, in a round of 10 labels."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        outputs = super().training_step(batch, batch_idx)
+        if batch["step"] == 5:
+            outputs["loss"] = outputs["loss"] * torch.inf
+        return outputs
 
 
+def diverging(network: Any) -> FixMatch:
+    return Diverging(network, optimizer=SGD, threshold=0.6)
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "two rounds": {"settings": replace(SETTINGS, rounds=2)},
+    "two rounds, continue": {"settings": replace(SETTINGS, rounds=2, init="continue")},
+    "a step skipped": {"make_algorithm": diverging, "settings": replace(SETTINGS, non_finite="skip")},
+}
+
+
+Straight = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Straight:
+    """Return a function of a kind of run: the directory of one that nothing disturbed, which is made once."""
+
+    @functools.cache
+    def make(kind: str = "assl") -> Path:
+        path = tmp_path_factory.mktemp("straight") / "run"
+        run(path, **(KINDS | OTHERS)[kind])
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("number", "step"), [(0, 5), (1, 6)])
 def test_a_run_that_is_stopped_within_a_round_goes_on_from_its_checkpoint(
-    straight: tuple[Path, dict[str, Any]], tmp_path: Path, number: int, step: int
+    straight: Straight, tmp_path: Path, kind: str, number: int, step: int
 ) -> None:
-    path, keywords = straight
+    path, keywords = straight(kind), KINDS[kind]
     steps: list[int] = []
 
     class Watch(Callback):
@@ -149,15 +165,14 @@ def test_a_run_that_is_stopped_within_a_round_goes_on_from_its_checkpoint(
     assert_same_run(path, tmp_path / "run")
 
 
-def test_a_run_may_be_stopped_again_and_again(tmp_path: Path) -> None:
+def test_a_run_may_be_stopped_again_and_again(straight: Straight, tmp_path: Path) -> None:
     settings = replace(SETTINGS, checkpoint=CheckpointSettings(every_n_steps=1))
-    run(tmp_path / "straight", settings=settings)
     for number in (0, 1):
         for step in range(9):
             with pytest.raises(Stopped):
                 run(tmp_path / "run", StopAt(number, step), settings=settings)
     run(tmp_path / "run", settings=settings)
-    assert_same_run(tmp_path / "straight", tmp_path / "run")
+    assert_same_run(straight(), tmp_path / "run")
 
 
 def test_whatever_a_callback_logs_is_written_again_as_it_was(tmp_path: Path) -> None:
@@ -196,15 +211,14 @@ def stopping(acquisition: Acquisition) -> Acquisition:
 
 
 @pytest.mark.parametrize("kind", ["assl", "continue", "kept features", "supervised"])
-def test_a_run_that_is_stopped_in_its_query_does_not_train_again(tmp_path: Path, kind: str) -> None:
+def test_a_run_that_is_stopped_in_its_query_does_not_train_again(straight: Straight, tmp_path: Path, kind: str) -> None:
     keywords = KINDS[kind]
-    run(tmp_path / "straight", **keywords)
     with pytest.raises(Stopped):
         run(tmp_path / "run", **(keywords | {"acquisition": stopping(keywords.get("acquisition", ASSL()))}))
     assert json.loads((tmp_path / "run" / "round_00" / "state.json").read_text())["state"] == "trained"
     assert not (tmp_path / "run" / "round_00" / "resume").exists()
     run(tmp_path / "run", StopAt(0, 0), **keywords)  # which would stop a training of round 0
-    assert_same_run(tmp_path / "straight", tmp_path / "run")
+    assert_same_run(straight(kind), tmp_path / "run")
 
 
 @pytest.mark.gpu
@@ -224,29 +238,22 @@ def check_deterministic_mode(
 ) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without which matrix products on a GPU vary
 
-    def trainer_with(*callbacks: Callback) -> Callable[..., Trainer]:
-        def make_trainer(**of_call: Any) -> Trainer:
-            both = [*of_call.pop("callbacks", []), *callbacks]
-            own: Any = {"accelerator": accelerator, "devices": 1, "deterministic": True, "log_every_n_steps": 2}
-            return Trainer(**own, callbacks=both, **of_call)
-
-        return make_trainer
-
+    make_trainer = functools.partial(small_runs.make_trainer, accelerator=accelerator, devices=1, deterministic=True)
     try:
-        run(tmp_path / "straight", **(keywords | {"make_trainer": trainer_with()}))
+        run(tmp_path / "straight", **(keywords | {"make_trainer": make_trainer}))
         for number, step in ((0, 5), (1, 7)):
+            stopped = functools.partial(make_trainer, StopAt(number, step))
             with pytest.raises(Stopped):
-                run(tmp_path / "run", **(keywords | {"make_trainer": trainer_with(StopAt(number, step))}))
-        run(tmp_path / "run", **(keywords | {"make_trainer": trainer_with()}))
+                run(tmp_path / "run", **(keywords | {"make_trainer": stopped}))
+        run(tmp_path / "run", **(keywords | {"make_trainer": make_trainer}))
     finally:
         torch.use_deterministic_algorithms(False)
     assert_same_run(tmp_path / "straight", tmp_path / "run")
 
 
 def test_a_model_checkpoint_of_ones_own_keeps_its_files(tmp_path: Path) -> None:
-    def make_trainer(callbacks: list[Callback] | None = None, **keywords: Any) -> Trainer:
-        own = ModelCheckpoint(filename="step_{step}", save_top_k=-1)
-        return Trainer(accelerator="cpu", log_every_n_steps=2, callbacks=[*(callbacks or []), own], **keywords)
+    def make_trainer(**keywords: Any) -> Trainer:
+        return small_runs.make_trainer(ModelCheckpoint(filename="step_{step}", save_top_k=-1), **keywords)
 
     with pytest.raises(Stopped):
         run(tmp_path / "run", make_trainer=make_trainer, acquisition=stopping(ASSL()))
@@ -312,21 +319,23 @@ def of_another_version(path: Path, _: Path) -> None:
     ],
 )
 def test_a_checkpoint_that_is_not_whole_or_not_of_this_run_is_told_and_the_one_before_is_used(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path, Path], None], told: str
+    straight: Straight,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    damage: Callable[[Path, Path], None],
+    told: str,
 ) -> None:
-    run(tmp_path / "straight")
     newest = stopped_run(tmp_path / "run")[-1]
     damage(newest, tmp_path)
     with caplog.at_level(logging.WARNING, "assl_lightning"):
         assert first_step_of(tmp_path / "run") == 6
     assert "step_00000008.ckpt is passed over" in caplog.text
     assert told in caplog.text
-    assert_same_run(tmp_path / "straight", tmp_path / "run")
+    assert_same_run(straight(), tmp_path / "run")
 
 
-def test_checkpoints_that_were_passed_over_are_in_nobodys_way(tmp_path: Path) -> None:
+def test_checkpoints_that_were_passed_over_are_in_nobodys_way(straight: Straight, tmp_path: Path) -> None:
     settings = replace(SETTINGS, checkpoint=CheckpointSettings(every_n_steps=1))
-    run(tmp_path / "straight", settings=settings)
     with pytest.raises(Stopped):
         run(tmp_path / "run", StopAt(0, 8), settings=settings)
     directory = tmp_path / "run" / "round_00" / "resume"
@@ -336,15 +345,14 @@ def test_checkpoints_that_were_passed_over_are_in_nobodys_way(tmp_path: Path) ->
         run(tmp_path / "run", StopAt(0, 3), settings=settings)
     assert sorted(path.stem for path in directory.iterdir()) == ["step_00000002", "step_00000003"]
     run(tmp_path / "run", settings=settings)
-    assert_same_run(tmp_path / "straight", tmp_path / "run")
+    assert_same_run(straight(), tmp_path / "run")
 
 
-def test_without_any_good_checkpoint_the_round_begins_anew(tmp_path: Path) -> None:
-    run(tmp_path / "straight")
+def test_without_any_good_checkpoint_the_round_begins_anew(straight: Straight, tmp_path: Path) -> None:
     for path in stopped_run(tmp_path / "run"):
         torn(path, tmp_path)
     assert first_step_of(tmp_path / "run") == 0
-    assert_same_run(tmp_path / "straight", tmp_path / "run")
+    assert_same_run(straight(), tmp_path / "run")
 
 
 def test_what_was_being_written_when_the_process_was_killed_is_swept_away(tmp_path: Path) -> None:
@@ -382,7 +390,7 @@ def test_the_newest_checkpoint_is_the_one_of_the_latest_step_whatever_the_clock_
     assert first_step_of(tmp_path / "run") == 8
 
 
-def test_a_full_disk_ends_the_run_with_the_file_and_keeps_what_there_was(tmp_path: Path) -> None:
+def test_a_full_disk_ends_the_run_with_the_file_and_keeps_what_there_was(straight: Straight, tmp_path: Path) -> None:
     """A limit on the size of files stands in for the disk."""
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -392,7 +400,6 @@ def test_a_full_disk_ends_the_run_with_the_file_and_keeps_what_there_was(tmp_pat
             if trainer.global_step == 6:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
 
-    run(tmp_path / "straight")
     try:
         with pytest.raises(OSError, match=r"File too large: .*step_00000006\.ckpt") as caught:
             run(tmp_path / "run", Full())
@@ -405,7 +412,7 @@ def test_a_full_disk_ends_the_run_with_the_file_and_keeps_what_there_was(tmp_pat
     ]
     assert not list(tmp_path.rglob("*.tmp"))
     run(tmp_path / "run")
-    assert_same_run(tmp_path / "straight", tmp_path / "run")
+    assert_same_run(straight(), tmp_path / "run")
 
 
 @pytest.mark.skipif(not hasattr(os, "setuid") or os.geteuid() != 0, reason="only root can become nobody, who may not")
@@ -430,20 +437,6 @@ RunDirectory(Path({str(tmp_path / "run")!r})).open({{"seed": 0}})
     assert not list((tmp_path / "run").iterdir())
 
 
-class Diverging(FixMatch):
-    """One loss that is not finite, in a round of 10 labels."""
-
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        outputs = super().training_step(batch, batch_idx)
-        if batch["step"] == 5:
-            outputs["loss"] = outputs["loss"] * torch.inf
-        return outputs
-
-
-def diverging(network: Any) -> FixMatch:
-    return Diverging(network, optimizer=SGD, threshold=0.6)
-
-
 def test_a_loss_that_is_not_finite_ends_the_run_and_no_checkpoint_holds_what_came_of_it(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(FloatingPointError, match=r"the loss of step 5 of round 0 .* \(labelled samples "):
@@ -451,13 +444,12 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_no_checkpoint_holds_what_cam
         assert sorted(path.stem for path in tmp_path.rglob("*.ckpt")) == ["step_00000002", "step_00000004"]
 
 
-def test_a_run_that_a_loss_has_stopped_goes_on_without_such_steps(tmp_path: Path) -> None:
+def test_a_run_that_a_loss_has_stopped_goes_on_without_such_steps(straight: Straight, tmp_path: Path) -> None:
     settings = replace(SETTINGS, non_finite="skip")
-    run(tmp_path / "straight", make_algorithm=diverging, settings=settings)
     with pytest.raises(FloatingPointError):
         run(tmp_path / "run", make_algorithm=diverging)
     run(tmp_path / "run", make_algorithm=diverging, settings=settings)
-    assert_same_run(tmp_path / "straight", tmp_path / "run")
+    assert_same_run(straight("a step skipped"), tmp_path / "run")
     history = OmegaConf.load(tmp_path / "run" / "config.yaml").history
     assert list(history.changes[0].changes) == ["non_finite was 'stop', now 'skip'"]
 
@@ -487,14 +479,14 @@ def test_a_file_system_without_locks_is_told_and_used(
         assert "cannot be locked" in caplog.text
 
 
-def test_a_step_that_was_skipped_is_counted_also_after_the_run_went_on(tmp_path: Path) -> None:
+def test_a_step_that_was_skipped_is_counted_also_after_the_run_went_on(straight: Straight, tmp_path: Path) -> None:
     settings = replace(SETTINGS, non_finite="skip")
-    records = run(tmp_path / "straight", make_algorithm=diverging, settings=settings)
+    records = read_records(straight("a step skipped"))
     assert [record.skipped_steps for record in records] == [1, 1]
     with pytest.raises(Stopped):
         run(tmp_path / "run", StopAt(0, 7), make_algorithm=diverging, settings=settings)
     run(tmp_path / "run", make_algorithm=diverging, settings=settings)
-    assert_same_run(tmp_path / "straight", tmp_path / "run")
+    assert_same_run(straight("a step skipped"), tmp_path / "run")
 
 
 # ---- signals
@@ -523,25 +515,23 @@ class Raise(Callback):
     ],
 )
 def test_a_signal_saves_the_step_and_ends_the_run(
-    tmp_path: Path, signum: int, step: int, hook: str, saved: str, resumed: int
+    straight: Straight, tmp_path: Path, signum: int, step: int, hook: str, saved: str, resumed: int
 ) -> None:
     settings = replace(SETTINGS, checkpoint=CheckpointSettings(4, None))
-    run(tmp_path / "straight", settings=settings)
     before = signal.getsignal(signum)
     with pytest.raises(Interrupted, match=saved) as caught:
         run(tmp_path / "run", Raise(signum, step, hook), settings=settings)
     assert caught.value.exit_code == 128 + signum
     assert signal.getsignal(signum) == before
     assert first_step_of(tmp_path / "run") == resumed
-    assert_same_run(tmp_path / "straight", tmp_path / "run")
+    assert_same_run(straight(), tmp_path / "run")
 
 
-def test_a_signal_in_the_last_step_or_test_lets_the_round_be_kept(tmp_path: Path) -> None:
-    run(tmp_path / "straight")
+def test_a_signal_in_the_last_step_or_test_lets_the_round_be_kept(straight: Straight, tmp_path: Path) -> None:
     with pytest.raises(Interrupted, match="round 0 is trained"):
         run(tmp_path / "run", Raise(signal.SIGTERM, 9, "on_validation_start"))
     run(tmp_path / "run", StopAt(0, 0))
-    assert_same_run(tmp_path / "straight", tmp_path / "run")
+    assert_same_run(straight(), tmp_path / "run")
 
 
 def test_a_signal_in_the_last_round_s_last_test_ends_the_run_once_it_is_complete(tmp_path: Path) -> None:
@@ -553,12 +543,11 @@ def test_a_signal_in_the_last_round_s_last_test_ends_the_run_once_it_is_complete
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_before_the_first_step_ends_the_run(tmp_path: Path, signum: int) -> None:
+def test_a_signal_before_the_first_step_ends_the_run(straight: Straight, tmp_path: Path, signum: int) -> None:
     with pytest.raises(Interrupted, match="goes on from"):
         run(tmp_path / "run", Raise(signum, 0, "on_train_start"))
-    run(tmp_path / "straight")
     run(tmp_path / "run")
-    assert_same_run(tmp_path / "straight", tmp_path / "run")
+    assert_same_run(straight(), tmp_path / "run")
 
 
 def test_a_signal_outside_of_training_ends_the_run_at_once(tmp_path: Path) -> None:
@@ -596,49 +585,45 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("init", ["rand", "continue"])
-def test_a_finished_run_is_extended_by_more_rounds(tmp_path: Path, init: Any) -> None:
-    run(tmp_path / "straight", settings=replace(SETTINGS, rounds=2, init=init))
+def test_a_finished_run_is_extended_by_more_rounds(straight: Straight, tmp_path: Path, init: Any) -> None:
     run(tmp_path / "run", settings=replace(SETTINGS, rounds=0, init=init))
     run(tmp_path / "run", StopAt(0, 0), settings=replace(SETTINGS, rounds=1, init=init))
     run(tmp_path / "run", settings=replace(SETTINGS, rounds=2, init=init))
-    assert_same_run(tmp_path / "straight", tmp_path / "run")
+    assert_same_run(straight("two rounds" if init == "rand" else "two rounds, continue"), tmp_path / "run")
     history = OmegaConf.load(tmp_path / "run" / "config.yaml").history.changes
     assert [list(note.changes) for note in history] == [["rounds was 0, now 1"], ["rounds was 1, now 2"]]
     assert [note.complete_rounds for note in history] == [1, 2]
 
 
 @pytest.mark.parametrize("oracle_stops", [True, False])
-def test_an_extension_may_be_stopped_too(tmp_path: Path, oracle_stops: bool) -> None:
+def test_an_extension_may_be_stopped_too(straight: Straight, tmp_path: Path, oracle_stops: bool) -> None:
     class Stopping(Oracle):
         def answer(self, request: LabelRequest) -> Answers:
             raise Stopped
 
-    run(tmp_path / "straight")
     run(tmp_path / "run", settings=replace(SETTINGS, rounds=0))
     stop = {"oracle": Stopping()} if oracle_stops else {"acquisition": stopping(ASSL())}
     for _ in range(2):
         with pytest.raises(Stopped):
             run(tmp_path / "run", **stop)
     run(tmp_path / "run", StopAt(0, 0))
-    assert_same_run(tmp_path / "straight", tmp_path / "run")
+    assert_same_run(straight(), tmp_path / "run")
 
 
-def test_fewer_rounds_end_a_run_with_the_training_that_is_under_way(tmp_path: Path) -> None:
+def test_fewer_rounds_end_a_run_with_the_training_that_is_under_way(straight: Straight, tmp_path: Path) -> None:
     longer, shorter = replace(SETTINGS, rounds=2), SETTINGS
-    run(tmp_path / "short", settings=shorter)
-    run(tmp_path / "long", settings=longer)
     with pytest.raises(Stopped):
         run(tmp_path / "run", StopAt(1, 5), settings=longer)
     run(tmp_path / "run", settings=shorter)
-    assert_same_run(tmp_path / "short", tmp_path / "run")
+    assert_same_run(straight(), tmp_path / "run")
     assert run(tmp_path / "run", settings=shorter) == read_records(tmp_path / "run")
     (note,) = OmegaConf.load(tmp_path / "run" / "config.yaml").history.changes
     assert (list(note.changes), note.complete_rounds) == (["rounds was 2, now 1"], 1)
     run(tmp_path / "run", settings=longer)
-    assert_same_run(tmp_path / "long", tmp_path / "run")
+    assert_same_run(straight("two rounds"), tmp_path / "run")
 
 
-def test_a_run_may_end_with_a_query_that_has_no_answer_and_take_it_up_again(tmp_path: Path) -> None:
+def test_a_run_may_end_with_a_query_that_has_no_answer_and_take_it_up_again(straight: Straight, tmp_path: Path) -> None:
     class Stopping(HeldBackLabels):
         def answer(self, request: LabelRequest) -> Answers:
             if request.round_number == 1:
@@ -646,31 +631,30 @@ def test_a_run_may_end_with_a_query_that_has_no_answer_and_take_it_up_again(tmp_
             return super().answer(request)
 
     longer = replace(SETTINGS, rounds=2)
-    run(tmp_path / "short")
-    run(tmp_path / "long", settings=longer)
     with pytest.raises(Stopped):
         run(tmp_path / "run", settings=longer, oracle=Stopping(LABELS[:POOL_SIZE]))
     asked = (tmp_path / "run" / "round_01" / "state.json").read_text()
     for _ in range(2):  # a finished run that is started again does nothing
         ended = run(tmp_path / "run")
         assert [replace(one, seconds={}) for one in ended] == [
-            replace(one, seconds={}) for one in read_records(tmp_path / "short")
+            replace(one, seconds={}) for one in read_records(straight())
         ]
         assert (tmp_path / "run" / "round_01" / "final.ckpt").exists()
         assert (tmp_path / "run" / "round_01" / "state.json").read_text() == asked
     run(tmp_path / "run", StopAt(1, 0), settings=longer)  # nothing is trained again
-    assert_same_run(tmp_path / "long", tmp_path / "run")
+    assert_same_run(straight("two rounds"), tmp_path / "run")
 
 
-def test_labels_that_were_given_are_kept_by_a_run_that_ends_before_it_trains_on_them(tmp_path: Path) -> None:
-    run(tmp_path / "straight")
+def test_labels_that_were_given_are_kept_by_a_run_that_ends_before_it_trains_on_them(
+    straight: Straight, tmp_path: Path
+) -> None:
     stopped = (StopAt(1, 5),)
     with pytest.raises(Stopped):
         run(tmp_path / "run", *stopped)
     (ended,) = run(tmp_path / "run", settings=replace(SETTINGS, rounds=0))
-    assert ended.queried == read_records(tmp_path / "straight")[0].queried
+    assert ended.queried == read_records(straight())[0].queried
     run(tmp_path / "run")
-    assert_same_run(tmp_path / "straight", tmp_path / "run")
+    assert_same_run(straight(), tmp_path / "run")
 
 
 def test_a_run_cannot_end_before_what_it_has_trained(tmp_path: Path) -> None:
@@ -681,11 +665,10 @@ def test_a_run_cannot_end_before_what_it_has_trained(tmp_path: Path) -> None:
         run(tmp_path / "run", settings=replace(SETTINGS, rounds=0))
 
 
-def test_how_often_it_is_saved_may_change_within_a_round(tmp_path: Path) -> None:
-    run(tmp_path / "straight")
+def test_how_often_it_is_saved_may_change_within_a_round(straight: Straight, tmp_path: Path) -> None:
     stopped_run(tmp_path / "run")
     run(tmp_path / "run", settings=replace(SETTINGS, checkpoint=CheckpointSettings(5, 7.5)))
-    assert_same_run(tmp_path / "straight", tmp_path / "run")
+    assert_same_run(straight(), tmp_path / "run")
 
 
 def test_other_devices_are_refused_unless_asked_for_and_then_noted(tmp_path: Path) -> None:
@@ -730,6 +713,7 @@ def test_devices_that_are_others_than_they_were_are_refused_whatever_the_configu
 )
 @pytest.mark.parametrize("succeeds", [True, False])
 def test_a_job_of_slurm_that_is_told_of_its_end_is_saved_and_queued_again(
+    straight: Straight,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -746,12 +730,11 @@ def test_a_job_of_slurm_that_is_told_of_its_end_is_saved_and_queued_again(
     scontrol.chmod(0o755)
     monkeypatch.setenv("PATH", f"{scontrol.parent}:/usr/bin:/bin")
 
-    run(tmp_path / "straight")
     with pytest.raises(Interrupted, match="step 5 is saved") as caught, caplog.at_level(logging.INFO, "assl_lightning"):
         run(tmp_path / "run", Raise(signal.SIGUSR1, 4))
     assert caught.value.exit_code == 138
     assert (tmp_path / "called").read_text() == f"requeue {name}\n"
     assert ("back in the queue" if succeeds else "failed (no); submit the job again") in caplog.text
     run(tmp_path / "run")
-    assert_same_run(tmp_path / "straight", tmp_path / "run")
+    assert_same_run(straight(), tmp_path / "run")
     assert not list(tmp_path.rglob("hpc_ckpt*")), "Lightning's own handler would save in the middle of a step"

@@ -15,7 +15,7 @@ from lightning.pytorch import Trainer
 from PIL import Image
 from torch import Tensor, nn
 
-from assl_lightning import FixMatch, run_rounds
+from assl_lightning import FixMatch
 from assl_lightning.acquisition.coreset import CoreSet
 from assl_lightning.acquisition.random import RandomSampling
 from assl_lightning.acquisition.uncertainty import Entropy
@@ -31,28 +31,15 @@ from assl_lightning.method.assl import ASSL
 from assl_lightning.method.assl_div import ASSLDiv
 from assl_lightning.method.candidates import Candidates, Requirement
 from assl_lightning.networks.small import SmallCNN
-from tests.stripes import IMAGES, LABELS, POOL_SIZE, SGD, make_datamodule
+from tests import small_runs
+from tests.stripes import IMAGES, LABELS, POOL_SIZE, SGD
 
 SETTINGS = RoundSettings(
     rounds=2, initial_labels=4, labels_per_round=3, steps_per_round=8, steps_per_epoch=4, weight_ema=0.8
 )
 
 
-def run(run_dir: Path, **changes: Any) -> list[RoundRecord]:
-    pool = changes.pop("pool", Pool(POOL_SIZE, 3))
-    datamodule = make_datamodule(pool, **changes.pop("data", {}))
-    arguments: dict[str, Any] = {
-        "pool": pool,
-        "datamodule": datamodule,
-        "make_network": lambda: SmallCNN(3, width=4),
-        "make_algorithm": lambda network: FixMatch(network, optimizer=SGD, threshold=0.6),
-        "make_trainer": functools.partial(Trainer, accelerator="cpu", log_every_n_steps=4),
-        "acquisition": ASSL(),
-        "oracle": HeldBackLabels(LABELS[:POOL_SIZE]),
-        "settings": SETTINGS,
-        "run_dir": run_dir,
-    }
-    return run_rounds(**(arguments | changes))
+run = functools.partial(small_runs.run, settings=SETTINGS)
 
 
 def without_times(records: list[RoundRecord]) -> list[RoundRecord]:
@@ -169,8 +156,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path, in
 
         def make_trainer(**keywords: Any) -> Trainer:
             made.append(1)
-            kind = StoppingTrainer if len(made) == 2 else Trainer
-            return kind(accelerator="cpu", log_every_n_steps=4, **keywords)
+            return small_runs.make_trainer(kind=StoppingTrainer if len(made) == 2 else Trainer, **keywords)
 
         with pytest.raises(Stop):
             run(directory, settings=settings, make_trainer=make_trainer)
@@ -530,7 +516,7 @@ def test_a_run_goes_on_whose_configuration_says_what_the_classes_say(tmp_path: P
 
 
 def test_a_trainer_that_cuts_a_round_short_is_noticed(tmp_path: Path) -> None:
-    make_trainer = functools.partial(Trainer, accelerator="cpu", limit_train_batches=2)
+    make_trainer = functools.partial(small_runs.make_trainer, limit_train_batches=2)
     with pytest.raises(RuntimeError, match="round 0 was to train 8 steps, but the trainer made 4"):
         run(tmp_path / "run", make_trainer=make_trainer)
     assert read_records(tmp_path / "run") == []
@@ -547,7 +533,7 @@ def test_a_shorter_last_epoch_is_tested_at_its_last_step(tmp_path: Path) -> None
 
 
 def test_a_trainer_that_leaves_the_last_test_out_is_noticed(tmp_path: Path) -> None:
-    make_trainer = functools.partial(Trainer, accelerator="cpu", log_every_n_steps=4, check_val_every_n_epoch=3)
+    make_trainer = functools.partial(small_runs.make_trainer, check_val_every_n_epoch=3)
     with pytest.raises(RuntimeError, match="round 0 was last tested at step None, not at its last step, 8"):
         run(tmp_path / "run", make_trainer=make_trainer)
 
@@ -720,7 +706,7 @@ def test_the_head_takes_what_the_pass_gave_in_the_networks_own_precision_and_wit
             tmp_path / precision,
             acquisition=strategy,
             make_network=make_network,
-            make_trainer=functools.partial(Trainer, accelerator="cpu", precision=precision, log_every_n_steps=4),
+            make_trainer=functools.partial(small_runs.make_trainer, precision=precision),
             settings=replace(SETTINGS, rounds=1),
         )
     assert len(strategy.candidates) == 2

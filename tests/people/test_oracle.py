@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import shutil
@@ -13,10 +12,8 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from PIL import Image
 
-from assl_lightning import FixMatch, run_rounds
 from assl_lightning.base.run_files import LEDGER
 from assl_lightning.data.answers import Answer, Incoming
 from assl_lightning.data.pool import HELD_OUT, Pool
@@ -24,15 +21,14 @@ from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.records import RoundRecord
 from assl_lightning.loop.settings import RoundSettings
-from assl_lightning.method.assl import ASSL
-from assl_lightning.networks.small import SmallCNN
 from assl_lightning.people.batch import LabelBatch, find_batches, read_batch, waiting_batch
 from assl_lightning.people.judging import ingest, unanswered
 from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.oracle import People
 from assl_lightning.people.tools import LabelsByFile, LabelsByPage
+from tests import small_runs
 from tests.same_run import differences_of_runs
-from tests.stripes import CLASS_NAMES, LABELS, POOL_SIZE, SGD, make_datamodule, make_source
+from tests.stripes import CLASS_NAMES, LABELS, POOL_SIZE, make_source
 
 SETTINGS = RoundSettings(
     rounds=2, initial_labels=6, labels_per_round=4, steps_per_round=6, steps_per_epoch=3, weight_ema=0.8
@@ -60,22 +56,10 @@ def run(run_dir: Path, source: PoolSource | None = None, **changes: Any) -> list
     known = source.hidden_labels if changes.pop("given", False) else torch.full_like(source.hidden_labels, -1)
     index = pool.unlabelled[known[pool.unlabelled] >= 0]
     pool.label(index, known[index], 0)
-    arguments: dict[str, Any] = {
-        "make_network": lambda: SmallCNN(3, width=4),
-        "make_algorithm": lambda network: FixMatch(network, optimizer=SGD, threshold=0.6),
-        "make_trainer": functools.partial(Trainer, accelerator="cpu", log_every_n_steps=3),
-        "acquisition": ASSL(),
-        "settings": SETTINGS,
-        "oracle": People(source, changes.pop("tool", ByHand()), **changes.pop("people", {})),
-    }
-    datamodule = make_datamodule(
-        pool,
-        pool_images=source.pool_images,
-        test_images=source.test_images,
-        test_labels=source.test_labels,
-        test_ids=source.test_ids,
-    )
-    return run_rounds(pool=pool, datamodule=datamodule, run_dir=run_dir, **(arguments | changes))
+    data = {name: getattr(source, name) for name in ("pool_images", "test_images", "test_labels", "test_ids")}
+    oracle = People(source, changes.pop("tool", ByHand()), **changes.pop("people", {}))
+    settings = changes.pop("settings", SETTINGS)
+    return small_runs.run(run_dir, pool=pool, data=data, settings=settings, **({"oracle": oracle} | changes))
 
 
 def truth(source: PoolSource) -> dict[str, str]:
