@@ -111,9 +111,10 @@ results-digits: install ## results/digits: 380 runs, about an hour and a half of
 	$(ONE_THREAD) $(RUN) -m +experiment=digits_short 'seed=range(10)' acquisition=$(STRATEGIES) 'run_dir=runs/results/digits/rand/$(OF_METHOD)'
 	$(ONE_THREAD) $(RUN) -m +experiment=digits_short 'seed=range(10)' acquisition=assl_div acquisition.features=training \
 		'run_dir=runs/results/digits/rand/assl_div_kept/seed_$${seed}'
-	$(ONE_THREAD) $(RUN) -m +experiment=digits_short_continue 'seed=range(10)' acquisition=$(STRATEGIES) \
+	$(ONE_THREAD) $(RUN) -m +experiment=digits_short +variant=continue 'seed=range(10)' acquisition=$(STRATEGIES) \
 		'run_dir=runs/results/digits/continue/$(OF_METHOD)'
-	$(ONE_THREAD) $(RUN) -m +experiment=digits_short_al 'seed=range(10)' acquisition=$(WITHOUT_STATISTICS) 'run_dir=runs/results/digits/al/$(OF_METHOD)'
+	$(ONE_THREAD) $(RUN) -m +experiment=digits_short +variant=supervised 'seed=range(10)' acquisition=$(WITHOUT_STATISTICS) \
+		'run_dir=runs/results/digits/al/$(OF_METHOD)'
 	$(REPORT) runs/results/digits/rand runs/results/digits/continue --settings --title "Digits" --output results/digits
 	$(REPORT) runs/results/digits/al --title "Digits, active learning alone" --output results/digits_al
 	$(REPORT) runs/results/digits/rand runs/results/digits/al --title "Digits, with and without unlabelled images" \
@@ -122,8 +123,8 @@ results-digits: install ## results/digits: 380 runs, about an hour and a half of
 # BALD's masks and ALFA-Mix's ten starts of k-means, by `rand` and `al` as results-digits has them.
 
 results-bald: install ## results/bald, results/bald_al: 100 runs, about half an hour of one core
-	for setting in "digits_short rand" "digits_short_al al"; do \
-		set -- $$setting; run="$(RUN) -m +experiment=$$1 seed=range(10)"; out=runs/results/bald/$$2; export $(ONE_THREAD); \
+	for setting in "rand" "al +variant=supervised"; do \
+		set -- $$setting; run="$(RUN) -m +experiment=digits_short $$2 seed=range(10)"; out=runs/results/bald/$$1; export $(ONE_THREAD); \
 		$$run acquisition=random,bald,alfa_mix,alfa_mix_closed 'run_dir='$$out'/$(OF_METHOD)' || exit 1; \
 		$$run acquisition=bald acquisition.strategy.shared_masks=true "run_dir=$$out/bald_shared/$(OF_SEED)" || exit 1; \
 	done

@@ -119,6 +119,15 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     (["rounds.x=1"], ["rounds.x=1: rounds is no group of keys"]),
     (["data=cifar11"], ["data=cifar11: there is no data 'cifar11'", "did you mean 'cifar10'?", "choose from cifar10"]),
     (["+experiment=svhn"], ["+experiment=svhn: there is no experiment 'svhn'", "svhn_resnet18"]),
+    (["+experiment=svhn_vit_continue"], ["+experiment=svhn_vit_continue: ", "+experiment=svhn_vit +variant=continue"]),
+    (
+        ["+experiment=digits_short_al"],
+        ["+experiment=digits_short_al: ", "+experiment=digits_short +variant=supervised"],
+    ),
+    (["+experiment=fig1_al_small"], ["+experiment=fig1_al_small: ", "+experiment=fig1_small +variant=supervised"]),
+    (["+experiment=svhn_vit", "+variant=a"], ["+variant=a: there is no variant 'a'", "al, continue, supervised"]),
+    (["variant=al"], ["variant=al: ", "+variant=al"]),
+    (["+_suffx=_mine"], ["_suffx=_mine: the configuration has no key '_suffx'"]),
     (["experiment=svhn_vit"], ["experiment=svhn_vit: ", "+experiment=svhn_vit"]),
     (["trainer/logger=cvs"], ["trainer/logger=cvs: ", "did you mean 'csv'?", "tensorboard"]),
     (["trainer/loger=csv"], ["trainer/loger=csv: there is no group", "did you mean 'trainer/logger'?"]),
@@ -587,8 +596,9 @@ def test_a_small_figure_shortened_leaves_a_row_for_each_of_its_curves(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(messages, "set_up_messages", lambda: None)
 
-    assert main(["-m", "+experiment=fig1_al_small", "seed=0", "rounds=1", "steps_per_round=4", CPU]) == 0
-    rows = rows_of(tmp_path / "runs/fig1_al_small/sweep.csv")
+    given = ["-m", "+variant=supervised", "+experiment=fig1_small", "seed=0", "rounds=1", "steps_per_round=4", CPU]
+    assert main(given) == 0
+    rows = rows_of(tmp_path / "runs/fig1_small_supervised/sweep.csv")
     assert [row["acquisition"] for row in rows] == ["random", "entropy", "pseudo_el2n"]
     assert all((row["n"], row["failed"], row["unfinished"]) == ("1", "0", "0") for row in rows)
 

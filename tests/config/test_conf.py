@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from assl_lightning.base.differences import differences
@@ -28,11 +28,15 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
 
 
-CHOICES = [
-    f"{'+' if group == 'experiment' else ''}{group}={option}"
-    for group in ("acquisition", "algorithm", "data", "experiment", "network", "oracle", "trainer", "trainer/logger")
-    for option in options(group)
-]
+def contents(group: str, option: str) -> dict[str, Any]:
+    """Return what one file says, without its defaults."""
+    plain: Any = OmegaConf.to_container(OmegaConf.load(conf_dir() / group / f"{option}.yaml"))
+    return dict(plain)
+
+
+ADDED = ("experiment", "variant")
+GROUPS = ("acquisition", "algorithm", "data", *ADDED, "network", "oracle", "trainer", "trainer/logger")
+CHOICES = [f"{'+' if group in ADDED else ''}{group}={option}" for group in GROUPS for option in options(group)]
 
 BESIDE = {
     # what a choice cannot be without
@@ -49,7 +53,7 @@ BESIDE = {
 def test_the_groups_are_those_of_the_directories() -> None:
     groups = {path.parent.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*/*.yaml")}
 
-    assert groups == {choice.lstrip("+").partition("=")[0] for choice in CHOICES}
+    assert groups == set(GROUPS)
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -86,8 +90,9 @@ NETWORKS = {"resnet18": "ResNet18", "vit": "ViTSmall"}
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_the_twelve_settings_are_those_of_the_paper(compose_run: Compose, setting: str, init: str) -> None:
     """Lim et al. 2023, §4, as transcribed in the table of constants: nothing here is read from another YAML file."""
-    name = setting if init == "rand" else f"{setting}_continue"
-    config = compose_run(f"+experiment={name}")
+    variant = [] if init == "rand" else [f"+variant={init}"]
+    name = "_".join([setting, *(["continue"] if variant else [])])
+    config = compose_run(f"+experiment={setting}", *variant)
     data, labels, learning_rate = SETTINGS[setting]
 
     assert (config.name, config.init, config.data.name) == (name, init, data)
@@ -101,20 +106,36 @@ def test_the_twelve_settings_are_those_of_the_paper(compose_run: Compose, settin
     assert config.algorithm.module["optimizer"]["lr"] == learning_rate
 
 
-@pytest.mark.parametrize("continued", [name for name in options("experiment") if name.endswith("_continue")])
-def test_a_continued_setting_differs_from_its_own_only_in_where_each_round_starts(
-    compose_run: Compose, continued: str
+@pytest.mark.parametrize("experiment", [*SETTINGS, "digits_short"])
+def test_a_continued_experiment_differs_from_its_own_only_in_where_each_round_starts(
+    compose_run: Compose, experiment: str
 ) -> None:
-    name = continued.removesuffix("_continue")
-    rand, con = (compose_run(f"+experiment={each}").as_dict() for each in (name, continued))
+    rand = compose_run(f"+experiment={experiment}").as_dict()
+    con = compose_run(f"+experiment={experiment}", "+variant=continue").as_dict()
 
     assert list(differences(rand, con, ignore=("name", "run_dir"))) == ["init was 'rand', now 'continue'"]
+
+
+def test_every_experiment_has_a_name_of_its_own_in_every_variant() -> None:
+    names = {experiment: contents("experiment", experiment).get("name") for experiment in options("experiment")}
+    suffixes = [str(contents("variant", variant)["_suffix"]) for variant in options("variant")]
+
+    assert names.pop("digits_supervised") is None, "data.name and the variant that it includes make its name"
+    assert names == {experiment: f"{experiment}${{_suffix}}" for experiment in names}
+    assert len({f"{name}{suffix}" for name in names for suffix in ["", *suffixes]}) == len(names) * (1 + len(suffixes))
+
+
+@pytest.mark.parametrize("variant", options("variant"))
+def test_a_variant_changes_its_experiment_in_whichever_order_they_are_typed(compose_run: Compose, variant: str) -> None:
+    typed = ["+experiment=cifar100_resnet18", f"+variant={variant}"]
+
+    assert compose_run(*reversed(typed)) == compose_run(*typed)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_without_unlabelled_images_a_setting_is_trained_as_alfa_mix_trains(compose_run: Compose, setting: str) -> None:
     """Table 2's first column: Adam at 1e-3, no augmentation, at most 1,000 passes, to 99 % train accuracy."""
-    config, rand = compose_run(f"+experiment={setting}_al"), compose_run(f"+experiment={setting}")
+    config, rand = compose_run(f"+experiment={setting}", "+variant=al"), compose_run(f"+experiment={setting}")
     algorithm, passes = config.algorithm, -(-11 * SETTINGS[setting][1] // 64)
 
     for key in ("data", "network", "rounds", "initial_labels", "labels_per_round", "init"):
@@ -160,18 +181,27 @@ def test_a_figure_sweeps_over_what_the_paper_varies(
 
 
 def swept(experiment: str) -> Any:
-    """What the experiment's own file tells the sweeper to vary; None where it is no sweep."""
-    content = OmegaConf.load(conf_dir() / "experiment" / f"{experiment}.yaml")
-    return OmegaConf.select(content, "hydra.sweeper.params")
+    """Return what the experiment tells the sweeper to vary; None where it is no sweep."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="test"):
+        hydra: Any = GlobalHydra.instance().hydra
+        composed = hydra.compose_config("config", [f"+experiment={experiment}"], RunMode.RUN, from_shell=False)
+    return composed.hydra.sweeper.params
 
 
-@pytest.mark.parametrize("experiment", [name for name in options("experiment") if swept(name)])
-def test_an_experiment_that_is_a_sweep_has_the_papers_three_seeds(experiment: str) -> None:
-    assert swept(experiment)["seed"] == "0,1,2"
+def test_the_experiments_that_are_sweeps_have_the_papers_three_seeds_and_the_same_values_when_small() -> None:
+    sweeps = {name: params for name in options("experiment") if (params := swept(name))}
+
+    assert sorted(sweeps) == sorted(
+        f"{name}{small}" for name in ("alpha", "fig1", "fig8", "fig9") for small in ("", "_small")
+    )
+    assert {params["seed"] for params in sweeps.values()} == {"0,1,2"}
+    for name in ("alpha", "fig8", "fig9"):
+        assert sweeps[f"{name}_small"] == sweeps[name]
 
 
 def test_the_long_training_of_fig_7_is_tested_where_the_rounds_it_is_held_against_end(compose_run: Compose) -> None:
-    long, rounds = compose_run("+experiment=fig7_fixmatch"), compose_run("+experiment=cifar10_resnet18_continue")
+    long = compose_run("+experiment=fig7_fixmatch")
+    rounds = compose_run("+experiment=cifar10_resnet18", "+variant=continue")
 
     assert (long.rounds, long.initial_labels, long.steps_per_epoch) == (0, 100, rounds.steps_per_round)
     assert 0 <= long.steps_per_round - 500_000 < rounds.steps_per_round
@@ -179,65 +209,15 @@ def test_the_long_training_of_fig_7_is_tested_where_the_rounds_it_is_held_agains
 
 
 def test_the_short_supervised_digits_differ_from_the_short_digits_only_in_how_they_learn(compose_run: Compose) -> None:
-    learned, supervised = (compose_run(f"+experiment={name}") for name in ("digits_short", "digits_short_al"))
+    learned, supervised = (
+        compose_run("+experiment=digits_short", *variant) for variant in ([], ["+variant=supervised"])
+    )
     found = list(differences(learned.as_dict(), supervised.as_dict(), ignore=("algorithm", "acquisition")))
 
     assert [line.partition(" ")[0] for line in found] == ["name", "run_dir"]
     for key in ("batch_size", "weight_ema", "labelled_view", "labelled_stream", "max_passes"):
         assert getattr(learned.algorithm, key) == getattr(supervised.algorithm, key)
     assert supervised.algorithm.module["stop_at_train_accuracy"] is None
-
-
-# --- the commands in the heads of the experiments --------------------------------------------------------------------
-
-
-PYTHON_M = re.compile(r"python -m (assl_lightning[\w.]*) (.+)")
-"""A command, and what it is given."""
-
-
-def commands(experiment: str) -> list[tuple[str, list[str]]]:
-    """Module and arguments of each command that an experiment's head gives."""
-    text = (conf_dir() / "experiment" / f"{experiment}.yaml").read_text()
-    lines = [line.removeprefix("#   ") for line in text.splitlines() if line.startswith("#   ")]
-    assert [line for line in lines if not PYTHON_M.fullmatch(line)] == [], "an indented line of the head is a command"
-    found = [match for match in map(PYTHON_M.fullmatch, lines) if match]
-    return [(module, shlex.split(arguments)) for module, arguments in (match.groups() for match in found)]
-
-
-def last_of(override: str) -> str:
-    """The override, or of several values the last; each must be there where a group's are swept."""
-    (parsed,) = OverridesParser.create().parse_overrides([override])
-    if not parsed.is_sweep_override():
-        return override
-    values = list(parsed.sweep_string_iterator())
-    if (conf_dir() / parsed.key_or_group).is_dir():
-        assert set(values) <= set(options(parsed.key_or_group))
-    return f"{override.partition('=')[0]}={values[-1]}"
-
-
-@pytest.mark.parametrize("experiment", options("experiment"))
-def test_the_commands_in_an_experiments_head_are_valid_and_lead_to_the_report(
-    compose_run: Compose, experiment: str
-) -> None:
-    given = commands(experiment)
-    trained = [arguments for module, arguments in given if module == "assl_lightning"]
-    read = [arguments for module, arguments in given if module != "assl_lightning"]
-    names = {compose_run(*map(last_of, arguments[arguments[0] == "-m" :])).name for arguments in trained}
-
-    assert any(f"+experiment={experiment}" in arguments for arguments in trained)
-    for arguments in read:
-        directories = {Path(word).parts[1] for word in arguments if word.startswith("runs/")}
-        assert directories <= names | {name.removesuffix("_al") for name in names}
-        assert directories & names
-    assert read
-
-
-def test_the_documented_commands_name_experiments_that_exist() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text()
-    named = set(re.findall(r"\+experiment=(\w+)", text)) - {"SETTING"}
-
-    assert named <= set(options("experiment"))
-    assert set(options("experiment")) <= named | set(re.findall(r"`(\w+)`", text)), "each is somewhere in the tables"
 
 
 @pytest.mark.parametrize("path", sorted(conf_dir().rglob("*.yaml")), ids=lambda path: path.stem)

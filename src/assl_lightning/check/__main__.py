@@ -68,7 +68,7 @@ def _make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("overrides", nargs="*", help="key=value, group=option, +experiment=NAME")
+    parser.add_argument("overrides", nargs="*", help="key=value, group=option, +experiment=NAME, +variant=NAME")
     parser.add_argument("--config-dir", "-cd", type=path_argument, metavar="DIR", help="also look for groups in DIR")
     parser.add_argument(
         "--unreadable",

@@ -24,7 +24,7 @@ from assl_lightning.base.version import __version__
 from assl_lightning.base.words import closest
 from assl_lightning.commands.jobs import line_of, print_errors, run_in_child, run_job
 from assl_lightning.commands.sweep import sweep
-from assl_lightning.config.compose import compose, conf_dir, one_line_errors
+from assl_lightning.config.compose import compose, conf_dir, in_order, one_line_errors
 from assl_lightning.config.schema import ConfigurationError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -74,7 +74,7 @@ class _Parser(argparse.ArgumentParser):
 def _make_parser() -> argparse.ArgumentParser:
     """Hydra's options, without those that would replace `conf/` or its entry point."""
     parser = _Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("overrides", nargs="*", help="key=value, group=option, +experiment=NAME")
+    parser.add_argument("overrides", nargs="*", help="key=value, group=option, +experiment=NAME, +variant=NAME")
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--hydra-help", action="store_true")
     parser.add_argument(
@@ -97,7 +97,7 @@ def _dispatch(hydra: Any, options: argparse.Namespace) -> int:
         if not options.config_dir.is_dir():
             raise ConfigurationError(f"--config-dir {options.config_dir}: is not a directory; give one that exists")
         options.overrides.insert(0, f"hydra.searchpath=[{quote(f'file://{options.config_dir.resolve()}')}]")
-    overrides = options.overrides
+    options.overrides = overrides = in_order(options.overrides)
     if _show(hydra, options):
         return 0
     with one_line_errors(hydra, overrides):

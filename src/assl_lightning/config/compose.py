@@ -28,11 +28,14 @@ from assl_lightning.config.hydra_keys import refuse_without_effect
 from assl_lightning.config.schema import Config, ConfigurationError, read, unknown_key
 from assl_lightning.config.yaml_numbers import find_misread
 
+_OF_FILES = ("_suffix", "_steps")
+"""Keys that YAML files use among themselves; they are resolved and left out of a run's configuration."""
+
 
 def compose(hydra: Any, overrides: Sequence[str]) -> Config:
     """The validated configuration of one run; `hydra` is `GlobalHydra.instance().hydra`."""
     with one_line_errors(hydra, overrides), _without_job():
-        composed = hydra.compose_config("config", list(overrides), RunMode.RUN, from_shell=False)
+        composed = hydra.compose_config("config", in_order(overrides), RunMode.RUN, from_shell=False)
         refuse_without_effect(composed.hydra)
         config = validate(composed)
         _refuse_misread_names(config, [str(place) for place in composed.hydra.searchpath])
@@ -43,7 +46,17 @@ def validate(composed: DictConfig) -> Config:
     """What Hydra composed, resolved and read."""
     job = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     _count_classes(job)
-    return read(OmegaConf.to_container(job, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
+    plain: Any = OmegaConf.to_container(job, resolve=True, throw_on_missing=True)
+    return read({key: value for key, value in plain.items() if key not in _OF_FILES})
+
+
+def in_order(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides with variants last: Hydra lets the last win, and a variant changes its experiment.
+
+    >>> in_order(["+variant=continue", "+experiment=svhn_vit", "seed=1"])
+    ['+experiment=svhn_vit', 'seed=1', '+variant=continue']
+    """
+    return sorted(overrides, key=lambda override: override.startswith("+variant="))
 
 
 def _count_classes(job: DictConfig) -> None:
@@ -131,9 +144,7 @@ def _explain(hydra: Any, overrides: Sequence[str], mode: RunMode, error: Excepti
     if isinstance(error, _UNREADABLE):
         return f"{override}: {_explain_unreadable(error, override, mode)}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        options = list(error.options or hydra.config_loader.get_group_options(group))
-        return f"{override}: there is no {group} {name!r}{nearest(name, options)}; choose from {', '.join(options)}"
+        return f"{override}: {_explain_missing(hydra, error)}"
     (parsed,) = OverridesParser.create().parse_overrides([override])
     if parsed.is_sweep_override() and (mode == RunMode.RUN or parsed.key_or_group.startswith("hydra.")):
         return f"{override}: {_explain_several(override, mode)}"
@@ -168,6 +179,19 @@ def _explain_unreadable(error: Exception, override: str, mode: RunMode) -> str:
         what = "its value" if found is None else repr(found)
         return f"{what} needs quotes; write {_in_quotes(key, value, mode)}"
     return f"its file cannot be read ({one_line(error)}); correct it"  # YAML's names it, and the line
+
+
+def _explain_missing(hydra: Any, error: MissingConfigException) -> str:
+    group, _, name = str(error.missing_cfg_file).rpartition("/")
+    options = list(error.options or hydra.config_loader.get_group_options(group))
+    experiment, _, variant = _FORMER_NAMES.get(name, name).rpartition("_")
+    if group == "experiment" and experiment in options and variant in hydra.config_loader.get_group_options("variant"):
+        return f"is a variant of an experiment; write +experiment={experiment} +variant={variant}"
+    return f"there is no {group} {name!r}{nearest(name, options)}; choose from {', '.join(options)}"
+
+
+_FORMER_NAMES = {"digits_short_al": "digits_short_supervised", "fig1_al_small": "fig1_small_supervised"}
+"""Experiments whose earlier name does not end in the variant's → the experiment and the variant."""
 
 
 def _explain_several(override: str, mode: RunMode) -> str:
@@ -222,7 +246,7 @@ def _no_such_key(hydra: Any, before: Sequence[str], mode: RunMode, key: str) -> 
         node = OmegaConf.select(node, section)
     if not isinstance(node, DictConfig):
         return f"{section} is no group of keys; --cfg job shows what there is"
-    return unknown_key(section, name, [str(known) for known in node if known != "hydra"])
+    return unknown_key(section, name, [str(known) for known in node if known not in ("hydra", *_OF_FILES)])
 
 
 def _first_at_fault(hydra: Any, overrides: Sequence[str], mode: RunMode) -> tuple[list[str], str | None]:
