@@ -1,7 +1,7 @@
-"""The outer loop: train, score, query, label, and go round again.
+"""The outer loop: train, score, query, label, repeat.
 
-Everything random follows from (seed, purpose, round, step), and what a round needs lies on disk before it
-begins, so that the same call goes on from the last complete round with the picks it would have had.
+Every random draw follows from (seed, purpose, round, step), and the files that a round needs are written before it
+begins. So the same call goes on after the last complete round, with the picks of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -63,29 +63,29 @@ def run_rounds(
     """Run active learning, or go on with it, and return the records of all complete rounds.
 
     Args:
-        pool: the samples. Labels that are known beforehand may be there, as of round 0; the others are filled in as
-            the oracle answers. What was excluded (`Pool.exclude`) is never asked for. A later call may give a pool with
-            more samples behind those that it had: where the run waits for labels, they join the next round, and what is
-            excluded by then leaves it, labelled or not.
-        datamodule: over the same pool.
+        pool: the samples. Labels that are known beforehand count from round 0 on; the answers of the oracle add the
+            others. Excluded samples (`Pool.exclude`) are never asked for. A later call may give a pool with more
+            samples behind those of the run: if the run waits for labels, they join the next round, and samples that are
+            excluded by then leave the run, labelled or not.
+        datamodule: the data of the same pool.
         make_network: called once a round, under the same initial random state each time.
         make_algorithm: called once a round with the network.
-        make_trainer: called once a round as `Trainer` is, with the keywords `max_epochs`, `callbacks`, `plugins`,
-            `logger`, `default_root_dir` and some switches; `functools.partial(Trainer, accelerator="gpu")` will do. To
-            add callbacks of your own, or another logger, write a function that puts them beside those of the call.
-        acquisition: the strategy.
-        oracle: who labels. A `Pending` answer ends the call; the same call asks again.
-        settings: what the run does.
-        run_dir: where its files go; created here.
-        make_progress: called once a round with `round`, `rounds`, `labels`, `images_per_step`; gives a callback.
-        clock: seconds, for the times in the records.
-        unreadable: the images that were excluded since they cannot be decoded, to be listed in the directory.
+        make_trainer: called once a round with keywords of `Trainer`: `max_epochs`, `callbacks`, `plugins`, `logger`,
+            `default_root_dir` and some switches; `functools.partial(Trainer, accelerator="gpu")` is enough. To add
+            callbacks or another logger, write a function that adds them to those of the call.
+        acquisition: the strategy that picks samples to label.
+        oracle: labels the picks. A `Pending` answer ends the call; the same call asks again.
+        settings: see `RoundSettings`.
+        run_dir: the directory of the run's files; created if it is missing.
+        make_progress: returns a callback; called once a round with `round`, `rounds`, `labels`, `images_per_step`.
+        clock: returns seconds, for the times in the records.
+        unreadable: the images that were excluded because they cannot be decoded; the directory lists them.
 
     Raises:
-        ValueError: settings that contradict the pool, the algorithm or the run that `run_dir` holds; before training.
-        Interrupted: Ctrl-C or SIGTERM came, which this call answers while it runs in the main thread: a training is
-            saved at its next step, and the same call goes on from there. SIGUSR1 in a job of SLURM likewise, which is
-            then put back into the queue; in a job of submitit likewise at its signal, and its queue is its own affair.
+        ValueError: the settings contradict the pool, the algorithm or the run in `run_dir`; before any training.
+        Interrupted: Ctrl-C or SIGTERM came while the call ran in the main thread. A training is saved at its next step,
+            and the same call goes on from there. SIGUSR1 in a SLURM job does the same, and puts the job back into the
+            queue; so does the signal of submitit, which manages its queue itself.
     """
     directory = RunDirectory(expanded(run_dir))
     interruption = Interruption((signal.SIGINT, signal.SIGTERM, *slurm.preemption_signals()))
@@ -135,7 +135,7 @@ class _Loop:
     clock: Callable[[], float]
     interruption: Interruption
     unreadable: Sequence[Row]
-    gone: Tensor  # (G,) int64, excluded as the call began: they leave the run at the next round, labelled or not
+    gone: Tensor  # (G,) int64, excluded when the call began: they leave the run at the next round, labelled or not
 
     def run(self) -> list[RoundRecord]:
         self._check_pool()
@@ -159,7 +159,7 @@ class _Loop:
         records = self.directory.records()
         must_reopen = self.directory.under_way() < len(records) <= self.settings.rounds
         has_begun = self.directory.has(0, POOL)
-        wait_for_all_ranks()  # all have read what the first one may change from here on
+        wait_for_all_ranks()  # all ranks have read the files that the first one may change from here on
         if records and not must_reopen and is_first_rank():
             self.directory.tidy(records[-1])
         if len(records) > self.settings.rounds:
@@ -181,7 +181,7 @@ class _Loop:
         return records
 
     def _reopen(self, record: RoundRecord) -> None:
-        """The last round of a run that was finished, and is to have more of them, still has its query to make."""
+        """Set the last round of a finished run back to "trained" when it gets more rounds, so that it queries."""
         state, _ = self.directory.read_state(record.round)
         if state == "training" and is_first_rank():
             self.directory.require(record.round, "final.ckpt")
@@ -191,7 +191,7 @@ class _Loop:
     def _check_pool(self) -> None:
         if self.datamodule.pool is not self.pool:
             raise ValueError("datamodule and run_rounds must share one pool; they were given two")
-        # what an oracle excludes was asked for, and counts; what was excluded before the first label is never asked for
+        # samples that an oracle excludes were asked for and count; those excluded before the first request do not
         has_begun = self.directory.has_begun
         available = self.pool.num_samples if has_begun else len(self.pool.unlabelled)
         settings = self.settings
@@ -219,7 +219,7 @@ class _Loop:
     # ---- labels
 
     def _label_the_first(self) -> bool:
-        """The initial labels and those of the hold-out; False where the oracle must be waited for."""
+        """Label the initial samples and the hold-out; return False while the answers are pending."""
         held_out, initial = self.directory.read_initial() or self._draw_the_first()
         if is_first_rank():
             self.directory.write_initial(held_out, initial)
@@ -229,8 +229,8 @@ class _Loop:
         return self._label(self._request(-1, asked), held_out)
 
     def _draw_the_first(self) -> tuple[Tensor, Tensor]:
-        """Which samples are to be held out, and which to be labelled for the first round."""
-        candidates = self.pool.unlabelled  # every sample, but for those that were labelled or excluded beforehand
+        """Draw the samples of the hold-out, and those to label for the first round."""
+        candidates = self.pool.unlabelled  # all samples that were neither labelled nor excluded beforehand
         order = torch.randperm(len(candidates), generator=make_generator(self.settings.seed, "initial_labels"))
         held_out = candidates[order[: self.settings.hold_out]]
         others = candidates[order[self.settings.hold_out :]]
@@ -240,18 +240,21 @@ class _Loop:
         return held_out, others[: self.settings.initial_labels]
 
     def _request(self, number: int, index: Tensor, **details: Any) -> LabelRequest:
-        names = tuple(self.pool.sample_ids[i] for i in index.tolist())
-        labelled = self.pool.labelled
         return LabelRequest(
-            number, index, names, labelled=labelled, directory=self.directory.round(number + 1), **details
+            number,
+            index,
+            tuple(self.pool.sample_ids[sample] for sample in index.tolist()),
+            labelled=self.pool.labelled,
+            directory=self.directory.round(number + 1),
+            **details,
         )
 
     def _label(self, request: LabelRequest, held_out: Tensor | None = None) -> bool:
-        """Ask, and save the pool that the next round trains on; return False where the answers are pending."""
+        """Ask the oracle and save the pool for the next round; return False while the answers are pending."""
         number = request.round_number + 1
         answers = from_first_rank(lambda: self.oracle.answer(request))
         if isinstance(answers, Pending):
-            log.warning("%s%s", answers.message, self._still_to_come(number))
+            log.warning("%s%s", answers.message, self._describe_left(number))
             return False
         self.pool.apply(answers, request.index, number, held_out=held_out, gone=self.gone)
         self._check_labels()
@@ -260,8 +263,8 @@ class _Loop:
         wait_for_all_ranks()
         return True
 
-    def _still_to_come(self, number: int) -> str:
-        """How much is left to label when the labels that round `number` waits for are there."""
+    def _describe_left(self, number: int) -> str:
+        """Describe how many labels the run asks for after those that round `number` waits for."""
         left = self.settings.rounds - number
         if not left:
             return " (these are the last)"
@@ -270,7 +273,7 @@ class _Loop:
         return f" ({left * each} more to label after these, {rounds})"
 
     def _check_labels(self) -> None:
-        """Training needs a label, and the test one too."""
+        """Raise where there is no label to train on, or none to test with."""
         if not len(self.pool.labelled):
             raise ValueError("no sample has a label to train on; label some of those that were asked for")
         if self.settings.hold_out and not len(self.pool.held_out):
@@ -284,7 +287,7 @@ class _Loop:
     # ---- one round
 
     def _round(self, number: int) -> RoundRecord | None:
-        """Train, acquire and label; None where the oracle must be waited for. Each of the three begins from files."""
+        """Train, query and label; return None while the answers are pending. Each of the three starts from files."""
         state, record = self.directory.read_state(number)
         self.directory.load_pool(number, self.pool, grown=state == "waiting")
         trained = None
@@ -297,14 +300,14 @@ class _Loop:
                     self.pool.check_unlabelled(queried)
                 request = self._request(number, queried)
             else:
-                record, request = self._acquire(record, trained or self.training.restore(number))
+                record, request = self._query(record, trained or self.training.restore(number))
             started = self.clock()
             if not self._label(request):
                 return None
             seconds = record.seconds | {"label": self.clock() - started}
             record = replace(record, queried_labels=self.pool.labels[request.index].tolist(), seconds=seconds)
         else:
-            record = without_query(record)  # the run may have been told to end after it had asked
+            record = without_query(record)  # the run may have queried before its `rounds` were lowered
         if is_first_rank():
             self.directory.commit(record)
         wait_for_all_ranks()
@@ -322,7 +325,7 @@ class _Loop:
             self.interruption.raise_if_asked(f"round {number} is trained, and the same command goes on with its query")
         return trained, record
 
-    def _acquire(self, record: RoundRecord, trained: TrainedModel) -> tuple[RoundRecord, LabelRequest]:
+    def _query(self, record: RoundRecord, trained: TrainedModel) -> tuple[RoundRecord, LabelRequest]:
         started = self.clock()
         left = len(self.pool.unlabelled)
         if not left:
@@ -334,7 +337,7 @@ class _Loop:
             self.acquisition,
             self.datamodule,
             trained,
-            budget=min(self.settings.labels_per_round, left),  # images may have gone
+            budget=min(self.settings.labels_per_round, left),  # fewer are left if images have gone
             unvisited=self.settings.unvisited,
         )
         record = replace(

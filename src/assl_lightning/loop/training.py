@@ -1,4 +1,4 @@
-"""One round's training: a Trainer, an algorithm and callbacks of its own, and what is left for the query.
+"""The training of one round, with a Trainer, an algorithm and callbacks of its own.
 
 A Trainer that fits twice trains nothing the second time, so each round has a new one.
 """
@@ -40,7 +40,7 @@ from assl_lightning.networks.class_rows import carry_rows
 
 @dataclass(frozen=True)
 class RoundTraining:
-    """Trains the rounds of a run; the arguments are those of `run_rounds`."""
+    """Trainer of a run's rounds; the arguments are those of `run_rounds`."""
 
     datamodule: PoolDataModule
     make_network: Callable[[], FeatureNetwork]
@@ -54,10 +54,10 @@ class RoundTraining:
     interruption: Interruption
 
     def train(self, number: int) -> tuple[TrainedModel, RoundRecord]:
-        """Train a round, from its last checkpoint if there is one.
+        """Train a round, from its last checkpoint if there is one; return the model and the round's record.
 
         Raises:
-            Interrupted: a signal came, and what there is was saved.
+            Interrupted: a signal came; the training is saved.
         """
         settings = self.settings
         self._start_round(number)
@@ -76,8 +76,22 @@ class RoundTraining:
         statistics = None if score is None else score.statistics.to("cpu")
         if statistics is not None and is_first_rank():
             self.directory.save_tensors(number, "statistics.pt", statistics.state_dict())
-        averaged = "raw" if weight_ema is None else "ema"
-        record = RoundRecord(
+        record = self._make_record(number, trainer, statistics, non_finite.skipped, seconds)
+        network = algorithm.network.to(trainer.strategy.root_device)
+        if settings.acquisition_weights == "ema" and weight_ema is not None:
+            network = weight_ema.averaged(network, prefix="network.")
+        return _model(trainer, network, statistics, score), record
+
+    def _make_record(
+        self,
+        number: int,
+        trainer: Trainer,
+        statistics: SampleStatistics | None,
+        skipped_steps: int,
+        seconds: dict[str, float],
+    ) -> RoundRecord:
+        averaged = "raw" if self.settings.weight_ema is None else "ema"
+        return RoundRecord(
             round=number,
             labels=len(self.datamodule.pool.labelled),
             unlabelled=len(self.datamodule.pool.unlabelled),
@@ -89,23 +103,18 @@ class RoundTraining:
             test_images=self.datamodule.num_test_images,
             num_classes=self.datamodule.pool.num_classes,
             coverage=self._coverage(statistics),
-            skipped_steps=non_finite.skipped,
+            skipped_steps=skipped_steps,
             seconds=seconds,
         )
-        network = algorithm.network.to(trainer.strategy.root_device)
-        if settings.acquisition_weights == "ema" and weight_ema is not None:
-            network = weight_ema.averaged(network, prefix="network.")
-        features = score.features if score is not None and score.keep_features else None
-        return TrainedModel(network, statistics, trainer.precision_plugin.forward_context, features), record
 
     def _fit(self, trainer: Trainer, algorithm: Algorithm, number: int) -> None:
         """Fit from the last good checkpoint, or from the start."""
         with warnings.catch_warnings():
-            # the round's directory holds pool.pt before the CSV logger comes to it
+            # the round's directory holds pool.pt before the CSV logger opens it
             warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
-            # the algorithms log by the round's step, so that an epoch may be shorter than the interval
+            # the algorithms log by the round's step, so an epoch may be shorter than the interval
             warnings.filterwarnings("ignore", message="The number of training batches .* logging interval")
-            # the sampler knows where it is by the step
+            # the sampler finds its position from the step
             warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
             checkpoint = self.directory.last_checkpoint(number)
             try:
@@ -118,14 +127,14 @@ class RoundTraining:
                     f"algorithm.batch_size of at least 2 on each device, and more than one labelled image"
                 ) from error
             except (SIGTERMException, ChildProcessError):
-                # it came before `StepCheckpoints` took the signals back, or went to a worker that decodes too
+                # the signal came before `StepCheckpoints` handled signals again, or reached a decoding worker too
                 self.interruption.raise_if_asked("the same command goes on from the last checkpoint")
                 raise
             finally:
                 self.datamodule.stop_loading()
 
     def _check_steps(self, trainer: Trainer, times: _Times, number: int) -> None:
-        """The round must have made all its steps, unless its algorithm stopped early, and end with a test."""
+        """Raise unless the round made all its steps, or its algorithm stopped early, and ended with a test."""
         num_steps = self.datamodule.num_steps
         stopped_early = trainer.should_stop and 0 < trainer.global_step < num_steps
         if trainer.global_step != num_steps and not stopped_early:
@@ -140,28 +149,25 @@ class RoundTraining:
             )
 
     def restore(self, number: int) -> TrainedModel:
-        """What `train` returned for a round that was trained before, from its files."""
+        """Restore the model that `train` returned for a round from the round's files."""
         self._start_round(number)
         checkpoint = self.directory.load_tensors(number, "final.ckpt")
         algorithm = self._initial_algorithm()
         score = self._score_callback(algorithm, number)
-        statistics = features = None
         with self.directory.reading(number, "final.ckpt"):
             raw = checkpoint.get("current_model_state", checkpoint["state_dict"])
             algorithm.load_state_dict(checkpoint["state_dict"] if self.settings.acquisition_weights == "ema" else raw)
             if score is not None:
                 score.load_state_dict(checkpoint["callbacks"][score.state_key])
-                statistics, features = score.statistics, score.features if score.keep_features else None
         trainer = self._new_trainer(number, [])
         network = algorithm.network.to(trainer.strategy.root_device)
-        return TrainedModel(network, statistics, trainer.precision_plugin.forward_context, features)
+        return _model(trainer, network, None if score is None else score.statistics, score)
 
     def untrained(self) -> TrainedModel:
-        """The network as its first training begins with it."""
+        """Return the network with the weights at which its first training begins."""
         self._start_round(0)
         trainer = self._new_trainer(0, [])
-        network = self._initial_algorithm().network.to(trainer.strategy.root_device)
-        return TrainedModel(network, None, trainer.precision_plugin.forward_context)
+        return _model(trainer, self._initial_algorithm().network.to(trainer.strategy.root_device))
 
     def _start_round(self, number: int) -> None:
         self.datamodule.start_round(
@@ -182,13 +188,13 @@ class RoundTraining:
         )
 
     def _new_algorithm(self, number: int) -> Algorithm:
-        """The algorithm with the run's initial weights or, under `init: continue`, with those of the last round."""
+        """Make the algorithm with the run's initial weights or, under `init: continue`, those of the last round."""
         algorithm = self._initial_algorithm()
         if self.settings.init == "continue" and number > 0:
             checkpoint = self.directory.load_tensors(number - 1, "final.ckpt")
-            is_raw_apart = self.settings.continue_from == "raw" and "current_model_state" in checkpoint
+            has_raw = self.settings.continue_from == "raw" and "current_model_state" in checkpoint
             with self.directory.reading(number - 1, "final.ckpt"):
-                state = checkpoint["current_model_state" if is_raw_apart else "state_dict"]
+                state = checkpoint["current_model_state" if has_raw else "state_dict"]
                 classes = read_history(self.directory.path)
                 if classes is not None and classes.names(number - 1) != classes.names():
                     state = carry_rows(state, algorithm.network.head, classes.places(number - 1), "network.head.")
@@ -235,7 +241,7 @@ class RoundTraining:
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
-            reload_dataloaders_every_n_epochs=1,  # or a shorter last epoch would end without a test
+            reload_dataloaders_every_n_epochs=1,  # else a shorter last epoch would end without a test
         )
         check_that_results_return(trainer)
         check_precision(trainer)
@@ -263,11 +269,7 @@ class RoundTraining:
 
 
 def check_precision(trainer: Trainer) -> None:
-    """Raise where the network's weights would have another precision than the images and the averaged weights.
-
-    Raises:
-        ValueError: the trainer's precision is 16-true, bf16-true or 64-true.
-    """
+    """Raise a ValueError unless weights, images and averaged weights have one precision (16-true and so on differ)."""
     if trainer.precision in ("16-true", "bf16-true", "64-true"):
         raise ValueError(
             f"trainer.precision={trainer.precision}: must be 32-true, bf16-mixed or 16-mixed, since images, averaged "
@@ -275,8 +277,18 @@ def check_precision(trainer: Trainer) -> None:
         )
 
 
+def _model(
+    trainer: Trainer,
+    network: FeatureNetwork,
+    statistics: SampleStatistics | None = None,
+    score: ASSLScoreCallback | None = None,
+) -> TrainedModel:
+    features = score.features if score is not None and score.keep_features else None
+    return TrainedModel(network, statistics, trainer.precision_plugin.forward_context, features)
+
+
 class _Times(Callback):
-    """When a fit was last tested, and the seconds that it and its tests took, also before it was resumed."""
+    """Seconds of a fit and of its tests, counted over interruptions, and the step of the last test."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__()
@@ -305,4 +317,4 @@ class _Times(Callback):
 
 
 def _accuracy(trainer: Trainer, name: str) -> float:
-    return round(trainer.callback_metrics[name].item(), 7)  # what a float32 ratio is good for
+    return round(trainer.callback_metrics[name].item(), 7)  # the precision of a ratio in float32
