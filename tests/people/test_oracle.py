@@ -261,6 +261,17 @@ def test_where_more_say_one_thing_the_majority_is_proposed(tmp_path: Path, messa
     assert "set oracle.conflicts=latest or majority. Then" in messages
 
 
+def test_a_decision_for_a_label_that_is_no_class_is_refused_with_the_answer_to_take_back(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run(run_dir)
+    name = label_all(run_dir).samples[0].sample_id
+    (wrong,) = Ledger(run_dir / LEDGER).append([Answer(name, "label", "Cy", "by hand", 0, "zebra", decides=True)])
+    say(run_dir, {name: "wide"}, "Di")
+    expected = rf"the label 'zebra' of {name}, which is none of the run's classes, .* ingest RUN_DIR --undo {wrong.id}$"
+    with pytest.raises(ValueError, match=expected):
+        run(run_dir)
+
+
 def test_a_decision_ends_the_waiting_and_holds(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     run(run_dir)

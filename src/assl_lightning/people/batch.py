@@ -1,13 +1,13 @@
-"""A batch: the images that people are asked to label before a round trains, in a directory of its own.
+"""Batches: the images that people are asked to label before a round trains, each batch in a directory of its own.
 
-<run_dir>/round_01/to_label/batch.json         what is asked, and among which classes
+<run_dir>/round_01/to_label/batch.json         the samples, and the classes that they may be of
 <run_dir>/round_01/to_label/to_label.csv       the same as a table, whose column label may be filled in there
 <run_dir>/round_01/to_label/contact_sheet.png  the images, small, in the order of the table
 <run_dir>/round_01/to_label/images/            the images, as a browser shows them
 
-It belongs to the round that trains on its labels: round 0's are the initial labels, round r + 1's were asked for after
-the training of round r. In a run's directory a batch has the classes that the run has now.
-The directory is all that a labelling tool needs: it may be copied elsewhere without the data.
+A batch belongs to the round that trains on its labels: the batch of round 0 has the initial labels, that of round r + 1
+is asked for after the training of round r. In a run's directory a batch has the present classes of the run.
+A labelling tool needs this directory alone: it may be copied elsewhere without the data.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from assl_lightning.loop.class_history import read_history
 from assl_lightning.loop.records import read_config
 
 DIRECTORY = "to_label"
-"""Of a batch, in its round's directory."""
+"""Name of a batch's directory, in its round's directory."""
 
 TABLE = "to_label.csv"
 CONTACT_SHEET = "contact_sheet.png"
@@ -45,36 +45,36 @@ _ROUND_NAME = re.compile(r"round_([0-9]{2,})")
 
 @dataclass(frozen=True)
 class AskedSample:
-    """One image to label. What the model thinks of it is not for the eyes of who labels, unless they ask for it."""
+    """An image to label. Tools hide the model's prediction and scores from people, unless they ask for them."""
 
     sample_id: str
     index: int  # in the pool
-    image: str  # its file's name below `IMAGES`
-    path: str | None = None  # of the original file; None where the data are none
-    prediction: str | None = None  # the class that the model takes it for; None where it was not asked
-    score: float | None = None  # larger = more wanted
-    parts: Mapping[str, float | None] = field(default_factory=dict)  # what the score was made of
+    image: str  # name of its file in the directory `IMAGES`
+    path: str | None = None  # of the original file; None if the data are no files
+    prediction: str | None = None  # the class that the model predicts; None if there is no model yet
+    score: float | None = None  # of the acquisition; larger means label sooner
+    parts: Mapping[str, float | None] = field(default_factory=dict)  # terms of the score
     again: bool = False  # it has a label already, and is asked for once more
 
 
 @dataclass(frozen=True)
 class LabelBatch:
-    """The K samples that are asked for before a round trains, most wanted first, and the classes they may be of."""
+    """The K samples to label before a round trains, highest score first, and the classes that they may be of."""
 
     directory: Path = field(compare=False)
     run_id: str
     name: str  # of the run, for people
-    round: int  # that trains on the labels, ≥ 0
+    round: int  # the round that trains on the labels, ≥ 0
     class_names: tuple[str, ...]
     samples: tuple[AskedSample, ...]
-    show_predictions: bool = False  # whether a tool may show what the model takes an image for
-    former_names: Mapping[str, str] = field(default_factory=dict, compare=False)  # of classes → what they are now
+    show_predictions: bool = False  # True if a tool may show the predictions
+    former_names: Mapping[str, str] = field(default_factory=dict, compare=False)  # of classes → present name
 
     @property
     def is_open(self) -> bool:
-        """True while the run waits for its labels; later answers are corrections, which the next round takes over.
+        """True while the run waits for the labels; later answers are corrections, which the next round takes over.
 
-        Also False where the run was told to end before the round that was to train on them.
+        It is False, too, if the run was set to end before the round that trains on them.
         """
         if (self.directory.parent / POOL).exists():
             return False
@@ -85,22 +85,22 @@ class LabelBatch:
 
     @property
     def run_dir(self) -> Path:
-        """The run's directory, or what holds a copy of the round's."""
+        """The run's directory, or the directory with a copy of the round's."""
         return self.directory.parent.parent
 
     def needed(self, share: float) -> int:
-        """How many answers are a `share` of the batch, in (0, 1]."""
+        """Return the number of answers that are a `share` of the batch, in (0, 1]."""
         return math.ceil(round(share * len(self.samples), 6))  # 0.07 × 100 is more than 7
 
     def image_path(self, sample: AskedSample) -> Path:
-        """The file to show."""
+        """Return the image's file, which tools show."""
         return self.directory / IMAGES / sample.image
 
 
 def write_batch(batch: LabelBatch, images: Sequence[bytes], contact_sheet: bytes) -> None:
-    """Put a batch into its directory, which must not exist: all of it or, where it ends half-way, nothing.
+    """Write a batch to its directory, which must not exist: the whole batch, or nothing if the process ends half-way.
 
-    `images` are K files' bytes, in the order of the samples and of the kind that their names say.
+    `images` are the bytes of K files, in the order of the samples and in the formats that their names have.
     """
     unfinished = batch.directory.with_name(f".{batch.directory.name}{TEMPORARY}")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -115,9 +115,9 @@ def write_batch(batch: LabelBatch, images: Sequence[bytes], contact_sheet: bytes
 
 
 def write_classes(batch: LabelBatch) -> None:
-    """Write a batch's classes down beside its images, where a copy of the directory and other tools look for them."""
+    """Update the classes in a batch's directory, where tools and copies of the directory look for them."""
     if read_history(batch.run_dir) is None:
-        return  # they are those that it was written with
+        return  # they are as they were when the batch was written
     text = _description(batch)
     path = batch.directory / _DESCRIPTION
     if path.read_text(encoding="utf-8") != text:
@@ -125,10 +125,10 @@ def write_classes(batch: LabelBatch) -> None:
 
 
 def read_batch(directory: Path) -> LabelBatch:
-    """The batch in a directory, with the classes that its run has now.
+    """Read the batch in a directory, with the present classes of its run.
 
     Raises:
-        ValueError: there is none, or it is not what `write_batch` leaves.
+        ValueError: there is none, or it is not as `write_batch` writes it.
     """
     path = directory / _DESCRIPTION
     try:
@@ -148,22 +148,22 @@ def read_batch(directory: Path) -> LabelBatch:
 
 
 def find_batches(run_dir: Path) -> list[LabelBatch]:
-    """All batches of a run, in the order of their rounds."""
+    """Read all batches of a run, in the order of their rounds."""
     found = [(name, path) for path in run_dir.glob("round_*") if (name := _ROUND_NAME.fullmatch(path.name))]
     rounds = sorted((int(name[1]), path) for name, path in found)
     return [read_batch(path / DIRECTORY) for _, path in rounds if (path / DIRECTORY).is_dir()]
 
 
 def known_classes(batches: Iterable[LabelBatch]) -> frozenset[str]:
-    """Return the names of classes that an answer to the batches may have, former ones too."""
+    """Return the classes that an answer to the batches may have, by their present and former names."""
     return frozenset(name for batch in batches for name in (*batch.class_names, *batch.former_names))
 
 
 def waiting_batch(run_dir: Path) -> LabelBatch:
-    """The batch whose labels a run waits for.
+    """Read the batch whose labels a run waits for.
 
     Raises:
-        ValueError: it waits for none.
+        ValueError: it waits for no labels.
     """
     waiting = [batch for batch in find_batches(run_dir) if batch.is_open]
     if waiting:
@@ -181,8 +181,8 @@ def _with_present_classes(batch: LabelBatch) -> LabelBatch:
     if classes is None:
         return batch
     samples = tuple(
-        one if one.prediction is None else replace(one, prediction=classes.resolve(one.prediction))
-        for one in batch.samples
+        sample if sample.prediction is None else replace(sample, prediction=classes.resolve(sample.prediction))
+        for sample in batch.samples
     )
     return replace(batch, class_names=classes.names(), samples=samples, former_names=classes.former)
 
@@ -193,35 +193,26 @@ def _description(batch: LabelBatch) -> str:
 
 
 def _table(batch: LabelBatch) -> str:
-    """Best first, with empty columns to fill in; the model's prediction only where people may see it."""
+    """Return the table: highest score first, with empty columns to fill in; predictions only if people may see them."""
     text = io.StringIO()
     shown = batch.show_predictions
     parts = list(batch.samples[0].parts) if shown and batch.samples else []
-    writer = csv.writer(text)  # with line ends of which each character is quoted
+    writer = csv.writer(text)  # its line ends are \r\n: a name with either of them is quoted
     of_model = ["prediction", "score", *parts] if shown else []
     writer.writerow(["sample_id", "label", "status", "path", "image", *of_model, "round"])
     for sample in batch.samples:
         values = [sample.score, *(sample.parts[name] for name in parts)]
         numbers = ["" if value is None else value for value in values]
-        thoughts = [sample.prediction or "", *numbers] if shown else []
-        writer.writerow(
-            [
-                sample.sample_id,
-                "",
-                "",
-                sample.path or "",
-                f"{IMAGES}/{sample.image}",
-                *thoughts,
-                batch.round,
-            ]
-        )
+        predicted = [sample.prediction or "", *numbers] if shown else []
+        image = f"{IMAGES}/{sample.image}"
+        writer.writerow([sample.sample_id, "", "", sample.path or "", image, *predicted, batch.round])
     return text.getvalue()
 
 
 def _batch_of(content: Any, directory: Path) -> LabelBatch:
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError(f"its format must be {_FORMAT}")
-    samples = tuple(_sample_of(one) for one in content["samples"])
+    samples = tuple(map(_sample_of, content["samples"]))
     names = [sample.sample_id for sample in samples]
     classes = tuple(_text(name, "a class") for name in content["class_names"])
     if not samples or len(set(names)) != len(names) or len(set(classes)) != len(classes):
@@ -238,7 +229,7 @@ def _batch_of(content: Any, directory: Path) -> LabelBatch:
 
 
 def _sample_of(content: Any) -> AskedSample:
-    strange = sorted(content.keys() - {one.name for one in fields(AskedSample)})
+    strange = sorted(content.keys() - {known.name for known in fields(AskedSample)})
     if strange:
         raise ValueError(f"a sample must not have {strange[0]}")
     if not _IMAGE_NAME.fullmatch(_text(content["image"], "image")):

@@ -1,4 +1,4 @@
-"""Answers that come from outside, by a file or a labelling tool, before anybody has looked whether they may be true."""
+"""The error for answers of people that cannot be taken."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 class IngestError(ValueError):
-    """Labels that came back cannot be taken; `lines` says why, one sentence for each problem, and nothing was taken."""
+    """Raised for labels that cannot be taken; `lines` has a sentence for each problem, and nothing was taken."""
 
     def __init__(self, lines: str | Iterable[str]) -> None:
         self.lines = (lines,) if isinstance(lines, str) else tuple(lines)

@@ -1,8 +1,8 @@
-"""The ledger: every answer that was ever given, with its time, its source and who gave it. It only grows.
+"""The ledger: every answer that was ever given, with its time, its source and its annotator. It only grows.
 
-`<run_dir>/labels.sqlite` has a row for each answer; one that is taken back stays, and a later row revokes it. Rows can
-be neither changed nor deleted, and what is appended in one call is there as a whole or not at all. Where the run's
-classes were renamed or merged since, an answer that stands counts as the class that it is of now (`run_classes`).
+`<run_dir>/labels.sqlite` has a row for each answer; a later row revokes an answer that is taken back. Rows are never
+changed or deleted, and the answers of one call are written together or not at all. If the run's classes were renamed or
+merged since, an active answer counts as the present class (`run_classes`).
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ CREATE TRIGGER events_are_final BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT
 
 
 class Ledger:
-    """The answers of one run. Each call opens the file anew, so that threads and processes may share it.
+    """The answers of one run. Each call opens the file anew, so that threads and processes can share it.
 
     Args:
-        path: the file; it is made by the first answer.
+        path: the file; the first answer creates it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def append(self, answers: Sequence[Answer]) -> list[Answer]:
-        """Write all of the answers or, whatever happens, none; return them with their times and ids.
+        """Write all of the answers or none; return them with their times and ids.
 
-        An answer without a time, or with one that is still to come, counts from now on.
+        An answer without a time, or with one in the future, counts as given now.
         """
         if not answers:
             return []
@@ -67,53 +67,53 @@ class Ledger:
             return _insert_all(connection, answers)
 
     def append_judged(self, judge: Callable[[list[Answer]], Sequence[Answer]]) -> list[Answer]:
-        """Write what `judge` says in sight of all answers that stand, while nobody else can write; all or none.
+        """Write the answers that `judge` returns for all active answers, while no other process can write.
 
-        An error that `judge` raises goes on to the caller, and nothing is written.
+        All of them are written, or none. An error that `judge` raises is passed on, and nothing is written.
         """
         with self._writing() as connection:
-            return _insert_all(connection, judge(self._as_now(_standing(connection))))
+            return _insert_all(connection, judge(self._as_now(_active(connection))))
 
     def revoke(self, ids: Iterable[int], annotator: str, source: str) -> list[Answer]:
-        """Take answers back, all or none; they stay in the file, marked by later rows. Returns them.
+        """Take answers back, all or none, and return them; they stay in the file, marked by later rows.
 
         Raises:
-            ValueError: an id is of no answer that stands.
+            ValueError: an id is of no active answer.
         """
         wanted = sorted(set(ids))
         now = utc_now()
         with self._writing() as connection:
-            standing = {answer.id: answer for answer in _standing(connection)}
-            missing = [number for number in wanted if number not in standing]
+            active = {answer.id: answer for answer in _active(connection)}
+            missing = [number for number in wanted if number not in active]
             if missing:
                 raise ValueError(
                     f"{self.path} has no answer {missing[0]} that could be taken back; it was taken back before, or "
                     f"never was there"
                 )
             for number in wanted:
-                answer = standing[number]
+                answer = active[number]
                 connection.execute(
                     "INSERT INTO events (at, round, sample_id, kind, annotator, source, revokes) "
                     "VALUES (?, ?, ?, 'revoke', ?, ?, ?)",
                     (now, answer.round, answer.sample_id, annotator, source, number),
                 )
-            return [standing[number] for number in wanted]
+            return [active[number] for number in wanted]
 
     def active_answers(self, sample_id: str | None = None) -> list[Answer]:
-        """All answers that were not taken back, oldest first (see `in_time`); none where there is no file.
+        """Return all answers that were not taken back, oldest first (see `in_time`); none if there is no file.
 
-        Their labels are among the classes that the run has now.
+        Their labels are the present classes of the run.
 
         Args:
-            sample_id: those to this sample alone, which takes no longer in a long ledger.
+            sample_id: of one sample, to return only its answers; this takes no longer in a long ledger.
         """
         with self._open() as connection:
-            return self._as_now(_standing(connection, sample_id)) if _has_tables(connection) else []
+            return self._as_now(_active(connection, sample_id)) if _has_tables(connection) else []
 
     def history(self, *, as_now: bool = False) -> list[tuple[Answer, int | None]]:
-        """Every answer as they came, each with the id of the row that took it back, or None.
+        """Return every answer in the order in which they came, each with the id of the row that revoked it, or None.
 
-        Its label is as it was given, or, `as_now`, the class that this counts as by now.
+        Labels are as they were given or, with `as_now`, the present classes.
         """
         with self._open() as connection:
             if not _has_tables(connection):
@@ -126,21 +126,24 @@ class Ledger:
             return [(answer, revoked_by.get(answer.id)) for answer in answers]
 
     def _as_now(self, answers: list[Answer]) -> list[Answer]:
-        """The answers with the present names of their classes."""
+        """Return the answers with the present names of their classes."""
         classes = read_history(self.path.parent)
         if classes is None:
             return answers
-        return [one if one.label is None else replace(one, label=classes.resolve(one.label)) for one in answers]
+        return [
+            answer if answer.label is None else replace(answer, label=classes.resolve(answer.label))
+            for answer in answers
+        ]
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, which waits for others to end theirs."""
+        """Open a transaction, once those of other processes have ended."""
         with self._open(make=True) as connection:
             if not _has_tables(connection):
                 _write_ahead(connection)
             connection.execute("BEGIN IMMEDIATE")
             try:
-                if not _has_tables(connection):  # else another process was faster
+                if not _has_tables(connection):  # another process may have been faster
                     _make_tables(connection)
                 _add_columns(connection)
                 yield connection
@@ -151,12 +154,12 @@ class Ledger:
                 raise
 
     def _readable_name(self) -> str:
-        """Who reads makes no file; where nobody may write, nor beside the file, it does not change."""
+        """Return the name to open for reading: it creates no file, and a file that cannot change is immutable."""
         if not self.path.exists():
             return ":memory:"
         uri = self.path.absolute().as_uri()
-        is_still = not os.access(self.path.parent, os.W_OK) and not Path(f"{self.path}-wal").exists()
-        return f"{uri}?immutable=1" if is_still else uri
+        is_immutable = not os.access(self.path.parent, os.W_OK) and not Path(f"{self.path}-wal").exists()
+        return f"{uri}?immutable=1" if is_immutable else uri
 
     @contextmanager
     def _open(self, make: bool = False) -> Iterator[sqlite3.Connection]:
@@ -165,7 +168,7 @@ class Ledger:
             with closing(sqlite3.connect(name, timeout=_PATIENCE, isolation_level=None, uri=not make)) as connection:
                 if _has_tables(connection) and _identity(connection) != (_APPLICATION, _FORMAT):
                     raise ValueError(f"{self.path} is not a ledger of this version's; restore it, or move it away")
-                connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged survives a power cut
+                connection.execute("PRAGMA synchronous = FULL")  # so that an acknowledged answer survives a power cut
                 yield connection
         except sqlite3.DatabaseError as error:
             raise ValueError(
@@ -175,7 +178,7 @@ class Ledger:
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    """So that readers do not wait for a writer. SQLite itself does not wait where several begin a ledger at once."""
+    """Let readers go on beside a writer. SQLite itself does not wait if several processes create a ledger at once."""
     until = time.monotonic() + _PATIENCE
     while True:
         try:
@@ -217,7 +220,7 @@ def _statements(script: str) -> Iterator[str]:
 
 
 _COLUMNS = "sample_id, kind, annotator, source, round, label, seconds, at, id, stated, decides"
-_ADDED = {"stated": "TEXT", "decides": "INTEGER"}  # column that the first ledgers did not have → its type
+_ADDED = {"stated": "TEXT", "decides": "INTEGER"}  # columns that the first ledgers did not have, and their types
 
 
 def _missing(connection: sqlite3.Connection) -> list[str]:
@@ -226,13 +229,13 @@ def _missing(connection: sqlite3.Connection) -> list[str]:
 
 
 def _add_columns(connection: sqlite3.Connection) -> None:
-    """Add the columns of this version. Older versions can still read and write: they name the columns they know."""
+    """Add the columns of this version. Older versions can still read and write, since they name their columns."""
     for name in _missing(connection):
         connection.execute(f"ALTER TABLE events ADD COLUMN {name} {_ADDED[name]}")
 
 
 def _selected(connection: sqlite3.Connection) -> str:
-    """`_COLUMNS` as they are read, also from a ledger of an older version that is read-only."""
+    """Return `_COLUMNS` as SQL selects them, also from a read-only ledger of an older version."""
     missing = _missing(connection)
     return ", ".join(f"NULL AS {name}" if name in missing else name for name in _COLUMNS.split(", "))
 
@@ -255,11 +258,11 @@ def _insert(connection: sqlite3.Connection, answer: Answer) -> int:
 def _insert_all(connection: sqlite3.Connection, answers: Sequence[Answer]) -> list[Answer]:
     now = utc_now()
     stated = [None if answer.at is None else as_utc(answer.at) for answer in answers]
-    timed = [replace(one, at=min(at or now, now), stated=at) for one, at in zip(answers, stated, strict=True)]
+    timed = [replace(answer, at=min(at or now, now), stated=at) for answer, at in zip(answers, stated, strict=True)]
     return [replace(answer, id=_insert(connection, answer)) for answer in timed]
 
 
-def _standing(connection: sqlite3.Connection, sample_id: str | None = None) -> list[Answer]:
+def _active(connection: sqlite3.Connection, sample_id: str | None = None) -> list[Answer]:
     of_sample, values = ("", ()) if sample_id is None else ("AND sample_id = ? ", (sample_id, sample_id))
     rows = connection.execute(
         f"SELECT {_selected(connection)} FROM events WHERE kind != 'revoke' {of_sample}"

@@ -1,8 +1,9 @@
-"""People as the oracle: a round writes what to label and ends; the same command goes on with the answers."""
+"""People as the oracle: a round writes a batch to label and ends; the same command goes on with the answers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -35,27 +36,27 @@ from assl_lightning.people.judging import ingest, unanswered
 from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.returned import passed_over, read_returned
 
-_NAMED = 5  # of the samples about which people disagree
+_NAMED = 5  # samples about which people disagree, in a message
 _MAX_THUMBNAILS = 100
 
 _UNKNOWN = -1
 
 
 class LabellingTool(Protocol):
-    """By what way people are asked and answer. All answers end in the run's ledger."""
+    """A way to ask people for labels and to get their answers, all of which end in the run's ledger."""
 
     def check(self, class_names: Sequence[str]) -> None:
-        """Raise, before anything is trained, where people could not be asked; ValueError or OSError."""
+        """Raise a ValueError or OSError, before anything is trained, if people could not be asked."""
         ...
 
     def offer(self, batch: LabelBatch) -> str:
-        """Put the batch before people, again and again if need be; the sentences that tell them what to do."""
+        """Show the batch to people, and return the instructions for them. It may be called again."""
         ...
 
     def collect(self, batch: LabelBatch) -> Sequence[Incoming]:
-        """The answers by now, including those handed over before; empty for a tool that writes the ledger itself.
+        """Return the answers so far, including those returned before; none if the tool writes the ledger itself.
 
-        Files of labels in the batch's directory are none of its business: they are read whatever the tool.
+        Files of labels in the batch's directory are left alone: the oracle reads them, whatever the tool.
         """
         ...
 
@@ -63,24 +64,26 @@ class LabellingTool(Protocol):
 class People:
     """An oracle that asks people, and does not wait for them.
 
-    The first time it is asked it writes a batch (`labelling.batch`) into the directory of the round that is to train on
-    the labels. As long as too few of the batch have an answer, or people disagree, the answer is `Pending`. What was
-    answered of earlier batches since, corrections and answers that came late, goes along as `Answers.earlier`.
+    The first call writes a batch (`people.batch`) into the directory of the round that trains on the labels. While too
+    few samples of the batch have an answer, or people disagree, the answer is `Pending`. Answers to earlier batches
+    that have come since, corrections and late ones, are returned as `Answers.earlier`.
 
     Args:
-        source: the pool's images, their names and the classes'.
-        tool: by what way people answer.
-        conflicts: what becomes of a sample of which people say different things; see `labelling.verdicts`.
+        source: the pool's images, their names and the names of the classes.
+        tool: the way in which people answer.
+        conflicts: the policy for samples about which people differ; see `Conflicts`.
         min_fraction: share of a batch, in (0, 1], that must be answered (labelled, skipped or bad) for the run to go
-            on; the rest stays unlabelled, and is not asked for again in the round after.
-        relabel_fraction: for each sample of a request, how many that have a label are asked for once more, ≥ 0; which,
-            is drawn by `seed` among those that people labelled and that were not asked for again yet.
+            on; the other samples stay unlabelled, and are not asked for again in the next round.
+        relabel_fraction: number of labelled samples that are asked for again, for each sample of a request, ≥ 0. They
+            are drawn among the samples that people labelled and that were not asked for again yet.
         seed: of these draws.
-        show_predictions: whether people may see what the model takes an image for, on the page and in the table, which
-            leads them to say the same.
-        longest_side: pixels of an image that people look at; larger ones are shrunk.
+        show_predictions: True if people may see the model's prediction, on the page and in the table; they then agree
+            with it more often.
+        longest_side: pixels of an image that people look at; larger images are shrunk.
 
-    Raises ValueError where a value is not as said here, and what `tool.check` raises.
+    Raises:
+        ValueError: a value is out of its range.
+        OSError: see `LabellingTool.check`, which may raise a ValueError, too.
     """
 
     def __init__(
@@ -117,10 +120,10 @@ class People:
         self._seed = seed
         self._show_predictions = show_predictions
         self._longest_side = longest_side
-        self._missing = {*source.absent.tolist(), *source.unreadable.tolist()}  # nobody can look at these
+        self._missing = {*source.absent.tolist(), *source.unreadable.tolist()}  # images that cannot be shown
 
     def answer(self, request: LabelRequest) -> Answers | Pending:
-        """The labels that people gave, where enough of them did; else what they have to do next."""
+        """Return the labels that people gave if enough samples have an answer, else instructions for them."""
         nothing = request.index[:0]
         if not len(request.index):
             return Answers(nothing, nothing)
@@ -129,16 +132,16 @@ class People:
         run_dir, directory = request.directory.parent, request.directory / DIRECTORY
         ledger = Ledger(run_dir / LEDGER)
         if not directory.exists():
-            asked = self._asked(request)
-            if not asked:
+            samples = self._requested_samples(request)
+            if not samples:
                 return Answers(nothing, nothing)  # the images of all of them are gone
-            self._write([*asked, *self._asked_again(request, ledger)], request, directory)
+            self._write([*samples, *self._samples_to_relabel(request, ledger)], request, directory)
         batch = read_batch(directory)
-        write_classes(batch)  # which may be others by now
+        write_classes(batch)  # they may have changed since it was written
         _check_same(request, batch)
-        earlier = [one for one in find_batches(run_dir) if one.round < batch.round]
-        for one in (*earlier, batch):
-            self._check_indices(one)
+        earlier = [other for other in find_batches(run_dir) if other.round < batch.round]
+        for each in (*earlier, batch):
+            self._check_indices(each)
         instructions = self._tool.offer(batch)
         self._collect(batch, ledger)
         return self._gather(batch, earlier, ledger, instructions)
@@ -150,8 +153,8 @@ class People:
         index = torch.tensor([sample.index for sample in samples])
         shown = [self._show(sample.index) for sample in samples]
         named = [
-            _renamed(sample, f"{place:04d}.{suffix}")
-            for place, (sample, (suffix, _)) in enumerate(zip(samples, shown, strict=True))
+            replace(sample, image=f"{number:04d}.{suffix}")
+            for number, (sample, (suffix, _)) in enumerate(zip(samples, shown, strict=True))
         ]
         run_id, name = _identity(directory.parent.parent)
         batch = LabelBatch(
@@ -166,7 +169,7 @@ class People:
         sheet = contact_sheet(self._source.pool_images[index[:_MAX_THUMBNAILS]])
         write_batch(batch, [content for _, content in shown], sheet)
 
-    def _asked(self, request: LabelRequest) -> list[AskedSample]:
+    def _requested_samples(self, request: LabelRequest) -> list[AskedSample]:
         columns = {"score": request.score, **request.parts}
         return [
             AskedSample(
@@ -174,30 +177,30 @@ class People:
                 index=index,
                 image="",
                 path=self._path(index),
-                prediction=self._class_of(request.prediction, place),
-                score=_value(columns["score"], place),
-                parts={part: _value(values, place) for part, values in request.parts.items()},
+                prediction=self._class_of(request.prediction, row),
+                score=_value(columns["score"], row),
+                parts={part: _value(values, row) for part, values in request.parts.items()},
             )
-            for place, (index, name) in enumerate(zip(request.index.tolist(), request.sample_id, strict=True))
+            for row, (index, name) in enumerate(zip(request.index.tolist(), request.sample_id, strict=True))
             if index not in self._missing
         ]
 
-    def _asked_again(self, request: LabelRequest, ledger: Ledger) -> list[AskedSample]:
-        """Samples with a label by people, by a draw that depends on the sample's name alone."""
+    def _samples_to_relabel(self, request: LabelRequest, ledger: Ledger) -> list[AskedSample]:
+        """Draw samples that people have labelled, by a draw that depends on the samples' names alone."""
         count = round(self._relabel_fraction * len(request.index))
         if not count:
             return []
         assert request.directory is not None
         earlier = [sample for batch in find_batches(request.directory.parent) for sample in batch.samples]
         asked_again = {sample.sample_id for sample in earlier if sample.again}
-        trains = set(request.labelled.tolist()) - self._missing
-        holds = resolve(ledger.active_answers(), self._conflicts)
+        in_training = set(request.labelled.tolist()) - self._missing
+        resolved = resolve(ledger.active_answers(), self._conflicts)
         labelled = {
             sample.sample_id: sample
             for sample in earlier
             if sample.sample_id not in asked_again
-            and sample.index in trains
-            and _kind(holds, sample.sample_id) == "label"
+            and sample.index in in_training
+            and _kind(resolved, sample.sample_id) == "label"
         }
         drawn = sorted(labelled, key=lambda name: derive_key(self._seed, f"relabel:{name}"))[:count]
         parts = dict.fromkeys(request.parts)
@@ -213,15 +216,15 @@ class People:
         path = self._source.paths[index] if self._source.paths else None
         return rendition(self._source.pool_images[torch.tensor([index])][0], path, self._longest_side)
 
-    def _class_of(self, prediction: Tensor | None, place: int) -> str | None:
-        if prediction is None or place >= len(prediction):
+    def _class_of(self, prediction: Tensor | None, row: int) -> str | None:
+        if prediction is None or row >= len(prediction):
             return None
-        return self._source.class_names[int(prediction[place])]
+        return self._source.class_names[int(prediction[row])]
 
     # ---- gathering
 
     def _check_indices(self, batch: LabelBatch) -> None:
-        """A batch must number its images as the run does, or a label would go to another image."""
+        """Raise if a batch numbers its images otherwise than the run, so that a label would go to another image."""
         names = self._source.sample_ids
         for sample in batch.samples:
             if sample.index >= len(names) or names[sample.index] != sample.sample_id:
@@ -243,54 +246,57 @@ class People:
     def _gather(
         self, batch: LabelBatch, earlier: Sequence[LabelBatch], ledger: Ledger, instructions: str
     ) -> Answers | Pending:
-        standing = ledger.active_answers()
-        holds = resolve(standing, self._conflicts)
-        answered = len(batch.samples) - len(unanswered(batch, standing))
-        in_conflict = [one.sample_id for one in batch.samples if _kind(holds, one.sample_id) == "conflict"]
+        active = ledger.active_answers()
+        resolved = resolve(active, self._conflicts)
+        answered = len(batch.samples) - len(unanswered(batch, active))
+        names = [sample.sample_id for sample in batch.samples]
+        in_conflict = [name for name in names if _kind(resolved, name) == "conflict"]
         needed = batch.needed(self._min_fraction)
         if in_conflict:
-            return Pending(_disagreement(batch, in_conflict, holds, self._conflicts))
+            return Pending(_disagreement(batch, in_conflict, resolved, self._conflicts))
         if answered < needed:
             return Pending(_waiting(batch, answered, needed, instructions))
         new = [sample for sample in batch.samples if not sample.again]
-        label = torch.tensor([self._label_of(holds.get(sample.sample_id)) for sample in new], dtype=torch.int64)
+        label = torch.tensor([self._label_of(resolved.get(sample.sample_id)) for sample in new], dtype=torch.int64)
         index = torch.tensor([sample.index for sample in new], dtype=torch.int64)
         asked = {sample.sample_id for sample in new}
         return Answers(
             index=index[label >= 0],
             label=label[label >= 0],
             excluded=index[label == EXCLUDED],
-            earlier=self._corrections(earlier, holds, asked),
+            earlier=self._corrections(earlier, resolved, asked),
         )
 
     def _corrections(
-        self, earlier: Sequence[LabelBatch], holds: Mapping[str, ResolvedLabel], asked: set[str]
+        self, earlier: Sequence[LabelBatch], resolved: Mapping[str, ResolvedLabel], asked: set[str]
     ) -> Corrections:
-        """What holds of earlier batches' samples; where people disagree about one since, what held stays."""
+        """Return the present labels of earlier batches' samples, except of those about which people now disagree."""
         index_of = {sample.sample_id: sample.index for batch in earlier for sample in batch.samples}
-        names = [name for name in index_of if name not in asked and _kind(holds, name) != "conflict"]
+        names = [name for name in index_of if name not in asked and _kind(resolved, name) != "conflict"]
         return Corrections(
             index=torch.tensor([index_of[name] for name in names], dtype=torch.int64),
-            label=torch.tensor([self._label_of(holds.get(name)) for name in names], dtype=torch.int64),
+            label=torch.tensor([self._label_of(resolved.get(name)) for name in names], dtype=torch.int64),
         )
 
-    def _label_of(self, verdict: ResolvedLabel | None) -> int:
-        """The class's number, −1 where nobody knows it, −2 for a bad image."""
-        if verdict is None or verdict.kind == "skip":
+    def _label_of(self, resolved: ResolvedLabel | None) -> int:
+        """Return the number of the class, −1 if it is unknown, −2 for a bad image."""
+        if resolved is None or resolved.kind == "skip":
             return _UNKNOWN
-        if verdict.kind == "bad":
+        if resolved.kind == "bad":
             return EXCLUDED
-        if verdict.label not in self._source.class_names:
+        if resolved.label not in self._source.class_names:
+            answers = (*resolved.votes, *([] if resolved.decision is None else [resolved.decision]))
+            answer = next(answer for answer in reversed(answers) if answer.label == resolved.label)
             raise ValueError(
-                f"the ledger has the label {verdict.label!r} of {verdict.votes[-1].sample_id}, which is none of the "
-                f"run's classes, {', '.join(self._source.class_names)}; take it back with "
-                f"{command('ingest', 'RUN_DIR', '--undo', str(verdict.votes[-1].id))}"
+                f"the ledger has the label {resolved.label!r} of {answer.sample_id}, which is none of the run's "
+                f"classes, {', '.join(self._source.class_names)}; take it back with "
+                f"{command('ingest', 'RUN_DIR', '--undo', str(answer.id))}"
             )
-        return self._source.class_names.index(verdict.label)
+        return self._source.class_names.index(resolved.label)
 
 
-def _kind(holds: Mapping[str, ResolvedLabel], name: str) -> Literal["label", "skip", "bad", "conflict"] | None:
-    return holds[name].kind if name in holds else None
+def _kind(resolved: Mapping[str, ResolvedLabel], name: str) -> Literal["label", "skip", "bad", "conflict"] | None:
+    return resolved[name].kind if name in resolved else None
 
 
 def _waiting(batch: LabelBatch, answered: int, needed: int, instructions: str) -> str:
@@ -303,34 +309,34 @@ def _waiting(batch: LabelBatch, answered: int, needed: int, instructions: str) -
 
 
 def _disagreement(
-    batch: LabelBatch, names: Sequence[str], holds: Mapping[str, ResolvedLabel], conflicts: Conflicts
+    batch: LabelBatch, names: Sequence[str], resolved: Mapping[str, ResolvedLabel], conflicts: Conflicts
 ) -> str:
-    lines = [
-        f"{name} ({', '.join(f'{name_of(vote.annotator)}: {vote.label or vote.kind}' for vote in holds[name].votes)})"
-        for name in names
+    disputed = [
+        f"{name} ({', '.join(f'{name_of(vote.annotator)}: {vote.label or vote.kind}' for vote in label.votes)})"
+        for name, label in ((name, resolved[name]) for name in names)
     ]
     why, policies = ("", "latest")
     if conflicts == "majority":
         why = "; each is a tie, so that there is no majority"
-    elif any(verdict.kind != "conflict" for verdict in _by_majority(names, holds)):
+    elif any(label.kind != "conflict" for label in _by_majority(names, resolved)):
         policies = "latest or majority"
     return (
         f"waiting for people to agree about {len(names)} of the {len(batch.samples)} images in {batch.directory}: "
-        f"{first_few(lines, _NAMED, '; ')}{why}. Settle them on the page "
+        f"{first_few(disputed, _NAMED, '; ')}{why}. Settle them on the page "
         f"({command('label', batch.run_dir, '--settle')} opens it), or have them answer once more, or take an answer "
         f"back ({command('ingest', batch.run_dir, '--history')} lists them), or set oracle.conflicts={policies}. Then "
         f"give this command again, and the run goes on"
     )
 
 
-def _by_majority(names: Sequence[str], holds: Mapping[str, ResolvedLabel]) -> Sequence[ResolvedLabel]:
-    """The verdicts on samples if the majority decided."""
-    votes = [vote for name in names for vote in holds[name].votes]
+def _by_majority(names: Sequence[str], resolved: Mapping[str, ResolvedLabel]) -> Sequence[ResolvedLabel]:
+    """Return the labels of samples if the majority decided."""
+    votes = [vote for name in names for vote in resolved[name].votes]
     return list(resolve(votes, "majority").values())
 
 
 def _check_same(request: LabelRequest, batch: LabelBatch) -> None:
-    """The batch must ask for what was requested, but for images that were gone when it was written."""
+    """Raise if a batch asks for other samples than the request; those whose images were gone may be missing."""
     asked = [sample.sample_id for sample in batch.samples if not sample.again]
     if asked != [name for name in request.sample_id if name in set(asked)]:
         raise ValueError(
@@ -340,18 +346,14 @@ def _check_same(request: LabelRequest, batch: LabelBatch) -> None:
 
 
 def _identity(run_dir: Path) -> tuple[str, str]:
-    """The run's id and its name for people."""
+    """Return the run's id and its name for people."""
     config: dict[str, Any] = read_config(run_dir)
     return str((config.get("history") or {}).get("run_id") or run_dir.name), str(config.get("name") or run_dir.name)
 
 
-def _renamed(sample: AskedSample, image: str) -> AskedSample:
-    return AskedSample(**{**vars(sample), "image": image})
-
-
-def _value(values: Tensor | None, place: int) -> float | None:
-    """A number that JSON has; None where it is not known."""
-    if values is None or place >= len(values):
+def _value(values: Tensor | None, row: int) -> float | None:
+    """Return a number that JSON has, or None if it is unknown."""
+    if values is None or row >= len(values):
         return None
-    value = float(values[place])
+    value = float(values[row])
     return value if isfinite(value) else None

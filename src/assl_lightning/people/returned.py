@@ -1,4 +1,4 @@
-"""Files of labels that people leave in a batch's directory, by whatever way they are asked."""
+"""Files of labels in a batch's directory, which are read whatever the labelling tool."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from assl_lightning.people.errors import IngestError
 from assl_lightning.people.files import SUFFIXES, display_name, read_labels
 
 RETURNED = ("labels.csv", "labels.parquet", "labels.json")
-"""The names by which labels are looked for in a batch's directory, beside the table itself."""
+"""Names of files of labels in a batch's directory, beside the table itself."""
 
 _OURS = frozenset({TABLE, *RETURNED, "batch.json", "tasks.json", "label_studio.json"})
-_LOOKS = 20  # at a file that is being written
+_TRIES = 20  # to read a file that is being written
 _PAUSE = 0.1  # seconds between them
-_JUST_NOW = 2.0  # seconds; a file that is wrong and was changed since may be half written
+_JUST_NOW = 2.0  # seconds; a wrong file that changed within them may be half written
 
 
 def returned_files(batch: LabelBatch) -> list[Path]:
-    """The files in a batch's directory that hold answers: one of `RETURNED`, and the table once it is filled in.
+    """Find the files in a batch's directory that have answers: one of `RETURNED`, and the table once it is filled in.
 
     Raises:
         ValueError: there are several of `RETURNED`.
-        IngestError: the table is not one of labels any more.
+        IngestError: the table is no longer a table of labels.
     """
     found = [batch.directory / name for name in RETURNED if (batch.directory / name).exists()]
     if len(found) > 1:
@@ -41,17 +41,19 @@ def returned_files(batch: LabelBatch) -> list[Path]:
 
 
 def read_returned(batch: LabelBatch) -> list[Incoming]:
-    """The answers of all `returned_files`; the files themselves are never written.
+    """Read the answers in all `returned_files`; the files themselves are never written.
 
     Raises:
         ValueError: as `returned_files`.
         IngestError: with every problem of the first file that has any.
     """
-    return [replace(one, round=batch.round) for path in returned_files(batch) for one in _read_settled(path, batch)]
+    return [
+        replace(answer, round=batch.round) for path in returned_files(batch) for answer in _read_settled(path, batch)
+    ]
 
 
 def passed_over(batch: LabelBatch) -> str:
-    """A sentence about files in a batch's directory that look like labels and are not read; "" where there are none."""
+    """Return a sentence about files in a batch's directory that look like labels and are not read, or ""."""
     kinds = (*SUFFIXES, *SPREADSHEETS)
     found = sorted(
         path.name
@@ -68,24 +70,24 @@ def passed_over(batch: LabelBatch) -> str:
 
 
 def _read_settled(path: Path, batch: LabelBatch) -> Sequence[Incoming]:
-    """The answers of a file once it no longer changes: a spreadsheet may be saving it just now."""
-    for look in range(1, _LOOKS + 1):
+    """Read the answers in a file once it no longer changes: a spreadsheet may be saving it."""
+    for attempt in range(1, _TRIES + 1):
         before = _state(path)
         try:
             found = read_labels(path, class_names=known_classes([batch]))
         except IngestError:
             is_new = before is None or time.time() - before[1] / 1e9 < _JUST_NOW
-            if look == _LOOKS or (before == _state(path) and not is_new):
+            if attempt == _TRIES or (before == _state(path) and not is_new):
                 raise
         else:
-            if look == _LOOKS or before == _state(path):
+            if attempt == _TRIES or before == _state(path):
                 return found
         time.sleep(_PAUSE)
-    raise AssertionError("the last look returns or raises")
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _state(path: Path) -> tuple[int, int] | None:
-    """Size and time of change; None where the file is not there, as while a program replaces it."""
+    """Return a file's size and modification time; None if there is none, as while a program replaces it."""
     try:
         found = path.stat()
     except OSError:

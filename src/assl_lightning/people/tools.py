@@ -1,4 +1,4 @@
-"""By what way people are asked, where nothing but the run's own directory is needed."""
+"""Labelling tools that need only the run's directory: by file and by web page."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from assl_lightning.people.batch import TABLE, LabelBatch
 
 
 class LabelsByFile:
-    """Labels by a table, whose column label is filled in where it lies, or in a copy that `ingest` takes over."""
+    """Labels by a table: people fill in its column label in the run's directory, or in a copy for `ingest`."""
 
     def check(self, class_names: Sequence[str]) -> None:
-        """Nothing is needed."""
+        """Return: nothing is needed."""
 
     def offer(self, batch: LabelBatch) -> str:
-        """What to do; the table is there already."""
+        """Return what to do; the table is there already."""
         return (
             f"Fill in the column label of {batch.directory / TABLE} ({', '.join(batch.class_names)}; or status: skip, "
             f"bad), and save it there; {command('ingest', batch.run_dir, 'FILE')} takes any other file."
         )
 
     def collect(self, batch: LabelBatch) -> Sequence[Incoming]:
-        """Nothing: the run itself reads the files of labels in the batch's directory (`returned`)."""
+        """Return nothing: the oracle reads the files of labels in the batch's directory (`returned`)."""
         return []
 
 
 class LabelsByPage:
-    """A page in the browser, which writes each answer into the ledger at once."""
+    """Labels by a page in the browser, which writes each answer to the ledger at once."""
 
     def check(self, class_names: Sequence[str]) -> None:
-        """Nothing is needed here; who labels needs the extra `label`."""
+        """Return: nothing is needed here; the machine where people label needs the extra `label`."""
 
     def offer(self, batch: LabelBatch) -> str:
-        """The command that opens the page."""
+        """Return the command that opens the page."""
         return f"The command {command('label', batch.run_dir)} opens the page."
 
     def collect(self, batch: LabelBatch) -> Sequence[Incoming]:
-        """Nothing: the ledger has it."""
+        """Return nothing: the ledger has the answers."""
         return []
