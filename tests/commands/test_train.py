@@ -102,6 +102,10 @@ def test_options_may_stand_between_overrides(runs: Runs) -> None:
 
 
 REFUSED: list[tuple[list[str], list[str]]] = [
+    (
+        ["data=folder", "data.source.unreadable=exclude"],
+        ["data.source has no key 'unreadable'", "; there is data.unreadable"],
+    ),
     (["score.typo=1"], ["score.typo=1: score has no key 'typo'", "alpha, c_i, c_u, reset, variance"]),
     (["+score.typo=1"], ["score.typo=1: score has no key 'typo'"]),
     (

@@ -19,6 +19,7 @@ from torch import nn
 
 from assl_lightning.commands import messages, running
 from assl_lightning.config import build, prepare, schema, unreadable
+from assl_lightning.config.classifier import load_classifier
 from assl_lightning.config.instantiate import check_arguments
 from assl_lightning.config.schema import Config, ConfigurationError
 from assl_lightning.data.pool import Answers
@@ -493,8 +494,8 @@ def with_unreadable(compose_run: Compose, monkeypatch: pytest.MonkeyPatch) -> Co
 
 def test_images_that_cannot_be_decoded_are_refused_unless_they_may_be_left_out(with_unreadable: Compose) -> None:
     assert refused(with_unreadable()) == (
-        "data.unreadable=fail: 4 of the pool's 60 images cannot be decoded (image/56, image/57, image/58, and 1 more); "
-        "fetch them again, or leave them out of the run with data.unreadable=exclude",
+        "data.unreadable=fail: 4 of the pool's 60 images cannot be decoded: image/56; image/57; image/58; and 1 more; "
+        "mend them or take them out, or leave them out of the run with data.unreadable=exclude",
     )
 
 
@@ -534,6 +535,23 @@ def test_a_run_goes_on_only_without_the_images_that_it_had_left_out(
         "run_dir=runs/digits/seed_0: the run has 2 images in its pool that cannot be decoded any more, such "
         "as image/54; fetch them again to go on with it, or choose another run_dir"
     )
+
+
+@pytest.mark.parametrize(
+    "target", ["assl_lightning.data.load_digits", "assl_lightning.data.sources.digits.load_digits"]
+)
+def test_a_run_of_the_time_when_sources_took_the_key_goes_on(compose_run: Compose, quiet: Console, target: str) -> None:
+    config = compose_run(*SHORT, "steps_per_round=1")
+    records = running.run(config, quiet)
+    file = Path(config.run_dir) / "config.yaml"
+    before = OmegaConf.to_container(OmegaConf.load(file))
+    assert isinstance(before, dict)
+    before["data"]["source"] |= {"_target_": target, "unreadable": "fail"}
+    file.write_text(OmegaConf.to_yaml(OmegaConf.create(before)))
+
+    by_hand = (f"data.source._target_={target}", "+data.source.unreadable=exclude")  # as a YAML of the user's may say
+    assert running.run(compose_run(*SHORT, "steps_per_round=1", *by_hand), quiet) == records
+    assert load_classifier(config.run_dir).class_names == tuple("0123456789")
 
 
 def test_a_run_that_began_before_there_was_the_key_goes_on(compose_run: Compose, quiet: Console) -> None:

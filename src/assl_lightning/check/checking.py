@@ -58,9 +58,9 @@ def check_run(config: Config) -> Report:
     started = time.perf_counter()
     unreadable: list[Row] = []
     with _as_findings(of_the_data, "Reading the data"), _noting_rows(unreadable):
-        planned = plan_classes(config, lambda one: prepare.read_class_names(_tolerant(one)))
+        planned = plan_classes(config, prepare.read_class_names)
         config = planned.config
-        source = prepare.load_source(_tolerant(config), planned.later)
+        source = prepare.load_source(config, planned.later)
         config = prepare.fill_from_data(config, source)
     read_seconds = time.perf_counter() - started
     directory = read_directory(run_dir, prepare.make_settings(config, source))
@@ -82,16 +82,8 @@ def check_run(config: Config) -> Report:
 def _try(config: Config, source: PoolSource, findings: list[Finding]) -> Trial | None:
     """The trial; None, and why in `findings`, where the parts do not fit or it raised."""
     with _as_findings(findings, "A trial of a few steps"):
-        return run_trial(_tolerant(config), source)
+        return run_trial(replace(config, data=replace(config.data, unreadable="exclude")), source)
     return None
-
-
-def _tolerant(config: Config) -> Config:
-    """The same, where images that cannot be decoded are listed instead of raised for."""
-    node = config.data.source
-    if "unreadable" in node:
-        node = {**node, "unreadable": "exclude"}
-    return replace(config, data=replace(config.data, source=node, unreadable="exclude"))
 
 
 @contextmanager

@@ -161,11 +161,10 @@ def load_classifier(run_dir: str | Path, *, device: str = "cpu") -> Classifier:
     data = config.data
     assert data.mean is not None
     assert data.std is not None
-    height, width = data.image_size
     return Classifier(
         network=network.eval().to(device),
         class_names=tuple(map(str, data.source.get("class_names") or range(data.num_classes))),
-        form=ImageFormat((height, width), data.channels, data.source.get("resize", "crop")),
+        form=ImageFormat(data.image_size, data.channels, data.source.get("resize", "crop")),
         normalise=Normalise(data.mean, data.std),
     )
 

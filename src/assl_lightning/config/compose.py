@@ -240,13 +240,14 @@ def _explain_parsed(hydra: Any, before: Sequence[str], override: Override, mode:
 
 
 def _no_such_key(hydra: Any, before: Sequence[str], mode: RunMode, key: str) -> str:
-    node = hydra.compose_config("config", list(before), mode, from_shell=False)
+    config = hydra.compose_config("config", list(before), mode, from_shell=False)
     section, _, name = key.rpartition(".")
-    if section:
-        node = OmegaConf.select(node, section)
+    node = OmegaConf.select(config, section) if section else config
     if not isinstance(node, DictConfig):
         return f"{section} is no group of keys; --cfg job shows what there is"
-    return unknown_key(section, name, [str(known) for known in node if known not in ("hydra", *_OF_FILES)])
+    line = unknown_key(section, name, [str(known) for known in node if known not in ("hydra", *_OF_FILES)])
+    outer = section.rpartition(".")[0]
+    return f"{line}; there is {outer}.{name}" if outer and name in OmegaConf.select(config, outer) else line
 
 
 def _first_at_fault(hydra: Any, overrides: Sequence[str], mode: RunMode) -> tuple[list[str], str | None]:

@@ -175,7 +175,8 @@ def read(plain: Mapping[str, Any]) -> Config:
     there is none of these, with one line for each contradiction between values.
     """
     errors: list[str] = []
-    config = _read_section(Config, with_present_targets(_with_expanded_paths(plain, "", errors)), "", errors)
+    present = _without_former_keys(with_present_targets(_with_expanded_paths(plain, "", errors)))
+    config = _read_section(Config, present, "", errors)
     if config is None or errors:
         raise ConfigurationError(errors)
     contradictions = [line for check in _CHECKS for line in check(config)]
@@ -334,6 +335,15 @@ def _with_expanded_paths(value: Any, path: str, errors: list[str]) -> Any:
     except ValueError as error:
         errors.append(f"{path}: {error}")
         return value
+
+
+def _without_former_keys(plain: Any) -> Any:
+    """Leave out data.source.unreadable, which sources of this package took before data.unreadable alone decided."""
+    match plain:
+        case {"data": {"source": {"_target_": str(name), "unreadable": _, **arguments}, **data}, **others}:
+            if name.startswith("assl_lightning."):
+                return {**others, "data": {**data, "source": {"_target_": name, **arguments}}}
+    return plain
 
 
 def _join(path: str, name: str) -> str:

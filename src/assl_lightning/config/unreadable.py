@@ -15,11 +15,11 @@ from assl_lightning.base.run_files import POOL, UNREADABLE
 from assl_lightning.base.words import first_few
 from assl_lightning.config.prepare import check_pool_size
 from assl_lightning.config.refusals import error_at
-from assl_lightning.config.schema import Config, ConfigurationError, show
+from assl_lightning.config.schema import Config, ConfigurationError
 from assl_lightning.data.decoding import count_links
 from assl_lightning.data.pool import Pool, unused
 from assl_lightning.data.sources.base import PoolSource
-from assl_lightning.data.sources.undecodable import UndecodableImagesError, rows_behind, rows_of
+from assl_lightning.data.sources.undecodable import refuse_unreadable, rows_behind
 from assl_lightning.loop.directory import RunDirectory
 
 log = logging.getLogger(__name__)
@@ -29,22 +29,23 @@ def exclude_unreadable(config: Config, source: PoolSource, pool: Pool) -> None:
     """Take images that cannot be decoded out of the pool, as `data.unreadable` says, and name the first of them."""
     if not len(source.unreadable):
         return
-    count = len(source.unreadable)
-    named = first_few([source.sample_ids[index] for index in source.unreadable.tolist()])
-    found = f"{count} of the pool's {pool.num_samples:,} images cannot be decoded"
-    links = count_links(source.reasons)
     if config.data.unreadable == "fail":
-        message = f"{found} ({named}); fetch them again, or leave them out of the run with data.unreadable=exclude"
-        raise ConfigurationError(f"{show('data.unreadable', 'fail')}: {message}") from UndecodableImagesError(
-            message, rows_of(source)
-        )
+        with error_at("data.unreadable", {"data.unreadable": "fail"}):
+            refuse_unreadable(source)
+    count = len(source.unreadable)
     with error_at("run_dir", {"run_dir": config.run_dir}):
         check_readable(RunDirectory(Path(config.run_dir)), source)
     check_pool_size(config, pool.num_samples - count, f"without {count} that cannot be decoded")
     pool.exclude(source.unreadable)
-    file = Path(config.run_dir) / UNREADABLE
     log.warning(
-        "%s and are left out of the run, which keeps their indices: %s; %s has all%s", found, named, file, links
+        "%s of the pool's %s images cannot be decoded and are left out of the run, which keeps their indices: %s; %s "
+        "has all%s",
+        *(
+            count,
+            f"{pool.num_samples:,}",
+            first_few([source.sample_ids[index] for index in source.unreadable.tolist()]),
+        ),
+        *(Path(config.run_dir) / UNREADABLE, count_links(source.reasons)),
     )
 
 

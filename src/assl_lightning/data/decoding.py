@@ -68,11 +68,12 @@ class ImageFormat:
     Raises ValueError where a field is not as said beside it.
     """
 
-    size: tuple[int, int]  # height, width
+    size: Sequence[int]  # height, width
     channels: int  # 1 or 3
     resize: Resize = "crop"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "size", tuple(self.size))
         if len(self.size) != 2 or min(self.size) < 1:
             raise ValueError(f"image_size must be [height, width], each at least 1; got {list(self.size)}")
         if self.channels not in (1, 3):
@@ -82,7 +83,8 @@ class ImageFormat:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
-        return (self.channels, *self.size)
+        height, width = self.size
+        return (self.channels, height, width)
 
 
 def decode_all(paths: Sequence[Path], form: ImageFormat) -> Iterator[tuple[Images, Faults]]:

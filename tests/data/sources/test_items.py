@@ -82,36 +82,35 @@ def test_another_label_is_refused(label: Any) -> None:
 def test_labels_are_places_among_the_classes_by_number_or_by_name() -> None:
     items = read_items([(COLOUR, 1), (COLOUR, "ok"), (COLOUR, None)], 3, FORM, Namer("pool", lambda place: f"n{place}"))
     test = items.take([1, 0])
-    source = make_source(items, test, ["ok", "dent"], PARTING, "fail")
+    source = make_source(items, test, ["ok", "dent"], PARTING)
     assert source.hidden_labels.tolist() == [1, 0, -1]
     assert source.test_labels.tolist() == [0, 1]
     assert source.sample_ids == ("n0", "n1", "n2")
     with pytest.raises(ValueError, match=r"the label of item 1 of the pool, 'ok', is not among the 2 classes \(a, b\)"):
-        make_source(items, test, ["a", "b"], PARTING, "fail")
+        make_source(items, test, ["a", "b"], PARTING)
     with pytest.raises(ValueError, match="every test image must have a label; 1 have none, such as item 2"):
-        make_source(items, items, ["ok", "dent"], PARTING, "fail")
+        make_source(items, items, ["ok", "dent"], PARTING)
 
 
 def test_a_test_set_is_drawn_by_the_names_of_labelled_images_alone() -> None:
     pairs = [(COLOUR, number % 2 if number % 5 else None) for number in range(40)]
     items = read_items(pairs, 40, FORM, Namer("pool", lambda place: f"n{place}"))
     more = read_items([*pairs, *pairs], 80, FORM, Namer("pool", lambda place: f"n{place}"))
-    few, many = (make_source(each, None, ["a", "b"], PARTING, "fail") for each in (items, more))
+    few, many = (make_source(each, None, ["a", "b"], PARTING) for each in (items, more))
     assert 5 < len(few.test_labels) < 27
     assert not (few.test_labels < 0).any()
     assert set(few.sample_ids) == set(many.sample_ids) & {f"n{number}" for number in range(40)}
     with pytest.raises(ValueError, match=r"labelled ones for the test; test_fraction=1e-09 takes 0 of 40: choose"):
-        make_source(items, None, ["a", "b"], Parting(1e-9, 0), "fail")
+        make_source(items, None, ["a", "b"], Parting(1e-9, 0))
 
 
-def test_an_image_that_cannot_be_converted_is_an_error_or_left_out() -> None:
+def test_an_image_that_cannot_be_converted_is_listed_in_the_pool_and_an_error_in_the_test() -> None:
     floats = Image.fromarray(np.zeros((6, 5), dtype=np.float32))
     items = read_items([(COLOUR, 0), (floats, 1)], 2, FORM, Namer("pool"))
     test = items.take([0])
-    with pytest.raises(ValueError, match=r"1 of the pool's images cannot be decoded: item 1 \(its pixels are floating"):
-        make_source(items, test, ["a", "b"], PARTING, "fail")
-    source = make_source(items, test, ["a", "b"], PARTING, "exclude")
+    source = make_source(items, test, ["a", "b"], PARTING)
     assert source.unreadable.tolist() == [1]
+    assert source.reasons[0].startswith("item 1 (its pixels are floating")
     assert source.hidden_labels.tolist() == [0, 1]
     with pytest.raises(ValueError, match="1 of the test set's images cannot be decoded: item 1"):
-        make_source(test, items, ["a", "b"], PARTING, "exclude")
+        make_source(test, items, ["a", "b"], PARTING)

@@ -263,36 +263,23 @@ def damage(path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["short", "empty", "text"])
-def test_a_pool_image_that_cannot_be_decoded_is_named(tmp_path: Path, how: str) -> None:
+def test_a_pool_image_that_cannot_be_decoded_has_its_path_and_a_reason(tmp_path: Path, how: str) -> None:
     files = write_tables(tmp_path)
     path = tmp_path / "images" / files["nval03"][1]
     damage(path, how)
-    with pytest.raises(ValueError, match=rf"^1 of the pool's images cannot be decoded: {path} \(.+\); fetch") as caught:
-        load_mini_imagenet(tmp_path, **SMALL)
-    assert str(caught.value).endswith("or leave them out of the run with data.unreadable=exclude")
-    assert "0x" not in str(caught.value)
+    (reason,) = load_mini_imagenet(tmp_path, **SMALL).reasons
+    assert reason.startswith(f"{path} (")
+    assert "0x" not in reason
 
 
-def test_of_many_images_that_cannot_be_decoded_the_first_are_named_and_all_are_counted(tmp_path: Path) -> None:
-    files = write_tables(tmp_path)
-    for place in (1, 2):
-        for name in ("ntrain02", "nval03", "ntest19"):
-            damage(tmp_path / "images" / files[name][place], "short")
-    with pytest.raises(ValueError, match=r"^6 of the pool's images cannot be decoded: ") as caught:
-        load_mini_imagenet(tmp_path, **SMALL)
-    assert [name for name in files["ntrain02"][1:] + files["nval03"][1:2] if name not in str(caught.value)] == []
-    assert "; and 3 more; fetch them again" in str(caught.value)
-    assert files["ntest19"][2] not in str(caught.value)
-
-
-def test_pool_images_that_cannot_be_decoded_are_black_and_listed_where_they_may_be_and_move_no_other(
+def test_pool_images_that_cannot_be_decoded_are_black_and_listed_and_move_no_other(
     tmp_path: Path,
 ) -> None:
     files = write_tables(tmp_path)
     whole = load_mini_imagenet(tmp_path, **SMALL)
     for name, place in (("ntest19", 2), ("ntrain02", 1)):
         damage(tmp_path / "images" / files[name][place], "short")
-    source = load_mini_imagenet(tmp_path, **SMALL, unreadable="exclude")
+    source = load_mini_imagenet(tmp_path, **SMALL)
     assert source.unreadable.tolist() == [2 * 2, 2 * 99 + 1]
     assert source.sample_ids == whole.sample_ids
     assert torch.equal(source.hidden_labels, whole.hidden_labels)
@@ -302,15 +289,14 @@ def test_pool_images_that_cannot_be_decoded_are_black_and_listed_where_they_may_
     assert torch.equal(in_memory(source.test_images), in_memory(whole.test_images))
 
 
-@pytest.mark.parametrize("unreadable", ["fail", "exclude"])
-def test_a_test_image_that_cannot_be_decoded_is_always_an_error(tmp_path: Path, unreadable: Any) -> None:
+def test_a_test_image_that_cannot_be_decoded_is_an_error(tmp_path: Path) -> None:
     files = write_tables(tmp_path)
     path = tmp_path / "images" / files["nval03"][0]
     damage(path, "short")
     with pytest.raises(
-        ValueError, match=rf"^1 of the test set's images cannot be decoded: {path} \(.*\); fetch them again$"
+        ValueError, match=rf"^1 of the test set's images cannot be decoded: {path} \(.*\); mend them or take them out$"
     ):
-        load_mini_imagenet(tmp_path, **SMALL, unreadable=unreadable)
+        load_mini_imagenet(tmp_path, **SMALL)
 
 
 def test_a_file_that_cannot_be_read_at_all_is_an_error_since_it_may_be_whole(
@@ -321,23 +307,18 @@ def test_a_file_that_cannot_be_read_at_all_is_an_error_since_it_may_be_whole(
     path.unlink()
     path.mkdir()  # which is there, and is no file
     with pytest.raises(FileNotFoundError, match=r"names nval0300000001\.jpg, which is not in"):
-        load_mini_imagenet(tmp_path, **SMALL, unreadable="exclude")
+        load_mini_imagenet(tmp_path, **SMALL)
 
     path.rmdir()
     path.touch()
     read_bytes = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda file: fail_to_read() if file == path else read_bytes(file))
     with pytest.raises(OSError, match="Input/output error"):
-        load_mini_imagenet(tmp_path, **SMALL, unreadable="exclude")
+        load_mini_imagenet(tmp_path, **SMALL)
 
 
 def fail_to_read() -> bytes:
     raise OSError(5, "Input/output error")
-
-
-def test_another_policy_than_the_two_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unreadable must be one of fail, exclude; got 'skip'"):
-        load_mini_imagenet(tmp_path, **SMALL, unreadable="skip")  # type: ignore[arg-type]
 
 
 # --- neither ---------------------------------------------------------------------------------------------------------

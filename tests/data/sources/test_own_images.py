@@ -17,9 +17,10 @@ from PIL import Image
 
 from assl_lightning.config.schema import Config
 from assl_lightning.data.image_cache import Storage
+from assl_lightning.data.image_table import is_drawn
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.own_images import load_folder, load_image_folder, load_manifest
-from assl_lightning.data.sources.undecodable import UndecodableImagesError
+from assl_lightning.data.sources.undecodable import UndecodableImagesError, refuse_unreadable
 from tests.stored_images import in_memory
 
 SHAPE: dict[str, Any] = {"image_size": [6, 5], "channels": 3}
@@ -184,14 +185,10 @@ def test_images_that_come_keep_the_names_and_parts_of_the_others(tmp_path: Path)
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 
-def test_a_pool_image_that_cannot_be_decoded_is_an_error_or_left_out(tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_decoded_is_black_in_the_pool_and_an_error_in_the_test(tmp_path: Path) -> None:
     root, test_root = make_tree(tmp_path / "train"), make_tree(tmp_path / "test", first=100)
     (root / "ok" / "03.png").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"1 of the pool's images cannot be decoded: .*ok/03\.png") as caught:
-        load_image_folder(root, **SHAPE, test_root=test_root)
-    assert str(caught.value).endswith("or leave them out of the run with data.unreadable=exclude")
-
-    source = load_image_folder(root, **SHAPE, test_root=test_root, unreadable="exclude")
+    source = load_image_folder(root, **SHAPE, test_root=test_root)
     assert source.unreadable.tolist() == [11]
     assert source.sample_ids[11] == "ok/03.png"
     assert not in_memory(source.pool_images)[11].any()
@@ -200,7 +197,7 @@ def test_a_pool_image_that_cannot_be_decoded_is_an_error_or_left_out(tmp_path: P
     with pytest.raises(
         ValueError, match="2 images cannot be decoded, 1 of the test set's and 1 of the pool's: "
     ) as caught:
-        load_image_folder(root, **SHAPE, test_root=test_root, unreadable="exclude")
+        load_image_folder(root, **SHAPE, test_root=test_root)
     assert str(caught.value).endswith("(data.unreadable=exclude leaves out those of the pool alone)")
 
 
@@ -213,20 +210,13 @@ def links_to_nothing(root: Path, count: int = 3) -> Path:
 
 
 @pytest.mark.parametrize("images", ["memory", "stream"])
-def test_links_to_nothing_are_told_all_at_once_and_may_be_left_out(tmp_path: Path, images: Storage) -> None:
+def test_links_to_nothing_are_listed_and_never_drawn_for_the_test(tmp_path: Path, images: Storage) -> None:
     root = links_to_nothing(make_tree(tmp_path / "root"))
-    with pytest.raises(UndecodableImagesError, match="6 images cannot be decoded, 1 of the test set's") as caught:
-        load_image_folder(root, **SHAPE, images=images)
-    assert f"{root}/ok/gone0.png (not read: a link to nothing, /not/mounted/ok0.png)" in str(caught.value)
-    assert "; of these, 6 are links to nothing: mount what they lead to; mend them" in str(caught.value)
-    assert str(caught.value).endswith("or leave them out of the run with data.unreadable=exclude")
     names = {f"{kind}/gone{number}.png" for kind in ("dent", "ok") for number in range(3)}
-    assert {name for _, name, _ in caught.value.rows} == names
-    assert [split for split, name, _ in caught.value.rows if name == "ok/gone0.png"] == ["test"]
-
+    assert is_drawn("ok/gone0.png", 0.2, 0)
     whole = load_image_folder(make_tree(tmp_path / "whole"), **SHAPE)
     for cache in (None, tmp_path / "cache", tmp_path / "cache"):
-        source = load_image_folder(root, **SHAPE, images=images, cache=cache, unreadable="exclude")
+        source = load_image_folder(root, **SHAPE, images=images, cache=cache)
         unreadable = {
             source.sample_ids[place]: reason
             for place, reason in zip(source.unreadable.tolist(), source.reasons, strict=True)
@@ -234,6 +224,11 @@ def test_links_to_nothing_are_told_all_at_once_and_may_be_left_out(tmp_path: Pat
         assert unreadable.keys() == names, "that which would be drawn for the test tests nothing"
         assert unreadable["ok/gone2.png"] == f"{root}/ok/gone2.png (not read: a link to nothing, /not/mounted/ok2.png)"
         assert source.test_ids == whole.test_ids
+        assert torch.equal(in_memory(source.test_images), in_memory(whole.test_images))
+
+    with pytest.raises(UndecodableImagesError) as caught:
+        refuse_unreadable(source)
+    assert "; of these, 6 are links to nothing: mount what they lead to; mend them" in str(caught.value)
 
 
 def test_a_link_that_leads_somewhere_again_is_looked_at_again(tmp_path: Path) -> None:
@@ -242,7 +237,7 @@ def test_a_link_that_leads_somewhere_again_is_looked_at_again(tmp_path: Path) ->
         (root / name / "gone0.png").unlink()
         (root / name / "gone0.png").symlink_to(tmp_path / "target.png")
     for images in ("memory", "stream"):
-        given: Any = {**SHAPE, "images": images, "unreadable": "exclude", "cache": tmp_path / "cache"}
+        given: Any = {**SHAPE, "images": images, "cache": tmp_path / "cache"}
         assert len(load_image_folder(root, **given).unreadable) == 2
         Image.fromarray(pixels(0)).save(tmp_path / "target.png")
         assert len(load_image_folder(root, **given).unreadable) == 0
@@ -251,7 +246,7 @@ def test_a_link_that_leads_somewhere_again_is_looked_at_again(tmp_path: Path) ->
 
 def test_a_pipe_that_is_called_an_image_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(make_tree(tmp_path / "root") / "ok" / "pipe.png")
-    source = load_image_folder(tmp_path / "root", **SHAPE, unreadable="exclude")
+    source = load_image_folder(tmp_path / "root", **SHAPE)
     assert source.reasons == (f"{tmp_path}/root/ok/pipe.png (not read: it is a pipe, no file)",)
 
 
@@ -259,13 +254,13 @@ def test_a_pool_of_which_nothing_is_left_is_an_error_whatever_may_be_left_out(tm
     root, test_root = make_tree(tmp_path / "root", count=0), make_tree(tmp_path / "test")
     links_to_nothing(root)
     with pytest.raises(ValueError, match=r"^6 of the pool's images cannot be decoded: ") as caught:
-        load_image_folder(root, **SHAPE, test_root=test_root, unreadable="exclude")
+        load_image_folder(root, **SHAPE, test_root=test_root)
     assert str(caught.value).endswith("; no image is left in the pool")
 
 
 def test_reasons_stay_with_their_images(tmp_path: Path) -> None:
     root, test_root = links_to_nothing(make_tree(tmp_path / "root")), make_tree(tmp_path / "test")
-    source = load_image_folder(root, **SHAPE, test_root=test_root, unreadable="exclude")
+    source = load_image_folder(root, **SHAPE, test_root=test_root)
     some = source.take(torch.tensor([len(source.sample_ids) - 1, 0, 9]))
     assert [some.sample_ids[place] for place in some.unreadable.tolist()] == ["ok/gone2.png", "dent/gone1.png"]
     assert [reason.partition(" ")[0] for reason in some.reasons] == [f"{root}/ok/gone2.png", f"{root}/dent/gone1.png"]
@@ -283,7 +278,9 @@ def test_pool_and_test_are_apart(tmp_path: Path, root: str, test_root: str) -> N
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"unreadable": "ignore"}, "unreadable must be one of fail, exclude; got 'ignore'"),
+        ({"images": "disk"}, "images must be one of memory, stream; got 'disk'"),
+        ({"image_size": [6]}, "image_size must be [height, width], each at least 1; got [6]"),
+        ({"resize": "stretch"}, "resize must be one of crop, squash; got 'stretch'"),
         ({"channels": 2}, "channels must be 1, for grey images, or 3, for colour; got 2"),
         ({"class_names": ["ok"]}, "dent/ (8 images) is not among the classes"),
         ({"test_fraction": 0.0}, "test_fraction must be above 0 and below 1"),

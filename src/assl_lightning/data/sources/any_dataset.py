@@ -21,7 +21,6 @@ from assl_lightning.data.sources.items import (
     read_items,
     refuse_pictures_of_runs,
 )
-from assl_lightning.data.sources.own_images import Unreadable
 
 
 def load_dataset(
@@ -37,7 +36,6 @@ def load_dataset(
     test_seed: int = 0,
     class_names: Sequence[str] | None = None,
     resize: Resize = "crop",
-    unreadable: Unreadable = "fail",
 ) -> PoolSource:
     """The images of the data set `pool`, and those of `test`, or `test_fraction` of the pool's labelled ones.
 
@@ -51,12 +49,11 @@ def load_dataset(
     Raises:
         ValueError: a part is no such data set, its names are not one for each item, or what `make_source` refuses.
     """
-    height, width = image_size
-    form = ImageFormat((height, width), channels, resize)
+    form = ImageFormat(image_size, channels, resize)
     names = class_names or own_class_names(pool, num_classes) or numbered(num_classes)
     of_pool = _read(pool, "pool", (image, label), form, _namer(pool, sample_ids))
     of_test = None if test is None else _read(test, "test", (image, label), form, Namer("test"))
-    return make_source(of_pool, of_test, read_class_names(names), Parting(test_fraction, test_seed), unreadable)
+    return make_source(of_pool, of_test, read_class_names(names), Parting(test_fraction, test_seed))
 
 
 def _namer(pool: Any, attribute: str | None) -> Namer:

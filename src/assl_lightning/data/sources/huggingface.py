@@ -28,7 +28,6 @@ from assl_lightning.data.sources.items import (
     short_digest,
     to_label,
 )
-from assl_lightning.data.sources.own_images import Unreadable
 
 _AT_ONCE = 256  # rows; their files are in memory together
 
@@ -48,7 +47,6 @@ def load_huggingface(
     test_seed: int = 0,
     class_names: Sequence[str] | None = None,
     resize: Resize = "crop",
-    unreadable: Unreadable = "fail",
 ) -> PoolSource:
     """The rows of `split` as the pool, those of `test_split`, or where it is None `test_fraction` of them, as the test.
 
@@ -66,8 +64,7 @@ def load_huggingface(
         TypeError: it streams, or its images are no images.
         ValueError: it has no such split or column; what `make_source` refuses.
     """
-    height, width = image_size
-    form = ImageFormat((height, width), channels, resize)
+    form = ImageFormat(image_size, channels, resize)
     rows = find_split(_load(path, name), split, "split")
     tests = None if test_split is None else find_split(_load(path, name), test_split, "test_split")
     _check_columns(rows, image, label, sample_id)
@@ -77,7 +74,7 @@ def load_huggingface(
         _check_columns(tests, image, label, None)
         test = _read(tests, form, image, label, None, test_split or "rows")
     names = class_names or _class_names(rows, label, pool, num_classes)
-    return make_source(pool, test, read_class_names(names), Parting(test_fraction, test_seed), unreadable)
+    return make_source(pool, test, read_class_names(names), Parting(test_fraction, test_seed))
 
 
 def find_split(loaded: Any, split: str | None, key: str) -> Any:

@@ -14,14 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.tables import is_missing
 from assl_lightning.base.words import first_few
 from assl_lightning.data.decoding import Faults, ImageFormat, Images, attempt, convert
 from assl_lightning.data.image_table import UNKNOWN, is_drawn
 from assl_lightning.data.outputs import pictures_of_runs
 from assl_lightning.data.sources.base import PoolSource
-from assl_lightning.data.sources.own_images import Unreadable
 from assl_lightning.data.sources.undecodable import refuse_undecodable
 
 Label = int | str | None
@@ -194,21 +192,16 @@ def short_digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=4).hexdigest()
 
 
-def make_source(
-    pool: Items, test: Items | None, class_names: Sequence[str], parting: Parting, unreadable: Unreadable
-) -> PoolSource:
+def make_source(pool: Items, test: Items | None, class_names: Sequence[str], parting: Parting) -> PoolSource:
     """Both parts as a source; without a test set, `parting` draws one of the pool's labelled images.
 
     Raises:
-        ValueError: a label that is no class, a test image without a label, none or nothing else drawn for the test, or
-            images that cannot be decoded, unless those of the pool are to be excluded.
+        UndecodableImagesError: a test image cannot be decoded, or no image of the pool can be.
+        ValueError: a label that is no class, a test image without a label, none or nothing else drawn for the test.
     """
-    require_one_of("unreadable", unreadable, Unreadable)
-    may_exclude = unreadable == "exclude"
+    refuse_undecodable(pool.faults, test.faults if test else {}, pool.sample_ids, test.sample_ids if test else ())
     if test is None:
-        refuse_undecodable(pool.faults, {}, pool.sample_ids, (), may_exclude=may_exclude)
         pool, test = _part(pool, parting)
-    refuse_undecodable(pool.faults, test.faults, pool.sample_ids, test.sample_ids, may_exclude=may_exclude)
     pool_labels, test_labels = _numbers(pool, class_names, "pool"), _numbers(test, class_names, "test set")
     unlabelled = (test_labels == UNKNOWN).nonzero()[:, 0].tolist()
     if unlabelled:

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
 
-from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.paths import expanded
 from assl_lightning.data.decoding import Faults, attempt
 from assl_lightning.data.file_reading import read_file
@@ -30,12 +29,8 @@ _NUM_CLASSES = {"train": 64, "val": 16, "test": 20}  # Ravi & Larochelle 2017; m
 
 _Images = npt.NDArray[np.uint8]  # (n, 84, 84, 3)
 
-Unreadable = Literal["fail", "exclude"]
 
-
-def load_mini_imagenet(
-    root: str | Path, images_per_class: int = 600, test_per_class: int = 120, unreadable: Unreadable = "fail"
-) -> PoolSource:
+def load_mini_imagenet(root: str | Path, images_per_class: int = 600, test_per_class: int = 120) -> PoolSource:
     """The three splits' 100 classes as one data set, each class's first 120 images for the test and 480 in the pool.
 
     That is what ALFA-Mix, and with it the paper, takes: 48,000 and 12,000 images (N, 3, 84, 84), class by class. The
@@ -49,16 +44,16 @@ def load_mini_imagenet(
     A sample's id is its class and its place among the class's images in the file, "mini_imagenet/n01532829/00120".
     The two formats need not list images in one order: accuracies compare within a format.
 
-    A pool image that cannot be decoded is an error, or with `unreadable` "exclude" black and listed in the source's
-    `unreadable`; one of the test set is always an error.
+    A pool image that cannot be decoded is black and listed in the source's `unreadable`; one of the test set is an
+    error.
 
     Raises:
         FileNotFoundError: neither format is there in full, or an image is missing.
         OSError: a file cannot be read at all.
+        UndecodableImagesError: a test image cannot be decoded, or no image of the pool can be.
         ValueError: a file is damaged or not as above, a split has not its 64, 16 or 20 classes, a class has not
             `images_per_class` images, or `test_per_class` leaves the pool or the test set without any.
     """
-    require_one_of("unreadable", unreadable, Unreadable)
     if not 1 <= test_per_class < images_per_class:
         raise ValueError(
             f"test_per_class must be in 1 … {images_per_class - 1}, so that every class has images in the test set and "
@@ -91,11 +86,7 @@ def load_mini_imagenet(
         tuple(f"mini_imagenet/{name}/{place:05d}" for name in names for place in places)
         for places in (range(test_per_class, images_per_class), range(test_per_class))
     )
-    refuse_undecodable(
-        *(pool_faults, test_faults, sample_ids, test_ids),
-        may_exclude=unreadable == "exclude",
-        remedy="fetch them again",
-    )
+    refuse_undecodable(pool_faults, test_faults, sample_ids, test_ids)
     return PoolSource(
         pool_images=pool_images,
         hidden_labels=labels.repeat_interleave(pool_per_class),

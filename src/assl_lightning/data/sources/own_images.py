@@ -6,14 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
 
-from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.paths import expanded
-from assl_lightning.data.decoding import ImageFormat, Resize
+from assl_lightning.data.decoding import Faults, ImageFormat, Resize
 from assl_lightning.data.image_cache import Storage, read_images
+from assl_lightning.data.image_stream import StoredImages, take_images
 from assl_lightning.data.image_table import (
     ImageTable,
     hold_out,
@@ -25,7 +24,7 @@ from assl_lightning.data.image_table import (
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.undecodable import refuse_undecodable
 
-Unreadable = Literal["fail", "exclude"]
+Read = Callable[[Sequence[str], Sequence[Path]], tuple[StoredImages, Faults]]
 
 
 def load_folder(
@@ -36,7 +35,6 @@ def load_folder(
     labels: str | Path | None = None,
     class_names: Sequence[str] | None = None,
     resize: Resize = "crop",
-    unreadable: Unreadable = "fail",
     images: Storage = "memory",
     cache: str | Path | None = None,
 ) -> PoolSource:
@@ -48,12 +46,13 @@ def load_folder(
 
     What becomes of an image is in `ImageFormat`. With `images` "memory" all are decoded at once, with "stream" when
     they are looked at; what `cache` is, is in `read_images`. A pool
-    image that cannot be decoded is an error, or with `unreadable` "exclude" black and listed in the source's
-    `unreadable`; one of a test set that is given is always an error.
+    image that cannot be decoded is black and listed in the source's `unreadable`; one of a test set that is given is an
+    error.
 
     Raises:
         FileNotFoundError: one of the two is no directory, or there is no file `labels`.
         OSError: a file is gone that was listed, its disk failed, or the cache cannot be written.
+        UndecodableImagesError: a test image cannot be decoded, or no image of the pool can be.
         ValueError: `root` and `test_root` are not apart, nothing says which classes there are, or what `read_folder`,
             `read_image_folder`, `read_labels`, `ImageFormat` and the images refuse.
     """
@@ -69,7 +68,7 @@ def load_folder(
         raise ValueError(
             "class_names must say which classes there are, such as [ok, dent], since neither a test_root nor labels do"
         )
-    return _load(pool, test or pool.take([]), _form(image_size, channels, resize), unreadable, images, cache)
+    return _load(pool, test or pool.take([]), _reader(image_size, channels, resize, images, cache))
 
 
 def load_image_folder(
@@ -81,24 +80,23 @@ def load_image_folder(
     test_seed: int = 0,
     class_names: Sequence[str] | None = None,
     resize: Resize = "crop",
-    unreadable: Unreadable = "fail",
     images: Storage = "memory",
     cache: str | Path | None = None,
 ) -> PoolSource:
     """All images below `root`, which has a directory for each class, as the pool; otherwise as `load_folder`.
 
     The test set is `test_root`, laid out likewise; where it is None, `test_fraction` of the images of `root`, drawn by
-    `hold_out` with `test_seed`. With `unreadable` "exclude" an image that cannot be decoded is never drawn. The classes
-    are `class_names`, or the directories of `root`.
+    `hold_out` with `test_seed`; an image that cannot be decoded is never drawn. The classes are `class_names`, or the
+    directories of `root`.
     """
-    form = _form(image_size, channels, resize)
+    read = _reader(image_size, channels, resize, images, cache)
     if test_root is None:
         draw = partial(hold_out, read_image_folder(expanded(root), class_names), test_fraction, test_seed)
-        return _load(*draw(), form, unreadable, images, cache, draw)
+        return _load(*draw(), read, draw)
     pool_root, apart = _apart(root, test_root)
     pool = read_image_folder(pool_root, class_names)
     test = read_image_folder(apart, pool.class_names)
-    return _load(pool, test, form, unreadable, images, cache)
+    return _load(pool, test, read)
 
 
 def load_manifest(
@@ -110,7 +108,6 @@ def load_manifest(
     test_seed: int = 0,
     class_names: Sequence[str] | None = None,
     resize: Resize = "crop",
-    unreadable: Unreadable = "fail",
     images: Storage = "memory",
     cache: str | Path | None = None,
 ) -> PoolSource:
@@ -121,40 +118,34 @@ def load_manifest(
     """
     place = None if root is None else expanded(root)
     table = read_manifest(expanded(manifest), place, class_names)
-    form = _form(image_size, channels, resize)
     draw = partial(hold_out, table, test_fraction, test_seed)
-    return _load(*draw(), form, unreadable, images, cache, None if any(table.splits) else draw)
+    read = _reader(image_size, channels, resize, images, cache)
+    return _load(*draw(), read, None if any(table.splits) else draw)
 
 
-def _form(image_size: Sequence[int], channels: int, resize: Resize) -> ImageFormat:
-    height, width = image_size
-    return ImageFormat((height, width), channels, resize)
+def _reader(
+    image_size: Sequence[int], channels: int, resize: Resize, images: Storage, cache: str | Path | None
+) -> Read:
+    """Return `read_images` with the settings that all of these sources share."""
+    form = ImageFormat(image_size, channels, resize)
+    return partial(read_images, form=form, storage=images, cache=None if cache is None else expanded(cache))
 
 
 def _load(
     pool: ImageTable,
     test: ImageTable,
-    form: ImageFormat,
-    unreadable: Unreadable,
-    images: Storage,
-    cache: str | Path | None,
+    read: Read,
     draw: Callable[[Container[str]], tuple[ImageTable, ImageTable]] | None = None,
 ) -> PoolSource:
     """The source; `draw`, where the test set is drawn, makes both parts anew without what it is given in the test."""
-    require_one_of("unreadable", unreadable, Unreadable)
-    directory = None if cache is None else expanded(cache)
     one_folder = pool.passed_over is test.passed_over
-    may_exclude = unreadable == "exclude"
-    test_images, test_faults = read_images(test.sample_ids, test.paths, form, images, directory)
-    if may_exclude and draw is not None and 0 < len(test_faults) < len(test):
-        pool, test = draw({test.sample_ids[place] for place in test_faults})
-        test_images, test_faults = read_images(test.sample_ids, test.paths, form, images, directory)
-    pool_images, pool_faults = read_images(pool.sample_ids, pool.paths, form, images, directory)
-    refuse_undecodable(
-        *(pool_faults, test_faults, pool.sample_ids, test.sample_ids),
-        may_exclude=may_exclude,
-        test_is_drawn=draw is not None,
-    )
+    test_images, test_faults = read(test.sample_ids, test.paths)
+    if draw is not None and 0 < len(test_faults) < len(test):
+        whole = [index for index in range(len(test)) if index not in test_faults]
+        pool, test = draw({test.sample_ids[index] for index in test_faults})
+        test_images, test_faults = take_images(test_images, torch.tensor(whole)), {}
+    pool_images, pool_faults = read(pool.sample_ids, pool.paths)
+    refuse_undecodable(pool_faults, test_faults, pool.sample_ids, test.sample_ids)
     return PoolSource(
         pool_images=pool_images,
         hidden_labels=torch.from_numpy(pool.labels),

@@ -27,7 +27,6 @@ from assl_lightning.data.sources.items import (
     read_items,
     refuse_pictures_of_runs,
 )
-from assl_lightning.data.sources.own_images import Unreadable
 
 _SPLITS: Mapping[str, tuple[Any, Any]] = {"train": (True, False), "split": ("train", "test")}
 """By which argument a data set tells its parts apart, and what it is for the pool and for the test."""
@@ -46,7 +45,6 @@ def load_torchvision(
     test_seed: int = 0,
     class_names: Sequence[str] | None = None,
     resize: Resize = "crop",
-    unreadable: Unreadable = "fail",
 ) -> PoolSource:
     """A pool and a test set of `torchvision.datasets.DATASET`, a class whose items are an image and one label.
 
@@ -60,8 +58,7 @@ def load_torchvision(
         ValueError: there is no such class, or it takes other arguments; its items are no images with one label; what
             `make_source` refuses.
     """
-    height, width = image_size
-    form = ImageFormat((height, width), channels, resize)
+    form = ImageFormat(image_size, channels, resize)
     kind = _find(dataset)
     taken = inspect.signature(kind).parameters
     if pool is None and test is None:
@@ -75,7 +72,6 @@ def load_torchvision(
         None if of_test is None else _read(of_test, form, _name(dataset, test or {})),
         read_class_names(names),
         Parting(test_fraction, test_seed),
-        unreadable,
     )
 
 

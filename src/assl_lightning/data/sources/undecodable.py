@@ -17,6 +17,7 @@ Row = tuple[str, str, str]
 _HEADER = ("split", "sample_id", "reason")
 
 _EXCLUDE = "data.unreadable=exclude"
+_REMEDY = "mend them or take them out"
 
 
 class UndecodableImagesError(ValueError):
@@ -32,35 +33,28 @@ def refuse_undecodable(
     test: Faults,
     pool_ids: Sequence[str],
     test_ids: Sequence[str],
-    *,
-    may_exclude: bool,
-    test_is_drawn: bool = False,
-    remedy: str = "mend them or take them out",
 ) -> None:
-    """Raise where images of the test set cannot be decoded, or of the pool unless these may be excluded and some stay.
+    """Refuse a test set with images that cannot be decoded, and a pool that has no others; the faults are by index.
 
-    Both parts are told at once, with the `remedy`. Where they may be excluded, a drawn test set has none of them.
-    The rows have the ids; a part without ids has empty ones.
+    The error is about both parts. A part without ids has empty ones in the error's rows.
 
     Raises:
-        UndecodableImagesError: as said.
+        UndecodableImagesError: an image of the test set cannot be decoded, or no image of the pool can be.
     """
     none_left = 0 < len(pool) == len(pool_ids)
-    if not test and not none_left and (may_exclude or not pool):
+    if not test and not none_left:
         return
     of_pool, of_test = [*pool.values()], [*test.values()]
     if test and pool:
         message = (
             f"{len(pool) + len(test)} images cannot be decoded, {len(test)} of the test set's and {len(pool)} of the "
-            f"pool's: {name_faults([*of_test, *of_pool])}; {remedy}"
+            f"pool's: {name_faults([*of_test, *of_pool])}; {_REMEDY}"
         )
     else:
-        message = f"{describe_faults(of_pool or of_test, 'pool' if pool else 'test set')}; {remedy}"
+        message = f"{describe_faults(of_pool or of_test, 'pool' if pool else 'test set')}; {_REMEDY}"
     if none_left:
         message += "; no image is left in the pool"
-    elif not may_exclude and (test_is_drawn or not test):
-        message += f", or leave them out of the run with {_EXCLUDE}"
-    elif pool and test:
+    elif pool:
         message += f" ({_EXCLUDE} leaves out those of the pool alone)"
     rows = [
         (split, ids[place] if ids else "", reason)
@@ -68,6 +62,22 @@ def refuse_undecodable(
         for place, reason in sorted(faults.items())
     ]
     raise UndecodableImagesError(message, rows)
+
+
+def refuse_unreadable(source: PoolSource) -> None:
+    """Refuse a source with images in its pool that cannot be decoded.
+
+    Raises:
+        UndecodableImagesError: with the first of them, and how to leave them out of a run.
+    """
+    rows = rows_of(source)
+    if rows:
+        names = source.reasons or [sample_id for _, sample_id, _ in rows]
+        raise UndecodableImagesError(
+            f"{len(rows)} of the pool's {len(source.pool_images):,} images cannot be decoded: {name_faults(names)}; "
+            f"{_REMEDY}, or leave them out of the run with {_EXCLUDE}",
+            rows,
+        )
 
 
 def rows_of(source: PoolSource) -> tuple[Row, ...]:
