@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.utils import get_method, get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -44,9 +46,14 @@ OWN = {  # images of one's own → what has no value until it is given
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")
 
 
+@cache
+def composed(name: str) -> DictConfig:
+    with initialize_config_dir(str(CONF.parent), version_base="1.3"):
+        return compose("config", [f"data={name}"])
+
+
 def load(name: str) -> DictConfig:
-    config = OmegaConf.create({"data": OmegaConf.merge(OmegaConf.load(CONF / f"{name}.yaml"), OWN.get(name, {}))})
-    data: DictConfig = config.data
+    data: DictConfig = OmegaConf.merge(composed(name), {"data": OWN.get(name, {})}).data
     return data
 
 
