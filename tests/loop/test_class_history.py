@@ -21,7 +21,7 @@ def test_a_merge_takes_the_place_of_its_first_class_and_the_others_close_up() ->
     assert merged.names(0) == CLASSES
     assert merged.names(1) == (*CLASSES, "crack")
     assert merged.names() == ("ok", "damage", "scratch")
-    assert merged.places(1) == (0, 1, 2, 1)
+    assert merged.present_labels(1) == (0, 1, 2, 1)
     assert merged.former == {"dent": "damage", "crack": "damage"}
 
 
@@ -37,7 +37,7 @@ def test_a_renaming_that_is_taken_back_keeps_what_was_said_in_between() -> None:
     assert history.names(1) == ("ok", "bump", "scratch")
     assert history.names() == CLASSES
     assert (history.resolve("dent"), history.resolve("bump")) == ("dent", "dent")
-    assert history.places(1) == (0, 1, 2)
+    assert history.present_labels(1) == (0, 1, 2)
 
 
 def test_a_merge_that_is_taken_back_tells_its_classes_apart_again() -> None:
@@ -45,9 +45,9 @@ def test_a_merge_that_is_taken_back_tells_its_classes_apart_again() -> None:
     assert history.names(1) == ("ok", "damage", "crack")
     assert history.names() == (*CLASSES, "crack")
     assert history.resolve("dent") == "dent"
-    assert history.places(1) == (0, None, 3), "of damage only the ledger knows which it was"
+    assert history.present_labels(1) == (0, None, 3), "of damage only the ledger knows which it was"
     kept = BEGUN.merge(["dent", "scratch"], "dent", 1).undo(2)
-    assert kept.places(1) == (0, None), "a name that stays means less again"
+    assert kept.present_labels(1) == (0, None), "a name that stays means less again"
 
 
 def test_a_second_undo_takes_back_the_change_before() -> None:

@@ -14,7 +14,7 @@ import torch
 from assl_lightning.config import prepare
 from assl_lightning.config.schema import Config
 from assl_lightning.loop.directory import RunDirectory
-from assl_lightning.loop.moving import in_one_spelling, places
+from assl_lightning.loop.moving import in_one_spelling, moved_paths
 from assl_lightning.loop.records import read_config
 from tests.stripes import make_source
 
@@ -23,7 +23,7 @@ KEYS = {"data.root", "data.source.root", "data.source.manifest"}
 
 
 def moved(before: dict[str, str], now: dict[str, str]) -> set[str]:
-    return set(places(DATA | {"contents": before}, DATA | {"contents": now}))
+    return set(moved_paths(DATA | {"contents": before}, DATA | {"contents": now}))
 
 
 def test_samples_that_have_names_may_lie_anywhere_and_others_where_the_digest_is_the_same() -> None:

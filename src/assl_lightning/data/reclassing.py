@@ -1,4 +1,4 @@
-"""The labels of a data source among the classes that a run has now."""
+"""Labels of a data source, or of a pool, as labels of the run's present classes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from assl_lightning.data.sources.base import PoolSource
 
 
 def with_classes(source: PoolSource, names: Sequence[str], resolve: Callable[[str], str]) -> PoolSource:
-    """The source with the classes `names`; `resolve` says for each of its own what it counts as now.
+    """Give the source the classes `names`; `resolve` returns the present class of each of its own.
 
-    A label that counts as none of the `names` becomes −1, unknown.
+    A label whose class is none of the `names` becomes −1, unknown.
     """
-    place = {name: number for number, name in enumerate(names)}
-    table = torch.tensor([place.get(resolve(name), -1) for name in source.class_names], dtype=torch.int64)
+    label_of = {name: label for label, name in enumerate(names)}
+    table = torch.tensor([label_of.get(resolve(name), -1) for name in source.class_names], dtype=torch.int64)
     return replace(
         source,
         hidden_labels=_look_up(table, source.hidden_labels),
@@ -26,22 +26,22 @@ def with_classes(source: PoolSource, names: Sequence[str], resolve: Callable[[st
     )
 
 
-def relabel(state: dict[str, Tensor], places: Sequence[int | None], known: Tensor) -> dict[str, Tensor]:
-    """The state_dict of a `Pool` with its labels among other classes.
+def relabel(state: dict[str, Tensor], present: Sequence[int | None], known: Tensor) -> dict[str, Tensor]:
+    """Return the state_dict of a `Pool` with labels of the present classes.
 
     Args:
-        state: of the pool before; it is not changed.
-        places: for each class before, its place among the present ones; None where that depends on the sample.
-        known: (N,) int32 labels among the present classes that are known beforehand, −1 elsewhere; they are taken where
-            there is no place. What neither tells has no label until an answer settles it.
+        state: the pool's state with the former classes; it is not changed.
+        present: the present label of each former label; None where it depends on the sample.
+        known: (N,) int32 labels of the present classes that are known beforehand, −1 elsewhere. They replace labels
+            without a present one; a sample that has neither is unlabelled until an answer comes.
 
     Raises:
-        ValueError: a label is of no class before.
+        ValueError: a label is of none of the former classes.
     """
     labels, since = state["labels"], state["labelled_in_round"]
-    if len(labels) and int(labels.max()) >= len(places):
-        raise ValueError(f"labels must be of the {len(places)} classes of its round; got {int(labels.max())}")
-    table = torch.tensor([-1 if place is None else place for place in places], dtype=torch.int64)
+    if len(labels) and int(labels.max()) >= len(present):
+        raise ValueError(f"labels must be of the {len(present)} classes of its round; got {int(labels.max())}")
+    table = torch.tensor([-1 if label is None else label for label in present], dtype=torch.int64)
     found = _look_up(table, labels.long()).to(torch.int32)
     lost = (found < 0) & (labels >= 0)
     found = torch.where(lost, known[: len(labels)], found)

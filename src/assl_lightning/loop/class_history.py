@@ -1,9 +1,9 @@
-"""The classes of a run, round by round, and the class that an answer of any time counts as now.
+"""The classes of a run in each round, and the present class of an answer that was given at any time.
 
-`<run_dir>/classes.json` lists the changes in the order in which they were made. It is written with the first of them
-and only grows; until then a run has the classes of its config.yaml. Each change is of a round: the first that trains
-with it, whose labels were waited for when it was made. Labels in files keep the names that they were given: the ledger
-of a run is read through `ClassHistory.resolve`, and the numbers in a pool.pt through `ClassHistory.places`.
+`<run_dir>/classes.json` lists the changes in their order. It is written with the first change and only grows; until
+then a run has the classes of its config.yaml. A change belongs to the first round that trains with it; the run waited
+for that round's labels when the change was made. Files keep the labels that were given: the ledger is read through
+`ClassHistory.resolve`, and the labels in a pool.pt through `ClassHistory.present_labels`.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class Change:
     """One change of a run's classes."""
 
     kind: Kind
-    names: tuple[str, ...] = ()  # begin: all classes; add: the new ones; rename, merge: those that go
+    names: tuple[str, ...] = ()  # begin: all classes; add: the new ones; rename, merge: the ones that end
     to: str | None = None  # rename, merge: the class that they become
-    round: int = 0  # the first that trains with it
-    at: str | None = None  # when it was made, ISO 8601 in UTC
+    round: int = 0  # the first round that trains with the change
+    at: str | None = None  # the time of the change, ISO 8601 in UTC
 
     def __str__(self) -> str:
-        """The change in words, such as "crack added" or "dent renamed to bump"."""
+        """Describe the change, as in "crack added" or "dent renamed to bump"."""
         names = " and ".join(self.names)
         words = {
             "begin": f"{', '.join(self.names)} at first",
@@ -63,12 +63,12 @@ class Change:
 
 @dataclass(frozen=True)
 class ClassHistory:
-    """All changes of a run's classes, in their order; the first one begins. No method changes it.
+    """All changes of a run's classes, in their order; the first is of the kind "begin". No method changes the history.
 
     >>> history = ClassHistory.begin(["ok", "dent", "scratch"]).add(["crack"], 2).merge(["dent", "crack"], "damage", 3)
     >>> history.names(0), history.names(2), history.names()
     (('ok', 'dent', 'scratch'), ('ok', 'dent', 'scratch', 'crack'), ('ok', 'damage', 'scratch'))
-    >>> history.resolve("crack"), history.places(2)
+    >>> history.resolve("crack"), history.present_labels(2)
     ('damage', (0, 1, 2, 1))
     """
 
@@ -76,73 +76,73 @@ class ClassHistory:
 
     @staticmethod
     def begin(names: Sequence[str]) -> ClassHistory:
-        """Classes that have not changed yet."""
+        """Make the history of classes that have not changed yet."""
         return ClassHistory((Change("begin", tuple(names)),))
 
     # ---- looking
 
     def names(self, round_number: int | None = None) -> tuple[str, ...]:
-        """The classes of a round, in the order of their labels; None: those of the round to come."""
+        """Return the classes of a round (None: of the next round) in the order of their labels."""
         names: list[str] = []
-        for change in (self.changes[place] for place in self._standing(round_number)):
+        for change in (self.changes[index] for index in self._active(round_number)):
             if change.kind in ("rename", "merge"):
                 assert change.to is not None
-                place = min(names.index(name) for name in change.names)
+                label = min(names.index(name) for name in change.names)
                 names = [name for name in names if name not in change.names]
-                names.insert(place, change.to)
+                names.insert(label, change.to)
             else:
                 names += change.names
         return tuple(names)
 
     def resolve(self, name: str) -> str:
-        """The class that an answer with this name counts as now, whenever it was given; else the name itself."""
-        standing = self._standing()
-        for place, change in enumerate(self.changes):
+        """Return the present class of an answer with this name; the name itself where it was never a class."""
+        active = self._active()
+        for index, change in enumerate(self.changes):
             if change.kind in ("rename", "merge") and change.to is not None:
-                if place in standing and name in change.names:
+                if index in active and name in change.names:
                     name = change.to
-                elif place not in standing and change.kind == "rename" and name == change.to:
-                    (name,) = change.names  # which it was called in between
+                elif index not in active and change.kind == "rename" and name == change.to:
+                    (name,) = change.names  # the class had the name `to` until the renaming was taken back
         return name
 
     @property
     def former(self) -> Mapping[str, str]:
-        """Names that were classes and are none any more, each with the class that it counts as now."""
+        """The names of former classes, each with its present class."""
         now = self.names()
         known = [name for change in self.changes for name in (*change.names, change.to) if name is not None]
         return {name: self.resolve(name) for name in known if name not in now and self.resolve(name) in now}
 
     @property
     def given(self) -> tuple[str, ...]:
-        """All names that data can have: those that the run began with and those that were added, in their order."""
+        """All names that the data can have: those at the beginning and those that were added, in their order."""
         return tuple(name for change in self.changes if change.kind in ("begin", "add") for name in change.names)
 
-    def places(self, round_number: int) -> tuple[int | None, ...]:
-        """The place of each class of a round among the present classes.
+    def present_labels(self, round_number: int) -> tuple[int | None, ...]:
+        """Return the present label of each class of a round, in the order of that round's labels.
 
-        None where a merge was taken back since: a label with its name may now be of any of several classes.
+        It is None where a merge was taken back since: a sample of that class may now be of any of several.
         """
-        now, standing = self.names(), self._standing()
+        now, active = self.names(), self._active()
         split = {
-            self._resolve_until(round_number, str(self.changes[place].to))
-            for place in self._standing(round_number)
-            if self.changes[place].kind == "merge" and place not in standing
+            self._resolve_until(round_number, str(self.changes[index].to))
+            for index in self._active(round_number)
+            if self.changes[index].kind == "merge" and index not in active
         }
         found = [None if name in split else self.resolve(name) for name in self.names(round_number)]
         return tuple(now.index(name) if name in now else None for name in found)
 
     def since(self, name: str) -> int:
-        """The first round that trains with the class `name`."""
+        """Return the first round that trains with the class `name`."""
         rounds = {change.round for change in self.changes}
         return min(number for number in rounds if name in self.names(number))
 
     # ---- changing
 
     def joining(self, asked: Sequence[str], run_dir: Path) -> tuple[str, ...]:
-        """The new classes, at the end of those that are `asked` for; () where these are the run's in `run_dir`.
+        """Return the new classes at the end of the `asked` ones; () where the run in `run_dir` has exactly these.
 
         Raises:
-            ValueError: anything else is different, or a new name was that of another class before.
+            ValueError: other classes differ, or a new name was the name of another class before.
         """
         now, asked = self.names(), tuple(asked)
         if asked[: len(now)] != now or len(set(asked)) != len(asked):
@@ -154,13 +154,13 @@ class ClassHistory:
         return new
 
     def add(self, names: Sequence[str], round_number: int) -> ClassHistory:
-        """With new classes at the end, from a round on."""
+        """Add classes at the end, from a round on."""
         for name in names:
             self._check_new(name)
         return self._with(Change("add", tuple(names), round=round_number))
 
     def rename(self, name: str, to: str, round_number: int) -> ClassHistory:
-        """With a class under another name, from a round on; it keeps its place.
+        """Rename a class, from a round on; it keeps its label.
 
         Raises:
             ValueError: there is no such class, or the new name is taken.
@@ -172,10 +172,10 @@ class ClassHistory:
         return self._with(Change("rename", (name,), to, round_number))
 
     def merge(self, names: Sequence[str], to: str, round_number: int) -> ClassHistory:
-        """With several classes as one, from a round on, at the place of the first of them.
+        """Merge several classes into one, from a round on, with the label of the first of them.
 
         Raises:
-            ValueError: one is no class, they are fewer than two, the new name is taken, or one class would be left.
+            ValueError: a name is no class, they are fewer than two, the new name is taken, or one class would be left.
         """
         for name in names:
             self._check_known(name)
@@ -191,10 +191,10 @@ class ClassHistory:
         return self._with(Change("merge", tuple(names), to, round_number))
 
     def undo(self, round_number: int) -> ClassHistory:
-        """Without the newest renaming or merge that stands, from a round on.
+        """Take back the newest renaming or merge, from a round on.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is none to take back.
         """
         if self.newest is None:
             raise ValueError("no class was renamed or merged, so that there is nothing to take back")
@@ -202,39 +202,39 @@ class ClassHistory:
 
     @property
     def newest(self) -> Change | None:
-        """The newest renaming or merge that stands, which `undo` takes back; None where there is none."""
-        found = [self.changes[place] for place in self._standing()]
+        """The newest renaming or merge that was not taken back; None where there is none. `undo` takes it back."""
+        found = [self.changes[index] for index in self._active()]
         return next((change for change in reversed(found) if change.kind in ("rename", "merge")), None)
 
-    def _standing(self, round_number: int | None = None) -> list[int]:
-        """The places of the changes up to a round that were not taken back by then."""
-        standing: list[int] = []
-        for place, change in enumerate(self.changes):
+    def _active(self, round_number: int | None = None) -> list[int]:
+        """Return the indices of the changes up to a round that were not taken back by then."""
+        active: list[int] = []
+        for index, change in enumerate(self.changes):
             if round_number is not None and change.round > round_number:
                 break
             if change.kind != "undo":
-                standing.append(place)
+                active.append(index)
             else:
-                standing.remove(max(one for one in standing if self.changes[one].kind in ("rename", "merge")))
-        return standing
+                active.remove(max(other for other in active if self.changes[other].kind in ("rename", "merge")))
+        return active
 
     def _resolve_until(self, round_number: int, name: str) -> str:
         kept = tuple(change for change in self.changes if change.round <= round_number)
         return replace(self, changes=kept).resolve(name)
 
     def _advice(self, asked: Sequence[str], run_dir: Path) -> str:
-        """Advice to a user who asked for other classes than the run has."""
+        """Advise a user who asked for other classes than the run has."""
         now, former = self.names(), self.former
-        gone, new = ([name for name in one if name not in other] for one, other in ((now, asked), (asked, now)))
+        gone, new = [name for name in now if name not in asked], [name for name in asked if name not in now]
         outdated = [name for name in asked if name in former]
         if outdated:
             return f"{outdated[0]} is {former[outdated[0]]} since: ask for {as_override(now)}"
         if not gone:
             return f"a class that is new goes to the end: ask for {as_override([*now, *new])}"
         if not new:
-            missing, one = (f"{gone[0]} is", "it") if len(gone) == 1 else (f"{', '.join(gone)} are", "one")
+            missing, pronoun = (f"{gone[0]} is", "it") if len(gone) == 1 else (f"{', '.join(gone)} are", "one")
             return (
-                f"{missing} missing: ask for {as_override(now)}; to take {one} away, merge it into another with "
+                f"{missing} missing: ask for {as_override(now)}; to take {pronoun} away, merge it into another with "
                 f"{command('classes', run_dir)} --merge A,B=C"
             )
         if len(gone) == len(new) == 1:
@@ -251,8 +251,8 @@ class ClassHistory:
             raise ValueError(f"{name!r} is no class{was}; the classes are {_listed(self.names())}")
 
     def _check_new(self, name: str, instead_of: str | None = None) -> None:
-        """Refuse a new name by which old answers would count as another class than they do now."""
-        read_class_names([*(one for one in self.names() if one != instead_of), name])
+        """Raise for a new name that would change the class of old answers."""
+        read_class_names([*(known for known in self.names() if known != instead_of), name])
         if name in self.former and self.former[name] != instead_of:
             raise ValueError(
                 f"{name} was a class before, and answers with this name count as {self.former[name]} now; choose "
@@ -264,10 +264,10 @@ class ClassHistory:
 
 
 def read_history(run_dir: Path) -> ClassHistory | None:
-    """The history in classes.json; None where there is no such file, since no class has changed.
+    """Read the history in classes.json; None where there is no such file, because no class has changed.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: the file cannot be read.
     """
     path = run_dir / CLASS_CHANGES
     if not path.exists():
@@ -283,7 +283,7 @@ def read_history(run_dir: Path) -> ClassHistory | None:
 
 
 def run_classes(run_dir: Path) -> ClassHistory | None:
-    """The classes of the run in a directory; None where there is no run, or one whose classes no configuration names.
+    """Read the classes of the run in a directory; None where there is no run, or its configuration names none.
 
     Raises:
         ValueError: a file cannot be read.
@@ -296,7 +296,7 @@ def run_classes(run_dir: Path) -> ClassHistory | None:
 
 
 def named_classes(config: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The value of data.source.class_names in a plain configuration; None where it names none."""
+    """Return data.source.class_names of a plain configuration; None where it names none."""
     data = config.get("data")
     source = data.get("source") if isinstance(data, Mapping) else None
     names = source.get("class_names") if isinstance(source, Mapping) else None
@@ -304,17 +304,19 @@ def named_classes(config: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def write_history(run_dir: Path, history: ClassHistory) -> None:
-    """Write the history in one piece: from here on the change is made."""
-    changes = [{key: value for key, value in vars(one).items() if value not in (None, ())} for one in history.changes]
+    """Write the history in one piece; this makes its last change."""
+    changes = [
+        {key: value for key, value in vars(change).items() if value not in (None, ())} for change in history.changes
+    ]
     write_text(
         run_dir / CLASS_CHANGES, json.dumps({"format": _FORMAT, "changes": changes}, indent=1, ensure_ascii=False)
     )
 
 
 def changeable_round(run_dir: Path) -> int | None:
-    """The round that would be the first to train with other classes; None while one trains, or none is to come.
+    """Return the first round that would train with other classes; None while a round trains, or none is to come.
 
-    That is the round whose labels are waited for. The first round has no labels yet in a run that has just begun.
+    It is the round whose labels are waited for, and round 0 in a run that has just begun.
     """
     if not (round_directory(run_dir, 0) / POOL).exists():
         return 0
@@ -323,7 +325,7 @@ def changeable_round(run_dir: Path) -> int | None:
 
 
 def as_override(names: Sequence[str]) -> str:
-    """The classes as an argument of the run's command, quoted for Hydra and a shell where that is needed.
+    """Write the classes as an argument of the run's command, quoted for Hydra and a shell where necessary.
 
     >>> print(as_override(["ok", "yes", "a, b"]))
     'data.source.class_names=[ok,"yes","a, b"]'
@@ -332,7 +334,7 @@ def as_override(names: Sequence[str]) -> str:
 
 
 def _for_hydra(name: str) -> str:
-    """A list's item that Hydra reads as the text `name`."""
+    """Write a list's item so that Hydra reads it as the text `name`."""
     if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name) and yaml.safe_load(name) == name:
         return name
     return quote(name, '"')
@@ -341,9 +343,9 @@ def _for_hydra(name: str) -> str:
 def _history_of(content: Any) -> ClassHistory:
     if content["format"] != _FORMAT:
         raise ValueError(f"its format must be {_FORMAT}")
-    changes = tuple(_change_of(one) for one in content["changes"])
+    changes = tuple(map(_change_of, content["changes"]))
     rounds = [change.round for change in changes]
-    if [number for number, one in enumerate(changes) if one.kind == "begin"] != [0] or len(changes[0].names) < 2:
+    if [index for index, change in enumerate(changes) if change.kind == "begin"] != [0] or len(changes[0].names) < 2:
         raise ValueError("the first change, and no other, must begin with two classes or more")
     if rounds != sorted(rounds):
         raise ValueError(f"changes must be in the order of their rounds; got those of {rounds}")
@@ -355,10 +357,10 @@ def _change_of(content: Mapping[str, Any]) -> Change:
     texts = [*names, *([to] if to is not None else [])]
     if kind not in get_args(Kind) or not all(isinstance(text, str) and text for text in texts):
         raise ValueError(f"a change must be one of {', '.join(get_args(Kind))}, of classes; got {dict(content)}")
-    number = content.get("round", 0)
-    if not is_integer(number, 0):
-        raise ValueError(f"the round of a change must be an integer of at least 0; got {number!r}")
-    return Change(kind, tuple(names), to, number, content.get("at"))
+    round_number = content.get("round", 0)
+    if not is_integer(round_number, 0):
+        raise ValueError(f"the round of a change must be an integer of at least 0; got {round_number!r}")
+    return Change(kind, tuple(names), to, round_number, content.get("at"))
 
 
 def _listed(names: Sequence[str]) -> str:

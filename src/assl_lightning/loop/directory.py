@@ -72,7 +72,7 @@ from assl_lightning.loop.class_history import (
     write_history,
 )
 from assl_lightning.loop.histograms import Histogram
-from assl_lightning.loop.moving import CONTENTS, in_one_spelling, places
+from assl_lightning.loop.moving import CONTENTS, in_one_spelling, moved_paths
 from assl_lightning.loop.records import (
     COMMAND,
     KEYS_WITHOUT_EFFECT,
@@ -243,7 +243,7 @@ class RunDirectory:
         before = in_one_spelling(self._read_config())
         now = in_one_spelling(OmegaConf.to_container(OmegaConf.create(dict(config))))
         may_change = ["non_finite", *LABELLING_KEYS, *(DEVICES if now.get("change_devices") else ())]
-        may_change += places(before, now)
+        may_change += moved_paths(before, now)
         rounds = before.get("rounds")
         if isinstance(rounds, int) and rounds != now.get("rounds") and now["rounds"] >= self._fewest_rounds():
             may_change.append("rounds")
@@ -430,7 +430,7 @@ class RunDirectory:
         classes = read_history(self.path)
         with self.reading(number, POOL):
             if classes is not None:
-                state = relabel(state, classes.places(number), pool.labels)
+                state = relabel(state, classes.present_labels(number), pool.labels)
             pool.load_state_dict(state, joining=number + 1 if grown else None)
 
     def pool_on_disk(self) -> PoolOnDisk | None:

@@ -1,4 +1,4 @@
-"""Data in another place when a run goes on: paths may change, their contents must be the same."""
+"""Data that were moved before a run goes on: their paths may change, their contents must not."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from assl_lightning.base.paths import PATH_KEYS
 
 CONTENTS = "contents"
-"""Key of config.yaml: digests of weights, by their key, and of "data" whose samples have no names of files."""
+"""Key of config.yaml: a digest for each key of weights, and for "data" whose samples have no file names."""
 
 
 def in_one_spelling(config: Any) -> Any:
-    """The configuration with its paths in one spelling: `photos` for `./photos` and `photos/`.
+    """Normalise the paths of a configuration: `./photos` and `photos/` become `photos`.
 
     >>> in_one_spelling({"data": {"root": "./photos/", "name": "a/"}})
     {'data': {'root': 'photos', 'name': 'a/'}}
@@ -28,10 +28,11 @@ def in_one_spelling(config: Any) -> Any:
     }
 
 
-def places(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """The keys of paths in which the two differ, and which may, since their `CONTENTS` are the same.
+def moved_paths(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the keys of paths that may differ between two configurations, because the contents are the same.
 
-    Samples that have names are told by these, which the run's own files hold; others, and weights, by a digest.
+    The contents of samples that have names are compared by the names in the run's own files; the contents of other
+    samples, and of weights, by their digest in `CONTENTS`.
     """
     known, found = ({**(config.get(CONTENTS) or {})} for config in (before, now))
     for key in _paths(before, now):

@@ -1,6 +1,6 @@
-"""SLURM's pre-emption: the signal that announces it, and putting the job back into the queue.
+"""Pre-emption in SLURM: the signal that announces it, and the return of the job to the queue.
 
-Jobs that submitit has started, in SLURM or as local processes, it announces and queues again by itself.
+Submitit announces the end of its own jobs, in SLURM or as local processes, and queues them again by itself.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ log = logging.getLogger(__name__)
 
 
 def requeue_signal() -> int | None:
-    """SIGUSR1 in a batch job of SLURM, as `#SBATCH --signal=SIGUSR1@90` asks for; None anywhere else."""
+    """Return SIGUSR1 in a batch job of SLURM, as `#SBATCH --signal=SIGUSR1@90` asks for; None anywhere else."""
     return int(signal.SIGUSR1) if SLURMEnvironment.detect() and submitit_signal() is None else None
 
 
 def submitit_signal() -> int | None:
-    """What submitit sends to a job of its own before it is pre-empted or its time is over; None anywhere else."""
+    """Return the signal that submitit sends to its jobs before they end; None in any other process."""
     if "SUBMITIT_EXECUTOR" not in os.environ:
         return None
     return int(signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"])
 
 
 def preemption_signals() -> tuple[int, ...]:
-    """Those at which a job is to save what it has and end."""
+    """Return the signals after which a job must save its state and end."""
     return tuple(signum for signum in (requeue_signal(), submitit_signal()) if signum is not None)
 
 
 def job_id(environment: Mapping[str, str]) -> str:
-    """What `scontrol` knows this job by; a job of an array by the array's number and its own."""
+    """Return the id of this job for `scontrol`; "<array>_<task>" in a job array."""
     if "SLURM_ARRAY_JOB_ID" in environment:
         return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
     return environment["SLURM_JOB_ID"]
 
 
 def requeue() -> None:
-    """Put this job back into the queue, where it goes on once it is started again; a failure is told, not raised."""
+    """Put this job back into the queue; a failure is logged, not raised."""
     command = ["scontrol", "requeue", job_id(os.environ)]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=False)

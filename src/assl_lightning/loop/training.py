@@ -197,7 +197,9 @@ class RoundTraining:
                 state = checkpoint["current_model_state" if has_raw else "state_dict"]
                 classes = read_history(self.directory.path)
                 if classes is not None and classes.names(number - 1) != classes.names():
-                    state = carry_rows(state, algorithm.network.head, classes.places(number - 1), "network.head.")
+                    state = carry_rows(
+                        state, algorithm.network.head, classes.present_labels(number - 1), "network.head."
+                    )
                 algorithm.load_state_dict(state)
         return algorithm
 

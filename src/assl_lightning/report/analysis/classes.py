@@ -27,7 +27,7 @@ def present_labels(run: Run, record: RoundRecord) -> list[int]:
     history = read_history(run.directory)
     if history is None:
         return list(record.queried_labels)
-    places = history.places(record.round + 1)
+    places = history.present_labels(record.round + 1)
     found = [places[label] if 0 <= label < len(places) else None for label in record.queried_labels]
     return [-1 if place is None else place for place in found]
 
