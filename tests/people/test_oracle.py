@@ -267,7 +267,7 @@ def test_a_decision_for_a_label_that_is_no_class_is_refused_with_the_answer_to_t
     name = label_all(run_dir).samples[0].sample_id
     (wrong,) = Ledger(run_dir / LEDGER).append([Answer(name, "label", "Cy", "by hand", 0, "zebra", decides=True)])
     say(run_dir, {name: "wide"}, "Di")
-    expected = rf"the label 'zebra' of {name}, which is none of the run's classes, .* ingest RUN_DIR --undo {wrong.id}$"
+    expected = rf"the label 'zebra' of {name}, which is none of the run's classes, .*ingest RUN_DIR --undo {wrong.id}$"
     with pytest.raises(ValueError, match=expected):
         run(run_dir)
 
