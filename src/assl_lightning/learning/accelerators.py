@@ -21,9 +21,9 @@ _SAMPLES = 64
 
 @cache
 def auto_accelerator() -> str:
-    """The accelerator that "auto" stands for: "auto", or "cpu" where `fault_of` finds a fault of the GPU.
+    """Return the accelerator for "auto": "auto", or "cpu" if `fault_of` finds a fault of an Apple GPU.
 
-    Only Apple's is tried, since CUDA's is known to compute all of it. Says so in one line where it chooses the CPU.
+    CUDA is not tried, because it is known to compute every step. A choice of the CPU is logged in one line.
     """
     if not MPSAccelerator.is_available() or CUDAAccelerator.is_available():
         return "auto"
@@ -37,7 +37,7 @@ def auto_accelerator() -> str:
 
 
 def fault_of(device: torch.device) -> str | None:
-    """Find where `device` differs from the CPU in the parts of a step beside the network; None where they agree.
+    """Return how `device` differs from the CPU in the parts of a step beside the network; None if they agree.
 
     Random draws and augmented views must agree in every bit, statistics to one part in 10⁵.
     """

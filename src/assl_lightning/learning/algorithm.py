@@ -1,4 +1,4 @@
-"""What the algorithms share: a network, its optimizer, test accuracy, and logging that never waits for the device."""
+"""The base class of the learning algorithms: network, optimizer, test accuracy and logging."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Algorithm(LightningModule):
     """
 
     produces: ClassVar[frozenset[str]]
-    """What acquisition functions get from its training steps: {"statistics"} or nothing."""
+    """The products of the training steps that acquisition functions may need: {"statistics"} or nothing."""
 
     def __init__(
         self,
@@ -58,11 +58,11 @@ class Algorithm(LightningModule):
         return logits
 
     def configure_optimizers(self) -> Optimizer:
-        """The optimizer over the two groups; the learning rate is constant."""
+        """Make the optimizer over the two parameter groups; the learning rate is constant."""
         return self.optimizer_factory(self.groups)
 
     def new_counts(self) -> MulticlassStatScores:
-        """Right and wrong answers by class; the label −1 pads a rank's last batch and does not count."""
+        """Make a metric of right and wrong answers by class; the label −1, which pads a batch, does not count."""
         return MulticlassStatScores(self.network.num_classes, average="none", ignore_index=-1, validate_args=False)
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
@@ -75,11 +75,11 @@ class Algorithm(LightningModule):
         self.test_counts.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what was summed up since the last logging."""
+        """Add the sums since the last logging."""
         checkpoint[_SINCE_LOGGED] = {"sums": dict(self._sums), "steps": self._logged_steps}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on summing up from there."""
+        """Restore the sums since the last logging."""
         since = checkpoint.get(_SINCE_LOGGED, {"sums": {}, "steps": 0})
         self._sums, self._logged_steps = dict(since["sums"]), since["steps"]
 
@@ -102,12 +102,12 @@ class Algorithm(LightningModule):
 def parameter_groups(
     network: nn.Module, weight_decay: float, exempt: WeightDecayExempt = "by_module"
 ) -> list[dict[str, Any]]:
-    """Two groups for an optimizer: what decays, and what does not.
+    """Divide the parameters into two groups for an optimizer: with and without weight decay.
 
     Args:
         exempt: "by_module" exempts every bias, the scales of every normalisation layer, and free vectors such as a
-            ViT's class token and position embedding. "by_name" exempts what has "bias" or "bn" in its name, which is
-            how kekmodel's FixMatch says the same of its own WideResNet, for networks of yours with such names.
+            ViT's class token and position embedding. "by_name" exempts parameters with "bias" or "bn" in their name:
+            kekmodel's rule for its own WideResNet, for networks of yours with such names.
 
     Raises:
         ValueError: a negative `weight_decay`, or "by_name" for a network whose normalisation is not called "bn".
@@ -148,7 +148,7 @@ def _is_free(network: nn.Module, name: str) -> bool:
 
 
 def accuracies_by_name(counts: Tensor, weights: Literal["raw", "ema"]) -> dict[str, Tensor]:
-    """Accuracy and balanced accuracy (the mean recall of the classes that occur), () each in [0, 1], by logged name.
+    """Return accuracy and balanced accuracy (mean recall of the classes that occur), () each in [0, 1], by logged name.
 
     Args:
         counts: (C, 5) of `MulticlassStatScores`: true and false positives, true and false negatives, support.
@@ -166,5 +166,5 @@ def accuracies_by_name(counts: Tensor, weights: Literal["raw", "ema"]) -> dict[s
 
 
 def mean_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
-    """() mean cross-entropy in float32: logits (B, C), label (B,) int64."""
+    """Return the () mean cross-entropy in float32 of logits (B, C) and label (B,) int64."""
     return torch.nn.functional.cross_entropy(logits.float(), label)

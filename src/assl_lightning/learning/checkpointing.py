@@ -1,4 +1,4 @@
-"""Checkpoints inside a fit: when they are written, what they hold beside Lightning's own, and how a signal ends one."""
+"""Checkpoints inside a fit: their times, their content beside Lightning's own, and the end of a fit by a signal."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ CHECKPOINT_IDENTITY = "assl_lightning"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its target and renames it: a kill leaves the old file or the new one, never half.
+    """Write a checkpoint beside its target and rename it: a kill leaves the old file or the new one, never half a file.
 
-    Lightning's own stages in the temporary directory; across file systems its last move is a copy, and a kill in the
-    middle destroys the good file. A target that is no local path (s3://…) is left to Lightning.
+    Lightning's own plugin writes to the temporary directory; its last move across file systems is a copy, and a kill
+    during the copy destroys the good file. Lightning writes targets that are no local path (s3://…).
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
@@ -43,21 +43,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class StepCheckpoints(Checkpoint):
-    """Saves a fit every so many steps or seconds, and when it is asked to stop, so that it can go on from there.
+    """Save a fit at intervals of steps or seconds, and when a signal asks it to stop, so that it can go on from there.
 
-    It saves a step when the next one begins: what callbacks and loggers did with a step is done by then, and so is the
-    test that follows an epoch. The fit's last step is for whoever fits to keep. What was logged to a CSV file so far is
-    in the checkpoint, and written again by a fit that goes on, since Lightning's logger begins with an empty file.
+    A step is saved when the next one begins, because callbacks, loggers and the test after an epoch are done with it
+    by then. The last step of a fit is not saved here. The rows of a CSV logger are in the checkpoint, and a fit that
+    goes on writes them again, because Lightning's logger begins with an empty file.
 
     Under DDP the first rank's clock and any rank's signal count for all of them, agreed on in each step, as Lightning
     agrees on SIGTERM.
 
     Args:
         path_of_step: where the checkpoint of a step goes.
-        every_n_steps: optimizer steps between two; None: none for the steps' sake.
-        every_n_seconds: seconds between two, by a clock that cannot be set; None: none for the time's sake.
-        identity: plain values that a checkpoint says of itself, under the key `CHECKPOINT_IDENTITY`.
-        interruption: whose signal ends the fit with `Interrupted`, once its next step is saved.
+        every_n_steps: optimizer steps between two checkpoints; None: not by steps.
+        every_n_seconds: seconds between two checkpoints, by a monotonic clock; None: not by time.
+        identity: plain values that identify a checkpoint, stored under the key `CHECKPOINT_IDENTITY`.
+        interruption: the signal that ends the fit with `Interrupted`, once the next step is saved.
         on_saved: called on the first rank with the step, once its checkpoint is whole.
         clock: seconds from any start.
     """
@@ -91,7 +91,7 @@ class StepCheckpoints(Checkpoint):
         self._logged: list[str] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock, write again what was logged before, and take the signals back from Lightning."""
+        """Start the clock, write the earlier log rows again, and take the signals back from Lightning."""
         self._saved_at, self._last_step = self.clock(), trainer.global_step
         for logger, text in zip(_csv_loggers(trainer), self._logged, strict=False):
             _log_again(logger, text)
@@ -100,27 +100,27 @@ class StepCheckpoints(Checkpoint):
             self.interruption.install()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Save the step before, if it is time and the optimizer made one."""
+        """Save the previous step, if a checkpoint is due and the optimizer made a step."""
         if batch_idx > 0 and self._is_due(trainer):
             with _before_its_batch(trainer.fit_loop.epoch_loop.batch_progress):
                 self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Likewise for an epoch's last step."""
+        """Save the last step of an epoch, if a checkpoint is due."""
         if trainer.current_epoch + 1 != trainer.max_epochs and not trainer.should_stop and self._is_due(trainer):
             self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Agree on a signal that came with the last step, for whoever goes on after the fit."""
+        """Agree among the ranks on a signal that came with the last step."""
         self._agreed(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add what the checkpoint says of itself, and what was logged so far."""
+        """Add the identity and the log rows so far."""
         checkpoint[CHECKPOINT_IDENTITY] = {**self.identity, "step": trainer.global_step}
         checkpoint[_LOGGED] = [_read(logger) for logger in _csv_loggers(trainer)] if trainer.is_global_zero else []
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep what had been logged, until the logger is there."""
+        """Keep the log rows until the logger exists."""
         self._logged = list(checkpoint.get(_LOGGED, []))
 
     def _is_due(self, trainer: Trainer) -> bool:
@@ -132,7 +132,7 @@ class StepCheckpoints(Checkpoint):
         return by_time or by_steps or self._signum > 0
 
     def _agreed(self, trainer: Trainer) -> tuple[bool, int]:
-        """Whether it is time for a checkpoint, and the signal that asks to stop, or 0; the same on all ranks."""
+        """Return if a checkpoint is due by time, and the signal that asks to stop or 0; the same on all ranks."""
         by_time = self.every_n_seconds is not None and self.clock() - self._saved_at >= self.every_n_seconds
         signum = 0 if self.interruption is None else self.interruption.signum or 0
         if trainer.world_size > 1:
@@ -152,7 +152,7 @@ class StepCheckpoints(Checkpoint):
         self._saved_at = self.clock()
         if trainer.is_global_zero and self.on_saved is not None:
             self.on_saved(step)
-        if self.interruption is not None and self._signum:  # one that came since then is not agreed on
+        if self.interruption is not None and self._signum:  # a later signal is not agreed on yet
             self.interruption.raise_if_asked(f"step {step} is saved, and the same command goes on from there")
 
 
@@ -160,7 +160,7 @@ _LOGGED = "assl_lightning_metrics_csv"
 
 
 def _check_that_it_loads(path: Path) -> None:
-    """Say at once, not when the run is to go on, that a module puts into checkpoints what is not read from files."""
+    """Raise now, not when the run goes on, if a module puts objects into checkpoints that are not read from files."""
     try:
         tensor_files.load(path)
     except ValueError as error:
@@ -172,9 +172,9 @@ def _check_that_it_loads(path: Path) -> None:
 
 @contextmanager
 def _before_its_batch(progress: _BatchProgress) -> Iterator[None]:
-    """Lightning's count of batches as it was before the batch that is about to start, which a fit that goes on repeats.
+    """Set Lightning's count of batches back by the batch that is about to start, which a fit that goes on repeats.
 
-    Else it would count, and log, one step too many from there on.
+    Otherwise that fit would count, and log, one step too many.
     """
     progress.total.ready, progress.current.ready = progress.total.ready - 1, progress.current.ready - 1
     try:
@@ -194,7 +194,7 @@ def _read(logger: CSVLogger) -> str:
 
 
 def _log_again(logger: CSVLogger, text: str) -> None:
-    """Put the rows of a metrics file into a new one as they are, past the logger's own prefix, which they have."""
+    """Write the rows of a metrics file into a new one, without adding the logger's prefix a second time."""
     for row in csv.DictReader(io.StringIO(text)):
         values = {name: value for name, value in row.items() if value != "" and name != "step"}
         logger.experiment.log_metrics(values, step=int(row["step"]))

@@ -31,14 +31,14 @@ LabelledView = Literal["weak", "plain"]
 
 
 class PoolDataModule(LightningDataModule):
-    """Gives training a `Batch` a step, and evaluation the test images.
+    """Give training one `Batch` for each step, and evaluation the test images.
 
-    The pool's images are one uint8 tensor that moves to the training device once; the loader yields indices only, and
-    gathering, augmentation and normalisation happen on the device in `on_after_batch_transfer`. Of images in files the
-    loader's workers decode what a step needs, and the rest happens on the device all the same, to the same batches.
+    The pool's images are one uint8 tensor that moves to the training device once; the loader yields only indices, and
+    gathering, augmentation and normalisation happen on the device in `on_after_batch_transfer`. Images in files are
+    decoded by the loader's workers; the rest happens on the device in the same way, and the batches are the same.
 
     Args:
-        pool: who is labelled.
+        pool: the samples and their labels.
         pool_images: (N, channels, height, width) uint8, in the pool's order; a tensor, or images in files.
         test_images: (M, channels, height, width) uint8, likewise; M = 0: the test is made on what the pool holds out.
         test_labels: (M,) int64.
@@ -54,7 +54,7 @@ class PoolDataModule(LightningDataModule):
         include_labelled: the unlabelled stream draws from labelled samples too (their labels unused), as in FixMatch's
             own code; the paper's U is the pool without them.
         test_batch_size: test images a batch in each process.
-        num_workers: processes that decode images in files, beside each process that trains; 0: that one does.
+        num_workers: processes that decode images in files, for each training process; 0: the training process does.
         seed: of all draws, in every round.
         steps_per_round: steps of a fit.
         steps_per_epoch: a test follows every so many steps; None: once, at the end.
@@ -128,13 +128,13 @@ class PoolDataModule(LightningDataModule):
 
     @property
     def num_samples(self) -> int:
-        """N, what `index` counts in."""
+        """N, the number of samples in the pool."""
         return self.pool.num_samples
 
     def start_round(
         self, round_number: int, *, seed: int, steps_per_round: int, steps_per_epoch: int | None = None
     ) -> None:
-        """From here on batches are those of `round_number`, and of the pool as it is when the next fit begins."""
+        """Make the next batches those of `round_number`, over the pool as it is when the next fit begins."""
         if steps_per_round < 1 or (steps_per_epoch is not None and steps_per_epoch < 1):
             raise ValueError(
                 f"a round needs at least one step, and so does an epoch; got steps_per_round = {steps_per_round} and "
@@ -149,12 +149,12 @@ class PoolDataModule(LightningDataModule):
 
     @property
     def num_test_images(self) -> int:
-        """M, or what the pool holds out where there are no other test images."""
+        """Number of test images: M, or the pool's held-out samples where M = 0."""
         return len(self.test_images) or len(self.pool.held_out)
 
     @property
     def num_steps(self) -> int:
-        """Steps of this round: `steps_per_round`, or fewer where `max_passes` says so."""
+        """Number of steps in this round: `steps_per_round`, or fewer by `max_passes`."""
         if self.labelled_stream == "passes" and self.max_passes is not None:
             per_pass = batches_per_pass(len(self.pool.labelled), self.batch_size)
             return min(self.steps_per_round, self.max_passes * per_pass)
@@ -162,7 +162,7 @@ class PoolDataModule(LightningDataModule):
 
     @property
     def num_epochs(self) -> int:
-        """Epochs of this round; the last one may be shorter."""
+        """Number of epochs in this round; the last one may be shorter."""
         return -(-self.num_steps // self.steps_per_epoch)
 
     @property
@@ -174,11 +174,11 @@ class PoolDataModule(LightningDataModule):
 
     @property
     def draws_distinct(self) -> bool:
-        """No unlabelled batch holds a sample twice."""
+        """True if no unlabelled batch holds a sample twice."""
         return len(self.streamed) >= self.batch_size * self.mu
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """One item a step: indices, the labels of the labelled ones, and of images in files their pixels."""
+        """Make the training loader; an item has a step's indices, known labels, and pixels of images in files."""
         ranks, rank = self._ranks()
         plan = BatchPlan(self.seed, self.round_number, self.num_steps, self.batch_size, self.mu, self.labelled_stream)
         sampler = StepSampler(
@@ -190,7 +190,7 @@ class PoolDataModule(LightningDataModule):
         return self._loader(_Steps(self.pool.labels.long(), self.pool_images), sampler)
 
     def val_dataloader(self) -> DataLoader[Tensor | dict[str, Any]]:
-        """The test images, or what the pool holds out: reported after each epoch, and nothing is chosen by them."""
+        """Make the loader of the test images, or of the held-out samples; nothing is chosen by their accuracy."""
         ranks, rank = self._ranks()
         sampler = ChunkSampler(self.num_test_images, self.test_batch_size, num_replicas=ranks, rank=rank)
         if len(self.test_images) or not isinstance(self.pool_images, StreamedImages):
@@ -198,11 +198,11 @@ class PoolDataModule(LightningDataModule):
         return self._loader(_Positions(self.pool_images.take(self.pool.held_out)), sampler)
 
     def test_dataloader(self) -> DataLoader[Tensor | dict[str, Any]]:
-        """As `val_dataloader`."""
+        """Make the same loader as `val_dataloader`."""
         return self.val_dataloader()
 
     def _loader(self, dataset: _Loaded[Item], sampler: Sampler[Any]) -> DataLoader[Item]:
-        """Of a batch an item. Workers are for images in files; indices alone come faster without them."""
+        """Make a loader whose items are batches. Indices alone come faster without workers."""
         if dataset.files is None:
             return DataLoader(dataset, batch_size=None, sampler=sampler)
         loader = WorkerLoader(
@@ -217,7 +217,7 @@ class PoolDataModule(LightningDataModule):
         return loader
 
     def stop_loading(self) -> None:
-        """End the workers, also where a fit was cut short."""
+        """End the workers, also after a fit that was cut short."""
         for loader in list(self._loaders):
             loader.stop()
 
@@ -225,7 +225,7 @@ class PoolDataModule(LightningDataModule):
         return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch | EvaluationBatch:
-        """Indices → augmented, normalised images, on the device of the indices."""
+        """Turn indices into augmented, normalised images on the device of the indices."""
         if isinstance(batch, Tensor):
             return self._test_batch(batch, self._images_to_test(batch))
         if "position" in batch:
@@ -233,7 +233,7 @@ class PoolDataModule(LightningDataModule):
         return self._training_batch(batch)
 
     def _images_to_test(self, position: Tensor) -> Tensor:
-        """Of a test set that lies in memory."""
+        """Return the test images at these positions, from memory."""
         found = position.clamp(min=0)
         if len(self.test_images):
             return self._on_device("test_images", position)[found]
@@ -269,12 +269,12 @@ class PoolDataModule(LightningDataModule):
 
     @torch.no_grad()
     def plain_view(self, index: Tensor) -> Tensor:
-        """(B,) int64 → (B, channels, height, width) float32, normalised and not augmented."""
+        """Return the images at `index` (B,) as (B, channels, height, width) float32, normalised, not augmented."""
         return self.normalise(self._images(index))
 
     @torch.no_grad()
     def augmented_views(self, index: Tensor, purpose: str) -> tuple[Tensor, Tensor]:
-        """(B,) int64 → weak and strong views outside of training, a function of (seed, round, purpose, index)."""
+        """Return weak and strong views of `index` (B,), a function of (seed, round, purpose, index)."""
         images = self._images(index)
         views = []
         for name, augment in (("weak_view", self.weak), ("strong_view", self.strong)):
@@ -286,7 +286,7 @@ class PoolDataModule(LightningDataModule):
         return Draws(derive_key(self.seed, purpose, self.round_number, step), row)
 
     def _images_of_step(self, item: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Labelled and unlabelled, uint8: gathered on the device, or as the loader has decoded them."""
+        """Return the labelled and the unlabelled images, uint8: gathered on the device, or decoded by the loader."""
         labelled, unlabelled = item["labelled"], item["unlabelled"]
         if "pixels" not in item:
             return self._images(labelled), self._images(unlabelled)
@@ -306,24 +306,24 @@ class PoolDataModule(LightningDataModule):
         return tensor
 
     def state_dict(self) -> dict[str, Any]:
-        """Who is labelled, for a checkpoint."""
+        """Return the pool's state, for a checkpoint."""
         return {"pool": self.pool.state_dict(), "round_number": self.round_number, "seed": self.seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         self.pool.load_state_dict(state_dict["pool"])
         self.round_number, self.seed = state_dict["round_number"], state_dict["seed"]
 
 
 class _Loaded(Dataset[Item]):
-    """What the loader yields. Of images in files (`files`) it decodes; of those in memory only indices go their way."""
+    """The data set of a loader, which decodes images in `files`; for images in memory it passes indices on."""
 
     def __init__(self, images: StoredImages) -> None:
         self.files = images if isinstance(images, StreamedImages) else None
 
 
 class _Steps(_Loaded[dict[str, Any]]):
-    """Adds the labels of the labelled samples to a step's indices; those of the others are unknown here."""
+    """A step's indices with the labels of its labelled samples; the labels of the others are unknown here."""
 
     def __init__(self, labels: Tensor, images: StoredImages) -> None:
         super().__init__(images)
@@ -337,7 +337,7 @@ class _Steps(_Loaded[dict[str, Any]]):
 
 
 class _Positions(_Loaded[Tensor | dict[str, Any]]):
-    """The sampler's tensors as they are; those of images in files beside their pixels."""
+    """Positions of test images, with the pixels where images are in files."""
 
     def __getitem__(self, position: Tensor) -> Tensor | dict[str, Any]:
         if self.files is None:
@@ -346,7 +346,7 @@ class _Positions(_Loaded[Tensor | dict[str, Any]]):
 
 
 def _decode(images: StreamedImages, index: Tensor) -> dict[str, Tensor | str]:
-    """The pixels, or what is wrong: raised in a worker, it would come with that one's traceback."""
+    """Decode the images, or return the error as text: raised in a worker, it would come with a traceback."""
     try:
         return {"pixels": images[index]}
     except ValueError as error:

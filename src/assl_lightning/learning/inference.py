@@ -1,4 +1,4 @@
-"""One evaluation pass over some of the pool: logits and features, with the modes and the gradient left as they were."""
+"""An evaluation pass over samples of the pool: logits and features, without a change to modes or gradients."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def evaluate(
     batch_size: int,
     context: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> tuple[Tensor, Tensor]:
-    """Logits (M, C) and features (M, d), float32, of the samples at `index` (M,) int64, on the network's device.
+    """Return float32 logits (M, C) and features (M, d) of the samples at `index` (M,), on the network's device.
 
-    Equal images have equal rows, those of the first of them: what a network makes of an image differs in the last bits
-    by its place in a batch and by the size of that, and by processor and precision.
+    Equal images get the rows of the first of them, because the last bits of a network's output depend on the position
+    in the batch, the batch size, the processor and the precision.
 
     Args:
         view: (b,) indices on the network's device → (b, channels, height, width) images.
@@ -53,7 +53,7 @@ def evaluate(
 
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode within; afterwards each part is in the mode it was in, also one that is frozen among others."""
+    """Put a module into evaluation mode; afterwards each part gets back its own mode, also a frozen one."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:

@@ -1,4 +1,4 @@
-"""A loss or a gradient that is not finite: the end of a run, or a step that is left out."""
+"""Losses and gradients that are not finite: they end a run, or their step is left out."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ OnNonFinite = Literal["stop", "skip"]
 _SHOWN = 8  # indices of each kind in an error
 _ADVICE = (
     "lower the learning rate, clip gradients (+trainer.gradient_clip_val=1), use another precision, or leave such "
-    "steps out with non_finite=skip. No checkpoint holds what came of it"
+    "steps out with non_finite=skip. No checkpoint holds weights from such a step"
 )
 
 
 class NonFinite(Callback):
-    """Stops at a loss that is not finite, or leaves out steps whose gradients are not.
+    """Stop at a loss that is not finite, or leave out steps whose gradients are not finite.
 
     "stop" notes the first such step on the device and raises at the next reading: every `trainer.log_every_n_steps`
-    steps, before each test and before each checkpoint, so that no checkpoint holds what came of it; the weights of each
-    checkpoint are looked at, too.
+    steps, before each test and before each checkpoint, so that no checkpoint holds weights from such a step; the
+    weights of each checkpoint are checked, too.
 
     "skip" waits for the device once a step. Where a gradient is not finite, the optimizer makes no step: neither
     weights nor momentum nor the batch norms' running statistics change, and the step counts in `skipped`. Under 16-bit
@@ -49,21 +49,21 @@ class NonFinite(Callback):
         self._buffers: list[tuple[Tensor, Tensor]] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Begin anew."""
+        """Reset the count and the note of a fault."""
         if stage == "fit":
             self.skipped, self._first = 0, None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Under "skip", remember the buffers as they were."""
+        """Under "skip", keep a copy of the buffers."""
         if self.on_non_finite == "skip":
             self._buffers = [(buffer, buffer.clone()) for buffer in pl_module.buffers()]
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Under "skip", take the gradients away if one of them is not finite; they are the same on all ranks."""
+        """Under "skip", remove the gradients if one is not finite; gradients are the same on all ranks."""
         if self.on_non_finite != "skip":
             return
         gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
-        norms = torch.stack(torch._foreach_norm(gradients))  # one that overflows has no use either
+        norms = torch.stack(torch._foreach_norm(gradients))  # a norm that overflows is of no use either
         if norms.isfinite().all():
             return
         self.skipped += 1
@@ -75,7 +75,7 @@ class NonFinite(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Under "stop", note a loss that is not finite, and read the note where the algorithms log."""
+        """Under "stop", note a loss that is not finite, and read the note at the steps at which algorithms log."""
         if self.on_non_finite != "stop" or not outputs:
             return
         loss = outputs["loss"].detach()
@@ -86,11 +86,11 @@ class NonFinite(Callback):
             self.check(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """No test of weights that a loss has spoilt."""
+        """Raise before weights are tested that a loss has spoilt."""
         self.check(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """No checkpoint of them either, nor of weights that a gradient alone has spoilt."""
+        """Raise before such weights are saved, or weights that a gradient has spoilt."""
         self.check(trainer)
         if self.on_non_finite == "stop" and not all(weights.isfinite().all() for weights in pl_module.parameters()):
             raise FloatingPointError(
@@ -99,7 +99,7 @@ class NonFinite(Callback):
             )
 
     def check(self, trainer: Trainer) -> None:
-        """Raise what was noted on any rank; waits for the device."""
+        """Raise the fault that any rank has noted; waits for the device."""
         if self._first is None:
             return
         first = self._first
@@ -113,11 +113,11 @@ class NonFinite(Callback):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """The count."""
+        """Return the number of skipped steps."""
         return {"skipped": self.skipped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it over."""
+        """Restore the number of skipped steps."""
         self.skipped = int(state_dict["skipped"])
 
 
@@ -127,7 +127,7 @@ def _round_of(trainer: Trainer) -> str:
 
 
 def _samples_of(trainer: Trainer, step: int) -> str:
-    """Which samples a step was made of, where they can be told: the draws are a function of the step."""
+    """Name the samples of a step, if the sampler is ours: its draws are a function of the step."""
     sampler = getattr(trainer.train_dataloader, "sampler", None)
     if not isinstance(sampler, StepSampler):
         return ""

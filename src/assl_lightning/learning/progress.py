@@ -19,11 +19,11 @@ from assl_lightning.base.heartbeat import Heartbeat
 class RoundProgress(Callback):
     """The progress of one round and of the run; one is made for each round.
 
-    Give the Trainer `enable_progress_bar=False` beside it. What is shown is read every `trainer.log_every_n_steps`
-    steps, from `trainer.callback_metrics`: "loss", "mask_rate", "test_accuracy_ema" and "test_accuracy_raw", each where
-    it is there. Between those steps nothing is read and nothing is drawn, so that the host never waits for the device.
-    Only the global-zero rank writes. Away from a terminal no metric is read before the round's end: a line after ten
-    seconds, and then each minute, has the step, the rate and the time left, which the host knows by itself.
+    Give the Trainer `enable_progress_bar=False` beside it. The values shown are read every `trainer.log_every_n_steps`
+    steps, from `trainer.callback_metrics`: "loss", "mask_rate", "test_accuracy_ema" and "test_accuracy_raw", if they
+    exist. Between those steps nothing is read and nothing is drawn, so that the host does not wait for the device. Only
+    the global-zero rank writes. Without a terminal no metric is read before the round's end: a line after ten seconds,
+    and then each minute, has the step, the rate and the time left, which the host knows without the device.
 
     Args:
         round: this round's number.
@@ -119,14 +119,14 @@ class RoundProgress(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Say, away from a terminal, that it is testing."""
+        """Print the number of the test batch once a minute, where there is no terminal."""
         if self._heartbeat is not None and not trainer.sanity_checking and self._heartbeat.is_due():
             total = trainer.num_val_batches[dataloader_idx]
             count = f" of {total:,}" if isfinite(total) else ""
             self._say(f"{_step_of(trainer)}, testing, batch {batch_idx + 1:,}{count}")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Read the test accuracies; the time that testing took does not count in images/s."""
+        """Read the test accuracies; the time of the test does not count in images/s."""
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         self._read_accuracy(trainer)
@@ -135,7 +135,7 @@ class RoundProgress(Callback):
             self._draw(trainer.global_step)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the display away and leave one line for the round."""
+        """Remove the display and print one line for the round."""
         if not trainer.is_global_zero:
             return
         seconds = self.clock() - self._started
@@ -150,11 +150,11 @@ class RoundProgress(Callback):
         pl_module: LightningModule,
         exception: BaseException,
     ) -> None:
-        """Give the terminal back before the error is shown."""
+        """Remove the display before the error is shown."""
         self._stop()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the terminal back, whatever ended the fit."""
+        """Remove the display at the end of any fit."""
         self._stop()
 
     def _stop(self) -> None:
@@ -175,14 +175,14 @@ class RoundProgress(Callback):
         self._say(", ".join(told))
 
     def _rate(self, step: int) -> list[str]:
-        """Images a second since the last reading; nothing where no time has passed."""
+        """Return the images a second since the last reading as text; nothing if no time has passed."""
         now = self.clock()
         step_before, before = self._read_at
         self._read_at = (step, now)
         return [f"{(step - step_before) * self.images_per_step / (now - before):,.0f} images/s"] if now > before else []
 
     def _time_left(self, step: int, total: float | None) -> tuple[float, float] | None:
-        """Seconds for the rest of the round and of the run, whose other rounds take as long; None where it is open."""
+        """Return the seconds left in the round and in the run, if other rounds take as long; None if unknown."""
         done = step - self._steps_started
         if total is None or done <= 0:
             return None
@@ -220,13 +220,13 @@ def _step_of(trainer: Trainer) -> str:
 
 
 def _total_steps(trainer: Trainer) -> int | None:
-    """Steps of this fit; None where it has no end."""
+    """Return the number of steps of this fit; None if it has no end."""
     total = trainer.estimated_stepping_batches
     return int(total) if isfinite(total) else None
 
 
 def _read(metrics: Mapping[str, Tensor], name: str) -> float | None:
-    """The metric as a number, None where it was not logged. Waits for the device."""
+    """Return the metric as a number, None if it was not logged. Waits for the device."""
     return float(metrics[name]) if name in metrics else None
 
 

@@ -1,7 +1,7 @@
-"""Which samples make batch *s*: a pure function of (seed, round, step), the same for any number of ranks.
+"""The samples of each batch: a pure function of (seed, round, step), the same for any number of ranks.
 
-The unlabelled stream goes through U in passes of ⌊|U| / Bu⌋ batches of distinct samples; what is left over is redrawn
-with the next pass. Where |U| < Bu, and for the labelled stream ("tiled"), permutations follow one another without a
+The unlabelled stream goes through U in passes of ⌊|U| / Bu⌋ batches of distinct samples; the remainder is drawn anew in
+the next pass. Where |U| < Bu, and for the labelled stream ("tiled"), permutations follow one another without a
 gap. "passes" is how active learning without unlabelled images trains: each pass cuts one permutation into batches, the
 last one shorter.
 """
@@ -22,7 +22,7 @@ LabelledStream = Literal["tiled", "passes"]
 
 
 class StepIndices(NamedTuple):
-    """One rank's share of one global batch."""
+    """The share of one rank in one global batch."""
 
     step: int  # within the round, from 0
     ends_pass: bool  # this batch completes a pass over the labelled samples
@@ -63,7 +63,7 @@ class PermutedStream:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """What a round's batches look like, in global (all ranks') sizes.
+    """Sizes of a round's batches, over all ranks, and the key of their draws.
 
     `batch_size` B labelled and `mu`·B unlabelled samples a step, for `num_steps` steps.
     """
@@ -77,14 +77,16 @@ class BatchPlan:
 
 
 def batches_per_pass(num_labelled: int, batch_size: int) -> int:
-    """How many batches a pass over the labelled samples has under "passes": a last one of a single sample is left out,
-    since BatchNorm cannot train on one."""
+    """Return the number of batches in a pass over the labelled samples under "passes".
+
+    A last batch of a single sample is left out, because BatchNorm cannot train on one sample.
+    """
     full, rest = divmod(num_labelled, batch_size)
     return full + 1 if rest > 1 or full == 0 else full
 
 
 class StepSampler(DistributedSampler[StepIndices]):
-    """Yields this rank's `StepIndices`, one item a step, `steps_per_epoch` items an epoch.
+    """Yield this rank's `StepIndices`, one item a step, `steps_per_epoch` items an epoch.
 
     A subclass of `DistributedSampler`, so that Lightning leaves it alone under every strategy. One process with a
     global batch of 8 sees the same batches as two ranks with 4 each.
@@ -93,7 +95,7 @@ class StepSampler(DistributedSampler[StepIndices]):
         labelled: (L,) int64 pool indices, L ≥ 1.
         unlabelled: (M,) int64 pool indices; M = 0 gives batches without unlabelled samples.
         plan: sizes, and the key of all draws.
-        steps_per_epoch: after how many steps an epoch ends; batches go on where the last epoch left them.
+        steps_per_epoch: number of steps in an epoch; the next epoch continues with the next batch.
     """
 
     def __init__(
@@ -127,11 +129,11 @@ class StepSampler(DistributedSampler[StepIndices]):
         self._unlabelled = PermutedStream(unlabelled, plan.seed, "unlabelled_permutation", plan.round_number)
 
     def __len__(self) -> int:
-        """Steps of this epoch."""
+        """Return the number of steps in this epoch."""
         return min(self.steps_per_epoch, self.plan.num_steps - self.epoch * self.steps_per_epoch)
 
     def start_at(self, step: int) -> None:
-        """The next iteration begins with batch `step` of the round; later ones at their epochs' starts."""
+        """Begin the next iteration with batch `step` of the round; later iterations begin at their epochs' starts."""
         epoch, self._skip = divmod(step, self.steps_per_epoch)
         self.set_epoch(epoch)
 
@@ -143,7 +145,7 @@ class StepSampler(DistributedSampler[StepIndices]):
         yield from map(self.step_indices, steps)
 
     def step_indices(self, step: int) -> StepIndices:
-        """Batch `step` of the round, as this rank sees it."""
+        """Return this rank's share of batch `step` of the round."""
         labelled, ends_pass = self._labelled_batch(step)
         unlabelled = self._unlabelled_batch(step)
         labelled_row, unlabelled_row = self._share(len(labelled)), self._share(len(unlabelled))
@@ -169,14 +171,16 @@ class StepSampler(DistributedSampler[StepIndices]):
         return self._unlabelled.distinct(step, size)
 
     def _share(self, size: int) -> Tensor:
-        """This rank's contiguous rows of a global batch."""
+        """Return this rank's contiguous rows of a global batch of `size` rows."""
         bounds = [size * rank // self.num_replicas for rank in (self.rank, self.rank + 1)]
         return torch.arange(*bounds)
 
 
 class ChunkSampler(DistributedSampler[Tensor]):
-    """Yields (size,) int64 positions 0 … count − 1 in order, for evaluation; −1 pads, so that all ranks have as many
-    batches of one size and no sample counts twice."""
+    """Yield (size,) int64 positions 0 … count − 1 in order, for evaluation.
+
+    −1 pads the end, so that all ranks have equally many batches of one size and no sample counts twice.
+    """
 
     def __init__(self, count: int, size: int, *, num_replicas: int = 1, rank: int = 0) -> None:
         super().__init__(range(count), num_replicas=num_replicas, rank=rank, shuffle=False)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""What `PoolSnapshots` leaves behind: one file for each moment, readable with NumPy alone.
+"""Files of `PoolSnapshots`: one for each moment of a training, readable with NumPy alone.
 
-<directory>/snapshots/raw/step_00005000.npz     predictions of the weights themselves
-<directory>/snapshots/ema/step_00005000.npz     of the averaged weights, where they were asked for
+<directory>/snapshots/raw/step_00005000.npz     predictions of the raw weights
+<directory>/snapshots/ema/step_00005000.npz     predictions of the averaged weights, if asked for
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DIRECTORY = "snapshots"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the network says of n samples of the pool at one moment, and what their running statistics are then.
+    """Predictions for n samples of the pool, and their running statistics, at one moment of a training.
 
     Predictions are made in evaluation mode on images that are not augmented; the statistics are those that training
     keeps from its weak and strong views (Lim et al. 2023, Eq. 3 and 5), 0 where `visits` is 0.
@@ -39,30 +39,30 @@ class Snapshot:
     uncertainty_variance: NDArray[np.float32]  # (n,)
     inconsistency_mean: NDArray[np.float32]  # (n,)
     inconsistency_variance: NDArray[np.float32]  # (n,)
-    visits: NDArray[np.int32]  # (n,) how often training has observed the sample
+    visits: NDArray[np.int32]  # (n,) number of times that training has observed the sample
     c_u: NDArray[np.float64]  # () confidence value of the uncertainty's upper bound (Eq. 3)
-    c_i: NDArray[np.float64]  # () that of the inconsistency's (Eq. 5)
+    c_i: NDArray[np.float64]  # () confidence value of the inconsistency's upper bound (Eq. 5)
 
 
 def snapshot_path(directory: Path, step: int) -> Path:
-    """Where the snapshot of an optimizer step lies in the directory of one kind of weights."""
+    """Return the path of the snapshot of an optimizer step in the directory of one kind of weights."""
     return directory / f"step_{step:08d}.npz"
 
 
 def snapshot_steps(directory: Path) -> dict[int, Path]:
-    """Optimizer step → file, ascending, of the snapshots that a directory holds."""
+    """Return optimizer step → file, ascending, of the snapshots in a directory."""
     found = ((re.fullmatch(r"step_(\d+)\.npz", path.name), path) for path in directory.glob("step_*.npz"))
     return dict(sorted((int(name[1]), path) for name, path in found if name))
 
 
 def write_snapshot(directory: Path, snapshot: Snapshot) -> None:
-    """Write the snapshot's file, in one piece."""
+    """Write the file of a snapshot in one piece."""
     with open_atomic(snapshot_path(directory, int(snapshot.step))) as file:
         np.savez_compressed(file, **vars(snapshot))
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """Read what `write_snapshot` wrote; no code in the file is run."""
+    """Read a file of `write_snapshot`; no code in the file is run."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             snapshot = Snapshot(**{field.name: content[field.name] for field in fields(Snapshot)})
@@ -76,7 +76,7 @@ _TORN = (BadZipFile, zlib.error, OSError)
 
 
 def _check_columns(snapshot: Snapshot) -> None:
-    """One number of each kind for each sample, and one step for all."""
+    """Raise unless each column has one number for each sample, and the step is one number."""
     for name, values in vars(snapshot).items():
         shape = () if name in ("step", "c_u", "c_i") else snapshot.index.shape
         if values.shape != shape or values.ndim > 1 or values.dtype.kind not in "iuf":
@@ -84,7 +84,7 @@ def _check_columns(snapshot: Snapshot) -> None:
 
 
 def read_snapshots(directory: Path) -> list[Snapshot]:
-    """The snapshots of one kind of weights, in order of their steps.
+    """Read the snapshots of one kind of weights, in the order of their steps.
 
     Raises:
         ValueError: there are none, one cannot be read, or they are of different samples.

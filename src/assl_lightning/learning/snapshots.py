@@ -1,4 +1,4 @@
-"""`PoolSnapshots`: what the network says of the unlabelled samples, every so many steps of one training."""
+"""`PoolSnapshots`: predictions for the unlabelled samples at intervals during one training."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Found = TypeVar("Found")
 
 
 class PoolSnapshots(Callback):
-    """Every n optimizer steps, predictions for all unlabelled samples, and their running statistics at that moment.
+    """Write the predictions for all unlabelled samples, and their running statistics, every n optimizer steps.
 
-    What the analyses of temporal instability read (Lim et al. 2023, §3.3, Fig. 3 and 4, Table 1): see
+    The analyses of temporal instability read these files (Lim et al. 2023, §3.3, Fig. 3 and 4, Table 1): see
     `assl_lightning.report.instability`. A snapshot is one evaluation pass over images that are not augmented. It
     waits for the device, and changes nothing in training: each module's mode is put back, BatchNorm's running
     statistics stay, no random number is drawn from a default generator.

@@ -1,4 +1,4 @@
-"""Dropout, and whatever else a user's network draws from the default generators, as a function of the step."""
+"""Random numbers that a network draws from torch's default generators, such as dropout, as a function of the step."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Generator(Protocol):
 
 
 class StepSeed(Callback):
-    """Sets the default generators before each step from (seed, round, step, rank), and restores them after the fit.
+    """Seed the default generators before each step from (seed, round, step, rank), and restore them after the fit.
 
-    A run that was stopped and goes on then draws what the undisturbed run draws. Everything else in this package has
-    counter-based draws of its own and does not look at these generators.
+    A run that was stopped and goes on then draws the same numbers as the undisturbed run. Everything else in this
+    package has counter-based draws of its own and does not use these generators.
     """
 
     def __init__(self, seed: int, round_number: int) -> None:
@@ -39,7 +39,7 @@ class StepSeed(Callback):
         self._before: list[torch.Tensor] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the states that were there before."""
+        """Keep the states of the generators."""
         self._generators = [torch.default_generator]
         if pl_module.device.type == "cuda":
             self._generators.append(torch.cuda.default_generators[pl_module.device.index or 0])
@@ -54,11 +54,11 @@ class StepSeed(Callback):
             generator.manual_seed(key)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the generators back as they were."""
+        """Restore the states of the generators."""
         self._restore()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Likewise."""
+        """Restore the states of the generators after an error, too."""
         self._restore()
 
     def _restore(self) -> None:
@@ -67,7 +67,7 @@ class StepSeed(Callback):
 
 
 class _AppleGenerator:
-    """The default generator of an Apple GPU, which torch gives by functions alone."""
+    """The default generator of an Apple GPU, which torch offers as functions only."""
 
     def get_state(self) -> Tensor:
         return torch.mps.get_rng_state()

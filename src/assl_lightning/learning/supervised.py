@@ -46,7 +46,7 @@ class Supervised(Algorithm):
         self._right: list[Tensor] = []
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
-        """One step on the labelled images."""
+        """Return the loss of one step on the labelled images."""
         logits = self(batch["labelled_image"])
         loss = mean_cross_entropy(logits, batch["label"])
         self.log_step({"loss": loss}, batch_size=len(batch["label"]))
@@ -57,7 +57,7 @@ class Supervised(Algorithm):
         return {"loss": loss}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add which answers of the current pass were right."""
+        """Add the right and wrong answers of the current pass."""
         super().on_save_checkpoint(checkpoint)
         right = torch.cat(self._right) if self._right else torch.zeros(0, dtype=torch.bool, device=self.device)
         if self.trainer.world_size > 1:
@@ -65,13 +65,13 @@ class Supervised(Algorithm):
         checkpoint[_RIGHT] = right
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting from there."""
+        """Restore the right and wrong answers of the current pass."""
         super().on_load_checkpoint(checkpoint)
         right, ranks = checkpoint.get(_RIGHT, torch.zeros(0, dtype=torch.bool)), self.trainer.world_size
         self._right = [right.tensor_split(ranks)[self.trainer.global_rank]] if len(right) else []
 
     def _stop_if_learned(self, target: float) -> None:
-        """Once a pass, the only place where the host waits for the device."""
+        """Stop the training if the pass was right often enough. Waits for the device, once a pass."""
         right = torch.cat([part.to(self.device) for part in self._right])
         self._right = []
         counts = torch.stack([right.sum(), torch.tensor(len(right), device=right.device)])

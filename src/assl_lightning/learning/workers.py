@@ -1,4 +1,4 @@
-"""The processes in which a loader decodes images: signals are the run's, and the loss of one is told by the loader."""
+"""Processes in which a loader decodes images: they leave signals to the run, and the loader reports a lost one."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _SECONDS_TO_DIE = 5.0
 
 
 class WorkerLoader(DataLoader[Item]):
-    """A `DataLoader` whose workers may be lost, and may be told to `stop`.
+    """A `DataLoader` that reports a lost worker as one error, and whose workers can be stopped.
 
-    torch raises the loss of a worker in whatever line the main thread is then, as a signal's handler, where it may be
-    taken for that line's own error. Here it is raised within some seconds by whoever waits for the next item.
+    torch raises the loss of a worker from a signal handler, in any line of the main thread, where it can be taken for
+    an error of that line. This loader raises it within some seconds, where the next item is awaited.
 
-    Indices go to the workers by value. Tensors would lie in shared memory, which either side asks the other for: where
-    one of them has just been killed, the other would print a traceback of that beside what the run says.
+    Indices go to the workers by value. Tensors would lie in shared memory, which one side requests from the other: if
+    one of them has just been killed, the other would print a traceback.
 
     Raises:
         ChildProcessError: a worker was killed, while an item is waited for.
@@ -50,8 +50,11 @@ class WorkerLoader(DataLoader[Item]):
         return _ByValue(self.sampler) if self.num_workers else self.sampler
 
     def stop(self) -> None:
-        """End the workers. Those of an iteration that was cut short would wait to be collected with its traceback, and
-        then, each in its turn, some seconds to hear of it."""
+        """End the workers.
+
+        The workers of an iteration that was cut short would otherwise live until its traceback is collected, and then
+        take some seconds each to end.
+        """
         for iterator in list(getattr(self, "_started", ())):
             if hasattr(iterator, "_shutdown_workers"):  # as Lightning calls it
                 iterator._shutdown_workers()
@@ -70,21 +73,23 @@ class WorkerLoader(DataLoader[Item]):
 
 
 def begin_worker(_worker: int) -> None:
-    """Called in each worker. What a terminal or `kill -- -GROUP` sends goes to the run alone, which saves first; and a
-    run that has ended before it took an item is no news."""
+    """Prepare a worker: leave the signals of a terminal to the run, which saves first, and print no lost connections.
+
+    A signal to the process group (Ctrl-C, `kill -- -GROUP`) then reaches only the run.
+    """
     if hasattr(os, "setpgrp"):
         os.setpgrp()
     sys.excepthook = _without_lost_connections
 
 
 def _without_lost_connections(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    """A worker's `sys.excepthook`; it says nothing about a lost connection to the run."""
+    """Print an error as `sys.excepthook` does, but for a lost connection to the run."""
     if not isinstance(error, (ConnectionError, EOFError)):
         sys.__excepthook__(kind, error, traceback)
 
 
 class _ByValue:
-    """Items that are pickled with the values of their tensors, and unpickled as they were."""
+    """A sampler whose items are pickled with the values of their tensors."""
 
     def __init__(self, items: Sampler[Any] | Iterable[Any]) -> None:
         self._items = items
@@ -105,7 +110,7 @@ class _Packed:
 
 
 class _Numbers:
-    """An array in the place of a tensor."""
+    """An array in place of a tensor."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.array = tensor.numpy()
@@ -118,7 +123,7 @@ def _unpack(item: Any) -> Any:
 def _is_of_a_lost_worker(error: Exception, iterator: Any) -> bool:
     if isinstance(error, RuntimeError):
         return re.match(r"DataLoader worker \(pid", str(error)) is not None
-    # An item broke off in the middle. torch looks once whether its sender is there, which may still be dying then.
+    # An item broke off. torch checks once if its sender lives, which may still be dying then.
     workers = {worker.sentinel: worker for worker in getattr(iterator, "_workers", ())}
     dying = connection.wait(list(workers), _SECONDS_TO_DIE)
     for sentinel in dying:
