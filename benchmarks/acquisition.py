@@ -1,7 +1,8 @@
-"""What a query costs once the network has seen the pool: `acquire` of every strategy, and `query` of a large table.
+"""Cost of a query once the network has seen the pool: `acquire` of every strategy, and `query` of a large table.
 
-N candidates, L labelled samples, C classes, d features, K picks. Selection only: features and logits are on the device,
-indices, labels and statistics on the CPU, as a run hands them over; the pass over the pool that made them is no part.
+N candidates, L labelled samples, C classes, d features; K picks and, of strategies that have them, N scores. Selection
+only: features and logits are on the device, indices, labels and statistics on the CPU, as a run hands them over; the
+pass over the pool that made them is no part.
 
 Each strategy is measured in a fresh process, so that its memory is its own, after it has answered a tiny query, so that
 imports and threads that start do not count.
@@ -183,7 +184,7 @@ def make_visited(num_samples: int, device: torch.device) -> ASSLScoreCallback:
 
 
 def acquire_cost(name: str, size: Size, device: torch.device) -> Cost:
-    """Of `acquire`, for the strategy that `acquisition=name` makes; its memory is true in a fresh process alone."""
+    """Measure `acquire`, picks and scores, of `acquisition=name`; its memory is true in a fresh process alone."""
     strategy = make_strategy(name)
     tiny = make_candidates(_TINY, device)
     strategy.acquire(tiny, _TINY.budget, torch.Generator().manual_seed(0))

@@ -37,7 +37,7 @@ from assl_lightning.loop.records import read_records
 from assl_lightning.loop.settings import CheckpointSettings, RoundSettings, ScoreSettings
 from assl_lightning.method.assl import ASSL
 from assl_lightning.method.assl_div import ASSLDiv
-from assl_lightning.method.candidates import Acquisition, Candidates
+from assl_lightning.method.candidates import Acquisition, Candidates, Selection
 from assl_lightning.networks.small import SmallCNN
 from tests import small_runs
 from tests.damage import flip_a_bit
@@ -201,10 +201,7 @@ def stopping(acquisition: Acquisition) -> Acquisition:
     class Stopping(Acquisition):
         requires = acquisition.requires
 
-        def scores(self, candidates: Candidates) -> None:
-            return None
-
-        def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
+        def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
             raise Stopped
 
     return Stopping()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from assl_lightning.base.seeding import Draws, derive_key
-from assl_lightning.method.candidates import Acquisition, Candidates, LabelledSamples
+from assl_lightning.method.candidates import Acquisition, Candidates, LabelledSamples, Selection
 from assl_lightning.method.statistics import CandidateStatistics
 
 CLASSES, FEATURES = 5, 16
@@ -53,10 +53,14 @@ def consistent(candidates: Candidates) -> Candidates:
     return Candidates(**fields)
 
 
-def pick(strategy: Acquisition, candidates: Candidates, budget: int = 25) -> list[int]:
+def select(strategy: Acquisition, candidates: Candidates, budget: int = 25) -> Selection:
     if "logits" in strategy.requires and "head" in strategy.requires:
         candidates = consistent(candidates)
-    picks: list[int] = strategy.acquire(candidates, budget, torch.Generator().manual_seed(5)).tolist()
+    return strategy.acquire(candidates, budget, torch.Generator().manual_seed(5))
+
+
+def pick(strategy: Acquisition, candidates: Candidates, budget: int = 25) -> list[int]:
+    picks: list[int] = select(strategy, candidates, budget).index.tolist()
     return picks
 
 

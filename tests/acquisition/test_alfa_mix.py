@@ -71,7 +71,7 @@ def make_candidates(mixing: Mixing, labels: Tensor | None = None) -> Candidates:
 
 
 def acquire(strategy: ALFAMix, candidates: Candidates, budget: int, seed: int = 0) -> list[int]:
-    picks: list[int] = strategy.acquire(candidates, budget, torch.Generator().manual_seed(seed)).tolist()
+    picks: list[int] = strategy.acquire(candidates, budget, torch.Generator().manual_seed(seed)).index.tolist()
     return picks
 
 

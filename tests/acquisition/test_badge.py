@@ -14,6 +14,7 @@ from assl_lightning.acquisition.badge import BADGE
 from assl_lightning.method.candidates import Candidates
 from assl_lightning.method.d2_sampling import FirstCentre
 from assl_lightning.method.scores import pseudo_el2n
+from tests.acquisition.test_contract import scores_of
 
 
 def make_candidates(logits: Tensor, features: Tensor, index: Tensor | None = None) -> Candidates:
@@ -60,7 +61,7 @@ def reference_picks(candidates: Candidates, budget: int, seed: int, first: First
 
 
 def acquire(strategy: BADGE, candidates: Candidates, budget: int, seed: int = 0) -> list[int]:
-    picks: list[int] = strategy.acquire(candidates, budget, torch.Generator().manual_seed(seed)).tolist()
+    picks: list[int] = strategy.acquire(candidates, budget, torch.Generator().manual_seed(seed)).index.tolist()
     return picks
 
 
@@ -86,13 +87,13 @@ def test_the_scores_are_the_lengths_of_the_embeddings_in_the_order_of_the_candid
     candidates = make_candidates(logits, features, torch.randperm(30, generator=generator))
     embeddings = reference_embeddings(candidates)
     lengths = torch.tensor([math.hypot(*embeddings[m]) for m in candidates.index.tolist()], dtype=torch.float64)
-    torch.testing.assert_close(BADGE().scores(candidates), lengths, rtol=1e-6, atol=0)
+    torch.testing.assert_close(scores_of(BADGE(), candidates), lengths, rtol=1e-6, atol=0)
 
 
 def test_the_length_of_an_embedding_is_pseudo_el2n_times_the_length_of_the_features_also_where_saturated() -> None:
     gaps = torch.tensor([0.0, 1.0, 20.0, 80.0, 300.0], dtype=torch.float64)
     logits = torch.stack([gaps, torch.zeros_like(gaps), -gaps], dim=1)
-    scores = BADGE().scores(make_candidates(logits, torch.tensor([[3.0, 4.0]]).repeat(5, 1)))
+    scores = scores_of(BADGE(), make_candidates(logits, torch.tensor([[3.0, 4.0]]).repeat(5, 1)))
     torch.testing.assert_close(scores, 5 * pseudo_el2n(logits), rtol=1e-7, atol=0)
     assert bool((scores > 0).all())
 

@@ -108,7 +108,7 @@ def test_the_picks_are_the_largest_scores_best_first() -> None:
     best_first = strategy.scores(candidates).argsort(descending=True)
     generator = torch.Generator().manual_seed(0)
     before = generator.get_state()
-    assert strategy.acquire(candidates, 7, generator).tolist() == candidates.index[best_first[:7]].tolist()
+    assert strategy.acquire(candidates, 7, generator).index.tolist() == candidates.index[best_first[:7]].tolist()
     assert torch.equal(generator.get_state(), before)
 
 
@@ -122,7 +122,7 @@ def test_a_head_that_ignores_the_features_scores_exactly_zero_and_the_lower_inde
     candidates = Candidates(torch.tensor([9, 2, 5, 7]), features=torch.randn(4, 3), head=head)
     strategy = BALD(num_draws)
     assert strategy.scores(candidates).tolist() == [0.0] * 4
-    assert strategy.acquire(candidates, 4, torch.Generator()).tolist() == [2, 5, 7, 9]
+    assert strategy.acquire(candidates, 4, torch.Generator()).index.tolist() == [2, 5, 7, 9]
 
 
 def test_a_sample_without_features_scores_zero_and_no_sample_less() -> None:
@@ -225,7 +225,7 @@ def test_with_shared_masks_equal_samples_are_picked_by_their_index(precise: bool
         return logits * (1 + 1e-6 * torch.arange(len(rows))[:, None])
 
     candidates = Candidates(index, features=features, head=linear if precise else rounds_by_the_place_of_a_row)
-    picks = BALD(shared_masks=True).acquire(candidates, 60, torch.Generator())
+    picks = BALD(shared_masks=True).acquire(candidates, 60, torch.Generator()).index
     assert picks.tolist() == index.sort().values[:60].tolist()
 
 

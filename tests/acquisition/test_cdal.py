@@ -10,6 +10,7 @@ from torch import Tensor
 
 from assl_lightning.acquisition.cdal import CDAL
 from assl_lightning.method.candidates import Candidates, LabelledSamples
+from tests.acquisition.test_contract import scores_of
 
 Distribution = list[tuple[float, float]]  # (p, log p) of each class
 
@@ -66,7 +67,7 @@ def reference_picks(candidates: Candidates, budget: int, double_softmax: bool) -
 
 
 def acquire(strategy: CDAL, candidates: Candidates, budget: int) -> list[int]:
-    picks: list[int] = strategy.acquire(candidates, budget, torch.Generator()).tolist()
+    picks: list[int] = strategy.acquire(candidates, budget, torch.Generator()).index.tolist()
     return picks
 
 
@@ -112,8 +113,7 @@ def test_scores_are_the_distances_to_the_nearest_labelled_sample_and_finite(
 ) -> None:
     logits = magnitude * torch.randn(80, 10, generator=torch.Generator().manual_seed(0))
     candidates = make_candidates(logits[20:], logits[:30])  # ten candidates are labelled samples' twins
-    scores = CDAL(double_softmax).scores(candidates)
-    assert scores is not None
+    scores = scores_of(CDAL(double_softmax), candidates)
     assert bool(scores.isfinite().all())
     torch.testing.assert_close(scores, torch.tensor(reference_scores(candidates, double_softmax)), rtol=1e-5, atol=1e-9)
     assert scores[:10].tolist() == [0.0] * 10
@@ -122,9 +122,7 @@ def test_scores_are_the_distances_to_the_nearest_labelled_sample_and_finite(
 @pytest.mark.parametrize("classes", [2, 10, 100])
 def test_a_second_softmax_bounds_the_distance_of_opposite_predictions(classes: int) -> None:
     opposite = 1e4 * torch.eye(classes)[:2]
-    scores = CDAL().scores(make_candidates(opposite[:1], opposite[1:]))
-    assert scores is not None
+    scores = scores_of(CDAL(), make_candidates(opposite[:1], opposite[1:]))
     assert scores.item() == pytest.approx((math.e - 1) / (math.e + classes - 1))
-    unbounded = CDAL(double_softmax=False).scores(make_candidates(opposite[:1], opposite[1:]))
-    assert unbounded is not None
+    unbounded = scores_of(CDAL(double_softmax=False), make_candidates(opposite[:1], opposite[1:]))
     assert unbounded.item() == pytest.approx(1e4)

@@ -70,7 +70,7 @@ def make(name: str, **arguments: Any) -> ScikitActiveML:
 
 
 def acquire(strategy: ScikitActiveML | UncertaintySampling, candidates: Candidates, budget: int) -> list[int]:
-    picks: list[int] = strategy.acquire(candidates, budget, torch.Generator().manual_seed(3)).tolist()
+    picks: list[int] = strategy.acquire(candidates, budget, torch.Generator().manual_seed(3)).index.tolist()
     return picks
 
 
@@ -237,7 +237,7 @@ def test_a_strategy_that_repeats_itself_is_filled_up_by_others_drawn_at_random()
     Spy.answer = [12, 10, 12, 10, 12]
     seen: set[int] = set()
     for seed in range(60):
-        picks = SPY.acquire(candidates, 5, torch.Generator().manual_seed(seed)).tolist()
+        picks = SPY.acquire(candidates, 5, torch.Generator().manual_seed(seed)).index.tolist()
         assert picks[:2] == [ascending[4], ascending[2]]
         assert len(set(picks)) == 5
         seen |= set(picks)
@@ -259,10 +259,6 @@ def test_the_generator_gives_the_random_state_unless_the_arguments_do() -> None:
 def test_a_strategy_that_fits_its_classifier_is_an_error_not_a_fit_that_does_nothing() -> None:
     with pytest.raises(NotImplementedError, match="fits its classifier anew, which the trained network cannot be"):
         acquire(ScikitActiveML(f"{__name__}.Fitting"), make_candidates(), 3)
-
-
-def test_there_are_no_scores() -> None:
-    assert make("TypiClust").scores(make_candidates()) is None  # type: ignore[func-returns-value]
 
 
 def test_features_that_are_not_finite_are_an_error_that_names_the_sample() -> None:

@@ -19,7 +19,7 @@ from assl_lightning.base import copies
 from assl_lightning.base.ties import comparable, head_in_float64
 from assl_lightning.config.compose import conf_dir
 from assl_lightning.method import scores, top_k
-from tests.acquisition.exact_candidates import make_exact_candidates, pick
+from tests.acquisition.exact_candidates import make_exact_candidates, pick, select
 from tests.acquisition.test_contract import OWN_DRAWS, every_strategy, make_strategy, permute
 
 ROOT = conf_dir().parent
@@ -74,7 +74,7 @@ def test_copies_score_the_same_to_the_last_bit(name: str) -> None:
         pytest.skip("equal samples have draws of their own")
     candidates = make_exact_candidates()
     order = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(0))
-    values = make_strategy(name).scores(permute(candidates, order))
+    values = select(make_strategy(name), permute(candidates, order)).scores
     if values is None:
         pytest.skip("it ranks without a score")
     of_sample = torch.empty_like(values).index_copy(0, order, values).view(3, -1)

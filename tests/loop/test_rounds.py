@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from assl_lightning import FixMatch
+from assl_lightning.acquisition.badge import BADGE
 from assl_lightning.acquisition.coreset import CoreSet
 from assl_lightning.acquisition.random import RandomSampling
 from assl_lightning.acquisition.uncertainty import Entropy
@@ -29,9 +30,10 @@ from assl_lightning.loop.records import RoundRecord, read_records
 from assl_lightning.loop.settings import RoundSettings, ScoreSettings
 from assl_lightning.method.assl import ASSL
 from assl_lightning.method.assl_div import ASSLDiv
-from assl_lightning.method.candidates import Candidates, Requirement
+from assl_lightning.method.candidates import Candidates, Requirement, Selection
 from assl_lightning.networks.small import SmallCNN
 from tests import small_runs
+from tests.acquisition.two_passes import TwoPasses
 from tests.stripes import IMAGES, LABELS, POOL_SIZE, SGD
 
 SETTINGS = RoundSettings(
@@ -415,12 +417,9 @@ class FirstThree:
         self.answer = answer
         self.candidates: list[Candidates] = []
 
-    def scores(self, candidates: Candidates) -> None:
-        return None
-
-    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
+    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
         self.candidates.append(candidates)
-        return self.answer(candidates.index, budget)  # type: ignore[no-any-return]
+        return Selection(self.answer(candidates.index, budget))
 
 
 @pytest.mark.parametrize(
@@ -435,6 +434,49 @@ class FirstThree:
 def test_a_strategy_that_answers_nonsense_is_told(tmp_path: Path, answer: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         run(tmp_path / "run", acquisition=FirstThree(answer))
+
+
+class BareTensor(FirstThree):
+    """A strategy as they were once: its picks alone, and scores on request."""
+
+    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Any:
+        return candidates.index[:budget]
+
+
+class FewScores(FirstThree):
+    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
+        return Selection(candidates.index[:budget], torch.zeros(budget))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            BareTensor,
+            r"^BareTensor.acquire must return a Selection, and returned a Tensor; return Selection\(index, sc",
+        ),
+        (FewScores, r"^the scores of FewScores must be one number for each of the 5. candidates; got shape \(3,\)$"),
+    ],
+)
+def test_a_strategy_that_answers_with_something_else_than_a_selection_is_told(
+    tmp_path: Path, kind: type[FirstThree], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "run", acquisition=kind(None), settings=replace(SETTINGS, rounds=1))
+
+
+@pytest.mark.parametrize(
+    "strategy", [ASSL(), ASSLDiv(), BADGE(), CoreSet(), Entropy()], ids=lambda made: type(made).__name__
+)
+def test_a_run_queries_and_writes_what_it_did_when_it_asked_twice(tmp_path: Path, strategy: Any) -> None:
+    settings = replace(SETTINGS, rounds=1, unvisited="random")
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    records = run(once, acquisition=strategy, settings=settings)
+    assert without_times(records) == without_times(run(twice, acquisition=TwoPasses(strategy), settings=settings))
+    for name in ("queried.csv", "histograms.json"):
+        content = (once / "round_00" / name).read_text()
+        assert content == (twice / "round_00" / name).read_text()
+        assert "score" in content
 
 
 @pytest.mark.parametrize("policy", ["exclude", "infer", "random"])
@@ -684,7 +726,7 @@ def test_impossible_settings_are_refused(changes: dict[str, Any], message: str) 
 
 def test_the_head_takes_what_the_pass_gave_in_the_networks_own_precision_and_without_dropout(tmp_path: Path) -> None:
     class Heads(FirstThree):
-        def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
+        def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
             assert candidates.head is not None
             assert candidates.features is not None
             assert candidates.logits is not None

@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from assl_lightning.method import top_k
-from assl_lightning.method.assl import ASSL
+from assl_lightning.method.assl import ASSL, confidence_bound
 from assl_lightning.method.candidates import Candidates
 from assl_lightning.method.statistics import CandidateStatistics
 
@@ -46,22 +46,24 @@ def test_the_score_and_the_picks_are_those_of_the_papers_equations(
     candidates = make_candidates(50)
     strategy = ASSL(c_u=c_u, c_i=c_i, factors=factors)
     expected = [reference_score(candidates, row, c_u, c_i, factors) for row in range(50)]
-    torch.testing.assert_close(strategy.scores(candidates), torch.tensor(expected))
+    selection = strategy.acquire(candidates, 7, torch.Generator())
+    assert selection.scores is not None
+    torch.testing.assert_close(selection.scores, torch.tensor(expected))
     best = sorted(range(50), key=lambda row: -expected[row])[:7]
-    assert strategy.acquire(candidates, 7, torch.Generator()).tolist() == candidates.index[best].tolist()
+    assert selection.index.tolist() == candidates.index[best].tolist()
 
 
-class LargestTensor(TorchDispatchMode):
-    """Notes how many numbers the largest tensor had that was made; views were there before."""
+class MadeTensors(TorchDispatchMode):
+    """Notes how many numbers the tensors had that were made; views were there before."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.numbers = 0
+        self.numbers: list[int] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
         if isinstance(made, torch.Tensor) and not func.is_view:
-            self.numbers = max(self.numbers, made.numel())
+            self.numbers.append(made.numel())
         return made
 
 
@@ -76,18 +78,23 @@ def test_the_picks_are_those_of_a_full_sort_however_large_the_chunks(
     candidates.statistics.uncertainty_variance[:100] = 0.25
     candidates.statistics.inconsistency_mean[:100] = 0.25
     candidates.statistics.inconsistency_variance[:100] = 0.25
-    score = ASSL().scores(candidates).tolist()
+    score = confidence_bound(candidates.statistics, 0.5, 2.0, "both")
     rows = sorted(range(300), key=lambda row: (-score[row], candidates.index[row].item()))
-    picks = ASSL().acquire(candidates, 290, torch.Generator())
-    assert picks.tolist() == candidates.index[rows[:290]].tolist()
+    selection = ASSL().acquire(candidates, 290, torch.Generator())
+    assert selection.index.tolist() == candidates.index[rows[:290]].tolist()
+    assert selection.scores is not None
+    assert torch.equal(selection.scores, score)
 
 
-def test_acquiring_makes_no_tensor_larger_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_acquiring_makes_no_tensor_larger_than_a_chunk_but_the_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(top_k, "_CHUNK", 64)
     candidates = make_candidates(5000)
-    with LargestTensor() as largest:
-        ASSL().acquire(candidates, 20, torch.Generator())
-    assert 64 <= largest.numbers <= 64 + 2 * 20
+    with MadeTensors() as made:
+        selection = ASSL().acquire(candidates, 20, torch.Generator())
+    assert selection.scores is not None
+    *others, largest = sorted(made.numbers)
+    assert largest == selection.scores.numel() == 5000
+    assert 64 <= others[-1] <= 64 + 2 * 20
 
 
 def test_statistics_of_other_rows_than_the_candidates_are_an_error() -> None:

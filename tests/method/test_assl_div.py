@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from assl_lightning.method.assl import ASSL, Factors
+from assl_lightning.method.assl import Factors, confidence_bound
 from assl_lightning.method.assl_div import ASSLDiv
 from assl_lightning.method.candidates import Candidates
 from assl_lightning.method.d2_sampling import FirstCentre
@@ -28,7 +28,7 @@ def reference_picks(
 ) -> list[int]:
     """k-means++ over e = score · h, formed explicitly; samples in the order of their index."""
     assert candidates.features is not None
-    scores = ASSL(factors=factors).scores(candidates).double()
+    scores = confidence_bound(candidates.require("statistics"), 0.5, 2.0, factors).double()
     points: dict[int, list[float]] = {}
     for m in torch.argsort(candidates.index).tolist():
         row = candidates.features[m].double().tolist()
@@ -57,7 +57,7 @@ def reference_picks(
 
 
 def acquire(strategy: ASSLDiv, candidates: Candidates, budget: int, seed: int) -> list[int]:
-    picks: list[int] = strategy.acquire(candidates, budget, torch.Generator().manual_seed(seed)).tolist()
+    picks: list[int] = strategy.acquire(candidates, budget, torch.Generator().manual_seed(seed)).index.tolist()
     return picks
 
 
@@ -88,7 +88,9 @@ def test_the_length_of_a_point_is_the_chosen_factor(factors: Factors) -> None:
     statistics = CandidateStatistics(u, u_variance, i, i_variance, torch.ones(40, dtype=torch.int32))
     candidates = Candidates(torch.arange(40), statistics, features=torch.randn(40, 5, generator=generator))
     strategy = ASSLDiv(factors=factors)
-    torch.testing.assert_close(strategy.scores(candidates), ASSL(factors=factors).scores(candidates))
+    scores = strategy.acquire(candidates, 10, torch.Generator()).scores
+    assert scores is not None
+    torch.testing.assert_close(scores, confidence_bound(statistics, 0.5, 2.0, factors))
     assert acquire(strategy, candidates, 10, 0) == reference_picks(candidates, 10, 0, "norm", False, factors)
 
 

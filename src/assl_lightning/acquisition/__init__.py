@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from assl_lightning.acquisition.bald import BALD as BALD
     from assl_lightning.acquisition.cdal import CDAL as CDAL
     from assl_lightning.acquisition.coreset import CoreSet as CoreSet
+    from assl_lightning.acquisition.highest_score import HighestScore as HighestScore
     from assl_lightning.acquisition.kmeans_plus_plus import KMeansPlusPlus as KMeansPlusPlus
     from assl_lightning.acquisition.random import RandomSampling as RandomSampling
     from assl_lightning.acquisition.scikit_activeml import ScikitActiveML as ScikitActiveML
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from assl_lightning.method.candidates import Acquisition as Acquisition
     from assl_lightning.method.candidates import Candidates as Candidates
     from assl_lightning.method.candidates import LabelledSamples as LabelledSamples
+    from assl_lightning.method.candidates import Selection as Selection
 
 __getattr__, __dir__ = make_face(
     __name__,
@@ -36,12 +38,13 @@ __getattr__, __dir__ = make_face(
         "acquisition.bald": ["BALD"],
         "acquisition.cdal": ["CDAL"],
         "acquisition.coreset": ["CoreSet"],
+        "acquisition.highest_score": ["HighestScore"],
         "acquisition.kmeans_plus_plus": ["KMeansPlusPlus"],
         "acquisition.random": ["RandomSampling"],
         "acquisition.scikit_activeml": ["ScikitActiveML"],
         "acquisition.uncertainty": ["Entropy", "LeastConfidence", "Margin", "PseudoEL2N"],
         "method.assl": ["ASSL"],
         "method.assl_div": ["ASSLDiv"],
-        "method.candidates": ["Acquisition", "Candidates", "LabelledSamples"],
+        "method.candidates": ["Acquisition", "Candidates", "LabelledSamples", "Selection"],
     },
 )

@@ -19,7 +19,7 @@ from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.copies import first_copies
 from assl_lightning.base.seeding import derive_key, make_generator
 from assl_lightning.base.ties import head_in_float64, to_float64
-from assl_lightning.method.candidates import Candidates, LabelledSamples, Requirement
+from assl_lightning.method.candidates import Candidates, LabelledSamples, Requirement, Selection
 from assl_lightning.method.top_k import check_budget, check_finite, in_index_order
 
 Variant = Literal["opt", "closed"]
@@ -58,11 +58,8 @@ class ALFAMix:
         if self.kmeans_starts < 1:
             raise ValueError(f"kmeans_starts must be at least 1 run; got {self.kmeans_starts}")
 
-    def scores(self, candidates: Candidates) -> None:
-        """None: a candidate is flagged or it is not."""
-
-    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
-        """(budget,) int64 distinct pool indices on the CPU: one for each cluster, then those drawn at random.
+    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
+        """Select one for each cluster, then those drawn at random. Without scores: a candidate is flagged or is not.
 
         A feature or a logit that is not finite is an error that names the sample.
         """
@@ -85,7 +82,7 @@ class ALFAMix:
             ]
         rest = index[~torch.isin(index, picks)]
         order = torch.randperm(len(rest), generator=make_generator(key, "rest"))
-        return torch.cat([picks, rest[order[: budget - len(picks)]]])
+        return Selection(torch.cat([picks, rest[order[: budget - len(picks)]]]))
 
 
 def class_anchors(labelled: LabelledSamples, classes: int) -> Tensor:
@@ -144,18 +141,12 @@ def nearest_to_centres(points: Tensor, clusters: int, starts: int, seed: int) ->
 
 def _prepare(candidates: Candidates, budget: int) -> Mixing:
     """What is mixed, in index order, with everything that could be wrong with it checked."""
-    for name in ALFAMix.requires:
-        candidates.require(name)
-    assert candidates.logits is not None
-    assert candidates.features is not None
-    assert candidates.labelled is not None
-    assert candidates.head is not None
+    features, logits = to_float64(candidates.require("features")), to_float64(candidates.require("logits"))
+    labelled, head = candidates.require("labelled"), candidates.require("head")
     check_budget(budget, len(candidates))
-    features, logits = to_float64(candidates.features), to_float64(candidates.logits)
     index, features, logits = in_index_order(candidates.index.to(features.device), features, logits.to(features.device))
     check_finite("length of the feature vector", torch.linalg.vector_norm(features, dim=1), index)
     check_finite("largest logit", logits.abs().amax(1), index)
-    labelled = candidates.labelled
     check_finite("length of the feature vector", torch.linalg.vector_norm(labelled.features, dim=1), labelled.index)
     anchors = class_anchors(labelled, logits.shape[1]).to(features.device)
-    return Mixing(index, features, logits, anchors, head_in_float64(candidates.head, features.device))
+    return Mixing(index, features, logits, anchors, head_in_float64(head, features.device))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.ties import comparable, float64_device
-from assl_lightning.method.candidates import Candidates, Requirement
+from assl_lightning.method.candidates import Candidates, Requirement, Selection
 from assl_lightning.method.d2_sampling import FirstCentre, seed_outer_products
 from assl_lightning.method.top_k import check_budget, check_finite, in_index_order
 
@@ -39,22 +39,19 @@ class BADGE:
     def __post_init__(self) -> None:
         require_one_of("first", self.first, FirstCentre)
 
-    def scores(self, candidates: Candidates) -> Tensor:
-        """(M,) float64 ≥ 0 ‖g‖, in the candidates' order. The picks also depend on how far they lie apart."""
-        features, difference = _factors(candidates)
-        return comparable(_length(features) * _length(difference))
-
-    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
-        """(budget,) int64 distinct pool indices on the CPU, in the order of the picks.
+    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
+        """Select in the order of the picks, which depend on how far they lie apart too; the scores are ‖g‖ ≥ 0.
 
         Features or logits that are not finite are an error that names the sample.
         """
         check_budget(budget, len(candidates))
         features, difference = _factors(candidates)
+        length_h, length_a = _length(features), _length(difference)
+        check_finite("length of the feature vector", length_h, candidates.index)
+        check_finite("pseudo-EL2N", length_a, candidates.index)
         index, features, difference = in_index_order(candidates.index.to(features.device), features, difference)
-        check_finite("length of the feature vector", _length(features), index)
-        check_finite("pseudo-EL2N", _length(difference), index)
-        return index.cpu()[seed_outer_products(features, difference, budget, generator, self.first)]
+        picks = seed_outer_products(features, difference, budget, generator, self.first)
+        return Selection(index.cpu()[picks], comparable(length_h * length_a))
 
 
 def _length(vectors: Tensor) -> Tensor:
@@ -65,14 +62,10 @@ def _length(vectors: Tensor) -> Tensor:
 
 def _factors(candidates: Candidates) -> tuple[Tensor, Tensor]:
     """h (M, d) and a (M, C) float64, in the candidates' order: g = h ⊗ a."""
-    candidates.require("logits")
-    candidates.require("features")
-    assert candidates.logits is not None
-    assert candidates.features is not None
-    features = candidates.features.detach()
+    features, logits = candidates.require("features").detach(), candidates.require("logits").detach()
     device = float64_device(features.device)
     features = features.to(device, torch.promote_types(features.dtype, torch.float32))
-    logits = candidates.logits.detach().to(device).double()
+    logits = logits.to(device).double()
     label = logits.argmax(-1, keepdim=True)
     others = F.softmax(logits, dim=-1).scatter_(-1, label, 0.0)
     # a's entry at the label is Σ of the others: 1 − p of a sure prediction rounds to 0.

@@ -14,11 +14,12 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
+from assl_lightning.acquisition.highest_score import HighestScore
 from assl_lightning.base.copies import first_copies
 from assl_lightning.base.seeding import Draws, derive_key, make_generator
 from assl_lightning.base.ties import comparable, float64_device, head_in_float64
 from assl_lightning.method.candidates import Candidates, Requirement
-from assl_lightning.method.top_k import in_index_order, top_k
+from assl_lightning.method.top_k import in_index_order
 
 # Numbers that the masks of a block of rows have, and the probabilities of all its draws: as many as stay in a CPU's
 # cache, and as keep a GPU busy.
@@ -27,7 +28,7 @@ _BLOCK_CPU, _BLOCK_GPU = 2**16, 2**22
 
 @final
 @dataclass(frozen=True)
-class BALD:
+class BALD(HighestScore):
     """The largest mutual information between the label and a dropout mask on the features, H[mean p] − mean H[p].
 
     Dropout is on the features alone, so one evaluation-mode pass over the pool serves all draws. ALFA-Mix's BALD, the
@@ -69,21 +70,13 @@ class BALD:
 
     @torch.no_grad()
     def scores(self, candidates: Candidates) -> Tensor:
-        """(M,) float64 in [0, log C] nats, in the candidates' order; larger means label sooner.
-
-        `acquire` picks by these numbers.
-        """
-        candidates.require("features")
-        candidates.require("head")
-        assert candidates.features is not None
-        assert candidates.head is not None
-        device = float64_device(candidates.features.device)
+        """(M,) float64 in [0, log C] nats, in the candidates' order; larger means label sooner."""
+        features, head = candidates.require("features").detach(), candidates.require("head")
+        device = float64_device(features.device)
         # In a fixed order: a row's last bits may depend on its place in a product of matrices.
         position = torch.arange(len(candidates), device=device)
-        index, position, features = in_index_order(
-            candidates.index.to(device), position, candidates.features.detach().to(device)
-        )
-        head = head_in_float64(candidates.head, device)
+        index, position, features = in_index_order(candidates.index.to(device), position, features.to(device))
+        head = head_in_float64(head, device)
         shared = self._draw_shared_masks(features) if self.shared_masks else None
         count = self._rows_of_a_block(features, head)
         information = []
@@ -96,13 +89,6 @@ class BALD:
         if self.shared_masks:
             ordered = ordered[first_copies(features)]
         return torch.empty_like(ordered).index_copy(0, position, ordered)
-
-    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
-        """(budget,) int64 pool indices on the CPU, best first; nothing is drawn from the generator.
-
-        The samples are ranked one by one: that two picks may tell the same is not looked at.
-        """
-        return top_k(self.scores(candidates), candidates.index, budget)
 
     def _draw_own_masks(self, index: Tensor, feature_dim: int) -> Tensor:
         """(b, T, d) bool, which features stay: those of a sample follow from its pool index (b,) alone.

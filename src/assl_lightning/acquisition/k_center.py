@@ -15,7 +15,7 @@ from torch import Tensor
 
 from assl_lightning.base.copies import first_copies
 from assl_lightning.base.ties import comparable, float64_device
-from assl_lightning.method.candidates import Candidates, LabelledSamples, Requirement
+from assl_lightning.method.candidates import Candidates, LabelledSamples, Requirement, Selection
 from assl_lightning.method.top_k import check_budget, in_index_order
 
 ToNearest = Callable[[Tensor | None, Tensor], Tensor]
@@ -79,52 +79,42 @@ class KCenter(ABC):
         """(M,) ≥ 0, of each point to the nearest of the centres."""
 
     @final
-    def scores(self, candidates: Candidates) -> Tensor | None:
-        """(M,) float32 ≥ 0, in the candidates' order: the distance to the nearest labelled sample, before any pick.
+    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
+        """Select in the order of the picks; nothing is drawn.
 
-        Larger means label sooner, though each pick after the first depends on those before it. None where no sample
-        is labelled.
-        """
-        index, values = candidates.index, self._values(candidates)
-        points = self.points(values, index.to(values.device))
-        labelled = self._labelled(candidates, points)
-        return self.distance(points, labelled).float()[first_copies(values)] if len(labelled) else None
-
-    @final
-    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
-        """(budget,) int64 distinct pool indices on the CPU, in the order of the picks; nothing is drawn.
-
-        A candidate or labelled sample whose values are not finite is an error that names it.
+        The scores, float32 ≥ 0, are the distances to the nearest labelled sample before any pick; each pick after the
+        first depends on those before it too. There are none where no sample is labelled. A candidate or labelled sample
+        whose values are not finite is an error that names it.
         """
         check_budget(budget, len(candidates))
         values = self._values(candidates)
-        index, values = in_index_order(candidates.index.to(values.device), values)
+        position = torch.arange(len(values), device=values.device)
+        index, position, values = in_index_order(candidates.index.to(values.device), position, values)
         points = self.points(values, index)
         labelled = self._labelled(candidates, points)
 
-        def distance(rows: Tensor | None, centres: Points) -> Tensor:
-            return comparable(self.distance(points if rows is None else points.at(rows), centres))
-
         def to_nearest(rows: Tensor | None, centres: Tensor) -> Tensor:
-            return distance(rows, points.at(centres))
+            return comparable(self.distance(points if rows is None else points.at(rows), points.at(centres)))
 
-        nearest = distance(None, labelled) if len(labelled) else torch.full_like(points.term, torch.inf)
+        first, scores, nearest = first_copies(values), None, torch.full_like(points.term, torch.inf)
+        if len(labelled):
+            to_labelled = self.distance(points, labelled)
+            scores = torch.empty_like(to_labelled, dtype=torch.float32)
+            scores[position] = to_labelled.float()[first]
+            nearest = comparable(to_labelled)
         # A copy of an earlier candidate adds nothing: that one comes first, whatever rounding makes of the two.
-        first = first_copies(values)
         nearest = torch.where(first == torch.arange(len(first), device=first.device), nearest, 0.0)
-        return index.cpu()[greedy_k_center(nearest, to_nearest, budget)]
+        return Selection(index.cpu()[greedy_k_center(nearest, to_nearest, budget)], scores)
 
     def _values(self, samples: Candidates | LabelledSamples) -> Tensor:
-        if isinstance(samples, Candidates):
-            samples.require(self.field)
-        values: Tensor = getattr(samples, self.field).detach()
+        values = samples.require(self.field) if isinstance(samples, Candidates) else getattr(samples, self.field)
+        values = values.detach()
         return values.to(float64_device(values.device))
 
     def _labelled(self, candidates: Candidates, points: Points) -> Points:
-        candidates.require("labelled")
-        assert candidates.labelled is not None
-        values = self._values(candidates.labelled)
-        labelled = self.points(values, candidates.labelled.index.to(values.device))
+        samples = candidates.require("labelled")
+        values = self._values(samples)
+        labelled = self.points(values, samples.index.to(values.device))
         if labelled.vectors.shape[1] != points.vectors.shape[1]:
             raise ValueError(
                 f"the {self.field} of labelled samples and candidates must come from one network; got shapes "

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
-from torch import Tensor
 
 from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.ties import float64_device
-from assl_lightning.method.candidates import Candidates, Requirement
+from assl_lightning.method.candidates import Candidates, Requirement, Selection
 from assl_lightning.method.d2_sampling import FirstCentre, seed_outer_products
 from assl_lightning.method.top_k import check_budget, check_finite, in_index_order
 
@@ -34,18 +33,13 @@ class KMeansPlusPlus:
     def __post_init__(self) -> None:
         require_one_of("first", self.first, FirstCentre)
 
-    def scores(self, candidates: Candidates) -> None:
-        """None: how much a candidate is worth depends on those that were picked before."""
-
-    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
-        """(budget,) int64 distinct pool indices on the CPU, in the order of the picks.
+    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
+        """Select in the order of the picks, without scores: what a candidate is worth depends on earlier picks.
 
         A feature vector that is not finite is an error that names the sample.
         """
-        candidates.require("features")
-        assert candidates.features is not None
+        features = candidates.require("features").detach()
         check_budget(budget, len(candidates))
-        features = candidates.features.detach()
         device = float64_device(features.device)
         features = features.to(device, torch.promote_types(features.dtype, torch.float32))
         index, features = in_index_order(candidates.index.to(device), features)
@@ -54,4 +48,4 @@ class KMeansPlusPlus:
         scale = torch.ones_like(norm)
         if self.normalize_features:
             scale = torch.where(norm > 0, 1 / norm, 0.0)
-        return index.cpu()[seed_outer_products(features, scale[:, None], budget, generator, self.first)]
+        return Selection(index.cpu()[seed_outer_products(features, scale[:, None], budget, generator, self.first)])

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
-from torch import Tensor
 
-from assl_lightning.method.candidates import Candidates, Requirement
+from assl_lightning.method.candidates import Candidates, Requirement, Selection
 from assl_lightning.method.top_k import check_budget, in_index_order
 
 
@@ -19,11 +18,8 @@ class RandomSampling:
 
     requires: ClassVar[frozenset[Requirement]] = frozenset()
 
-    def scores(self, candidates: Candidates) -> None:
-        """None: every candidate is as good as any other."""
-
-    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
-        """(budget,) int64 distinct pool indices on the CPU."""
+    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
+        """Select `budget` candidates without scores: every one is as good as any other."""
         check_budget(budget, len(candidates))
         (index,) = in_index_order(candidates.index.cpu())
-        return index[torch.randperm(len(index), generator=generator)[:budget]]
+        return Selection(index[torch.randperm(len(index), generator=generator)[:budget]])

@@ -24,7 +24,7 @@ from torch import Tensor
 from assl_lightning.base.copies import first_copies
 from assl_lightning.base.extras import install_command
 from assl_lightning.base.ties import float64_device, head_in_float64, to_float64
-from assl_lightning.method.candidates import Candidates, Requirement
+from assl_lightning.method.candidates import Candidates, Requirement, Selection
 from assl_lightning.method.top_k import check_budget, check_finite, in_index_order
 
 _GIVEN = frozenset({"X", "y", "candidates", "batch_size", "clf", "fit_clf", "estimator", "fit_estimator"})
@@ -64,18 +64,12 @@ class ScikitActiveML:
         if find_spec("skactiveml") is not None:
             self._strategy_class()
 
-    def scores(self, candidates: Candidates) -> None:
-        """None: what a strategy calls utility belongs to one pick of one call, and differs from pick to pick."""
-        return
-
-    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
-        """(budget,) int64 distinct pool indices on the CPU, in the strategy's order.
+    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
+        """Select in the strategy's order. Without scores: what a strategy calls utility differs from pick to pick.
 
         A feature vector that is not finite is an error that names the sample, and what goes wrong inside the strategy
         one that names the strategy.
         """
-        for name in sorted(self.requires):
-            candidates.require(name)
         check_budget(budget, len(candidates))
         strategy_class = self._strategy_class()
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
@@ -83,7 +77,7 @@ class ScikitActiveML:
         strategy = strategy_class(**{"random_state": seed, **self.arguments})
         picked = self._ask(strategy, given, seed) if given["batch_size"] else []
         positions = torch.as_tensor(np.asarray(picked, dtype=np.int64))
-        return _fill_up(index[positions], candidates.index.cpu(), budget, generator)
+        return Selection(_fill_up(index[positions], candidates.index.cpu(), budget, generator))
 
     def _ask(self, strategy: Any, given: dict[str, Any], seed: int) -> Any:
         """The positions in X that the strategy picks."""
@@ -132,11 +126,7 @@ class ScikitActiveML:
 
 def _arguments(candidates: Candidates, budget: int) -> tuple[Tensor, dict[str, Any]]:
     """The pool indices (L + M,) of the rows of X, labelled samples first, and what `query` may be given."""
-    labelled = candidates.labelled
-    assert labelled is not None
-    assert candidates.features is not None
-    assert candidates.head is not None
-    features = candidates.features.detach()
+    labelled, features = candidates.require("labelled"), candidates.require("features").detach()
     index, ours = in_index_order(candidates.index.cpu(), features.cpu())
     labelled_index, labels, theirs = in_index_order(
         labelled.index.cpu(), labelled.labels.cpu(), labelled.features.detach().cpu()
@@ -147,7 +137,7 @@ def _arguments(candidates: Candidates, budget: int) -> tuple[Tensor, dict[str, A
     y = np.full(len(everything), np.nan)  # their mark of a label that is missing
     y[: len(labels)] = labels.numpy()
     device = float64_device(features.device)
-    head = head_in_float64(candidates.head, device)
+    head = head_in_float64(candidates.require("head"), device)
     network = _make_classifier(head, device, rows.numpy(), y, num_classes=labelled.logits.shape[1])
     distinct = np.flatnonzero((first_copies(rows) == torch.arange(len(rows))).numpy() & np.isnan(y))
     return everything, {

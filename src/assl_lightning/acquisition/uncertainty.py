@@ -1,27 +1,26 @@
 """Uncertainty sampling: label what the model, as it stands at the round's end, is least sure of.
 
-The file to copy for a strategy of your own: subclass `UncertaintySampling` and write `uncertainty` (what it requires
-and how it picks come with it), and add a YAML file to `conf/acquisition`; the contract tests find it there.
+A strategy of this kind is a subclass of `UncertaintySampling` that writes `uncertainty`, and a YAML file in
+`conf/acquisition`, where the contract tests find it.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-import torch
 from torch import Tensor
 
+from assl_lightning.acquisition.highest_score import HighestScore
 from assl_lightning.base.copies import first_copies
 from assl_lightning.base.ties import comparable, to_float64
 from assl_lightning.method.candidates import Candidates, Requirement
 from assl_lightning.method.scores import entropy, least_confidence, margin, pseudo_el2n
-from assl_lightning.method.top_k import top_k
 
 
-class UncertaintySampling(ABC):
-    """The candidates with the largest score of their logits: one evaluation-mode pass over un-augmented images."""
+class UncertaintySampling(HighestScore):
+    """Select the largest scores of the logits: one evaluation-mode pass over un-augmented images."""
 
     requires: ClassVar[frozenset[Requirement]] = frozenset({"logits"})
 
@@ -31,16 +30,9 @@ class UncertaintySampling(ABC):
 
     @final
     def scores(self, candidates: Candidates) -> Tensor:
-        """(M,) the uncertainty of each candidate, in the candidates' order; equal logits score the same."""
-        candidates.require("logits")
-        assert candidates.logits is not None
-        logits = to_float64(candidates.logits)
+        """(M,) the uncertainty of each candidate, in their order; equal logits score the same."""
+        logits = to_float64(candidates.require("logits"))
         return comparable(self.uncertainty(logits))[first_copies(logits)]
-
-    @final
-    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
-        """(budget,) int64 pool indices on the CPU, most uncertain first; nothing is drawn from the generator."""
-        return top_k(self.scores(candidates), candidates.index, budget)
 
 
 @final

@@ -16,7 +16,7 @@ from assl_lightning.learning.datamodule import PoolDataModule
 from assl_lightning.learning.trained_model import TrainedModel
 from assl_lightning.loop.histograms import Histogram, histogram
 from assl_lightning.method import scores
-from assl_lightning.method.candidates import Acquisition, Candidates, LabelledSamples
+from assl_lightning.method.candidates import Acquisition, Candidates, LabelledSamples, Selection
 from assl_lightning.method.statistics import SampleStatistics
 from assl_lightning.networks.base import FeatureNetwork
 
@@ -87,13 +87,13 @@ def query(
     at_random = unknown[order[:share]]
 
     candidates = _candidates(eligible, acquisition, datamodule, trained)
-    picked, wanted = index[:0], budget - len(at_random)
+    selection, wanted = Selection(index[:0]), budget - len(at_random)
     if wanted:
-        picked = acquisition.acquire(candidates, wanted, make_generator(seed, "acquisition", number))
-    positions = _positions_of_picks(picked, candidates, wanted, type(acquisition).__name__)
-    score = acquisition.scores(candidates) if wanted else None
-    everything = torch.cat([picked, at_random])
-    of_pool = {} if score is None else {"score": score.cpu()}
+        selection = acquisition.acquire(candidates, wanted, make_generator(seed, "acquisition", number))
+        _check_selection(selection, candidates, type(acquisition).__name__)
+    positions = _positions_of_picks(selection.index, candidates, wanted, type(acquisition).__name__)
+    everything = torch.cat([selection.index, at_random])
+    of_pool = {} if selection.scores is None else {"score": selection.scores.cpu()}
     of_picks = {name: values[positions] for name, values in of_pool.items()}
     parts = {}
     if trained.statistics is not None:
@@ -118,7 +118,7 @@ def query_untrained(datamodule: PoolDataModule, untrained: TrainedModel, index: 
     """
     _, features = untrained.evaluate(datamodule.plain_view, index, datamodule.test_batch_size)
     generator = make_generator(datamodule.seed, "initial_acquisition")
-    return KMeansPlusPlus(first="uniform").acquire(Candidates(index, features=features), budget, generator)
+    return KMeansPlusPlus(first="uniform").acquire(Candidates(index, features=features), budget, generator).index
 
 
 def _predict(index: Tensor, datamodule: PoolDataModule, trained: TrainedModel) -> Tensor:
@@ -197,6 +197,20 @@ def _infer_statistics(index: Tensor, datamodule: PoolDataModule, trained: Traine
             for view in datamodule.augmented_views(part.to(device), "infer")
         )
         trained.statistics.update(part, scores.pseudo_el2n(weak), scores.symmetric_kl(weak, strong), assume_unique=True)
+
+
+def _check_selection(selection: object, candidates: Candidates, name: str) -> None:
+    """Raise unless `selection` is a `Selection` whose scores are one number for each candidate."""
+    if not isinstance(selection, Selection):
+        raise ValueError(  # noqa: TRY004
+            f"{name}.acquire must return a Selection, and returned a {type(selection).__name__}; return "
+            f"Selection(index, scores), or Selection(index) where there are no scores"
+        )
+    if selection.scores is not None and selection.scores.shape != candidates.index.shape:
+        raise ValueError(
+            f"the scores of {name} must be one number for each of the {len(candidates)} candidates; got shape "
+            f"{tuple(selection.scores.shape)}"
+        )
 
 
 def _positions_of_picks(picked: Tensor, candidates: Candidates, budget: int, name: str) -> Tensor:

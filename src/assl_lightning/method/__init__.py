@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from assl_lightning.method.candidates import Acquisition as Acquisition
     from assl_lightning.method.candidates import Candidates as Candidates
     from assl_lightning.method.candidates import LabelledSamples as LabelledSamples
+    from assl_lightning.method.candidates import Selection as Selection
     from assl_lightning.method.contracts import Batch as Batch
     from assl_lightning.method.contracts import EvaluationBatch as EvaluationBatch
     from assl_lightning.method.contracts import Observation as Observation
@@ -33,7 +34,7 @@ __getattr__, __dir__ = make_face(
         "method.assl": ["ASSL"],
         "method.assl_div": ["ASSLDiv"],
         "method.callback": ["ASSLScoreCallback", "observe_step_output"],
-        "method.candidates": ["Acquisition", "Candidates", "LabelledSamples"],
+        "method.candidates": ["Acquisition", "Candidates", "LabelledSamples", "Selection"],
         "method.contracts": ["Batch", "EvaluationBatch", "Observation", "StepOutput"],
         "method.features": ["SampleFeatures"],
         "method.scores": ["scores"],

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from assl_lightning.base.arguments import require_one_of
-from assl_lightning.method.candidates import Candidates, Requirement
+from assl_lightning.method.candidates import Candidates, Requirement, Selection
 from assl_lightning.method.statistics import CandidateStatistics, upper_confidence_bound
 from assl_lightning.method.top_k import RunningTopK, check_budget, check_shape, chunks
 
@@ -39,28 +39,48 @@ class ASSL:
     def __post_init__(self) -> None:
         check_bounds(self.c_u, self.c_i, self.factors)
 
-    def scores(self, candidates: Candidates) -> Tensor:
-        """(M,) ≥ 0, in the candidates' order; larger means label sooner."""
-        candidates.require("statistics")
-        assert candidates.statistics is not None
-        return self._bound(candidates.statistics)
+    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
+        """Select the largest bounds, best first, with scores ≥ 0; nothing is drawn from the generator.
 
-    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
-        """(budget,) int64 pool indices on the CPU, best first; nothing is drawn from the generator.
-
-        The scores exist a chunk at a time.
+        Beside the scores, a chunk of the candidates is looked at at a time.
         """
-        candidates.require("statistics")
-        assert candidates.statistics is not None
-        check_shape("number of visits", candidates.statistics.visits, candidates.index)
+        statistics = candidates.require("statistics")
+        check_shape("number of visits", statistics.visits, candidates.index)
         check_budget(budget, len(candidates))
-        best = RunningTopK(budget)
-        for rows in chunks(len(candidates)):
-            best.update(self._bound(candidates.statistics.take(rows)), candidates.index[rows])
-        return best.picks()
+        scores = torch.empty(len(candidates), dtype=torch.float32, device=statistics.visits.device)
+        best = self.rank(statistics, budget, index=candidates.index, scores=scores)
+        return Selection(best.picks(), scores)
 
-    def _bound(self, statistics: CandidateStatistics) -> Tensor:
-        return confidence_bound(statistics, self.c_u, self.c_i, self.factors)
+    def rank(
+        self,
+        statistics: CandidateStatistics,
+        budget: int,
+        *,
+        index: Tensor | None = None,
+        mask: Tensor | None = None,
+        scores: Tensor | None = None,
+    ) -> RunningTopK:
+        """Rank the samples that training visited, a chunk at a time: nothing that is as long as the pool is made.
+
+        Args:
+            statistics: M rows.
+            budget: how many the ranking holds, ≥ 1.
+            index: (M,) int64 pool indices; None: the rows are the pool's, 0 … M − 1.
+            mask: (M,) bool, the rows to rank; None: all of them.
+            scores: (M,) float32, filled with the score of every row; None: the scores are not kept.
+        """
+        best = RunningTopK(budget)
+        for rows in chunks(len(statistics.visits)):
+            of_chunk = statistics.take(rows)
+            score = confidence_bound(of_chunk, self.c_u, self.c_i, self.factors)
+            members = torch.arange(rows.start, rows.stop, device=score.device) if index is None else index[rows]
+            eligible = of_chunk.visits > 0
+            if mask is not None:
+                eligible &= mask[rows]
+            best.update(score[eligible], members[eligible.to(members.device)])
+            if scores is not None:
+                scores[rows] = score
+        return best
 
 
 def confidence_bound(statistics: CandidateStatistics, c_u: float, c_i: float, factors: Factors) -> Tensor:

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
-from torch import Tensor
 
 from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.ties import float64_device
 from assl_lightning.method.assl import Factors, check_bounds, confidence_bound
-from assl_lightning.method.candidates import Candidates, Requirement
+from assl_lightning.method.candidates import Candidates, Requirement, Selection
 from assl_lightning.method.d2_sampling import FirstCentre, seed_outer_products
 from assl_lightning.method.top_k import check_budget, check_finite, in_index_order
 
@@ -47,25 +46,17 @@ class ASSLDiv:
         check_bounds(self.c_u, self.c_i, self.factors)
         require_one_of("first", self.first, FirstCentre)
 
-    def scores(self, candidates: Candidates) -> Tensor:
-        """(M,) ≥ 0, in the candidates' order; larger means label sooner. The picks also depend on the features."""
-        candidates.require("statistics")
-        assert candidates.statistics is not None
-        return confidence_bound(candidates.statistics, self.c_u, self.c_i, self.factors)
-
-    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
-        """(budget,) int64 distinct pool indices on the CPU, in the order of the picks.
+    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
+        """Select in the order of the picks, which depend on the features too; the scores, ≥ 0, are those of `ASSL`.
 
         A score or a feature vector that is not finite is an error that names the sample.
         """
-        candidates.require("features")
-        assert candidates.features is not None
+        features, statistics = candidates.require("features").detach(), candidates.require("statistics")
         check_budget(budget, len(candidates))
-        features = candidates.features.detach()
+        scores = confidence_bound(statistics, self.c_u, self.c_i, self.factors)
         device = float64_device(features.device)
         features = features.to(device, torch.promote_types(features.dtype, torch.float32))
-        score = self.scores(candidates).detach().to(device).double()
-        index, score, features = in_index_order(candidates.index.to(device), score, features)
+        index, score, features = in_index_order(candidates.index.to(device), scores.to(device).double(), features)
         norm = torch.linalg.vector_norm(features, dim=1, dtype=torch.float64)
         check_finite("score", score, index)
         check_finite("length of the feature vector", norm, index)
@@ -73,4 +64,6 @@ class ASSLDiv:
         scale = score  # (M,), e = scale · features
         if self.normalize_features:
             scale = torch.where(norm > 0, score / norm, 0.0)
-        return index.cpu()[seed_outer_products(features, scale[:, None], budget, generator, self.first)]
+        return Selection(
+            index.cpu()[seed_outer_products(features, scale[:, None], budget, generator, self.first)], scores
+        )

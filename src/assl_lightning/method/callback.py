@@ -14,11 +14,11 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from assl_lightning.base.arguments import real_number, whole_number
 from assl_lightning.base.processes import LOST_RESULTS, check_that_results_return
 from assl_lightning.method import scores
-from assl_lightning.method.assl import confidence_bound
+from assl_lightning.method.assl import ASSL
 from assl_lightning.method.contracts import Observation
 from assl_lightning.method.features import SampleFeatures
 from assl_lightning.method.statistics import NOTHING, SampleStatistics, Variance, pad_to
-from assl_lightning.method.top_k import RunningTopK, chunks
+from assl_lightning.method.top_k import chunks
 
 Observe = Callable[[Any, Any, LightningModule], Observation | None]
 
@@ -143,20 +143,12 @@ class ASSLScoreCallback(Callback):
             IndexError: a candidate lies outside the pool.
         """
         k = whole_number("k", k)
-        statistics = self.statistics
-        statistics.check()
-        mask = None if candidates is None else _as_mask(_as_tensor(candidates), statistics)
-        best = RunningTopK(min(k, statistics.num_samples))  # no room for more than there are
-        for rows in chunks(statistics.num_samples):
-            of_chunk = statistics.rows(rows)
-            index = torch.arange(rows.start, rows.stop, device=of_chunk.visits.device)
-            score = confidence_bound(of_chunk, self.c_u, self.c_i, "both")
-            eligible = of_chunk.visits > 0
-            if mask is not None:
-                eligible &= mask[rows]
-            best.update(score[eligible], index[eligible])
+        num_samples = self.statistics.num_samples
+        views = self.statistics.rows(slice(None))
+        mask = None if candidates is None else _as_mask(_as_tensor(candidates), self.statistics)
+        best = ASSL(self.c_u, self.c_i).rank(views, min(k, num_samples), mask=mask)  # no room for more than there are
         if k > best.seen:
-            count = statistics.num_samples if mask is None else _count(mask)
+            count = num_samples if mask is None else _count(mask)
             raise ValueError(
                 f"asked for {k} samples, but training visited only {best.seen} of the {count} candidates; "
                 f"ask for fewer, or train until every candidate was drawn at least once"

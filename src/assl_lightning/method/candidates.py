@@ -1,4 +1,4 @@
-"""What an acquisition function is given, and what it must answer.
+"""The contract of a strategy: the candidates that it is given, and the selection that it answers with.
 
 M candidates, C classes, d features, L labelled samples. Larger scores mean label sooner.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, overload, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ Requirement = Literal["statistics", "logits", "features", "labelled", "head"]
 
 @dataclass(frozen=True)
 class LabelledSamples:
-    """What is known of the samples that already have a label."""
+    """Samples that already have a label, with the numbers of the same pass that the candidates' come from."""
 
     index: Tensor  # (L,) int64
     labels: Tensor  # (L,) int64
@@ -29,7 +29,7 @@ class LabelledSamples:
 
 @dataclass(frozen=True)
 class Candidates:
-    """What an acquisition function may look at: the unlabelled samples that it may pick from, without their labels.
+    """Unlabelled samples that a strategy may pick from, without their labels.
 
     Fields other than `index` are filled when the strategy's `requires` names them.
     """
@@ -44,13 +44,35 @@ class Candidates:
     def __len__(self) -> int:
         return int(self.index.shape[0])
 
-    def require(self, name: Requirement) -> None:
-        """Raise if the field `name` was not filled."""
-        if getattr(self, name) is None:
+    @overload
+    def require(self, name: Literal["logits", "features"]) -> Tensor: ...
+    @overload
+    def require(self, name: Literal["statistics"]) -> CandidateStatistics: ...
+    @overload
+    def require(self, name: Literal["labelled"]) -> LabelledSamples: ...
+    @overload
+    def require(self, name: Literal["head"]) -> Callable[[Tensor], Tensor]: ...
+    def require(self, name: Requirement) -> Any:
+        """Return the field `name`, or raise where it was not filled.
+
+        >>> Candidates(torch.tensor([4, 7]), logits=torch.tensor([[1.0, 0.0], [0.0, 3.0]])).require("logits").argmax(1)
+        tensor([0, 1])
+        """
+        value = getattr(self, name)
+        if value is None:
             raise ValueError(
                 f"this acquisition needs candidates.{name}, which is None; name it in `requires`, "
                 f"or fill the field when you build Candidates yourself"
             )
+        return value
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Answer of a strategy: the samples to label, and the scores that it ranked the candidates by."""
+
+    index: Tensor  # (budget,) int64 distinct pool indices on the CPU, best first
+    scores: Tensor | None = None  # (M,) one number for each candidate, in their order; None where there is none
 
 
 @runtime_checkable
@@ -62,10 +84,6 @@ class Acquisition(Protocol):
         """The fields of `Candidates` that it reads, beside `index`."""
         ...
 
-    def scores(self, candidates: Candidates) -> Tensor | None:
-        """(M,) one number per candidate, larger = label sooner; None where the strategy has no such number."""
-        ...
-
-    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Tensor:
-        """(budget,) int64 distinct pool indices on the CPU, best first. `budget` > M is an error."""
+    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
+        """Select `budget` of the candidates, 1 ≤ `budget` ≤ M; anything else is an error."""
         ...
