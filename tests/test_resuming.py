@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from assl_lightning import FixMatch
 from assl_lightning.acquisition.badge import BADGE
+from assl_lightning.base.command_line import line_of
 from assl_lightning.base.interruption import Interrupted
 from assl_lightning.commands.jobs import line_of
 from assl_lightning.data.pool import Answers
@@ -402,7 +403,7 @@ def test_a_full_disk_ends_the_run_with_the_file_and_keeps_what_there_was(straigh
             run(tmp_path / "run", Full())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert "make room, and the same command goes on" in line_of(caught.value)
+    assert "make room and give the same command again, which goes on" in line_of(caught.value)
     assert sorted(path.name for path in (tmp_path / "run").rglob("*.ckpt")) == [
         "step_00000002.ckpt",
         "step_00000004.ckpt",

@@ -16,8 +16,9 @@ import pytest
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
+from assl_lightning.base.command_line import as_command
 from assl_lightning.base.interruption import Interrupted, Interruption
-from assl_lightning.base.output import ends_quietly, watched_output
+from assl_lightning.base.output import watched_output
 from assl_lightning.check import __main__ as check
 from assl_lightning.commands import classes, ingest, label, status, train
 from assl_lightning.report import __main__ as report
@@ -40,14 +41,14 @@ def closed_output() -> Iterator[None]:
         yield
 
 
-@ends_quietly
+@as_command
 def write_much(lines: int, exit_code: int = 0) -> int:
     for number in range(lines):
         sys.stdout.write(f"{number:>100}\n")
     return exit_code
 
 
-@ends_quietly
+@as_command
 def print_with_rich(lines: int) -> int:
     Console().print("\n".join(map(str, range(lines))))
     return 0
@@ -152,7 +153,7 @@ def test_answers_are_taken_whoever_reads_what_is_said_of_them(
     assert capsys.readouterr().err == ""
 
 
-@ends_quietly
+@as_command
 def greets() -> int:
     sys.stdout.write("müll\n")
     return 0

@@ -18,6 +18,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
+from assl_lightning.base import command_line
 from assl_lightning.base.interruption import Interrupted
 from assl_lightning.commands import jobs, messages, running
 from assl_lightning.commands.train import main
@@ -57,7 +58,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Runs:
     monkeypatch.setattr(messages, "set_up_messages", lambda: None)
     monkeypatch.setattr("assl_lightning.commands.jobs.gc", SimpleNamespace(collect=int))  # 0.2 s a job
     monkeypatch.chdir(tmp_path)
-    for name in ("LOCAL_RANK", jobs.RUN_IN_CHILD, *jobs.SHOW_TRACEBACK):
+    for name in ("LOCAL_RANK", jobs.RUN_IN_CHILD, *command_line.SHOW_TRACEBACK):
         monkeypatch.delenv(name, raising=False)
     return recorded
 
@@ -205,7 +206,7 @@ def test_whatever_a_run_raises_is_one_line(
     assert errors(capsys) == [line]
 
 
-@pytest.mark.parametrize("variable", jobs.SHOW_TRACEBACK)
+@pytest.mark.parametrize("variable", command_line.SHOW_TRACEBACK)
 def test_a_traceback_is_printed_when_asked_for(
     runs: Runs, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from assl_lightning.base import command_line
 from assl_lightning.commands import jobs, running
 from assl_lightning.commands.train import main
 from assl_lightning.config.schema import read
@@ -34,7 +35,7 @@ def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(running, "run_rounds", begin)
     monkeypatch.setattr("assl_lightning.commands.jobs.gc.collect", int)
-    for name in ("LOCAL_RANK", jobs.RUN_IN_CHILD, *jobs.SHOW_TRACEBACK):
+    for name in ("LOCAL_RANK", jobs.RUN_IN_CHILD, *command_line.SHOW_TRACEBACK):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path

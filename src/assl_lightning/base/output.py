@@ -8,58 +8,21 @@ other signal (`interruption`): a training is saved at its next step before the c
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, ParamSpec, TextIO, cast
+from typing import Any, TextIO, cast
 
 from assl_lightning.base.interruption import READER_GONE, request
-from assl_lightning.base.words import one_line
 
-EXIT_CODE = 128 + READER_GONE
-
-Parameters = ParamSpec("Parameters")
+READER_GONE_CODE = 128 + READER_GONE
+"""The exit code of a command whose output is not read to its end, as shells count."""
 
 
 class ReaderGone(BaseException):
     """Nothing reads the output any more, and there is nothing to save; no `Exception`, as it is no error."""
-
-
-def ends_quietly(command: Callable[Parameters, int]) -> Callable[Parameters, int]:
-    """The command, which returns its exit code; 141, without a word, where its output was closed before its end.
-
-    Where standard output cannot be written for another reason, such as a full disk, that is a line and exit code 1.
-    Letters that the terminal's encoding lacks, as a class or a file may have, are written as escapes.
-    """
-
-    @functools.wraps(command)
-    def watched(*arguments: Parameters.args, **keywords: Parameters.kwargs) -> int:
-        if reconfigure := getattr(sys.stdout, "reconfigure", None):
-            reconfigure(errors="backslashreplace")
-        with watched_output() as output:
-            exit_code = 1
-            try:
-                try:
-                    exit_code = command(*arguments, **keywords)
-                finally:
-                    sys.stdout.flush()
-            except (ReaderGone, SystemExit):
-                if output.error is None:
-                    raise
-            output.tell()
-            if output.error is None:
-                return exit_code
-            return EXIT_CODE if output.is_closed else exit_code or 1
-
-    return watched
-
-
-def print_error(error: BaseException) -> None:
-    """Write the message of `error` on standard error, as one line."""
-    sys.stderr.write(f"error: {one_line(error)}\n")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""One error for everything that is wrong with a folder or a table."""
+"""One error for everything that is wrong with a folder, a table or a configuration."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from collections.abc import Iterable
 from assl_lightning.base.words import first_few
 
 _SHOWN = 10  # problems that the error names
+
+
+class ProblemsError(ValueError):
+    """An error that names several problems: `lines` has a sentence for each."""
+
+    def __init__(self, lines: str | Iterable[str]) -> None:
+        self.lines = (lines,) if isinstance(lines, str) else tuple(lines)
+        super().__init__("\n".join(self.lines))
 
 
 def refuse(expected: str, problems: Iterable[str]) -> None:

@@ -161,6 +161,15 @@ def shortened(text: str, longest: int = 60) -> str:
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
+def printable(text: str) -> str:
+    """The text with escapes for what would move a terminal's cursor.
+
+    >>> printable("ä\\x1b[2J")
+    'ä\\\\x1b[2J'
+    """
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def one_line(error: BaseException) -> str:
     """The message of an error without line breaks, or its kind where it has none.
 

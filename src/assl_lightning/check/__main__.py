@@ -6,17 +6,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
+from assl_lightning.base.command_line import Parser, as_command
 from assl_lightning.base.interruption import Interrupted, Interruption
-from assl_lightning.base.output import ends_quietly
 from assl_lightning.base.paths import path_argument
-from assl_lightning.base.shell import quote
-from assl_lightning.commands.jobs import line_of, print_errors
-from assl_lightning.config.compose import compose, conf_dir
+from assl_lightning.config.compose import compose, conf_dir, with_config_dir
 from assl_lightning.config.schema import Config, ConfigurationError
 
 _DESCRIPTION = """\
@@ -38,30 +35,21 @@ nothing), 1 where something is.
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigurationError(f"{message}; see python -m assl_lightning.check --help")
-
-
-@ends_quietly
+@as_command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check the run of the command line `arguments` (default: this process's); the exit code."""
+    options = _make_parser().parse_intermixed_args(arguments)
+    config = _read(options)
     try:
-        options = _make_parser().parse_intermixed_args(arguments)
-        config = _read(options)
         with Interruption():
             return _check(config, options.unreadable)
-    except ConfigurationError as error:
-        print_errors(error.lines)
-        return 1
     except Interrupted as interrupted:
-        if interrupted.is_to_be_told:
-            print_errors([str(Interrupted(interrupted.signum, "nothing was left behind"))])
-        return interrupted.exit_code
+        saved = "nothing was left behind" if interrupted.is_to_be_told else ""
+        raise Interrupted(interrupted.signum, saved) from None
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m assl_lightning.check",
         description=_DESCRIPTION,
         epilog=_EPILOG,
@@ -81,13 +69,9 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 def _read(options: argparse.Namespace) -> Config:
-    overrides: list[str] = options.overrides
     if options.multirun:
         raise ConfigurationError("a check is of one run: leave -m out, and give each key one value")
-    if options.config_dir is not None:
-        if not options.config_dir.is_dir():
-            raise ConfigurationError(f"--config-dir {options.config_dir}: is not a directory; give one that exists")
-        overrides = [f"hydra.searchpath=[{quote(f'file://{options.config_dir.resolve()}')}]", *overrides]
+    overrides = with_config_dir(options.overrides, options.config_dir)
     with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="assl_lightning"):
         return compose(GlobalHydra.instance().hydra, overrides)
 
@@ -101,17 +85,11 @@ def _check(config: Config, unreadable: Path | None) -> int:
     from assl_lightning.data.sources.undecodable import check_place, write_undecodable
 
     messages.set_up_messages()
-    try:
-        if unreadable is not None:
-            check_place(unreadable)
-        report = check_run(config)
-        if unreadable is not None:
-            write_undecodable(unreadable, report.unreadable)
-    except ConfigurationError:
-        raise
-    except Exception as error:
-        print_errors([line_of(error)])
-        return 1
+    if unreadable is not None:
+        check_place(unreadable)
+    report = check_run(config)
+    if unreadable is not None:
+        write_undecodable(unreadable, report.unreadable)
     print_report(report, Console())
     if unreadable is not None:
         Console().print(f"{unreadable} lists {len(report.unreadable):,}", soft_wrap=True, highlight=False, markup=False)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from assl_lightning.base.command_line import line_of
 from assl_lightning.check.directory import DirectoryState, nearest_existing, read_directory
 from assl_lightning.check.estimate import Estimate, check_disk, extrapolate, remarks_on
 from assl_lightning.check.findings import Finding, wrong

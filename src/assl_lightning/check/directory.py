@@ -6,8 +6,8 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from assl_lightning.base.command_line import line_of
 from assl_lightning.check.findings import Finding, wrong
-from assl_lightning.commands.jobs import line_of
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.settings import RoundSettings
 

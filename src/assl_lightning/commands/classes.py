@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from assl_lightning.base.atomic import write_text
+from assl_lightning.base.command_line import as_command
 from assl_lightning.base.differences import differences
 from assl_lightning.base.locking import held
-from assl_lightning.base.output import ends_quietly, print_error
 from assl_lightning.base.paths import path_argument
 from assl_lightning.base.run_files import CONFIG, LEDGER
 from assl_lightning.base.shell import command
@@ -50,17 +50,11 @@ _DRY = "this was a dry run: nothing was written"
 _SHOWN = 5  # ids that an error names
 
 
-@ends_quietly
-def main(arguments: list[str] | None = None) -> int:
-    """Print the classes, or what was changed and what to do next; returns the exit code."""
-    options = _parser().parse_args(arguments)
-    try:
-        printed = "".join(f"{line}\n" for line in _command(options))
-    except (ValueError, OSError) as error:
-        print_error(error)
-        return 1
-    sys.stdout.write(printed)
-    return 0
+@as_command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the classes, or what was changed and what to do next."""
+    lines = list(_command(_parser().parse_args(arguments)))  # nothing is printed where something is wrong
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
 def split_pair(text: str, known: Sequence[str]) -> tuple[tuple[str, ...], str]:

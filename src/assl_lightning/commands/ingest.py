@@ -15,12 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from assl_lightning.base.output import ends_quietly
+from assl_lightning.base.command_line import as_command, print_errors
 from assl_lightning.base.paths import path_argument
 from assl_lightning.base.run_files import CONFIG, LEDGER
 from assl_lightning.base.shell import command
 from assl_lightning.base.tables import is_utf8
-from assl_lightning.base.words import counted
+from assl_lightning.base.words import counted, printable
 from assl_lightning.data.answers import Answer, Conflicts, in_time, name_of
 from assl_lightning.loop.records import command_of, read_config
 from assl_lightning.people.batch import TABLE, LabelBatch, find_batches, known_classes, waiting_batch
@@ -34,20 +34,17 @@ _DRY = "this was a dry run: nothing was written"
 _PLACE = re.compile(r", (?:line|row|entry|task) [0-9]+(?:[, ]|$)")  # where a file's name ends in an answer's source
 
 
-@ends_quietly
+@as_command
 def main(arguments: list[str] | None = None) -> int:
     """Print what was taken, and what to do next; returns the exit code. Nothing is written where something is wrong."""
     options = _parser().parse_args(arguments)
     try:
-        printed = "".join(f"{_one_line(line)}\n" for line in _command(options))
+        lines = list(_command(options))
     except IngestError as error:
-        sys.stderr.write("".join(f"error: {_one_line(line)}\n" for line in error.lines))
+        print_errors(error.lines)
         sys.stderr.write(f"{counted(len(error.lines), 'error')}; nothing was taken\n")
         return 1
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: {_one_line(str(error))}\n")
-        return 1
-    sys.stdout.write(printed)
+    sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
     return 0
 
 
@@ -220,11 +217,6 @@ def _annotator(options: argparse.Namespace) -> str:
     if not options.annotator.strip() or not is_utf8(options.annotator):
         raise ValueError(f"--annotator must be a name; got {options.annotator!a}")
     return str(options.annotator.strip())
-
-
-def _one_line(text: str) -> str:
-    """Without what would move a terminal's cursor."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,29 +5,21 @@ Its error is a line, whatever raised it, so that one wrong job does not end a sw
 
 from __future__ import annotations
 
-import errno
 import gc
 import json
 import os
 import sys
-import traceback
-from collections.abc import Iterable
 from dataclasses import dataclass
 from math import nan
 from statistics import fmean
 
+from assl_lightning.base.command_line import lines_of, print_errors
 from assl_lightning.base.interruption import Interrupted, OtherRankError
-from assl_lightning.config.schema import Config, ConfigurationError, read
-from assl_lightning.people.errors import IngestError
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from assl_lightning.config.schema import Config, read
 
 RUN_IN_CHILD = "ASSL_LIGHTNING_RUN"
 """Environment variable with the resolved configuration as JSON. Lightning starts the processes of the other devices by
 repeating the command line; they take the configuration from here instead of composing (and sweeping) again."""
-
-SHOW_TRACEBACK = ("ASSL_LIGHTNING_TRACEBACK", "HYDRA_FULL_ERROR")
-"""Environment variables that, set to 1, add a traceback to the line of an error."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +42,14 @@ def run_job(config: Config) -> Outcome:
 
         messages.set_up_messages()
         records = running.run(config)
-    except ConfigurationError as error:
-        return Outcome(error.lines)
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):  # Lightning exits where it was interrupted
             raise KeyboardInterrupt from error
         return Outcome((f"the run ended itself with exit code {error.code}",) if error.code else ())
-    except IngestError as error:
-        return Outcome(error.lines)
     except OtherRankError:
         return Outcome()  # the first process has the line, and the exit code
     except Exception as error:
-        return Outcome((line_of(error),))
+        return Outcome(lines_of(error))
     finally:
         gc.collect()  # Trainers are cycles, which else outlive many jobs with their networks and images
         os.environ.pop(RUN_IN_CHILD, None)
@@ -82,18 +70,6 @@ def run_in_child() -> int | None:
     return 1 if outcome.errors else 0
 
 
-def line_of(error: Exception) -> str:
-    """What `error` says as one line; its traceback goes before it where `SHOW_TRACEBACK` asks for it."""
-    if any(os.environ.get(name) == "1" for name in SHOW_TRACEBACK):
-        traceback.print_exception(error)
-    text = " ".join(str(error).split())
-    if isinstance(error, OSError) and error.errno in _NO_ROOM:
-        text = f"{text}; make room, and the same command goes on from where the run was last saved"
-    if isinstance(error, (ValueError, OSError)) and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
 def _forget_processes() -> None:
     """Leave the process group that Lightning opened, so that the next job of a sweep starts its own processes."""
     distributed = sys.modules.get("torch.distributed")
@@ -101,9 +77,3 @@ def _forget_processes() -> None:
         distributed.destroy_process_group()
     for name in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         os.environ.pop(name, None)
-
-
-def print_errors(lines: Iterable[str]) -> None:
-    """One line each, on stderr."""
-    for line in lines:
-        sys.stderr.write(f"error: {line}\n")

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from assl_lightning.base.atomic import write_text
+from assl_lightning.base.command_line import as_command
 from assl_lightning.base.extras import install_command
 from assl_lightning.base.interruption import Interrupted, Interruption
-from assl_lightning.base.output import ends_quietly, print_error
 from assl_lightning.base.paths import path_argument
 from assl_lightning.base.run_files import CONFIG, LEDGER
 from assl_lightning.base.shell import command
@@ -52,7 +52,7 @@ something is wrong.
 """
 
 
-@ends_quietly
+@as_command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve the page until it is finished or interrupted; returns the exit code."""
     options = _parser().parse_args(arguments)
@@ -61,9 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(options)
     except Interrupted as interrupted:
         return interrupted.exit_code  # before there was a page, or while it ended
-    except (ValueError, OSError) as error:
-        print_error(error)
-        return 1
 
 
 def _parser() -> argparse.ArgumentParser:

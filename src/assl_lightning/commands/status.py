@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Sequence
 
-from assl_lightning.base.output import ends_quietly, print_error
+from assl_lightning.base.command_line import as_command, lines_of, print_errors
 from assl_lightning.base.paths import path_argument
 from assl_lightning.commands.run_status import Status, read_status
 from assl_lightning.commands.waiting import wait_for_answers
@@ -25,7 +25,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-@ends_quietly
+@as_command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print where each run is; the exit code, 1 where one of them could not be told."""
     parser = argparse.ArgumentParser(
@@ -50,10 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _tell(read_status(run_dir))
             else:
                 wait_for_answers(run_dir, options.wait, _tell)
-        except KeyboardInterrupt:
-            return 130
         except (ValueError, OSError) as error:
-            print_error(error)
+            print_errors(lines_of(error))
             exit_code = 1
     return exit_code
 

@@ -24,11 +24,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from assl_lightning.base.command_line import line_of, print_errors
 from assl_lightning.base.differences import differences
 from assl_lightning.base.interruption import Interruption
 from assl_lightning.base.paths import expand
 from assl_lightning.base.shell import quote
-from assl_lightning.commands.jobs import Outcome, line_of, print_errors, run_job
+from assl_lightning.commands.jobs import Outcome, run_job
 from assl_lightning.commands.launchers import launch, refuse_more_processes, runs_here, sweep_directory
 from assl_lightning.config.compose import compose, one_line_errors, validate
 from assl_lightning.config.hydra_keys import BASIC_LAUNCHER, BASIC_SWEEPER, overrides_of, refuse_without_effect

@@ -9,28 +9,27 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from signal import SIGINT
+from typing import Any
 
 from hydra import __version__ as hydra_version
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
+from assl_lightning.base.command_line import Parser, as_command, print_errors
 from assl_lightning.base.interruption import Interrupted
-from assl_lightning.base.output import ends_quietly
 from assl_lightning.base.paths import path_argument
-from assl_lightning.base.shell import command, quote
+from assl_lightning.base.shell import command
 from assl_lightning.base.version import __version__
 from assl_lightning.base.words import closest
-from assl_lightning.commands.jobs import line_of, print_errors, run_in_child, run_job
+from assl_lightning.commands.jobs import run_in_child, run_job
 from assl_lightning.commands.sweep import sweep
-from assl_lightning.config.compose import compose, conf_dir, in_order, one_line_errors
+from assl_lightning.config.compose import compose, conf_dir, in_order, one_line_errors, with_config_dir
 from assl_lightning.config.schema import ConfigurationError
 
-_INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
-
-@ends_quietly
+@as_command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (default: this process's) and return its exit code."""
     try:
@@ -40,19 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _make_parser().parse_intermixed_args(arguments)
         with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="assl_lightning"):
             return _dispatch(GlobalHydra.instance().hydra, options)
-    except ConfigurationError as error:
-        print_errors(error.lines)
-        return 1
-    except Exception as error:
-        print_errors([line_of(error)])
-        return 1
     except KeyboardInterrupt:
-        print_errors(["interrupted; the same command goes on from where the run was last saved"])
-        return _INTERRUPTED
-    except Interrupted as interrupted:
-        if interrupted.is_to_be_told:
-            print_errors([str(interrupted)])
-        return interrupted.exit_code
+        raise Interrupted(SIGINT, "the same command goes on from where the run was last saved") from None
 
 
 COMMANDS = ("check", "classes", "ingest", "label", "report", "status")
@@ -66,14 +54,9 @@ def _refuse_command(arguments: Sequence[str]) -> None:
         raise ConfigurationError(f"{word}: is a command of its own; write {command(name, *arguments[1:])}")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigurationError(f"{message}; see python -m assl_lightning --help")
-
-
 def _make_parser() -> argparse.ArgumentParser:
     """Hydra's options, without those that would replace `conf/` or its entry point."""
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = Parser(prog="python -m assl_lightning", add_help=False, allow_abbrev=False)
     parser.add_argument("overrides", nargs="*", help="key=value, group=option, +experiment=NAME, +variant=NAME")
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--hydra-help", action="store_true")
@@ -93,11 +76,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 def _dispatch(hydra: Any, options: argparse.Namespace) -> int:
-    if options.config_dir is not None:
-        if not options.config_dir.is_dir():
-            raise ConfigurationError(f"--config-dir {options.config_dir}: is not a directory; give one that exists")
-        options.overrides.insert(0, f"hydra.searchpath=[{quote(f'file://{options.config_dir.resolve()}')}]")
-    options.overrides = overrides = in_order(options.overrides)
+    overrides = options.overrides = in_order(with_config_dir(options.overrides, options.config_dir))
     if _show(hydra, options):
         return 0
     with one_line_errors(hydra, overrides):

@@ -115,6 +115,19 @@ def one_line_errors(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMod
             raise ConfigurationError(_explain_or_repeat(hydra, overrides, mode, error)) from error
 
 
+def with_config_dir(overrides: Sequence[str], directory: Path | None) -> list[str]:
+    """The overrides, and before them one that lets Hydra look for groups in `directory` too, where there is one.
+
+    Raises:
+        ConfigurationError: it is no directory.
+    """
+    if directory is None:
+        return list(overrides)
+    if not directory.is_dir():
+        raise ConfigurationError(f"--config-dir {directory}: is not a directory; give one that exists")
+    return [f"hydra.searchpath=[{quote(f'file://{directory.resolve()}')}]", *overrides]
+
+
 def in_shell(key: str, value: str) -> str:
     """`key=value` as it is typed in a shell where Hydra would refuse the bare `value`.
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from assl_lightning.base.arguments import is_integer, is_number
 from assl_lightning.base.paths import PATH_KEYS, expand
+from assl_lightning.base.problems import ProblemsError
 from assl_lightning.base.words import nearest, shortened
 from assl_lightning.data.class_names import read_class_names
 from assl_lightning.loop.records import FORMER_KEYS
@@ -26,12 +27,8 @@ Node = dict[str, Any]
 Section = TypeVar("Section")
 
 
-class ConfigurationError(ValueError):
-    """Something is wrong with a configuration; `lines` says what, one sentence for each."""
-
-    def __init__(self, lines: str | Iterable[str]) -> None:
-        self.lines = (lines,) if isinstance(lines, str) else tuple(lines)
-        super().__init__("\n".join(self.lines))
+class ConfigurationError(ProblemsError):
+    """An error of a configuration."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from assl_lightning.base.atomic import open_atomic
-from assl_lightning.base.output import ends_quietly, print_error
+from assl_lightning.base.command_line import as_command
 from assl_lightning.base.paths import path_argument
 from assl_lightning.loop.records import common_directory
 from assl_lightning.report.analysis.runs import Run, find_runs, group
@@ -26,22 +26,17 @@ from assl_lightning.report.views import Page
 PAGE = "report.html"
 
 
-@ends_quietly
-def main(arguments: list[str] | None = None) -> int:
-    """Print the tables and write the report; returns the exit code. Nothing is written where something is wrong."""
+@as_command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the tables and write the report. Nothing is written where something is wrong."""
     options = _parser().parse_args(arguments)
-    try:
-        runs = find_runs(options.directories)
-        output = options.output or default_output(runs)
-        page, files = _steps_report(runs, options) if options.steps else _comparison_report(runs, options)
-        tables = render_markdown(page)
-        files |= {"tables.md": tables.encode(), PAGE: render_html(page).encode()}
-        _write(files, output)
-    except (ValueError, OSError) as error:
-        print_error(error)
-        return 1
+    runs = find_runs(options.directories)
+    output = options.output or default_output(runs)
+    page, files = _steps_report(runs, options) if options.steps else _comparison_report(runs, options)
+    tables = render_markdown(page)
+    files |= {"tables.md": tables.encode(), PAGE: render_html(page).encode()}
+    _write(files, output)
     sys.stdout.write(f"{tables}\nreport: {output / PAGE}\n")
-    return 0
 
 
 def _write(files: Mapping[str, bytes], output: Path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
-from assl_lightning.base.output import ends_quietly, print_error
+from assl_lightning.base.command_line import as_command
 from assl_lightning.base.paths import path_argument
 from assl_lightning.base.words import UNKNOWN, per_cent
 from assl_lightning.base.words import seconds as in_seconds
@@ -130,9 +130,9 @@ def _median(durations: Sequence[float | None]) -> str:
     return in_seconds(median(known)) if known else UNKNOWN
 
 
-@ends_quietly
-def main(arguments: list[str] | None = None) -> int:
-    """Print the table; returns the exit code."""
+@as_command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table."""
     parser = argparse.ArgumentParser(
         prog="python -m assl_lightning.report.picks",
         description="How many picks two ways of choosing have in common at the first query in which they differ, seed "
@@ -141,13 +141,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("one", type=path_argument, help="directory of a method's runs, one for each seed")
     parser.add_argument("other", type=path_argument, help="of another's, which differs only in how it chooses")
     options = parser.parse_args(arguments)
-    try:
-        found = compare_directories(options.one, options.other)
-    except (ValueError, OSError) as error:
-        print_error(error)
-        return 1
+    found = compare_directories(options.one, options.other)
     sys.stdout.write(markdown_table(picks_table(found, options.one.name, options.other.name)) + "\n")
-    return 0
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from assl_lightning.base.atomic import write_text
-from assl_lightning.base.output import ends_quietly, print_error
+from assl_lightning.base.command_line import as_command
 from assl_lightning.base.paths import path_argument
 from assl_lightning.base.run_files import CONFIG
 from assl_lightning.learning.snapshot_files import DIRECTORY, read_snapshots
@@ -34,9 +34,9 @@ from assl_lightning.report.tidy import rows_as_csv
 from assl_lightning.report.views import Page, Paragraph, Section
 
 
-@ends_quietly
-def main(arguments: list[str] | None = None) -> int:
-    """Print the tables, draw the figures and write the numbers; returns the exit code."""
+@as_command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the tables, draw the figures and write the numbers."""
     parser = argparse.ArgumentParser(
         prog="python -m assl_lightning.report.instability",
         description="Temporal instability of runs that were trained with the callback PoolSnapshots: tables in "
@@ -51,13 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="where figures and numbers go, in a directory for each run; default: report/instability in the run's own",
     )
     options = parser.parse_args(arguments)
-    try:
-        page = analyse(options.run_dir, options.output)
-    except (ValueError, OSError) as error:
-        print_error(error)
-        return 1
-    sys.stdout.write(render_markdown(page))
-    return 0
+    sys.stdout.write(render_markdown(analyse(options.run_dir, options.output)))
 
 
 def analyse(run_dirs: Sequence[Path], output: Path | None = None) -> Page:
