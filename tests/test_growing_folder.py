@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from assl_lightning.commands import messages
-from assl_lightning.commands.run_status import read_status
+from assl_lightning.commands.status import read_status
 from assl_lightning.commands.train import main
 from assl_lightning.data.sample_names import read_samples
 from assl_lightning.loop.directory import RunDirectory

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import json
 import logging
@@ -28,11 +27,9 @@ from assl_lightning import FixMatch
 from assl_lightning.acquisition.badge import BADGE
 from assl_lightning.base.command_line import line_of
 from assl_lightning.base.interruption import Interrupted
-from assl_lightning.commands.jobs import line_of
 from assl_lightning.data.pool import Answers
 from assl_lightning.learning.checkpointing import StepCheckpoints
 from assl_lightning.learning.supervised import Supervised
-from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.oracles import HeldBackLabels, LabelRequest, Oracle
 from assl_lightning.loop.records import read_records
 from assl_lightning.loop.settings import CheckpointSettings, RoundSettings, ScoreSettings
@@ -461,20 +458,6 @@ def test_an_algorithm_whose_checkpoints_could_not_be_read_is_told_at_the_first_o
 
     with pytest.raises(ValueError, match=r"step_00000002\.ckpt cannot be read: .*; keep what is no tensor"):
         run(tmp_path / "run", make_algorithm=Remembering)
-
-
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
-def test_a_file_system_without_locks_is_told_and_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
-) -> None:
-    fcntl = pytest.importorskip("fcntl")
-
-    def refuse(*_: Any) -> None:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    with caplog.at_level(logging.WARNING, "assl_lightning"), RunDirectory(tmp_path).held():
-        assert "cannot be locked" in caplog.text
 
 
 def test_a_step_that_was_skipped_is_counted_also_after_the_run_went_on(straight: Straight, tmp_path: Path) -> None:

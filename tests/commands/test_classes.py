@@ -13,7 +13,7 @@ from assl_lightning.base.locking import held
 from assl_lightning.base.run_files import LEDGER
 from assl_lightning.commands.classes import main, split_pair
 from assl_lightning.commands.ingest import main as ingest_main
-from assl_lightning.commands.run_status import read_status
+from assl_lightning.commands.status import read_status
 from assl_lightning.data.answers import Answer, Incoming
 from assl_lightning.loop.class_history import run_classes
 from assl_lightning.loop.records import read_config, write_config

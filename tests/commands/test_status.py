@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from assl_lightning.commands.status import main
-from assl_lightning.commands.waiting import wait_for_answers
+from assl_lightning.commands.status import main, wait_for_answers
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.people.batch import find_batches
 from assl_lightning.people.label_studio.exchange import labels_by_label_studio

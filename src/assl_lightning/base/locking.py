@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import lock_descriptor
 
 from assl_lightning.base.run_files import LOCK
 
@@ -15,23 +16,27 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def held(run_dir: Path) -> Iterator[None]:
-    """Keep other processes of this machine out of a run; the system lets go when the process ends, however.
+    """Keep other processes of this machine out of a run; the system frees the lock when the process ends in any way.
 
     Raises:
-        ValueError: another process runs there.
+        OSError: the lock file cannot be written.
+        ValueError: another process holds the lock.
     """
-    if sys.platform == "win32":  # which has no such lock
-        yield
-        return
-    import fcntl
-
     with (run_dir / LOCK).open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"run_dir {run_dir} is in use by another process; wait for it, or choose another run_dir"
-            ) from None
+            is_free = lock_descriptor(file.fileno(), blocking=False)
         except OSError as error:  # some file systems of clusters have no locks
             log.warning("run_dir %s cannot be locked (%s); see that no other process runs there", run_dir, error)
+            is_free = True
+        if not is_free:
+            raise ValueError(f"run_dir {run_dir} is in use by another process; wait for it, or choose another run_dir")
         yield
+
+
+def is_held(run_dir: Path) -> bool:
+    """True if a process of this machine holds the lock of a run; False where that cannot be known."""
+    try:
+        with (run_dir / LOCK).open("r+") as file:
+            return not lock_descriptor(file.fileno(), blocking=False)
+    except OSError:  # there is no lock file, it must not be written, or the file system has no locks
+        return False

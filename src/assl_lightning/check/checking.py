@@ -15,7 +15,6 @@ from assl_lightning.check.estimate import Estimate, check_disk, extrapolate, rem
 from assl_lightning.check.findings import Finding, wrong
 from assl_lightning.check.images import check_images
 from assl_lightning.check.trial import Trial, run_trial
-from assl_lightning.commands.jobs import line_of
 from assl_lightning.config import prepare
 from assl_lightning.config.class_list import plan_classes
 from assl_lightning.config.schema import Config, ConfigurationError

@@ -269,7 +269,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--undo", action="store_true", help="take back the newest renaming or merge that stands")
     parser.add_argument("--dry-run", action="store_true", help="say what would happen, and write nothing")
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

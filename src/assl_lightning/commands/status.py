@@ -1,36 +1,311 @@
-"""`python -m assl_lightning.status RUN_DIR …`: where runs are, and what to do next; without torch and Lightning."""
+"""`python -m assl_lightning.status RUN_DIR …`: the state of runs and the next step of each, without torch."""
 
 from __future__ import annotations
 
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from assl_lightning.base.arguments import is_integer
 from assl_lightning.base.command_line import as_command, lines_of, print_errors
+from assl_lightning.base.locking import is_held
 from assl_lightning.base.paths import path_argument
-from assl_lightning.commands.run_status import Status, read_status
-from assl_lightning.commands.waiting import wait_for_answers
-
-
-def _tell(status: Status) -> None:
-    sys.stdout.write("".join(f"{line}\n" for line in status.lines()))
-    sys.stdout.flush()
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"must be above 0; got {text}")
-    return seconds
+from assl_lightning.base.run_files import CONFIG, LEDGER, POOL, round_directory
+from assl_lightning.base.shell import command
+from assl_lightning.base.words import first_line
+from assl_lightning.data.answers import Conflicts, resolve
+from assl_lightning.loop.class_history import read_history
+from assl_lightning.loop.records import (
+    RoundRecord,
+    command_of,
+    num_complete,
+    read_config,
+    read_records,
+    read_state,
+    trained_records,
+)
+from assl_lightning.people.batch import TABLE, LabelBatch, find_batches, waiting_batch
+from assl_lightning.people.judging import unanswered
+from assl_lightning.people.ledger import Ledger
+from assl_lightning.people.returned import RETURNED, read_returned
 
 
 @as_command
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print where each run is; the exit code, 1 where one of them could not be told."""
+    """Print the state of each run; the exit code is 1 where one of them cannot be read."""
+    options = _parser().parse_args(arguments)
+    exit_code = 0
+    for run_dir in options.run_dirs:
+        try:
+            if options.wait is None:
+                _print(read_status(run_dir))
+            else:
+                wait_for_answers(run_dir, options.wait, _print)
+        except (ValueError, OSError) as error:
+            print_errors(lines_of(error))
+            exit_code = 1
+    return exit_code
+
+
+@dataclass(frozen=True)
+class Status:
+    """The state of a run, and the next step."""
+
+    run_dir: Path
+    name: str
+    rounds: int  # acquisitions that were asked for
+    complete: int  # rounds whose labels are all there
+    records: tuple[RoundRecord, ...]  # of those, and of a round that is trained and waits for labels
+    doing: str  # what the run does, or waits for
+    next: str  # what to do now
+    then: str = ""  # what to do after people have done that
+    answered: str = ""  # how much of the waiting batch is answered
+    later: str = ""  # how much is to be labelled after it
+    classes: str = ""  # the classes, where they have changed
+    waiting_round: int | None = None  # the round that waits for labels, as its directory is numbered
+
+    @property
+    def goes_on(self) -> bool:
+        """True if the run does not wait for people."""
+        return not self.then
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines to print."""
+        yield f"{self.run_dir} ({self.name})"
+        number = min(self.complete, self.rounds) if self.waiting_round is None else self.waiting_round
+        yield f"  round      {number} of {self.rounds}: {self.doing}"
+        if self.answered:
+            yield f"  answers    {self.answered}"
+        if self.later:
+            yield f"  later      {self.later}"
+        if self.classes:
+            yield f"  classes    {self.classes}"
+        if self.records:
+            last = self.records[-1]
+            asked = f", {len(last.queried)} asked for since" if last.queried else ""
+            yield f"  labels     {last.labels} trained on{asked}"
+            accuracies = " ".join(f"{100 * record.test_accuracy_ema:.1f}" for record in self.records)
+            yield f"  accuracy   {accuracies} % (averaged weights, by round)"
+        yield f"  next       {self.next}"
+        if self.then:
+            yield f"  then       {self.then}"
+
+
+def read_status(run_dir: Path) -> Status:
+    """Read the state of a run from its files.
+
+    Raises:
+        ValueError: the directory holds no run, or a file of it cannot be read.
+    """
+    if not (run_dir / CONFIG).exists():
+        raise ValueError(f"{run_dir} must be the directory of a run, but has no {CONFIG}; name the run_dir of one")
+    config = read_config(run_dir)
+    rounds = config.get("rounds")
+    if not is_integer(rounds):
+        raise ValueError(f"{run_dir / CONFIG} must say how many rounds there are; got {rounds!r}. Restore it")
+    complete = num_complete(read_records(run_dir), rounds)
+    batch = next((batch for batch in reversed(find_batches(run_dir)) if batch.is_open), None)
+    if batch is None:
+        doing, next_step = _progress(run_dir, complete, rounds, config)
+        answered = later = then = ""
+    else:
+        doing = "waits for labels"
+        answered, next_step, then = _progress_of_batch(batch, config)
+        later = _labels_of_later_rounds(rounds - batch.round, config)
+    return Status(
+        run_dir=run_dir,
+        name=str(config.get("name") or run_dir.name),
+        rounds=rounds,
+        complete=complete,
+        records=tuple(trained_records(run_dir, rounds)),
+        doing=doing,
+        next=next_step,
+        then=then,
+        answered=answered,
+        later=later,
+        classes=_changed_classes(run_dir),
+        waiting_round=None if batch is None else batch.round,
+    )
+
+
+def wait_for_answers(
+    run_dir: Path, seconds: float, report: Callable[[Status], None], sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Return when a run has what it waits for: answers in the ledger, a file that came back, or finished tasks.
+
+    No training process, and no GPU, needs to wait along.
+
+    Args:
+        run_dir: the directory of the run.
+        seconds: the time between two looks.
+        report: called with the status at first, and whenever more is answered.
+        sleep: waits for so many seconds.
+
+    Raises:
+        ValueError: the directory holds no run, or a file of it cannot be read.
+        ConnectionError: a server of Label Studio does not answer.
+    """
+    reported = None
+    while True:
+        status = read_status(run_dir)
+        if status.answered != reported:
+            report(status)
+            reported = status.answered
+        if status.goes_on or _has_come_back(run_dir):
+            return
+        sleep(seconds)
+
+
+# --- a run that trains, or has ended ---------------------------------------------------------------------------------
+
+
+def _progress(run_dir: Path, number: int, rounds: int, config: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what a run does that does not wait for people, in round `number`, and the next step."""
+    if number > rounds:
+        more = f"more of them with rounds={rounds + 1} or more"
+        return "finished", f"{command('report', run_dir)} compares its rounds; {more}"
+    state, _ = read_state(run_dir, number)
+    if not (round_directory(run_dir, number) / POOL).exists():
+        doing = "has no labels to begin with"
+    elif state == "training":
+        steps = sorted((round_directory(run_dir, number) / "resume").glob("step_*.ckpt"))
+        saved = f", last saved at step {int(steps[-1].stem.removeprefix('step_'))}" if steps else ""
+        doing = f"training{saved}"
+    else:
+        doing = "trained, to be queried" if state == "trained" else "queried, to be labelled"
+    if is_held(run_dir):
+        return doing, "nothing: a process runs it"
+    return f"stopped ({doing})", _resume(config)
+
+
+def _resume(config: Mapping[str, Any]) -> str:
+    return f"give again {command_of(config)}, and the run goes on"
+
+
+def _changed_classes(run_dir: Path) -> str:
+    """Return the classes of a run and their newest change, or "" where they have not changed."""
+    history = read_history(run_dir)
+    if history is None:
+        return ""
+    newest = history.changes[-1]
+    return f"{', '.join(history.names())} ({newest}, from round {newest.round} on)"
+
+
+# --- a run that waits for people -------------------------------------------------------------------------------------
+
+
+def _progress_of_batch(batch: LabelBatch, config: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return how much of a batch is answered, the next step, and the step after it."""
+    oracle = _oracle(config)
+    conflicts: Conflicts = oracle["conflicts"] if oracle.get("conflicts") in ("latest", "majority") else "error"
+    answers = Ledger(batch.run_dir / LEDGER).active_answers()
+    resolved = resolve(answers, conflicts)
+    left = set(unanswered(batch, answers))
+    kinds = [resolved[sample.sample_id].kind for sample in batch.samples if sample.sample_id not in left]
+    needed = _needed_answers(batch, oracle)
+    disputed = kinds.count("conflict")
+    in_files, sentences_on_files = _answers_in_files(batch, left)
+    answered = ", ".join(
+        [
+            f"{len(kinds)} of {len(batch.samples)}",
+            *([f"{needed} are enough"] if needed < len(batch.samples) else []),
+            *(f"{kinds.count(kind)} {word}" for kind, word in (("skip", "skipped"), ("bad", "bad")) if kind in kinds),
+            *([f"people disagree about {disputed}"] if disputed else []),
+            *sentences_on_files,
+        ]
+    )
+    if len(kinds) + in_files < needed:
+        label = f"label {batch.directory}, by {command('label', batch.run_dir)} or {_other_way(oracle, batch)}"
+        return answered, label, _resume(config)
+    if disputed:
+        page = command("label", batch.run_dir, "--settle")
+        return answered, f"settle what people disagree about, on the page that {page} opens", _resume(config)
+    return answered, _resume(config), ""
+
+
+def _answers_in_files(batch: LabelBatch, left: set[str]) -> tuple[int, list[str]]:
+    """Return the number of samples `left` with an answer in a file beside the batch, and sentences on these files."""
+    try:
+        incoming = [answer for answer in read_returned(batch) if answer.sample_id in left]
+    except ValueError as error:
+        return 0, [f"a file there cannot be taken: {first_line(error)}"]
+    files = dict.fromkeys(answer.where.partition(",")[0] for answer in incoming)
+    count = len({answer.sample_id for answer in incoming})
+    return count, [f"{count} more in {' and '.join(files)}, which the run takes over"] if count else []
+
+
+def _labels_of_later_rounds(rounds: int, config: Mapping[str, Any]) -> str:
+    each = config.get("labels_per_round")
+    if rounds < 1 or not isinstance(each, int):
+        return ""
+    return f"{rounds * each} more to label, " + (
+        f"{each} in each of {rounds} rounds" if rounds > 1 else "in the last round"
+    )
+
+
+def _oracle(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    oracle = config.get("oracle")
+    return oracle if isinstance(oracle, dict) else {}
+
+
+def _tool(oracle: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Return the name of the class of a run's labelling tool, or "", and its configuration."""
+    tool = oracle.get("tool")
+    return (str(tool.get("_target_", "")), tool) if isinstance(tool, dict) else ("", {})
+
+
+def _other_way(oracle: Mapping[str, Any], batch: LabelBatch) -> str:
+    """Return a way to label other than the page."""
+    name, _ = _tool(oracle)
+    return (
+        "in Label Studio" if "label_studio" in name else f"in its {TABLE} or {command('ingest', batch.run_dir, 'FILE')}"
+    )
+
+
+def _needed_answers(batch: LabelBatch, oracle: Mapping[str, Any]) -> int:
+    """Return the number of answers with which the run goes on."""
+    share = oracle.get("min_fraction")
+    return batch.needed(share) if isinstance(share, (int, float)) else len(batch.samples)
+
+
+def _has_come_back(run_dir: Path) -> bool:
+    """True if the waiting batch has answers that reach the ledger only when the run takes them: by file or server."""
+    batch = waiting_batch(run_dir)
+    oracle = _oracle(read_config(run_dir))
+    name, tool = _tool(oracle)
+    if name.endswith(".LabelsByFile"):
+        return any((batch.directory / file).exists() for file in RETURNED)
+    if name.endswith(".labels_by_label_studio"):
+        return _finished_tasks(tool, batch) >= _needed_answers(batch, oracle)
+    return False
+
+
+def _finished_tasks(tool: Mapping[str, Any], batch: LabelBatch) -> int:
+    from assl_lightning.people.label_studio.exchange import LabelStudioFiles, labels_by_label_studio
+
+    exchange = labels_by_label_studio(**{name: value for name, value in tool.items() if not name.startswith("_")})
+    if isinstance(exchange, LabelStudioFiles):
+        return len(exchange.collect(batch))
+    return exchange.progress(batch)[0]
+
+
+# --- the command line ------------------------------------------------------------------------------------------------
+
+
+def _print(status: Status) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in status.lines()))
+    sys.stdout.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m assl_lightning.status",
-        description="Where runs are: round, labels, accuracy so far, what they wait for, and what to do next.",
+        description="Show the state of runs: round, labels, accuracy so far, what they wait for, and what to do next.",
         allow_abbrev=False,
     )
     parser.add_argument("run_dirs", nargs="+", type=path_argument, metavar="RUN_DIR", help="the run_dir of a run")
@@ -40,21 +315,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=_seconds,
         const=30.0,
         metavar="SECONDS",
-        help="come back when enough is answered for the runs to go on, looking every so many seconds (30)",
+        help="return when enough is answered for the runs to go on; look every SECONDS (30)",
     )
-    options = parser.parse_args(arguments)
-    exit_code = 0
-    for run_dir in options.run_dirs:
-        try:
-            if options.wait is None:
-                _tell(read_status(run_dir))
-            else:
-                wait_for_answers(run_dir, options.wait, _tell)
-        except (ValueError, OSError) as error:
-            print_errors(lines_of(error))
-            exit_code = 1
-    return exit_code
+    return parser
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"must be above 0; got {text}")
+    return seconds
