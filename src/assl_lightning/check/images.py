@@ -7,10 +7,10 @@ images of several sizes and labels out of range, its source has refused by then.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
+from scipy.stats import hypergeom
 from torch import Tensor
 
 from assl_lightning.base.words import counted, first_few, per_cent
@@ -201,12 +201,8 @@ def expected_misses(counts: Sequence[int], drawn: int) -> float:
     >>> round(expected_misses([2, 2], 1), 6), round(expected_misses([2, 2], 2), 6)
     (1.0, 0.333333)
     """
-    total = sum(counts)
-    return sum(
-        math.exp(_log_choose(total - count, drawn) - _log_choose(total, drawn))
-        for count in counts
-        if 0 < count <= total - drawn
-    )
+    present = [count for count in counts if count > 0]
+    return float(hypergeom.pmf(0, sum(present), present, drawn).sum())
 
 
 def labels_for(counts: Sequence[int], misses: float) -> int:
@@ -216,7 +212,3 @@ def labels_for(counts: Sequence[int], misses: float) -> int:
         middle = (low + high) // 2
         low, high = (low, middle) if expected_misses(counts, middle) < misses else (middle, high)
     return high
-
-
-def _log_choose(total: int, drawn: int) -> float:
-    return math.lgamma(total + 1) - math.lgamma(drawn + 1) - math.lgamma(total - drawn + 1)

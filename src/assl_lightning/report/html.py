@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from assl_lightning.base.templates import html_templates
 from assl_lightning.report.views import Page
 
 
 def render_html(page: Page) -> str:
-    """`page` as HTML, every text of it escaped; the same page gives the same characters."""
-    environment = Environment(
-        loader=PackageLoader("assl_lightning.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("page.html").render(page=page)
+    """Return `page` as HTML; the same page gives the same characters."""
+    return html_templates("assl_lightning.report").get_template("page.html").render(page=page)

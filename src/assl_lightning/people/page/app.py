@@ -9,7 +9,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -18,6 +17,7 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from assl_lightning.base.templates import html_templates
 from assl_lightning.base.words import one_line
 from assl_lightning.data.answers import Answer, ResolvedLabel
 from assl_lightning.people.page.guard import PAGES, POLICY, SECURITY, Guard
@@ -31,13 +31,7 @@ _REFUSED_STYLE = (_STATIC / "refused.css").read_text(encoding="utf-8")  # in the
 _REFUSED_POLICY = SECURITY[POLICY].replace(
     "style-src 'self'", f"style-src 'self' 'sha256-{b64encode(sha256(_REFUSED_STYLE.encode()).digest()).decode()}'"
 )
-_TEMPLATES = Environment(
-    loader=PackageLoader("assl_lightning.people.page"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_TEMPLATES = html_templates("assl_lightning.people.page")
 
 
 def make_app(

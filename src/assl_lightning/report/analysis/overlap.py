@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import nan
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
+from scipy.stats import spearmanr
 
 
 def spearman(first: ArrayLike, second: ArrayLike) -> float:
@@ -22,12 +23,11 @@ def spearman(first: ArrayLike, second: ArrayLike) -> float:
     >>> round(spearman([0.1, 0.2, 0.3], [10, 30, 20]), 3)
     0.5
     """
-    one, other = _ranks(first), _ranks(second)
+    one, other = _finite(first), _finite(second)
     if one.shape != other.shape:
         raise ValueError(f"both rankings must be of the same samples; got shapes {one.shape} and {other.shape}")
-    one, other = one - one.mean(), other - other.mean()
-    spread = np.sqrt((one @ one) * (other @ other))
-    return float(one @ other / spread) if spread > 0 else nan
+    is_constant = (one == one[0]).all() or (other == other[0]).all()
+    return nan if is_constant else float(spearmanr(one, other).statistic)
 
 
 def picks_overlap(first: Sequence[int], second: Sequence[int]) -> float:
@@ -48,8 +48,8 @@ def picks_overlap(first: Sequence[int], second: Sequence[int]) -> float:
     return len(one & other) / len(one)
 
 
-def _ranks(values: ArrayLike) -> NDArray[np.float64]:
-    """(n,) ranks 1 … n, ascending; equal numbers share the mean of their ranks."""
+def _finite(values: ArrayLike) -> NDArray[Any]:
+    """(n,) finite numbers."""
     numbers = np.asarray(values)
     if numbers.ndim != 1 or len(numbers) == 0:
         raise ValueError(f"ranks are those of a list of at least one number; got shape {numbers.shape}")
@@ -58,5 +58,4 @@ def _ranks(values: ArrayLike) -> NDArray[np.float64]:
         raise ValueError(
             f"only finite numbers have ranks; the one at position {broken[0]} is {numbers[broken[0]]}: leave it out"
         )
-    ranks: NDArray[np.float64] = rankdata(numbers)
-    return ranks
+    return numbers
