@@ -96,8 +96,8 @@ def test_what_is_to_be_saved_is_asked_for_as_by_a_signal() -> None:
         assert interruption.signum == signal.SIGPIPE
         with pytest.raises(Interrupted, match="standard output was closed; step 4 is saved") as raised:
             interruption.raise_if_asked("step 4 is saved")
-    assert (raised.value.exit_code, raised.value.is_to_be_told) == (141, True)
-    assert not Interrupted(signal.SIGPIPE).is_to_be_told  # nothing was to be saved
+    assert (raised.value.exit_code, raised.value.is_to_be_printed) == (141, True)
+    assert not Interrupted(signal.SIGPIPE).is_to_be_printed  # nothing was to be saved
 
 
 class Printing(Callback):

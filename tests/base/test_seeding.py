@@ -39,7 +39,7 @@ def test_several_slots_at_once_are_those_slots_one_by_one(key: int) -> None:
 
 def test_bits_computed_ahead_are_the_same_bits() -> None:
     draws = Draws(derive_key(3, "weak"), torch.arange(50))
-    ahead = draws.ahead((7, 2, 3))
+    ahead = draws.prefetch((7, 2, 3))
     for slots in (7, 3, (7, 2), (2, 3), (3, 2), (7, 3), (2, 9), 9, ()):
         assert torch.equal(ahead.bits(slots), draws.bits(slots)), slots
     assert torch.equal(ahead.take(torch.tensor([4, 1])).bits(2), draws.bits(2)[[4, 1]])

@@ -92,7 +92,7 @@ class StrongAugment:
         return self._view(images, draws, plan_for(images.device))
 
     def _view(self, images: Tensor, draws: Draws, plan: Plan) -> Tensor:
-        draws = draws.ahead([*WeakSlot, StrongSlot.CUTOUT_Y, StrongSlot.CUTOUT_X, *self._operation_slots()])
+        draws = draws.prefetch([*WeakSlot, StrongSlot.CUTOUT_Y, StrongSlot.CUTOUT_X, *self._operation_slots()])
         views = self.weak(images, draws)
         if type(self.weak) is not WeakAugment:  # another may give back what it was given, or what it keeps
             check_batch(views, draws)

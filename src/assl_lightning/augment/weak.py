@@ -55,7 +55,7 @@ class WeakAugment:
         return self._view(images, draws, plan_for(images.device))
 
     def _view(self, images: Tensor, draws: Draws, plan: Plan) -> Tensor:
-        draws = draws.ahead(tuple(WeakSlot))
+        draws = draws.prefetch(tuple(WeakSlot))
         height, width = images.shape[-2:]
         rows = _crops(height, int(height * self.pad_fraction), False, images.device)
         columns = _crops(width, int(width * self.pad_fraction), self.flip, images.device)

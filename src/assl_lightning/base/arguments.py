@@ -1,6 +1,6 @@
-"""Checks of arguments, and of values that files hold: whole numbers, numbers, one of several words.
+"""Checks of arguments and of values in files: whole numbers, numbers, one of several words.
 
-Numbers from outside become Python's own where they enter: numpy's would make a checkpoint that cannot be loaded.
+Numbers of other libraries become Python's own: a checkpoint with numpy's could not be loaded.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from assl_lightning.base.words import nearest, shortened
 
 
 def is_integer(value: object, least: float = -math.inf) -> TypeGuard[int]:
-    """True for an int of at least `least`; a bool is none."""
+    """True if `value` is an int of at least `least`; a bool is no int here."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """True for a finite int or float, not so large that no float holds it; a bool is none.
+    """True if `value` is an int or a float in the finite range of a float; a bool is no number here.
 
     >>> is_number(0.5), is_number(True), is_number(math.nan), is_number(10**400), is_number("1")
     (True, False, False, False, False)
@@ -28,15 +28,15 @@ def is_number(value: object) -> TypeGuard[float]:
 
 
 def whole_number(name: str, value: object, least: int | None = None) -> int:
-    """`value` as an int; those of numpy and torch are taken, and True, 2.0 and "2" are not.
+    """Return `value` as an int. Integers of numpy and torch are accepted; True, 2.0 and "2" are not.
 
     Args:
-        name: of the argument, for the message.
+        name: the argument's name, for the message.
         least: the smallest value that is allowed.
 
     Raises:
-        TypeError: it is no whole number.
-        ValueError: it is smaller than `least`.
+        TypeError: `value` is no whole number.
+        ValueError: `value` is smaller than `least`.
 
     >>> import numpy as np
     >>> whole_number("num_samples", np.int64(40), least=1)
@@ -52,11 +52,11 @@ def whole_number(name: str, value: object, least: int | None = None) -> int:
 
 
 def real_number(name: str, value: object) -> float:
-    """`value` as a float; those of numpy and torch are taken, and True, "2" and NaN are not.
+    """Return `value` as a float. Numbers of numpy and torch are accepted; True, "2" and NaN are not.
 
     Raises:
-        TypeError: it is no number.
-        ValueError: it is not finite.
+        TypeError: `value` is no number.
+        ValueError: `value` is not finite.
     """
     plain = _as_python(value)
     if isinstance(plain, bool) or not isinstance(plain, numbers.Real):
@@ -95,5 +95,5 @@ def require_one_of(name: str, value: object, words: Any) -> None:
 
 
 def _as_python(value: object) -> object:
-    """The only number of an array or a tensor without axes as Python's; anything else as it is."""
+    """Return the number in an array or tensor without axes; return anything else unchanged."""
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value

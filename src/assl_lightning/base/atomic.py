@@ -1,4 +1,4 @@
-"""Files that are either the old one or the new one, whatever happens while they are written."""
+"""Atomic writing: at any moment a file has either its old or its new content."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import IO
 
 TEMPORARY = ".tmp"
-"""How the names of files end that are being written, or whose writing was killed."""
+"""The suffix of files that are being written, or whose writing was killed."""
 
 
 @contextmanager
 def open_atomic(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file to write, which replaces `path` when the block ends and is removed when the block raises.
+    """Open a binary file that replaces `path` when the block ends, and is removed when the block raises.
 
-    It is written under a temporary name in the same directory (a rename across file systems is not atomic), flushed to
-    the disk, then renamed; the directory is flushed too, so that the name survives a power cut. An `OSError` on the way
-    names `path`.
+    The file is written under a temporary name in the same directory (a rename across file systems is not atomic),
+    flushed to the disk, then renamed. The directory is flushed too, so that the new name survives a power cut. An
+    `OSError` names `path`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
@@ -40,6 +40,6 @@ def open_atomic(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 in one piece."""
+    """Write `text` as UTF-8, atomically."""
     with open_atomic(path) as file:
         file.write(text.encode())

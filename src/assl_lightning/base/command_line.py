@@ -1,4 +1,4 @@
-"""The frame of every command: errors as lines, exit codes, and an output whose reader has gone."""
+"""The part that all commands share: errors as lines, exit codes, and an output that is closed early."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ Parameters = ParamSpec("Parameters")
 def as_command(main: Callable[Parameters, int | None]) -> Callable[Parameters, int]:
     """Run `main` as a command: an error becomes a line on standard error, and the result is the exit code.
 
-    The exit code is that of `main` (None is 0), 1 after an error, 128 + its number after a signal: 130 after Ctrl-C,
-    and 141, without a word, where standard output was closed before its end. Where standard output cannot be written
-    for another reason, such as a full disk, that is a line and exit code 1. Letters that the terminal's encoding lacks
-    are written as escapes.
+    The exit code is that of `main` (None means 0), 1 after an error, and 128 + the number of a signal: 130 after
+    Ctrl-C. If standard output is closed early, as by `| head`, the command ends silently with 141; if it cannot be
+    written for another reason, such as a full disk, that is an error. Letters that the terminal's encoding lacks are
+    written as escapes.
     """
 
     @functools.wraps(main)
@@ -48,7 +48,7 @@ def as_command(main: Callable[Parameters, int | None]) -> Callable[Parameters, i
             except (ReaderGone, SystemExit):
                 if output.error is None:
                     raise
-            output.tell()
+            output.print_failure()
             if output.error is None:
                 return exit_code
             return READER_GONE_CODE if output.is_closed else exit_code or 1
@@ -62,7 +62,7 @@ def _exit_code(main: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         return _CTRL_C
     except Interrupted as interrupted:
-        if interrupted.is_to_be_told:
+        if interrupted.is_to_be_printed:
             print_errors([str(interrupted)])
         return interrupted.exit_code
     except Exception as error:
@@ -71,14 +71,14 @@ def _exit_code(main: Callable[[], int | None]) -> int:
 
 
 def lines_of(error: Exception) -> tuple[str, ...]:
-    """The lines of an error that has several, or its one line; see `line_of`."""
+    """Return the lines of an error that has several, else its `line_of`."""
     return error.lines if isinstance(error, ProblemsError) else (line_of(error),)
 
 
 def line_of(error: Exception) -> str:
-    """The message of an error as one line, behind its kind where it was not written for users.
+    """Return the message of an error as one line; an error that is not meant for users begins with its kind.
 
-    Its traceback is printed before where one of `SHOW_TRACEBACK` is set.
+    If one of `SHOW_TRACEBACK` is set, print the traceback first.
     """
     if any(os.environ.get(name) == "1" for name in SHOW_TRACEBACK):
         traceback.print_exception(error)
@@ -94,7 +94,7 @@ def print_errors(lines: Iterable[str]) -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are errors of the command, and thus one line."""
+    """An argument parser that raises its errors instead of printing the usage and exiting."""
 
     def error(self, message: str) -> NoReturn:
         """Raise `ProblemsError`."""

@@ -14,7 +14,7 @@ _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def first_copies(rows: Tensor) -> Tensor:
-    """(M,) int64: for each of `rows` (M, …) the position of the first that is equal to the last bit, or its own."""
+    """Return (M,) int64: for each of `rows` (M, …), the position of the first row with the same bits."""
     own = torch.arange(len(rows), device=rows.device)
     first = first_of_equal(row_digests(rows))
     later = (first != own).nonzero().squeeze(1)
@@ -23,7 +23,7 @@ def first_copies(rows: Tensor) -> Tensor:
 
 
 def first_of_equal(digests: Tensor) -> Tensor:
-    """(M,) int64: the first position of each of `digests` (M,)."""
+    """Return (M,) int64: for each of `digests` (M,), the position of the first equal one."""
     ascending, order = torch.sort(digests, stable=True)
     starts = torch.cat([torch.ones_like(ascending[:1], dtype=torch.bool), ascending[1:] != ascending[:-1]])
     run = starts.cumsum(0) - 1
@@ -31,9 +31,9 @@ def first_of_equal(digests: Tensor) -> Tensor:
 
 
 def row_digests(rows: Tensor) -> Tensor:
-    """(M,) int64: 64 bits of each of `rows` (M, …), equal where all bits of two rows are, else hardly ever (2⁻⁶⁰).
+    """Return (M,) int64: a 64-bit hash of each of `rows` (M, …). Different rows share one with probability 2⁻⁶⁰.
 
-    A sum of integers is the same in any order, so that neither a row's place nor the device matters.
+    The hash is a sum of integers, which does not depend on the order of summation, so it is the same on any device.
     """
     rows = rows.detach().flatten(1).contiguous()
     size = rows.element_size()

@@ -1,4 +1,4 @@
-"""Where two nested configurations disagree."""
+"""The differences between two nested configurations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def differences(before: Any, now: Any, ignore: Collection[str] = (), prefix: str = "") -> Iterator[str]:
-    """ "key was x, now y" for each leaf that differs; `ignore` names keys, with all below them, that may.
+    """Yield "key was x, now y" for each leaf that differs; `ignore` names keys to skip, with all keys below them.
 
     >>> list(differences({"seed": 0, "score": {"alpha": 0.8}}, {"seed": 1, "score": {"alpha": 0.5}}, ignore=["seed"]))
     ['score.alpha was 0.8, now 0.5']

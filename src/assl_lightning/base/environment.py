@@ -1,4 +1,4 @@
-"""The versions that a run begins with, and the commits that its code was at."""
+"""The versions of the packages that a run begins with, and the commits of its code."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 from assl_lightning.base.version import __version__
 
 GIT_COMMIT = "git_commit"
-"""Key of this package's commit; where it was installed without one, the value is a sentence with its version."""
+"""Key of this package's commit; for an installation without a commit, the value is a sentence with the version."""
 
 COMMIT_THERE = "git_commit_of_working_directory"
-"""Key of the commit of the repository in which the run was started, where that is another repository."""
+"""Key of the commit of the repository around the working directory, if that is another repository."""
 
 _PACKAGES = (
     "torch",
@@ -29,17 +29,17 @@ _PACKAGES = (
 
 
 def environment() -> dict[str, str]:
-    """Name → version, of Python, the platform, this package and those that it computes with; and the commits."""
+    """Return name → version of Python, the platform, this package and its main dependencies; and the commits."""
     versions = {"assl-lightning": __version__} | {package: version(package) for package in _PACKAGES}
     system = {"python": platform.python_version(), "platform": platform.platform()}
     return {**system, **commits(Path(__file__).resolve().parent, Path.cwd()), **versions}
 
 
 def commits(package: Path, working_directory: Path) -> dict[str, str]:
-    """The commit of the code in the directory `package`, and that of the repository around `working_directory`.
+    """Return the commit of the code in the directory `package`, and of the repository around `working_directory`.
 
-    A package that lies in a repository which does not track it, such as in a project's virtual environment, is not of
-    that repository's commit. One that pip fetched from a repository is of the commit that pip wrote down.
+    The repository around `package` counts only if it tracks the package: a virtual environment may lie in the
+    repository of another project. For a package that pip installed from a repository, pip has recorded the commit.
     """
     own = _git(package, "ls-files", "--error-unmatch", "__init__.py") and _git(package, "rev-parse", "HEAD")
     found = {GIT_COMMIT: own or _commit_of_installation() or f"unknown (installed as version {__version__})"}
@@ -51,7 +51,7 @@ def commits(package: Path, working_directory: Path) -> dict[str, str]:
 
 
 def _git(directory: Path, *arguments: str) -> str:
-    """The output of git in `directory`; "" where git fails or is not installed."""
+    """Return the output of git in `directory`, or "" if git fails or is not installed."""
     others = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(directory), *arguments]
     try:
@@ -62,7 +62,7 @@ def _git(directory: Path, *arguments: str) -> str:
 
 
 def _commit_of_installation() -> str:
-    """The commit that pip wrote down where it installed from a repository (PEP 610); "" otherwise."""
+    """Return the commit that pip recorded when it installed from a repository (PEP 610), or ""."""
     try:
         origin = json.loads(distribution("assl-lightning").read_text("direct_url.json") or "{}")
     except (PackageNotFoundError, ValueError, OSError):

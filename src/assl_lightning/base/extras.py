@@ -1,4 +1,4 @@
-"""Commands that install the packages that only a part of this one needs."""
+"""Commands that install optional dependencies."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from importlib.metadata import PackageNotFoundError, requires
 
 
 def install_command(extra: str) -> str:
-    """A command that installs the packages of an `extra` of pyproject.toml, from any directory.
+    """Return a command that installs the packages of an `extra` of pyproject.toml, from any directory.
 
     >>> install_command("parquet")
     "pip install 'pyarrow>=15'"
     """
     try:
         needed = requires("assl-lightning") or []
-    except PackageNotFoundError:  # run from its files, without having been installed
+    except PackageNotFoundError:  # the source tree is used without being installed
         needed = []
     name = extra.replace("_", "-")
     split = [requirement.partition("; extra == ") for requirement in needed]

@@ -1,4 +1,4 @@
-"""Public names of a folder that are imported on first use, so that importing the folder waits for nothing."""
+"""The public names of a folder, imported on first use, so that importing the folder itself is quick."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 
 Homes = Mapping[str, Sequence[str]]
-"""A module, below `assl_lightning` → the names that the face shows of it."""
+"""A module, below `assl_lightning` → its names that the folder shows."""
 
 
 def make_face(package: str, homes: Homes) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """Return `__getattr__` and `__dir__` of a `package` that shows the names in `homes` (PEP 562).
 
-    A name that is found is kept as an attribute of the package. A name may be a module's own, as `scores`.
+    A name that was imported becomes an attribute of the package. A name may be that of a module, such as `scores`.
     """
     home_of = {name: module for module, names in homes.items() for name in names}
 

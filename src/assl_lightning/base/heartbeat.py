@@ -1,4 +1,4 @@
-"""The times at which a program that works for long says that it does."""
+"""A timer for the messages of long work."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ EVERY = 60.0
 
 
 class Heartbeat:
-    """A clock that is due `FIRST` seconds after it was started, and then every `EVERY` seconds.
+    """A timer that is due `FIRST` seconds after its start, and then every `EVERY` seconds.
 
     Args:
-        clock: seconds from any start.
+        clock: returns seconds since any fixed moment.
 
     >>> ticks = iter([0.0, 9.0, 10.0, 69.0, 200.0])
     >>> heartbeat = Heartbeat(lambda: next(ticks))
@@ -26,7 +26,7 @@ class Heartbeat:
         self._next = clock() + FIRST
 
     def is_due(self) -> bool:
-        """True once the time has come; the next one is then a minute later."""
+        """True if the timer is due; it is then due again `EVERY` seconds later."""
         now = self._clock()
         if now < self._next:
             return False

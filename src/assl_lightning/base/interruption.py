@@ -1,4 +1,4 @@
-"""Ctrl-C and a scheduler's signals, as requests that training honours once it is safe to stop."""
+"""Ctrl-C and SIGTERM as requests: training saves its state at the next safe moment, then stops."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from types import FrameType
 from typing import Any, ClassVar
 
 READER_GONE = 13
-"""SIGPIPE, which Windows lacks: the reader of standard output has gone."""
+"""The number of SIGPIPE, which Windows lacks: standard output was closed by its reader."""
 
 
 class OtherRankError(RuntimeError):
-    """The first process raised what all processes end with; it alone need be told."""
+    """The first rank raised the error; the other ranks end with this one, without printing it."""
 
 
 class Interrupted(BaseException):
     """The process was asked to end by the signal `signum`; the text says what was saved.
 
-    No `Exception`, as `KeyboardInterrupt` is none, so that nobody takes it for an error of a round.
+    Like `KeyboardInterrupt` it is no `Exception`, so that code which handles errors of a round lets it pass.
     """
 
     def __init__(self, signum: int, saved: str = "") -> None:
         self.signum = signum
-        self.is_to_be_told = bool(saved) or signum != READER_GONE  # other tools are silent then, if nothing was to save
+        self.is_to_be_printed = bool(saved) or signum != READER_GONE  # like other tools, be silent if nothing was saved
         self.saved = saved or "the same command goes on from the last checkpoint"
         super().__init__(f"{_WORDS.get(signum, f'ended by signal {signum}')}; {self.saved}")
 
     def __reduce__(self) -> tuple[type[Interrupted], tuple[int, str]]:
-        return Interrupted, (self.signum, self.saved)  # a launcher's worker may hand it to the sweep's process
+        return Interrupted, (self.signum, self.saved)  # a launcher's worker may send it to the process of the sweep
 
     @property
     def exit_code(self) -> int:
-        """As shells count: 130 after Ctrl-C, 143 after SIGTERM."""
+        """128 + the signal's number, as in shells: 130 after Ctrl-C, 143 after SIGTERM."""
         return 128 + self.signum
 
 
@@ -46,13 +46,13 @@ _WORDS = {
 
 
 class Interruption:
-    """Takes over signals while a run lasts: a context manager, in the main thread; elsewhere it does nothing.
+    """A context manager that handles signals during a run. Outside the main thread it does nothing.
 
-    Within `deferred()` the first signal is noted in `signum`, for whoever trains to save what there is and raise
-    `Interrupted`; a second Ctrl-C does not wait for that. Outside, a signal raises `Interrupted` at once.
+    Within `deferred()` the first signal is only noted in `signum`: the training saves its state and then raises
+    `Interrupted`. A second Ctrl-C raises `Interrupted` at once, and so does any signal outside of `deferred()`.
 
     Args:
-        signums: which signals.
+        signums: the signals to handle.
 
     >>> with Interruption() as interruption, interruption.deferred():
     ...     signal.raise_signal(signal.SIGTERM)
@@ -83,13 +83,13 @@ class Interruption:
         self._before = {}
 
     def install(self) -> None:
-        """Take the signals, again where somebody else took them meanwhile, as Lightning's Trainer does in a fit."""
+        """Set the signal handlers, again if other code has replaced them, as Lightning's Trainer does in a fit."""
         for signum in self._before:
             signal.signal(signum, self._handle)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Signals wait to be asked for in this block."""
+        """Only note signals in this block; see `raise_if_asked`."""
         self._is_deferring = True
         try:
             yield
@@ -105,14 +105,14 @@ class Interruption:
         is_second = self.signum is not None
         self.signum = signum if self.signum is None else self.signum
         if not self._is_deferring or (is_second and signum == signal.SIGINT):
-            raise Interrupted(signum)  # lost where it meets a __del__, but noted
+            raise Interrupted(signum)  # inside a __del__ it would be lost, hence `self.signum`
 
 
 def request(signum: int) -> bool:
-    """Act as if the signal had come, to the innermost `Interruption` that lasts; False where there is none.
+    """Act as if a signal had come: hand it to the innermost active `Interruption`; return False if there is none.
 
     Raises:
-        Interrupted: where a signal would raise it. In another thread than the main one it is noted alone.
+        Interrupted: if a signal would raise it now. Outside the main thread the signal is only noted.
     """
     if not Interruption._active:
         return False

@@ -34,7 +34,7 @@ def held(run_dir: Path) -> Iterator[None]:
 
 
 def is_held(run_dir: Path) -> bool:
-    """True if a process of this machine holds the lock of a run; False where that cannot be known."""
+    """True if a process of this machine holds the lock of a run; False if that cannot be found out."""
     try:
         with (run_dir / LOCK).open("r+") as file:
             return not lock_descriptor(file.fileno(), blocking=False)

@@ -1,4 +1,4 @@
-"""Paths as people give them: the one place where `~` becomes a home directory."""
+"""Paths that users give: the one place where `~` becomes a home directory."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 PATH_KEYS = frozenset(
     ("run_dir", "root", "test_root", "manifest", "labels", "cache", "path", "debian_dir", "weights", "image_root")
 )
-"""Last parts of the configuration's keys whose value, where it is a text, is a path."""
+"""Last parts of the configuration's keys whose value, if it is a text, is a path."""
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
 
 
 def expand(path: str | os.PathLike[str]) -> str:
-    """The `path` with the home directory for a leading `~` or `~user`; any other path as it is.
+    """Replace a leading `~` or `~user` by the home directory; return any other path unchanged.
 
-    Variables are left to the shell and to `${oc.env:NAME}`: a path that begins with one is refused, for it would become
-    a directory of that name. `./~x` and `./$x` are directories of these very names, and come back as whole paths, so
-    that a path may be expanded twice.
+    Variables are left to the shell and to `${oc.env:NAME}`: a path that begins with a variable is refused, because it
+    would become a directory of that name. `./~x` and `./$x` mean directories of these very names; they are returned as
+    absolute paths, so that a path may be expanded twice.
 
     Raises:
-        ValueError: there is no such user, no home directory, or the path begins with a variable.
+        ValueError: there is no such user, there is no home directory, or the path begins with a variable.
 
     >>> expand("~/photos") == str(Path.home() / "photos"), expand("./photos/~"), expand("a~b")
     (True, './photos/~', 'a~b')
@@ -51,12 +51,12 @@ def expand(path: str | os.PathLike[str]) -> str:
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """The result of `expand` as a `Path`."""
+    """Return the result of `expand` as a `Path`."""
     return Path(expand(path))
 
 
 def path_argument(text: str) -> Path:
-    """A path among the arguments of a command: the `type` of an argument of `argparse`."""
+    """Expand a path of the command line: the `type` of an `argparse` argument."""
     try:
         return expanded(text)
     except ValueError as error:

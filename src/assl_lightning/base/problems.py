@@ -1,4 +1,4 @@
-"""One error for everything that is wrong with a folder, a table or a configuration."""
+"""Errors that name all problems of a folder, a table or a configuration at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ProblemsError(ValueError):
 
 
 def refuse(expected: str, problems: Iterable[str]) -> None:
-    """Raise a ValueError for all `problems` together, the first ten by name; return where there is none."""
+    """Raise a ValueError that names the first ten `problems` and counts the others; return if there is none."""
     found = list(problems)
     if not found:
         return

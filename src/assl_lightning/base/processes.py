@@ -1,4 +1,4 @@
-"""Several processes of one run: which one writes, and where they wait for one another."""
+"""The ranks of a distributed run: which one writes, and where they wait for each other."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ LOST_RESULTS = "the statistics that training keeps would not come back from them
 
 
 def is_first_rank() -> bool:
-    """Whether this process is the one that writes."""
+    """True if this process is the rank that writes files."""
     return getattr(rank_zero_only, "rank", 0) in (0, None)
 
 
 def wait_for_all_ranks() -> None:
-    """What the first rank has written is there for the others to read."""
+    """Wait until all ranks are here: what the first one has written is then there for the others to read."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()
 
 
 def from_first_rank(make: Callable[[], Made]) -> Made:
-    """What `make` returns in the first process, in all of them; the others do not call it.
+    """Call `make` in the first rank only, and return its result in all ranks.
 
     Raises:
-        OtherRankError: in the others, where `make` raised in the first.
+        OtherRankError: in the other ranks, if `make` raised in the first.
     """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return make()
@@ -45,19 +45,19 @@ def from_first_rank(make: Callable[[], Made]) -> Made:
     except Exception as error:
         made = [None, f"{type(error).__name__}: {error}"]
         raise
-    finally:  # the others wait for it, whatever it is
+    finally:  # the other ranks wait for this, also after an error
         torch.distributed.broadcast_object_list(made, src=0)
     if made[1] is not None:
-        raise OtherRankError(f"the first process ended with an error, which it tells ({made[1]})")
+        raise OtherRankError(f"the first process ended with an error, which it prints ({made[1]})")
     return cast(Made, made[0])
 
 
 def check_that_results_return(trainer: Trainer) -> None:
-    """Raise where training happens in processes that Lightning forks or spawns: what they learn is lost with them.
+    """Raise if Lightning forks or spawns processes for the training: their statistics would be lost when they end.
 
     Raises:
-        ValueError: with a strategy such as ddp_spawn, ddp_fork or ddp_notebook; "auto" takes the last one in a notebook
-            on a machine that has several GPUs.
+        ValueError: the strategy is ddp_spawn, ddp_fork, ddp_notebook or the like; "auto" chooses ddp_notebook in a
+            notebook on a machine with several GPUs.
     """
     start = getattr(getattr(trainer.strategy, "launcher", None), "_start_method", None)
     if start is not None:
@@ -67,11 +67,11 @@ def check_that_results_return(trainer: Trainer) -> None:
         )
 
 
-def meet_other_processes(make_trainer: Callable[..., Trainer]) -> None:
-    """Where somebody else has started several processes (torchrun, srun), open their group before the first fit does.
+def open_process_group(make_trainer: Callable[..., Trainer]) -> None:
+    """Open the group of processes that torchrun or srun has started, before the first fit would do so.
 
-    Processes that Lightning starts need no such place: they begin while the first one is in its first fit, with all
-    files of that round written.
+    Processes that Lightning itself starts do not need this: they begin during the first fit of the first rank, when all
+    files of that round are written.
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return

@@ -1,4 +1,4 @@
-"""Commands as they are printed, so that a shell takes them as they stand; and values as Hydra takes them."""
+"""Commands to print, quoted for a shell, and values quoted for Hydra."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 
 
 def command(module: str, *arguments: Path | str) -> str:
-    """The command of one of the package's modules with its arguments, each quoted where a shell needs it.
+    """Return the command of a module of this package with its arguments, quoted for a shell.
 
-    A path that begins with a hyphen is written so that it is not taken for an option.
+    A path that begins with a hyphen gets a `./`, so that it is not read as an option.
 
     >>> command("status", Path("runs/my run (1)/seed_0"), "--wait")
     "python -m assl_lightning.status 'runs/my run (1)/seed_0' --wait"
     """
-    words = [f"./{one}" if isinstance(one, Path) and str(one).startswith("-") else str(one) for one in arguments]
+    words = [f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word) for word in arguments]
     return shlex.join(["python", "-m", f"assl_lightning.{module}", *words])
 
 
 def quote(text: str, mark: str = "'") -> str:
-    """`text` as a quoted value of Hydra's override grammar, in which backslashes count before a quotation mark alone.
+    """Return `text` quoted for Hydra's override grammar, where a backslash escapes only before a quotation mark.
 
     >>> print(quote("müll"), quote("it's", '"'))
     'müll' "it's"

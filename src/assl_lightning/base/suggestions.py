@@ -1,6 +1,6 @@
-"""Suggestions for a name that does not exist, by the ways in which spreadsheets, editors and typing change names.
+"""Suggestions for a name that does not exist: the existing names that a spreadsheet, an editor or a typist changed.
 
-Nothing is ever replaced by a suggestion: it is shown, and the user decides.
+A suggestion is only shown; the user decides.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _SHORTER = "its directories are missing"
 
 
 class Suggestions:
-    """Looks for the names that a text may come from.
+    """A search for the existing names that a text may come from.
 
     Args:
-        names: those that exist.
-        aliases: other words for some of them → the name, such as an image's file name → its sample id.
+        names: the names that exist.
+        aliases: another word → the name that it stands for, such as an image's file name → its sample id.
     """
 
     most_comparisons = 100_000
-    """Of spellings, letter by letter, which take about three seconds; then only what is looked up at once is told."""
+    """Comparisons of spellings, which take about three seconds in all; after them only exact lookups are made."""
 
     def __init__(self, names: Iterable[str], aliases: Mapping[str, str] | None = None) -> None:
         self._names = tuple(dict.fromkeys(names))
@@ -47,7 +47,7 @@ class Suggestions:
         self._comparisons = 0
 
     def hint(self, text: str) -> str:
-        """ " (did you mean …?)" with the names that `text` may come from and what happened to them, or "".
+        """Return " (did you mean …?)" with the names that `text` may come from and how they were changed, or "".
 
         >>> Suggestions(["00123", "1-2", "a.png"]).hint("1.23E+02")
         " (did you mean '00123'? a spreadsheet takes it for a number; import the column as text)"
@@ -102,7 +102,7 @@ class Suggestions:
 
     @cached_property
     def _by_number_of_tail(self) -> Mapping[Hashable, list[str]]:
-        """Names with directories or suffixes, by the number that their last part may be."""
+        """The number that the last part of a path may be read as → names."""
         tails = ((tail, name) for name in self._names for tail in _tails(name))
         return _table((key, name) for tail, name in tails for key in _number_keys(tail))
 
@@ -116,7 +116,7 @@ class Suggestions:
 
     @cached_property
     def _by_tail(self) -> Mapping[Hashable, list[str]]:
-        """Without the directories, without the suffix, without both."""
+        """A name without directories, without suffix, or without both → names."""
         return _table((key, name) for name in self._names for key in _tails(name))
 
     def _by_spelling(self, text: str) -> list[str]:
@@ -128,9 +128,9 @@ class Suggestions:
 
 
 def _is_another_number(text: str, name: str) -> bool:
-    """True for "photo 7" and "photo 8": another photo, not another spelling."""
-    one, other = (re.sub("[0-9]+", lambda found: f"{int(found[0])}", each) for each in (text, name))
-    return one != other and re.sub("[0-9]+", "0", one) == re.sub("[0-9]+", "0", other)
+    """True if only numbers differ, as in "photo 7" and "photo 8": that is another photo, not a misspelling."""
+    first, second = (re.sub("[0-9]+", lambda found: f"{int(found[0])}", string) for string in (text, name))
+    return first != second and re.sub("[0-9]+", "0", first) == re.sub("[0-9]+", "0", second)
 
 
 def _table(pairs: Iterable[tuple[Hashable, str]]) -> dict[Hashable, list[str]]:
@@ -146,14 +146,14 @@ _LOOK_ALIKES = str.maketrans("‐‑‒–—―−‘’‚‛´`“”„\\", 
 
 
 def _plain(text: str) -> str:
-    """Without what people and programs change in passing: case, spaces, quotes, Unicode's form, slashes."""
+    """Return the text in a normal form of case, spaces, quotes, Unicode and slashes, which are easily changed."""
     folded = unicodedata.normalize("NFKC", text.translate(_LOOK_ALIKES)).casefold()
     unquoted = "".join(folded.split()).removeprefix("=").strip("'\"")
     return unquoted.removeprefix("./")
 
 
 def _readings(text: str) -> list[str]:
-    """The text, and what it was before its UTF-8 was read as Windows' or ISO's western letters."""
+    """Return the text, and the texts whose UTF-8 was misread as cp1252 or Latin-1."""
     readings = [text]
     for encoding in ("cp1252", "latin-1"):
         try:
@@ -164,7 +164,7 @@ def _readings(text: str) -> list[str]:
 
 
 def _change(text: str, name: str) -> str:
-    """The one thing by which `text` differs from the `name` that was meant, where it does not catch the eye."""
+    """Return how `text` differs from the intended `name`, if the difference is hard to see, or ""."""
     if unicodedata.normalize("NFC", text) == unicodedata.normalize("NFC", name):
         return _UNICODE_FORM
     if text.replace("\\", "/") == name:
@@ -175,7 +175,7 @@ def _change(text: str, name: str) -> str:
 
 
 def _ends(text: str) -> list[str]:
-    """A path, or an address such as file:///a/b%20c.png, without its first directories, the longest end first."""
+    """Return the ends of a path, or of an address such as file:///a/b%20c.png, the longest first."""
     is_address = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text)
     plain = _plain(unquote(text) if is_address else text)
     parts = [part for part in plain.split("/") if part]
@@ -183,7 +183,7 @@ def _ends(text: str) -> list[str]:
 
 
 def _ascii(text: str) -> str:
-    """As programs write it that know no other letters."""
+    """Return the text with question marks for all letters beyond ASCII."""
     return re.sub(r"[^\x00-\x7f]", "?", unicodedata.normalize("NFC", text))
 
 
@@ -202,9 +202,10 @@ _DIGITS = 15  # that spreadsheets keep of a number
 
 
 def _number_keys(text: str, damaged: bool = False) -> set[tuple[bool, str]]:
-    """What the text may be as a number: (whether digits were dropped, value).
+    """Return the numbers that the text may be read as: (True if digits were dropped, value).
 
-    Of a name that exists, with all its digits and with any number of them dropped; of a `damaged` one, as it is.
+    An existing name gets a key with all digits, and one for each number of digits to which it may be rounded; a
+    `damaged` text is taken as it is.
     """
     text = text.strip()
     keys: set[tuple[bool, str]] = set()
@@ -223,13 +224,13 @@ def _number_keys(text: str, damaged: bool = False) -> set[tuple[bool, str]]:
 
 
 def _rounded(value: Decimal, digits: int, dropped: bool) -> set[tuple[bool, str]]:
-    """To the nearest and, as some spreadsheets do, towards zero."""
+    """Return the value rounded to the nearest and, as in some spreadsheets, towards zero."""
     roundings = (Context(prec=digits, rounding=how).plus(value) for how in (ROUND_HALF_UP, ROUND_DOWN))
     return {(dropped, str(rounded.normalize(Context(prec=_LONGEST)))) for rounded in roundings}
 
 
 def _ungrouped(text: str) -> str:
-    """Without the signs between thousands."""
+    """Remove the separators between thousands."""
     found = _GROUPED.fullmatch(text)
     return text.replace(found[1], "") if found else text
 
@@ -257,9 +258,9 @@ _SERIALS = range(20_000, 80_000)  # 1954 to 2119
 
 
 def _date_keys(text: str, damaged: bool = False) -> set[tuple[int, ...]]:
-    """All that the text may be read as: (month, day), (year, month), (year, month, day).
+    """Return the dates that the text may be read as: (month, day), (year, month), (year, month, day).
 
-    A `damaged` one may have its year from the spreadsheet, or be the number by which that counts days.
+    In a `damaged` text the spreadsheet may have added the year, or written its number of the day.
     """
     text = _MIDNIGHT.sub("", text.strip())
     if damaged and re.fullmatch("[0-9]{5}", text) and int(text) in _SERIALS:
@@ -272,7 +273,7 @@ def _date_keys(text: str, damaged: bool = False) -> set[tuple[int, ...]]:
 
 
 def _dates_of(tokens: tuple[str, ...]) -> Iterator[tuple[int, ...]]:
-    """Of month and day, month and year, or year, month and day, in this order."""
+    """Yield the dates that tokens give, read as month and day, month and year, or year, month and day."""
     if len(tokens) == 3:
         whole = _year(tokens[0]), _month(tokens[1]), _day(tokens[2])
         if None not in whole:
@@ -298,7 +299,7 @@ def _day(token: str) -> int | None:
 
 
 def _year(token: str) -> int | None:
-    """Two digits are read as spreadsheets do."""
+    """Return the year of a token; two digits are read as spreadsheets read them."""
     if not token.isdecimal() or len(token) not in (2, 4):
         return None
     year = int(token) if len(token) == 4 else int(token) + (2000 if int(token) < 30 else 1900)

@@ -1,6 +1,7 @@
-"""Files of tensors and plain values: written in one piece, read only when whole, and never run.
+"""Files of tensors and plain values: written atomically, checked when read, and never executed.
 
-The format is `torch.save`'s, a zip archive with a CRC-32 for each record. `torch.load` does not look at these; we do.
+The format is that of `torch.save`, a zip archive with a CRC-32 for each record. `torch.load` does not check them; this
+module does.
 """
 
 from __future__ import annotations
@@ -18,27 +19,26 @@ from assl_lightning.base.words import first_line
 
 
 def save(state: dict[str, Any], path: Path) -> None:
-    """Write tensors and plain values so that `path` is the old file or the new one, whatever happens meanwhile.
+    """Write tensors and plain values atomically.
 
     Raises:
-        OSError: the disk is full, or the like; the old file is still there.
+        OSError: the file cannot be written, as on a full disk; the old file is still there.
     """
     with open_atomic(path) as file:
         try:
             torch.save(state, file)
         except RuntimeError as error:
-            if isinstance(error.__context__, OSError):  # torch stumbles over what the failed write left undone
+            if isinstance(error.__context__, OSError):  # a RuntimeError of torch hides the failed write
                 raise error.__context__ from None
             raise
 
 
 def load(path: Path) -> dict[str, Any]:
-    """What `save`, or a trainer's checkpoint, wrote; on the CPU, running no code from the file.
+    """Read a file that `save` or a Trainer has written, onto the CPU, without executing code from it.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is torn, its bytes are not those that were written, or it holds more than tensors and plain
-            values.
+        ValueError: the file is incomplete or changed, or holds more than tensors and plain values.
     """
     problem = damage(path)
     if problem is not None:
@@ -53,14 +53,16 @@ def load(path: Path) -> dict[str, Any]:
 
 
 _ODD_CONTENT = (AttributeError, AssertionError, IndexError, KeyError, TypeError, ValueError)
-"""What torch's unpickler, too, says to a stream that `torch.save` did not write."""
+"""Errors that torch's unpickler may raise for a stream that `torch.save` has not written."""
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with the bytes of a file that `save` wrote; None where they are as they were written."""
+    """Return how the bytes of a file differ from what `save` wrote, or None."""
     try:
         with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip() or next((one.filename for one in archive.infolist() if _is_directory(one)), None)
+            broken = archive.testzip() or next(
+                (entry.filename for entry in archive.infolist() if _is_directory(entry)), None
+            )
     except FileNotFoundError:
         raise
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, NotImplementedError) as error:
@@ -69,7 +71,7 @@ def damage(path: Path) -> str | None:
 
 
 def _is_directory(entry: zipfile.ZipInfo) -> bool:
-    """Whether torch's reader, which goes by an attribute that no checksum covers, would find nothing in it."""
+    """True if `torch.load` would take the entry for a directory and read nothing; the CRC does not cover that flag."""
     return entry.is_dir() or bool(entry.external_attr & _DIRECTORY)
 
 

@@ -1,26 +1,25 @@
-"""Scores made comparable, so that picks are the same on every processor; and the limits of that promise.
+"""Ties between scores: how strategies make the same picks on every processor, and the limits of that.
 
-A product of matrices, a softmax and a sum over a row round differently from processor to processor, from one number of
-threads to another, and by a row's place among the others; even `exp` does at the end of a tensor. So no two scores that
-are equal in exact arithmetic may be expected to be equal to the last bit. What the strategies do about it:
+A matrix product, a softmax and a sum over a row are rounded differently by different processors, with another number of
+threads, and for another position of the row; even `exp` differs at the end of a tensor. Two scores that are equal in
+exact arithmetic may therefore differ in their last bits. The strategies make them equal again:
 
-* They compute in float64, the network's head included (`head_in_float64`), and compare at the precision of a float32
-  (`comparable`). What float64 rounded differently, 10⁻¹⁶ to 10⁻¹³ of the value, is equal again, so that ties go to the
-  lower index.
-* Copies, rows that are equal to the last bit, share what the first of them got (`copies.first_copies`): exactly,
-  whatever the rounding. The pass over the pool gives equal images equal rows (`inference.evaluate`).
-* Statistics and other numbers that come as float32 are compared as they are: `mean + c · √variance` and products of two
-  numbers are rounded by a rule that every processor keeps.
+* They compute in float64, including the network's head (`head_in_float64`), and compare at the precision of float32
+  (`comparable`). This removes the rounding errors of float64, 10⁻¹⁶ to 10⁻¹³ of the value, and the lower index wins a
+  tie.
+* Copies, which are rows with the same bits, get the score of the first of them (`copies.first_copies`), which is exact.
+  The pass over the pool gives equal images equal rows (`inference.evaluate`).
+* Statistics, and other numbers that are float32 from the start, are compared as they are: all processors round
+  `mean + c · √variance` and products of two numbers by the same rule.
 
-Rounding has a boundary: numbers that differ by a share e of themselves fall on two sides of it with a probability of
-about e / 6·10⁻⁸, that is 10⁻⁸ for the 10⁻¹⁵ that a softmax leaves, and then are ordered as their last bits have it, as
-any two different scores are. Of a million pairs of predictions that had their ten classes swapped, 350,000 to 610,000
-had two scores (entropy, margin, least confidence, pseudo-EL2N) in float32, as many in float64, and none when compared.
-Where a difference of large numbers leaves little, as of two near points that are long, e is larger; copies do not pass
-that way.
+Two numbers that differ by a share e are rounded to different float32 with a probability of about e / 6·10⁻⁸, which is
+10⁻⁸ for the 10⁻¹⁵ of a softmax; then their last bits decide. Measured over a million pairs of predictions whose ten
+classes were permuted: 350,000 to 610,000 pairs had two different scores (entropy, margin, least confidence,
+pseudo-EL2N) in float32, as many in float64, and none after rounding. A small difference of large numbers, as of two
+near points far from the origin, has a larger e; copies avoid that computation.
 
-All this holds for candidates that are given. Logits and features of a network, a float32 computation, differ by a
-millionth between processors, and so may the order of two samples whose scores differ by as little.
+This holds for given candidates. Logits and features are computed by the network in float32 and differ by about 10⁻⁶
+between processors, so the order of two samples whose scores are that close may differ too.
 """
 
 from __future__ import annotations
@@ -33,19 +32,19 @@ from torch.func import functional_call
 
 
 def float64_device(device: torch.device) -> torch.device:
-    """The device itself, or the CPU where it has no float64, as Apple's has none."""
+    """Return the device, or the CPU if the device has no float64, such as Apple's."""
     return torch.device("cpu") if device.type == "mps" else device
 
 
 def to_float64(values: Tensor) -> Tensor:
-    """`values` as float64 without a gradient, on the CPU where their device has no float64."""
+    """Return `values` as float64 without a gradient, on the CPU if their device has no float64."""
     return values.detach().to(float64_device(values.device)).double()
 
 
 def comparable(score: Tensor) -> Tensor:
-    """(…) float64 rounded to the 24 significant bits of a float32: equal where only the rounding of float64 differed.
+    """Round float64 (…) to the 24 significant bits of a float32: scores that differ only by rounding become equal.
 
-    The range is that of float64, so that the order of scores of 10⁻¹⁰⁰ is not lost. ±∞ and NaN stay as they are.
+    The range is that of float64, so that scores of 10⁻¹⁰⁰ keep their order. ±∞ and NaN stay as they are.
 
     >>> third = torch.tensor([1 / 3, 1 - 2 / 3], dtype=torch.float64)
     >>> (third[0] == third[1]).item(), (comparable(third)[0] == comparable(third)[1]).item()
@@ -58,10 +57,10 @@ def comparable(score: Tensor) -> Tensor:
 
 
 def head_in_float64(head: Callable[[Tensor], Tensor], device: torch.device) -> Callable[[Tensor], Tensor]:
-    """`head` as a function of float64 features (…, d) on `device`, with float64 logits (…, C).
+    """Return `head` as a function of float64 features (…, d) on `device` that returns float64 logits (…, C).
 
-    A module computes in float64, with its parameters as they are. Anything else, and a module that refuses float64, is
-    given float32.
+    A module computes in float64, with its parameters converted. Anything else, and a module that does not accept
+    float64, computes in float32.
     """
 
     def in_float32(features: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The version of this package, as it was installed."""
+"""The version of this package."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from importlib.metadata import PackageNotFoundError, version
 
 try:
     __version__ = version("assl-lightning")
-except PackageNotFoundError:  # a source tree that was never installed
+except PackageNotFoundError:  # the source tree is used without being installed
     __version__ = "0+unknown"

@@ -13,7 +13,7 @@ UNKNOWN = "–"
 
 
 def per_cent(share: float | None, *, digits: int = 1) -> str:
-    """A share in [0, 1] as per cent, without the sign.
+    """Write a share in [0, 1] as per cent, without the sign.
 
     >>> per_cent(0.5), per_cent(0.12345, digits=2), per_cent(None)
     ('50.0', '12.35', '–')
@@ -22,7 +22,7 @@ def per_cent(share: float | None, *, digits: int = 1) -> str:
 
 
 def mean_and_deviation(shares: Sequence[float | None]) -> str:
-    """Mean ± sample s.d. in per cent; one value alone has none, and unknown ones make it unknown.
+    """Write the mean ± sample s.d. in per cent; a single value has no ±, and an unknown value makes all unknown.
 
     >>> mean_and_deviation([0.5, 0.6]), mean_and_deviation([0.5]), mean_and_deviation([0.5, None])
     ('55.0 ± 7.1', '50.0', '–')
@@ -34,7 +34,7 @@ def mean_and_deviation(shares: Sequence[float | None]) -> str:
 
 
 def with_deviation(mean: float, deviation: float) -> str:
-    """Two shares as mean ± deviation in per cent; without the second where it is NaN.
+    """Write two shares as mean ± deviation in per cent; without the deviation if it is NaN.
 
     >>> with_deviation(0.5, 0.123), with_deviation(0.5, float("nan"))
     ('50.0 ± 12.3', '50.0')
@@ -43,7 +43,7 @@ def with_deviation(mean: float, deviation: float) -> str:
 
 
 def points(difference: float) -> str:
-    """A difference of shares in percentage points, always with its sign.
+    """Write a difference of shares in percentage points, with its sign.
 
     >>> points(0.039), points(-0.001), points(-0.0001)
     ('+3.9', '−0.1', '0.0')
@@ -55,7 +55,7 @@ def points(difference: float) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """The two ends of an interval of differences of shares, in percentage points; nothing where there is none.
+    """Write the ends of an interval of differences of shares, in percentage points, or "" if an end is NaN.
 
     >>> interval(-0.104, 0.027), interval(float("nan"), float("nan"))
     ('[−10.4, +2.7]', '')
@@ -64,7 +64,7 @@ def interval(low: float, high: float) -> str:
 
 
 def p_value(probability: float) -> str:
-    """A p to three decimals; of a smaller one than that shows, only that it is.
+    """Write a p value to three decimals, or "< 0.001".
 
     >>> p_value(0.04213), p_value(0.00002), p_value(1.0)
     ('0.042', '< 0.001', '1.000')
@@ -75,7 +75,7 @@ def p_value(probability: float) -> str:
 
 
 def seconds(duration: float | None) -> str:
-    """Fewer digits, the longer it took: one acquisition takes 0.0012 s, another 200.
+    """Write seconds with fewer digits, the more there are: one acquisition takes 0.0012 s, another 200.
 
     >>> seconds(1234.5), seconds(12.34), seconds(0.0512), seconds(0.00123)
     ('1,234', '12.3', '0.05', '0.0012')
@@ -87,7 +87,7 @@ def seconds(duration: float | None) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things in a sentence, with the noun in the plural where it is not one.
+    """Write a number with its noun, in the plural unless the number is one.
 
     >>> counted(1, "seed"), counted(3, "seed")
     ('1 seed', '3 seeds')
@@ -96,7 +96,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def counted_each(numbers: Sequence[int], noun: str) -> str:
-    """How many things several have, from the fewest to the most where they have not as many.
+    """Write several numbers of things as one, or from the smallest to the largest.
 
     >>> counted_each([3, 3], "seed"), counted_each([3, 1, 2], "seed"), counted_each([1], "seed")
     ('3 seeds', '1 to 3 seeds', '1 seed')
@@ -109,7 +109,7 @@ def counted_each(numbers: Sequence[int], noun: str) -> str:
 
 
 def listed(names: Sequence[str], conjunction: str = "and") -> str:
-    """Names in a sentence.
+    """Join names for a sentence.
 
     >>> listed(["a", "b", "c"]), listed(["a", "b"], "or"), listed(["a"])
     ('a, b and c', 'a or b', 'a')
@@ -118,7 +118,7 @@ def listed(names: Sequence[str], conjunction: str = "and") -> str:
 
 
 def first_few(names: Iterable[object], most: int = 3, separator: str = ", ") -> str:
-    """The first `most` names, and the number of those that are left out.
+    """Join the first `most` names, and the number of the others.
 
     >>> first_few(["a", "b"]), first_few("abcde"), first_few([3, 4, 5], most=2, separator="; ")
     ('a, b', 'a, b, c, and 2 more', '3; 4; and 1 more')
@@ -129,7 +129,7 @@ def first_few(names: Iterable[object], most: int = 3, separator: str = ", ") -> 
 
 
 def closest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The one of the `choices` that is spelt most like `name`, or None.
+    """Return the choice that is spelt most like `name`, or None if none is similar.
 
     Args:
         cutoff: the least similarity, in (0, 1], as `difflib` defines it; case does not count.
@@ -140,7 +140,7 @@ def closest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str | Non
 
 
 def nearest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str:
-    """ " (did you mean 'x'?)" with the `closest` of the `choices`, or "".
+    """Return " (did you mean 'x'?)" with the `closest` of the `choices`, or "".
 
     >>> nearest("Lable", ["label", "path"]), nearest("zebra", ["label", "path"])
     (" (did you mean 'label'?)", '')
@@ -153,7 +153,7 @@ def nearest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str:
 
 
 def shortened(text: str, longest: int = 60) -> str:
-    """The text, cut off with an ellipsis where it has more than `longest` characters.
+    """Cut a text of more than `longest` characters off with an ellipsis.
 
     >>> shortened("a cat"), shortened("a cat", longest=4)
     ('a cat', 'a...')
@@ -162,7 +162,7 @@ def shortened(text: str, longest: int = 60) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with escapes for what would move a terminal's cursor.
+    """Escape the letters that would move a terminal's cursor.
 
     >>> printable("ä\\x1b[2J")
     'ä\\\\x1b[2J'
@@ -171,7 +171,7 @@ def printable(text: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error without line breaks, or its kind where it has none.
+    """Return the message of an error without line breaks, or its kind if it has no message.
 
     >>> one_line(ValueError("no\\n  number")), one_line(KeyError())
     ('no number', 'KeyError')
@@ -180,7 +180,7 @@ def one_line(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, for libraries that write pages; its kind where it has none.
+    """Return the first line of an error's message, for libraries that write pages; or its kind.
 
     >>> first_line(RuntimeError("\\nno such operator\\nSupported are: …")), first_line(EOFError())
     ('no such operator', 'EOFError')
@@ -190,7 +190,7 @@ def first_line(error: BaseException) -> str:
 
 
 def with_kind(error: BaseException) -> str:
-    """The message of an error as one line behind its kind: only some kinds of errors can be read without.
+    """Return the message of an error on one line, after its kind: some messages mean nothing without it.
 
     >>> with_kind(KeyError("labels")), with_kind(EOFError())
     ("KeyError: 'labels'", 'EOFError')

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with Interruption():
             return _check(config, options.unreadable)
     except Interrupted as interrupted:
-        saved = "nothing was left behind" if interrupted.is_to_be_told else ""
+        saved = "nothing was left behind" if interrupted.is_to_be_printed else ""
         raise Interrupted(interrupted.signum, saved) from None
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from assl_lightning.base.interruption import Interrupted, Interruption
 from assl_lightning.base.paths import expanded
-from assl_lightning.base.processes import from_first_rank, is_first_rank, meet_other_processes, wait_for_all_ranks
+from assl_lightning.base.processes import from_first_rank, is_first_rank, open_process_group, wait_for_all_ranks
 from assl_lightning.base.run_files import INITIAL, POOL, STATE
 from assl_lightning.base.seeding import make_generator
 from assl_lightning.base.words import first_few
@@ -139,7 +139,7 @@ class _Loop:
 
     def run(self) -> list[RoundRecord]:
         self._check_pool()
-        meet_other_processes(self.training.make_trainer)
+        open_process_group(self.training.make_trainer)
         own = {key: value for key, value in asdict(self.settings).items() if key != "config"}
         config = {**own, **self.settings.config}
         if is_first_rank():
