@@ -118,7 +118,7 @@ def test_the_default_run_has_nothing_wrong_and_a_table_of_its_time_and_its_files
     for name in ("test", "acquisition", "round that acquires", "last round", "row of metrics", "weights (final.ckpt)"):
         assert name in rows, name
     assert outcome.starting("wrong:") == []
-    assert outcome.lines[-1] == "Nothing is wrong."
+    assert outcome.lines[-1] == "No problems found."
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_what_is_wrong_is_told_in_one_sentence_and_the_exit_code(
     assert outcome.code == bool(sentences)
     assert len(found) == bool(sentences), found
     assert [sentence for sentence in sentences if sentence not in found[0]] == []
-    assert outcome.lines[-1] == ("1 thing to mend before the run." if sentences else "Nothing is wrong.")
+    assert outcome.lines[-1] == ("1 problem to fix before the run." if sentences else "No problems found.")
     assert outcome.errors == []
 
 
@@ -182,7 +182,7 @@ def test_help_tells_what_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     assert caught.value.code == 0
-    assert "Exit code: 0 where nothing is wrong" in capsys.readouterr().out
+    assert "Exit code: 0 if there are no problems" in capsys.readouterr().out
 
 
 def test_a_directory_of_groups_of_ones_own_is_searched(check: Callable[..., Outcome], tmp_path: Path) -> None:

@@ -60,8 +60,8 @@ def test_files_that_may_be_images_and_cannot_be_read_are_counted_by_their_names(
     assert check(make_source(passed_over={".txt": 12, ".csv": 1})) == []
     (finding,) = check(make_source(passed_over={".heic": 4_000, ".txt": 12, "no suffix": 1}))
     assert finding == remark(
-        "4,001 files are passed over, since no image that can be read has such a name: 4000 × .heic, 1 × no suffix; "
-        "save as JPEG or PNG those that are images, with one of the suffixes that docs/your_own_images.md lists."
+        "4,001 files are passed over, since their names are not those of images: 4000 × .heic, 1 × no suffix; if "
+        "some are images, save them as JPEG or PNG, with one of the suffixes that docs/your_own_images.md lists."
     )
 
 
@@ -95,7 +95,7 @@ def test_more_than_one_test_image_in_a_hundred_in_the_pool_is_wrong_and_says_whi
         Finding(
             "wrong",
             "2 of the 80 test images (2.50 %) are in the pool too, pixel for pixel, such as test image 7, which is "
-            "image/030; accuracy would be measured on what is trained on: take them out of one of the two.",
+            "image/030; accuracy would be measured on training images: take them out of one of the two.",
         )
     ]
 

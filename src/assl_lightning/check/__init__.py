@@ -1,1 +1,1 @@
-"""What can be known of a run before it begins: whether its data are whole, how long it takes, what it writes."""
+"""A dry run: problems of the data and the run's directory, and estimates of time and disk, before a run begins."""

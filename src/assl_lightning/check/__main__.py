@@ -1,4 +1,4 @@
-"""`python -m assl_lightning.check …`: what a run would meet, before it is run."""
+"""`python -m assl_lightning.check …`: check a run before it begins."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from assl_lightning.config.compose import compose, conf_dir, with_config_dir
 from assl_lightning.config.schema import Config, ConfigurationError
 
 _DESCRIPTION = """\
-Check a run before it takes hours: configuration, data, run_dir and disk, and how long it will take.
+Dry-run a command: check configuration, data, run_dir and disk, and estimate the time that the run takes.
 
   python -m assl_lightning.check                                the default run
-  python -m assl_lightning.check +experiment=cifar10_resnet18   whatever python -m assl_lightning takes
+  python -m assl_lightning.check +experiment=cifar10_resnet18   any arguments of python -m assl_lightning
 
-The data are read (and downloaded, where the run would); then a few steps are trained, tested and queried in
-a temporary directory, as the run would do it on this machine. What is found: images that cannot be decoded;
-sizes, labels and classes that are not as declared; classes without an example; test images in the pool, and
-repeated ones; a run_dir that holds something else; too little disk. Nothing is left behind but downloads
-and, where data.source.cache asks for it, decoded images, and what --unreadable asks for.
+The data are read (and downloaded if the run would download them); then a few steps are trained, tested and
+queried in a temporary directory. Problems that are found: images that cannot be decoded; sizes, labels and
+classes that are not as declared; classes without an example; test images in the pool; repeated images; a
+run_dir that holds something else; too little disk. The only files that stay are downloads, decoded images
+if data.source.cache is set, and the list of --unreadable.
 """
 
 _EPILOG = """\
-Times are those of this machine, as busy as it is now. Exit code: 0 where nothing is wrong (remarks stop
-nothing), 1 where something is.
+Times are measured on this machine under its present load. Exit code: 0 if there are no problems (remarks do
+not count), 1 if there are.
 """
 
 
 @as_command
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Check the run of the command line `arguments` (default: this process's); the exit code."""
+    """Check the run of the command line `arguments` (default: this process's) and return the exit code."""
     options = _make_parser().parse_intermixed_args(arguments)
     config = _read(options)
     try:

@@ -1,4 +1,4 @@
-"""The whole check of one configuration: directory, data, trial, disk. Nothing that it writes stays."""
+"""The check of one configuration: directory, data, trial, disk. It leaves no files behind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from assl_lightning.data.sources.undecodable import Row, rows_behind, rows_of
 
 @dataclass(frozen=True)
 class Report:
-    """What a check has found; None where it did not come so far."""
+    """The results of a check; None for a part that an earlier problem prevented."""
 
     config: Config
     directory: DirectoryState
@@ -38,33 +38,33 @@ class Report:
 
     @property
     def num_wrong(self) -> int:
-        """How much has to be mended before the run."""
+        """The number of problems that must be fixed before the run."""
         return sum(finding.severity == "wrong" for finding in self.findings)
 
 
 def check_run(config: Config) -> Report:
-    """Check what a run of `config` would meet.
+    """Check a run of `config`.
 
     Raises:
-        ConfigurationError: a class does not take what the configuration gives it.
+        ConfigurationError: a class does not accept its arguments in the configuration.
     """
     prepare.check(config)
     run_dir = Path(config.run_dir)
     free_at = nearest_existing(run_dir)
-    of_the_data: list[Finding] = []
+    of_data: list[Finding] = []
     source: PoolSource | None = None
     trial: Trial | None = None
     estimate: Estimate | None = None
     started = time.perf_counter()
     unreadable: list[Row] = []
-    with _as_findings(of_the_data, "Reading the data"), _noting_rows(unreadable):
+    with _as_findings(of_data, "Reading the data"), _noting_rows(unreadable):
         planned = plan_classes(config, prepare.read_class_names)
         config = planned.config
         source = prepare.load_source(config, planned.later)
         config = prepare.fill_from_data(config, source)
     read_seconds = time.perf_counter() - started
     directory = read_directory(run_dir, prepare.make_settings(config, source))
-    findings = [*directory.findings, *of_the_data]
+    findings = [*directory.findings, *of_data]
     if source is not None:
         unreadable += rows_of(source)
         may_exclude = config.data.unreadable == "exclude"
@@ -80,7 +80,7 @@ def check_run(config: Config) -> Report:
 
 
 def _try(config: Config, source: PoolSource, findings: list[Finding]) -> Trial | None:
-    """The trial; None, and why in `findings`, where the parts do not fit or it raised."""
+    """Run the trial; on an error, return None and add it to `findings`."""
     with _as_findings(findings, "A trial of a few steps"):
         return run_trial(replace(config, data=replace(config.data, unreadable="exclude")), source)
     return None
@@ -88,7 +88,7 @@ def _try(config: Config, source: PoolSource, findings: list[Finding]) -> Trial |
 
 @contextmanager
 def _noting_rows(rows: list[Row]) -> Iterator[None]:
-    """Add to `rows` the undecodable images that make the block raise."""
+    """Add the undecodable images behind an error of the block to `rows`."""
     try:
         yield
     except Exception as error:
@@ -98,7 +98,7 @@ def _noting_rows(rows: list[Row]) -> Iterator[None]:
 
 @contextmanager
 def _as_findings(findings: list[Finding], what: str) -> Iterator[None]:
-    """Whatever the block, which does `what`, raises is something wrong, and the rest is checked too."""
+    """Turn an error of the block, which does `what`, into findings, so that the check goes on."""
     try:
         yield
     except ConfigurationError as error:

@@ -1,4 +1,4 @@
-"""What a run's directory holds before the run, told without changing it."""
+"""The state of a run's directory before the run, read without changing it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from assl_lightning.loop.settings import RoundSettings
 
 @dataclass(frozen=True)
 class DirectoryState:
-    """Where a run stands."""
+    """The state of a run's directory, in words and numbers."""
 
     words: str
     complete_rounds: int = 0
-    num_bytes: int = 0  # that lie there now
+    num_bytes: int = 0  # of the files that are there now
     findings: tuple[Finding, ...] = ()
 
 
 def read_directory(run_dir: Path, settings: RoundSettings) -> DirectoryState:
-    """Whether a run begins, goes on or is finished there; or why it can do none of these, in `RunDirectory`'s words."""
+    """Find out if a run would begin, go on or be finished in `run_dir`, or why none of these is possible."""
     existing = nearest_existing(run_dir)
     if not existing.is_dir():
         return _refused(f"run_dir {run_dir} cannot be made, since {existing} is a file; choose another run_dir")
@@ -35,12 +35,12 @@ def read_directory(run_dir: Path, settings: RoundSettings) -> DirectoryState:
     if directory.is_new():
         return DirectoryState("new")
     try:
-        directory.open(_as_written(settings))  # compares; the directory is there, and so nothing is made
+        directory.open(_as_written(settings))  # only compares: the directory exists
         if (run_dir / ".lock").exists():
             with directory.held():
                 pass
         complete = len(directory.records())
-    except Exception as error:  # a config.yaml that is no YAML raises what its parser likes
+    except Exception as error:  # a broken config.yaml may raise any error of the YAML parser
         return _refused(f"{line_of(error)}.")
     num_bytes = weigh(run_dir)
     if complete > settings.rounds:
@@ -50,17 +50,17 @@ def read_directory(run_dir: Path, settings: RoundSettings) -> DirectoryState:
 
 
 def nearest_existing(path: Path) -> Path:
-    """`path`, or the deepest directory above it that exists."""
-    return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    """Return `path` if it exists, else the deepest directory above it that does."""
+    return next(candidate for candidate in (path.absolute(), *path.absolute().parents) if candidate.exists())
 
 
 def weigh(directory: Path) -> int:
-    """Bytes of all files below."""
+    """Return the bytes of all files below a directory."""
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
 def _as_written(settings: RoundSettings) -> dict[str, object]:
-    """What `run_rounds` writes to, and compares with, config.yaml."""
+    """Return the settings in the form in which `run_rounds` writes them to config.yaml and compares them."""
     return {key: value for key, value in asdict(settings).items() if key != "config"} | dict(settings.config)
 
 

@@ -1,4 +1,4 @@
-"""From what a trial has shown to the whole run: seconds and bytes."""
+"""Extrapolation from a trial to the whole run: seconds and bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _INNER_CHECKPOINTS = 3  # at most, of a round while it trains
 
 @dataclass(frozen=True)
 class Item:
-    """Something that a run does or writes several times."""
+    """A part of a run that is done or written several times."""
 
     name: str
     each: float  # seconds or bytes
@@ -23,36 +23,36 @@ class Item:
 
     @property
     def total(self) -> float:
-        """Seconds or bytes in all."""
+        """The seconds or bytes of all times together."""
         return self.each * self.times
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A run of so many rounds."""
+    """The time and the disk that a run takes."""
 
     seconds: tuple[Item, ...]
     kept: tuple[Item, ...]  # bytes that stay when the run is finished
-    meanwhile: tuple[Item, ...]  # bytes beside them, at most, while it trains
+    meanwhile: tuple[Item, ...]  # further bytes during a training, at most
 
     @property
     def total_seconds(self) -> float:
-        """Of the whole run."""
+        """The seconds of the whole run."""
         return sum(item.total for item in self.seconds)
 
     @property
     def kept_bytes(self) -> int:
-        """When it is finished."""
+        """The bytes of a finished run."""
         return round(sum(item.total for item in self.kept))
 
     @property
     def most_bytes(self) -> int:
-        """At any time."""
+        """The largest number of bytes at any time."""
         return self.kept_bytes + round(sum(item.total for item in self.meanwhile))
 
 
 def extrapolate(config: Config, trial: Trial, read_seconds: float = 0.0, complete_rounds: int = 0) -> Estimate:
-    """The time of reading the data and of the rounds after `complete_rounds`, and the bytes of the whole run."""
+    """Estimate the time of reading the data and of the rounds after `complete_rounds`, and the disk of all rounds."""
     steps = [_steps_of(config, number) for number in range(config.rounds + 1)]
     tests = [-(-count // (config.steps_per_epoch or config.steps_per_round)) for count in steps]
     steps_left, tests_left = steps[complete_rounds:], tests[complete_rounds:]
@@ -80,48 +80,48 @@ def extrapolate(config: Config, trial: Trial, read_seconds: float = 0.0, complet
     return Estimate(seconds, kept, meanwhile)
 
 
-def check_disk(needed: int, free: int, place: object) -> list[Finding]:
-    """Whether `needed` bytes more have room in the `free` ones at `place`."""
+def check_disk(needed: int, free: int, directory: object) -> list[Finding]:
+    """Report if `needed` further bytes exceed, or nearly exceed, the `free` bytes at `directory`."""
     if needed > free:
         return [
             wrong(
-                f"The run needs {size(needed)}, and {place} has {size(free)} free; make room, or choose another "
+                f"The run needs {size(needed)}, and {directory} has {size(free)} free; make room, or choose another "
                 f"run_dir."
             )
         ]
     if needed > free / 2:
         return [
             remark(
-                f"The run needs {size(needed)} of the {size(free)} free at {place}, where another one would have no "
-                f"room beside it."
+                f"The run needs {size(needed)} of the {size(free)} free at {directory}, which is not enough for two "
+                f"such runs."
             )
         ]
     return []
 
 
 def remarks_on(config: Config, trial: Trial) -> list[Finding]:
-    """What the figures leave out."""
+    """Report what the estimate leaves out."""
     remarks = []
     if trial.devices > 1:
         remarks.append(
             remark(
-                f"The run has {trial.devices} devices; one was timed, with its share of each batch, so that what they "
-                f"tell one another is not in the times."
+                f"The run has {trial.devices} devices; one was timed, with its share of each batch, so that the times "
+                f"leave out the communication between them."
             )
         )
     if config.trainer.get("callbacks"):
         remarks.append(
-            remark("What the callbacks in trainer.callbacks write, or do every so many steps, is not in the figures.")
+            remark("The figures leave out what the callbacks in trainer.callbacks write, and do every so many steps.")
         )
     if config.trainer.get("logger") and not trial.metrics_bytes:
-        remarks.append(remark("What the logger writes is not in the figures; it was not called."))
+        remarks.append(remark("The figures leave out what the logger writes; it was not called."))
     if trial.steps < config.steps_per_round and trial.steps < 4:
         remarks.append(remark(f"Only {counted(trial.steps, 'step')} could be timed, so that the times are rough."))
     return remarks
 
 
 def duration(seconds: float) -> str:
-    """In its two largest units.
+    """Write a duration in its two largest units.
 
     >>> duration(0.0123), duration(5.26), duration(75), duration(7260), duration(200000)
     ('0.012 s', '5.3 s', '1 min 15 s', '2 h 1 min', '2 d 8 h')
@@ -142,7 +142,7 @@ def _in_two_units(number: int, base: int, larger: str, smaller: str) -> str:
 
 
 def size(num_bytes: float) -> str:
-    """In the unit that leaves one to three digits before the point.
+    """Write a number of bytes in the unit that leaves one to three digits before the point.
 
     >>> size(0), size(999), size(12345), size(1e6), size(45.3e9)
     ('0 B', '999 B', '12 kB', '1.0 MB', '45 GB')
@@ -156,7 +156,7 @@ def size(num_bytes: float) -> str:
 
 
 def _steps_of(config: Config, number: int) -> int:
-    """Steps of a training, at most: an algorithm may stop when it has learned its labels."""
+    """Return the largest number of steps of a training: an algorithm may stop after `max_passes` over its labels."""
     algorithm = config.algorithm
     if algorithm.labelled_stream == "passes" and algorithm.max_passes is not None:
         labels = config.initial_labels + number * config.labels_per_round

@@ -1,4 +1,4 @@
-"""What a check has to say: one sentence each, and whether the run should wait until it is mended."""
+"""Findings of a check: a sentence each, and if it is a problem or a remark."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ Severity = Literal["wrong", "remark"]
 
 @dataclass(frozen=True)
 class Finding:
-    """Something is wrong, or worth knowing; the sentence says what was found, where, and what to do."""
+    """A problem or a remark; the sentence says what was found, where, and what to do."""
 
     severity: Severity
     sentence: str
 
 
 def wrong(sentence: str) -> Finding:
-    """What the run should not begin with."""
+    """Return a problem: the run should not begin with it."""
     return Finding("wrong", sentence)
 
 
 def remark(sentence: str) -> Finding:
-    """What is worth knowing, and stops nothing."""
+    """Return a remark: the run may begin with it."""
     return Finding("remark", sentence)

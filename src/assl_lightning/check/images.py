@@ -1,7 +1,7 @@
-"""What is wrong with a data set that loads: classes without an example, test images in the pool, repeated images.
+"""Problems of a loaded data set: classes without an example, test images in the pool, repeated images.
 
-From tensors to findings; nothing here trains, or knows of a run. What does not load, such as files that are damaged,
-images of several sizes and labels out of range, its source has refused by then.
+Pure functions from tensors to findings. Data that cannot be loaded, such as damaged files, images of several sizes and
+labels out of range, have been refused by their source before.
 """
 
 from __future__ import annotations
@@ -20,17 +20,21 @@ from assl_lightning.data.decoding import count_links
 from assl_lightning.data.image_stream import StoredImages
 from assl_lightning.data.sources.base import PoolSource
 
-_LARGEST_LEAK = 0.01  # share of the test set; accuracies are told apart by about as much
+_LARGEST_LEAK = 0.01  # share of the test set; methods differ by about as much
 
 _EXPECTED_MISSES = 0.5  # classes
 
-_AT_ONCE = 256  # images; a pool in files is never in memory as a whole
+_AT_ONCE = 256  # images; a pool in files must not be loaded as a whole
 
 
 def check_images(source: PoolSource, initial_labels: int, *, may_exclude: bool, hold_out: int = 0) -> list[Finding]:
-    """Everything below, of the pool's images that can be decoded; `may_exclude`: the others are no error.
+    """Run all checks of this module.
 
-    With a `hold_out` the test set is drawn from the pool, and nobody knows its classes yet.
+    Args:
+        source: the data set. Of its pool, the images that can be decoded are checked.
+        initial_labels: the number of labels that the run begins with.
+        may_exclude: images that cannot be decoded are no problem.
+        hold_out: if above 0, the test set will be drawn from the pool, and its classes are not known yet.
     """
     readable = torch.ones(len(source.pool_images), dtype=torch.bool)
     readable[torch.cat([source.unreadable, source.absent])] = False
@@ -51,9 +55,9 @@ def check_images(source: PoolSource, initial_labels: int, *, may_exclude: bool, 
 
 
 def group_by_content(images: StoredImages, index: Tensor) -> dict[bytes, list[int]]:
-    """Digest → which of the images at `index` (K,) int64 have these very pixels, in the order of `index`.
+    """Return digest of the pixels → those of `index` (K,) int64 whose images have these pixels.
 
-    `images` are (N, channels, height, width) uint8. The digest is BLAKE2b's of 128 bits; 60,000 images of 3 × 32 × 32
+    `images` are (N, channels, height, width) uint8. The digest is BLAKE2b with 128 bits; 60,000 images of 3 × 32 × 32
     in memory take about half a second.
     """
     groups: dict[bytes, list[int]] = {}
@@ -64,7 +68,7 @@ def group_by_content(images: StoredImages, index: Tensor) -> dict[bytes, list[in
 
 
 def find_unreadable(source: PoolSource, *, may_exclude: bool) -> list[Finding]:
-    """Pool images that cannot be decoded."""
+    """Find pool images that cannot be decoded."""
     if not len(source.unreadable):
         return []
     names = first_few([source.sample_ids[index] for index in source.unreadable.tolist()])
@@ -86,8 +90,8 @@ def find_passed_over(source: PoolSource) -> list[Finding]:
     say = "file is" if total == 1 else "files are"
     return [
         remark(
-            f"{total:,} {say} passed over, since no image that can be read has such a name: {in_words}; save as JPEG "
-            f"or PNG those that are images, with one of the suffixes that docs/your_own_images.md lists."
+            f"{total:,} {say} passed over, since their names are not those of images: {in_words}; if some are images, "
+            f"save them as JPEG or PNG, with one of the suffixes that docs/your_own_images.md lists."
         )
     ]
 
@@ -115,16 +119,16 @@ _NO_IMAGES = frozenset(
 
 
 def find_missing_classes(source: PoolSource, counts: Tensor | None, *, hold_out: int = 0) -> list[Finding]:
-    """Classes without an example in the test set, or in the pool, whose `counts` are (C,) int64; None: nobody knows."""
+    """Find classes without an example in the test set or the pool; `counts` (C,) are the pool's, None if unknown."""
     in_test = None if hold_out else source.test_labels.bincount(minlength=len(source.class_names))
     findings = []
-    for of_part, part, consequence in (
+    for part_counts, part, consequence in (
         (counts, "pool", "no label can ever be asked for"),
         (in_test, "test set", "no accuracy can be measured on"),
     ):
-        if of_part is None:
+        if part_counts is None:
             continue
-        names = [source.class_names[number] for number in (of_part == 0).nonzero()[:, 0].tolist()]
+        names = [source.class_names[number] for number in (part_counts == 0).nonzero()[:, 0].tolist()]
         if names:
             have, them = ("has", "it") if len(names) == 1 else ("have", "them")
             findings.append(
@@ -139,7 +143,7 @@ def find_missing_classes(source: PoolSource, counts: Tensor | None, *, hold_out:
 def find_leaks(
     source: PoolSource, pool: Mapping[bytes, Sequence[int]], test: Mapping[bytes, Sequence[int]]
 ) -> list[Finding]:
-    """Test images that are in the pool too, pixel for pixel; wrong where they are more than 1 % of the test set."""
+    """Find test images whose pixels are in the pool too; more than 1 % of the test set is a problem."""
     leaked = [(position, pool[digest][0]) for digest, group in test.items() if digest in pool for position in group]
     if not leaked:
         return []
@@ -151,12 +155,12 @@ def find_leaks(
         f"{position}, which is {source.sample_ids[index]}"
     )
     if share > _LARGEST_LEAK:
-        return [wrong(f"{found}; accuracy would be measured on what is trained on: take them out of one of the two.")]
+        return [wrong(f"{found}; accuracy would be measured on training images: take them out of one of the two.")]
     return [remark(f"{found}; accuracy can be too high by {per_cent(share, digits=2)} points at most.")]
 
 
 def find_repeats(source: PoolSource, pool: Mapping[bytes, Sequence[int]]) -> list[Finding]:
-    """Pool images that are the same as another of the pool, and whether they have the same label."""
+    """Find pool images with the same pixels, and differing labels among them."""
     groups = [group for group in pool.values() if len(group) > 1]
     if not groups:
         return []
@@ -176,9 +180,9 @@ def find_repeats(source: PoolSource, pool: Mapping[bytes, Sequence[int]]) -> lis
 
 
 def find_expected_misses(counts: Tensor, initial_labels: int) -> list[Finding]:
-    """Whether classes can be expected to have no example among labels that are drawn uniformly from the pool."""
+    """Report how many classes a uniform draw of the initial labels is expected to miss."""
     if initial_labels > int(counts.sum()):
-        return []  # which is an error of its own
+        return []  # this is reported as another problem
     present = int((counts > 0).sum())
     expected = expected_misses(counts.tolist(), initial_labels)
     if expected < _EXPECTED_MISSES:
@@ -194,7 +198,7 @@ def find_expected_misses(counts: Tensor, initial_labels: int) -> list[Finding]:
 
 
 def expected_misses(counts: Sequence[int], drawn: int) -> float:
-    """Classes of `counts` > 0 examples that a uniform draw of `drawn` without replacement misses, in expectation.
+    """Return the expected number of classes, of `counts` examples, that `drawn` uniform draws without replacement miss.
 
     Σ_c C(N − n_c, drawn) / C(N, drawn), the hypergeometric probabilities of drawing none.
 
@@ -206,7 +210,7 @@ def expected_misses(counts: Sequence[int], drawn: int) -> float:
 
 
 def labels_for(counts: Sequence[int], misses: float) -> int:
-    """The fewest labels with fewer than `misses` classes missed in expectation."""
+    """Return the fewest labels that are expected to miss fewer than `misses` classes."""
     low, high = 0, sum(counts)  # enough labels are in (low, high]
     while high - low > 1:
         middle = (low + high) // 2

@@ -1,4 +1,4 @@
-"""A check as a reader sees it: what will run, how long, how much, and a sentence for each finding."""
+"""The printed result of a check: the run, its time and disk, and a sentence for each finding."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STYLES = {"wrong": "bold red", "remark": "yellow"}
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Print what was found to `console`."""
+    """Print the results of a check to `console`."""
     config = report.config
     _say(console, "bold", "run", _run_in_words(config))
     _say(console, "bold", "data", _data_in_words(report))
@@ -86,5 +86,5 @@ def _add(table: Table, items: Sequence[Item], show: Callable[[float], str]) -> N
 
 def _verdict(report: Report) -> Text:
     if not report.num_wrong:
-        return Text("Nothing is wrong.", "bold green")
-    return Text(f"{counted(report.num_wrong, 'thing')} to mend before the run.", _STYLES["wrong"])
+        return Text("No problems found.", "bold green")
+    return Text(f"{counted(report.num_wrong, 'problem')} to fix before the run.", _STYLES["wrong"])

@@ -1,7 +1,7 @@
-"""A few steps of the real run in a temporary directory: how long its parts take, and what its files weigh.
+"""A few steps of the real run in a temporary directory, to measure the time of its parts and the size of its files.
 
-`run_rounds` itself runs, with the run's own network, images, trainer and strategy, but two trainings of a few steps
-instead of all. People are not asked: the labels are the data set's.
+`run_rounds` runs with the run's own network, images, trainer and strategy, but only two trainings of a few steps.
+Labels are those of the data set, so that people are not asked.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from assl_lightning.loop.rounds import run_rounds
 from assl_lightning.method.callback import ASSLScoreCallback
 from assl_lightning.method.statistics import SampleStatistics
 
-_WARM_UP_STEPS = 3  # before the clock starts: kernels are chosen, memory is taken
+_WARM_UP_STEPS = 3  # not timed: kernels are chosen and memory is allocated
 _TIMED_STEPS = 10
 
 _CHECKPOINT = "final.ckpt"
@@ -47,40 +47,40 @@ _CSV_LOGGERS = (_CSV_LOGGER, "lightning.pytorch.loggers.CSVLogger")
 
 @dataclass(frozen=True)
 class Trial:
-    """What a few steps have shown. Seconds are of one of a thing, sizes are bytes."""
+    """The measurements of a trial: seconds of one step, test or query, and sizes in bytes."""
 
-    devices: int  # that the run will have; the trial has one, with its share of each batch
+    devices: int  # of the run; the trial has one, with its share of each batch
     steps: int  # of a training
     step_seconds: float  # median after the warm-up
     test_seconds: float  # one pass over the test set
-    query_seconds: float  # one acquisition; 0 for a run without
-    setup_seconds: float  # of a training, beside its steps and tests
-    round_bytes: int  # what a round leaves that acquires, without metrics and weights
-    last_round_bytes: int  # likewise for the last round
-    checkpoint_bytes: int  # what the last round leaves to go on from
-    inner_checkpoint_bytes: int  # the same inside a round, with the optimizer's state
-    metrics_bytes: float  # one row of metrics; 0 where no CSV is written
+    query_seconds: float  # one acquisition; 0 if the run has none
+    setup_seconds: float  # of a training, without its steps and tests
+    round_bytes: int  # files of a round that acquires, without metrics and weights
+    last_round_bytes: int  # the same for the last round
+    checkpoint_bytes: int  # the checkpoint of a finished round
+    inner_checkpoint_bytes: int  # a checkpoint inside a round, with the optimizer's state
+    metrics_bytes: float  # one row of metrics; 0 if no CSV is written
     line_bytes: float  # one line of rounds.jsonl
-    config_bytes: int  # and of the list of the samples' names
+    config_bytes: int  # with the list of the samples' names
 
 
 def run_trial(config: Config, source: PoolSource, clock: Callable[[], float] = time.perf_counter) -> Trial:
-    """Train, test and query as `config` says on `source`, shortened, and leave nothing behind.
+    """Train, test and query a shortened run of `config` on `source`, and remove its files.
 
     Raises:
-        ConfigurationError: the parts do not fit one another, or what the run's directory holds.
+        ConfigurationError: the parts of the configuration do not fit each other, or the run's directory.
     """
-    with tempfile.TemporaryDirectory(prefix="assl_lightning_check_") as place, _only_errors():
+    with tempfile.TemporaryDirectory(prefix="assl_lightning_check_") as temporary, _only_errors():
         without_logger = replace(config, trainer={**config.trainer, "logger": None})
         whole = make_parts(without_logger, source)
-        devices = _count_devices(whole.make_trainer, Path(place))
-        run_dir = Path(place) / "run"
+        devices = _count_devices(whole.make_trainer, Path(temporary))
+        run_dir = Path(temporary) / "run"
         shortened = _shorten(config, run_dir, devices)
         parts = make_parts(shortened, source)
         watches: list[_Watch] = []
 
         def watch(**_: Any) -> Callback:
-            watches.append(_Watch(parts.datamodule, config, Path(place) / "inner.ckpt", clock))
+            watches.append(_Watch(parts.datamodule, config, Path(temporary) / "inner.ckpt", clock))
             return watches[-1]
 
         records = run_rounds(
@@ -94,7 +94,7 @@ def run_trial(config: Config, source: PoolSource, clock: Callable[[], float] = t
 
 
 def _made_up(source: PoolSource) -> torch.Tensor:
-    """(N,) int64: the labels, and any where nobody knows them, which takes the same time."""
+    """Return (N,) int64 labels; unknown ones are replaced by arbitrary classes, which takes the same time."""
     index = torch.arange(len(source.hidden_labels))
     return torch.where(source.hidden_labels < 0, index % len(source.class_names), source.hidden_labels)
 
@@ -126,7 +126,7 @@ def _weigh_kept(directory: Path) -> int:
 
 
 def _row_bytes(metrics: Path) -> float:
-    """Of a row, its share of the header included; 0 where there is no such file."""
+    """Return the bytes of a row with its share of the header; 0 if there is no such file."""
     if not metrics.exists():
         return 0.0
     rows = len(metrics.read_text().splitlines()) - 1
@@ -134,7 +134,7 @@ def _row_bytes(metrics: Path) -> float:
 
 
 def _shorten(config: Config, run_dir: Path, devices: int) -> Config:
-    """The same run with a few steps, at most one acquisition, one device, and no logger but CSV's."""
+    """Return the same run with a few steps, at most one acquisition, one device, and no logger other than CSV."""
     logger = config.trainer.get("logger")
     writes_csv = isinstance(logger, Mapping) and logger.get("_target_") in _CSV_LOGGERS
     trainer = {**config.trainer, "logger": logger if writes_csv else None}
@@ -151,14 +151,14 @@ def _shorten(config: Config, run_dir: Path, devices: int) -> Config:
     )
 
 
-def _count_devices(make_trainer: Callable[..., Trainer], place: Path) -> int:
-    trainer = make_trainer(default_root_dir=str(place), max_epochs=1)
+def _count_devices(make_trainer: Callable[..., Trainer], directory: Path) -> int:
+    trainer = make_trainer(default_root_dir=str(directory), max_epochs=1)
     return max(trainer.num_devices * trainer.num_nodes, 1)
 
 
 @contextmanager
 def _only_errors() -> Iterator[None]:
-    """What the run would say is not the trial's to say."""
+    """Hide the messages and warnings of the trial; the run itself will print them."""
     ours = logging.getLogger("assl_lightning")
     level = ours.level
     ours.setLevel(logging.ERROR)
@@ -171,7 +171,7 @@ def _only_errors() -> Iterator[None]:
 
 
 class _Watch(Callback):
-    """Times the steps of one training, weighs a checkpoint, and makes as many samples visited as the run will have."""
+    """A callback that times steps, weighs a checkpoint, and marks as many samples as visited as a whole round does."""
 
     def __init__(
         self, datamodule: PoolDataModule, config: Config, checkpoint: Path, clock: Callable[[], float]
@@ -181,13 +181,13 @@ class _Watch(Callback):
         self._config = config
         self._checkpoint = checkpoint
         self._clock = clock
-        self._ended: list[float] = []  # the clock at each step's end
+        self._ended: list[float] = []  # the time of each step's end
         self.own_seconds = 0.0
         self.checkpoint_bytes = 0
 
     @property
     def step_seconds(self) -> float | None:
-        """The median after the warm-up; None where there were too few steps."""
+        """The median after the warm-up; None if there were too few steps."""
         timed = self._ended[_WARM_UP_STEPS - 1 :] if len(self._ended) > _WARM_UP_STEPS else self._ended
         durations = [after - before for before, after in pairwise(timed)]
         return median(durations) if durations else None
@@ -210,7 +210,7 @@ class _Watch(Callback):
         self.own_seconds = self._clock() - started
 
     def _visit(self, score: ASSLScoreCallback) -> None:
-        """The query of a whole round has more candidates, and takes longer, than one after a few steps."""
+        """Mark as many samples as visited as a whole round visits, so that the query has as many candidates."""
         unlabelled = self._datamodule.pool.unlabelled
         algorithm = self._config.algorithm
         seen = self._config.steps_per_round * algorithm.batch_size * algorithm.mu
@@ -218,7 +218,7 @@ class _Watch(Callback):
 
 
 def mark_visited(score: ASSLScoreCallback, index: torch.Tensor) -> None:
-    """One visit of made-up numbers, and features where they are kept, for those of `index` (M,) that had none."""
+    """Record a visit with random numbers, and features if they are kept, for those of `index` (M,) without a visit."""
     statistics: SampleStatistics = score.statistics
     device = statistics.visits.device
     index = index.to(device)
