@@ -173,7 +173,7 @@ def test_a_merge_whose_own_name_was_answered_is_not_taken_back_before_these_are(
     change(run_dir, "--merge", "dent,scratch=damage")
     ledger(run_dir).append([Answer(SAMPLE_IDS[2], "label", "Ann", "page", 0, label="damage")])
     assert main([str(run_dir), "--undo"]) == 1
-    assert "answers that say damage would have no class (1: 3); take them back first" in capsys.readouterr().err
+    assert "answers with the label damage would have no class (1: 3); take them back first" in capsys.readouterr().err
     ledger(run_dir).revoke([3], "Ann", "undo")
     change(run_dir, "--undo")
     assert names(run_dir) == CLASSES
@@ -201,7 +201,7 @@ def test_the_classes_and_their_changes_are_listed(run_dir: Path, capsys: pytest.
     change(run_dir)
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith("  from round 0 on: dent renamed to bump (20")
-    assert lines[3] == "  answers that say dent count as bump"
+    assert lines[3] == "  answers with the label dent count as bump"
     assert "  classes    ok, bump, scratch (dent renamed to bump, from round 0 on)" in read_status(run_dir).lines()
 
 
@@ -214,7 +214,7 @@ def test_a_change_is_refused_while_a_round_trains_and_while_a_process_runs(
     apply_batch(waiting_batch(run_dir))
     assert main([str(run_dir), "--rename", "dent=bump"]) == 1
     assert (
-        "waits for no labels, and a round keeps the classes that it began with; go on with" in capsys.readouterr().err
+        "does not wait for labels, and a round keeps the classes that it began with; go on" in capsys.readouterr().err
     )
     assert not (run_dir / "classes.json").exists()
 
@@ -234,7 +234,7 @@ def test_what_is_no_run_or_has_no_names_is_one_line(tmp_path: Path, capsys: pyte
     assert "must be the directory of a run, but has no config.yaml" in capsys.readouterr().err
     write_config(tmp_path, {"data": {"source": {"root": "x"}}})
     assert main([str(tmp_path)]) == 1
-    assert "names no classes (data.source.class_names)" in capsys.readouterr().err
+    assert "has no data.source.class_names" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

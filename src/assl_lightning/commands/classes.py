@@ -1,8 +1,8 @@
-"""`python -m assl_lightning.classes RUN_DIR`: a run's classes, renaming and merging them, without torch and Lightning.
+"""`python -m assl_lightning.classes RUN_DIR`: list, rename and merge the classes of a run, without torch and Lightning.
 
-What was answered stays in the ledger as it was given; from the change on it counts as the class that its own became.
-The first file that is written, classes.json, is the change: a call that is killed before has changed nothing, and what
-is left to write behind it is written by the same call again, or by the command that goes on with the run.
+Answers stay in the ledger as they were given; after a change they count as the class that theirs has become.
+classes.json is written first, and is the change: a command that is killed before that has changed nothing. The files
+that are written after it can be written again, by the same command or by the one that resumes the run.
 """
 
 from __future__ import annotations
@@ -47,41 +47,41 @@ from assl_lightning.people.label_studio.tasks import LABEL_CONFIG, label_config
 from assl_lightning.people.ledger import Ledger
 
 _DRY = "this was a dry run: nothing was written"
-_SHOWN = 5  # ids that an error names
+_SHOWN = 5  # ids in an error
 
 
 @as_command
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the classes, or what was changed and what to do next."""
-    lines = list(_command(_parser().parse_args(arguments)))  # nothing is printed where something is wrong
+    lines = list(_command(_parser().parse_args(arguments)))  # all of them first: an error prints none
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
 def split_pair(text: str, known: Sequence[str]) -> tuple[tuple[str, ...], str]:
-    """The names to the left and the name to the right of the equals sign of "a,b=c".
+    """Return the names to the left and the name to the right of the equals sign in "a,b=c".
 
-    Where names have such a sign themselves, the one is taken that leaves `known` names to the left. A name with a comma
-    is written in double quotes.
+    If names contain equals signs too, the sign is taken that leaves `known` names to its left. A name with a comma must
+    be in double quotes.
 
     >>> split_pair("dent,scratch=damage", ["ok", "dent", "scratch"]), split_pair("a=b=c", ["a=b"])
     ((('dent', 'scratch'), 'damage'), (('a=b',), 'c'))
 
     Raises:
-        ValueError: there is no equals sign, or nothing beside it.
+        ValueError: there is no equals sign with names on both sides.
     """
-    places = [place for place, letter in enumerate(text) if letter == "="]
-    found = [(_names(text[:place]), text[place + 1 :].strip()) for place in places]
-    whole = [(names, to) for names, to in found if all(names) and to]
-    if not whole:
+    signs = [position for position, letter in enumerate(text) if letter == "="]
+    pairs = [(_names(text[:position]), text[position + 1 :].strip()) for position in signs]
+    complete = [(names, to) for names, to in pairs if all(names) and to]
+    if not complete:
         raise ValueError(f"{text!r} must be OLD=NEW, or A,B=C to merge; there must be names on both sides of a =")
-    return next((pair for pair in whole if set(pair[0]) <= set(known)), whole[0])
+    return next((pair for pair in complete if set(pair[0]) <= set(known)), complete[0])
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
 
 
 def _command(options: argparse.Namespace) -> Iterator[str]:
-    """Carry the command out, and yield the lines to print."""
+    """Execute the command, and yield the lines to print."""
     run_dir = options.run_dir
     if not (run_dir / CONFIG).exists():
         raise ValueError(f"{run_dir} must be the directory of a run, but has no {CONFIG}; name the run_dir of one")
@@ -89,7 +89,7 @@ def _command(options: argparse.Namespace) -> Iterator[str]:
         yield from _list(run_dir, _require_classes(run_dir))
         return
     if options.undo and (options.rename or options.merge):
-        raise ValueError("--undo takes back what was done; give it without --rename and --merge")
+        raise ValueError("--undo takes the last change back; give it without --rename and --merge")
     with nullcontext() if options.dry_run else held(run_dir):
         before = _require_classes(run_dir)
         after, done = _changed(before, _require_round(run_dir), options)
@@ -107,16 +107,16 @@ def _command(options: argparse.Namespace) -> Iterator[str]:
 
 
 def _changed(before: ClassHistory, number: int, options: argparse.Namespace) -> tuple[ClassHistory, list[str]]:
-    """The history with what is asked for, and a line for each change; what is so already is not done again."""
+    """Return the history with the requested changes, and a line for each; a change that was made before is skipped."""
     if options.undo:
         after, newest = before.undo(number), before.newest
         return after, [f"taken back: {newest}"]
     after, lines = before, []
-    wishes: list[tuple[str, Callable[[ClassHistory, tuple[str, ...], str], ClassHistory]]] = [
+    requested: list[tuple[str, Callable[[ClassHistory, tuple[str, ...], str], ClassHistory]]] = [
         *((text, _renamed(number)) for text in options.rename),
         *((text, lambda history, names, to: history.merge(names, to, number)) for text in options.merge),
     ]
-    for text, change in wishes:
+    for text, change in requested:
         names, to = split_pair(text, (*after.names(), *after.former))
         if to in after.names() and all(after.former.get(name, name) == to for name in names):
             lines.append(f"so already: {text}")
@@ -139,8 +139,8 @@ def _require_classes(run_dir: Path) -> ClassHistory:
     history = run_classes(run_dir)
     if history is None:
         raise ValueError(
-            f"{run_dir / CONFIG} names no classes (data.source.class_names), so that none can be renamed: this run has "
-            f"those of its data set"
+            f"{run_dir / CONFIG} has no data.source.class_names: the classes of this run are those of its data set, "
+            f"and cannot be renamed"
         )
     return history
 
@@ -149,32 +149,31 @@ def _require_round(run_dir: Path) -> int:
     number = changeable_round(run_dir)
     if number is None:
         raise ValueError(
-            f"{run_dir} waits for no labels, and a round keeps the classes that it began with; go on with the run, and "
-            f"rename or merge when it waits ({command('status', run_dir)} tells where it is)"
+            f"{run_dir} does not wait for labels, and a round keeps the classes that it began with; go on with the "
+            f"run, and rename or merge when it waits (see {command('status', run_dir)})"
         )
     return number
 
 
 def _check_answers(given: Sequence[Answer], before: ClassHistory, after: ClassHistory, run_dir: Path) -> None:
-    """No answer may lose its class: that happens where a merge is taken back after its own name was answered."""
+    """Raise if an answer would lose its class, as when a merge is undone after answers with the merged class."""
     lost = [
-        one
-        for one in given
-        if one.label is not None
-        and before.resolve(one.label) in before.names()
-        and after.resolve(one.label) not in after.names()
+        answer
+        for answer in given
+        if answer.label is not None
+        and before.resolve(answer.label) in before.names()
+        and after.resolve(answer.label) not in after.names()
     ]
     if lost:
-        ids = [str(one.id) for one in lost]
+        ids = [str(answer.id) for answer in lost]
         raise ValueError(
-            f"answers that say {lost[0].label} would have no class ({len(ids)}: {first_few(ids, _SHOWN)}); take "
-            f"them back first, with {command('ingest', run_dir, '--undo', *ids)}, and ask for their "
-            f"images again"
+            f"answers with the label {lost[0].label} would have no class ({len(ids)}: {first_few(ids, _SHOWN)}); take "
+            f"them back first, with {command('ingest', run_dir, '--undo', *ids)}, and label their images again"
         )
 
 
 def _consequences(given: Sequence[Answer], before: ClassHistory, after: ClassHistory, run_dir: Path) -> Iterator[str]:
-    labels = [one.label for one in given if one.label is not None]
+    labels = [answer.label for answer in given if answer.label is not None]
     moved = Counter((old, new) for label in labels if (old := before.resolve(label)) != (new := after.resolve(label)))
     for (old, new), count in moved.items():
         yield f"  {f'{count:,} answers {old} count' if count > 1 else f'1 answer {old} counts'} as {new}"
@@ -188,14 +187,14 @@ def _list(run_dir: Path, history: ClassHistory) -> Iterator[str]:
     for change in history.changes:
         yield f"  from round {change.round} on: {change}" + (f" ({change.at})" if change.at else "")
     for name, now in history.former.items():
-        yield f"  answers that say {name} count as {now}"
+        yield f"  answers with the label {name} count as {now}"
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
 def _write_config(run_dir: Path, history: ClassHistory) -> None:
-    """Let config.yaml ask for the classes that the run has now, and note what is different."""
+    """Write the present classes to config.yaml, and record the change there."""
     before = read_config(run_dir)
     after = with_names(before, history.names())
     changes = list(differences(before, after, (*KEYS_WITHOUT_EFFECT, *PROVENANCE_KEYS)))
@@ -211,7 +210,7 @@ def _write_config(run_dir: Path, history: ClassHistory) -> None:
 
 
 def with_classes(typed: str, names: Sequence[str]) -> str:
-    """A run's command that asks for these classes, and for no others.
+    """Return the command of a run with other classes.
 
     >>> with_classes("python -m assl_lightning data=folder data.num_classes=3 name=x", ["ok", "bent"])
     "python -m assl_lightning data=folder name=x 'data.source.class_names=[ok,bent]' data.num_classes=2"
@@ -221,7 +220,7 @@ def with_classes(typed: str, names: Sequence[str]) -> str:
 
 
 def with_names(config: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """A copy of a plain configuration with other classes, and with their number under every key that holds it."""
+    """Return a copy of a plain configuration with other classes, and their number under every key that holds it."""
     return {key: _with_names(key, value, names) for key, value in config.items()}
 
 
@@ -230,13 +229,13 @@ def _with_names(key: str, value: Any, names: Sequence[str]) -> Any:
         return list(names)
     if key in KEYS:
         return len(names) if isinstance(value, int) else value
-    if not isinstance(value, dict) or not any(one.startswith(f"{key}.") for one in KEYS):
+    if not isinstance(value, dict) or not any(known.startswith(f"{key}.") for known in KEYS):
         return value
     return {name: _with_names(f"{key}.{name}", below, names) for name, below in value.items()}
 
 
 def _write_batch(run_dir: Path) -> None:
-    """Update the files of the open batch that labelling tools read: the classes, and Label Studio's interface."""
+    """Update the files of the open batch that labelling tools read: classes, and the interface of Label Studio."""
     for batch in find_batches(run_dir):
         if batch.is_open:
             write_classes(batch)
@@ -252,9 +251,9 @@ def _names(text: str) -> tuple[str, ...]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m assl_lightning.classes",
-        description="List a run's classes, rename or merge them, while the run waits for labels. Answers stay as they "
-        "were given, and count as what their class has become. A class that is new is added by the run's own command, "
-        "at the end of data.source.class_names.",
+        description="List, rename or merge the classes of a run while it waits for labels. Answers stay as they were "
+        "given, and count as the class that theirs has become. To add a class, append it to data.source.class_names in the "
+        "run's own command.",
         allow_abbrev=False,
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", type=path_argument, help="the run's directory")
@@ -266,6 +265,8 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="make one class of several, under a new name or that of one of them; a name with a comma: '\"a, b\",c=d'",
     )
-    parser.add_argument("--undo", action="store_true", help="take back the newest renaming or merge that stands")
+    parser.add_argument(
+        "--undo", action="store_true", help="take back the newest renaming or merge that was not taken back yet"
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would happen, and write nothing")
     return parser

@@ -1,7 +1,4 @@
-"""Running one configuration that was validated.
-
-Its error is a line, whatever raised it, so that one wrong job does not end a sweep.
-"""
+"""A job: one run of a validated configuration, whose error is a line, so that it does not end a sweep."""
 
 from __future__ import annotations
 
@@ -24,16 +21,16 @@ repeating the command line; they take the configuration from here instead of com
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run: what went wrong, or the mean test accuracy over its rounds."""
+    """The result of a run: its errors, or the mean test accuracy over its rounds."""
 
     errors: tuple[str, ...] = ()
     mean_accuracy: float = nan
 
 
 def run_job(config: Config) -> Outcome:
-    """Run one configuration; whatever it raises becomes one line, for the jobs behind it must run.
+    """Run one configuration and return its result; an error becomes a line, so that the next jobs can run.
 
-    `Interrupted` alone is raised, and `KeyboardInterrupt`, for the jobs behind it must not.
+    Only `Interrupted` and `KeyboardInterrupt` are raised: after them no further job may run.
     """
     os.environ[RUN_IN_CHILD] = json.dumps(config.as_dict())
     started_here = "LOCAL_RANK" not in os.environ
@@ -47,11 +44,11 @@ def run_job(config: Config) -> Outcome:
             raise KeyboardInterrupt from error
         return Outcome((f"the run ended itself with exit code {error.code}",) if error.code else ())
     except OtherRankError:
-        return Outcome()  # the first process has the line, and the exit code
+        return Outcome()  # the first rank has the line and the exit code
     except Exception as error:
         return Outcome(lines_of(error))
     finally:
-        gc.collect()  # Trainers are cycles, which else outlive many jobs with their networks and images
+        gc.collect()  # Trainers are reference cycles, which would keep networks and images alive
         os.environ.pop(RUN_IN_CHILD, None)
         if started_here:
             _forget_processes()
@@ -59,19 +56,19 @@ def run_job(config: Config) -> Outcome:
 
 
 def run_in_child() -> int | None:
-    """The exit code of a process that Lightning started for another device; None where this is not one."""
+    """Run the job of a process that Lightning started for another device, and return its exit code; else None."""
     if int(os.environ.get("LOCAL_RANK", "0")) == 0 or RUN_IN_CHILD not in os.environ:
         return None
     try:
         outcome = run_job(read(json.loads(os.environ[RUN_IN_CHILD])))
     except Interrupted:
-        return 0  # as agreed among all processes; the first one tells it
+        return 0  # all ranks stop together; the first one prints it
     print_errors(outcome.errors)
     return 1 if outcome.errors else 0
 
 
 def _forget_processes() -> None:
-    """Leave the process group that Lightning opened, so that the next job of a sweep starts its own processes."""
+    """Close the process group that Lightning opened, so that the next job of a sweep starts its own processes."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()

@@ -1,7 +1,7 @@
-"""The jobs of a sweep in the hands of Hydra's other launchers (joblib, submitit, Ray, …).
+"""The jobs of a sweep run by other launchers of Hydra (joblib, submitit, Ray, …).
 
-What these do not do by themselves: a job that is asked to end saves what it has, in whichever process it runs; a job
-whose process dies does not take along what the others found; and Ctrl-C reaches every job, once.
+This module adds what the launchers do not do: a job that is asked to end saves its state, in whichever process it runs;
+a job whose process dies does not take the results of the others with it; and Ctrl-C reaches every job once.
 """
 
 from __future__ import annotations
@@ -43,28 +43,28 @@ _HERE = (_JOBLIB, f"{_SUBMITIT}LocalLauncher")
 """Launchers whose jobs are processes of this machine, which end when the sweep does."""
 
 _STOP, _PROCESS, _OUTCOME = "stop", "process", "outcome.json"
-_POLL = 0.2  # seconds between looking for a signal while jobs run elsewhere
+_POLL = 0.2  # seconds between two looks for a signal while jobs run in other processes
 
 
 def runs_here(settings: DictConfig) -> bool:
-    """Whether the launcher's jobs are processes of this machine."""
+    """True if the launcher's jobs are processes of this machine."""
     return settings.launcher._target_ in _HERE
 
 
 def launch(
     hydra: Any, overrides: Sequence[str], settings: DictConfig, tasks: Sequence[list[str]], beside: Path
 ) -> list[Outcome]:
-    """Give the launcher one job for each list of overrides in `tasks`, which were checked; what came of each, in order.
+    """Run a job for each list of overrides in `tasks`, which have been checked, and return their results in order.
 
     Args:
         hydra: `GlobalHydra.instance().hydra`.
-        overrides: the sweep's, from the command line.
-        settings: what was composed under `hydra`.
-        beside: a directory that all machines see. Jobs on other machines are handed over in a temporary one within.
+        overrides: those of the sweep, from the command line.
+        settings: the composed configuration under `hydra`.
+        beside: a directory that all machines see. It gets a temporary directory for jobs on other machines.
 
     Raises:
         ConfigurationError: the launcher refuses its own settings.
-        Interrupted: Ctrl-C or SIGTERM came. Jobs on this machine were saved; those elsewhere were left alone.
+        Interrupted: Ctrl-C or SIGTERM came. Jobs on this machine were saved; those on other machines go on.
     """
     _check_tasks_per_node(settings)
     is_known = runs_here(settings) or settings.launcher._target_.startswith(_SUBMITIT)
@@ -75,8 +75,8 @@ def launch(
         with one_line_errors(hydra, overrides, RunMode.MULTIRUN):
             composed = hydra.compose_config("config", [*overrides, *more], RunMode.MULTIRUN, from_shell=False)
             launcher = _instantiate(hydra, composed, run_in_worker if is_known else run_composed)
-        handed = _Handed(launcher, tasks, directory)
-        return handed.wait_here() if runs_here(settings) else handed.wait()
+        jobs = _SubmittedJobs(launcher, tasks, directory)
+        return jobs.wait_here() if runs_here(settings) else jobs.wait()
 
 
 def _check_tasks_per_node(settings: DictConfig) -> None:
@@ -89,7 +89,7 @@ def _check_tasks_per_node(settings: DictConfig) -> None:
 
 
 def _forget_earlier_jobs(directory: Path) -> None:
-    """A directory that was given may hold what an earlier sweep's jobs have left: their processes are long others'."""
+    """Remove the files of an earlier sweep's jobs from a given directory: their process ids may be reused by now."""
     for pattern in (_STOP, f"*_{_PROCESS}", f"*_{_OUTCOME}"):
         for path in directory.glob(pattern):
             path.unlink(missing_ok=True)
@@ -102,7 +102,7 @@ def _instantiate(hydra: Any, composed: DictConfig, task: TaskFunction) -> Any:
 
 @dataclass
 class SweepDirectory:
-    """Where launchers leave files of their own; `keep` them where they tell what happened or jobs still need them."""
+    """The directory of the launchers' own files; `keep` it if they explain an error, or jobs still need them."""
 
     path: Path
     keep: bool = False
@@ -110,7 +110,7 @@ class SweepDirectory:
 
 @contextmanager
 def sweep_directory(settings: DictConfig, parent: Path | None = None) -> Iterator[SweepDirectory]:
-    """`hydra.sweep.dir` if given, else a temporary directory, within `parent` if given."""
+    """Open `hydra.sweep.dir` if given, else a temporary directory, within `parent` if given."""
     if any(override.startswith("hydra.sweep.dir=") for override in overrides_of(settings)):
         yield SweepDirectory(expanded(settings.sweep.dir).absolute(), keep=True)
         return
@@ -129,8 +129,8 @@ def sweep_directory(settings: DictConfig, parent: Path | None = None) -> Iterato
 
 
 @dataclass
-class _Handed:
-    """Jobs in a launcher's hands."""
+class _SubmittedJobs:
+    """Jobs that a launcher runs."""
 
     launcher: Any
     tasks: Sequence[list[str]]
@@ -138,39 +138,39 @@ class _Handed:
     outcomes: list[Outcome] = field(default_factory=list)
 
     def wait(self) -> list[Outcome]:
-        """For jobs that may outlive this process; a signal ends the waiting alone."""
+        """Wait for jobs that may outlive this process; a signal ends only the waiting."""
         try:
             with Interruption():
                 self._launch()
         except Interrupted as interrupted:
             self.directory.keep = True
-            told = f"jobs that were handed over go on and need {self.directory.path}; the same command waits for none"
-            raise Interrupted(interrupted.signum, told) from None
+            saved = f"submitted jobs go on and need {self.directory.path}; the same command does not wait for them"
+            raise Interrupted(interrupted.signum, saved) from None
         return self.outcomes
 
     def wait_here(self) -> list[Outcome]:
-        """For processes of this machine, which are asked to end when this one is; at a second Ctrl-C they are ended."""
-        thread = threading.Thread(target=self._launch_deaf, daemon=True)
-        is_told = False
+        """Wait for processes of this machine: pass a request to end on to them; a second Ctrl-C kills them."""
+        thread = threading.Thread(target=self._launch_with_sigint_blocked, daemon=True)
+        is_passed_on = False
         try:
             with Interruption() as interruption, interruption.deferred():
                 thread.start()
                 while thread.is_alive():
                     thread.join(_POLL)
-                    if interruption.signum is not None and not is_told:
-                        is_told = True
+                    if interruption.signum is not None and not is_passed_on:
+                        is_passed_on = True
                         self._ask_to_end()
         except Interrupted:
             self._signal(signal.SIGKILL)
             raise
         if interruption.signum is not None:
             done = sum(not outcome.errors for outcome in self.outcomes)
-            told = f"{done} of {len(self.tasks)} jobs are done, and the same command goes on with the others"
-            raise Interrupted(interruption.signum, told)
+            saved = f"{done} of {len(self.tasks)} jobs are done, and the same command goes on with the others"
+            raise Interrupted(interruption.signum, saved)
         return self.outcomes
 
-    def _launch_deaf(self) -> None:
-        """In a thread that blocks Ctrl-C, as the processes that it starts then do: this process passes it on."""
+    def _launch_with_sigint_blocked(self) -> None:
+        """Launch in a thread that blocks Ctrl-C; its processes inherit that, and `wait_here` passes Ctrl-C on."""
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         self._launch()
@@ -187,7 +187,7 @@ class _Handed:
             self.outcomes = [_outcome_of(result) for result in results]
 
     def _ask_to_end(self) -> None:
-        (self.directory.path / _STOP).touch()  # for jobs that begin now: they look here once they can be found
+        (self.directory.path / _STOP).touch()  # for jobs that begin now: they look here after writing their process id
         self._signal(signal.SIGTERM)
 
     def _signal(self, signum: int) -> None:
@@ -196,7 +196,7 @@ class _Handed:
                 os.kill(process, signum)
 
     def _wait_for_processes(self) -> None:
-        """One job is lost, others may still run: submitit's are processes of their own."""
+        """Wait for the other jobs after one was lost: submitit's jobs are processes of their own."""
         while any(map(_is_alive, _processes(self.directory.path))):
             time.sleep(_POLL)
 
@@ -210,13 +210,13 @@ def _outcome_of(result: Any) -> Outcome:
 
 
 def _read_outcome(directory: Path, number: int) -> Outcome | None:
-    """What a job has left, where its launcher lost it."""
+    """Return the result that a job has written, for a launcher that lost it."""
     path = directory / f"{number}_{_OUTCOME}"
     return Outcome(tuple(json.loads(path.read_text()))) if path.exists() else None
 
 
 def _processes(directory: Path) -> list[int]:
-    """Those of this machine that run a job now."""
+    """Return the ids of this machine's processes that run a job now."""
     found = []
     for path in directory.glob(f"*_{_PROCESS}"):
         with suppress(FileNotFoundError):
@@ -238,7 +238,7 @@ def _is_alive(process: int) -> bool:
 
 
 def run_composed(composed: DictConfig) -> Outcome:
-    """One job, wherever a launcher runs it; it was checked before."""
+    """Run one job, in any process of a launcher; it has been checked before."""
     config = validate(composed)
     try:
         refuse_more_processes(config)
@@ -248,7 +248,7 @@ def run_composed(composed: DictConfig) -> Outcome:
 
 
 def run_in_worker(composed: DictConfig) -> Outcome:
-    """One job in a process that runs nothing else meanwhile, and that may be asked to end."""
+    """Run one job in a process that runs nothing else, and that may be asked to end."""
     from assl_lightning.loop import slurm
 
     settings = HydraConfig.get()
@@ -256,7 +256,7 @@ def run_in_worker(composed: DictConfig) -> Outcome:
     preemption = slurm.submitit_signal()
     try:
         signums = (signal.SIGINT, signal.SIGTERM, *([] if preemption is None else [preemption]))
-        with Interruption(signums), watched_output(), _findable(directory, number):
+        with Interruption(signums), watched_output(), _pid_file(directory, number):
             if (directory / _STOP).exists():
                 return Outcome(("not begun",))
             outcome = run_composed(composed)
@@ -267,7 +267,7 @@ def run_in_worker(composed: DictConfig) -> Outcome:
 
 
 def _return_to_queue(interrupted: Interrupted) -> Outcome:
-    """Leave it to submitit's own handler, now that all is saved: it queues the job again, and exits."""
+    """Call submitit's own handler, now that all is saved: it queues the job again, and exits."""
     try:
         signal.raise_signal(interrupted.signum)
     except Exception as error:
@@ -276,7 +276,7 @@ def _return_to_queue(interrupted: Interrupted) -> Outcome:
 
 
 @contextmanager
-def _findable(directory: Path, number: int) -> Iterator[None]:
+def _pid_file(directory: Path, number: int) -> Iterator[None]:
     path = directory / f"{number}_{os.getpid()}_{_PROCESS}"
     write_text(path, json.dumps([socket.gethostname(), os.getpid()]))
     try:
@@ -286,7 +286,7 @@ def _findable(directory: Path, number: int) -> Iterator[None]:
 
 
 def refuse_more_processes(config: Config) -> None:
-    """Raise where Lightning would start processes of its own: it repeats the command line, here the launcher's own."""
+    """Raise if Lightning would start further processes: it repeats the command line, which here is the launcher's."""
     from assl_lightning.commands import messages
     from assl_lightning.config import prepare
 

@@ -1,4 +1,4 @@
-"""Messages of the command line: this package's own on stdout, without Lightning's advice."""
+"""Messages of the command line: those of this package on stdout, without Lightning's advice."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import warnings
 
 
 def set_up_messages() -> None:
-    """Our own messages on stdout; not what Lightning says of itself and advises for other set-ups.
+    """Print the messages of this package on stdout, and hide Lightning's advice.
 
-    For the command line alone: logging and warnings are process-wide, so a library must not do this to its users.
+    Only the command line calls this: logging and warnings are process-wide, so a library must not change them.
     """
     ours = logging.getLogger("assl_lightning")
-    speaks_for_all = os.environ.get("LOCAL_RANK", "0") == "0"
-    if not ours.handlers:  # without any, Python prints warnings itself
-        ours.addHandler(_Printing() if speaks_for_all else logging.NullHandler())
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
+    if not ours.handlers:  # without a handler, Python prints warnings by itself
+        ours.addHandler(_Printing() if is_first else logging.NullHandler())
         ours.setLevel(logging.INFO)
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -25,7 +25,7 @@ def set_up_messages() -> None:
 
 
 class _Printing(logging.Handler):
-    """Prints to whatever stdout is by then; who calls the command from Python may put another in its place."""
+    """A handler that prints to the present `sys.stdout`, which callers from Python may have replaced."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -38,5 +38,5 @@ class _Printing(logging.Handler):
 _NOISE = (
     ".*does not have many workers.*",  # the loader yields indices; workers would slow it down
     ".*LeafSpec.*",
-    ".*all_gather.*deprecated.*",  # what Lightning calls under DDP
+    ".*all_gather.*deprecated.*",  # called by Lightning under DDP
 )

@@ -1,4 +1,4 @@
-"""One run of a validated configuration: train it or go on with it, then show what was trained."""
+"""One run of a validated configuration: train it or resume it, then show its rounds."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ from assl_lightning.report.table import print_rounds
 
 
 def run(config: Config, console: Console | None = None) -> list[RoundRecord]:
-    """Run a configuration, or go on with it; draw the curve, print the rounds, and return the complete ones.
+    """Start or resume a run; draw the curve, print all trained rounds, and return the complete ones.
 
-    What is shown are all rounds that are trained, also the one whose labels are waited for.
+    A round that waits for labels is trained, but not complete.
 
-    Raises `ConfigurationError`, before anything is written, where the configuration does not fit its classes or data.
+    Raises:
+        ConfigurationError: the configuration does not fit its classes or data; nothing was written.
     """
     console = console or Console()
-    asked = config
-    config, records, must_repeat = _run_once(asked, console)
-    if must_repeat:  # it waits for labels by now, so that new classes join
-        config, records, _ = _run_once(asked, console)
+    given = config
+    config, records, must_repeat = _run_once(given, console)
+    if must_repeat:  # the run waits for labels now, so that new classes can be added
+        config, records, _ = _run_once(given, console)
     if is_first_rank():
         _show(config, console)
     return records
 
 
 def _run_once(config: Config, console: Console) -> tuple[Config, list[RoundRecord], bool]:
-    """The complete configuration, the records of all complete rounds, and True where classes can join only now."""
+    """Return the complete configuration, the records of complete rounds, and True if new classes can be added now."""
     with listing_unreadable(config):
         config, source, later = prepare(config)
         parts = make_parts(config, source)

@@ -1,7 +1,7 @@
-"""Running every job of a sweep.
+"""The jobs of a sweep.
 
-Every job is checked before the first one trains; what is finished is skipped, what is half-done goes on, and a job that
-fails leaves the others alone. At the end there is one table, whose numbers come from the jobs' directories.
+Every job is checked before the first one trains; finished jobs are skipped, unfinished ones are resumed, and a job that
+fails does not stop the others. At the end there is one table, whose numbers come from the jobs' directories.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _FAILURES = "failed.txt"
 
 @dataclass(frozen=True)
 class Job:
-    """One combination of a sweep: what was overridden, and what came of it."""
+    """One combination of a sweep: its overrides, and its configuration or errors."""
 
     number: int
     overrides: tuple[str, ...]
-    config: Config | None  # None where `errors` says why
+    config: Config | None  # None if there are `errors`
     errors: tuple[str, ...] = ()
-    wanted_run_dir: str | None = None  # of a job without a configuration, where it can be told
-    of: int | None = None  # how many jobs the sweep has, where that is known
+    wanted_run_dir: str | None = None  # of a job without a configuration, if it is known
+    of: int | None = None  # the number of jobs of the sweep, if it is known
 
     @property
     def run_dir(self) -> str | None:
@@ -56,24 +56,24 @@ class Job:
 
     @property
     def title(self) -> str:
-        return f"job {self.number} ({self._told})"
+        return f"job {self.number} ({self._overrides_in_words})"
 
     @property
     def announcement(self) -> str:
         """The line that is printed before the job runs."""
         count = "" if self.of is None else f" of {self.of}"
-        return f"job {self.number}{count} ({self._told}) → {self.run_dir}"
+        return f"job {self.number}{count} ({self._overrides_in_words}) → {self.run_dir}"
 
     @property
-    def _told(self) -> str:
-        return " ".join(override for override in self.overrides if not override.startswith("run_dir="))  # told beside
+    def _overrides_in_words(self) -> str:
+        return " ".join(override for override in self.overrides if not override.startswith("run_dir="))
 
 
 def sweep(hydra: Any, overrides: Sequence[str]) -> int:
-    """Every job is checked before the first one trains; the valid ones run, whatever became of the others.
+    """Check every job, run the valid ones, and return the exit code.
 
     Raises:
-        Interrupted: Ctrl-C or SIGTERM came, also between two jobs; what launchers have started is cleared up.
+        Interrupted: Ctrl-C or SIGTERM came, also between two jobs; the launchers' jobs have been ended.
     """
     with Interruption():
         return _sweep(hydra, overrides)
@@ -84,7 +84,7 @@ def _sweep(hydra: Any, overrides: Sequence[str]) -> int:
         settings = hydra.compose_config("config", list(overrides), RunMode.MULTIRUN, from_shell=False).hydra
         _check_groups(settings)
         refuse_without_effect(settings)
-        str(settings.sweep.dir)  # its references must be what can be had here
+        str(settings.sweep.dir)  # raises if its references cannot be resolved here
         is_basic = settings.sweeper._target_ == BASIC_SWEEPER
         combinations = _expand(hydra, settings) if is_basic else []
     if not is_basic:
@@ -94,7 +94,7 @@ def _sweep(hydra: Any, overrides: Sequence[str]) -> int:
     left = _left_to_run(jobs, refuse_more_processes if runs_here(settings) else None)
     wrong = [job for job in left if job.config is None]
     valid = [job for job in left if job.config is not None]
-    if valid:  # else they are told once, below
+    if valid:  # else they are printed once, below
         _print_job_errors(wrong)
     run = _run_here if settings.launcher._target_ == BASIC_LAUNCHER else _launcher(hydra, overrides, settings)
     failed = sorted([*wrong, *run(valid)], key=lambda job: job.number)
@@ -105,7 +105,7 @@ def _sweep(hydra: Any, overrides: Sequence[str]) -> int:
 
 
 def _left_to_run(jobs: Sequence[Job], also: Callable[[Config], None] | None = None) -> list[Job]:
-    """The jobs that are not finished, checked; those that are finished are told."""
+    """Check and return the jobs that are not finished, and print those that are."""
     finished = {job.number for job in jobs if job.config is not None and is_finished(job.config)}
     for job in jobs:
         if job.number in finished:
@@ -115,13 +115,12 @@ def _left_to_run(jobs: Sequence[Job], also: Callable[[Config], None] | None = No
 
 
 def _expand(hydra: Any, settings: DictConfig) -> list[list[str]]:
-    """The combinations of a sweep as Hydra's own sweeper makes them.
+    """Return the combinations of a sweep, as Hydra's own sweeper makes them.
 
-    `hydra.sweeper.params`, which an experiment file may have, come first; what the command line gives for the same key
-    takes their place.
+    Values of the command line replace those of `hydra.sweeper.params`, which an experiment file may have.
     """
     swept = [f"{key}={value}" for key, value in (settings.sweeper.params or {}).items()]
-    given: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)  # ${…} is each job's own
+    given: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)  # ${…} is resolved for each job
     parser = OverridesParser.create(config_loader=hydra.config_loader)
     parsed = parser.parse_overrides([*swept, *map(str, given)])
     for override in parsed:
@@ -140,7 +139,7 @@ def _check_groups(settings: DictConfig) -> None:
 
 
 def _check_sweepable(override: Override) -> None:
-    """Hydra's sweeper does not say which override it cannot expand, and of no value at all it makes no job."""
+    """Raise if an override cannot be expanded, or has no value: Hydra's sweeper does not name it, or makes no job."""
     try:
         batches = BasicSweeper.split_arguments([override], max_batch_size=None)
     except (HydraException, ValueError) as error:
@@ -158,7 +157,7 @@ def _prepare(hydra: Any, number: int, overrides: Sequence[str], settings: DictCo
 
 
 def _run_dir_of(hydra: Any, overrides: Sequence[str]) -> str | None:
-    """Where a job that is wrong would have written; None where that cannot be told."""
+    """Return the run_dir of an invalid job, or None if it cannot be resolved."""
     try:
         with one_line_errors(hydra, overrides):
             return expand(str(hydra.compose_config("config", list(overrides), RunMode.RUN, from_shell=False).run_dir))
@@ -167,7 +166,7 @@ def _run_dir_of(hydra: Any, overrides: Sequence[str]) -> str | None:
 
 
 def _check_classes(jobs: Sequence[Job], also: Callable[[Config], None] | None) -> list[Job]:
-    """What each class says to its arguments, before the first job trains rather than hours later; what `also` says."""
+    """Check the classes' arguments, and `also`, of all jobs before the first one trains."""
     from assl_lightning.commands import messages
     from assl_lightning.config import prepare
 
@@ -187,10 +186,10 @@ def _check_classes(jobs: Sequence[Job], also: Callable[[Config], None] | None) -
 
 
 def give_own_directories(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs, where those that share a `run_dir` have appended to it the overrides that tell them apart.
+    """Append to a `run_dir` that several jobs share the overrides in which they differ.
 
-    Wrong jobs count too: once they are mended, the others must find their directories again. A job that still shares
-    it, being the same as another, gets an error instead of its configuration.
+    Invalid jobs count too: once they are corrected, the others must find their directories again. A job that still
+    shares its directory, because it equals another one, gets an error instead of its configuration.
     """
     sharing = Counter(job.run_dir for job in jobs)
     parted = []
@@ -200,8 +199,8 @@ def give_own_directories(jobs: Sequence[Job]) -> list[Job]:
             continue
         group = [other for other in jobs if other.run_dir == job.config.run_dir]
         common = set.intersection(*(set(other.overrides) for other in group))
-        telling = [override for override in job.overrides if override not in common]
-        run_dir = _append(job.config.run_dir, telling)
+        distinguishing = [override for override in job.overrides if override not in common]
+        run_dir = _append(job.config.run_dir, distinguishing)
         parted.append(replace(job, config=replace(job.config, run_dir=run_dir)))
     first: dict[str, Job] = {}
     for position, job in enumerate(parted):
@@ -218,9 +217,9 @@ def give_own_directories(jobs: Sequence[Job]) -> list[Job]:
 
 
 def is_finished(config: Config) -> bool:
-    """True where `run_dir` holds every round of this very run, or more of them; needs no torch.
+    """True if `run_dir` holds all rounds of this very run, or more; needs no torch.
 
-    False where anything is in doubt: the run itself then finds out, and says what is wrong.
+    False in case of doubt: the run itself then reports what is wrong.
     """
     run_dir, now = Path(config.run_dir), config.as_dict()
     try:
@@ -233,7 +232,7 @@ def is_finished(config: Config) -> bool:
 
 
 def _append(run_dir: str, overrides: Sequence[str]) -> str:
-    """`run_dir` with the overrides at its end, in letters, digits, dots, minus and underscores alone.
+    """Append overrides to `run_dir`, in letters, digits, dots, hyphens and underscores only.
 
     >>> _append("runs/digits/seed_1", ["acquisition=random", "score.c_u=0.5"])
     'runs/digits/seed_1_acquisition_random_score.c_u_0.5'
@@ -242,7 +241,7 @@ def _append(run_dir: str, overrides: Sequence[str]) -> str:
 
 
 def _run_here(jobs: Sequence[Job]) -> list[Job]:
-    """Run the jobs one after the other; those that failed."""
+    """Run the jobs one after the other, and return those that failed."""
     failed = []
     for job in jobs:
         assert job.config is not None
@@ -255,7 +254,7 @@ def _run_here(jobs: Sequence[Job]) -> list[Job]:
 
 
 def _launcher(hydra: Any, overrides: Sequence[str], settings: DictConfig) -> Callable[[Sequence[Job]], list[Job]]:
-    """One of Hydra's other launchers (joblib, submitit, …), given jobs that were already checked."""
+    """Return a function that runs checked jobs by another launcher of Hydra (joblib, submitit, …)."""
 
     def run(jobs: Sequence[Job]) -> list[Job]:
         configs = [job.config for job in jobs if job.config is not None]
@@ -271,9 +270,9 @@ def _launcher(hydra: Any, overrides: Sequence[str], settings: DictConfig) -> Cal
 
 
 def _sweep_adaptively(hydra: Any, overrides: Sequence[str], settings: DictConfig) -> int:
-    """A sweeper that chooses jobs as it goes (Optuna, …): each is checked when chosen, and has its own run_dir.
+    """Run a sweeper that chooses jobs as it goes (Optuna, …): each is checked when chosen, and has its own run_dir.
 
-    Whether a job that failed ends the sweep is the sweeper's own setting.
+    A setting of the sweeper decides if a failed job ends the sweep.
     """
     lines: list[str] = []
     with sweep_directory(settings) as directory:
@@ -290,7 +289,7 @@ def _sweep_adaptively(hydra: Any, overrides: Sequence[str], settings: DictConfig
 
 
 def mean_accuracy_of_composed(composed: DictConfig) -> float:
-    """One job of an adaptive sweeper, for it to maximise: the mean test accuracy over the rounds, in [0, 1]."""
+    """Run a job of an adaptive sweeper, and return the mean test accuracy over its rounds, in [0, 1], to maximise."""
     of_job = HydraConfig.get()
     job = Job(of_job.job.num + 1, tuple(of_job.overrides.task), None, of=_trials(of_job.sweeper))
     try:
@@ -304,25 +303,25 @@ def mean_accuracy_of_composed(composed: DictConfig) -> float:
         outcome = Outcome(error.lines)
     if outcome.errors:
         lines = [f"{job.title}: {line}" for line in outcome.errors]
-        with (Path(of_job.sweep.dir) / _FAILURES).open("a") as failures:  # this may be another process
+        with (Path(of_job.sweep.dir) / _FAILURES).open("a") as failures:  # this may run in another process
             failures.writelines(f"{line}\n" for line in lines)
         raise RuntimeError("; ".join(lines))
     return outcome.mean_accuracy
 
 
 def _trials(sweeper: Any) -> int | None:
-    """The number of jobs that an adaptive sweeper chooses, under the key that Optuna's has; None without it."""
+    """Return the number of jobs of an adaptive sweeper, under Optuna's key, or None."""
     trials = sweeper.get("n_trials")
     return trials if isinstance(trials, int) else None
 
 
 def _show_table(jobs: Sequence[Job], failed: Collection[int], overrides: Sequence[str]) -> None:
-    """What all jobs found, printed and written to the directory that holds their own; nothing where none is done."""
+    """Print the table of all jobs, and write it to the directory that holds theirs; nothing if no job is done."""
     done = {job.number: _rounds_of(job, failed) for job in jobs}
     so_far = {job.number: () if done[job.number] else _rounds_so_far(job, failed) for job in jobs}
     if not any(done.values()) and not any(so_far.values()):
         return
-    from assl_lightning.commands import sweep_table  # imports SciPy: 0.5 s, which --help need not wait for
+    from assl_lightning.commands import sweep_table  # imports SciPy, 0.5 s that --help need not wait for
 
     results = [
         sweep_table.Result(job.overrides, done[job.number], job.number in failed, so_far[job.number]) for job in jobs
@@ -337,19 +336,19 @@ def _show_table(jobs: Sequence[Job], failed: Collection[int], overrides: Sequenc
 
 
 def _directory_of(configs: Iterable[Config]) -> Path | None:
-    """The deepest directory that holds all run directories; None where that is the file system's root."""
+    """Return the deepest directory that holds all run directories, or None if that is the root."""
     return common_directory(Path(config.run_dir).resolve().parent for config in configs)
 
 
 def _rounds_of(job: Job, failed: Collection[int]) -> tuple[RoundRecord, ...]:
-    """All rounds of a job that is done; none of another."""
+    """Return all rounds of a finished job, and none of another."""
     if job.config is None or job.number in failed:
         return ()
     return complete_records(Path(job.config.run_dir), job.config.rounds)
 
 
 def _rounds_so_far(job: Job, failed: Collection[int]) -> tuple[RoundRecord, ...]:
-    """The rounds that are trained, of a job that waits for labels."""
+    """Return the trained rounds of a job that waits for labels."""
     if job.config is None or job.number in failed:
         return ()
     return tuple(trained_records(Path(job.config.run_dir), job.config.rounds))
@@ -364,11 +363,11 @@ _MOST_ALIKE = 3
 
 
 def _print_job_errors(jobs: Iterable[Job]) -> None:
-    """A line for each job's error, or one line for an error that more than three jobs share."""
-    told = [(job, line) for job in jobs for line in job.errors]
-    shared = Counter(line for _, line in told)
-    for job, line in told:
+    """Print a line for each job's error, or one line for an error that more than three jobs share."""
+    errors = [(job, line) for job in jobs for line in job.errors]
+    shared = Counter(line for _, line in errors)
+    for job, line in errors:
         if shared[line] <= _MOST_ALIKE:
             print_errors([f"{job.title}: {line}"])
-        elif job is next(first for first, said in told if said == line):
+        elif job is next(first for first, other in errors if other == line):
             print_errors([f"{job.title} and {shared[line] - 1} more jobs: {line}"])

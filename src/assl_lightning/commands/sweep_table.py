@@ -1,4 +1,4 @@
-"""What a sweep found: a row for each combination of the swept values, its seeds taken together.
+"""The table of a sweep: a row for each combination of the swept values, over its seeds.
 
 The numbers are those of the jobs' directories, so a sweep that is repeated gives the same table.
 """
@@ -33,17 +33,17 @@ _DIGITS = 7  # as many as a record's accuracies have
 
 @dataclass(frozen=True)
 class Result:
-    """What is known of one job."""
+    """The rounds of one job."""
 
     overrides: tuple[str, ...]  # key=value, as the job was given them
     records: tuple[RoundRecord, ...] = ()  # of a job that is done: all its rounds
-    failed: bool = False  # with no records and not failed, it waits for labels
+    failed: bool = False  # a job without records that has not failed waits for labels
     so_far: tuple[RoundRecord, ...] = ()  # of a job that waits: the rounds that are trained
 
 
 @dataclass(frozen=True)
 class Combination:
-    """The jobs that differ in nothing but the seed. Shares lie in [0, 1], one for each seed that is done."""
+    """The jobs that differ only in the seed. Accuracies are shares in [0, 1], one for each finished seed."""
 
     values: Mapping[str, str]  # swept key → value
     accuracy: tuple[float, ...]  # of the averaged weights, after the last round
@@ -55,7 +55,7 @@ class Combination:
 
 
 def summarise(results: Sequence[Result]) -> list[Combination]:
-    """The combinations, in the order of their first jobs. A swept key is one whose value differs; `seed` is none."""
+    """Return the combinations, in the order of their first jobs: jobs with equal values of all keys except `seed`."""
     values = [_values(result) for result in results]
     everything = dict.fromkeys(key for chosen in values for key in chosen if key != "seed")
     swept = [key for key in everything if len({chosen.get(key) for chosen in values}) > 1]
@@ -66,7 +66,7 @@ def summarise(results: Sequence[Result]) -> list[Combination]:
 
 
 def terminal_table(combinations: Sequence[Combination]) -> TerminalTable:
-    """For `rich` to print."""
+    """Return the table for `rich` to print."""
     view = _view(combinations)
     table = TerminalTable(box=None, header_style="bold", pad_edge=False, title=CAPTION, title_justify="left")
     for number, name in enumerate(view.header):
@@ -78,15 +78,16 @@ def terminal_table(combinations: Sequence[Combination]) -> TerminalTable:
 
 
 def write_table(combinations: Sequence[Combination], directory: Path, command: str) -> None:
-    """Write `CSV` (shares in [0, 1]) and `MARKDOWN` (per cent) of the sweep that `command` ran."""
+    """Write the table of the sweep that `command` ran as `CSV` (shares in [0, 1]) and `MARKDOWN` (per cent)."""
     title = escape(f"Sweep in {directory.name}")
     table = markdown_table(_view(combinations))
-    write_text(directory / CSV, rows_as_csv([_row(one, _has_newest(combinations)) for one in combinations]))
+    has_newest = _has_newest(combinations)
+    write_text(directory / CSV, rows_as_csv([_row(combination, has_newest) for combination in combinations]))
     write_text(directory / MARKDOWN, f"# {title}\n\n    {command}\n\n{CAPTION}.\n\n{table}\n")
 
 
 def _values(result: Result) -> dict[str, str]:
-    """Key → value; of a key that comes twice the last, as Hydra takes it."""
+    """Return key → value; if a key comes twice, the last counts, as in Hydra."""
     parted = (override.lstrip("+~").partition("=") for override in result.overrides)
     return {key: value for key, _, value in parted}
 
@@ -117,49 +118,49 @@ def _view(combinations: Sequence[Combination]) -> Table:
     has_newest = _has_newest(combinations)
     rows = [
         (
-            *one.values.values(),
-            str(len(one.accuracy)),
-            mean_and_deviation(one.accuracy),
-            mean_and_deviation(one.aubc),
-            *_missing(one),
-            *((_so_far(one),) if has_newest else ()),
+            *combination.values.values(),
+            str(len(combination.accuracy)),
+            mean_and_deviation(combination.accuracy),
+            mean_and_deviation(combination.aubc),
+            *_missing(combination),
+            *((_so_far(combination),) if has_newest else ()),
         )
-        for one in combinations
+        for combination in combinations
     ]
     header = (*combinations[0].values, "n", "last round", "AUBC", "failed", "unfinished")
     return Table(CAPTION, (*header, *(("unfinished so far",) if has_newest else ())), tuple(rows))
 
 
 def _has_newest(combinations: Sequence[Combination]) -> bool:
-    return any(one.newest for one in combinations)
+    return any(combination.newest for combination in combinations)
 
 
-def _so_far(one: Combination) -> str:
-    """Accuracy after the newest trainings of the unfinished jobs, and which rounds these are."""
-    if not one.newest:
+def _so_far(combination: Combination) -> str:
+    """Return the accuracy after the newest trainings of the unfinished jobs, with their rounds."""
+    if not combination.newest:
         return UNKNOWN
-    few, many = min(one.newest_rounds), max(one.newest_rounds)
+    few, many = min(combination.newest_rounds), max(combination.newest_rounds)
     rounds = f"round {few}" if few == many else f"rounds {few} to {many}"
-    return f"{mean_and_deviation(one.newest)} ({rounds})"
+    return f"{mean_and_deviation(combination.newest)} ({rounds})"
 
 
-def _missing(one: Combination) -> tuple[str, str]:
-    return str(one.failed), str(one.unfinished)
+def _missing(combination: Combination) -> tuple[str, str]:
+    return str(combination.failed), str(combination.unfinished)
 
 
-def _row(one: Combination, has_newest: bool) -> dict[str, object]:
+def _row(combination: Combination, has_newest: bool) -> dict[str, object]:
     row = {
-        **one.values,
-        "n": len(one.accuracy),
-        **_columns("last_accuracy_ema", one.accuracy),
-        **_columns("aubc_ema", one.aubc),
-        "failed": one.failed,
-        "unfinished": one.unfinished,
+        **combination.values,
+        "n": len(combination.accuracy),
+        **_columns("last_accuracy_ema", combination.accuracy),
+        **_columns("aubc_ema", combination.aubc),
+        "failed": combination.failed,
+        "unfinished": combination.unfinished,
     }
     if not has_newest:
         return row
-    rounds = {"unfinished_rounds": " ".join(map(str, one.newest_rounds))}
-    return row | _columns("unfinished_accuracy_ema", one.newest) | rounds
+    rounds = {"unfinished_rounds": " ".join(map(str, combination.newest_rounds))}
+    return row | _columns("unfinished_accuracy_ema", combination.newest) | rounds
 
 
 def _columns(name: str, shares: Sequence[float]) -> dict[str, object]:

@@ -1,7 +1,7 @@
-"""The command line: compose with Hydra, validate, and only then import torch and run.
+"""`python -m assl_lightning`: compose with Hydra, validate, and only then import torch and run.
 
-`hydra.main` is not used: it makes directories before anything was checked, and prints errors over several lines. Here
-an error is a line, exit code 1, and nothing written.
+`hydra.main` is not used, because it makes directories before the configuration is checked, and prints errors over
+several lines. Here an error is one line and exit code 1, and nothing is written.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 COMMANDS = ("check", "classes", "ingest", "label", "report", "status")
-"""Modules that are commands of their own."""
+"""The modules that are commands of their own."""
 
 
 def _refuse_command(arguments: Sequence[str]) -> None:
-    """Refuse the name of another command, such as `assl_lightning status`, with the way to call it."""
+    """Raise for the name of another command, as in `assl_lightning status`, and show how to call it."""
     word = arguments[0] if arguments else ""
     if name := closest(word, COMMANDS, cutoff=0.75):
         raise ConfigurationError(f"{word}: is a command of its own; write {command(name, *arguments[1:])}")
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    """Hydra's options, without those that would replace `conf/` or its entry point."""
+    """Make a parser of Hydra's options, without those that would replace `conf/` or its entry point."""
     parser = Parser(prog="python -m assl_lightning", add_help=False, allow_abbrev=False)
     parser.add_argument("overrides", nargs="*", help="key=value, group=option, +experiment=NAME, +variant=NAME")
     parser.add_argument("--help", "-h", action="store_true")
@@ -89,7 +89,7 @@ def _dispatch(hydra: Any, options: argparse.Namespace) -> int:
 
 
 def _show(hydra: Any, options: argparse.Namespace) -> bool:
-    """Print what was asked for instead of running; False where nothing was."""
+    """Print the help, the configuration or the like, if that was requested; else return False."""
     overrides = options.overrides
     with one_line_errors(hydra, [] if options.shell_completion else overrides):
         if options.shell_completion:
