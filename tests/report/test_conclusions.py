@@ -37,7 +37,7 @@ def test_five_seeds_are_read_with_their_intervals(runs: Runs) -> None:
     assert text.startswith("3 methods, 5 seeds each, 5 of them common to all; 2 trainings a run, with 10 to 20 labels.")
     assert f"After the last round, better is above random ({numbers(BETTER, RANDOM)}), by a paired t test" in text
     assert "corrected for 2 comparisons (Holm)" in text
-    assert f"After the last round, same ({numbers(SAME, RANDOM)}) cannot be told from random." in text
+    assert f"After the last round, same ({numbers(SAME, RANDOM)}) is not significantly different from random." in text
     area = numbers(BETTER, RANDOM, area=True)
     assert text.endswith(f"Over the whole budget (AUBC), better is above random ({area}).")
 
@@ -53,7 +53,7 @@ def test_four_seeds_cannot_tell_however_clear_they_look(runs: Runs) -> None:
     runs.method("random", RANDOM[1:])
     text = read(runs)
     claim = numbers(BETTER[1:], RANDOM[1:])
-    assert f"With fewer than 5 shared seeds this report cannot tell better ({claim}) from random" in text
+    assert f"better ({claim}): fewer than 5 seeds shared with random, too few for a test; the numbers" in text
     assert "is above" not in text
     assert "AUBC" not in text
 
@@ -61,7 +61,7 @@ def test_four_seeds_cannot_tell_however_clear_they_look(runs: Runs) -> None:
 def test_nothing_that_can_be_told_over_the_budget_is_said(runs: Runs) -> None:
     runs.method("same", SAME)
     runs.method("random", RANDOM)
-    assert read(runs).endswith("Over the whole budget (AUBC), none can be told from it.")
+    assert read(runs).endswith("Over the whole budget (AUBC), none is significantly different from random.")
 
 
 def test_one_method_is_counted_and_not_compared(runs: Runs) -> None:
@@ -74,7 +74,7 @@ def test_what_is_compared_is_said_where_not_all_runs_have_as_many_rounds(runs: R
     runs.add("assl", 0, [0.5, 0.7, 0.9], changes={"rounds": 2})
     runs.add("assl", 1, [0.5, 0.7, 0.9, 0.95], changes={"rounds": 4})
     assert (
-        "2 trainings a run, with 10 to 20 labels. 1 run of 5 not at the end yet. Everything, the AUBC too, is over the "
+        "2 trainings a run, with 10 to 20 labels. 1 run of 5 not finished yet. Everything, the AUBC too, is over the "
         "first 2 trainings, which all runs have: assl with seed 0 and assl with seed 1 have up to 4; results.csv has "
         "all rounds."
     ) in read(runs)

@@ -96,7 +96,7 @@ def test_steps_have_a_report_of_their_own(runs: Runs) -> None:
     [
         (["--against", "best"], "error: --against best: must be one of the methods of digits smallcnn: assl; random\n"),
         (["nowhere"], "error: nowhere does not exist; give a run's directory"),
-        (["--steps"], "metrics.csv is missing, but --steps reads the tests in it"),
+        (["--steps"], "metrics.csv is missing, but --steps reads the evaluations in it"),
         (["--steps", "--against", "assl"], "error: --against has no meaning with --steps"),
     ],
 )

@@ -66,7 +66,7 @@ def test_runs_that_never_differ_share_everything(tmp_path: Path) -> None:
 def test_runs_that_trained_otherwise_are_refused(tmp_path: Path) -> None:
     one = write_run(tmp_path / "a" / "0", 0, [[1, 2]])
     other = write_run(tmp_path / "b" / "0", 0, [[1, 2]], accuracies=(0.4, 0.6))
-    with pytest.raises(ValueError, match=r"must have trained alike .* round 0 test_accuracy_raw is 0\.5 and 0\.4"):
+    with pytest.raises(ValueError, match=r"must be trained identically .* round 0 test_accuracy_raw is 0\.5 and 0\.4"):
         compare_picks(*find_runs([one, other]))
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from assl_lightning.report.analysis.runs import find_runs
 from assl_lightning.report.steps import (
-    Course,
+    AccuracyOverSteps,
     draw_steps,
     reaching_table,
-    read_courses,
+    read_accuracies_over_steps,
     read_evaluations,
     steps_csv,
     steps_page,
@@ -30,8 +30,8 @@ def add(runs: Runs, name: str, seed: int, rounds: list[list[float]], **changes: 
         runs.write_metrics(run / f"round_{number:02d}" / "metrics.csv", metrics)
 
 
-def courses_of(runs: Runs) -> dict[str, Course]:
-    return {course.name: course for course in read_courses(find_runs([runs.root]))}
+def courses_of(runs: Runs) -> dict[str, AccuracyOverSteps]:
+    return {course.name: course for course in read_accuracies_over_steps(find_runs([runs.root]))}
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_the_page_warns_of_labels_and_of_few_seeds(two: Runs) -> None:
     page = steps_page([*courses_of(two).values()], None)
     (lead,) = page.lead
     assert lead.startswith("2 methods, 2 seeds each. They had different numbers of labels")
-    assert "With fewer than 5 seeds it cannot tell" in lead
+    assert "With fewer than 5 seeds these differences cannot be tested" in lead
     assert [section.title for section in page.sections] == [
         "Accuracy against steps",
         "Who gets there first",

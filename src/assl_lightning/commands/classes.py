@@ -252,8 +252,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m assl_lightning.classes",
         description="List, rename or merge the classes of a run while it waits for labels. Answers stay as they were "
-        "given, and count as the class that theirs has become. To add a class, append it to data.source.class_names in the "
-        "run's own command.",
+        "given, and count as the class that theirs has become. To add a class, append it to data.source.class_names in "
+        "the run's own command.",
         allow_abbrev=False,
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", type=path_argument, help="the run's directory")

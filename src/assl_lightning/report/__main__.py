@@ -19,7 +19,7 @@ from assl_lightning.report.markdown import render_markdown
 from assl_lightning.report.sections.accuracy import draw_accuracy
 from assl_lightning.report.sections.labelling import FILE_NAME as PEOPLE
 from assl_lightning.report.sections.labelling import find_labelling, people_csv
-from assl_lightning.report.steps import draw_steps, read_courses, steps_csv, steps_page
+from assl_lightning.report.steps import draw_steps, read_accuracies_over_steps, steps_csv, steps_page
 from assl_lightning.report.tidy import tidy_csv
 from assl_lightning.report.views import Page
 
@@ -28,7 +28,7 @@ PAGE = "report.html"
 
 @as_command
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the tables and write the report. Nothing is written where something is wrong."""
+    """Print the tables and write the report; after an error nothing is written."""
     options = _parser().parse_args(arguments)
     runs = find_runs(options.directories)
     output = options.output or default_output(runs)
@@ -54,8 +54,8 @@ def _write(files: Mapping[str, bytes], output: Path) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m assl_lightning.report",
-        description="Compare methods over their shared seeds: one HTML page, the tables (printed too), the curves, and "
-        "the numbers as CSV; what people labelled, where they were asked.",
+        description="Compare methods over their shared seeds: write an HTML page, the tables (also printed), curves, "
+        "the numbers as CSV, and the answers of people, if there are any.",
     )
     parser.add_argument(
         "directories", nargs="+", type=path_argument, help="runs, or directories with runs anywhere below them"
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--against",
         metavar="NAME",
-        help="the method that the others are compared with; default: random, if there is one",
+        help="the method to compare the others with; default: random, if there is one",
     )
     parser.add_argument(
         "--output",
@@ -71,35 +71,37 @@ def _parser() -> argparse.ArgumentParser:
         type=path_argument,
         help="where to write; default: report/ in the directory that holds all the runs",
     )
-    parser.add_argument("--title", help="of the page and of the curves")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument(
+    parser.add_argument("--title", help="the title of the page and of the curves")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument(
         "--settings",
         action="store_true",
-        help="runs of several data sets, networks, budgets or init: a part for each, and one pairwise matrix over all",
+        help="compare runs of several data sets, networks, budgets or init: a part for each, and one matrix over all",
     )
-    what.add_argument(
+    kinds.add_argument(
         "--steps",
         action="store_true",
-        help="accuracy against optimizer steps over all rounds; numbers of labels may differ",
+        help="show accuracy against optimizer steps over all rounds; the numbers of labels may differ",
     )
     return parser
 
 
 def default_output(runs: Sequence[Run]) -> Path:
-    """`report/` in the deepest directory that holds all the runs.
+    """Return `report/` in the deepest directory that holds all the runs.
 
     Raises:
-        ValueError: that is the root of the file system.
+        ValueError: this directory is the root of the file system.
     """
     common = common_directory(run.directory for run in runs)
     if common is None:
-        raise ValueError("the runs have no directory in common but the root; say where to write with --output DIR")
+        raise ValueError(
+            "the runs have only the root directory in common; name the directory to write to with --output DIR"
+        )
     return common / "report"
 
 
 def _comparison_report(runs: Sequence[Run], options: argparse.Namespace) -> tuple[Page, dict[str, bytes]]:
-    """The page, and the other files by name."""
+    """Return the page, and name → content of the other files."""
     settings = group(runs, by_setting=options.settings)
     people = find_labelling(settings)
     page = comparison_page(settings, options.against, options.title, people=people)
@@ -107,16 +109,18 @@ def _comparison_report(runs: Sequence[Run], options: argparse.Namespace) -> tupl
     titles = [options.title] if len(settings) == 1 else [setting.name for setting in settings]
     drawn = zip(names, settings, titles, strict=True)
     curves = {name: png(draw_accuracy(setting, title)) for name, setting, title in drawn}
-    asked = {PEOPLE: people_csv(people).encode()} if people else {}
-    return page, {"results.csv": tidy_csv(settings).encode(), **asked, **curves}
+    answers = {PEOPLE: people_csv(people).encode()} if people else {}
+    return page, {"results.csv": tidy_csv(settings).encode(), **answers, **curves}
 
 
 def _steps_report(runs: Sequence[Run], options: argparse.Namespace) -> tuple[Page, dict[str, bytes]]:
     if options.against is not None:
-        raise ValueError("--against has no meaning with --steps, which compares all with all; leave one of them out")
-    courses = read_courses(runs)
-    page = steps_page(courses, options.title)
-    return page, {"steps.csv": steps_csv(courses).encode(), "curves.png": png(draw_steps(courses, options.title))}
+        raise ValueError(
+            "--against cannot be used with --steps, which compares all methods with each other; leave one of them out"
+        )
+    methods = read_accuracies_over_steps(runs)
+    page = steps_page(methods, options.title)
+    return page, {"steps.csv": steps_csv(methods).encode(), "curves.png": png(draw_steps(methods, options.title))}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The report on settings: which sections it has, in which order."""
+"""The sections of a report on settings, and their order."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def comparison_page(
     *,
     people: Mapping[str, Sequence[Found]],
 ) -> Page:
-    """The whole report: of one setting, or of several side by side with one pairwise matrix over all.
+    """Make the report on one setting, or on several side by side with one pairwise matrix over all.
 
-    `people` is what `find_labelling` says of them.
+    `people` is the result of `find_labelling`.
 
     Raises:
-        ValueError: `against` is no method of a setting, or a file in a run's directory is not what its name says.
+        ValueError: `against` is no method of a setting, or a file of a run cannot be read.
     """
     compared = [_compare(setting, against) for setting in settings]
     lead = [conclusions(setting, found) for setting, found in zip(settings, compared, strict=True)]
@@ -47,7 +47,7 @@ def comparison_page(
 
 
 def _title(setting: Setting) -> str:
-    """What the runs are called, if they agree, and what they are of."""
+    """Return the common name of the runs, if they have one, and the name of the setting."""
     names = {str(run.config.get("name")) for method in setting.methods.values() for run in method.runs.values()}
     return f"{names.pop()}: {setting.name}" if len(names) == 1 else setting.name
 

@@ -1,23 +1,23 @@
-"""The first lines of a report: how many seeds there are, and what may be concluded from them."""
+"""The first lines of a report: the number of seeds, and the conclusions that they allow."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from assl_lightning.base.words import counted, counted_each, interval, listed, points
-from assl_lightning.report.analysis.comparison import SEEDS_THAT_TELL
+from assl_lightning.report.analysis.comparison import ENOUGH_SEEDS
 from assl_lightning.report.analysis.runs import Setting, shared_seeds
 from assl_lightning.report.sections.contrasts import AUBC, LAST_ROUND, Contrast, Contrasts
 
-_NAMED = 3  # of the runs that have more rounds than others, or fewer
+_NAMED = 3  # runs with more rounds, or fewer, that are named
 
 
 def conclusions(setting: Setting, compared: Contrasts | None) -> str:
-    """A paragraph on one setting; each claim has its n."""
-    return " ".join([_what_there_is(setting), *(_what_it_tells(compared) if compared else ())])
+    """Write a paragraph on one setting; each claim has its n."""
+    return " ".join([_describe_runs(setting), *(_describe_differences(compared) if compared else ())])
 
 
-def _what_there_is(setting: Setting) -> str:
+def _describe_runs(setting: Setting) -> str:
     seeds = counted_each([len(method.runs) for method in setting.methods.values()], "seed")
     shared = len(shared_seeds(*setting.methods.values()))
     common = "" if len(setting.methods) == 1 else f", {shared} of them common to all"
@@ -25,15 +25,15 @@ def _what_there_is(setting: Setting) -> str:
     budget = f"{labels[0]:,} to {labels[-1]:,} labels" if len(labels) > 1 else f"{labels[0]:,} labels"
     runs = list(setting.runs)
     stopped = sum(not run.is_complete for run in runs)
-    warning = f" {counted(stopped, 'run')} of {len(runs)} not at the end yet." if stopped else ""
+    warning = f" {counted(stopped, 'run')} of {len(runs)} not finished yet." if stopped else ""
     return (
         f"{counted(len(setting.methods), 'method')}, {seeds} each{common}; "
-        f"{counted(len(labels), 'training')} a run, with {budget}.{warning}{_what_is_left_out(setting)}"
+        f"{counted(len(labels), 'training')} a run, with {budget}.{warning}{_describe_left_out_rounds(setting)}"
     )
 
 
-def _what_is_left_out(setting: Setting) -> str:
-    """A sentence where runs differ in their number of rounds: the rounds that are compared, and the runs with more."""
+def _describe_left_out_rounds(setting: Setting) -> str:
+    """Name the compared rounds and the runs with more, if runs differ in their number of rounds; else return ""."""
     if not setting.is_cut:
         return ""
     common = len(setting.labels)
@@ -57,42 +57,52 @@ def _some(names: Sequence[str]) -> str:
 
 
 def common_rounds(setting: Setting) -> str:
-    """The rounds that are compared, in words."""
+    """Write the rounds that are compared."""
     count = len(setting.labels)
     return f"the first {counted(count, 'training')}, which all runs have" if count > 1 else "the first training alone"
 
 
-def _what_it_tells(compared: Contrasts) -> list[str]:
+def _describe_differences(compared: Contrasts) -> list[str]:
     last = compared.of(LAST_ROUND)
-    able = [one for one in last if one.test.can_tell]
-    unable = [one for one in last if not one.test.can_tell]
-    told = [one for one in able if one.is_significant]
+    tested = [contrast for contrast in last if contrast.test.has_enough_seeds]
+    untested = [contrast for contrast in last if not contrast.test.has_enough_seeds]
+    significant = [contrast for contrast in tested if contrast.is_significant]
+    insignificant = [contrast for contrast in tested if not contrast.is_significant]
     sentences = []
-    if told:
+    if significant:
+        claims = listed([_claim(contrast, compared.reference) for contrast in significant])
+        correction = f"a paired t test corrected for {counted(len(last), 'comparison')} (Holm)"
+        sentences.append(f"After the last round, {claims}, by {correction}.")
+    if insignificant:
         sentences.append(
-            f"After the last round, {listed([_claim(one, compared.reference) for one in told])}, by a paired t test "
-            f"corrected for {counted(len(last), 'comparison')} (Holm)."
+            f"After the last round, {_named(insignificant)} {'is' if len(insignificant) == 1 else 'are'} not "
+            f"significantly different from {compared.reference}."
         )
-    if untold := [one for one in able if not one.is_significant]:
-        names = listed([f"{one.method} ({_numbers(one)})" for one in untold], "or")
-        sentences.append(f"After the last round, {names} cannot be told from {compared.reference}.")
-    if unable:
-        names = listed([f"{one.method} ({_numbers(one)})" for one in unable], "or")
+    if untested:
         sentences.append(
-            f"With fewer than {SEEDS_THAT_TELL} shared seeds this report cannot tell {names} from "
-            f"{compared.reference}: the numbers describe these seeds and say nothing about others."
+            f"{_named(untested)}: fewer than {ENOUGH_SEEDS} seeds shared with {compared.reference}, too few for a "
+            f"test; the numbers describe these seeds only."
         )
-    over_the_budget = [one for one in compared.of(AUBC) if one.is_significant]
-    if able and compared.of(AUBC):
-        claims = [_claim(one, compared.reference) for one in over_the_budget]
-        sentences.append(f"Over the whole budget (AUBC), {listed(claims) if claims else 'none can be told from it'}.")
+    if tested and compared.of(AUBC):
+        over_budget = [contrast for contrast in compared.of(AUBC) if contrast.is_significant]
+        result = (
+            listed([_claim(contrast, compared.reference) for contrast in over_budget])
+            if over_budget
+            else f"none is significantly different from {compared.reference}"
+        )
+        sentences.append(f"Over the whole budget (AUBC), {result}.")
     return sentences
 
 
-def _claim(one: Contrast, reference: str) -> str:
-    return f"{one.method} is {'above' if one.test.interval.mean > 0 else 'below'} {reference} ({_numbers(one)})"
+def _claim(contrast: Contrast, reference: str) -> str:
+    side = "above" if contrast.test.interval.mean > 0 else "below"
+    return f"{contrast.method} is {side} {reference} ({_numbers(contrast)})"
 
 
-def _numbers(one: Contrast) -> str:
-    whole = one.test.interval
-    return " ".join(part for part in (points(whole.mean), interval(whole.low, whole.high)) if part) + f", n = {whole.n}"
+def _named(contrasts: Sequence[Contrast]) -> str:
+    return listed([f"{contrast.method} ({_numbers(contrast)})" for contrast in contrasts])
+
+
+def _numbers(contrast: Contrast) -> str:
+    mean = contrast.test.interval
+    return " ".join(part for part in (points(mean.mean), interval(mean.low, mean.high)) if part) + f", n = {mean.n}"

@@ -14,9 +14,9 @@ from matplotlib.ticker import StrMethodFormatter
 from assl_lightning.loop.records import RoundRecord
 from assl_lightning.report.drawing import INK, LABEL_SIZE, Style, new_figure, plain, quieten, save, style_of, wrapped
 
-LONGEST_END = 24  # characters of a name that may stand at a line's end; longer ones go into a legend
-MOST_MARKERS = 20  # points of a line that is marked at each; longer lines are marked at this many
-MOST_TOGETHER = 7  # lines and bands that can be told apart in one plot
+LONGEST_END = 24  # characters of a name at a line's end; longer names go into a legend
+MOST_MARKERS = 20  # markers of a line
+MOST_TOGETHER = 7  # lines and bands that can be distinguished in one plot
 _PANELS_A_ROW = 4
 
 _FIRST = style_of(0)
@@ -24,7 +24,7 @@ _FIRST = style_of(0)
 
 @dataclass(frozen=True)
 class Curve:
-    """One line: a method's mean over its seeds, or one run."""
+    """A line: a method's mean over its seeds, or one run."""
 
     name: str
     x: Sequence[int]
@@ -39,8 +39,8 @@ def plot_curve(records: Sequence[RoundRecord], path: Path, title: str | None = N
 
     Args:
         records: the rounds, at least one.
-        path: of the figure, such as curve.png; its suffix says the format, its directory is made.
-        title: above the figure.
+        path: the file to write, such as curve.png; its suffix is the format, its directory is made.
+        title: the title of the figure.
     """
     if not records:
         raise ValueError("there is no round to draw; plot_curve needs the records of at least one complete round")
@@ -51,7 +51,7 @@ def plot_curve(records: Sequence[RoundRecord], path: Path, title: str | None = N
         Curve("raw weights", labels, raw, style=Style(INK, "-", "o"), width=0.9),
         Curve("EMA weights", labels, ema),
     ]
-    if raw == ema:  # there is no average
+    if raw == ema:  # the weights were not averaged
         curves = [Curve("accuracy", labels, raw)]
     save(draw_curves(curves, title=title), path)
 
@@ -64,9 +64,9 @@ def draw_curves(
     y_label: str = "test accuracy (%)",
     ticks_at_points: bool = True,
 ) -> Figure:
-    """The lines, a band of ± `deviation` about each, and each name with the last value at the line's end.
+    """Draw lines with a band of ± `deviation` each, and the name and the last value at each line's end.
 
-    `ticks_at_points` puts the ticks where the curves have points, such as at rounds, instead of at round numbers.
+    `ticks_at_points` puts the ticks at the points of the curves, such as rounds, instead of at round numbers.
     """
     has_legend = any(len(curve.name) > LONGEST_END for curve in curves)
     figure = new_figure(6.4, 4.0 + 0.2 * len(curves) * has_legend)
@@ -77,8 +77,8 @@ def draw_curves(
     axes.set_xlabel(x_label, color=INK)
     axes.set_ylabel(y_label, color=INK)
     if ticks_at_points:
-        places = sorted({place for curve in curves for place in curve.x})
-        axes.set_xticks(places[:: ceil(len(places) / 8)])  # the rounds themselves, or every second, …
+        points = sorted({x for curve in curves for x in curve.x})
+        axes.set_xticks(points[:: ceil(len(points) / 8)])  # all points, or every second, …
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     for curve in curves:
         _draw(axes, curve)
@@ -94,7 +94,7 @@ def draw_panels(
     x_label: str = "labelled samples",
     y_label: str = "test accuracy (%)",
 ) -> Figure:
-    """A small plot for each line with its band and last value, and the `reference` dashed in all, on common axes."""
+    """Draw a small plot for each line with its band and last value, and the dashed `reference`, on common axes."""
     rows = ceil(len(curves) / _PANELS_A_ROW)
     figure = new_figure(8.0, 0.8 + 1.6 * rows)
     panels = figure.subplots(rows, _PANELS_A_ROW, sharex=True, sharey=True, squeeze=False).flatten()
@@ -143,17 +143,17 @@ def _name_lines(figure: Figure, axes: Axes, curves: Sequence[Curve], has_legend:
 
 
 def _label_ends(figure: Figure, axes: Axes, curves: Sequence[Curve], texts: Sequence[str]) -> None:
-    """Write each text beside its line's end, moved up or down as little as keeps the texts apart."""
+    """Write each text beside the end of its line, moved up or down just enough to keep the texts apart."""
     figure.draw_without_rendering()  # decides the height of the axes
     low, high = axes.get_ylim()
     points_per_unit = axes.get_position().height * figure.get_figheight() * 72 / (high - low)
-    places = spread_apart([curve.mean[-1] * points_per_unit for curve in curves], 1.25 * LABEL_SIZE)
-    for curve, text, place in zip(curves, texts, places, strict=True):
+    heights = spread_apart([curve.mean[-1] * points_per_unit for curve in curves], 1.25 * LABEL_SIZE)
+    for curve, text, height in zip(curves, texts, heights, strict=True):
         axes.annotate(
             plain(text),
             xy=(1, curve.mean[-1]),
             xycoords=("axes fraction", "data"),
-            xytext=(6, place - curve.mean[-1] * points_per_unit),
+            xytext=(6, height - curve.mean[-1] * points_per_unit),
             textcoords="offset points",
             va="center",
             fontsize=LABEL_SIZE,
@@ -162,24 +162,24 @@ def _label_ends(figure: Figure, axes: Axes, curves: Sequence[Curve], texts: Sequ
         )
 
 
-def spread_apart(places: Sequence[float], gap: float) -> list[float]:
-    """The places, moved as little as possible (least squares) so that in their order they are at least `gap` apart.
+def spread_apart(positions: Sequence[float], gap: float) -> list[float]:
+    """Move positions by as little as possible (least squares) until they are at least `gap` apart, in their order.
 
-    Pool-adjacent-violators on places minus their rank's share of the gaps.
+    This is isotonic regression (pool adjacent violators) of position − rank · gap.
 
     >>> spread_apart([10.0, 0.0, 10.0], gap=2.0)
     [9.0, 0.0, 11.0]
     """
-    order = sorted(range(len(places)), key=lambda position: places[position])
+    order = sorted(range(len(positions)), key=lambda index: positions[index])
     blocks: list[tuple[float, int]] = []  # (mean, count), ascending
-    for rank, position in enumerate(order):
-        mean, count = places[position] - rank * gap, 1
+    for rank, index in enumerate(order):
+        mean, count = positions[index] - rank * gap, 1
         while blocks and blocks[-1][0] > mean:
             before, number = blocks.pop()
             mean, count = (before * number + mean * count) / (number + count), number + count
         blocks.append((mean, count))
     levels = [mean for mean, count in blocks for _ in range(count)]
-    spread = [0.0] * len(places)
-    for rank, (position, level) in enumerate(zip(order, levels, strict=True)):
-        spread[position] = level + rank * gap
+    spread = [0.0] * len(positions)
+    for rank, (index, level) in enumerate(zip(order, levels, strict=True)):
+        spread[index] = level + rank * gap
     return spread

@@ -1,6 +1,6 @@
-"""How every figure looks, and the two forms that it is kept in.
+"""The common style of all figures, and their two formats, PNG and SVG.
 
-Figures are drawn on a canvas of their own: no pyplot, no backend, no state that outlives the call.
+Figures are drawn without pyplot, so that there is no global state and no backend.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from assl_lightning.base.atomic import open_atomic
 from assl_lightning.report.views import Picture
 
-# Okabe and Ito 2008: told apart without red-green vision; their yellow is left out, it is too pale for a line.
+# Okabe and Ito 2008: distinguishable without red-green vision. Their yellow is left out: it is too pale for a line.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "X", "P")
@@ -31,7 +31,7 @@ LABEL_SIZE = 9.0  # points
 
 @dataclass(frozen=True)
 class Style:
-    """What tells one method's line from another's, also without colour."""
+    """The look of a method's line, which can be recognised without colour too."""
 
     colour: str
     line: str
@@ -39,28 +39,28 @@ class Style:
 
 
 def style_of(number: int) -> Style:
-    """The style of the method at a place in its setting; 28 differ in line or marker."""
+    """Return the style of the method with this number in its setting; 28 styles differ in line or marker."""
     return Style(COLOURS[number % len(COLOURS)], LINES[number % len(LINES)], MARKERS[number % len(MARKERS)])
 
 
 def plain(text: str) -> str:
-    """`text` as it is: Matplotlib takes what stands between two dollar signs for a formula."""
+    """Escape dollar signs, between which Matplotlib would read a formula."""
     return text.replace("$", r"\$")
 
 
 def wrapped(names: Iterable[str], width: int = 26) -> list[str]:
-    """Names beside the rows of a figure, as they are but for the lines' length."""
+    """Wrap the names beside the rows of a figure."""
     return [plain(fill(name, width)) for name in names]
 
 
 def rows_height(names: Iterable[str], row: float) -> float:
-    """Inches of rows with these names beside them: each is `row` high, or what the name with the most lines needs."""
+    """Return the height in inches of rows with these names: `row` for each, or what the longest name needs."""
     lines = [name.count("\n") + 1 for name in wrapped(names)]
     return len(lines) * max(row, 0.17 * max(lines))
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure; sizes in inches."""
+    """Return an empty figure; sizes are in inches."""
     figure = Figure(figsize=(width, height), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -73,9 +73,9 @@ def quieten(
     grid: Literal["both", "x"] | None = "both",
     label_size: float = LABEL_SIZE,
 ) -> None:
-    """Leave of the frame the sides named, of the grid the lines across an axis, and all of it behind what is drawn.
+    """Keep only the named sides of the frame and the named grid lines, drawn behind the data.
 
-    `label_size` is that of the tick labels, in points.
+    `label_size` is the size of the tick labels, in points.
     """
     for side, spine in axes.spines.items():
         spine.set_visible(side in frame)
@@ -87,21 +87,21 @@ def quieten(
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write the figure in the format of the path's suffix; its directory is made."""
+    """Write the figure in the format of the path's suffix, and make its directory."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open_atomic(path) as file:
         figure.savefig(file, format=path.suffix.removeprefix(".") or "png")
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as the content of a PNG file."""
+    """Return the content of a PNG file of the figure."""
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()
 
 
 def svg(figure: Figure) -> Picture:
-    """The figure for a page: sharp at any size, and of the same bytes whenever it is drawn."""
+    """Return the figure as SVG, which is sharp at any size; the same figure gives the same bytes."""
     file = io.BytesIO()
     with rc_context({"svg.hashsalt": "assl_lightning"}):
         figure.savefig(file, format="svg", metadata={"Date": None})

@@ -1,4 +1,4 @@
-"""The report's sentences and tables as Markdown; figures, pictures and what is folded away are left out."""
+"""The sentences and tables of a report as Markdown; figures, pictures and folds are left out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from assl_lightning.report.views import Page, Paragraph, Section, Table
 
 
 def render_markdown(page: Page) -> str:
-    """The whole report; ends with a newline."""
+    """Return the whole report; it ends with a newline."""
     blocks = [f"# {escape(page.title)}", *map(escape, page.lead)]
     for section in page.sections:
         blocks += _section(section)
@@ -27,14 +27,14 @@ def _section(section: Section) -> list[str]:
 
 
 def markdown_table(table: Table) -> str:
-    """The table alone, numbers flush right."""
+    """Return a table, with numbers flush right."""
     rule = ["---"] + ["---" if table.is_text else "---:"] * (len(table.header) - 1)
     rows = [[escape(cell) for cell in row] for row in (table.header, *table.rows)]
     return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]])
 
 
 def escape(text: str) -> str:
-    """`text` so that Markdown shows it as it is: one line, and no sign that would be markup, a cell's end or HTML.
+    """Escape `text` so that Markdown shows it unchanged on one line, without markup, cell borders or HTML.
 
     >>> print(escape("<b>random|*best*</b>, c_u=0.5, p < 0.001"))
     &lt;b>random\\|\\*best\\*&lt;/b>, c_u=0.5, p < 0.001

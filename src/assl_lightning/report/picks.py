@@ -1,7 +1,8 @@
-"""`python -m assl_lightning.report.picks ONE OTHER`: what a switch changes in what is queried; needs no torch.
+"""`python -m assl_lightning.report.picks ONE OTHER`: the effect of a setting on the picks; needs no torch.
 
-Two runs under one seed that differ only in how they choose train alike until their picks differ for the first time. At
-that query both chose from the same samples with the same weights: what they do not share is the switch's doing.
+Two runs with the same seed that differ only in how they choose are trained identically until their picks differ for the
+first time. At that query both chose from the same samples with the same weights, so that every difference between the
+picks is an effect of the setting.
 """
 
 from __future__ import annotations
@@ -23,50 +24,51 @@ from assl_lightning.report.markdown import markdown_table
 from assl_lightning.report.views import Table
 
 _TRAINING = ("labels", "unlabelled", "steps", "test_accuracy_raw", "test_accuracy_ema", "test_balanced_accuracy_raw")
-"""What two trainings that were the same have in common."""
+"""The values that identical trainings have in common."""
 
 
 @dataclass(frozen=True)
 class PicksInCommon:
-    """The first query in which two runs differ, or the last one where they never do."""
+    """The first query in which two runs differ, or the last query if none differs."""
 
     seed: int
     round: int
-    budget: int  # samples that each picked
-    candidates: int  # that they picked from
+    budget: int  # picks of each run
+    candidates: int  # samples to choose from
     share: float  # of the picks in common, in [0, 1]
-    seconds: tuple[float | None, float | None]  # that each took to pick
+    seconds: tuple[float | None, float | None]  # of each acquisition
 
     @property
     def by_chance(self) -> float:
-        """The share that two uniform draws have in common on average, in [0, 1]."""
+        """The average share that two uniform draws have in common, in [0, 1]."""
         return self.budget / self.candidates
 
 
 def compare_picks(one: Run, other: Run) -> PicksInCommon:
-    """The first query in which the runs differ.
+    """Compare the first query in which the runs differ.
 
     Raises:
-        ValueError: they did not train alike before it, queried nothing, or not as many.
+        ValueError: the runs were not trained identically before it, have no query, or picks of different numbers.
     """
     found = None
-    for ours, theirs in zip(one.records, other.records, strict=False):
-        if not ours.queried or not theirs.queried:
+    for record, record_of_other in zip(one.records, other.records, strict=False):
+        if not record.queried or not record_of_other.queried:
             break
-        unlike = next((name for name in _TRAINING if getattr(ours, name) != getattr(theirs, name)), None)
-        if unlike is not None:
+        pairs = {name: (getattr(record, name), getattr(record_of_other, name)) for name in _TRAINING}
+        unequal = next((name for name, (value, value_of_other) in pairs.items() if value != value_of_other), None)
+        if unequal is not None:
             raise ValueError(
-                f"{one.directory} and {other.directory} must have trained alike before their picks differ, but in "
-                f"round {ours.round} {unlike} is {getattr(ours, unlike)} and {getattr(theirs, unlike)}; compare runs "
-                f"under one seed that differ only in how they choose"
+                f"{one.directory} and {other.directory} must be trained identically until their picks differ, but in "
+                f"round {record.round} {unequal} is {pairs[unequal][0]} and {pairs[unequal][1]}; compare runs with the "
+                f"same seed that differ only in how they choose"
             )
         found = PicksInCommon(
             seed=one.seed,
-            round=ours.round,
-            budget=len(ours.queried),
-            candidates=ours.unlabelled,
-            share=picks_overlap(ours.queried, theirs.queried),
-            seconds=(ours.seconds.get("acquire"), theirs.seconds.get("acquire")),
+            round=record.round,
+            budget=len(record.queried),
+            candidates=record.unlabelled,
+            share=picks_overlap(record.queried, record_of_other.queried),
+            seconds=(record.seconds.get("acquire"), record_of_other.seconds.get("acquire")),
         )
         if found.share < 1:
             break
@@ -76,10 +78,10 @@ def compare_picks(one: Run, other: Run) -> PicksInCommon:
 
 
 def compare_directories(one: Path, other: Path) -> list[PicksInCommon]:
-    """`compare_picks` for each seed that both have, by seed.
+    """Call `compare_picks` for each common seed, in ascending order.
 
     Raises:
-        ValueError: a directory holds no run, one seed twice, or no seed of the other.
+        ValueError: a directory holds no run, a seed twice, or no seed of the other directory.
     """
     first, second = _by_seed(one), _by_seed(other)
     shared = sorted(first.keys() & second.keys())
@@ -101,7 +103,7 @@ def _by_seed(directory: Path) -> Mapping[int, Run]:
 
 
 def picks_table(found: Sequence[PicksInCommon], one: str, other: str) -> Table:
-    """A row a seed, and their mean (seconds: median)."""
+    """Return a row for each seed, and their mean (of seconds, the median)."""
     rows = [
         (
             str(query.seed),
@@ -135,11 +137,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(
         prog="python -m assl_lightning.report.picks",
-        description="How many picks two ways of choosing have in common at the first query in which they differ, seed "
-        "by seed. Both must have trained alike until then.",
+        description="Count, seed by seed, the picks that two methods have in common at the first query in which they "
+        "differ. Both must have been trained identically until then.",
     )
-    parser.add_argument("one", type=path_argument, help="directory of a method's runs, one for each seed")
-    parser.add_argument("other", type=path_argument, help="of another's, which differs only in how it chooses")
+    parser.add_argument("one", type=path_argument, help="the directory of a method's runs, one for each seed")
+    parser.add_argument(
+        "other", type=path_argument, help="the directory of another method, which differs only in how it chooses"
+    )
     options = parser.parse_args(arguments)
     found = compare_directories(options.one, options.other)
     sys.stdout.write(markdown_table(picks_table(found, options.one.name, options.other.name)) + "\n")

@@ -1,4 +1,4 @@
-"""Accuracy against optimizer steps over all rounds (the paper's Fig. 7), where the numbers of labels may differ."""
+"""Accuracy against optimizer steps over all rounds (Fig. 7 of the paper); the numbers of labels may differ."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from assl_lightning.base.differences import differences
 from assl_lightning.base.run_files import round_directory
 from assl_lightning.base.words import counted, counted_each, mean_and_deviation, per_cent
-from assl_lightning.report.analysis.comparison import SEEDS_THAT_TELL
+from assl_lightning.report.analysis.comparison import ENOUGH_SEEDS
 from assl_lightning.report.analysis.runs import WHERE_IMAGES_LIE, Run, group
 from assl_lightning.report.curve import Curve, draw_curves
 from assl_lightning.report.drawing import style_of, svg
@@ -32,44 +32,45 @@ class Evaluation:
     """One evaluation on the test set during training."""
 
     round: int
-    labels: int  # that the round trains on
-    step: int  # optimizer steps made until then, over all rounds
-    ema: float  # accuracy of the averaged weights, in [0, 1]; where there are none, as raw
-    raw: float  # of the weights themselves
+    labels: int  # of the round's training set
+    step: int  # optimizer steps until then, over all rounds
+    ema: float  # accuracy of the averaged weights, in [0, 1]; equal to raw if there are none
+    raw: float  # accuracy of the weights themselves
 
 
 @dataclass(frozen=True)
-class Course:
-    """A method from its first step to its last, test by test."""
+class AccuracyOverSteps:
+    """The evaluations of a method, from its first step to its last."""
 
     name: str
-    evaluations: dict[int, tuple[Evaluation, ...]]  # seed → by step
+    evaluations: dict[int, tuple[Evaluation, ...]]  # seed → evaluations by step
     runs: tuple[Run, ...]
 
     @property
     def labels(self) -> tuple[int, int]:
-        """Trained on in the first and in the last round."""
-        evaluations = [one for seed in self.evaluations.values() for one in seed]
-        return min(one.labels for one in evaluations), max(one.labels for one in evaluations)
+        """The smallest and the largest number of labels."""
+        labels = [evaluation.labels for evaluations in self.evaluations.values() for evaluation in evaluations]
+        return min(labels), max(labels)
 
     @property
     def last(self) -> float:
-        """Accuracy at the last test, mean over seeds."""
+        """The accuracy of the last evaluation, averaged over seeds."""
         return fmean(evaluations[-1].ema for evaluations in self.evaluations.values())
 
     def first_reaching(self, accuracy: float) -> list[int]:
-        """For each seed that reaches `accuracy`, the step of the first test at which it does."""
+        """Return the step of the first evaluation with at least this accuracy, of each seed that has one."""
         reaching = (
-            [one.step for one in evaluations if one.ema >= accuracy] for evaluations in self.evaluations.values()
+            [evaluation.step for evaluation in evaluations if evaluation.ema >= accuracy]
+            for evaluations in self.evaluations.values()
         )
         return [steps[0] for steps in reaching if steps]
 
 
-def read_courses(runs: Sequence[Run]) -> list[Course]:
-    """The runs as methods over seeds, by whatever number of labels, rounds and steps.
+def read_accuracies_over_steps(runs: Sequence[Run]) -> list[AccuracyOverSteps]:
+    """Read the evaluations of runs, grouped by method; numbers of labels, rounds and steps may differ.
 
     Raises:
-        ValueError: the runs are of several data sets or networks, or a round's evaluations are not there.
+        ValueError: the runs have several data sets or networks, or the evaluations of a round are missing.
     """
     first = runs[0]
     for run in runs[1:]:
@@ -86,7 +87,7 @@ def read_courses(runs: Sequence[Run]) -> list[Course]:
     settings = group(runs, by_setting=True)
     count = Counter(name for setting in settings for name in setting.methods)
     return [
-        Course(
+        AccuracyOverSteps(
             method.name if count[method.name] == 1 else _name(method.name, setting.name),
             {seed: read_evaluations(run) for seed, run in sorted(method.runs.items())},
             tuple(method.runs.values()),
@@ -97,26 +98,26 @@ def read_courses(runs: Sequence[Run]) -> list[Course]:
 
 
 def _name(method: str, setting: str) -> str:
-    """What tells the setting from others follows its data and network, which all share."""
+    """Append to a method's name the parts of its setting's name that follow data and network."""
     return ", ".join(part for part in (method, setting.partition(", ")[2]) if part)
 
 
 def read_evaluations(run: Run) -> tuple[Evaluation, ...]:
-    """Every test that the run's CSV logger has written, by step."""
+    """Read all evaluations that the run's CSV logger has written, by step."""
     evaluations: dict[int, Evaluation] = {}
     before = 0
     for record in run.all_records:
         path = round_directory(run.directory, record.round) / FILE_NAME
         if not path.exists():
             raise ValueError(
-                f"{path} is missing, but --steps reads the tests in it; only runs with trainer/logger=csv have it"
+                f"{path} is missing, but --steps reads the evaluations in it; only runs with trainer/logger=csv have it"
             )
         try:
-            for step, ema, raw in _read_tests(path):
+            for step, ema, raw in _read_metrics(path):
                 evaluations[before + step] = Evaluation(record.round, record.labels, before + step, ema, raw)
         except (ValueError, KeyError, TypeError, csv.Error) as error:
             raise ValueError(
-                f"{path} must have a whole number in step and accuracies in [0, 1] where there are any "
+                f"{path} must have a whole number in step and, if any, accuracies in [0, 1] "
                 f"({type(error).__name__}: {error}); restore it, or leave {run.directory} out"
             ) from error
         before += record.steps
@@ -125,8 +126,8 @@ def read_evaluations(run: Run) -> tuple[Evaluation, ...]:
     return tuple(evaluations[step] for step in sorted(evaluations))
 
 
-def _read_tests(path: Path) -> Iterator[tuple[int, float, float]]:
-    """Step from 1 and accuracies (EMA, raw) of each row of a metrics file that has a test."""
+def _read_metrics(path: Path) -> Iterator[tuple[int, float, float]]:
+    """Yield the step, from 1, and the accuracies (EMA, raw) of each row with an evaluation."""
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row.get("test_accuracy_raw"):
@@ -138,114 +139,114 @@ def _read_tests(path: Path) -> Iterator[tuple[int, float, float]]:
                 yield step, ema, raw
 
 
-def steps_csv(courses: Sequence[Course]) -> str:
-    """A row for each method, seed and test."""
+def steps_csv(methods: Sequence[AccuracyOverSteps]) -> str:
+    """Write a row for each method, seed and evaluation."""
     return rows_as_csv(
         [
             {
-                "method": course.name,
+                "method": method.name,
                 "seed": seed,
-                "round": one.round,
-                "labels": one.labels,
-                "step": one.step,
-                "test_accuracy_ema": one.ema,
-                "test_accuracy_raw": one.raw,
+                "round": evaluation.round,
+                "labels": evaluation.labels,
+                "step": evaluation.step,
+                "test_accuracy_ema": evaluation.ema,
+                "test_accuracy_raw": evaluation.raw,
             }
-            for course in courses
-            for seed, evaluations in course.evaluations.items()
-            for one in evaluations
+            for method in methods
+            for seed, evaluations in method.evaluations.items()
+            for evaluation in evaluations
         ]
     )
 
 
-# --- what is written and drawn ---------------------------------------------------------------------------------------
+# --- page and figure -------------------------------------------------------------------------------------------------
 
 
-def steps_page(courses: Sequence[Course], title: str | None) -> Page:
-    """The whole report."""
+def steps_page(methods: Sequence[AccuracyOverSteps], title: str | None) -> Page:
+    """Return the whole report."""
     caption = "Test accuracy of the averaged (EMA) weights against optimizer steps over all rounds."
-    figure = Illustration(svg(draw_steps(courses)), f"{caption} The tables have the numbers.", caption)
-    best = "The best is chosen by the test set, so it flatters; the last is what a run would have ended with."
+    figure = Illustration(svg(draw_steps(methods)), f"{caption} The tables have the numbers.", caption)
+    best = "The best accuracy is chosen on the test set, so it is too optimistic; the last one is the result of a run."
     reach = (
-        "The step of the first test at which the row's method is at least as good as the column's is at its last, mean "
-        "over seeds: median over the seeds that get there, and how many of them do. It is no finer than the steps "
-        "between two tests."
+        "The step of the first test at which the row's method reaches the column's last accuracy (mean over seeds): "
+        "the median over the seeds that reach it, and their number. Its resolution is the number of steps between two "
+        "tests."
     )
     sections = [
-        Section("Accuracy against steps", (figure, Paragraph(best), summary_table(courses))),
-        Section("Versions", (versions_table([run for course in courses for run in course.runs]),)),
+        Section("Accuracy against steps", (figure, Paragraph(best), summary_table(methods))),
+        Section("Versions", (versions_table([run for method in methods for run in method.runs]),)),
     ]
-    if len(courses) > 1:
-        sections.insert(1, Section("Who gets there first", (Paragraph(reach), reaching_table(courses))))
-    return Page(title or "Accuracy against steps", (_lead(courses),), tuple(sections))
+    if len(methods) > 1:
+        sections.insert(1, Section("Who gets there first", (Paragraph(reach), reaching_table(methods))))
+    return Page(title or "Accuracy against steps", (_lead(methods),), tuple(sections))
 
 
-def _lead(courses: Sequence[Course]) -> str:
-    counts = [len(course.evaluations) for course in courses]
-    text = f"{counted(len(courses), 'method')}, {counted_each(counts, 'seed')} each."
-    if len({course.labels for course in courses}) > 1:
-        text += " They had different numbers of labels, so fewer steps may be bought by more labels."
-    if min(counts) < SEEDS_THAT_TELL:
-        text += f" With fewer than {SEEDS_THAT_TELL} seeds it cannot tell whether the difference would be there again."
+def _lead(methods: Sequence[AccuracyOverSteps]) -> str:
+    counts = [len(method.evaluations) for method in methods]
+    text = f"{counted(len(methods), 'method')}, {counted_each(counts, 'seed')} each."
+    if len({method.labels for method in methods}) > 1:
+        text += " Their numbers of labels differ, so that a method may need fewer steps because it has more labels."
+    if min(counts) < ENOUGH_SEEDS:
+        text += f" With fewer than {ENOUGH_SEEDS} seeds these differences cannot be tested."
     return text
 
 
-def draw_steps(courses: Sequence[Course], title: str | None = None) -> Figure:
-    """Mean ± s.d. where all seeds of a method were tested at the same steps, or else a line a seed."""
-    curves = [curve for number, course in enumerate(courses) for curve in _curves(course, number)]
-    label = accuracy_label([len(course.evaluations) for course in courses])
+def draw_steps(methods: Sequence[AccuracyOverSteps], title: str | None = None) -> Figure:
+    """Draw the mean ± s.d. if all seeds of a method were tested at the same steps, else a line for each seed."""
+    curves = [curve for number, method in enumerate(methods) for curve in _curves(method, number)]
+    label = accuracy_label([len(method.evaluations) for method in methods])
     return draw_curves(curves, title=title, x_label="optimizer steps", y_label=label, ticks_at_points=False)
 
 
-def _curves(course: Course, number: int) -> list[Curve]:
-    steps = [tuple(one.step for one in evaluations) for evaluations in course.evaluations.values()]
+def _curves(method: AccuracyOverSteps, number: int) -> list[Curve]:
+    steps = [tuple(evaluation.step for evaluation in evaluations) for evaluations in method.evaluations.values()]
     style = style_of(number)
     if len(set(steps)) > 1:
         return [
             Curve(
-                f"{course.name}, seed {seed}",
-                [one.step for one in evaluations],
-                [100 * one.ema for one in evaluations],
+                f"{method.name}, seed {seed}",
+                [evaluation.step for evaluation in evaluations],
+                [100 * evaluation.ema for evaluation in evaluations],
                 style=style,
                 width=0.9,
             )
-            for seed, evaluations in course.evaluations.items()
+            for seed, evaluations in method.evaluations.items()
         ]
-    rows = [[100 * one.ema for one in evaluations] for evaluations in course.evaluations.values()]
+    rows = [[100 * evaluation.ema for evaluation in evaluations] for evaluations in method.evaluations.values()]
     deviation = [stdev(values) for values in zip(*rows, strict=True)] if len(rows) > 1 else []
-    return [Curve(course.name, steps[0], [fmean(values) for values in zip(*rows, strict=True)], deviation, style)]
+    return [Curve(method.name, steps[0], [fmean(values) for values in zip(*rows, strict=True)], deviation, style)]
 
 
-def summary_table(courses: Sequence[Course]) -> Table:
-    """A row a method: its best and its last accuracy, seed by seed."""
+def summary_table(methods: Sequence[AccuracyOverSteps]) -> Table:
+    """Return a row for each method with its best and its last accuracy."""
     rows = []
-    for course in courses:
-        best = [max(evaluations, key=lambda one: one.ema) for evaluations in course.evaluations.values()]
-        last = [evaluations[-1] for evaluations in course.evaluations.values()]
-        few, many = course.labels
+    for method in methods:
+        best = [max(evaluations, key=lambda evaluation: evaluation.ema) for evaluations in method.evaluations.values()]
+        last = [evaluations[-1] for evaluations in method.evaluations.values()]
+        few, many = method.labels
         rows.append(
             (
-                f"{course.name} (n = {len(best)})",
+                f"{method.name} (n = {len(best)})",
                 f"{few:,}" if few == many else f"{few:,} to {many:,}",
-                mean_and_deviation([one.ema for one in best]),
-                f"{median(one.step for one in best):,.0f}",
-                mean_and_deviation([one.ema for one in last]),
-                f"{median(one.step for one in last):,.0f}",
+                mean_and_deviation([evaluation.ema for evaluation in best]),
+                f"{median(evaluation.step for evaluation in best):,.0f}",
+                mean_and_deviation([evaluation.ema for evaluation in last]),
+                f"{median(evaluation.step for evaluation in last):,.0f}",
             )
         )
     header = ("method", "labels", "best (%)", "at step (median)", "last (%)", "at step (median)")
     return Table("Test accuracy (EMA weights), mean ± s.d. over n seeds", header, tuple(rows))
 
 
-def reaching_table(courses: Sequence[Course]) -> Table:
-    """Row, column → the step at which the row's method first reaches the column's last accuracy."""
-    header = ("reaches →", *(f"{course.name} ({per_cent(course.last)})" for course in courses))
+def reaching_table(methods: Sequence[AccuracyOverSteps]) -> Table:
+    """Return, for each pair, the step at which the row's method first reaches the column's last accuracy."""
+    header = ("reaches →", *(f"{method.name} ({per_cent(method.last)})" for method in methods))
     rows = tuple(
-        (course.name, *("" if course is other else _reached(course, other) for other in courses)) for course in courses
+        (method.name, *("" if method is other else _reached(method, other) for other in methods)) for method in methods
     )
     return Table("Steps until the other's last accuracy", header, rows)
 
 
-def _reached(course: Course, other: Course) -> str:
-    steps, seeds = course.first_reaching(other.last), len(course.evaluations)
+def _reached(method: AccuracyOverSteps, other: AccuracyOverSteps) -> str:
+    steps, seeds = method.first_reaching(other.last), len(method.evaluations)
     return f"{median(steps):,.0f} ({len(steps)} of {seeds})" if steps else f"never (0 of {seeds})"

@@ -13,7 +13,7 @@ from assl_lightning.report.sections.hold_out import describe_test_set
 
 
 def rounds_table(records: Sequence[RoundRecord]) -> Table:
-    """A row for each round that is trained; shares in per cent, and a column of seconds for each part that has any."""
+    """Return a row for each trained round: shares in per cent, and the seconds of each part of a round."""
     parts = list(dict.fromkeys(part for record in records for part in record.seconds))
     table = Table(
         box=None, header_style="bold", pad_edge=False, collapse_padding=True
@@ -35,7 +35,7 @@ def rounds_table(records: Sequence[RoundRecord]) -> Table:
 
 
 def print_rounds(records: Sequence[RoundRecord], console: Console, *, hold_out: int, initial_labels: int) -> None:
-    """Print `rounds_table` to `console`, and below it what the accuracies were measured on.
+    """Print `rounds_table` to `console`, and below it a line on the test set.
 
     `hold_out` and `initial_labels` are those of the run's configuration.
     """

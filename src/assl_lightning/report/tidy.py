@@ -1,4 +1,4 @@
-"""The numbers behind a report as one tidy CSV: a row for each setting, method, seed and round."""
+"""The numbers of a report as one tidy CSV: a row for each setting, method, seed and round."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from assl_lightning.report.sections.durations import PART_NAMES
 
 
 def tidy_csv(settings: Sequence[Setting]) -> str:
-    """A row for each round that is trained, also where not all runs have it.
+    """Write a row for each trained round, also for rounds that not all runs have.
 
-    Accuracies lie in [0, 1], times are seconds; what is not known is empty.
+    Accuracies lie in [0, 1], times are in seconds, and unknown values are empty.
     """
     extra = {part for *_, record in _rounds(settings) for part in record.seconds} - PART_NAMES.keys()
     parts = [*PART_NAMES, *sorted(extra)]
@@ -26,7 +26,7 @@ def tidy_csv(settings: Sequence[Setting]) -> str:
 
 
 def rows_as_csv(rows: Sequence[dict[str, object]]) -> str:
-    """Rows with the same keys under a header; None is left empty."""
+    """Write rows with the same keys under a header; None becomes empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()

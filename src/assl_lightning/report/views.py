@@ -1,7 +1,6 @@
-"""What a report says, before it is Markdown or HTML: sections of sentences, tables, figures and strips of pictures.
+"""The content of a report, independent of Markdown and HTML: sections of sentences, tables, figures and pictures.
 
-Everything here is text as a person should read it. Nothing is escaped yet: `html` and `markdown` do that, each in its
-own way.
+All text is unescaped: `html` and `markdown` escape it, each in its own way.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class Paragraph:
-    """One or more whole sentences."""
+    """Whole sentences."""
 
     kind: ClassVar[str] = "paragraph"
     text: str
@@ -22,7 +21,7 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image's file, held in the page itself."""
+    """The file of an image, embedded in the page."""
 
     content: bytes
     media_type: str  # image/svg+xml | image/png | image/jpeg
@@ -42,8 +41,8 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     is_text: bool = False
-    has_total: bool = False  # the last row sums up the others
-    pictures: tuple[Picture | None, ...] = ()  # of what each row is about; where there are any, one or None a row
+    has_total: bool = False  # the last row summarises the others
+    pictures: tuple[Picture | None, ...] = ()  # one or None for each row, or empty
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -55,27 +54,27 @@ class Table:
 
 @dataclass(frozen=True)
 class Illustration:
-    """A drawing with the words that stand for it."""
+    """A drawing with a caption and a text alternative."""
 
     kind: ClassVar[str] = "figure"
     picture: Picture
-    alternative: str  # for who cannot see it
+    alternative: str  # text for readers who cannot see the drawing
     caption: str
-    is_wide: bool = False  # of many small panels
+    is_wide: bool = False  # the drawing has many small panels
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A sample that was queried."""
+    """A queried sample."""
 
     picture: Picture
     name: str  # its sample_id
-    lines: tuple[str, ...]  # below it, such as its score
+    lines: tuple[str, ...]  # text below it, such as its score
 
 
 @dataclass(frozen=True)
 class Strip:
-    """Samples side by side, in pick order."""
+    """Samples side by side, in the order of the picks."""
 
     kind: ClassVar[str] = "strip"
     caption: str
@@ -84,7 +83,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Fold:
-    """What is there to be looked up: closed until it is asked for, and not in the Markdown."""
+    """Blocks that are hidden until the reader opens them, and left out of the Markdown."""
 
     kind: ClassVar[str] = "fold"
     summary: str
@@ -96,7 +95,7 @@ Block = Paragraph | Table | Illustration | Strip | Fold
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it; `level` 2 is the page's own, 3 belongs to the section of level 2 above."""
+    """A heading with its blocks; a section of `level` 3 belongs to the section of level 2 above it."""
 
     title: str
     blocks: tuple[Block, ...]
@@ -105,7 +104,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A whole report; `lead` is what a reader in a hurry reads."""
+    """A whole report; `lead` is its summary."""
 
     title: str
     lead: tuple[str, ...]
@@ -113,5 +112,5 @@ class Page:
 
     @property
     def numbered(self) -> Iterator[tuple[str, Section]]:
-        """Each section with a name for links to it."""
+        """The sections, each with a name for links to it."""
         return ((f"section-{number}", section) for number, section in enumerate(self.sections, start=1))

@@ -126,7 +126,7 @@ def test_one_seed_has_no_interval() -> None:
 
 
 def test_fewer_than_five_seeds_cannot_tell() -> None:
-    assert [paired_t([0.1, 0.2, 0.1, 0.3, 0.2][:n]).can_tell for n in range(1, 6)] == [False] * 4 + [True]
+    assert [paired_t([0.1, 0.2, 0.1, 0.3, 0.2][:n]).has_enough_seeds for n in range(1, 6)] == [False] * 4 + [True]
     assert wilcoxon([0.1, 0.2, 0.3, 0.4]) == 0.125  # the smallest that four can give
 
 

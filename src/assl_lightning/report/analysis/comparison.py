@@ -19,7 +19,7 @@ from scipy.stats import t as student
 
 Floats = NDArray[np.float64]
 
-SEEDS_THAT_TELL = 5
+ENOUGH_SEEDS = 5
 """With fewer seeds a paired test tells little: the interval is above 3 standard errors wide on each side, and no
 outcome whatever brings Wilcoxon's p below 0.125."""
 
@@ -41,9 +41,9 @@ class Interval:
     n: int  # how many were averaged
 
     @property
-    def can_tell(self) -> bool:
-        """Whether there are enough seeds (`SEEDS_THAT_TELL`) to conclude anything from."""
-        return self.n >= SEEDS_THAT_TELL
+    def has_enough_seeds(self) -> bool:
+        """Whether there are enough seeds (`ENOUGH_SEEDS`) to conclude anything from."""
+        return self.n >= ENOUGH_SEEDS
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class PairedTest:
     p_value: float
 
     @property
-    def can_tell(self) -> bool:
+    def has_enough_seeds(self) -> bool:
         """As the interval's."""
-        return self.interval.can_tell
+        return self.interval.has_enough_seeds
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from assl_lightning.base.words import counted, interval, p_value, points
 from assl_lightning.report.analysis.comparison import (
-    SEEDS_THAT_TELL,
+    ENOUGH_SEEDS,
     Interval,
     PairedTest,
     aubc,
@@ -61,7 +61,7 @@ class Contrast:
     @property
     def is_significant(self) -> bool:
         """Whether the two can be told apart: enough seeds, and a corrected p below 0.05."""
-        return self.test.can_tell and self.holm < LEVEL
+        return self.test.has_enough_seeds and self.holm < LEVEL
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ def contrast_blocks(setting: Setting, compared: Contrasts | None) -> tuple[Block
         f"Points of accuracy (EMA weights) above {compared.reference}, seed by seed: under one seed both began with "
         f"the same samples and weights. AUBC is the area under the curve, the mean accuracy over the budget. p is of "
         f"the paired t test; Holm's is corrected for {counted(len(compared.of(LAST_ROUND)), 'comparison')} in each "
-        f"measure, and with {SEEDS_THAT_TELL} seeds or more it decides the verdict, at 5 %. Intervals are of 95 %, and "
-        f"not corrected; the bootstrap's, which is too narrow for few seeds, is given from {SEEDS_THAT_TELL} on."
+        f"measure, and with {ENOUGH_SEEDS} seeds or more it decides the verdict, at 5 %. Intervals are of 95 %, and "
+        f"not corrected; the bootstrap's, which is too narrow for few seeds, is given from {ENOUGH_SEEDS} on."
     )
     picture = Illustration(
         svg(draw_contrasts(setting, compared)),
@@ -173,7 +173,7 @@ def contrast_table(compared: Contrasts) -> Table:
             f"{one.test.interval.n}",
             points(one.test.interval.mean),
             interval(one.test.interval.low, one.test.interval.high),
-            interval(one.bootstrap.low, one.bootstrap.high) if one.test.can_tell else "",
+            interval(one.bootstrap.low, one.bootstrap.high) if one.test.has_enough_seeds else "",
             p_value(one.test.p_value),
             p_value(one.wilcoxon),
             p_value(one.holm),
@@ -186,7 +186,7 @@ def contrast_table(compared: Contrasts) -> Table:
 
 def verdict(contrast: Contrast) -> str:
     """What may be concluded, in a word or two."""
-    if not contrast.test.can_tell:
+    if not contrast.test.has_enough_seeds:
         return "too few seeds to tell"
     if not contrast.is_significant:
         return "not told apart"

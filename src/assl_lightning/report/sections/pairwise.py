@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from assl_lightning.base.words import counted, listed
 from assl_lightning.report.analysis.comparison import (
+    ENOUGH_SEEDS,
     PAPER_THRESHOLD,
-    SEEDS_THAT_TELL,
     PairwiseMatrix,
     pairwise_matrix,
     valid_matrix,
@@ -64,12 +64,12 @@ def _matrices(settings: Sequence[Mapping[str, NDArray[np.float64]]]) -> tuple[Bl
         "level is that of one round and pair, corrected for nothing: of 40 rounds of true equals, one counts as a win "
         "and one as a defeat."
     )
-    few = sum(n < SEEDS_THAT_TELL for n in paper.seeds)
+    few = sum(n < ENOUGH_SEEDS for n in paper.seeds)
     warning: tuple[Block, ...] = ()
     if few == paper.settings:
-        warning = (Paragraph(f"With fewer than {SEEDS_THAT_TELL} seeds, neither count can tell methods apart."),)
+        warning = (Paragraph(f"With fewer than {ENOUGH_SEEDS} seeds, neither count can tell methods apart."),)
     elif few:
-        those = f"{counted(few, 'setting')} with fewer than {SEEDS_THAT_TELL} seeds"
+        those = f"{counted(few, 'setting')} with fewer than {ENOUGH_SEEDS} seeds"
         warning = (Paragraph(f"The counts include {those}, which can tell nothing on their own."),)
     missing = tuple(
         Paragraph(f"{name} is missing in {counted(count, 'setting')}, where it neither wins nor is beaten.")
