@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 from PIL import Image, PngImagePlugin
 
 from assl_lightning.loop.records import RoundRecord, write_record
-from assl_lightning.report.analysis.runs import Setting, find_runs, group
+from assl_lightning.report.analysis.grouping import group
+from assl_lightning.report.analysis.runs import Setting, find_runs
 
 CLASSES = 4
 STATISTICS = ("uncertainty_mean", "uncertainty_variance", "inconsistency_mean", "inconsistency_variance")

@@ -16,7 +16,8 @@ from assl_lightning.base.differences import differences
 from assl_lightning.base.run_files import round_directory
 from assl_lightning.base.words import counted, counted_each, mean_and_deviation, per_cent
 from assl_lightning.report.analysis.comparison import ENOUGH_SEEDS
-from assl_lightning.report.analysis.runs import WHERE_IMAGES_LIE, Run, group
+from assl_lightning.report.analysis.grouping import WHERE_IMAGES_LIE, group
+from assl_lightning.report.analysis.runs import Run
 from assl_lightning.report.curve import Curve, draw_curves
 from assl_lightning.report.drawing import style_of, svg
 from assl_lightning.report.sections.accuracy import accuracy_label

@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 
 from assl_lightning.config.schema import Config
 from assl_lightning.loop.records import RoundRecord, write_record
-from assl_lightning.report.analysis.runs import Setting, accuracies, find_runs, group, init_pairs, shared_seeds
+from assl_lightning.report.analysis.grouping import group, init_pairs
+from assl_lightning.report.analysis.runs import Setting, accuracies, find_runs, shared_seeds
 
 Write = Callable[..., Path]
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from assl_lightning.report.analysis.runs import init_pairs
+from assl_lightning.report.analysis.grouping import init_pairs
 from assl_lightning.report.sections.over_settings import gain_sentence, mean_table, over_settings_sections
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from statistics import fmean
 
 from assl_lightning.base.words import UNKNOWN, counted, counted_each, listed, points, with_deviation
 from assl_lightning.report.analysis.comparison import mean_gain, total_of
-from assl_lightning.report.analysis.runs import Method, Setting, accuracies, init_pairs, shared_seeds
+from assl_lightning.report.analysis.grouping import init_pairs
+from assl_lightning.report.analysis.runs import Method, Setting, accuracies, shared_seeds
 from assl_lightning.report.views import Paragraph, Section, Table
 
 SUPERVISED = "supervised"
