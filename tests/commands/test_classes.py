@@ -187,7 +187,7 @@ def test_all_answers_to_take_back_before_a_merge_is_are_in_the_printed_command(
     assert main([str(run_dir), "--undo"]) == 1
     said = capsys.readouterr().err
     assert "(7: 3, 4, 5, 6, 7, and 2 more)" in said
-    assert f"python -m assl_lightning.ingest {run_dir} --undo 3 4 5 6 7 8 9, and ask" in said
+    assert f"python -m assl_lightning.ingest {run_dir} --undo 3 4 5 6 7 8 9, and label" in said
 
 
 def test_the_classes_and_their_changes_are_listed(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,7 +97,7 @@ def test_steps_have_a_report_of_their_own(runs: Runs) -> None:
         (["--against", "best"], "error: --against best: must be one of the methods of digits smallcnn: assl; random\n"),
         (["nowhere"], "error: nowhere does not exist; give a run's directory"),
         (["--steps"], "metrics.csv is missing, but --steps reads the evaluations in it"),
-        (["--steps", "--against", "assl"], "error: --against has no meaning with --steps"),
+        (["--steps", "--against", "assl"], "error: --against cannot be used with --steps"),
     ],
 )
 def test_wrong_arguments_are_one_line_and_write_nothing(
@@ -152,5 +152,7 @@ def test_runs_without_a_common_directory_need_an_output(two: Runs, monkeypatch: 
     found = [*two.setting().methods["assl"].runs.values()]
     assert default_output(found) == two.root.resolve() / "assl" / "report"
     monkeypatch.setattr("os.path.commonpath", lambda paths: Path(two.root).anchor)
-    with pytest.raises(ValueError, match=r"no directory in common but the root; say where to write with --output DIR"):
+    with pytest.raises(
+        ValueError, match=r"only the root directory in common; name the directory to write to with --output DIR"
+    ):
         default_output(found)

@@ -109,7 +109,7 @@ def test_the_drawing_is_a_line_a_seed_where_they_were_not(runs: Runs) -> None:
 def test_the_page_warns_of_labels_and_of_few_seeds(two: Runs) -> None:
     page = steps_page([*courses_of(two).values()], None)
     (lead,) = page.lead
-    assert lead.startswith("2 methods, 2 seeds each. They had different numbers of labels")
+    assert lead.startswith("2 methods, 2 seeds each. Their numbers of labels differ")
     assert "With fewer than 5 seeds these differences cannot be tested" in lead
     assert [section.title for section in page.sections] == [
         "Accuracy against steps",

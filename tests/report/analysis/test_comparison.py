@@ -185,7 +185,7 @@ def test_what_is_no_difference_for_each_seed_is_refused(test: object) -> None:
         test([])
     with pytest.raises(ValueError, match=r"must be \(n,\), .* got shape \(2, 2\)"):
         test(np.zeros((2, 2)))
-    with pytest.raises(ValueError, match=r"the difference of seed number 1 is nan; leave out what has no accuracy"):
+    with pytest.raises(ValueError, match=r"the difference of seed number 1 is nan; leave runs without it out"):
         test([0.1, nan])
 
 

@@ -338,7 +338,7 @@ def test_a_sample_that_training_never_visited_is_not_ranked_by_its_statistics() 
 
 
 def test_a_single_snapshot_is_not_enough() -> None:
-    with pytest.raises(ValueError, match="there is 1; it takes two or more, so lower every_n_steps or train longer"):
+    with pytest.raises(ValueError, match="there is 1; lower every_n_steps, or train longer"):
         summarise(make_snapshots((0, 10)))
 
 
@@ -365,8 +365,8 @@ def test_the_command_prints_tables_and_leaves_figures_and_numbers(
         )
         known = f"{100 * summary.near_zero[pair + 1]:.2f} | {100 * summary.confident[pair + 1]:.2f}"
         assert f"| {period} | 1 | {correlations} | {known} |" in printed
-    assert "forces u < 0.0707.\n" in printed
-    assert "of 3 changes that could be (Spearman's ρ " in printed
+    assert "implies u < 0.0707.\n" in printed
+    assert "at most 3 changes (Spearman's ρ " in printed
 
     place = run_dir / "report" / "instability" / "round_00_raw"
     assert {path.name for path in place.iterdir()} == {
@@ -442,7 +442,7 @@ def test_what_cannot_be_analysed_is_one_line(tmp_path: Path, capsys: pytest.Capt
         tmp_path / "empty"
     )
     short = write_run(tmp_path / "short", make_snapshots((10,)))
-    assert f"{short / 'round_00' / 'snapshots' / 'raw'}: instability is seen between" in said(short)
+    assert f"{short / 'round_00' / 'snapshots' / 'raw'}: instability needs two or more" in said(short)
     runs = [write_run(tmp_path / name / "seed_0", make_snapshots()) for name in ("a", "b")]
     assert "under --output each run needs a name of its own" in said(*runs, "--output", tmp_path / "figures")
     assert not (tmp_path / "figures").exists()

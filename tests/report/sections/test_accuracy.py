@@ -101,4 +101,4 @@ def test_more_methods_than_one_plot_can_show_have_a_panel_each_beside_random(run
         assert len(axes.collections) == 1, "the band"
     figure_block = accuracy_blocks(setting)[1]
     assert isinstance(figure_block, Illustration)
-    assert figure_block.caption.endswith("a panel a method, with its last value, dashed: random.")
+    assert figure_block.caption.endswith("a panel for each method, with its last value, dashed: random.")

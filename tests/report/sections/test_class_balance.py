@@ -87,4 +87,4 @@ def test_older_runs_say_that_nothing_is_known(runs: Runs) -> None:
     runs.add("assl", 0, [0.5])
     (sentence,) = class_balance_blocks(runs.setting())
     assert isinstance(sentence, Paragraph)
-    assert sentence.text == "No run has recorded the labels of its queries (older ones did not)."
+    assert sentence.text == "No run has recorded the labels of its queries (runs of older versions did not)."

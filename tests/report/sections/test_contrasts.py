@@ -81,7 +81,7 @@ def test_a_method_without_a_shared_seed_is_named_and_not_compared(runs: Runs) ->
 
 def test_the_verdict_needs_five_seeds_and_a_corrected_p(three: Runs) -> None:
     compared = contrasts(three.setting(), "random")
-    assert [verdict(one) for one in compared.of(LAST_ROUND)] == ["better", "not told apart"]
+    assert [verdict(one) for one in compared.of(LAST_ROUND)] == ["better", "not significant"]
     assert [verdict(one) for one in contrasts(three.setting(), "better").of(LAST_ROUND)] == ["worse", "worse"]
 
 
@@ -93,7 +93,7 @@ def test_a_difference_that_only_stands_uncorrected_is_not_told(runs: Runs) -> No
         runs.method(name, [[first, last + gain] for (first, last), gain in zip(RANDOM, gains, strict=True)])
     found = contrasts(runs.setting(), "random").of(LAST_ROUND)
     assert all(one.test.p_value < 0.05 < one.holm for one in found)
-    assert {verdict(one) for one in found} == {"not told apart"}
+    assert {verdict(one) for one in found} == {"not significant"}
 
 
 def test_fewer_than_five_seeds_cannot_tell(runs: Runs) -> None:
@@ -101,7 +101,7 @@ def test_fewer_than_five_seeds_cannot_tell(runs: Runs) -> None:
     runs.method("random", RANDOM[:4])
     compared = contrasts(runs.setting(), "random")
     assert compared.found[0].holm < 0.01
-    assert {verdict(one) for one in compared.found} == {"too few seeds to tell"}
+    assert {verdict(one) for one in compared.found} == {"too few seeds"}
     assert not any(one.is_significant for one in compared.found)
 
 
@@ -111,7 +111,7 @@ def test_one_shared_seed_has_a_difference_and_no_interval(runs: Runs) -> None:
     setting = runs.setting()
     compared = contrasts(setting, "random")
     row = contrast_table(compared).rows[0]
-    assert row == ("assl", LAST_ROUND, "1", "+10.0", "", "", "–", "1.000", "–", "too few seeds to tell")
+    assert row == ("assl", LAST_ROUND, "1", "+10.0", "", "", "–", "1.000", "–", "too few seeds")
     svg(draw_contrasts(setting, compared))
 
 
@@ -153,7 +153,7 @@ def test_the_section_says_how_many_comparisons_are_corrected_for(three: Runs) ->
     setting = three.setting()
     sentence, picture, table = contrast_blocks(setting, contrasts(setting, "random"))
     assert isinstance(sentence, Paragraph)
-    assert "Holm's is corrected for 2 comparisons in each measure" in sentence.text
+    assert "Holm's p is corrected for 2 comparisons in each measure" in sentence.text
     assert isinstance(picture, Illustration)
     assert isinstance(table, Table)
 
@@ -187,10 +187,10 @@ def test_without_random_or_another_method_nothing_is_compared(runs: Runs) -> Non
     runs.add("assl", 0, [0.5])
     setting = runs.setting()
     assert reference_of(setting, None) is None
-    assert contrast_blocks(setting, None) == (Paragraph("There is one method, so nothing to compare it with."),)
+    assert contrast_blocks(setting, None) == (Paragraph("There is only one method, so nothing to compare."),)
     runs.add("entropy", 0, [0.5])
     (sentence,) = contrast_blocks(runs.setting(), None)
     assert isinstance(sentence, Paragraph)
     assert sentence.text.startswith(
-        "No method is called random. Choose the one that the others are compared with: --against"
+        "No method is called random. Choose the method to compare the others with: --against"
     )

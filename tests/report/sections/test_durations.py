@@ -20,4 +20,4 @@ def test_the_table_has_medians_over_rounds_and_seeds(runs: Runs) -> None:
 
 def test_records_without_times_say_so(runs: Runs) -> None:
     runs.add("assl", 0, [0.5])
-    assert time_blocks(runs.setting()) == (Paragraph("The records hold no times."),)
+    assert time_blocks(runs.setting()) == (Paragraph("No times are recorded."),)

@@ -59,7 +59,7 @@ def test_a_round_is_a_row_with_what_was_asked_and_said(runs: Runs) -> None:
     answers, work = (block for block in blocks_of(runs)[:3] if isinstance(block, Table))
     assert answers.header == (
         *("round", "asked for", "labelled", "skipped", "bad image", "unanswered"),
-        *("as the model", "asked for once more", "as before"),
+        *("as the model", "asked again", "as before"),
     )
     assert answers.rows == (
         ("0", "3", "3", "0", "0", "0", "–", "0", "–"),
@@ -79,28 +79,28 @@ def test_a_round_is_a_row_with_what_was_asked_and_said(runs: Runs) -> None:
 def test_agreement_has_its_n_and_what_is_not_known_is_said(runs: Runs) -> None:
     texts = texts_of(blocks_of(runs))
     assert "Samples of the hold-out, in round 0: 1, 1 of them with a label." in texts
-    assert "Of 2 samples with a label and a known prediction, 1 (50.0 %) got the class" in texts
-    assert "What the model took 2 of the 5 queried samples for is not known" in texts
+    assert "Of 2 samples with a label and a known prediction, 1 (50.0 %) have the predicted class" in texts
+    assert "The predictions of 2 of the 5 queried samples are unknown" in texts
     assert (
-        "Of 2 samples with a second answer, 1 (50.0 %, 95 % interval 9.5 to 90.5 by Wilson) got the label that held "
+        "Of 2 samples with a second answer, 1 (50.0 %, 95 % interval 9.5 to 90.5 by Wilson) got the same label as "
         "before: 1 of 1 by the same person and 0 of 1 by another person."
     ) in texts
-    assert "Of 1 sample with answers by several people, 1 has different ones by now; such a sample gets what" in texts
+    assert "Of 1 sample with answers by several people, 1 has different answers now; such a sample gets the" in texts
 
 
 def test_who_disagrees_is_listed_with_pictures(runs: Runs, run: Path) -> None:
     model, second, people = (block for block in blocks_of(runs) if isinstance(block, Table) and block.pictures)
-    assert model.caption == "People say another class than the model: 1 sample"
+    assert model.caption == "People give another class than the model: 1 sample"
     assert (model.header, model.rows) == (
         ("sample", "round", "model", "people", "score"),
         (("c", "1", "ok", "dent (Ann)", "2.00"),),
     )
     assert (second.header, second.rows) == (
-        ("sample", "round", "first", "second", "holds"),
+        ("sample", "round", "first", "second", "label now"),
         (("b", "1", "ok (Ann)", "scratch (Bo)", "scratch"),),
     )
     assert (people.header, people.rows) == (
-        ("sample", "round", "answers", "holds"),
+        ("sample", "round", "answers", "label now"),
         (("b", "1", "scratch (Bo); ok (Ann)", "scratch"),),
     )
     with Image.open(io.BytesIO(model.pictures[0].content if model.pictures[0] else b"")) as image:
@@ -117,31 +117,27 @@ def test_a_sample_in_conflict_holds_nothing_yet(runs: Runs) -> None:
     say(run, 0, "a", "bad", "")
     blocks = blocks_of(runs)
     table = blocks[-1]
-    assert table.rows == (("a", "0", "ok (Ann); bad image", "nothing yet"),)
+    assert table.rows == (("a", "0", "ok (Ann); bad image", "none yet"),)
     assert blocks[1].header[5] == "in conflict"
     assert blocks[1].rows[0][:7] == ("0", "1", "0", "0", "0", "1", "0")
-    assert "such a sample is waited for until they agree" in texts_of(blocks)
+    assert "such a sample waits until they agree" in texts_of(blocks)
 
 
 def test_without_any_prediction_the_report_says_so(runs: Runs) -> None:
     run = runs.add("assl", 0, [0.5, 0.6])
     ask(run, 0, {"a": None})
-    assert "There was no model yet" in texts_of(blocks_of(runs))
+    assert "since there was no model yet" in texts_of(blocks_of(runs))
     ask(run, 1, {"b": None, "c": None}, again=["a"])
     texts = texts_of(blocks_of(runs))
-    assert (
-        "What the model took the 2 queried samples for is not known: it is written down only where the query" in texts
-    )
-    assert "Samples asked for once more: 1, and none has a second answer yet." in texts
+    assert "The predictions of the 2 queried samples are unknown: they are recorded only if the query" in texts
+    assert "Samples that are asked again: 1; none has a second answer yet." in texts
 
 
 def test_predictions_that_people_could_see_are_mentioned(runs: Runs) -> None:
     run = runs.add("entropy", 0, [0.5, 0.6])
     ask(run, 1, {"a": "ok"}, show_predictions=True)
     say(run, 1, "a", "ok")
-    assert "People could see what the model took them for, which leads them to say the same." in texts_of(
-        blocks_of(runs)
-    )
+    assert "People could see the predictions, which sways their answers." in texts_of(blocks_of(runs))
 
 
 class TestLongLists:
@@ -164,12 +160,12 @@ class TestLongLists:
     ) -> None:
         monkeypatch.setattr(section, "MOST_ROWS", 30)
         *_, table, fold = blocks_of(runs)
-        assert table.caption == "People say another class than the model: 1 to 12 of 40 samples; people.csv has all"
+        assert table.caption == "People give another class than the model: 1 to 12 of 40 samples; people.csv has all"
         assert isinstance(fold, Fold)
-        assert fold.summary == "People say another class than the model: 18 more samples"
+        assert fold.summary == "People give another class than the model: 18 more samples"
         (rest,) = fold.blocks
         assert isinstance(rest, Table)
-        assert rest.caption == "People say another class than the model: 13 to 30 of 40 samples; people.csv has all"
+        assert rest.caption == "People give another class than the model: 13 to 30 of 40 samples; people.csv has all"
         assert [row[0] for row in (*table.rows, *rest.rows)] == [f"photos/{place:03d}" for place in range(30)]
 
     @pytest.mark.usefixtures("run")
@@ -197,7 +193,7 @@ class TestLongLists:
         assert main([str(runs.root)]) == 0
         page = (runs.root / "entropy" / "report" / "report.html").read_bytes()
         assert 700_000 < len(page) < 1_000_000
-        assert b"entropy, seed 2: People say another class" in page
+        assert b"entropy, seed 2: People give another class" in page
 
 
 def test_the_file_has_a_row_for_each_question(runs: Runs, run: Path) -> None:

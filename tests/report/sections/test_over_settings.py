@@ -30,7 +30,7 @@ def test_the_mean_is_over_rounds_and_so_is_the_deviation_over_seeds(runs: Runs) 
     assert table.header == ("method", "RandInit", "ConInit", "Total")
     assert table.rows == (("assl (n = 2)", "70.0 ± 14.1", "80.0 ± 0.0", "75.0 ± 7.1"),)
     assert "mean over all rounds of 1 setting with each init" in table.caption
-    assert "± is the mean over these rounds of the sample s.d. over n seeds, and no error of the mean" in table.caption
+    assert "± is the mean over these rounds of the sample s.d. over n seeds, not the error of the mean" in table.caption
     assert table.caption.endswith("Total: mean of the two, and of their ±")
 
 

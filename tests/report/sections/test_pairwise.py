@@ -66,7 +66,7 @@ def test_settings_are_summed(runs: Runs) -> None:
         runs.method("random", [[0.5, 0.6], [0.5, 0.61]], where=f"random_{init}", changes={"init": init})
     blocks = pairwise_blocks(runs.settings())
     assert tables(blocks)[0].rows[0] == ("assl", "", "2.0")
-    assert "summed over 2 settings, so 2 at most (n = 2 shared seeds)" in text(blocks)
+    assert "summed over 2 settings, so at most 2 (n = 2 common seeds)" in text(blocks)
 
 
 def test_a_method_that_is_missing_in_a_setting_is_told(runs: Runs) -> None:
@@ -74,7 +74,7 @@ def test_a_method_that_is_missing_in_a_setting_is_told(runs: Runs) -> None:
         runs.method("random", [[0.5, 0.6], [0.5, 0.61]], where=f"random_{init}", changes={"init": init})
         runs.method("entropy", [[0.5, 0.6], [0.5, 0.61]], where=f"entropy_{init}", changes={"init": init})
     runs.method("assl", [[0.5, 0.6], [0.5, 0.61]])
-    assert "assl is missing in 1 setting, where it neither wins nor is beaten." in text(
+    assert "assl is missing in 1 setting, where it neither beats another method nor is beaten." in text(
         pairwise_blocks(runs.settings())
     )
 
@@ -82,13 +82,13 @@ def test_a_method_that_is_missing_in_a_setting_is_told(runs: Runs) -> None:
 def test_only_shared_seeds_count(runs: Runs) -> None:
     runs.method("assl", A)
     runs.method("random", B[:2])
-    assert "(n = 2 shared seeds)" in text(pairwise_blocks([runs.setting()]))
+    assert "(n = 2 common seeds)" in text(pairwise_blocks([runs.setting()]))
 
 
 def test_few_seeds_come_with_a_warning(runs: Runs) -> None:
     runs.method("assl", A)
     runs.method("random", B)
-    assert "With fewer than 5 seeds, neither count can tell methods apart." in text(pairwise_blocks([runs.setting()]))
+    assert "With fewer than 5 seeds, neither count is conclusive." in text(pairwise_blocks([runs.setting()]))
 
 
 def test_settings_with_few_seeds_among_others_are_told(runs: Runs) -> None:
@@ -106,16 +106,16 @@ def test_five_seeds_come_without_a_warning(runs: Runs) -> None:
 
 def test_what_has_no_matrix_says_why(runs: Runs) -> None:
     runs.add("assl", 0, [0.5, 0.6])
-    assert obstacle(runs.setting()) == "it has one method"
+    assert obstacle(runs.setting()) == "there is only one method"
     runs.add("random", 0, [0.5, 0.6])
-    expected = "There is no pairwise matrix: its methods share 1 seed, and a spread needs two."
+    expected = "There is no pairwise matrix, because the methods have 1 common seed, and a deviation needs two."
     assert pairwise_blocks([runs.setting()]) == (Paragraph(expected),)
 
 
 def test_one_round_has_no_matrix(runs: Runs) -> None:
     runs.method("assl", [[0.5], [0.6]])
     runs.method("random", [[0.5], [0.6]])
-    assert obstacle(runs.setting()).startswith("it has one round")
+    assert obstacle(runs.setting()).startswith("there is only one round")
 
 
 def test_a_setting_without_a_matrix_is_left_out_by_name(runs: Runs) -> None:
@@ -124,4 +124,4 @@ def test_a_setting_without_a_matrix_is_left_out_by_name(runs: Runs) -> None:
     runs.add("assl", 0, A[0], where="other", changes={"init": "continue"})
     blocks = pairwise_blocks(runs.settings())
     assert len(tables(blocks)) == 2
-    assert "digits smallcnn, init=continue is left out: it has one method." in text(blocks)
+    assert "digits smallcnn, init=continue is left out: there is only one method." in text(blocks)

@@ -29,7 +29,7 @@ def test_what_differs_stands_apart_from_what_is_common(runs: Runs) -> None:
     assert [row[1:] for row in table.rows] == [("0", "1", "5"), ("0, 1", "1", "90 to 100")]
     assert isinstance(different, Fold)
     assert isinstance(different.blocks[0], Table)
-    assert different.summary == "What differs: 2 keys"
+    assert different.summary == "Settings that differ: 2 keys"
     assert different.blocks[0].rows == (("algorithm.mu", "5", "7"), ("acquisition.name", "assl", "random"))
     assert isinstance(common, Fold)
     assert isinstance(common.blocks[0], Table)
@@ -53,7 +53,7 @@ def test_one_configuration_says_so(runs: Runs) -> None:
     runs.add("assl", 0, [0.5])
     _, different, *_ = provenance_blocks(runs.setting())
     assert isinstance(different, Fold)
-    assert different.blocks == (Paragraph("There is one configuration but for the seeds."),)
+    assert different.blocks == (Paragraph("All runs have the same configuration except for the seed."),)
 
 
 def test_versions_that_differ_are_counted(runs: Runs) -> None:

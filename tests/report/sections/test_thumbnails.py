@@ -80,7 +80,7 @@ def test_a_query_that_was_withdrawn_as_the_run_ended_is_not_shown(runs: Runs) ->
 
 def test_runs_without_pictures_say_so(runs: Runs) -> None:
     runs.add("assl", 0, [0.5])
-    assert thumbnail_blocks(runs.setting(), {"assl": 0}) == (Paragraph("No run has kept pictures of its queries."),)
+    assert thumbnail_blocks(runs.setting(), {"assl": 0}) == (Paragraph("No run has pictures of its queries."),)
 
 
 def test_all_methods_show_the_lowest_seed_that_they_share(runs: Runs) -> None:

@@ -11,7 +11,7 @@ from assl_lightning.report.analysis.runs import Run
 
 
 def names_of(run: Run) -> tuple[str, ...]:
-    """The present names of a run's C classes, by number; the numbers where config.yaml has no names."""
+    """Return the present names of a run's C classes, by number; or the numbers, if config.yaml has no names."""
     history = read_history(run.directory)
     if names := named_classes(run.config) if history is None else history.names():
         return names
@@ -20,38 +20,38 @@ def names_of(run: Run) -> tuple[str, ...]:
 
 
 def present_labels(run: Run, record: RoundRecord) -> list[int]:
-    """The answers to a round's query, in pick order, as places among the present classes; −1 where there is none.
+    """Return the answers to a round's query, in pick order, as numbers of present classes; −1 is no answer.
 
-    A record has the numbers of the classes that its answers were taken over for, which are those of the next round.
+    The numbers in a record are those of the classes of the next round, which trains on the answers.
     """
     history = read_history(run.directory)
     if history is None:
         return list(record.queried_labels)
-    places = history.present_labels(record.round + 1)
-    found = [places[label] if 0 <= label < len(places) else None for label in record.queried_labels]
-    return [-1 if place is None else place for place in found]
+    present = history.present_labels(record.round + 1)
+    numbers = [present[label] if 0 <= label < len(present) else None for label in record.queried_labels]
+    return [-1 if number is None else number for number in numbers]
 
 
 def describe_changes(run_dir: Path, records: Sequence[RoundRecord]) -> str:
-    """The rounds of the `records` that were the first to train with other classes; "" where there is none."""
+    """Describe the rounds of the `records` from which classes are different, or return ""."""
     history = read_history(run_dir)
     newest = max((record.round for record in records), default=0)
     if history is None:
         return ""
-    told = []
+    changes = []
     for number in range(1, newest + 1):
         before, now = history.names(number - 1), history.names(number)
         if before != now:
-            parts = [*_told("without", before, now), *_told("with", now, before)]
-            told.append(f"from round {number} on {len(now)} classes ({', '.join(parts) or 'in another order'})")
-    if not told:
+            parts = [*_missing("without", before, now), *_missing("with", now, before)]
+            changes.append(f"from round {number} on {len(now)} classes ({', '.join(parts) or 'in another order'})")
+    if not changes:
         return ""
     return (
-        f"Classes: {len(history.names(0))} at first, {'; '.join(told)}. Accuracies before and after such a "
+        f"Classes: {len(history.names(0))} at first, {'; '.join(changes)}. Accuracies before and after such a "
         f"round are of different tasks."
     )
 
 
-def _told(word: str, names: Sequence[str], others: Sequence[str]) -> list[str]:
+def _missing(word: str, names: Sequence[str], others: Sequence[str]) -> list[str]:
     found = [name for name in names if name not in others]
     return [f"{word} {' and '.join(found)}"] if found else []

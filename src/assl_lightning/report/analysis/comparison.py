@@ -1,6 +1,6 @@
-"""What the accuracies of two or more methods tell: pure functions of arrays, by seeds and rounds.
+"""Comparisons of the accuracies of methods: pure functions of arrays (seeds, rounds).
 
-Differences are taken seed by seed: under one seed all methods share the initial labels and the initial weights.
+Differences are taken seed by seed: methods with the same seed share the initial labels and the initial weights.
 
 [A] agg_results.py of ALFA-Mix (Parvaneh et al., CVPR 2022), which draws the paper's Fig. 6.
 """
@@ -20,59 +20,59 @@ from scipy.stats import t as student
 Floats = NDArray[np.float64]
 
 ENOUGH_SEEDS = 5
-"""With fewer seeds a paired test tells little: the interval is above 3 standard errors wide on each side, and no
-outcome whatever brings Wilcoxon's p below 0.125."""
+"""With fewer seeds a paired test has little power: the interval is more than 3 standard errors wide on each side, and
+Wilcoxon's p cannot be below 0.125."""
 
 # Records hold seven digits of an accuracy, so that two differences of one image in 12,000 are 8.33e-5 and 8.34e-5. One
 # image in a million makes more.
 _ROUNDING = 5e-7
 
 PAPER_THRESHOLD = 2.776
-"""Above which the paper's t counts as a win (Fig. 6): Student's t(0.975) at 4 degrees of freedom, hence for 5 seeds."""
+"""The t above which the paper counts a win (Fig. 6): Student's t(0.975) at 4 degrees of freedom, hence for 5 seeds."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its confidence interval, in the unit of what was averaged; `low` and `high` are NaN where n < 2."""
+    """A mean and its confidence interval, in the unit of the values; `low` and `high` are NaN if n < 2."""
 
     mean: float
     low: float
     high: float
-    n: int  # how many were averaged
+    n: int  # number of values
 
     @property
     def has_enough_seeds(self) -> bool:
-        """Whether there are enough seeds (`ENOUGH_SEEDS`) to conclude anything from."""
+        """True if there are at least `ENOUGH_SEEDS` seeds."""
         return self.n >= ENOUGH_SEEDS
 
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Student's paired t: the interval of the mean difference, and the two-sided p of its being 0 (NaN where n < 2)."""
+    """Student's paired t test: the interval of the mean difference, and the two-sided p of 0 (NaN if n < 2)."""
 
     interval: Interval
     p_value: float
 
     @property
     def has_enough_seeds(self) -> bool:
-        """As the interval's."""
+        """True if the interval has enough seeds."""
         return self.interval.has_enough_seeds
 
 
 @dataclass(frozen=True)
 class PairwiseMatrix:
-    """Who beats whom, over rounds and settings (Fig. 6 of the paper); m methods."""
+    """How often each of m methods beats each other one, over rounds and settings (Fig. 6 of the paper)."""
 
     methods: tuple[str, ...]
-    wins: Floats  # (m, m): how often the row's method beats the column's; at most `settings`
-    beaten: Floats  # (m,): mean of each column over the other methods; smaller is better
+    wins: Floats  # (m, m) how often the row's method beats the column's; at most `settings`
+    beaten: Floats  # (m,) mean of each column over the other methods; smaller is better
     settings: int
     seeds: tuple[int, ...]  # of each setting
-    missing: Mapping[str, int]  # method → settings without it, where it neither wins nor is beaten; of those > 0
+    missing: Mapping[str, int]  # method → settings without it, if any; it neither wins nor is beaten there
 
 
 def has_area(labels: Sequence[int]) -> bool:
-    """Whether there is an area over these numbers of labels: they do not fall, as where people take labels back.
+    """True if there is an area over these numbers of labels: they must not fall, as when people take labels back.
 
     >>> has_area([10, 20]), has_area([10]), has_area([10, 8]), has_area([10, 10])
     (True, True, False, False)
@@ -82,10 +82,10 @@ def has_area(labels: Sequence[int]) -> bool:
 
 
 def aubc(labels: ArrayLike, accuracy: ArrayLike) -> Floats:
-    """Area under the budget curve: accuracy (…, rounds) over labels (rounds,) → (…,).
+    """Return the area under the budget curve: accuracy (…, rounds) over labels (rounds,) → (…,).
 
-    Trapezoids, divided by the range of the labels: the mean accuracy over the budget, in the unit of `accuracy`.
-    Larger is better. One round: its accuracy.
+    The trapezoids are divided by the range of the labels, so this is the mean accuracy over the budget, in the unit of
+    `accuracy`. Larger is better. The area of a single round is its accuracy.
     """
     counts, values = np.asarray(labels, float), np.asarray(accuracy, float)
     if counts.ndim != 1 or values.ndim < 1 or values.shape[-1] != len(counts) or not len(counts):
@@ -102,7 +102,7 @@ def aubc(labels: ArrayLike, accuracy: ArrayLike) -> Floats:
 
 
 def paired_t(difference: ArrayLike, confidence: float = 0.95) -> PairedTest:
-    """Student's t of differences (n,), one for each seed. Where all are equal, the interval is that one value."""
+    """Apply Student's paired t test to differences (n,), one per seed. If all are equal, the interval is that value."""
     values = _differences(difference)
     n, mean = len(values), float(values.mean())
     if n < 2:
@@ -113,14 +113,15 @@ def paired_t(difference: ArrayLike, confidence: float = 0.95) -> PairedTest:
 
 
 def wilcoxon(difference: ArrayLike) -> float:
-    """Exact two-sided p of Wilcoxon's signed-rank test of differences (n,), in (0, 1].
+    """Return the exact two-sided p of Wilcoxon's signed-rank test of differences (n,), in (0, 1].
 
-    Zeros are left out and ties share their mean rank, as accuracies on one test set often need. All zero: 1.
+    Zeros are left out and ties share their mean rank; both are frequent with accuracies on one test set. If all
+    differences are zero, p is 1.
     """
     values = _differences(difference)
     values = values[np.abs(values) > _ROUNDING]
     doubled = np.rint(2 * rankdata(_tied(np.abs(values)))).astype(int)  # mean ranks are halves
-    shares = np.ones(1)  # of the ways to give signs in which the positive ranks have each sum
+    shares = np.ones(1)  # index: sum of the positive ranks; value: share of all sign patterns with this sum
     for rank in doubled:
         shares = (np.pad(shares, (0, rank)) + np.pad(shares, (rank, 0))) / 2
     positive = doubled[values > 0].sum()
@@ -128,7 +129,7 @@ def wilcoxon(difference: ArrayLike) -> float:
 
 
 def _tied(values: Floats) -> Floats:
-    """(n,) ≥ 0, those that differ by rounding alone made equal."""
+    """Return (n,) ≥ 0, with equal numbers for values that differ only by rounding."""
     order = np.argsort(values)
     group = np.concatenate([[0], np.cumsum(np.diff(values[order]) > _ROUNDING)])
     tied = np.empty(len(values), int)
@@ -137,10 +138,10 @@ def _tied(values: Floats) -> Floats:
 
 
 def bootstrap(difference: ArrayLike, *, seed: int = 0, resamples: int = 10_000, confidence: float = 0.95) -> Interval:
-    """Percentile bootstrap of the mean of differences (n,) (Efron and Tibshirani 1993, §13.3). One seed, one answer.
+    """Return the percentile bootstrap interval of the mean of differences (n,) (Efron and Tibshirani 1993, §13.3).
 
-    It supposes no distribution, but is too narrow for few seeds: by about √(1 − 1/n) beside `paired_t`'s, and more for
-    want of its wider quantiles.
+    It assumes no distribution, but is too narrow for few seeds: by about √(1 − 1/n) compared with `paired_t`, and more
+    because it lacks the wider quantiles of Student's t. The same `seed` gives the same interval.
     """
     values = _differences(difference)
     n, mean = len(values), float(values.mean())
@@ -152,9 +153,9 @@ def bootstrap(difference: ArrayLike, *, seed: int = 0, resamples: int = 10_000, 
 
 
 def holm(p_values: ArrayLike) -> Floats:
-    """Adjusted p (m,) of m comparisons with one reference, in the order given (Holm 1979).
+    """Return the adjusted p (m,) of m comparisons with one reference, in the given order (Holm 1979).
 
-    One of them below α is wrong with probability α at most, however many there are. NaN stays NaN and is not counted.
+    The probability that any p below α is a false positive is at most α. NaN stays NaN and is not counted.
     """
     values = np.asarray(p_values, float)
     if values.ndim != 1 or ((values < 0) | (values > 1)).any():
@@ -169,39 +170,39 @@ def holm(p_values: ArrayLike) -> Floats:
 def pairwise_matrix(
     settings: Sequence[Mapping[str, Floats]], *, threshold: float = PAPER_THRESHOLD, ddof: int = 0
 ) -> PairwiseMatrix:
-    """The paper's matrix (Fig. 6), as [A] counts: method → accuracies (seeds, rounds), for each setting.
+    """Return the paper's matrix (Fig. 6), counted as in [A]: method → accuracies (seeds, rounds), for each setting.
 
-    In a setting, the row's method beats the column's in the share of rounds (the first left out, where nothing was
-    acquired yet) in which t = √n · mean / s.d. of their difference over n seeds is above the `threshold`; settings are
-    summed. A s.d. of 0 makes t ±∞, or 0 where the mean is 0 too.
+    In each setting, the row's method beats the column's in a share of the rounds: those in which t = √n · mean / s.d.
+    of their difference over n seeds is above the `threshold`. The first round is left out, since nothing was acquired
+    yet. Settings are summed. If the s.d. is 0, t is ±∞, or 0 if the mean is 0 too.
 
     With the paper's 3 seeds, its threshold and `ddof` 0 the two-sided level is p = 0.15, for each of many rounds and
     pairs; `valid_matrix` tests at 0.05.
 
     Raises:
-        ValueError: a setting's arrays differ in shape, or have fewer than two seeds or rounds.
+        ValueError: the arrays of a setting differ in shape, or have fewer than two seeds or rounds.
     """
     return _matrix(settings, lambda _: threshold, ddof)
 
 
 def valid_matrix(settings: Sequence[Mapping[str, Floats]]) -> PairwiseMatrix:
-    """`pairwise_matrix` with the sample's s.d. and Student's t(0.975, n − 1) for the n seeds of each setting.
+    """Return a `pairwise_matrix` with the sample s.d. and Student's t(0.975, n − 1) for the n seeds of each setting.
 
-    A round's test has a two-sided level of 0.05; nothing is corrected for the number of rounds, pairs and settings.
+    Each round is tested at a two-sided level of 0.05, not corrected for the number of rounds, pairs and settings.
     """
     return _matrix(settings, lambda n: float(student.ppf(0.975, n - 1)), ddof=1)
 
 
 def total_of(rand: tuple[float, float], continued: tuple[float, float]) -> tuple[float, float]:
-    """Table 2's "Total" of a method's (mean, ±) under `init` rand and continue: mean of the means, mean of the ±.
+    """Return the "Total" of Table 2 from a method's (mean, ±) under `init` rand and continue: the means of both.
 
-    That ± is an average of standard deviations; it is neither pooled nor the error of the mean.
+    The ± is then an average of standard deviations, neither a pooled one nor the error of the mean.
     """
     return (rand[0] + continued[0]) / 2, (rand[1] + continued[1]) / 2
 
 
 def mean_gain(of: Mapping[str, float], over: Mapping[str, float]) -> float:
-    """Mean of `of` − `over` over the methods that both have: the paper's 8.11 %p, of SSL over supervised training."""
+    """Return the mean of `of` − `over` over common methods: the paper's 8.11 points of SSL over supervised training."""
     shared = of.keys() & over.keys()
     if not shared:
         raise ValueError(f"a gain needs a method that both have; got {', '.join(of)} and {', '.join(over)}")
@@ -213,13 +214,13 @@ def _differences(difference: ArrayLike) -> Floats:
     if values.ndim != 1 or not len(values):
         raise ValueError(f"differences must be (n,), one for each of at least one seed; got shape {values.shape}")
     if not np.isfinite(values).all():
-        place = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise ValueError(f"the difference of seed number {place} is {values[place]}; leave out what has no accuracy")
+        position = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise ValueError(f"the difference of seed number {position} is {values[position]}; leave runs without it out")
     return values
 
 
 def _t_statistic(values: Floats, ddof: int) -> Floats:
-    """(n, …) → (…): √n · mean / s.d.; ±∞ where the s.d. is 0, 0 where the mean is too."""
+    """Return √n · mean / s.d. of (n, …) as (…): ±∞ if the s.d. is 0, and 0 if the mean is 0 too."""
     mean, deviation = np.asarray(values.mean(0)), np.asarray(values.std(0, ddof=ddof))
     deviation[np.ptp(values, axis=0) < _ROUNDING] = 0
     t: Floats = np.where(np.abs(mean) < _ROUNDING, 0.0, np.copysign(inf, mean))
@@ -249,7 +250,7 @@ def _matrix(
 
 
 def _check_setting(number: int, setting: Mapping[str, Floats]) -> int:
-    """How many seeds the setting has."""
+    """Check the shapes of a setting, and return its number of seeds."""
     shapes = {name: np.shape(values) for name, values in setting.items()}
     first = next(iter(shapes.values()), ())
     if len(set(shapes.values())) != 1 or len(first) != 2 or min(first) < 2:

@@ -1,7 +1,7 @@
-"""What people were asked in a run and what they said: how long it took them, and how far they agree with the model,
-with what held before, and with one another.
+"""The labelling by people: their answers, their time, and their agreement with the model, with earlier labels, and with
+each other.
 
-Everything is as the answers stand when it is read; it lies in the batches and in the ledger.
+It is read from the batches and the ledger, with all answers up to now.
 """
 
 from __future__ import annotations
@@ -22,145 +22,145 @@ from assl_lightning.people.ledger import Ledger
 from assl_lightning.report.analysis.runs import Run
 
 Given = tuple[Answer, int | None]
-"""An answer, and the id of the row that took it back; None where it stands."""
+"""An answer, and the id of the row that took it back, or None."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A sample that people were asked about in a round, and what they say of it."""
+    """A sample that people were asked about in a round, with their answers."""
 
-    round: int  # that trains on the label
+    round: int  # which trains on the label
     sample: AskedSample
-    image: Path  # as people saw it
-    is_for_test: bool  # of the hold-out
-    given: tuple[Given, ...]  # the answers to it, in the order in which they came
-    verdict: ResolvedLabel | None  # of those that stand; None where there is none
-    second: Answer | None = None  # the earliest that stands and is no skip, where the sample was asked for once more
-    before: ResolvedLabel | None = None  # what held by the answers of earlier rounds, as `second` came
+    image: Path  # the file that people saw
+    is_for_test: bool  # the sample belongs to the hold-out
+    given: tuple[Given, ...]  # its answers, in the order in which they came
+    verdict: ResolvedLabel | None  # from the answers that were not taken back; None if there are none
+    second: Answer | None = None  # of a sample that was asked again: the first answer but skips
+    before: ResolvedLabel | None = None  # by the answers of earlier rounds, when `second` came
 
     @property
     def label(self) -> str | None:
-        """The class that people say it is, where they say one."""
+        """The class that people give, or None."""
         return None if self.verdict is None else self.verdict.label
 
     @property
     def state(self) -> str:
-        """label | skip | bad | conflict | unanswered."""
+        """One of label, skip, bad, conflict, unanswered."""
         return "unanswered" if self.verdict is None else self.verdict.kind
 
     @property
     def agrees_with_model(self) -> bool | None:
-        """Whether people say what the model took it for; None where one of the two is not known."""
+        """True if the label is the model's prediction; None if one of the two is unknown."""
         return None if self.label is None or self.sample.prediction is None else self.label == self.sample.prediction
 
     @property
     def agrees_with_before(self) -> bool | None:
-        """Whether it got the same label when it was asked for once more; None where there are no two to compare."""
+        """True if the second answer gave the same label; None if there are no two labels to compare."""
         if self.second is None or self.before is None or self.before.kind != "label":
             return None
         return self.second.label == self.before.label
 
     @property
     def is_by_same_person(self) -> bool | None:
-        """Whether who gave the label that held also gave the second; None where a name is missing."""
+        """True if one of those who gave the earlier label gave the second answer; None if a name is missing."""
         if self.second is None or self.before is None:
             return None
-        who = {vote.annotator for vote in self.before.votes if vote.label == self.before.label}
-        return None if "" in who | {self.second.annotator} else self.second.annotator in who
+        annotators = {vote.annotator for vote in self.before.votes if vote.label == self.before.label}
+        return None if "" in annotators | {self.second.annotator} else self.second.annotator in annotators
 
 
 @dataclass(frozen=True)
 class LabellingRound:
-    """What people did for one round."""
+    """The labelling of one round."""
 
-    round: int  # that trains on the labels
-    is_open: bool  # whether answers are still waited for
-    questions: tuple[Question, ...]  # in the batch's order
+    round: int  # which trains on the labels
+    is_open: bool  # the run still waits for answers
+    questions: tuple[Question, ...]  # in the order of the batch
     given: tuple[Given, ...]  # all answers, in the order in which they came
 
     def count(self, state: str) -> int:
-        """How many of the samples that are asked for the first time have a `Question.state`."""
+        """Count the samples with this `Question.state` among those that are asked for the first time."""
         return sum(question.state == state for question in self.new)
 
     @property
     def new(self) -> tuple[Question, ...]:
-        """Those that are not asked for once more."""
+        """The samples that are asked for the first time."""
         return tuple(question for question in self.questions if not question.sample.again)
 
     @property
     def again(self) -> tuple[Question, ...]:
-        """Those that had a label and were asked for once more."""
+        """The samples that had a label and are asked again."""
         return tuple(question for question in self.questions if question.sample.again)
 
 
 @dataclass(frozen=True)
 class Work:
-    """Answers and the time that they took, also of those that were taken back or replaced since."""
+    """The number of answers and the time that they took, including answers that were taken back or replaced."""
 
     answers: int
     taken_back: int
-    timed: int  # answers whose time is known
-    seconds: float  # that these took together
-    timed_labels: int  # of these, labels that stand and are their annotator's last word on a sample
-    annotators: Mapping[str, int]  # name → answers, most first; "" where it is not known who
+    timed: int  # answers with a known time
+    seconds: float  # the sum of these times
+    timed_labels: int  # of the timed answers, labels that count: not taken back, and their annotator's latest
+    annotators: Mapping[str, int]  # name → answers, most first; "" is an unknown annotator
 
     @property
     def labels_per_hour(self) -> float | None:
-        """Of one person's work; None where no time is known."""
+        """The labels in an hour of one person's work; None if no time is known."""
         return 3600 * self.timed_labels / self.seconds if self.seconds > 0 else None
 
 
 @dataclass(frozen=True)
 class Labelling:
-    """All that people did for a run."""
+    """The labelling of a run."""
 
     conflicts: Conflicts
-    shows_predictions: bool  # whether people could see what the model took a sample for
+    shows_predictions: bool  # people could see the model's predictions
     rounds: tuple[LabellingRound, ...]
-    holds: Mapping[str, ResolvedLabel]  # sample id → what holds by the answers of all rounds
-    contested: tuple[Question, ...]  # the newest about each sample of which people say different things
-    seen_by_several: int  # samples of which more than one person said something that is no skip
+    holds: Mapping[str, ResolvedLabel]  # sample id → label by the answers of all rounds
+    contested: tuple[Question, ...]  # the newest question about each sample with different answers
+    seen_by_several: int  # samples that several people answered without skipping
 
     @property
     def questions(self) -> tuple[Question, ...]:
-        """Of all rounds."""
-        return tuple(question for one in self.rounds for question in one.questions)
+        """The questions of all rounds."""
+        return tuple(question for part in self.rounds for question in part.questions)
 
     @property
     def given(self) -> tuple[Given, ...]:
         """All answers, by round."""
-        return tuple(given for one in self.rounds for given in one.given)
+        return tuple(given for part in self.rounds for given in part.given)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How many of n pairs agree."""
+    """The number of agreeing pairs among n."""
 
     n: int
     agreeing: int
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % by Wilson (1927), in [0, 1]; of n ≥ 1."""
+        """The 95 % interval of the share by Wilson (1927), in [0, 1]; needs n ≥ 1."""
         found = binomtest(self.agreeing, self.n).proportion_ci(0.95, method="wilson")
         return float(found.low), float(found.high)
 
 
 def agreement(found: Sequence[bool | None]) -> Agreement:
-    """Of those that are known.
+    """Count the agreeing pairs among those that are known.
 
     >>> agreement([True, None, False])
     Agreement(n=2, agreeing=1)
     """
-    known = [one for one in found if one is not None]
+    known = [agrees for agrees in found if agrees is not None]
     return Agreement(len(known), sum(known))
 
 
 def work_of(given: Sequence[Given]) -> Work:
-    """What some answers took; they are in the order in which they came."""
+    """Summarise answers, given in the order in which they came."""
     answers = [answer for answer, _ in given]
     times = [answer.seconds for answer in answers if _is_time(answer.seconds)]
-    votes = [answer for answer in in_time(_standing(given)) if not answer.decides]
+    votes = [answer for answer in in_time(_active(given)) if not answer.decides]
     last = {(answer.sample_id, answer.annotator, answer.round): answer for answer in votes}
     return Work(
         answers=len(answers),
@@ -173,10 +173,10 @@ def work_of(given: Sequence[Given]) -> Work:
 
 
 def read_labelling(run: Run) -> Labelling | None:
-    """What people did for a run; None where nobody was asked.
+    """Read the labelling of a run; None if people were not asked.
 
     Raises:
-        ValueError: a batch or the ledger is not what its name says; it is named.
+        ValueError: a batch or the ledger cannot be read.
     """
     batches = find_batches(run.directory)
     if not batches:
@@ -192,16 +192,16 @@ def read_labelling(run: Run) -> Labelling | None:
 def labelling_of(
     batches: Sequence[LabelBatch], history: Sequence[Given], conflicts: Conflicts, hold_out: int = 0
 ) -> Labelling:
-    """From at least one batch, by round, and all answers of the ledger in its order.
+    """Combine at least one batch, by round, with all answers of the ledger, in its order.
 
-    `hold_out` samples, the first of round 0, were drawn for the test.
+    The first `hold_out` samples of round 0 were drawn for the test.
     """
     of_round: dict[int, list[Given]] = defaultdict(list)
     for answer, taken in history:
         of_round[answer.round].append((answer, taken))
     rounds = tuple(_round(batch, of_round[batch.round], history, conflicts, hold_out) for batch in batches)
-    newest = {question.sample.sample_id: question for one in rounds for question in one.questions}
-    holds = {name: one for name, one in resolve(_standing(history), conflicts).items() if name in newest}
+    newest = {question.sample.sample_id: question for part in rounds for question in part.questions}
+    holds = {name: label for name, label in resolve(_active(history), conflicts).items() if name in newest}
     decided = {name: [vote for vote in verdict.votes if vote.kind != "skip"] for name, verdict in holds.items()}
     contents = {name: {(vote.kind, vote.label) for vote in votes} for name, votes in decided.items()}
     return Labelling(
@@ -219,17 +219,19 @@ def _round(
 ) -> LabellingRound:
     of_sample = _by_sample(given)
     again = {sample.sample_id for sample in batch.samples if sample.again}
-    earlier = _by_sample([one for one in history if one[0].round < batch.round and one[0].sample_id in again])
-    holds = resolve(_standing(given), conflicts)
+    earlier = _by_sample(
+        [(answer, taken) for answer, taken in history if answer.round < batch.round and answer.sample_id in again]
+    )
+    holds = resolve(_active(given), conflicts)
     seconds = {
         name: next(
-            (answer for answer in in_time(_standing(of_sample[name])) if answer.kind != "skip" and not answer.decides),
+            (answer for answer in in_time(_active(of_sample[name])) if answer.kind != "skip" and not answer.decides),
             None,
         )
         for name in again
     }
     before = {
-        name: resolve(_standing(earlier[name], as_of=second), conflicts).get(name)
+        name: resolve(_active(earlier[name], as_of=second), conflicts).get(name)
         for name, second in seconds.items()
         if second is not None
     }
@@ -238,13 +240,13 @@ def _round(
             round=batch.round,
             sample=sample,
             image=batch.image_path(sample),
-            is_for_test=batch.round == 0 and place < hold_out,
+            is_for_test=batch.round == 0 and position < hold_out,
             given=tuple(of_sample[sample.sample_id]),
             verdict=holds.get(sample.sample_id),
             second=seconds.get(sample.sample_id),
             before=before.get(sample.sample_id),
         )
-        for place, sample in enumerate(batch.samples)
+        for position, sample in enumerate(batch.samples)
     )
     return LabellingRound(batch.round, batch.is_open, questions, tuple(given))
 
@@ -256,8 +258,8 @@ def _by_sample(given: Sequence[Given]) -> defaultdict[str, list[Given]]:
     return found
 
 
-def _standing(given: Sequence[Given], as_of: Answer | None = None) -> Iterator[Answer]:
-    """The answers that stand; with `as_of`, those that stood as that one came."""
+def _active(given: Sequence[Given], as_of: Answer | None = None) -> Iterator[Answer]:
+    """Yield the answers that were not taken back; with `as_of`, those before that answer, as of then."""
     if as_of is None:
         return (answer for answer, taken in given if taken is None)
     now = as_of.id or 0

@@ -125,7 +125,7 @@ def shared_seeds(method: Method, *others: Method) -> tuple[int, ...]:
 
 
 def accuracies(method: Method, seeds: Sequence[int], which: Literal["ema", "raw"] = "ema") -> NDArray[np.float64]:
-    """Return test accuracies (seeds, rounds) in [0, 1] of the averaged (`ema`) or the raw weights; rows as in `seeds`."""
+    """Return test accuracies (seeds, rounds) in [0, 1] of the averaged (`ema`) or raw weights; rows as in `seeds`."""
     if which not in ("ema", "raw"):
         raise ValueError(f"which={which!r}: must be 'ema', the averaged weights, or 'raw', the weights as trained")
     missing = [seed for seed in seeds if seed not in method.runs]

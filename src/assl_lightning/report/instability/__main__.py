@@ -15,7 +15,7 @@ from assl_lightning.base.paths import path_argument
 from assl_lightning.base.run_files import CONFIG
 from assl_lightning.learning.snapshot_files import DIRECTORY, read_snapshots
 from assl_lightning.loop.records import KEYS_WITHOUT_EFFECT, PROVENANCE_KEYS, read_config
-from assl_lightning.report.analysis.runs import own_leaves
+from assl_lightning.report.analysis.grouping import own_leaves
 from assl_lightning.report.instability.figures import (
     plot_rank_correlations,
     plot_uncertainty_by_instability,
@@ -43,25 +43,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "Markdown, figures as PNG, numbers as CSV.",
     )
     parser.add_argument(
-        "run_dir", nargs="+", type=path_argument, help="what a run wrote, such as runs/instability/seed_0"
+        "run_dir", nargs="+", type=path_argument, help="the directory of a run, such as runs/instability/seed_0"
     )
     parser.add_argument(
         "--output",
         type=path_argument,
-        help="where figures and numbers go, in a directory for each run; default: report/instability in the run's own",
+        help="where to write figures and numbers, in a directory for each run; default: report/instability in its own",
     )
     options = parser.parse_args(arguments)
     sys.stdout.write(render_markdown(analyse(options.run_dir, options.output)))
 
 
 def analyse(run_dirs: Sequence[Path], output: Path | None = None) -> Page:
-    """The tables of each training of each run, and of runs of one kind together; figures and numbers are written.
+    """Return the tables of each training, and of equal runs together; write figures and numbers.
 
     Raises:
-        ValueError: a directory holds no snapshots, or too few, or two would write to the same place.
+        ValueError: a directory holds no snapshots, or too few, or two runs would write to the same directory.
     """
-    places = {run_dir: _place(run_dir, output) for run_dir in run_dirs}
-    if len(set(places.values())) < len(run_dirs):
+    outputs = {run_dir: _output_of(run_dir, output) for run_dir in run_dirs}
+    if len(set(outputs.values())) < len(run_dirs):
         names = ", ".join(str(run_dir) for run_dir in run_dirs)
         raise ValueError(f"{names}: under --output each run needs a name of its own; leave --output out")
     sections = []
@@ -69,23 +69,23 @@ def analyse(run_dirs: Sequence[Path], output: Path | None = None) -> Page:
     for run_dir in run_dirs:
         for name, directory in _trainings(run_dir):
             summary = _summarise(directory)
-            place = places[run_dir] / name.replace(" ", "_")
-            _write(summary, place)
-            sections.append(_section(f"{run_dir}, {name} weights", summary, place))
+            target = outputs[run_dir] / name.replace(" ", "_")
+            _write(summary, target)
+            sections.append(_section(f"{run_dir}, {name} weights", summary, target))
             alike[name, summary.num_samples, tuple(summary.steps.tolist()), _kind(run_dir)].append(summary)
     sections += [_common_section(name, runs) for (name, *_), runs in alike.items() if len(runs) > 1]
     lead = (
-        "How unlabelled samples fare while a network trains: Lim et al. 2023, §3.3 and 3.5, Fig. 3, Fig. 4 and Table 1."
+        "Uncertainty of unlabelled samples during training: Lim et al. 2023, §3.3 and 3.5, Fig. 3, Fig. 4 and Table 1."
     )
     return Page("Temporal instability", (lead, LEGEND), tuple(sections))
 
 
-def _place(run_dir: Path, output: Path | None) -> Path:
+def _output_of(run_dir: Path, output: Path | None) -> Path:
     return run_dir / "report" / "instability" if output is None else output / run_dir.resolve().name
 
 
 def _kind(run_dir: Path) -> str:
-    """What runs that are averaged must share: all of config.yaml but the seed, or the directory where there is none."""
+    """Return what averaged runs must share: config.yaml without the seed, or the directory if there is none."""
     if not (run_dir / CONFIG).exists():
         return str(run_dir)
     ignore = ("seed", "name", *PROVENANCE_KEYS, *KEYS_WITHOUT_EFFECT)
@@ -93,7 +93,7 @@ def _kind(run_dir: Path) -> str:
 
 
 def _trainings(run_dir: Path) -> Iterator[tuple[str, Path]]:
-    """Name and directory of each training's snapshots, below a run's directory or a Trainer's."""
+    """Yield name and directory of each training's snapshots, below the directory of a run or of a Trainer."""
     found = sorted([*run_dir.glob(f"{DIRECTORY}/*/"), *run_dir.glob(f"round_*/{DIRECTORY}/*/")])
     if not found:
         raise ValueError(
@@ -113,11 +113,11 @@ def _summarise(directory: Path) -> Instability:
         raise ValueError(f"{directory}: {error}") from error
 
 
-def _section(title: str, summary: Instability, place: Path) -> Section:
+def _section(title: str, summary: Instability, directory: Path) -> Section:
     steps = summary.steps
     facts = Paragraph(
         f"{len(steps)} snapshots of {summary.num_samples:,} unlabelled samples, steps {steps[0]:,} to {steps[-1]:,}. "
-        f"Figures and numbers: {place}"
+        f"Figures and numbers: {directory}"
     )
     return Section(title, (facts, correlation_table([summary]), share_table([summary]), instability_table(summary)))
 
@@ -126,19 +126,19 @@ def _common_section(name: str, runs: Sequence[Instability]) -> Section:
     return Section(f"{len(runs)} runs, {name} weights", (correlation_table(runs), share_table(runs)))
 
 
-def _write(summary: Instability, place: Path) -> None:
-    place.mkdir(parents=True, exist_ok=True)
+def _write(summary: Instability, directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
     for name, rows in csv_files(summary).items():
-        write_text(place / name, rows_as_csv(rows))
+        write_text(directory / name, rows_as_csv(rows))
     before, last = summary.steps[-2:].tolist()
     uncertainties = dict(zip((before, last), summary.last_uncertainties, strict=True))
-    plot_uncertainty_histogram(uncertainties, place / "uncertainty_histogram.png")
+    plot_uncertainty_histogram(uncertainties, directory / "uncertainty_histogram.png")
     plot_rank_correlations(
-        summary.steps[1:], summary.correlation, summary.correlation_unconfident, place / "rank_correlation.png"
+        summary.steps[1:], summary.correlation, summary.correlation_unconfident, directory / "rank_correlation.png"
     )
     table = summary.by_instability
     plot_uncertainty_by_instability(
-        table.count, table.mean, table.deviation, table.is_reliable, place / "uncertainty_by_instability.png"
+        table.count, table.mean, table.deviation, table.is_reliable, directory / "uncertainty_by_instability.png"
     )
 
 

@@ -1,4 +1,4 @@
-"""The figures of temporal instability: Lim et al. 2023, Fig. 3 and 4, from numbers alone."""
+"""The figures of temporal instability: Lim et al. 2023, Fig. 3 and 4."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Numbers = NDArray[np.floating[Any]]
 
 
 def plot_uncertainty_histogram(uncertainties: Mapping[int, Numbers], path: Path) -> None:
-    """How uncertainty is distributed over the pool at some steps, two as a rule; counts are logarithmic (Fig. 3a).
+    """Draw the distribution of uncertainty over the pool at some steps, usually two, with logarithmic counts (Fig. 3a).
 
     Args:
         uncertainties: optimizer step → (n,) pseudo-EL2N in [0, 1).
-        path: of the figure; its suffix says the format, its directory is made.
+        path: the file to write; its suffix is the format, its directory is made.
     """
     figure, axes = _new_axes("uncertainty u", "samples (logarithmic)")
     edges = np.linspace(0, 1, BINS + 1)
-    for place, (step, values) in enumerate(uncertainties.items()):
+    for number, (step, values) in enumerate(uncertainties.items()):
         counts, _ = np.histogram(values, edges)
-        colour = COLOURS[place % len(COLOURS)]
+        colour = COLOURS[number % len(COLOURS)]
         axes.stairs(counts, edges, color=colour, alpha=0.25, fill=True)
         axes.stairs(counts, edges, color=colour, linewidth=1.4, label=f"step {step:,}")
     _count_logarithmically(axes)
@@ -42,17 +42,17 @@ def plot_uncertainty_histogram(uncertainties: Mapping[int, Numbers], path: Path)
 
 
 def plot_rank_correlations(steps: NDArray[np.int64], everything: Numbers, unconfident: Numbers, path: Path) -> None:
-    """Spearman's ρ of uncertainty with the snapshot before, over training (Fig. 3b).
+    """Draw Spearman's ρ of uncertainty with the previous snapshot, over training (Fig. 3b).
 
     Args:
         steps: (T − 1,) optimizer steps of the later snapshot of each pair.
-        everything: (T − 1,) in [−1, 1], of all samples.
-        unconfident: (T − 1,) of those that are unconfident in both; NaN where they are too few.
-        path: of the figure.
+        everything: (T − 1,) in [−1, 1], over all samples.
+        unconfident: (T − 1,) over samples that are unconfident in both; NaN if there are too few.
+        path: the file to write.
     """
-    figure, axes = _new_axes("optimizer step", "Spearman's ρ with the snapshot before")
+    figure, axes = _new_axes("optimizer step", "Spearman's ρ with the previous snapshot")
     axes.axhline(0, color=FAINT, linewidth=1)
-    marker = "o" if len(steps) == 1 else ""  # one point makes no line
+    marker = "o" if len(steps) == 1 else ""  # a single point has no line
     axes.plot(steps, everything, "-", color=COLOURS[0], linewidth=1.8, marker=marker, label="all samples")
     axes.plot(steps, unconfident, "--", color=COLOURS[1], linewidth=1.4, marker=marker, label="unconfident in both")
     lowest = min((value for value in (*everything, *unconfident) if isfinite(value)), default=0)
@@ -65,14 +65,14 @@ def plot_rank_correlations(steps: NDArray[np.int64], everything: Numbers, unconf
 def plot_uncertainty_by_instability(
     count: NDArray[np.int64], mean: Numbers, deviation: Numbers, is_reliable: NDArray[np.bool_], path: Path
 ) -> None:
-    """How many samples changed their prediction how often (bars), and their uncertainty, mean ± s.d. (Fig. 4).
+    """Draw how many samples changed their prediction how often (bars), and their uncertainty, mean ± s.d. (Fig. 4).
 
     Args:
         count: (k,) samples with total instability 0 … k − 1; drawn on a logarithmic axis.
-        mean: (k,) of their uncertainty; drawn where it is reliable, as is its band.
+        mean: (k,) of their uncertainty; drawn with its band if it is reliable.
         deviation: (k,) standard deviation.
-        is_reliable: (k,) whether there are enough samples for a mean.
-        path: of the figure.
+        is_reliable: (k,) True if there are enough samples for a mean.
+        path: the file to write.
     """
     figure = new_figure(6.4, 4.8)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
@@ -102,11 +102,11 @@ def _new_axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
 
 def _count_logarithmically(axes: Axes) -> None:
     axes.set_yscale("log")
-    axes.set_ylim(bottom=0.7)  # a count of one is above the axis
+    axes.set_ylim(bottom=0.7)  # shows a count of one above the axis
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.minorticks_off()
 
 
 def _legend(axes: Axes) -> None:
-    """Above the axes, where no line can run."""
+    """Put the legend above the axes, where it hides no line."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=LABEL_SIZE, labelcolor=INK)

@@ -23,18 +23,18 @@ THRESHOLD = 0.95
 """Confidence above which a sample counts as pseudo-labelled in Table 1 (strictly; FixMatch's mask takes ≥)."""
 
 UNCONFIDENT = 0.07
-"""Uncertainty above which (almost) no prediction is confident, as `confident_uncertainty` says."""
+"""Uncertainty above which (almost) no prediction is confident; see `confident_uncertainty`."""
 
 FEWEST_SAMPLES = 10
-"""A mean over fewer samples than this is not to be relied on."""
+"""The fewest samples for a reliable mean."""
 
 
 def total_instability(predictions: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    """How often a sample's predicted class changes from one snapshot to the next (Eq. 2).
+    """Count how often a sample's predicted class changes from one snapshot to the next (Eq. 2).
 
     Args:
-        predictions: (T, n) predicted classes in order of time, T ≥ 2, from the first snapshot of trained weights on:
-            the initial network's predictions would add nearly one change to each sample.
+        predictions: (T, n) predicted classes in order of time, T ≥ 2, without those of the initial weights, which would
+            add nearly one change to each sample.
 
     Returns:
         (n,) in 0 … T − 1.
@@ -48,12 +48,12 @@ def total_instability(predictions: NDArray[np.integer[Any]]) -> NDArray[np.int64
 
 
 def rank_correlations(uncertainty: NDArray[np.floating[Any]], above: float | None = None) -> NDArray[np.float64]:
-    """Spearman's ρ between the uncertainties of one snapshot and the next (Fig. 3b).
+    """Return Spearman's ρ between the uncertainties of one snapshot and the next (Fig. 3b).
 
     Args:
         uncertainty: (T, n) in order of time, T ≥ 2.
-        above: of the samples alone whose uncertainty is larger than this in both snapshots; NaN where they are fewer
-            than `FEWEST_SAMPLES`. None: of all samples.
+        above: use only samples whose uncertainty is above this in both snapshots; NaN if there are fewer than
+            `FEWEST_SAMPLES` of them. None: all samples.
 
     Returns:
         (T − 1,) in [−1, 1].
@@ -73,16 +73,16 @@ def _rank_correlation(
 
 @dataclass(frozen=True)
 class UncertaintyByInstability:
-    """Uncertainty of the samples that have one value of instability; a row for each value from 0 on (Fig. 4)."""
+    """The uncertainty of the samples with each value of instability, from 0 on (Fig. 4)."""
 
     instability: NDArray[np.int64]  # (k,)
     count: NDArray[np.int64]  # (k,) samples
-    mean: NDArray[np.float64]  # (k,) NaN where there is no sample
+    mean: NDArray[np.float64]  # (k,) NaN if there is no sample
     deviation: NDArray[np.float64]  # (k,) standard deviation of the samples, with n in the denominator
 
     @property
     def is_reliable(self) -> NDArray[np.bool_]:
-        """(k,) whether there are `FEWEST_SAMPLES` samples or more."""
+        """(k,) True if there are at least `FEWEST_SAMPLES` samples."""
         reliable: NDArray[np.bool_] = self.count >= FEWEST_SAMPLES
         return reliable
 
@@ -90,11 +90,11 @@ class UncertaintyByInstability:
 def uncertainty_by_instability(
     instability: NDArray[np.int64], uncertainty: NDArray[np.floating[Any]]
 ) -> UncertaintyByInstability:
-    """Count, mean and standard deviation of the uncertainty for each value of instability.
+    """Return count, mean and standard deviation of the uncertainty for each value of instability.
 
     Args:
-        instability: (n,) as from `total_instability`.
-        uncertainty: (n,) of the last snapshot, or a mean over snapshots; the paper does not say which it takes.
+        instability: (n,) from `total_instability`.
+        uncertainty: (n,) of the last snapshot, or a mean over snapshots; the paper does not state which.
     """
     if instability.shape != uncertainty.shape:
         raise ValueError(
@@ -115,19 +115,20 @@ def pseudo_labelled_share(
     top: Sequence[float] = (0.01, 0.05, 0.10),
     reading: Reading = "B",
 ) -> NDArray[np.float64]:
-    """Mean share of pseudo-labelled samples among those with the highest scores (Table 1, which can be read two ways).
+    """Return the mean share of pseudo-labelled samples among those with the highest scores (Table 1).
 
-    A: rank anew in each snapshot, take the share that is confident in it, and average over snapshots. B: rank once, by
-    the last snapshot's scores, and average how often each of the highest was confident. Of snapshot uncertainties
-    reading A says little: who is uncertain is not confident (`confident_uncertainty`).
+    Table 1 can be read in two ways. A: rank anew in each snapshot, take the share that is confident in it, and average
+    over snapshots. B: rank once, by the last snapshot's scores, and average how often each of the highest was
+    confident. For snapshot uncertainties reading A is nearly trivial: an uncertain prediction is not confident (see
+    `confident_uncertainty`).
 
     Args:
-        score: (T, n) in order of time; NaN is unknown, and left out of the ranking.
-        confident: (T, n) whether p_max > `THRESHOLD`.
+        score: (T, n) in order of time; NaN is unknown and not ranked.
+        confident: (T, n) True if p_max > `THRESHOLD`.
         top: shares of the samples with a known score, in (0, 1]; rounded to whole samples, at least one.
 
     Returns:
-        (len(top),) in [0, 1]; NaN where no score is known.
+        (len(top),) in [0, 1]; NaN if no score is known.
     """
     _check_snapshots(score)
     if confident.shape != score.shape:
@@ -154,15 +155,16 @@ def _share_in_top(
 
 
 def confident_uncertainty(num_classes: int, threshold: float = THRESHOLD) -> tuple[float, float]:
-    """Where uncertainty alone decides confidence: below the first number p_max > threshold, from the second on never.
+    """Return the uncertainty below which p_max > threshold always, and that from which on it never is.
 
     With d = 1 − p_max, u² = d² + Σ p_c² over the other classes, which share d: the sum lies between d² / (C − 1) and
     d². So d · √(C / (C − 1)) ≤ u ≤ d · √2.
 
-    It makes the paper's Table 1 hard to read as A for snapshot uncertainties. Within one snapshot, a single confident
-    sample among the top 1 % puts all samples below them under √2 · 0.05 = 0.0707; they then are confident, but for a
-    narrow band (0.0527 … 0.0707 with ten classes). The top 5 % would be confident to 80 % or more, where the paper has
-    15.67 % in the top 1 % and 24.87 % in the top 5 %. Means over snapshots that differ wildly could still have it.
+    For snapshot uncertainties, Table 1 of the paper therefore hardly fits reading A. If a single sample among the top
+    1 % of a snapshot is confident, all samples with lower uncertainty have u < √2 · 0.05 = 0.0707, and except for a
+    narrow band (0.0527 … 0.0707 with ten classes) they are confident. At least 80 % of the top 5 % would then be
+    confident, but the paper has 15.67 % in the top 1 % and 24.87 % in the top 5 %. Only means over very different
+    snapshots could give these numbers.
 
     >>> [round(bound, 4) for bound in confident_uncertainty(10)]
     [0.0527, 0.0707]

@@ -1,4 +1,4 @@
-"""Everything that the snapshots of one training say about its instability."""
+"""The summary of a training's instability, from its snapshots."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from assl_lightning.report.instability.measures import (
 )
 
 NEAR_ZERO = 1e-3
-"""Uncertainty below which a histogram of the pool is one bar."""
+"""Uncertainty that counts as almost zero."""
 
 TOP = (0.01, 0.05, 0.10)
 """The shares of highest scores in the paper's Table 1."""
@@ -39,12 +39,12 @@ SCORES: dict[str, Callable[[Snapshot], NDArray[np.floating[Any]]]] = {
     ),
     "uncertainty, snapshot": lambda snapshot: snapshot.uncertainty,
 }
-"""What Table 1 may rank by: name → (n,) scores. "mean" is the running mean of training's own views (Eq. 3 and 4)."""
+"""The scores by which Table 1 may rank: name → (n,) scores. "mean" is the running mean over training (Eq. 3 and 4)."""
 
 
 @dataclass(frozen=True)
 class Instability:
-    """One training's T snapshots of n samples, summed up."""
+    """A summary of the T snapshots of n samples of one training."""
 
     steps: NDArray[np.int64]  # (T,) optimizer steps, the first above 0
     num_samples: int
@@ -62,16 +62,16 @@ class Instability:
 
 
 def summarise(snapshots: Sequence[Snapshot]) -> Instability:
-    """Sum up the snapshots of one training, in order of their steps; one of the initial weights is left out.
+    """Summarise the snapshots of one training, in order of their steps, without that of the initial weights.
 
     Raises:
-        ValueError: fewer than two are of trained weights.
+        ValueError: there are fewer than two snapshots of trained weights.
     """
     trained = [snapshot for snapshot in snapshots if snapshot.step > 0]
     if len(trained) < 2:
         raise ValueError(
-            f"instability is seen between snapshots of trained weights, and there is {len(trained)}; it takes two or "
-            f"more, so lower every_n_steps or train longer"
+            f"instability needs two or more snapshots of trained weights, but there is {len(trained)}; lower "
+            f"every_n_steps, or train longer"
         )
     uncertainty = np.stack([snapshot.uncertainty for snapshot in trained])  # (T, n)
     confident = np.stack([snapshot.max_probability for snapshot in trained]) > THRESHOLD  # (T, n)
@@ -98,5 +98,5 @@ def summarise(snapshots: Sequence[Snapshot]) -> Instability:
 
 
 def _known(snapshot: Snapshot, values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    """NaN where training has not visited the sample yet."""
+    """Return the values, with NaN for samples that training has not visited yet."""
     return np.where(snapshot.visits > 0, values, np.nan)

@@ -1,4 +1,4 @@
-"""The summary in tables: as sections of a report, and as the rows of CSV files."""
+"""The summary as tables of a report, and as rows of CSV files."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from assl_lightning.report.instability.summary import NEAR_ZERO, SCORES, TOP, In
 from assl_lightning.report.views import Table
 
 PAPER = {"inconsistency": (0.5493, 0.4746, 0.4420), "uncertainty": (0.1567, 0.2487, 0.2814)}
-"""Lim et al. 2023, Table 1: what is ranked by → share of pseudo-labelled samples in each `TOP`."""
+"""Lim et al. 2023, Table 1: ranking → share of pseudo-labelled samples in each `TOP`."""
 
 _NEVER_CONFIDENT = confident_uncertainty(num_classes=10)[1]  # the same for any other number
 
 LEGEND = (
-    "A reading of Table 1 is how its shares are counted. A: samples are ranked anew in each snapshot, and the share "
-    "that is confident in it is averaged over the snapshots. B: samples are ranked once, by the last snapshot's "
-    "scores, and how often each was confident is averaged. The paper does not say which, nor which score; B with the "
-    "running means is the likeliest. Under A, snapshot uncertainties must give about 0 in the top 1 % where not nearly "
-    f"all samples are confident: max p > {THRESHOLD} forces u < {_NEVER_CONFIDENT:.4f}."
+    "The shares of Table 1 can be counted in two ways. A: rank the samples anew in each snapshot, and average the "
+    "share that is confident in it. B: rank the samples once, by the last snapshot's scores, and average how often "
+    "each was confident. The paper states neither the way nor the score; B with the running means is the most likely. "
+    "With A, snapshot uncertainties must give about 0 in the top 1 % unless nearly all samples are confident, since "
+    f"max p > {THRESHOLD} implies u < {_NEVER_CONFIDENT:.4f}."
 )
 
-_MOST_ROWS = 12  # of the table of instability, which has a row for up to T values
+_MOST_ROWS = 12  # of the table of instability; it has up to T values
 
 
 def correlation_table(runs: Sequence[Instability]) -> Table:
-    """Fig. 3b at the start, the middle and the end of training; several runs have snapshots at the same steps."""
+    """Return Fig. 3b at the start, the middle and the end of training; runs must have snapshots at the same steps."""
     steps = runs[0].steps
     rows = []
     for name, part in zip(("start", "middle", "end"), np.array_split(np.arange(len(steps) - 1), 3), strict=True):
@@ -59,7 +59,7 @@ def correlation_table(runs: Sequence[Instability]) -> Table:
 
 
 def share_table(runs: Sequence[Instability]) -> Table:
-    """Table 1, with the paper's own rows among ours."""
+    """Return Table 1, with the paper's rows among ours."""
     header = ("ranked by", "reading", *(f"top {100 * share:g} %" for share in TOP))
     rows = []
     for kind, published in PAPER.items():
@@ -67,7 +67,7 @@ def share_table(runs: Sequence[Instability]) -> Table:
         for name in (name for name in SCORES if name.startswith(kind)):
             for reading in reversed(get_args(Reading)):
                 shares = [run.shares[name, reading] for run in runs]
-                cells = (_cell([100 * values[place] for values in shares]) for place in range(len(TOP)))
+                cells = (_cell([100 * values[column] for values in shares]) for column in range(len(TOP)))
                 rows.append((name, reading, *cells))
     everything = _cell([100 * _mean(run.confident) for run in runs])
     rows.append(("all samples", "", *(everything for _ in TOP)))
@@ -75,7 +75,7 @@ def share_table(runs: Sequence[Instability]) -> Table:
 
 
 def instability_table(run: Instability) -> Table:
-    """Fig. 4 in a dozen rows: neighbouring values of instability share one."""
+    """Return Fig. 4 in up to a dozen rows, which group neighbouring values of instability."""
     last, average = run.by_instability, run.by_instability_average
     width = -(-len(last.count) // _MOST_ROWS)
     rows = []
@@ -92,7 +92,7 @@ def instability_table(run: Instability) -> Table:
             values.append(f"{mean:.3f} ± {deviation:.3f}")
         rows.append(tuple(values))
     caption = (
-        f"Uncertainty by total instability, of {len(run.steps) - 1:,} changes that could be (Spearman's ρ "
+        f"Uncertainty by total instability, at most {len(run.steps) - 1:,} changes (Spearman's ρ "
         f"{run.instability_correlation:.2f}); {UNKNOWN} below {FEWEST_SAMPLES} samples"
     )
     header = ("instability", "samples", "u of the last snapshot, mean ± s.d.", "u averaged over time, mean ± s.d.")
@@ -100,7 +100,7 @@ def instability_table(run: Instability) -> Table:
 
 
 def csv_files(run: Instability) -> dict[str, list[dict[str, object]]]:
-    """File name → rows, each with the same columns; what is unknown is empty. Shares lie in [0, 1]."""
+    """Return file name → rows with the same columns; unknown values are empty, shares lie in [0, 1]."""
     return {
         "rank_correlation.csv": list(_correlation_rows(run)),
         "uncertainty_by_instability.csv": list(_instability_rows(run)),
@@ -116,13 +116,13 @@ def csv_files(run: Instability) -> dict[str, list[dict[str, object]]]:
 
 
 def _correlation_rows(run: Instability) -> Iterator[dict[str, object]]:
-    for place, step in enumerate(run.steps):
+    for index, step in enumerate(run.steps):
         yield {
             "step": int(step),
-            "spearman_with_previous": _number(run.correlation[place - 1] if place else nan),
-            "spearman_unconfident": _number(run.correlation_unconfident[place - 1] if place else nan),
-            "near_zero_share": _number(run.near_zero[place]),
-            "confident_share": _number(run.confident[place]),
+            "spearman_with_previous": _number(run.correlation[index - 1] if index else nan),
+            "spearman_unconfident": _number(run.correlation_unconfident[index - 1] if index else nan),
+            "near_zero_share": _number(run.near_zero[index]),
+            "confident_share": _number(run.confident[index]),
         }
 
 
@@ -141,7 +141,7 @@ def _instability_rows(run: Instability) -> Iterator[dict[str, object]]:
 
 
 def _pooled(count: NDArray[np.int64], mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> tuple[float, float]:
-    """Mean and standard deviation of the samples of several groups together."""
+    """Return mean and standard deviation over the samples of several groups."""
     found = count > 0
     count, mean, deviation = count[found], mean[found], deviation[found]
     middle = float(np.average(mean, weights=count))
@@ -153,7 +153,7 @@ def _caption(text: str, runs: Sequence[Instability]) -> str:
 
 
 def _cell(values: Sequence[float]) -> str:
-    """One run's value, or mean ± sample s.d. of several; two digits."""
+    """Write the value of one run, or the mean ± sample s.d. of several, with two digits."""
     if any(isnan(value) for value in values):
         return UNKNOWN
     mean = f"{round(fmean(values), 2) + 0.0:.2f}".replace("-", "−")  # + 0.0: there is no negative zero
@@ -161,7 +161,7 @@ def _cell(values: Sequence[float]) -> str:
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    """Of those that are known."""
+    """Return the mean of the known values."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else nan
 

@@ -1,4 +1,4 @@
-"""The section on accuracy: a curve and a row a method, mean and standard deviation over its seeds."""
+"""The section on accuracy: a curve and a row for each method, mean and standard deviation over its seeds."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ MEASURES: tuple[tuple[str, Callable[[RoundRecord], float | None]], ...] = (
 
 
 def accuracy_blocks(setting: Setting) -> tuple[Block, ...]:
-    """What it was measured on, the curves, the accuracy after each round, and what else is known of the last one."""
+    """Describe the test set, and show the curves, the accuracy after each round, and more measures of the last one."""
     several = any(len(method.runs) > 1 for method in setting.methods.values())
     band = "; the band is ± one sample standard deviation over seeds" if several else ""
     more = f"{_of_panels(setting)}{_over(setting)}"
     figure = Illustration(
         svg(draw_accuracy(setting)),
-        "Test accuracy against the number of labels, a line a method; the table has the numbers.",
+        "Test accuracy against the number of labels, a line for each method; the table has the numbers.",
         f"Test accuracy of the averaged (EMA) weights at the last step of each round{band}{more}.",
     )
     tested = Paragraph(describe_test_set_of(setting))
@@ -45,7 +45,7 @@ def accuracy_blocks(setting: Setting) -> tuple[Block, ...]:
 
 
 def draw_accuracy(setting: Setting, title: str | None = None) -> Figure:
-    """Mean over seeds against labels, with a band of ± one standard deviation (n − 1) where there are several."""
+    """Draw the mean over seeds against labels, with a band of ± one standard deviation (n − 1) for several seeds."""
     curves = [curve_of(method, setting.labels) for method in setting.methods.values()]
     y_label = accuracy_label([len(method.runs) for method in setting.methods.values()])
     if len(curves) > MOST_TOGETHER:
@@ -59,25 +59,25 @@ def _of_panels(setting: Setting) -> str:
     if len(setting.methods) <= MOST_TOGETHER:
         return ""
     dashed = f", dashed: {DEFAULT_REFERENCE}" if DEFAULT_REFERENCE in setting.methods else ""
-    return f"; a panel a method, with its last value{dashed}"
+    return f"; a panel for each method, with its last value{dashed}"
 
 
 def accuracy_label(seeds: Sequence[int]) -> str:
-    """The axis, which says how many seeds stand behind it."""
+    """Return the label of the axis, with the number of seeds."""
     if max(seeds) == 1:
         return "test accuracy (%), one seed"
     return f"test accuracy (%), mean ± s.d. of {counted_each(seeds, 'seed')}"
 
 
 def curve_of(method: Method, labels: Sequence[int]) -> Curve:
-    """A method's mean and deviation over its seeds, after each round."""
+    """Return a method's mean and deviation over its seeds, after each round."""
     rounds = [(100 * values).tolist() for values in accuracies(method, sorted(method.runs)).T]
     deviation = [stdev(values) for values in rounds] if len(method.runs) > 1 else []
     return Curve(method.name, labels, [fmean(values) for values in rounds], deviation)
 
 
 def accuracy_table(setting: Setting) -> Table:
-    """Mean ± sample s.d. after each round's number of labels, in per cent."""
+    """Return the mean ± sample s.d. after each number of labels, in per cent."""
     rows = []
     for method in setting.methods.values():
         values = accuracies(method, sorted(method.runs))
@@ -89,7 +89,7 @@ def accuracy_table(setting: Setting) -> Table:
 
 
 def last_round_table(setting: Setting) -> Table:
-    """The last round by other measures than the headline's; those that no run knows are left out."""
+    """Return the accuracies after the last round by all measures that the runs have."""
     last = {
         f"{method.name} (n = {len(method.runs)})": [run.records[-1] for _, run in sorted(method.runs.items())]
         for method in setting.methods.values()

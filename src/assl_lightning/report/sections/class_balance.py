@@ -1,4 +1,4 @@
-"""The section on what was asked for: how evenly the queries of a method fall on the classes."""
+"""The section on the queried classes: how evenly the queries of a method are distributed over the classes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from assl_lightning.report.analysis.runs import Method, Run, Setting
 from assl_lightning.report.drawing import new_figure, plain, quieten, rows_height, svg, wrapped
 from assl_lightning.report.views import Block, Illustration, Paragraph, Table
 
-MOST_CLASSES = 20  # that can be drawn beside one another
-_LETTER = 0.012  # of a bar's whole length, which a letter of a name takes
+MOST_CLASSES = 20  # parts of a bar
+_LETTER = 0.012  # width of a letter, as a share of the bar's length
 SHADES = ("#9DBBD6", "#D9E4EE")  # neighbouring classes
 
 Counts = NDArray[np.int64]
 
 
 def class_counts(run: Run) -> Counts | None:
-    """(C,) queries of each class over all rounds, of those that were answered; None where no label is recorded."""
+    """Return (C,) the number of answered queries of each class over all rounds; None if no label is recorded."""
     labels = [label for record in run.records for label in present_labels(run, record) if label >= 0]
     if not labels:
         return None
@@ -32,7 +32,7 @@ def class_counts(run: Run) -> Counts | None:
 
 
 def evenness(counts: Counts) -> float:
-    """Entropy of the shares (C,) over log C, in [0, 1]: 1 where all classes are equally many, 0 where there is but one.
+    """Return the entropy of the shares (C,) over log C, in [0, 1]: 1 for equal shares, 0 for a single class.
 
     >>> evenness(np.array([5, 5])), evenness(np.array([7, 0]))
     (1.0, 0.0)
@@ -42,34 +42,34 @@ def evenness(counts: Counts) -> float:
 
 
 def class_balance_blocks(setting: Setting) -> tuple[Block, ...]:
-    """A bar a method where the classes are few, and a table; a sentence where no run has recorded the labels."""
+    """Show a bar for each method, if the classes are few, and a table; or a sentence if no labels are recorded."""
     known = {name: counts for name, method in setting.methods.items() if (counts := _known(method))}
     if not known:
-        return (Paragraph("No run has recorded the labels of its queries (older ones did not)."),)
+        return (Paragraph("No run has recorded the labels of its queries (runs of older versions did not)."),)
     sentence = (
-        "Shares of the classes that the oracle answered to all queries, without the initial labels. Evenness is the "
-        "entropy of the shares over that of equal shares: 1 is an equal number of each class. Uniform draws come near "
-        "the pool's own shares."
+        "Shares of the classes in the answers to all queries, without the initial labels. Evenness is the entropy of "
+        "the shares, divided by that of equal shares: 1 is an equal number of each class. Uniform draws come near the "
+        "shares of the pool."
     )
     rows = tuple(_row(name, counts) for name, counts in known.items())
-    header = ("method", "seeds", "queries a seed", "evenness", "rarest class (%)", "commonest class (%)")
+    header = ("method", "seeds", "queries per seed", "evenness", "rarest class (%)", "commonest class (%)")
     table = Table("Classes of the queries, means over seeds", header, rows)
     if len(next(iter(known.values()))[0]) > MOST_CLASSES:
         return Paragraph(sentence), table
-    shares = {name: np.mean([one / one.sum() for one in counts], axis=0) for name, counts in known.items()}
+    shares = {name: np.mean([of_run / of_run.sum() for of_run in counts], axis=0) for name, counts in known.items()}
     names = names_of(next(run for method in setting.methods.values() for run in method.runs.values()))
     drawn = "; ".join(f"{name}: {_in_words(names, values)}" for name, values in shares.items())
     figure = Illustration(
         svg(draw_shares(shares, names)),
         f"Share of each class in per cent. {drawn}",
-        f"A bar a method; its parts are the classes, as wide as their share, in this order: {', '.join(names)}. Means "
+        f"A bar for each method; its parts are the shares of the classes, in this order: {', '.join(names)}. Means "
         f"over seeds.",
     )
     return Paragraph(sentence), figure, table
 
 
 def _in_words(names: Sequence[str], shares: NDArray[np.float64]) -> str:
-    """The share (C,) of each class: "ok 60 %, dent 40 %"."""
+    """Write the shares (C,) of the classes: "ok 60 %, dent 40 %"."""
     return ", ".join(f"{name} {per_cent(share, digits=0)} %" for name, share in zip(names, shares, strict=False))
 
 
@@ -78,28 +78,28 @@ def _known(method: Method) -> list[Counts]:
 
 
 def _row(name: str, counts: list[Counts]) -> tuple[str, ...]:
-    shares = [one / one.sum() for one in counts]
+    shares = [of_run / of_run.sum() for of_run in counts]
     return (
         name,
         f"{len(counts)}",
-        f"{fmean(int(one.sum()) for one in counts):,.0f}",
+        f"{fmean(int(of_run.sum()) for of_run in counts):,.0f}",
         f"{fmean(map(evenness, counts)):.3f}",
-        per_cent(fmean(float(one.min()) for one in shares)),
-        per_cent(fmean(float(one.max()) for one in shares)),
+        per_cent(fmean(float(of_run.min()) for of_run in shares)),
+        per_cent(fmean(float(of_run.max()) for of_run in shares)),
     )
 
 
 def draw_shares(shares: Mapping[str, NDArray[np.float64]], names: Sequence[str] = ()) -> Figure:
-    """Draw method → shares (C,), which sum to 1, with the names of the classes where they fit, or their numbers."""
+    """Draw method → shares (C,), which sum to 1, with the names or numbers of the classes that fit."""
     figure = new_figure(6.4, 0.6 + rows_height(shares, 0.34))
     axes = figure.subplots()
-    for place, values in enumerate(shares.values()):
+    for row, values in enumerate(shares.values()):
         left = 0.0
         for number, share in enumerate(values.tolist()):
-            axes.barh(place, share, left=left, height=0.8, color=SHADES[number % 2], edgecolor="white", linewidth=1)
+            axes.barh(row, share, left=left, height=0.8, color=SHADES[number % 2], edgecolor="white", linewidth=1)
             name = plain(names[number]) if number < len(names) else str(number)
             if share > max(0.025, _LETTER * len(name)):
-                axes.text(left + share / 2, place, name, ha="center", va="center", fontsize=7, color="black")
+                axes.text(left + share / 2, row, name, ha="center", va="center", fontsize=7, color="black")
             left += share
     axes.set_yticks(range(len(shares)), wrapped(shares))
     axes.invert_yaxis()

@@ -1,4 +1,4 @@
-"""Each method against one reference, seed by seed: in the last round, and over the whole budget."""
+"""The section on differences: each method against one reference, seed by seed, in the last round and by AUBC."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ DEFAULT_REFERENCE = "random"
 
 @dataclass(frozen=True)
 class Contrast:
-    """A method's accuracy minus the reference's, over the seeds that both have; in [−1, 1]."""
+    """The accuracy of a method minus that of the reference, over their common seeds; in [−1, 1]."""
 
     method: str
     measure: str  # LAST_ROUND | AUBC
@@ -56,11 +56,11 @@ class Contrast:
     test: PairedTest
     wilcoxon: float  # p
     bootstrap: Interval
-    holm: float  # the paired t's p, corrected for all methods that are compared with the reference in this measure
+    holm: float  # p of the paired t, corrected for all methods in this measure
 
     @property
     def is_significant(self) -> bool:
-        """Whether the two can be told apart: enough seeds, and a corrected p below 0.05."""
+        """True if there are enough seeds and the corrected p is below 0.05."""
         return self.test.has_enough_seeds and self.holm < LEVEL
 
 
@@ -69,19 +69,19 @@ class Contrasts:
     """All methods of a setting against its reference."""
 
     reference: str
-    found: tuple[Contrast, ...]  # by measure, then as the methods are ordered
+    found: tuple[Contrast, ...]  # by measure, then in the order of the methods
     unpaired: tuple[str, ...]  # methods that share no seed with the reference
 
     def of(self, measure: str) -> tuple[Contrast, ...]:
-        """Those of one measure."""
+        """Return the contrasts of one measure."""
         return tuple(contrast for contrast in self.found if contrast.measure == measure)
 
 
 def reference_of(setting: Setting, against: str | None) -> str | None:
-    """The method to compare with: `against`, or `random` where there is one and another method beside it.
+    """Return the method to compare the others with: `against`, else `random`; None if there is nothing to compare.
 
     Raises:
-        ValueError: no method of the setting has that name.
+        ValueError: `against` is no method of the setting.
     """
     if against is not None and against not in setting.methods:
         raise ValueError(
@@ -92,12 +92,12 @@ def reference_of(setting: Setting, against: str | None) -> str | None:
 
 
 def contrasts(setting: Setting, reference: str) -> Contrasts:
-    """Compare every other method of the setting with `reference`, each over the seeds that the two share."""
+    """Compare every other method of the setting with `reference`, over the seeds that the two share."""
     base = setting.methods[reference]
     others = [method for name, method in setting.methods.items() if name != reference]
     paired = [method for method in others if shared_seeds(method, base)]
     measures = (LAST_ROUND, AUBC) if len(setting.labels) > 1 and has_area(setting.labels) else (LAST_ROUND,)
-    found = tuple(one for measure in measures for one in _contrasts(setting.labels, paired, base, measure))
+    found = tuple(contrast for measure in measures for contrast in _contrasts(setting.labels, paired, base, measure))
     return Contrasts(reference, found, tuple(method.name for method in others if method not in paired))
 
 
@@ -113,28 +113,28 @@ def _contrasts(labels: Sequence[int], methods: Sequence[Method], base: Method, m
 
 def _difference(labels: Sequence[int], method: Method, base: Method, measure: str) -> Floats:
     seeds = shared_seeds(method, base)
-    mine, other = accuracies(method, seeds), accuracies(base, seeds)
-    return mine[:, -1] - other[:, -1] if measure == LAST_ROUND else aubc(labels, mine) - aubc(labels, other)
+    values, of_base = accuracies(method, seeds), accuracies(base, seeds)
+    return values[:, -1] - of_base[:, -1] if measure == LAST_ROUND else aubc(labels, values) - aubc(labels, of_base)
 
 
-# --- what is written and drawn ---------------------------------------------------------------------------------------
+# --- text and figure -------------------------------------------------------------------------------------------------
 
 
 def contrast_blocks(setting: Setting, compared: Contrasts | None) -> tuple[Block, ...]:
-    """A drawing and a table; a sentence where nothing is compared."""
+    """Show a figure and a table, or a sentence if there is nothing to compare."""
     if compared is None:
-        return (Paragraph(_why_nothing(setting)),)
+        return (Paragraph(_why_not_compared(setting)),)
     unpaired = tuple(
         Paragraph(f"{name} shares no seed with {compared.reference} and is not compared.") for name in compared.unpaired
     )
     if not compared.found:
         return unpaired
     sentence = (
-        f"Points of accuracy (EMA weights) above {compared.reference}, seed by seed: under one seed both began with "
-        f"the same samples and weights. AUBC is the area under the curve, the mean accuracy over the budget. p is of "
-        f"the paired t test; Holm's is corrected for {counted(len(compared.of(LAST_ROUND)), 'comparison')} in each "
-        f"measure, and with {ENOUGH_SEEDS} seeds or more it decides the verdict, at 5 %. Intervals are of 95 %, and "
-        f"not corrected; the bootstrap's, which is too narrow for few seeds, is given from {ENOUGH_SEEDS} on."
+        f"Points of accuracy (EMA weights) above {compared.reference}, seed by seed: with the same seed both began "
+        f"with the same samples and weights. AUBC is the area under the curve, the mean accuracy over the budget. p is "
+        f"that of the paired t test; Holm's p is corrected for {counted(len(compared.of(LAST_ROUND)), 'comparison')} "
+        f"in each measure, and decides the verdict, at 5 %, if there are at least {ENOUGH_SEEDS} seeds. Intervals are "
+        f"95 % intervals and not corrected; the bootstrap, which is too narrow for few seeds, needs {ENOUGH_SEEDS} too."
     )
     picture = Illustration(
         svg(draw_contrasts(setting, compared)),
@@ -145,15 +145,15 @@ def contrast_blocks(setting: Setting, compared: Contrasts | None) -> tuple[Block
     return Paragraph(sentence), picture, contrast_table(compared), *unpaired
 
 
-def _why_nothing(setting: Setting) -> str:
+def _why_not_compared(setting: Setting) -> str:
     if len(setting.methods) == 1:
-        return "There is one method, so nothing to compare it with."
+        return "There is only one method, so nothing to compare."
     names = "; ".join(f"--against {name!r}" for name in setting.methods)
-    return f"No method is called {DEFAULT_REFERENCE}. Choose the one that the others are compared with: {names}."
+    return f"No method is called {DEFAULT_REFERENCE}. Choose the method to compare the others with: {names}."
 
 
 def contrast_table(compared: Contrasts) -> Table:
-    """A row for each method and measure."""
+    """Return a row for each method and measure."""
     header = (
         "method",
         "measure",
@@ -168,54 +168,53 @@ def contrast_table(compared: Contrasts) -> Table:
     )
     rows = tuple(
         (
-            one.method,
-            one.measure,
-            f"{one.test.interval.n}",
-            points(one.test.interval.mean),
-            interval(one.test.interval.low, one.test.interval.high),
-            interval(one.bootstrap.low, one.bootstrap.high) if one.test.has_enough_seeds else "",
-            p_value(one.test.p_value),
-            p_value(one.wilcoxon),
-            p_value(one.holm),
-            verdict(one),
+            contrast.method,
+            contrast.measure,
+            f"{contrast.test.interval.n}",
+            points(contrast.test.interval.mean),
+            interval(contrast.test.interval.low, contrast.test.interval.high),
+            interval(contrast.bootstrap.low, contrast.bootstrap.high) if contrast.test.has_enough_seeds else "",
+            p_value(contrast.test.p_value),
+            p_value(contrast.wilcoxon),
+            p_value(contrast.holm),
+            verdict(contrast),
         )
-        for one in compared.found
+        for contrast in compared.found
     )
     return Table(f"Difference to {compared.reference}, in points", header, rows)
 
 
 def verdict(contrast: Contrast) -> str:
-    """What may be concluded, in a word or two."""
+    """Return the conclusion in a few words."""
     if not contrast.test.has_enough_seeds:
-        return "too few seeds to tell"
+        return "too few seeds"
     if not contrast.is_significant:
-        return "not told apart"
+        return "not significant"
     return "better" if contrast.test.interval.mean > 0 else "worse"
 
 
 def draw_contrasts(setting: Setting, compared: Contrasts) -> Figure:
-    """A panel for each measure; a row for each method, in the style of its curve."""
-    measures = list(dict.fromkeys(one.measure for one in compared.found))
-    figure = new_figure(6.4, 0.9 + rows_height([one.method for one in compared.of(measures[0])], 0.36))
+    """Draw a panel for each measure, with a row for each method in the style of its curve."""
+    measures = list(dict.fromkeys(contrast.measure for contrast in compared.found))
+    figure = new_figure(6.4, 0.9 + rows_height([contrast.method for contrast in compared.of(measures[0])], 0.36))
     panels = figure.subplots(1, len(measures), squeeze=False, sharey=True)[0]
-    places = {name: number for number, name in enumerate(setting.methods)}
+    numbers = {name: number for number, name in enumerate(setting.methods)}
     for axes, measure in zip(panels, measures, strict=True):
-        _draw_panel(axes, compared.of(measure), places)
+        _draw_panel(axes, compared.of(measure), numbers)
         axes.set_title(measure, fontsize=LABEL_SIZE, color=INK, loc="left")
     figure.supxlabel(plain(f"points of accuracy above {compared.reference}"), fontsize=LABEL_SIZE, color=INK)
     panels[0].invert_yaxis()
     return figure
 
 
-def _draw_panel(axes: Axes, found: Sequence[Contrast], places: dict[str, int]) -> None:
+def _draw_panel(axes: Axes, contrasts: Sequence[Contrast], numbers: dict[str, int]) -> None:
     axes.axvline(0, color=INK, linewidth=0.9)
-    for row, one in enumerate(found):
-        style = style_of(places[one.method])
-        whole = one.test.interval
-        if not isnan(whole.low):
-            axes.plot([100 * whole.low, 100 * whole.high], [row, row], color=style.colour, linewidth=1.8)
-        axes.plot([100 * whole.mean], [row], style.marker, color=style.colour, markersize=6)
-        axes.plot(100 * one.difference, np.full(len(one.difference), row + 0.28), "|", color=FAINT, markersize=5)
-    axes.set_yticks(range(len(found)), wrapped(one.method for one in found))
-    axes.set_ylim(-0.5, len(found) - 0.4)
+    for row, contrast in enumerate(contrasts):
+        style, mean, differences = style_of(numbers[contrast.method]), contrast.test.interval, contrast.difference
+        if not isnan(mean.low):
+            axes.plot([100 * mean.low, 100 * mean.high], [row, row], color=style.colour, linewidth=1.8)
+        axes.plot([100 * mean.mean], [row], style.marker, color=style.colour, markersize=6)
+        axes.plot(100 * differences, np.full(len(differences), row + 0.28), "|", color=FAINT, markersize=5)
+    axes.set_yticks(range(len(contrasts)), wrapped(contrast.method for contrast in contrasts))
+    axes.set_ylim(-0.5, len(contrasts) - 0.4)
     quieten(axes, frame=(), grid="x")

@@ -1,4 +1,4 @@
-"""The section on time: what a round spends on training, testing, choosing and labelling."""
+"""The section on time: the seconds of a round for training, testing, choosing and labelling."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from assl_lightning.report.analysis.runs import Method, Setting
 from assl_lightning.report.views import Block, Paragraph, Table
 
 PART_NAMES = {"train": "training", "test": "testing", "acquire": "choosing", "label": "labelling"}
-"""The parts that every run times, as its records and as a reader call them."""
+"""The parts of a round that every run times: name in the records → name in the report."""
 
 
 def time_blocks(setting: Setting, *, with_people: bool = False) -> tuple[Block, ...]:
-    """Medians over rounds and seeds; a sentence where no record has a time. `with_people`: some run asked people."""
+    """Show medians over rounds and seeds, or a sentence if there are no times. `with_people`: people were asked."""
     rows = tuple(_row(method) for method in setting.methods.values())
     if all(cell == UNKNOWN for row in rows for cell in row[2:]):
-        return (Paragraph("The records hold no times."),)
+        return (Paragraph("No times are recorded."),)
     header = ("seconds", "rounds × seeds", *PART_NAMES.values())
     sentence = (
-        "Medians over all rounds and seeds that have the part; the last round chooses and labels nothing. They compare "
-        "methods only where the same machine ran all of them and nothing else."
+        "Medians over all rounds and seeds with that part; the last round chooses and labels nothing. Compare them "
+        "only if all runs had the same machine to themselves."
     )
     if with_people:
-        sentence += " Where people label, labelling is what the run itself did for it, and no time of theirs."
-    return Paragraph(sentence), Table("Seconds a round", header, rows)
+        sentence += " If people label, the time of labelling is that of the run itself, without the people's time."
+    return Paragraph(sentence), Table("Seconds per round", header, rows)
 
 
 def _row(method: Method) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The section on scores: where the queried samples lie among the pool in each of the statistics."""
+"""The section on scores: the distribution of each statistic over the pool and over the queried samples."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from assl_lightning.report.views import Block, Illustration, Paragraph
 
 @dataclass(frozen=True)
 class Histogram:
-    """How many samples lie in each of B bins."""
+    """The numbers of samples in B bins."""
 
     edges: NDArray[np.float64]  # (B + 1,), ascending
-    pool: NDArray[np.float64]  # (B,) of the candidates
-    queried: NDArray[np.float64]  # (B,)
+    pool: NDArray[np.float64]  # (B,) counts of the candidates
+    queried: NDArray[np.float64]  # (B,) counts of the queried samples
 
 
 def read_histograms(path: Path) -> dict[str, Histogram]:
-    """Statistic → histogram.
+    """Read statistic → histogram.
 
     Raises:
-        ValueError: the file is no such JSON; it is named.
+        ValueError: the file does not hold histograms.
     """
     try:
         content = json.loads(path.read_text())
@@ -63,7 +63,7 @@ def _check_lists(path: Path, name: str, histogram: Histogram) -> None:
 
 
 def histogram_blocks(setting: Setting, seeds: dict[str, int]) -> tuple[Block, ...]:
-    """Small multiples of the last query of one seed a method; nothing where no run has written histograms."""
+    """Show the histograms of each method's last query, of one seed; or a sentence if there are none."""
     found = {
         name: (number, histograms)
         for name, method in setting.methods.items()
@@ -75,12 +75,12 @@ def histogram_blocks(setting: Setting, seeds: dict[str, int]) -> tuple[Block, ..
     rounds = ", ".join(f"{name}: round {number}, seed {seeds[name]}" for name, (number, _) in found.items())
     caption = f"Grey: the pool at the last query. Line: the queried samples. Each sums to 1 ({rounds})."
     alternative = "Histograms of each statistic, for each method: the pool, and the samples that were queried."
-    histograms = {name: one for name, (_, one) in found.items()}
+    histograms = {name: last for name, (_, last) in found.items()}
     return (Illustration(svg(draw_histograms(histograms)), alternative, caption, is_wide=True),)
 
 
 def last_histograms(run: Run) -> tuple[int, dict[str, Histogram]] | None:
-    """The last round that has histograms, and these; None where no round has."""
+    """Return the last round with histograms, and these; None if no round has any."""
     for record in reversed(run.records):
         path = round_directory(run.directory, record.round) / HISTOGRAMS
         if run.has_withdrawn(record):
@@ -91,7 +91,7 @@ def last_histograms(run: Run) -> tuple[int, dict[str, Histogram]] | None:
 
 
 def draw_histograms(methods: dict[str, dict[str, Histogram]]) -> Figure:
-    """A row a method, a column a statistic; the bins of a column are each method's own."""
+    """Draw a row for each method and a column for each statistic; every panel has its own bins."""
     names = list(dict.fromkeys(name for histograms in methods.values() for name in histograms))
     figure = new_figure(max(6.4, 1.9 * len(names)), 0.4 + 1.25 * len(methods))
     grid = figure.subplots(len(methods), len(names), squeeze=False)

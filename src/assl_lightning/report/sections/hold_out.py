@@ -1,4 +1,4 @@
-"""What the accuracies were measured on: the data's own test set, or one that was drawn and labelled in round 0."""
+"""Sentences on the test set: that of the data, or one that was drawn and labelled in round 0."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from assl_lightning.base.words import counted, counted_each, per_cent
 from assl_lightning.loop.records import RoundRecord
 from assl_lightning.report.analysis.runs import Setting
 
-_MANY = 1000  # images, of which each is at most a tenth of a point
+_MANY = 1000  # images; one of so many is a tenth of a point
 
 
 def describe_test_set(records: Sequence[RoundRecord], *, hold_out: int, initial_labels: int) -> str:
-    """Describe the test set of a run with at least one trained round; the numbers are its configuration's."""
+    """Describe the test set of a run with at least one trained round; the numbers are those of its configuration."""
     return _sentence([records], hold_out, initial_labels)
 
 
 def describe_test_set_of(setting: Setting) -> str:
-    """For all runs of a setting, and what one image of the test set is worth."""
+    """Describe the test sets of all runs of a setting, and the points of accuracy of one image."""
     runs = [run for method in setting.methods.values() for run in method.runs.values()]
     config = runs[0].config
     sentence = _sentence([run.records for run in runs], int(config.get("hold_out") or 0), int(config["initial_labels"]))
@@ -42,7 +42,7 @@ def _sentence(runs: Sequence[Sequence[RoundRecord]], hold_out: int, initial_labe
 
 
 def _sizes(runs: Sequence[Sequence[RoundRecord]]) -> list[int]:
-    """Images that each accuracy was measured on, of the records that know it; an empty test set is none."""
+    """Return the sizes of the test sets that are recorded and not empty."""
     return [record.test_images for records in runs for record in records if record.test_images]
 
 

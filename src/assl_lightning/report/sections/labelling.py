@@ -1,4 +1,4 @@
-"""The section on labels by people: what they did, in what time, and about which samples somebody disagrees."""
+"""The section on labels by people: their answers, their time, and the samples on which answers differ."""
 
 from __future__ import annotations
 
@@ -23,31 +23,32 @@ from assl_lightning.report.tidy import rows_as_csv
 from assl_lightning.report.views import Block, Fold, Paragraph, Picture, Table
 
 FILE_NAME = "people.csv"
-"""Beside the page: a row for each sample that people were asked about."""
+"""The file beside the page with a row for each sample that people were asked about."""
 
-OPEN_ROWS = 12  # of each list; the next are folded away
+OPEN_ROWS = 12  # of each list; further rows are folded
 MOST_ROWS = 120  # of each list, over all runs of the page
-MOST_BYTES = 800_000  # of all thumbnails of the page, as they stand in it
+MOST_BYTES = 800_000  # of all thumbnails of the page, as they are encoded in it
 
 Found = tuple[str, int, Labelling]
-"""Method, seed, and what people did for it."""
+"""Method, seed, and the labelling of that run."""
 
 _READING = (
-    "Rounds are named by the training that uses their labels, and everything is as the answers stand now. Asked for "
-    "are samples that had no label; unanswered are those of which nobody has said anything in that round."
+    "A round is numbered by the training that uses its labels; the tables show the present state of all answers. Asked "
+    "for counts samples without a label before; unanswered counts those without an answer in that round."
 )
 
 _TIME = (
-    "Minutes are what the labelling tools measured, over all answers that have a time, also over those that were taken "
-    "back or changed. Labels an hour are of one person's time: labels that stand and have a time, over these minutes."
+    "Minutes are measured by the labelling tools, over all answers with a time, including those that were taken back "
+    "or changed. Labels per hour are those of one person: labels with a time that still count, divided by these "
+    "minutes."
 )
 
 
 def find_labelling(settings: Sequence[Setting]) -> Mapping[str, list[Found]]:
-    """Setting → what people did, run by run; settings in which nobody was asked are left out.
+    """Read the labelling of all runs: setting → runs, without settings in which people were not asked.
 
     Raises:
-        ValueError: a batch or a ledger is not what its name says; it is named.
+        ValueError: a batch or a ledger cannot be read.
     """
     found = {
         setting.name: [
@@ -62,7 +63,7 @@ def find_labelling(settings: Sequence[Setting]) -> Mapping[str, list[Found]]:
 
 
 def labelling_blocks(found: Sequence[Found], runs_on_page: int) -> Iterator[Block]:
-    """Of the runs of a setting; lists and pictures are as long as leaves room for all `runs_on_page`."""
+    """Show the labelling of a setting's runs; lists and pictures are cut so that all `runs_on_page` have room."""
     yield Paragraph(f"{_READING} {_TIME}")
     for method, seed, labelling in found:
         name = f"{method}, seed {seed}: " if len(found) > 1 else ""
@@ -75,22 +76,30 @@ def _of_run(name: str, labelling: Labelling, lists: _Lists) -> Iterator[Block]:
     sentences = (_on_test(labelling), _on_model(labelling), _on_second(labelling), _on_people(labelling))
     yield from (Paragraph(name + sentence) for sentence in sentences if sentence)
     yield from lists.blocks(
-        "People say another class than the model",
+        "People give another class than the model",
         ("sample", "round", "model", "people", "score"),
         [question for question in labelling.questions if question.agrees_with_model is False],
-        lambda one: (str(one.sample.prediction), _votes(one.verdict), _score(one.sample.score)),
+        lambda question: (
+            str(question.sample.prediction),
+            _votes(question.verdict),
+            _score(question.sample.score),
+        ),
     )
     yield from lists.blocks(
-        "The second answer is not the first",
-        ("sample", "round", "first", "second", "holds"),
+        "The second answer differs from the first",
+        ("sample", "round", "first", "second", "label now"),
         [question for question in labelling.questions if question.agrees_with_before is False],
-        lambda one: (_votes(one.before), _said([one.second] if one.second else []), _holds(labelling, one)),
+        lambda question: (
+            _votes(question.before),
+            _describe([question.second] if question.second else []),
+            _label_now(labelling, question),
+        ),
     )
     yield from lists.blocks(
-        "People say different things",
-        ("sample", "round", "answers", "holds"),
+        "Answers differ between people",
+        ("sample", "round", "answers", "label now"),
         labelling.contested,
-        lambda one: (_votes(labelling.holds[one.sample.sample_id]), _holds(labelling, one)),
+        lambda question: (_votes(labelling.holds[question.sample.sample_id]), _label_now(labelling, question)),
     )
 
 
@@ -100,19 +109,19 @@ def _of_run(name: str, labelling: Labelling, lists: _Lists) -> Iterator[Block]:
 def _answers_table(name: str, labelling: Labelling) -> Table:
     states = ("label", "skip", "bad", "conflict", "unanswered")
     titles = {"label": "labelled", "skip": "skipped", "bad": "bad image", "conflict": "in conflict"}
-    shown = [state for state in states if state != "conflict" or any(one.count(state) for one in labelling.rounds)]
-    rows = [(_named(one), *_counts(one.new, shown), *_agreements(one.questions)) for one in labelling.rounds]
-    everything = [question for one in labelling.rounds for question in one.new]
+    shown = [state for state in states if state != "conflict" or any(part.count(state) for part in labelling.rounds)]
+    rows = [(_number(part), *_counts(part.new, shown), *_agreements(part.questions)) for part in labelling.rounds]
+    everything = [question for part in labelling.rounds for question in part.new]
     rows.append(("all", *_counts(everything, shown), *_agreements(labelling.questions)))
     header = (
         *("round", "asked for", *(titles.get(state, state) for state in shown)),
-        *("as the model", "asked for once more", "as before"),
+        *("as the model", "asked again", "as before"),
     )
-    return Table(f"{name}Samples by what people say of them", header, tuple(rows), has_total=True)
+    return Table(f"{name}Samples by their answers", header, tuple(rows), has_total=True)
 
 
 def _counts(questions: Sequence[Question], states: Sequence[str]) -> list[str]:
-    return [f"{len(questions):,}", *(f"{sum(one.state == state for one in questions):,}" for state in states)]
+    return [f"{len(questions):,}", *(f"{sum(question.state == state for question in questions):,}" for state in states)]
 
 
 def _agreements(questions: Sequence[Question]) -> tuple[str, str, str]:
@@ -121,10 +130,10 @@ def _agreements(questions: Sequence[Question]) -> tuple[str, str, str]:
 
 
 def _work_table(name: str, labelling: Labelling) -> Table:
-    rows = [(_named(one), *_work(one.given)) for one in labelling.rounds]
+    rows = [(_number(part), *_work(part.given)) for part in labelling.rounds]
     rows.append(("all", *_work(labelling.given)))
-    header = ("round", "answers", "taken back", "with a time", "minutes", "labels an hour", "people (answers)")
-    return Table(f"{name}What it took them", header, tuple(rows), has_total=True)
+    header = ("round", "answers", "taken back", "with a time", "minutes", "labels per hour", "people (answers)")
+    return Table(f"{name}Time for labelling", header, tuple(rows), has_total=True)
 
 
 def _work(given: Sequence[tuple[Answer, int | None]]) -> tuple[str, ...]:
@@ -136,12 +145,12 @@ def _work(given: Sequence[tuple[Answer, int | None]]) -> tuple[str, ...]:
         f"{work.timed:,}",
         f"{work.seconds / 60:,.1f}" if work.timed else UNKNOWN,
         UNKNOWN if rate is None else f"{rate:,.0f}",
-        ", ".join(f"{name_of(who)} ({count:,})" for who, count in work.annotators.items()) or UNKNOWN,
+        ", ".join(f"{name_of(annotator)} ({count:,})" for annotator, count in work.annotators.items()) or UNKNOWN,
     )
 
 
-def _named(one: LabellingRound) -> str:
-    return f"{one.round}, so far" if one.is_open else f"{one.round}"
+def _number(part: LabellingRound) -> str:
+    return f"{part.round}, so far" if part.is_open else f"{part.round}"
 
 
 def _share(found: Agreement) -> str:
@@ -167,19 +176,19 @@ def _on_model(labelling: Labelling) -> str:
     if found.n:
         sentences.append(
             f"Of {counted(found.n, 'sample')} with a label and a known prediction, {found.agreeing:,} "
-            f"({per_cent(found.agreeing / found.n)} %) got the class that the model took them for. The query chose "
-            f"them, so that this is no estimate of the model's accuracy."
+            f"({per_cent(found.agreeing / found.n)} %) have the predicted class. They were chosen by the query, so "
+            f"this is no estimate of the model's accuracy."
         )
     if labelling.shows_predictions:
-        sentences.append("People could see what the model took them for, which leads them to say the same.")
+        sentences.append("People could see the predictions, which sways their answers.")
     if of_query and unknown:
         which = f"{unknown:,} of the {len(of_query):,}" if unknown < len(of_query) else f"the {len(of_query):,}"
         sentences.append(
-            f"What the model took {which} queried samples for is not known: it is written down only where the query "
-            f"makes a pass over the pool."
+            f"The predictions of {which} queried samples are unknown: they are recorded only if the query makes a pass "
+            f"over the pool."
         )
     if not of_query:
-        sentences.append("There was no model yet that could have taken the samples of round 0 for anything.")
+        sentences.append("The samples of round 0 have no predictions, since there was no model yet.")
     return " ".join(sentences)
 
 
@@ -189,18 +198,18 @@ def _on_second(labelling: Labelling) -> str:
         return ""
     found = _with_before(again)
     if not found.n:
-        return f"Samples asked for once more: {len(again):,}, and none has a second answer yet."
+        return f"Samples that are asked again: {len(again):,}; none has a second answer yet."
     low, high = map(per_cent, found.interval)
     share = f"{per_cent(found.agreeing / found.n)} %, 95 % interval {low} to {high} by Wilson"
     parted = {
-        words: _with_before([one for one in again if one.is_by_same_person is same])
+        words: _with_before([question for question in again if question.is_by_same_person is same])
         for words, same in (("by the same person", True), ("by another person", False))
     }
     by_whom = listed([f"{part.agreeing:,} of {part.n:,} {words}" for words, part in parted.items() if part.n] or [""])
     return (
-        f"Of {counted(found.n, 'sample')} with a second answer, {found.agreeing:,} ({share}) got the label that held "
-        f"before{f': {by_whom}' if by_whom else ''}. The second answer is the first one given and not taken back; "
-        f"where it was changed later, it counts as it was."
+        f"Of {counted(found.n, 'sample')} with a second answer, {found.agreeing:,} ({share}) got the same label as "
+        f"before{f': {by_whom}' if by_whom else ''}. A second answer is the first one that was given again and not "
+        f"taken back; later changes to it do not count."
     )
 
 
@@ -208,16 +217,16 @@ def _on_people(labelling: Labelling) -> str:
     if not labelling.seen_by_several:
         return ""
     contested = len(labelling.contested)
-    settled = sum(labelling.holds[one.sample.sample_id].decision is not None for one in labelling.contested)
+    settled = sum(labelling.holds[question.sample.sample_id].decision is not None for question in labelling.contested)
     by_hand = f"; {settled:,} of them {'was' if settled == 1 else 'were'} settled by a decision" if settled else ""
     decided = {
-        "error": "is waited for until they agree",
-        "latest": "gets what was said last",
-        "majority": "gets what most say, and is waited for where as many say another thing",
+        "error": "waits until they agree",
+        "latest": "gets the latest answer",
+        "majority": "gets the answer of the majority, and waits if there is a tie",
     }[labelling.conflicts]
     return (
         f"Of {counted(labelling.seen_by_several, 'sample')} with answers by several people, {contested:,} "
-        f"{'has' if contested == 1 else 'have'} different ones by now{by_hand}; such a sample {decided}."
+        f"{'has' if contested == 1 else 'have'} different answers now{by_hand}; such a sample {decided}."
     )
 
 
@@ -234,7 +243,7 @@ def _with_before(questions: Sequence[Question]) -> Agreement:
 
 @dataclass
 class _Lists:
-    """The lists of one run, as long as its part of the page allows."""
+    """The lists of one run, cut to its part of the page."""
 
     name: str
     rows: int  # of each list
@@ -248,7 +257,7 @@ class _Lists:
         questions: Sequence[Question],
         cells: Callable[[Question], tuple[str, ...]],
     ) -> Iterator[Block]:
-        """A table, and what does not fit into it in a fold; nothing where there is no such sample."""
+        """Yield a table, and a fold with further rows; nothing if there are no samples."""
         shown = questions[: max(self.rows, OPEN_ROWS)]
         count = counted(len(questions), "sample")
         for start, end in ((0, OPEN_ROWS), (OPEN_ROWS, len(shown))):
@@ -257,8 +266,8 @@ class _Lists:
                 return
             which = count if len(part) == len(questions) else f"{start + 1:,} to {start + len(part):,} of {count}"
             more = f"; {FILE_NAME} has all" if len(part) < len(questions) else ""
-            rows = tuple((one.sample.sample_id, f"{one.round}", *cells(one)) for one in part)
-            pictures = tuple(self._picture(one) for one in part)
+            rows = tuple((question.sample.sample_id, f"{question.round}", *cells(question)) for question in part)
+            pictures = tuple(self._picture(question) for question in part)
             caption = f"{self.name}{title}: {which}{more}"
             table = Table(caption, header, rows, is_text=True, pictures=pictures if any(pictures) else ())
             yield table if start == 0 else Fold(f"{title}: {counted(len(part), 'more sample')}", (table,))
@@ -273,30 +282,32 @@ class _Lists:
         return self._pictures[name]
 
 
-def _holds(labelling: Labelling, question: Question) -> str:
+def _label_now(labelling: Labelling, question: Question) -> str:
     verdict = labelling.holds.get(question.sample.sample_id)
     if verdict is None or verdict.kind == "conflict":
-        return "nothing yet"
+        return "none yet"
     return _content(verdict.kind, verdict.label)
 
 
 def _votes(verdict: ResolvedLabel | None) -> str:
-    """What holds comes first."""
+    """Write the votes, those for the resolved label first, and the decision."""
     if verdict is None:
         return UNKNOWN
-    said = _said(sorted(verdict.votes, key=lambda vote: (vote.kind, vote.label) != (verdict.kind, verdict.label)))
+    votes = _describe(sorted(verdict.votes, key=lambda vote: (vote.kind, vote.label) != (verdict.kind, verdict.label)))
     settled = verdict.decision
     if settled is None:
-        return said
-    return f"{said}; settled by {name_of(settled.annotator)}: {_content(settled.kind, settled.label)}"
+        return votes
+    return f"{votes}; settled by {name_of(settled.annotator)}: {_content(settled.kind, settled.label)}"
 
 
-def _said(answers: Sequence[Answer]) -> str:
-    """ "boot (Ann, Bo); skip (Cy)", in the order of the answers."""
+def _describe(answers: Sequence[Answer]) -> str:
+    """Write answers as "boot (Ann, Bo); skip (Cy)", in their order."""
     people: dict[str, list[str]] = {}
     for answer in answers:
         people.setdefault(_content(answer.kind, answer.label), []).append(answer.annotator)
-    return "; ".join(f"{what} ({', '.join(map(name_of, who))})" if any(who) else what for what, who in people.items())
+    return "; ".join(
+        f"{content} ({', '.join(map(name_of, names))})" if any(names) else content for content, names in people.items()
+    )
 
 
 def _content(kind: str, label: str | None) -> str:
@@ -307,27 +318,27 @@ def _score(score: float | None) -> str:
     return UNKNOWN if score is None else f"{score:#.3g}"
 
 
-# --- the same as a file ----------------------------------------------------------------------------------------------
+# --- the CSV file ----------------------------------------------------------------------------------------------------
 
 
 def people_csv(found: Mapping[str, Sequence[Found]]) -> str:
-    """A row for each sample that a round asked for; what is not known is empty, yes is 1 and no is 0."""
+    """Write a row for each sample that a round asked for; unknown values are empty, yes is 1 and no is 0."""
     return rows_as_csv(
         [
-            {"setting": setting, "method": method, "seed": seed, **_row(one, question)}
+            {"setting": setting, "method": method, "seed": seed, **_row(part, question)}
             for setting, runs in found.items()
             for method, seed, labelling in runs
-            for one in labelling.rounds
-            for question in one.questions
+            for part in labelling.rounds
+            for question in part.questions
         ]
     )
 
 
-def _row(one: LabellingRound, question: Question) -> dict[str, object]:
+def _row(part: LabellingRound, question: Question) -> dict[str, object]:
     work = work_of(question.given)
     return {
         "round": question.round,
-        "is_open": int(one.is_open),
+        "is_open": int(part.is_open),
         "sample_id": question.sample.sample_id,
         "index": question.sample.index,
         "asked_again": int(question.sample.again),

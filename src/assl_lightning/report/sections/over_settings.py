@@ -1,4 +1,4 @@
-"""The sections on means over settings: the paper's Table 2, left, and what training on unlabelled images is worth.
+"""The sections on means over settings: the left part of Table 2, and the gain of training on unlabelled images.
 
 Lim, Na and Kwak 2023: Active Semi-Supervised Learning by Exploring Per-Sample Uncertainty and Consistency, §4
 """
@@ -17,11 +17,11 @@ from assl_lightning.report.analysis.runs import Method, Setting, accuracies, sha
 from assl_lightning.report.views import Paragraph, Section, Table
 
 SUPERVISED = "supervised"
-"""Name of the algorithm that leaves the unlabelled images alone."""
+"""The name of the algorithm that does not use unlabelled images."""
 
 
 def over_settings_sections(settings: Sequence[Setting]) -> tuple[Section, ...]:
-    """A section with the table and one with the gain, each where there is something to average."""
+    """Return a section with the table and one with the gain, if there is something to average."""
     pairs, sentence = init_pairs(settings), gain_sentence(settings)
     table = (Section("Mean over settings", (mean_table(pairs),)),) if pairs else ()
     gain = (Section("Gain of the unlabelled images", (Paragraph(sentence),)),) if sentence else ()
@@ -32,16 +32,16 @@ def over_settings_sections(settings: Sequence[Setting]) -> tuple[Section, ...]:
 
 
 def mean_table(pairs: Sequence[tuple[Setting, Setting]]) -> Table:
-    """A row a method: mean accuracy over all rounds and settings, of those with RandInit, with ConInit, and of both.
+    """Return a row for each method: mean accuracy over all rounds and settings with RandInit, with ConInit, and both.
 
-    A mean is left out where one of its settings is without the method.
+    A mean is left out if the method is missing in one of its settings.
     """
     rand, continued = zip(*pairs, strict=True)
     names = dict.fromkeys(name for setting in (*rand, *continued) for name in setting.methods)
     rows = [(_named(name, (*rand, *continued)), *_cells(_mean(name, rand), _mean(name, continued))) for name in names]
     caption = (
         f"Test accuracy (%, EMA weights), mean over all rounds of {counted(len(pairs), 'setting')} with each init; ± "
-        f"is the mean over these rounds of the sample s.d. over n seeds, and no error of the mean. Total: mean of the "
+        f"is the mean over these rounds of the sample s.d. over n seeds, not the error of the mean. Total: mean of the "
         f"two, and of their ±"
     )
     return Table(caption, ("method", "RandInit", "ConInit", "Total"), tuple(rows))
@@ -54,7 +54,7 @@ def _named(name: str, settings: Sequence[Setting]) -> str:
 
 
 def _mean(name: str, settings: Sequence[Setting]) -> tuple[float, float] | None:
-    """A method's accuracy and its ±, in [0, 1]; the latter is NaN where a setting has one seed."""
+    """Return a method's accuracy and its ±, in [0, 1]; ± is NaN if a setting has only one seed."""
     if any(name not in setting.methods for setting in settings):
         return None
     found = [accuracies(setting.methods[name], [*setting.methods[name].runs]) for setting in settings]
@@ -72,9 +72,9 @@ def _cells(rand: tuple[float, float] | None, continued: tuple[float, float] | No
 
 
 def gain_sentence(settings: Sequence[Setting]) -> str:
-    """The mean difference in accuracy between training with and without unlabelled images, over what was run both ways.
+    """Describe the mean difference in accuracy between training with and without unlabelled images, or return "".
 
-    Seeds are those that both have. Empty where no setting has an acquisition with both.
+    It is taken over the acquisitions that were run both ways, and over their common seeds.
     """
     pairs = [(setting.name, *pair) for setting in settings for pair in _both_ways(setting)]
     if not pairs:
@@ -84,21 +84,21 @@ def gain_sentence(settings: Sequence[Setting]) -> str:
         [float(accuracies(method, shared).mean()) for method in methods]
         for (_, _, methods), shared in zip(pairs, seeds, strict=True)
     ]
-    having, lacking = ({str(number): mean[side] for number, mean in enumerate(means)} for side in (0, 1))
+    with_images, without = ({str(number): mean[side] for number, mean in enumerate(means)} for side in (0, 1))
     names = listed([*dict.fromkeys(acquisition for _, acquisition, _ in pairs)])
-    places = counted(len({setting for setting, *_ in pairs}), "setting")
+    num_settings = counted(len({setting for setting, *_ in pairs}), "setting")
     n = f"n = {len(pairs)}, {counted_each([len(shared) for shared in seeds], 'shared seed')} each"
     return (
         f"Training on the unlabelled images too changes test accuracy (EMA weights) by "
-        f"{points(mean_gain(having, lacking))} points: the mean over all rounds of {places} and over the acquisitions "
-        f"that were run with and without them, {names} ({n})."
+        f"{points(mean_gain(with_images, without))} points: the mean over all rounds of {num_settings} and over the "
+        f"acquisitions that were run with and without them, {names} ({n})."
     )
 
 
 def _both_ways(setting: Setting) -> Iterator[tuple[str, tuple[Method, Method]]]:
-    """Acquisition, and the methods that do and do not train on unlabelled images; they have a seed in common.
+    """Yield acquisition, and the methods with and without unlabelled images, if they have a common seed.
 
-    Where several methods of one kind have an acquisition and an init, none of them is the other's counterpart.
+    If several methods of a kind have the same acquisition and init, there is no clear pair, and they are left out.
     """
     found: dict[tuple[str, str, bool], list[Method]] = defaultdict(list)
     for method in setting.methods.values():

@@ -1,4 +1,4 @@
-"""The section on what was run: the settings that methods share, those that tell them apart, and the versions."""
+"""The section on configurations: the settings that methods share, those in which they differ, and the versions."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 
 from assl_lightning.base.words import UNKNOWN, counted
 from assl_lightning.loop.records import FORMER_KEYS, PROVENANCE_KEYS
-from assl_lightning.report.analysis.runs import Run, Setting, own_leaves
+from assl_lightning.report.analysis.grouping import own_leaves
+from assl_lightning.report.analysis.runs import Run, Setting
 from assl_lightning.report.views import Block, Fold, Paragraph, Table
 
-NOT_SHOWN = ("seed", "run_dir", *PROVENANCE_KEYS, *FORMER_KEYS)  # another for each run, or told under versions
+NOT_SHOWN = ("seed", "run_dir", *PROVENANCE_KEYS, *FORMER_KEYS)  # different for each run, or shown under versions
 
 
 def provenance_blocks(setting: Setting) -> tuple[Block, ...]:
-    """What differs in the open, what is common to be unfolded."""
+    """Show the runs, the settings that differ, those that all methods share, and the versions."""
     settings = {name: flattened(method.config) for name, method in setting.methods.items()}
     keys = list(dict.fromkeys(key for values in settings.values() for key in values))
     common = [key for key in keys if len({values.get(key) for values in settings.values()}) == 1]
@@ -27,19 +28,19 @@ def provenance_blocks(setting: Setting) -> tuple[Block, ...]:
         "Settings of all methods", ("key", "value"), tuple((key, first[key]) for key in common), is_text=True
     )
     runs = [run for method in setting.methods.values() for run in method.runs.values()]
-    differing: Block = Table("What tells the methods apart", ("key", *settings), rows, is_text=True)
+    differing: Block = Table("Settings in which methods differ", ("key", *settings), rows, is_text=True)
     if not rows:
-        differing = Paragraph("There is one configuration but for the seeds.")
+        differing = Paragraph("All runs have the same configuration except for the seed.")
     return (
         _seeds_table(setting),
-        Fold(f"What differs: {counted(len(different), 'key')}", (differing,)),
-        Fold(f"What is common: {counted(len(common), 'key')}", (shared,)),
+        Fold(f"Settings that differ: {counted(len(different), 'key')}", (differing,)),
+        Fold(f"Settings of all methods: {counted(len(common), 'key')}", (shared,)),
         versions_table(runs),
     )
 
 
 def flattened(config: Mapping[str, Any]) -> dict[str, str]:
-    """Dotted key → value as JSON, for each leaf that is not another one in each run."""
+    """Return dotted key → value as JSON, without keys that differ in every run."""
     return {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for key, value in own_leaves(config, NOT_SHOWN)
@@ -52,15 +53,18 @@ def _seeds_table(setting: Setting) -> Table:
         steps = sorted({run.total_steps for run in method.runs.values()})
         total = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
         rows.append((method.name, ", ".join(map(str, sorted(method.runs))), f"{len(setting.labels)}", total))
-    return Table("Runs", ("method", "seeds", "trainings", "steps in all"), tuple(rows), is_text=True)
+    return Table("Runs", ("method", "seeds", "trainings", "total steps"), tuple(rows), is_text=True)
 
 
 def versions_table(runs: Sequence[Run]) -> Table:
-    """What the runs began with; where they differ, how many had which."""
+    """Return the versions at the start of the runs; if they differ, with the number of runs of each."""
     names = list(dict.fromkeys(name for run in runs for name in run.environment))
     rows = []
     for name in names:
         counts = Counter(run.environment.get(name) or "unknown" for run in runs)
-        told = [value if len(counts) == 1 else f"{value} ({counted(n, 'run')})" for value, n in sorted(counts.items())]
-        rows.append((name, "; ".join(told)))
-    return Table(f"Versions ({counted(len(runs), 'run')})", ("what", "version"), tuple(rows), is_text=True)
+        values = [
+            value if len(counts) == 1 else f"{value} ({counted(count, 'run')})"
+            for value, count in sorted(counts.items())
+        ]
+        rows.append((name, "; ".join(values)))
+    return Table(f"Versions ({counted(len(runs), 'run')})", ("package", "version"), tuple(rows), is_text=True)

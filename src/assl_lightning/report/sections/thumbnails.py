@@ -1,4 +1,4 @@
-"""The section on what was queried: the first samples of each query, with the numbers that chose them."""
+"""The section on pictures: the first samples of each query, with their scores."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from assl_lightning.report.views import Block, Fold, Paragraph, Picture, Strip, 
 
 MOST_TILES = 10  # of each round
 
-THUMBNAIL = 112  # pixels of the longer side, twice as many as it is shown with
+THUMBNAIL = 112  # pixels of the longer side; it is shown at half of this size
 
 Row = Mapping[str, str]
 
 
 def shown_seeds(setting: Setting) -> dict[str, int]:
-    """Method → the one seed of it that is looked at: the lowest that all methods share, or else its own lowest."""
+    """Return method → the seed whose queries are shown: the lowest common one, else the method's lowest."""
     shared = shared_seeds(*setting.methods.values())
     return {name: shared[0] if shared else min(method.runs) for name, method in setting.methods.items()}
 
 
 def thumbnail_blocks(setting: Setting, seeds: Mapping[str, int]) -> tuple[Block, ...]:
-    """A fold a method, a strip a round."""
+    """Show a fold for each method, with a strip of pictures for each round."""
     folds = [
         Fold(f"{name}, seed {seeds[name]}", strips)
         for name, method in setting.methods.items()
         if (strips := tuple(_strips(method, seeds[name])))
     ]
     if not folds:
-        return (Paragraph("No run has kept pictures of its queries."),)
+        return (Paragraph("No run has pictures of its queries."),)
     sentence = (
         f"The first {MOST_TILES} samples of each query, best first. Below each: its score; its uncertainty u and "
-        f"inconsistency i, as mean ± standard deviation of the running estimates; the label that it was given."
+        f"inconsistency i, as mean ± standard deviation of the running estimates; the label that it got."
     )
     return Paragraph(sentence), *folds
 
@@ -78,10 +78,10 @@ def _lines(rank: int, rows: Sequence[Row], labels: Sequence[str | None]) -> tupl
 
 
 def read_queried(path: Path) -> list[Row]:
-    """The rows of queried.csv in pick order; none where there is no file.
+    """Read the rows of queried.csv in pick order; none if there is no file.
 
     Raises:
-        ValueError: the file is no such table, or has a text for a number; it is named.
+        ValueError: the file is no such table, or has a text in place of a number.
     """
     if not path.exists():
         return []
@@ -103,14 +103,14 @@ def read_queried(path: Path) -> list[Row]:
 
 
 _NUMBERS = ("score", "uncertainty_mean", "uncertainty_variance", "inconsistency_mean", "inconsistency_variance")
-"""Columns of queried.csv that are shown, where they are there."""
+"""Columns of queried.csv that are shown, if they are there."""
 
 
 def read_tiles(path: Path, most: int) -> list[Picture]:
-    """The first tiles of a contact sheet, which lie row by row, by the numbers in its PNG's text.
+    """Read the first tiles of a contact sheet, row by row; their size is in the text of the PNG.
 
     Raises:
-        ValueError: the file is no such sheet; it is named.
+        ValueError: the file is no contact sheet.
     """
     try:
         with Image.open(path) as sheet:
@@ -128,7 +128,7 @@ def read_tiles(path: Path, most: int) -> list[Picture]:
                 _tile(sheet, (rank % columns * width, rank // columns * height, width, height))
                 for rank in range(min(most, count))
             ]
-    except Exception as error:  # Pillow's decoders raise anything
+    except Exception as error:  # Pillow's decoders may raise any error
         raise ValueError(
             f"{path} is not a contact sheet, a PNG whose text has tile_width, tile_height, columns and count "
             f"({type(error).__name__}: {error}); remove it, and the report does without"
@@ -136,12 +136,12 @@ def read_tiles(path: Path, most: int) -> list[Picture]:
 
 
 def thumbnail(path: Path) -> Picture | None:
-    """An image for a list, at most `THUMBNAIL` pixels wide and high; None where the file is not there any more.
+    """Return an image for a list, at most `THUMBNAIL` pixels wide and high; None if the file is gone.
 
-    One of at most half as many is enlarged by a whole number, so that its pixels stay squares.
+    An image of at most half that size is enlarged by a whole number, so that its pixels stay squares.
 
     Raises:
-        ValueError: the file is no image; it is named.
+        ValueError: the file is no image.
     """
     if not path.exists():
         return None
@@ -168,8 +168,8 @@ def _small(image: Image.Image) -> Picture:
     return Picture(file.getvalue(), "image/jpeg")
 
 
-def _tile(sheet: Image.Image, place: tuple[int, int, int, int]) -> Picture:
-    left, top, width, height = place
+def _tile(sheet: Image.Image, box: tuple[int, int, int, int]) -> Picture:
+    left, top, width, height = box
     file = io.BytesIO()
     sheet.crop((left, top, left + width, top + height)).save(file, format="PNG", optimize=True)
     return Picture(file.getvalue(), "image/png")
