@@ -43,4 +43,4 @@ def test_the_others_hear_of_an_error_of_the_first_and_wait_for_nothing(monkeypat
     first, second = both(fails)
     assert isinstance(first, ValueError)
     assert isinstance(second, OtherRankError)
-    assert "ended with an error, which it tells (ValueError: nobody can be asked)" in str(second)
+    assert "ended with an error, which it prints (ValueError: nobody can be asked)" in str(second)
