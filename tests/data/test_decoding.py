@@ -271,7 +271,7 @@ def test_many_threads_at_once_leave_the_filters_of_warnings_as_they_were(tmp_pat
         before = [*warnings.filters]
         parts = list(decode_all([path] * 600, ImageFormat((4, 4), 1)))
         assert [*warnings.filters] == before
-    assert {fault for _, faults in parts for fault in faults.values()} == {
+    assert {fault for _, _, faults in parts for fault in faults.values()} == {
         f"{path} (it has 30 × 20 pixels, more than the 599 that are taken for an image)"
     }
 
@@ -302,12 +302,12 @@ def test_many_are_decoded_in_their_order_and_those_with_a_fault_are_black(tmp_pa
     for broken in (3, 256, 599):
         paths[broken].write_bytes(b"")
     parts = list(decode_all(paths, ImageFormat((4, 4), 1)))
-    values = np.concatenate([images for images, _ in parts])[:, 0, 2, 1]
-    faults = [(len(parts[0][0]) * part + place) for part, (_, faults) in enumerate(parts) for place in faults]
+    values = np.concatenate([images for _, images, _ in parts])[:, 0, 2, 1]
+    faults = [index for _, _, faults in parts for index in faults]
 
     assert values.tolist() == [0 if n in (3, 256, 599) else n % 256 for n in range(600)]
     assert faults == [3, 256, 599]
-    assert max(len(images) for images, _ in parts) < 600, "never all at once"
+    assert max(len(images) for _, images, _ in parts) < 600, "never all at once"
 
 
 def test_faults_are_counted_and_the_first_are_named() -> None:

@@ -73,7 +73,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def test_images_in_memory_are_those_that_were_decoded(paths: list[Path]) -> None:
     images, faults = decoded(paths)
-    parts, _ = zip(*decode_all(paths, FORM), strict=True)
+    _, parts, _ = zip(*decode_all(paths, FORM), strict=True)
     np.testing.assert_array_equal(images.numpy(), np.concatenate(parts))
     assert faults == {3: f"{paths[3]} (no image format that Pillow knows)"}
     assert not images[3].any()

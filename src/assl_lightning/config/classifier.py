@@ -88,18 +88,19 @@ class Classifier:
 
     def _predict(self, pictures: list[_Named], skip_unreadable: bool) -> Iterator[tuple[str, Tensor]]:
         device = next(self.network.parameters()).device
-        first, skipped = 0, list[str]()
-        for images, faults in read_all(pictures, partial(_read, form=self.form, may_fail=skip_unreadable), self.form):
+        skipped: list[str] = []
+        for first, images, faults in read_all(
+            pictures, partial(_read, form=self.form, may_fail=skip_unreadable), self.form
+        ):
             if faults and not skip_unreadable:
                 told = describe_faults([*faults.values()], "list")
                 raise ValueError(f"{told}; leave them out, or classify the others with skip_unreadable=True")
             with torch.inference_mode():
                 logits = self.network(self.normalise(torch.from_numpy(images).to(device)))
                 probabilities = logits.float().softmax(-1).cpu()
-            for place, probability in enumerate(probabilities):
-                if place not in faults:
-                    yield pictures[first + place].name, probability
-            first += len(images)
+            for index, probability in enumerate(probabilities, first):
+                if index not in faults:
+                    yield pictures[index].name, probability
             skipped += faults.values()
         if skipped:
             log.warning("%s; they are left out", describe_faults(skipped, "list"))

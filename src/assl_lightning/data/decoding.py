@@ -32,7 +32,7 @@ Resize = Literal["crop", "squash"]
 Images = npt.NDArray[np.uint8]  # (n, channels, height, width)
 
 Faults = dict[int, str]
-"""Place among n images → what is wrong with that one."""
+"""Index of an image → the reason why it cannot be decoded, which begins with its name."""
 
 _AT_ONCE = 256  # images that are decoded before any of them is handed on
 
@@ -87,10 +87,11 @@ class ImageFormat:
         return (self.channels, height, width)
 
 
-def decode_all(paths: Sequence[Path], form: ImageFormat) -> Iterator[tuple[Images, Faults]]:
-    """The images in parts of at most 256, in their order; black, and named in the faults, where one cannot be decoded.
+def decode_all(paths: Sequence[Path], form: ImageFormat) -> Iterator[tuple[int, Images, Faults]]:
+    """Decode image files in parts of at most 256, on all cores, since Pillow releases the interpreter's lock.
 
-    Faults are by place in the part. All cores decode, since Pillow lets go of the interpreter's lock.
+    Yields, in the order of `paths`, the index of a part's first image, the part's pixels, and its faults by index; an
+    image that has a fault is black.
 
     Raises:
         OSError: as `decode`.
@@ -100,14 +101,14 @@ def decode_all(paths: Sequence[Path], form: ImageFormat) -> Iterator[tuple[Image
 
 def read_all(
     pictures: Sequence[Picture], read: Callable[[Picture], Images | str], form: ImageFormat
-) -> Iterator[tuple[Images, Faults]]:
-    """Read `pictures` in blocks, as `decode_all` does; `read` gives an image of the `form`, or its fault."""
+) -> Iterator[tuple[int, Images, Faults]]:
+    """Read `pictures` as `decode_all` does; `read` returns an image of the `form`, or its fault."""
     black = np.zeros(form.shape, dtype=np.uint8)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         for first in range(0, len(pictures), _AT_ONCE):
             part = list(threads.map(read, pictures[first : first + _AT_ONCE]))
             images = np.stack([black if isinstance(image, str) else image for image in part])
-            yield images, {place: image for place, image in enumerate(part) if isinstance(image, str)}
+            yield first, images, {index: image for index, image in enumerate(part, first) if isinstance(image, str)}
 
 
 def decode(path: Path, form: ImageFormat) -> Images | str:

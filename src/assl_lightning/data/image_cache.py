@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -59,18 +59,10 @@ def read_images(
         return _streamed(paths, form, _survey(paths, form))
     images = torch.empty(len(paths), *form.shape, dtype=torch.uint8)
     faults: Faults = {}
-    for first, part, part_faults in _decode_parts(paths, form):
+    for first, part, part_faults in decode_all(paths, form):
         images[first : first + len(part)] = torch.from_numpy(part)
         faults |= part_faults
     return images, faults
-
-
-def _decode_parts(paths: Sequence[Path], form: ImageFormat) -> Iterator[tuple[int, Images, Faults]]:
-    """Yield the images in parts: the index of the first, the pixels, and the faults by index."""
-    first = 0
-    for part, faults in decode_all(paths, form):
-        yield first, part, {first + row: fault for row, fault in faults.items()}
-        first += len(part)
 
 
 @dataclass(frozen=True)
@@ -87,7 +79,7 @@ def _survey(paths: Sequence[Path], form: ImageFormat, keep: Callable[[Images], o
         log.info("decoding %s images once, to find those that cannot be", f"{len(paths):,}")
     faults: Faults = {}
     histogram = torch.zeros(form.channels, 256, dtype=torch.int64)
-    for _, part, part_faults in _decode_parts(paths, form):
+    for _, part, part_faults in decode_all(paths, form):
         if keep is not None:
             keep(part)
         faults |= part_faults

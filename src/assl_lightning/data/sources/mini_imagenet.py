@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -13,21 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 
 from assl_lightning.base.paths import expanded
-from assl_lightning.data.decoding import Faults, attempt
+from assl_lightning.data.decoding import Faults, ImageFormat, Images, attempt, read_all
 from assl_lightning.data.file_reading import read_file
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.undecodable import refuse_undecodable
 from assl_lightning.data.unpickling import load_plain_pickle
 
 _IMAGE_SIZE = 84
+_FORM = ImageFormat((_IMAGE_SIZE, _IMAGE_SIZE), 3, "squash")
 _NUM_CLASSES = {"train": 64, "val": 16, "test": 20}  # Ravi & Larochelle 2017; merged here in this order
-
-_Images = npt.NDArray[np.uint8]  # (n, 84, 84, 3)
 
 
 def load_mini_imagenet(root: str | Path, images_per_class: int = 600, test_per_class: int = 120) -> PoolSource:
@@ -71,7 +69,7 @@ def load_mini_imagenet(root: str | Path, images_per_class: int = 600, test_per_c
         _check(split, names, images_per_class)
         for name, rows in split.classes.items():
             pixels, faults = split.read(rows)
-            images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+            images = torch.from_numpy(pixels)
             first_test, first_pool = len(names) * test_per_class, len(names) * pool_per_class
             test_images[first_test:][:test_per_class] = images[:test_per_class]
             pool_images[first_pool:][:pool_per_class] = images[test_per_class:]
@@ -106,7 +104,7 @@ class _Split:
     name: str
     path: Path
     classes: Mapping[str, Sequence[Any]]
-    read: Callable[[Sequence[Any]], tuple[_Images, Faults]]  # some of them → their images; black where there is a fault
+    read: Callable[[Sequence[Any]], tuple[Images, Faults]]  # some of them → their images; black where there is a fault
 
 
 def _open_splits(root: Path) -> Iterator[_Split]:
@@ -170,7 +168,7 @@ def _open_pickle(name: str, path: Path) -> _Split:
         name,
         path,
         {str(label): _check_rows(path, label, rows, len(images)) for label, rows in classes.items()},
-        lambda rows: (images[rows], {}),
+        lambda rows: (images[rows].transpose(0, 3, 1, 2), {}),
     )
 
 
@@ -227,23 +225,20 @@ def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
         raise ValueError(f"{path} cannot be read as a table ({problem}); fetch it again") from problem
 
 
-def _read_images(files: Sequence[Path]) -> tuple[_Images, Faults]:
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow decodes and resizes without the interpreter's lock
-        found = list(threads.map(_read_image, files))
-    black = np.zeros((_IMAGE_SIZE, _IMAGE_SIZE, 3), dtype=np.uint8)
-    images = np.stack([black if isinstance(image, str) else image for image in found])
-    return images, {place: image for place, image in enumerate(found) if isinstance(image, str)}
+def _read_images(files: Sequence[Path]) -> tuple[Images, Faults]:
+    _, parts, faults = zip(*read_all(files, _read_image, _FORM), strict=True)
+    return np.concatenate(parts), dict(ChainMap(*faults))
 
 
-def _read_image(file: Path) -> _Images | str:
-    """The image, or what is wrong with it."""
+def _read_image(file: Path) -> Images | str:
+    """Return the image, or the reason why it cannot be decoded."""
     content = read_file(file)
     return f"{file} ({content})" if isinstance(content, str) else attempt(str(file), partial(_decode, content))
 
 
-def _decode(content: bytes) -> _Images:
+def _decode(content: bytes) -> Images:
     with Image.open(BytesIO(content)) as stored:
         image = stored.convert("RGB")
     if image.size != (_IMAGE_SIZE, _IMAGE_SIZE):
         image = image.resize((_IMAGE_SIZE, _IMAGE_SIZE), Image.Resampling.BILINEAR)
-    return np.asarray(image)
+    return np.asarray(image).transpose(2, 0, 1)
