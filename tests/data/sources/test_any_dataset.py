@@ -107,7 +107,7 @@ def test_a_data_set_of_which_nothing_can_be_decoded_is_an_error() -> None:
     [
         ({"pool": Photos("image")}, "pool must have items .*; item 0 of Photos is a Image"),
         ({"pool": Photos("keys")}, "dictionaries with the key image; item 0 of Photos is keys photo, kind"),
-        ({"pool": Stream()}, "what streams cannot be a pool"),
+        ({"pool": Stream()}, "a data set that streams cannot be a pool"),
         ({"sample_ids": "ids"}, "sample_ids=ids must name an attribute of Photos .* it has no such attribute"),
         ({"sample_ids": "too_few"}, "with a name for each of its 12 items; it has 11 names"),
         ({"sample_ids": "unnamed"}, "sample_ids=unnamed must name each item; item 11 has nan"),

@@ -35,7 +35,7 @@ def test_a_label_of_the_pool_may_be_one_that_nobody_knows() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"hidden_labels": torch.tensor([0, -2, 0, 1])}, "or be -1 where nobody knows; got -2 … 1"),
+        ({"hidden_labels": torch.tensor([0, -2, 0, 1])}, "or be -1 where unknown; got -2 … 1"),
         ({"pool_images": torch.zeros(4, 1, 8, 6)}, "the pool images must be uint8"),
         ({"hidden_labels": torch.tensor([0, 1, 0, 2])}, "the pool labels must lie in [0, 2)"),
         ({"test_labels": torch.tensor([0, -1])}, "the test labels must lie in [0, 2)"),

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from assl_lightning.data.decoding import ImageFormat
-from assl_lightning.data.sources.items import Namer, Parting, make_source, read_items, to_label, to_pillow
+from assl_lightning.data.sources.items import DrawnTest, Namer, make_source, read_items, to_label, to_pillow
 
 COLOUR = np.random.default_rng(0).integers(256, size=(6, 5, 3), dtype=np.uint8)
 GREY = COLOUR[:, :, 0]
 FORM = ImageFormat((6, 5), 3)
-PARTING = Parting(0.5, 0)
+DRAWN = DrawnTest(0.5, 0)
 
 
 @pytest.mark.parametrize(
@@ -82,35 +82,35 @@ def test_another_label_is_refused(label: Any) -> None:
 def test_labels_are_places_among_the_classes_by_number_or_by_name() -> None:
     items = read_items([(COLOUR, 1), (COLOUR, "ok"), (COLOUR, None)], 3, FORM, Namer("pool", lambda place: f"n{place}"))
     test = items.take([1, 0])
-    source = make_source(items, test, ["ok", "dent"], PARTING)
+    source = make_source(items, test, ["ok", "dent"], DRAWN)
     assert source.hidden_labels.tolist() == [1, 0, -1]
     assert source.test_labels.tolist() == [0, 1]
     assert source.sample_ids == ("n0", "n1", "n2")
     with pytest.raises(ValueError, match=r"the label of item 1 of the pool, 'ok', is not among the 2 classes \(a, b\)"):
-        make_source(items, test, ["a", "b"], PARTING)
+        make_source(items, test, ["a", "b"], DRAWN)
     with pytest.raises(ValueError, match="every test image must have a label; 1 have none, such as item 2"):
-        make_source(items, items, ["ok", "dent"], PARTING)
+        make_source(items, items, ["ok", "dent"], DRAWN)
 
 
 def test_a_test_set_is_drawn_by_the_names_of_labelled_images_alone() -> None:
     pairs = [(COLOUR, number % 2 if number % 5 else None) for number in range(40)]
     items = read_items(pairs, 40, FORM, Namer("pool", lambda place: f"n{place}"))
     more = read_items([*pairs, *pairs], 80, FORM, Namer("pool", lambda place: f"n{place}"))
-    few, many = (make_source(each, None, ["a", "b"], PARTING) for each in (items, more))
+    few, many = (make_source(each, None, ["a", "b"], DRAWN) for each in (items, more))
     assert 5 < len(few.test_labels) < 27
     assert not (few.test_labels < 0).any()
     assert set(few.sample_ids) == set(many.sample_ids) & {f"n{number}" for number in range(40)}
     with pytest.raises(ValueError, match=r"labelled ones for the test; test_fraction=1e-09 takes 0 of 40: choose"):
-        make_source(items, None, ["a", "b"], Parting(1e-9, 0))
+        make_source(items, None, ["a", "b"], DrawnTest(1e-9, 0))
 
 
 def test_an_image_that_cannot_be_converted_is_listed_in_the_pool_and_an_error_in_the_test() -> None:
     floats = Image.fromarray(np.zeros((6, 5), dtype=np.float32))
     items = read_items([(COLOUR, 0), (floats, 1)], 2, FORM, Namer("pool"))
     test = items.take([0])
-    source = make_source(items, test, ["a", "b"], PARTING)
+    source = make_source(items, test, ["a", "b"], DRAWN)
     assert source.unreadable.tolist() == [1]
     assert source.reasons[0].startswith("item 1 (its pixels are floating")
     assert source.hidden_labels.tolist() == [0, 1]
     with pytest.raises(ValueError, match="1 of the test set's images cannot be decoded: item 1"):
-        make_source(test, items, ["a", "b"], PARTING)
+        make_source(test, items, ["a", "b"], DRAWN)

@@ -1,1 +1,1 @@
-"""Where images come from: one file per data set, each a function that returns a `PoolSource`."""
+"""Sources of images: one file per data set, each with a function that returns a `PoolSource`."""

@@ -1,4 +1,4 @@
-"""Any map-style `torch.utils.data.Dataset` that hands out images and labels."""
+"""Any map-style `torch.utils.data.Dataset` of images and labels."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from assl_lightning.data.class_names import read_class_names
 from assl_lightning.data.decoding import ImageFormat, Resize
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.items import (
+    DrawnTest,
     Fault,
     Items,
     Namer,
-    Parting,
     iterate_items,
     make_source,
     numbered,
@@ -37,23 +37,24 @@ def load_dataset(
     class_names: Sequence[str] | None = None,
     resize: Resize = "crop",
 ) -> PoolSource:
-    """The images of the data set `pool`, and those of `test`, or `test_fraction` of the pool's labelled ones.
+    """Return the images of the data set `pool` and those of `test`; None: `test_fraction` of the pool's labelled ones.
 
-    Both have a length and items (image, label), or dictionaries with the keys `image` and `label`: a Pillow image, or
-    uint8 pixels as an array (height, width, channels) or a tensor (channels, height, width); a class's number or name,
-    None or −1 where nobody knows it. The classes are `class_names`, what the pool has as `classes`, or numbers.
+    Both have a length and items (image, label), or dictionaries with the keys `image` and `label`. An image is a Pillow
+    image, or uint8 pixels as an array (height, width, channels) or a tensor (channels, height, width). A label is the
+    number or the name of a class; None and −1 are unknown. The classes are `class_names`, the attribute `classes` of
+    the pool, or numbers.
 
-    Sample ids are the texts of the attribute `sample_ids` of `pool`, as many as it has items; None: the place with a
-    digest of the pixels, so that a data set that is in another order is another one.
+    `sample_ids` names an attribute of `pool` that has the sample ids, one for each item. None: an id is the item's
+    index and a digest of its pixels, so that the same items in another order are another data set.
 
     Raises:
-        ValueError: a part is no such data set, its names are not one for each item, or what `make_source` refuses.
+        ValueError: a part is no such data set, or has not one sample id for each item; or `make_source` refuses it.
     """
     form = ImageFormat(image_size, channels, resize)
     names = class_names or own_class_names(pool, num_classes) or numbered(num_classes)
     of_pool = _read(pool, "pool", (image, label), form, _namer(pool, sample_ids))
     of_test = None if test is None else _read(test, "test", (image, label), form, Namer("test"))
-    return make_source(of_pool, of_test, read_class_names(names), Parting(test_fraction, test_seed))
+    return make_source(of_pool, of_test, read_class_names(names), DrawnTest(test_fraction, test_seed))
 
 
 def _namer(pool: Any, attribute: str | None) -> Namer:
@@ -66,24 +67,24 @@ def _namer(pool: Any, attribute: str | None) -> Namer:
             f"sample_ids={attribute} must name an attribute of {type(pool).__name__} with a name for each of its "
             f"{len(pool)} items; it has {found}"
         )
-    missing = [place for place in range(len(ids)) if not cell_text(ids[place])]
+    missing = [index for index in range(len(ids)) if not cell_text(ids[index])]
     if missing:
         raise ValueError(f"sample_ids={attribute} must name each item; item {missing[0]} has {ids[missing[0]]!r}")
-    return Namer("pool", lambda place: cell_text(ids[place]))
+    return Namer("pool", lambda index: cell_text(ids[index]))
 
 
 def _read(dataset: Any, part: str, keys: tuple[str, str], form: ImageFormat, name: Namer) -> Items:
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise ValueError(
-            f"{part} must be a data set with a length and items by their places; {type(dataset).__name__} is none: "
-            f"what streams cannot be a pool"
+            f"{part} must be a data set with a length and items by their indices; {type(dataset).__name__} is none: "
+            f"a data set that streams cannot be a pool"
         )
     refuse_pictures_of_runs(dataset)
     return read_items(_pairs(dataset, part, keys), len(dataset), form, name)
 
 
 def _pairs(dataset: Any, part: str, keys: tuple[str, str]) -> Iterator[tuple[object, object]]:
-    for place, item in enumerate(iterate_items(dataset)):
+    for index, item in enumerate(iterate_items(dataset)):
         if isinstance(item, Fault):
             yield item, None
         elif isinstance(item, Mapping) and keys[0] in item:
@@ -93,6 +94,6 @@ def _pairs(dataset: Any, part: str, keys: tuple[str, str]) -> Iterator[tuple[obj
         else:
             found = f"keys {', '.join(map(str, item))}" if isinstance(item, Mapping) else f"a {type(item).__name__}"
             raise ValueError(
-                f"{part} must have items (image, label), or dictionaries with the key {keys[0]}; item {place} of "
+                f"{part} must have items (image, label), or dictionaries with the key {keys[0]}; item {index} of "
                 f"{type(dataset).__name__} is {found}"
             )

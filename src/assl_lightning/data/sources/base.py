@@ -1,4 +1,4 @@
-"""What every data source returns: the pool's images, the labels that the oracle holds back, and a labelled test set."""
+"""The result of every data source: the pool's images, their labels for the oracle, and a labelled test set."""
 
 from __future__ import annotations
 
@@ -15,27 +15,29 @@ from assl_lightning.data.image_stream import StoredImages, take_images
 
 @dataclass(frozen=True)
 class PoolSource:
-    """A data set for active learning. Images are uint8, the pool's order is the index space and never changes.
+    """A data set for active learning. An image of the pool is known by its index, which never changes.
 
-    They lie in memory, as a tensor, or in files that are decoded when they are looked at (`StreamedImages`).
+    Images are uint8, as a tensor, or in files that are decoded when they are looked at (`StreamedImages`).
 
-    `hidden_labels` are for the oracle alone: nothing that trains or acquires is given them. An image that cannot be
-    decoded (`unreadable`), or that was there when a run began and is gone (`absent`), keeps its place, label and name,
-    and any pixels stand for it; a run takes it out of its pool for good.
+    `hidden_labels` are for the oracle alone: neither training nor acquisition is given them. An image that cannot be
+    decoded (`unreadable`), or that was there when a run began and is gone (`absent`), keeps its index, label and name,
+    and has any pixels; a run must leave it out of its pool (`Pool.exclude`).
     """
 
     pool_images: StoredImages  # (N, channels, height, width) uint8
-    hidden_labels: Tensor = field(repr=False)  # (N,) int64 in [0, C), −1 where nobody knows
+    hidden_labels: Tensor = field(repr=False)  # (N,) int64 in [0, C), −1 where unknown
     test_images: StoredImages  # (M, channels, height, width) uint8
     test_labels: Tensor  # (M,) int64 in [0, C)
     class_names: tuple[str, ...]  # C names
-    sample_ids: tuple[str, ...] = field(repr=False)  # N stable, distinct names, as files that people exchange key them
+    sample_ids: tuple[str, ...] = field(repr=False)  # N stable, distinct names, the keys of tables of labels
     unreadable: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))  # (K,) int64, ascending
     absent: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))  # (G,) likewise; see `growth`
-    reasons: tuple[str, ...] = field(default=(), repr=False)  # K texts, why each is unreadable; () where it is not said
-    passed_over: Mapping[str, int] = field(default_factory=dict)  # suffix → files beside the images that end so
+    reasons: tuple[str, ...] = field(
+        default=(), repr=False
+    )  # K reasons why each is unreadable; () where there are none
+    passed_over: Mapping[str, int] = field(default_factory=dict)  # suffix → number of other files among the images
     test_ids: tuple[str, ...] = field(default=(), repr=False)  # M names of the test images; () where they have none
-    paths: tuple[Path, ...] = field(default=(), repr=False)  # N files, as people look at them; () where there are none
+    paths: tuple[Path, ...] = field(default=(), repr=False)  # N files with the originals; () where there are none
 
     def __post_init__(self) -> None:
         for name, images, labels, least in (
@@ -53,7 +55,7 @@ class PoolSource:
                     f"got {labels.dtype} of shape {tuple(labels.shape)}"
                 )
             if len(labels) and not (int(labels.min()) >= least and int(labels.max()) < len(self.class_names)):
-                unknown = ", or be -1 where nobody knows" if least else ""
+                unknown = ", or be -1 where unknown" if least else ""
                 raise ValueError(
                     f"the {name} labels must lie in [0, {len(self.class_names)}), one number per class name{unknown}; "
                     f"got {int(labels.min())} … {int(labels.max())}"
@@ -80,28 +82,29 @@ class PoolSource:
         self._check_unreadable()
 
     def take(self, index: Tensor) -> PoolSource:
-        """The same test set, and some of the pool's images in the order of `index` (K,) int64; indices close up."""
-        places = index.tolist()
+        """Return the source with the pool's images at `index` (K,) int64, which then have the indices 0 … K − 1."""
+        indices = index.tolist()
         return replace(
             self,
             pool_images=take_images(self.pool_images, index),
             hidden_labels=self.hidden_labels[index],
-            sample_ids=tuple(self.sample_ids[place] for place in places),
+            sample_ids=tuple(self.sample_ids[index] for index in indices),
             unreadable=torch.isin(index, self.unreadable).nonzero()[:, 0],
-            reasons=self.reasons_at(places),
+            reasons=self.reasons_at(indices),
             absent=torch.isin(index, self.absent).nonzero()[:, 0],
-            paths=tuple(self.paths[place] for place in places) if self.paths else (),
+            paths=tuple(self.paths[index] for index in indices) if self.paths else (),
         )
 
-    def reasons_at(self, places: Sequence[int]) -> tuple[str, ...]:
-        """The reasons of the unreadable images among `places`, in the order of `places`."""
+    def reasons_at(self, indices: Sequence[int]) -> tuple[str, ...]:
+        """Return the reasons of the images at `indices` that are unreadable, in the order of `indices`."""
         reasons = dict(zip(self.unreadable.tolist(), self.reasons, strict=False))
-        return tuple(reasons[place] for place in places if place in reasons)
+        return tuple(reasons[index] for index in indices if index in reasons)
 
     def digest(self) -> str:
-        """A digest of the data set, to recognise one whose samples' names are mere places: 32 hexadecimal digits.
+        """Return 32 hexadecimal digits by which a data set is recognised whose sample ids are mere numbers.
 
-        It is of the classes, the images' size and all labels, not of pixels, which may be decoded in other last bits.
+        They are a digest of the classes, the images' size and all labels; not of the pixels, since another version of
+        a decoder may change their last bits.
         """
         digest = hashlib.blake2b(digest_size=16)
         digest.update(repr((self.class_names, tuple(self.pool_images.shape), len(self.test_images))).encode())

@@ -13,10 +13,10 @@ from assl_lightning.data.sources.files import DataFile, obtain_files
 
 
 def load_cifar10(root: str | Path, download: bool = True, dataset: type[CIFAR10] = CIFAR10) -> PoolSource:
-    """CIFAR-10: the 50,000 training images as the pool, the 10,000 test images as the test set; (N, 3, 32, 32).
+    """Read CIFAR-10: the 50,000 training images are the pool, the 10,000 test images the test set; (N, 3, 32, 32).
 
-    Files lie as torchvision has them, in `root`/cifar-10-batches-py. `dataset` says names and sums. Sample ids are
-    "cifar10/train/00042", the position over the five training batches in a row.
+    The files lie where torchvision has them, in `root`/cifar-10-batches-py; `dataset` has their names and MD5 sums.
+    Sample ids are "cifar10/train/00042", with the index over the five training batches in a row.
 
     Raises:
         FileNotFoundError: a file is missing, without `download`.
@@ -26,7 +26,7 @@ def load_cifar10(root: str | Path, download: bool = True, dataset: type[CIFAR10]
 
 
 def load_cifar100(root: str | Path, download: bool = True, dataset: type[CIFAR100] = CIFAR100) -> PoolSource:
-    """CIFAR-100 with its 100 fine classes, as `load_cifar10` otherwise; files in `root`/cifar-100-python."""
+    """Read CIFAR-100 with its 100 fine classes, as `load_cifar10` does; the files lie in `root`/cifar-100-python."""
     return _load("CIFAR-100", "cifar100", root, download=download, dataset=dataset)
 
 

@@ -16,11 +16,10 @@ _NUM_CLASSES = 10
 
 
 def load_digits(image_size: int = 16, num_test: int = 500, split_seed: int = 0) -> PoolSource:
-    """The digits as (N, 1, image_size, image_size) images, `num_test` of the 1,797 held out as the test set.
+    """Return the digits as images (N, 1, image_size, image_size), `num_test` of the 1,797 as the test set.
 
     The split is stratified by class and depends on `num_test` and `split_seed` alone; pool and test set keep the
-    library's order. Images are resized bilinearly. A sample's id is its position in the library, whatever the split:
-    "digits/00042".
+    library's order. Images are resized bilinearly. A sample id has the index in the library, "digits/00042".
 
     Raises:
         ValueError: `image_size` below the 8 pixels of the originals, or a part with fewer images than classes.
@@ -51,7 +50,7 @@ def load_digits(image_size: int = 16, num_test: int = 500, split_seed: int = 0) 
 
 
 def _resize(images: Tensor, image_size: int) -> Tensor:
-    """(N, 8, 8) float64 in 0 … 16 → (N, 1, image_size, image_size) uint8 in 0 … 255, rounded once, at the end."""
+    """Resize (N, 8, 8) float64 in 0 … 16 to (N, 1, image_size, image_size) uint8 in 0 … 255, rounded once."""
     scaled = images[:, None] * (255 / _LARGEST_VALUE)
     resized = F.interpolate(scaled, size=(image_size, image_size), mode="bilinear", align_corners=False)
     return resized.round().to(torch.uint8)

@@ -20,7 +20,7 @@ from assl_lightning.data.sources.files import DataFile, obtain_files
 
 _UNSIGNED_BYTES = 8  # the IDX format's code for this type of number
 
-# Of the unpacked files: Debian packs them anew, without the name and time in gzip's header, which published sums cover.
+# MD5 sums of the unpacked files: Debian packs them again, without the name and time in gzip's header.
 _UNPACKED_MD5 = {
     "train-images-idx3-ubyte.gz": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
     "train-labels-idx1-ubyte.gz": "9018921c3c673c538a1fc5bad174d6f9",
@@ -35,11 +35,11 @@ def load_fashion_mnist(
     debian_dir: str | Path = "/usr/share/datasets/fashion-mnist",
     dataset: type[FashionMNIST] = FashionMNIST,
 ) -> PoolSource:
-    """The 60,000 training images as the pool, the 10,000 test images as the test set; (N, 1, 28, 28).
+    """Read Fashion-MNIST: the 60,000 training images are the pool, the 10,000 test images the test set; (N, 1, 28, 28).
 
-    Where `debian_dir` has the four files (Debian's package dataset-fashion-mnist), they are read there. Else they are
-    read, and with `download` fetched, in torchvision's place: `root`/FashionMNIST/raw; `dataset` says their names, sums
-    and mirrors. Sample ids are "fashion_mnist/train/00042".
+    Where `debian_dir` has the four files (Debian's package dataset-fashion-mnist), they are read there. Otherwise they
+    are read where torchvision has them, in `root`/FashionMNIST/raw, and with `download` fetched; `dataset` has their
+    names, MD5 sums and mirrors. Sample ids are "fashion_mnist/train/00042".
 
     Raises:
         FileNotFoundError: a file is missing, without `download`.
@@ -72,7 +72,7 @@ def load_fashion_mnist(
 
 
 def _fetch_from_mirrors(mirrors: list[str], file: DataFile) -> None:
-    """Fetch the file from the first mirror that has it; the last mirror's error where none has."""
+    """Fetch the file from the first mirror that has it; raise the last mirror's error where none has it."""
     for position, mirror in enumerate(mirrors, start=1):
         try:
             download_url(f"{mirror}{file.path.name}", str(file.path.parent), file.path.name, file.md5)
@@ -84,7 +84,7 @@ def _fetch_from_mirrors(mirrors: list[str], file: DataFile) -> None:
 
 
 def _unpack(path: Path, md5: str | None = None) -> bytes:
-    """The content of a gzip file; where `md5` is given, it must be the content's."""
+    """Return the content of a gzip file; `md5`, where it is given, must be the content's sum."""
     try:
         content = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as problem:
@@ -101,14 +101,14 @@ def _unpack(path: Path, md5: str | None = None) -> bytes:
 
 
 def _read_idx(name: str, contents: dict[str, bytes]) -> Tensor:
-    """One content in the IDX format: two zero bytes, type, number of axes, the axes' lengths, the numbers; as uint8.
+    """Read numbers, as uint8, from a content in the IDX format: two zero bytes, type, number of axes, lengths, numbers.
 
-    Images have three axes and labels one, as their names say (…-idx3-…).
+    Images have three axes and labels one, as their names show (…-idx3-…).
     """
     content = contents[name]
     num_axes = int(name.partition("-idx")[2][0])
     first_number = 4 + 4 * num_axes
-    lengths = [int.from_bytes(content[place : place + 4], "big") for place in range(4, first_number, 4)]
+    lengths = [int.from_bytes(content[start : start + 4], "big") for start in range(4, first_number, 4)]
     is_idx = content[:4] == bytes([0, 0, _UNSIGNED_BYTES, num_axes]) and len(content) >= first_number
     if not is_idx or len(content) - first_number != math.prod(lengths):
         raise RuntimeError(

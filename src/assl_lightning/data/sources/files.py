@@ -1,4 +1,4 @@
-"""A data set's files: all there and unharmed, fetched, or one error that names them."""
+"""Check that a data set's files are all there and whole, and fetch them where they are not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class DataFile:
 
 
 def obtain_files(name: str, root: Path, files: Sequence[DataFile], fetch: Callable[[], object] | None) -> None:
-    """Return when every file is there with its sum; `fetch`, if there is one, is called once where some are not.
+    """Make sure that every file is there and has its MD5 sum; call `fetch` once, if given, where that is not so.
 
     Raises:
         FileNotFoundError: a file is missing, and there is no `fetch`.
@@ -46,7 +46,7 @@ def obtain_files(name: str, root: Path, files: Sequence[DataFile], fetch: Callab
 
 
 def _describe_faults(files: Sequence[DataFile]) -> str:
-    """What is wrong with the files, '' where nothing is."""
+    """Name the files that are missing or damaged; empty where there are none."""
     missing = [str(file.path) for file in files if not file.path.is_file()]
     damaged = [str(file.path) for file in files if file.path.is_file() and not check_integrity(file.path, file.md5)]
     parts = []

@@ -1,4 +1,4 @@
-"""A data set of Hugging Face's library `datasets`: a directory that it has saved, or one by its name."""
+"""Data sets of Hugging Face's library `datasets`: from a directory that it has saved, or by their names."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from assl_lightning.data.file_reading import read_file
 from assl_lightning.data.outputs import pictures_of_runs
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.items import (
+    DrawnTest,
     Items,
     Label,
-    Parting,
     make_source,
     numbered,
     short_digest,
     to_label,
 )
 
-_AT_ONCE = 256  # rows; their files are in memory together
+_AT_ONCE = 256  # rows whose files are in memory together
 
 
 def load_huggingface(
@@ -48,21 +48,21 @@ def load_huggingface(
     class_names: Sequence[str] | None = None,
     resize: Resize = "crop",
 ) -> PoolSource:
-    """The rows of `split` as the pool, those of `test_split`, or where it is None `test_fraction` of them, as the test.
+    """Return the rows of `split` as the pool and those of `test_split` as the test; None: `test_fraction` of the pool.
 
-    `path` is a directory that `save_to_disk` wrote, or whatever `datasets.load_dataset` takes, with the configuration
-    `name`; no code of a data set's is run. `image` names the column of its feature Image, `label` that of the classes
-    (None: nobody knows any label): a ClassLabel with its names, whole numbers, or texts. The classes are `class_names`,
-    the names of the ClassLabel, the texts in `class_order`, or numbers up to `num_classes`.
+    `path` is a directory that `save_to_disk` wrote, or anything that `datasets.load_dataset` takes, with the
+    configuration `name`; no code of the data set is run. `image` names the column of the feature Image, `label` the
+    column of the classes (None: all labels are unknown): a ClassLabel with its names, whole numbers, or texts. The
+    classes are `class_names`, the names of the ClassLabel, the texts in `class_order`, or numbers up to `num_classes`.
 
-    Sample ids are the column `sample_id`, or the split, the row and a digest of the image's bytes, so that a data set
-    in another order is another one.
+    Sample ids are in the column `sample_id`. None: an id is the split, the row and a digest of the image's bytes, so
+    that the same rows in another order are another data set.
 
     Raises:
         ImportError: `datasets` is not installed.
-        OSError: there is no such data set, or it cannot be had.
-        TypeError: it streams, or its images are no images.
-        ValueError: it has no such split or column; what `make_source` refuses.
+        OSError: there is no such data set, or it cannot be loaded.
+        TypeError: it streams, or its column of images has another feature.
+        ValueError: it has no such split or column; or `make_source` refuses it.
     """
     form = ImageFormat(image_size, channels, resize)
     rows = find_split(_load(path, name), split, "split")
@@ -74,11 +74,11 @@ def load_huggingface(
         _check_columns(tests, image, label, None)
         test = _read(tests, form, image, label, None, test_split or "rows")
     names = class_names or _class_names(rows, label, pool, num_classes)
-    return make_source(pool, test, read_class_names(names), Parting(test_fraction, test_seed))
+    return make_source(pool, test, read_class_names(names), DrawnTest(test_fraction, test_seed))
 
 
 def find_split(loaded: Any, split: str | None, key: str) -> Any:
-    """The table of rows that `datasets` has loaded, of its `split`.
+    """Return the rows of one `split` of what `datasets` has loaded.
 
     Raises:
         TypeError: it streams.
@@ -143,46 +143,46 @@ def _read(rows: Any, form: ImageFormat, image: str, label: str | None, sample_id
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         for first in range(0, len(rows), _AT_ONCE):
             columns = rows[first : first + _AT_ONCE]
-            places = range(first, first + len(columns[image]))
-            contents = list(threads.map(_read_cell, places, columns[image]))
-            labels += [to_label(columns[label][place - first] if label else None, f"row {place}") for place in places]
+            indices = range(first, first + len(columns[image]))
+            contents = list(threads.map(_read_cell, indices, columns[image]))
+            labels += [to_label(columns[label][index - first] if label else None, f"row {index}") for index in indices]
             sample_ids += (
-                [_name(name, place) for name, place in zip(columns[sample_id], places, strict=True)]
+                [_name(name, index) for name, index in zip(columns[sample_id], indices, strict=True)]
                 if sample_id
                 else [
-                    f"{part}/{place:06d}-{'undecodable' if isinstance(content, str) else short_digest(content)}"
-                    for place, content in zip(places, contents, strict=True)
+                    f"{part}/{index:06d}-{'undecodable' if isinstance(content, str) else short_digest(content)}"
+                    for index, content in zip(indices, contents, strict=True)
                 ]
             )
-            decoded = threads.map(partial(_decode, form=form), places, contents)
-            for place, pixels in zip(places, decoded, strict=True):
+            decoded = threads.map(partial(_decode, form=form), indices, contents)
+            for index, pixels in zip(indices, decoded, strict=True):
                 if isinstance(pixels, str):
-                    faults[place] = pixels
+                    faults[index] = pixels
                 else:
-                    images[place].numpy()[:] = pixels
+                    images[index].numpy()[:] = pixels
     return Items(images, labels, sample_ids, faults)
 
 
-def _name(cell: object, place: int) -> str:
+def _name(cell: object, index: int) -> str:
     name = cell_text(cell)
     if not name:
-        raise ValueError(f"row {place} has no sample_id; fill it in, or name no column for it")
+        raise ValueError(f"row {index} has no sample_id; fill it in, or name no column for it")
     return name
 
 
-def _decode(place: int, content: bytes | str, form: ImageFormat) -> Images | str:
-    return content if isinstance(content, str) else decode_bytes(content, form, f"row {place}")
+def _decode(index: int, content: bytes | str, form: ImageFormat) -> Images | str:
+    return content if isinstance(content, str) else decode_bytes(content, form, f"row {index}")
 
 
-def _read_cell(place: int, cell: Any) -> bytes | str:
-    """The bytes of an image's file, empty for a row without an image; or the reason why it cannot be read."""
+def _read_cell(index: int, cell: Any) -> bytes | str:
+    """Return the bytes of an image's file, empty for a row without an image; or the reason why it cannot be read."""
     path = Path(cell["path"]) if cell is not None and cell["bytes"] is None and cell["path"] else None
     if path is not None and pictures_of_runs([path]):
         raise ValueError(
             f"{path} is a picture that a run has written, a copy of an image; move the run's directory away from the "
             f"images, or read them with data=image_folder, which passes it over"
         )
-    return attempt(f"row {place}", partial(_content, cell, f"row {place}"))
+    return attempt(f"row {index}", partial(_content, cell, f"row {index}"))
 
 
 def _content(cell: Any, name: str) -> bytes | str:

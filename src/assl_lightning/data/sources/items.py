@@ -1,4 +1,4 @@
-"""What other libraries' data sets hand out, an image and its label at a time, as a `PoolSource` in memory."""
+"""Items of other libraries' data sets, an image and a label each, as a `PoolSource` in memory."""
 
 from __future__ import annotations
 
@@ -23,102 +23,102 @@ from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.undecodable import refuse_undecodable
 
 Label = int | str | None
-"""A place among the classes, a class's name, or None: nobody knows it."""
+"""The number of a class, its name, or None where it is unknown."""
 
 _CHANNELS = (1, 3, 4)
 
 
 @dataclass(frozen=True)
 class Items:
-    """N images with their names and labels, as one of the two parts of a source."""
+    """N images with their sample ids and labels: the pool or the test set of a source."""
 
-    images: Tensor  # (N, channels, height, width) uint8, black where one cannot be decoded
+    images: Tensor  # (N, channels, height, width) uint8; an image that cannot be decoded is black
     labels: Sequence[Label]
     sample_ids: Sequence[str]
-    faults: Faults  # place → what is wrong with that image
+    faults: Faults
 
     def take(self, rows: Sequence[int]) -> Items:
-        """Some of them, in the order of `rows`."""
+        """Return the items at `rows`, in that order."""
         return Items(
             images=self.images[torch.tensor(rows, dtype=torch.int64)],
             labels=[self.labels[row] for row in rows],
             sample_ids=[self.sample_ids[row] for row in rows],
-            faults={place: self.faults[row] for place, row in enumerate(rows) if row in self.faults},
+            faults={index: self.faults[row] for index, row in enumerate(rows) if row in self.faults},
         )
 
 
 @dataclass(frozen=True)
-class Parting:
-    """How many images are drawn for the test where a data set has none for it, and which, as `is_drawn` has it."""
+class DrawnTest:
+    """A test set that is drawn from the labelled images by `is_drawn`, where a data set has none of its own."""
 
-    test_fraction: float
-    test_seed: int
+    fraction: float
+    seed: int
 
 
 @dataclass(frozen=True)
 class Namer:
-    """Gives items their sample ids.
+    """Name items: a function of an item's index and image that returns its sample id.
 
-    `known` names a place without its image; where it is None, the place in `part` and a digest of the pixels are the
-    name, so that another image in that place has another name, and "undecodable" where there are no pixels.
+    With `known`, the id depends on the index alone. Otherwise it is the `part`, the index and a digest of the pixels,
+    so that another image at that index has another name; "undecodable" where there are no pixels.
     """
 
     part: str
     known: Callable[[int], str] | None = None
 
-    def __call__(self, place: int, image: Image.Image | None) -> str:
+    def __call__(self, index: int, image: Image.Image | None) -> str:
         if self.known is not None:
-            return self.known(place)
+            return self.known(index)
         digest = "undecodable" if image is None else short_digest(image.tobytes())
-        return f"{self.part}/{place:06d}-{digest}"
+        return f"{self.part}/{index:06d}-{digest}"
 
 
 def iterate_items(dataset: Any) -> Iterator[object]:
-    """Each item, or a `Fault` where the data set raises, since many open and decode an image only then."""
-    for place in range(len(dataset)):
-        item = attempt(f"item {place}", partial(_get_item, dataset, place))
+    """Yield each item, or a `Fault` where the data set raises, since many open and decode an image only then."""
+    for index in range(len(dataset)):
+        item = attempt(f"item {index}", partial(_get_item, dataset, index))
         yield Fault(item) if isinstance(item, str) else item[0]
 
 
 class Fault(str):
-    """The description of a fault, which stands in the place of an item's image."""
+    """The description of a fault, in the place of an item's image."""
 
     __slots__ = ()
 
 
-def _get_item(dataset: Any, place: int) -> tuple[object]:
-    return (dataset[place],)
+def _get_item(dataset: Any, index: int) -> tuple[object]:
+    return (dataset[index],)
 
 
 def read_items(pairs: Iterable[tuple[object, object]], count: int, form: ImageFormat, name: Namer) -> Items:
-    """`count` pairs of an image, a Pillow image, an array or a tensor (see `to_pillow`), and a label (see `to_label`).
+    """Read `count` pairs of an image (see `to_pillow`) and a label (see `to_label`).
 
-    What raises when it is decoded, and a `Fault` in the place of an image, is one of the faults.
+    An image that raises when it is decoded is one of the faults, and so is a `Fault` in the place of an image.
     """
     images = torch.zeros(count, *form.shape, dtype=torch.uint8)
     labels: list[Label] = []
     sample_ids: list[str] = []
     faults: Faults = {}
-    for place, (image, label) in enumerate(pairs):
-        labels.append(to_label(label, f"item {place}"))
-        pixels, sample_id = _read_item(image, place, form, name)
+    for index, (image, label) in enumerate(pairs):
+        labels.append(to_label(label, f"item {index}"))
+        pixels, sample_id = _read_item(image, index, form, name)
         sample_ids.append(sample_id)
         if isinstance(pixels, str):
-            faults[place] = pixels
+            faults[index] = pixels
         else:
-            images[place].numpy()[:] = pixels
+            images[index].numpy()[:] = pixels
     return Items(images, labels, sample_ids, faults)
 
 
-def _read_item(image: object, place: int, form: ImageFormat, name: Namer) -> tuple[Images | str, str]:
-    """The pixels, or their fault, and the sample id."""
-    where = f"item {place}"
+def _read_item(image: object, index: int, form: ImageFormat, name: Namer) -> tuple[Images | str, str]:
+    """Return the pixels, or their fault, and the sample id."""
+    where = f"item {index}"
     if isinstance(image, Fault):
-        return image, name(place, None)
+        return image, name(index, None)
     stored = to_pillow(image, where)
-    named = attempt(where, lambda: (name(place, stored),))
-    if isinstance(named, str):  # its pixels, which its name is made of, are read only now
-        return named, name(place, None)
+    named = attempt(where, lambda: (name(index, stored),))
+    if isinstance(named, str):  # the name is made of the pixels, which are read only now
+        return named, name(index, None)
     return convert(stored, form, where), named[0]
 
 
@@ -129,7 +129,8 @@ def refuse_pictures_of_runs(dataset: object) -> None:
         ValueError: with the first of them.
     """
     samples = getattr(dataset, "samples", None)
-    files = [one[0] for one in samples if isinstance(one, (tuple, list)) and one] if isinstance(samples, list) else []
+    items = samples if isinstance(samples, list) else []
+    files = [item[0] for item in items if isinstance(item, (tuple, list)) and item]
     found = pictures_of_runs(Path(file) for file in files if isinstance(file, (str, Path)))
     if found:
         raise ValueError(
@@ -139,8 +140,10 @@ def refuse_pictures_of_runs(dataset: object) -> None:
 
 
 def to_pillow(image: object, where: str) -> Image.Image:
-    """A Pillow image as it is; uint8 arrays (height, width) or (height, width, 1, 3 or 4), 16-bit ones (height, width);
-    tensors with the channels first.
+    """Return an image as a Pillow image, which it may be already.
+
+    Arrays are uint8 (height, width) or (height, width, 1, 3 or 4), or uint16 (height, width); tensors have the channels
+    first.
 
     Raises:
         TypeError: it is none of these.
@@ -168,7 +171,7 @@ def to_pillow(image: object, where: str) -> Image.Image:
 
 
 def to_label(label: object, where: str) -> Label:
-    """A whole number, a class's name, or None; −1, a blank text and what is missing in a table (NaN) are None too.
+    """Return a label as a whole number, a class's name, or None for −1, a blank text and a missing value such as NaN.
 
     Raises:
         ValueError: it is something else.
@@ -182,26 +185,26 @@ def to_label(label: object, where: str) -> Label:
     if isinstance(label, int) and not isinstance(label, bool) and label >= UNKNOWN:
         return None if label == UNKNOWN else label
     raise ValueError(
-        f"{where}: a label must be a class's number or name, or None where nobody knows; got {label!r} of type "
+        f"{where}: a label must be a class's number or name, or None where unknown; got {label!r} of type "
         f"{type(label).__name__}"
     )
 
 
 def short_digest(content: bytes) -> str:
-    """Eight hexadecimal digits."""
+    """Return a digest of eight hexadecimal digits."""
     return hashlib.blake2b(content, digest_size=4).hexdigest()
 
 
-def make_source(pool: Items, test: Items | None, class_names: Sequence[str], parting: Parting) -> PoolSource:
-    """Both parts as a source; without a test set, `parting` draws one of the pool's labelled images.
+def make_source(pool: Items, test: Items | None, class_names: Sequence[str], drawn: DrawnTest) -> PoolSource:
+    """Make a source of both parts; without a `test`, one is `drawn` from the pool's labelled images.
 
     Raises:
         UndecodableImagesError: a test image cannot be decoded, or no image of the pool can be.
-        ValueError: a label that is no class, a test image without a label, none or nothing else drawn for the test.
+        ValueError: a label that is no class, a test image without a label, no image or all images drawn for the test.
     """
     refuse_undecodable(pool.faults, test.faults if test else {}, pool.sample_ids, test.sample_ids if test else ())
     if test is None:
-        pool, test = _part(pool, parting)
+        pool, test = _draw(pool, drawn)
     pool_labels, test_labels = _numbers(pool, class_names, "pool"), _numbers(test, class_names, "test set")
     unlabelled = (test_labels == UNKNOWN).nonzero()[:, 0].tolist()
     if unlabelled:
@@ -220,31 +223,31 @@ def make_source(pool: Items, test: Items | None, class_names: Sequence[str], par
     )
 
 
-def _part(items: Items, parting: Parting) -> tuple[Items, Items]:
-    """Pool and test; what cannot be decoded is the pool's, since its name is not known and it tests nothing."""
-    drawn = [
-        label is not None and row not in items.faults and is_drawn(name, parting.test_fraction, parting.test_seed)
+def _draw(items: Items, drawn: DrawnTest) -> tuple[Items, Items]:
+    """Return pool and test. An image that cannot be decoded is in the pool: it tests nothing, and may have no name."""
+    is_test = [
+        label is not None and row not in items.faults and is_drawn(name, drawn.fraction, drawn.seed)
         for row, (name, label) in enumerate(zip(items.sample_ids, items.labels, strict=True))
     ]
-    pool, test = ([row for row, is_test in enumerate(drawn) if is_test == wanted] for wanted in (False, True))
+    pool, test = ([row for row, tests in enumerate(is_test) if tests == wanted] for wanted in (False, True))
     if not pool or not test:
         raise ValueError(
             f"there must be images for the pool and labelled ones for the test; "
-            f"test_fraction={parting.test_fraction:g} takes {len(test)} of {len(drawn)}: choose "
-            f"another, or name what is for the test"
+            f"test_fraction={drawn.fraction:g} takes {len(test)} of {len(is_test)}: choose "
+            f"another, or name the images for the test"
         )
     return items.take(pool), items.take(test)
 
 
 def _numbers(items: Items, class_names: Sequence[str], part: str) -> Tensor:
-    """(N,) int64 in [0, C), −1 where nobody knows."""
-    number = {name: place for place, name in enumerate(class_names)}
+    """Return the labels as numbers, (N,) int64 in [0, C), −1 where unknown."""
+    numbers = {name: number for number, name in enumerate(class_names)}
     labels = []
-    for place, label in enumerate(items.labels):
-        known = number.get(label) if isinstance(label, str) else label
+    for index, label in enumerate(items.labels):
+        known = numbers.get(label) if isinstance(label, str) else label
         if label is not None and (known is None or known >= len(class_names)):
             raise ValueError(
-                f"the label of item {place} of the {part}, {label!r}, is not among the {len(class_names)} classes "
+                f"the label of item {index} of the {part}, {label!r}, is not among the {len(class_names)} classes "
                 f"({first_few(class_names, most=10)}); name them all in class_names"
             )
         labels.append(UNKNOWN if known is None else known)
@@ -252,15 +255,16 @@ def _numbers(items: Items, class_names: Sequence[str], part: str) -> Tensor:
 
 
 def own_class_names(dataset: Any, num_classes: int) -> list[str] | None:
-    """The names of a data set's classes, under any of the attributes that hold them; None where it has none.
+    """Return the names of a data set's classes; None where it has none.
 
-    They are its `classes`, and, where they are `num_classes`, what `class_to_idx` or `categories` say, or the same of
-    the data set that it is a part of (`dataset`, as a Subset has it). A class of several names has them all.
+    They are its attribute `classes`. Without it they are those of `class_to_idx` or `categories`, where there are
+    `num_classes` of them, or else those of the data set of which it is a part (`dataset` of a Subset). A class that has
+    several names gets all of them.
     """
     names = getattr(dataset, "classes", None)
     if names is None or not len(names):
-        places = getattr(dataset, "class_to_idx", None)
-        names = sorted(places, key=places.__getitem__) if isinstance(places, Mapping) else None
+        numbers = getattr(dataset, "class_to_idx", None)
+        names = sorted(numbers, key=numbers.__getitem__) if isinstance(numbers, Mapping) else None
         names = names or getattr(dataset, "categories", None)
         if not isinstance(names, (list, tuple)) or len(names) != num_classes:
             part_of = getattr(dataset, "dataset", None)
@@ -269,5 +273,5 @@ def own_class_names(dataset: Any, num_classes: int) -> list[str] | None:
 
 
 def numbered(num_classes: int) -> list[str]:
-    """The names of classes that have none: "0", "1", …"""
+    """Return names for classes that have none: "0", "1", …"""
     return [str(number) for number in range(num_classes)]

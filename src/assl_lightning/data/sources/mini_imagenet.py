@@ -29,18 +29,18 @@ _NUM_CLASSES = {"train": 64, "val": 16, "test": 20}  # Ravi & Larochelle 2017; m
 
 
 def load_mini_imagenet(root: str | Path, images_per_class: int = 600, test_per_class: int = 120) -> PoolSource:
-    """The three splits' 100 classes as one data set, each class's first 120 images for the test and 480 in the pool.
+    """Read the 100 classes of all three splits as one data set: of each class, 120 images are the test, 480 the pool.
 
-    That is what ALFA-Mix, and with it the paper, takes: 48,000 and 12,000 images (N, 3, 84, 84), class by class. The
-    classes are numbered in the files' order, train before val before test. `root` has one of
+    The test has the first of each class. ALFA-Mix, and with it the paper, divides them so: 48,000 and 12,000 images
+    (N, 3, 84, 84), class by class. Classes are numbered in the order of the files, train, val, test. `root` has either
 
     * mini-imagenet-cache-train.pkl, -val.pkl and -test.pkl, each a dictionary of `image_data` (n, 84, 84, 3) uint8 and
       `class_dict`, class → rows; taken where all three are there. They are read by `load_plain_pickle`.
-    * train.csv, val.csv and test.csv with the columns filename and label, and the files in images/. What is not
-      84 × 84 is resized to it by Pillow's BILINEAR, which is antialiased; the aspect ratio is not kept.
+    * train.csv, val.csv and test.csv with the columns filename and label, and the files in images/. An image of another
+      size is resized to 84 × 84 by Pillow's BILINEAR, which is antialiased; the aspect ratio is not kept.
 
-    A sample's id is its class and its place among the class's images in the file, "mini_imagenet/n01532829/00120".
-    The two formats need not list images in one order: accuracies compare within a format.
+    A sample id is the class and the position among the class's images in the file, "mini_imagenet/n01532829/00120".
+    The two formats may list images in different orders: compare accuracies within one format.
 
     A pool image that cannot be decoded is black and listed in the source's `unreadable`; one of the test set is an
     error.
@@ -73,16 +73,16 @@ def load_mini_imagenet(root: str | Path, images_per_class: int = 600, test_per_c
             first_test, first_pool = len(names) * test_per_class, len(names) * pool_per_class
             test_images[first_test:][:test_per_class] = images[:test_per_class]
             pool_images[first_pool:][:pool_per_class] = images[test_per_class:]
-            for place, fault in faults.items():
-                if place < test_per_class:
-                    test_faults[first_test + place] = fault
+            for position, fault in faults.items():
+                if position < test_per_class:
+                    test_faults[first_test + position] = fault
                 else:
-                    pool_faults[first_pool + place - test_per_class] = fault
+                    pool_faults[first_pool + position - test_per_class] = fault
             names.append(name)
     labels = torch.arange(num_classes)
     sample_ids, test_ids = (
-        tuple(f"mini_imagenet/{name}/{place:05d}" for name in names for place in places)
-        for places in (range(test_per_class, images_per_class), range(test_per_class))
+        tuple(f"mini_imagenet/{name}/{position:05d}" for name in names for position in positions)
+        for positions in (range(test_per_class, images_per_class), range(test_per_class))
     )
     refuse_undecodable(pool_faults, test_faults, sample_ids, test_ids)
     return PoolSource(
@@ -99,16 +99,16 @@ def load_mini_imagenet(root: str | Path, images_per_class: int = 600, test_per_c
 
 @dataclass(frozen=True)
 class _Split:
-    """One file's classes, in its order, and what its images are known by."""
+    """The classes of one file, in its order, with the rows or paths of their images."""
 
     name: str
     path: Path
     classes: Mapping[str, Sequence[Any]]
-    read: Callable[[Sequence[Any]], tuple[Images, Faults]]  # some of them → their images; black where there is a fault
+    read: Callable[[Sequence[Any]], tuple[Images, Faults]]  # rows or paths → images; black where there is a fault
 
 
 def _open_splits(root: Path) -> Iterator[_Split]:
-    """The three splits, by whichever of the two formats is there."""
+    """Return the three splits, in whichever of the two formats is there."""
     pickles = {name: root / f"mini-imagenet-cache-{name}.pkl" for name in _NUM_CLASSES}
     tables = {name: root / f"{name}.csv" for name in _NUM_CLASSES}
     if all(path.is_file() for path in pickles.values()):
@@ -127,7 +127,7 @@ def _open_splits(root: Path) -> Iterator[_Split]:
 
 
 def _check(split: _Split, earlier: Sequence[str], images_per_class: int) -> None:
-    """The split must have its classes, each of them new and whole, and no image twice."""
+    """Raise unless a split has its classes, each with all its images and in no `earlier` split, and no image twice."""
     if len(split.classes) != _NUM_CLASSES[split.name]:
         raise ValueError(
             f"{split.path} must have {_NUM_CLASSES[split.name]} classes, those of MiniImageNet's {split.name} split; "
@@ -173,7 +173,7 @@ def _open_pickle(name: str, path: Path) -> _Split:
 
 
 def _check_rows(path: Path, label: object, rows: object, num_images: int) -> list[int]:
-    """The rows of one class, as integers in [0, `num_images`)."""
+    """Return the rows of one class as integers in [0, `num_images`)."""
     try:
         numbers = np.asarray(rows if isinstance(rows, (list, tuple, np.ndarray)) else None)
     except ValueError:  # rows of rows, not all as long
@@ -216,7 +216,7 @@ def _open_table(name: str, path: Path) -> _Split:
 
 
 def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
-    """Number, from 1, and cells of each line of a table that is not empty; of a cell in quotes, that of its last."""
+    """Return the number, from 1, and the cells of each line that is not empty; a cell in quotes may span lines."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)

@@ -1,4 +1,4 @@
-"""Images of one's own: a folder, folders of classes, or a manifest."""
+"""Image files of your own: a folder, a folder for each class, or a manifest."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ def load_folder(
     images: Storage = "memory",
     cache: str | Path | None = None,
 ) -> PoolSource:
-    """All images below `root` as a pool, with the labels of the file `labels`, and those below `test_root` as the test.
+    """Return all images below `root` as the pool, and those below `test_root` as the test set.
 
-    Nobody knows a label that is not in `labels`, see `read_labels`. `test_root` has a directory for each class; where
-    it is None the test set is empty. The classes are `class_names` in that order, or these directories as `class_order`
-    has them, or, without `test_root`, the labels of the file. Sample ids are the paths from `root`.
+    Labels of the pool are in the table `labels`, see `read_labels`; the others are unknown. `test_root` has a directory
+    for each class; where it is None the test set is empty. The classes are `class_names` in that order, or these
+    directories in the order of `class_order`, or, without `test_root`, the labels of the table. Sample ids are the
+    paths from `root`.
 
-    What becomes of an image is in `ImageFormat`. With `images` "memory" all are decoded at once, with "stream" when
-    they are looked at; what `cache` is, is in `read_images`. A pool
-    image that cannot be decoded is black and listed in the source's `unreadable`; one of a test set that is given is an
-    error.
+    `ImageFormat` describes how images are converted, `read_images` what `images` ("memory" or "stream") and `cache` do.
+    A pool image that cannot be decoded is black and listed in the source's `unreadable`; a test image that cannot be
+    decoded is an error.
 
     Raises:
-        FileNotFoundError: one of the two is no directory, or there is no file `labels`.
-        OSError: a file is gone that was listed, its disk failed, or the cache cannot be written.
+        FileNotFoundError: `root` or `test_root` is no directory, or there is no file `labels`.
+        OSError: a listed file is gone, its disk failed, or the cache cannot be written.
         UndecodableImagesError: a test image cannot be decoded, or no image of the pool can be.
-        ValueError: `root` and `test_root` are not apart, nothing says which classes there are, or what `read_folder`,
-            `read_image_folder`, `read_labels`, `ImageFormat` and the images refuse.
+        ValueError: `root` and `test_root` are not apart, there are no classes, or `read_folder`, `read_image_folder`,
+            `read_labels`, `ImageFormat` or `read_images` refuses what it is given.
     """
     pool_root, test = expanded(root), None
     if test_root is not None:
@@ -83,11 +83,11 @@ def load_image_folder(
     images: Storage = "memory",
     cache: str | Path | None = None,
 ) -> PoolSource:
-    """All images below `root`, which has a directory for each class, as the pool; otherwise as `load_folder`.
+    """Return all images below `root`, which has a directory for each class, as the pool; otherwise as `load_folder`.
 
-    The test set is `test_root`, laid out likewise; where it is None, `test_fraction` of the images of `root`, drawn by
-    `hold_out` with `test_seed`; an image that cannot be decoded is never drawn. The classes are `class_names`, or the
-    directories of `root`.
+    The test set is `test_root`, of the same layout. Where it is None, it is `test_fraction` of the images of `root`,
+    drawn by `hold_out` with `test_seed`; an image that cannot be decoded is never drawn. The classes are `class_names`,
+    or the directories of `root`.
     """
     read = _reader(image_size, channels, resize, images, cache)
     if test_root is None:
@@ -111,13 +111,12 @@ def load_manifest(
     images: Storage = "memory",
     cache: str | Path | None = None,
 ) -> PoolSource:
-    """The images of a CSV or Parquet file that `read_manifest` reads; otherwise as `load_folder`.
+    """Return the images of a manifest, a CSV or Parquet file, see `read_manifest`; otherwise as `load_folder`.
 
-    Its column split says what is for the test; where it says nothing, `test_fraction` of the labelled images, drawn by
-    `hold_out` with `test_seed`. Images without a label are in the pool, and nobody knows their labels.
+    The test set has the images whose column split says so; where no image's does, `test_fraction` of the labelled
+    images, drawn by `hold_out` with `test_seed`. Images without a label are in the pool.
     """
-    place = None if root is None else expanded(root)
-    table = read_manifest(expanded(manifest), place, class_names)
+    table = read_manifest(expanded(manifest), None if root is None else expanded(root), class_names)
     draw = partial(hold_out, table, test_fraction, test_seed)
     read = _reader(image_size, channels, resize, images, cache)
     return _load(*draw(), read, None if any(table.splits) else draw)
@@ -137,7 +136,10 @@ def _load(
     read: Read,
     draw: Callable[[Container[str]], tuple[ImageTable, ImageTable]] | None = None,
 ) -> PoolSource:
-    """The source; `draw`, where the test set is drawn, makes both parts anew without what it is given in the test."""
+    """Read the images of both tables into a source.
+
+    `draw`, where the test set is drawn, returns both tables again, with the given sample ids in the pool.
+    """
     one_folder = pool.passed_over is test.passed_over
     test_images, test_faults = read(test.sample_ids, test.paths)
     if draw is not None and 0 < len(test_faults) < len(test):
@@ -162,7 +164,7 @@ def _load(
 
 
 def _apart(root: str | Path, test_root: str | Path) -> tuple[Path, Path]:
-    """Both as paths; one inside of the other would put test images into the pool, or a class into the classes."""
+    """Return both as paths. One inside the other would put test images into the pool, or add a class."""
     pool, test = expanded(root), expanded(test_root)
     if pool.resolve().is_relative_to(test.resolve()) or test.resolve().is_relative_to(pool.resolve()):
         raise ValueError(f"root and test_root must be apart, neither inside the other; got {pool} and {test}")

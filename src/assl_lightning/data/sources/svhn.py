@@ -16,10 +16,10 @@ from assl_lightning.data.sources.files import DataFile, obtain_files
 def load_svhn(
     root: str | Path, download: bool = True, pool_size: int = 60_000, dataset: type[SVHN] = SVHN
 ) -> PoolSource:
-    """The first `pool_size` of the 73,257 training images as the pool, the 26,032 test images as the test set.
+    """Read SVHN: the first `pool_size` of the 73,257 training images are the pool, the 26,032 test images the test set.
 
-    60,000 is what ALFA-Mix, and with it the paper, takes. Images are (N, 3, 32, 32), labels the digits themselves.
-    Files are the .mat files of the data set's page, in `root`; `dataset` says names and sums. Sample ids are
+    ALFA-Mix, and with it the paper, takes 60,000. Images are (N, 3, 32, 32), labels the digits themselves. The .mat
+    files of the data set's page lie in `root`; `dataset` has their names and MD5 sums. Sample ids are
     "svhn/train/00042".
 
     Raises:

@@ -1,4 +1,4 @@
-"""The classification data sets of torchvision, by the names of their classes."""
+"""Classification data sets of torchvision, by the names of their Python classes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from assl_lightning.data.class_names import read_class_names
 from assl_lightning.data.decoding import ImageFormat, Resize
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.items import (
+    DrawnTest,
     Fault,
     Items,
     Namer,
-    Parting,
     iterate_items,
     make_source,
     numbered,
@@ -29,7 +29,7 @@ from assl_lightning.data.sources.items import (
 )
 
 _SPLITS: Mapping[str, tuple[Any, Any]] = {"train": (True, False), "split": ("train", "test")}
-"""By which argument a data set tells its parts apart, and what it is for the pool and for the test."""
+"""Argument by which a data set chooses one of its parts → its values for the pool and for the test."""
 
 
 def load_torchvision(
@@ -46,17 +46,18 @@ def load_torchvision(
     class_names: Sequence[str] | None = None,
     resize: Resize = "crop",
 ) -> PoolSource:
-    """A pool and a test set of `torchvision.datasets.DATASET`, a class whose items are an image and one label.
+    """Read `torchvision.datasets.DATASET`, a Python class whose items are an image and one label.
 
-    `pool` and `test` are its arguments for the two parts, such as {"split": "train"}; None for both: `train` or `split`
-    as the class takes it, and where it takes neither, or only `test` is None, the test is `test_fraction` of the pool's
-    labelled images, by their names and `test_seed`. The classes are `class_names`, the data set's own, or numbers up to
-    `num_classes`. Sample ids are the data set's name, its part and the place, "CIFAR10/train/000042".
+    `pool` and `test` are its arguments for the two parts, such as {"split": "train"}. Where both are None, the parts
+    are chosen by the argument `train` or `split`, whichever the class takes. Where it takes neither, or `test` alone is
+    None, the test is `test_fraction` of the pool's labelled images, drawn by their sample ids and `test_seed`. The
+    classes are `class_names`, the data set's own, or numbers up to `num_classes`. A sample id is the name of the data
+    set, its part and the index, "CIFAR10/train/000042".
 
     Raises:
         RuntimeError: the files are not there, or not whole.
-        ValueError: there is no such class, or it takes other arguments; its items are no images with one label; what
-            `make_source` refuses.
+        ValueError: there is no such class, or it takes other arguments; its items are not an image and one label; or
+            `make_source` refuses it.
     """
     form = ImageFormat(image_size, channels, resize)
     kind = _find(dataset)
@@ -71,7 +72,7 @@ def load_torchvision(
         _read(of_pool, form, _name(dataset, pool or {})),
         None if of_test is None else _read(of_test, form, _name(dataset, test or {})),
         read_class_names(names),
-        Parting(test_fraction, test_seed),
+        DrawnTest(test_fraction, test_seed),
     )
 
 
@@ -103,10 +104,10 @@ def _open(
             f"torchvision cannot download {kind.__name__}; fetch it yourself, lay it under {root}, and set download: "
             f"false"
         )
-    place = {} if root is None or "root" not in taken else {"root": str(expanded(root))}
+    directory = {} if root is None or "root" not in taken else {"root": str(expanded(root))}
     fetch = {"download": download} if "download" in taken else {}
     try:
-        return kind(**place, **fetch, **arguments)
+        return kind(**directory, **fetch, **arguments)
     except (RuntimeError, OSError) as error:
         raise RuntimeError(
             f"torchvision's {kind.__name__} must lie under {root}, whole ({error}); set download: true to fetch it "
@@ -121,14 +122,14 @@ def _name(dataset: str, arguments: Mapping[str, Any]) -> str:
 
 def _read(dataset: Any, form: ImageFormat, name: str) -> Items:
     refuse_pictures_of_runs(dataset)
-    return read_items(_pairs(dataset, name), len(dataset), form, Namer(name, lambda place: f"{name}/{place:06d}"))
+    return read_items(_pairs(dataset, name), len(dataset), form, Namer(name, lambda index: f"{name}/{index:06d}"))
 
 
 def _pairs(dataset: Any, name: str) -> Iterator[tuple[object, object]]:
-    for place, item in enumerate(iterate_items(dataset)):
+    for index, item in enumerate(iterate_items(dataset)):
         if isinstance(item, Fault):
             yield item, None
             continue
         if not isinstance(item, tuple) or len(item) != 2:
-            raise ValueError(f"{name} must have items of an image and a label; item {place} is a {type(item).__name__}")
+            raise ValueError(f"{name} must have items of an image and a label; item {index} is a {type(item).__name__}")
         yield item

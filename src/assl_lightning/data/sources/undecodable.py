@@ -1,4 +1,4 @@
-"""Images of a data set that cannot be decoded: an error that holds all of them, and a table of them."""
+"""Images that cannot be decoded: an error that holds all of them, and a table that lists them."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def refuse_undecodable(
     elif pool:
         message += f" ({_EXCLUDE} leaves out those of the pool alone)"
     rows = [
-        (split, ids[place] if ids else "", reason)
+        (split, ids[index] if ids else "", reason)
         for split, ids, faults in (("pool", pool_ids, pool), ("test", test_ids, test))
-        for place, reason in sorted(faults.items())
+        for index, reason in sorted(faults.items())
     ]
     raise UndecodableImagesError(message, rows)
 
@@ -81,7 +81,7 @@ def refuse_unreadable(source: PoolSource) -> None:
 
 
 def rows_of(source: PoolSource) -> tuple[Row, ...]:
-    """The images of a source's pool that cannot be decoded, by their indices."""
+    """Return the images of a source's pool that cannot be decoded, in the order of their indices."""
     reasons = source.reasons or ("it cannot be decoded",) * len(source.unreadable)
     return tuple(
         ("pool", source.sample_ids[index], reason)
@@ -90,7 +90,7 @@ def rows_of(source: PoolSource) -> tuple[Row, ...]:
 
 
 def rows_behind(error: BaseException) -> tuple[Row, ...]:
-    """The undecodable images that made `error` be raised; none where it has another cause."""
+    """Return the undecodable images because of which `error` was raised; none where it has another cause."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, UndecodableImagesError):
         cause = cause.__cause__
@@ -98,7 +98,7 @@ def rows_behind(error: BaseException) -> tuple[Row, ...]:
 
 
 def check_place(path: Path) -> None:
-    """Refuse a path at which there is another file than such a table.
+    """Refuse a path where a table cannot be written, or where another file is.
 
     Raises:
         FileNotFoundError: the directory is missing.
@@ -114,7 +114,7 @@ def check_place(path: Path) -> None:
 
 
 def write_undecodable(path: Path, rows: Sequence[Row]) -> None:
-    """Write the table, CSV in UTF-8 with a header, in one piece."""
+    """Write the table, as CSV in UTF-8 with a header, in one piece."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(_HEADER)
