@@ -51,14 +51,13 @@ class Pool:
     Args:
         num_samples: N.
         num_classes: C; labels lie in [0, C).
-        sample_ids: N stable, distinct names that people know the samples by. None: the index as text.
+        sample_ids: N stable, distinct names for people. None: the index as text.
 
     Attributes:
         labelled_in_round: (N,) int32, −1 unlabelled, 0 initial, r + 1 queried after the training of round r, −2
-            excluded, −3 held out: for the test where its label is known, and for nothing where it is not.
+            excluded, −3 held out. A held-out sample is tested if its label is known, and is never trained on.
         labels: (N,) int32, −1 where unknown.
-        asked_in_round: (N,) int32, the last round for which a sample's label was asked for, −1 never; also where nobody
-            could tell it.
+        asked_in_round: (N,) int32, the last round for which the label was asked for, answered or not; −1 never.
     """
 
     def __init__(self, num_samples: int, num_classes: int, sample_ids: Sequence[str] | None = None) -> None:
@@ -89,26 +88,26 @@ class Pool:
 
     @property
     def unlabelled(self) -> Tensor:
-        """(M,) int64 indices without a label, ascending; samples that are excluded or held out are neither."""
+        """(M,) int64 indices without a label, ascending; without excluded and held-out samples."""
         return (self.labelled_in_round == UNLABELLED).nonzero()[:, 0]
 
     @property
     def held_out(self) -> Tensor:
-        """(H,) int64 indices of what the test is made on, ascending: held out, and with a label."""
+        """(H,) int64 indices to test on, ascending: held out, and with a label."""
         return ((self.labelled_in_round == HELD_OUT) & (self.labels >= 0)).nonzero()[:, 0]
 
     @property
     def excluded(self) -> Tensor:
-        """(E,) int64 indices that are out of the run, ascending."""
+        """(E,) int64 indices that left the run, ascending."""
         return (self.labelled_in_round == EXCLUDED).nonzero()[:, 0]
 
     def label(self, index: Tensor, label: Tensor, round_number: int) -> None:
-        """Label samples; all of them or, if anything is wrong, none.
+        """Label samples; all of them or, if an argument is wrong, none.
 
         Args:
             index: (K,) int64, distinct and unlabelled so far.
             label: (K,) int64 in [0, C).
-            round_number: the first round that trains on them, ≥ 0 (0 is the initial set).
+            round_number: the first round that trains on the labels, ≥ 0 (0: the initial labels).
         """
         self.check_unlabelled(index)
         self._check_labels(index, label, least=0)
@@ -130,18 +129,19 @@ class Pool:
         held_out: Tensor | None = None,
         gone: Tensor | None = None,
     ) -> None:
-        """Change the samples as the answers to a request say; all of them or, if anything is wrong, none.
+        """Change the samples by the answers to a request; all of them or, if an argument is wrong, none.
 
-        Each requested sample is afterwards what its answer says, whatever it was before; without an answer it is
-        unlabelled. The corrections follow, then what is gone. A sample that has its label already keeps its round. One
-        that is held out stays so for good, without a label where it is unknown or to be excluded: it never trains.
+        First each requested sample takes its answer, whatever it was before, and becomes unlabelled without one. Then
+        the corrections of earlier answers follow, then the exclusion of the samples that are gone. A sample keeps the
+        round of its first label as long as it has one. A held-out sample stays held out: where it is unknown or to be
+        excluded, it loses its label, and it is never trained on.
 
         Args:
-            answers: to the request, with corrections of earlier ones.
-            requested: (K,) int64, distinct, what was asked for.
-            round_number: the round that waited for the answers, ≥ 0, the first to train on new labels.
-            held_out: (H,) int64 of `requested`, to be set apart for the test.
-            gone: (G,) int64, distinct, without an image: to be excluded, labelled or not.
+            answers: the answers to the request, and corrections of earlier ones.
+            requested: (K,) int64, distinct, the samples of the request.
+            round_number: the round that waited for the answers, ≥ 0: the first that trains on the new labels.
+            held_out: (H,) int64, those of `requested` to hold out for the test.
+            gone: (G,) int64, distinct, the samples to exclude, labelled or not, because their images are gone.
         """
         held_out, gone = (requested[:0] if index is None else index for index in (held_out, gone))
         self._check_answers(answers, requested)
@@ -162,7 +162,7 @@ class Pool:
         self._set(gone, torch.full_like(gone, EXCLUDED), round_number)
 
     def _set(self, index: Tensor, label: Tensor, round_number: int) -> None:
-        """Give samples their label in [0, C), or −1 for none, or −2 to exclude them; new labels are of the round."""
+        """Give samples a label in [0, C), −1 for none or −2 to exclude them; new labels belong to the round."""
         since = self.labelled_in_round[index]
         after = torch.where(since < 0, round_number, since)
         after = torch.where(label < 0, label, after)  # −1 and −2 mean the same in both vectors
@@ -215,7 +215,7 @@ class Pool:
             )
 
     def _names_digest(self, count: int) -> Tensor:
-        """(16,) uint8, of the first `count` sample ids in their order."""
+        """Return the digest, (16,) uint8, of the first `count` sample ids in their order."""
         if count not in self._digests:
             digest = hashlib.blake2b(digest_size=16)
             for name in self.sample_ids[:count]:
@@ -224,20 +224,20 @@ class Pool:
         return self._digests[count]
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Three (N,) int32 tensors, the attributes; where samples have names, the names' digest."""
+        """Return the three attributes, (N,) int32, and the digest of the names if the samples have names."""
         state = {name: getattr(self, name).clone() for name in _VECTORS}
         return state | ({"sample_ids_digest": self._names_digest(self.num_samples)} if self._has_names else {})
 
     def load_state_dict(self, state: dict[str, Tensor], *, joining: int | None = None) -> None:
-        """Take over what `state_dict` gave; all of it or, if anything is wrong, nothing.
+        """Restore a state of `state_dict`; all of it or, if anything is wrong, nothing.
 
         Args:
-            state: of this pool, or of one before there was such a thing as `asked_in_round`.
-            joining: the state may be of fewer samples, the first ones of this pool. The others join in this round, with
-                the labels that they have here.
+            state: of this pool; older ones have no `asked_in_round`.
+            joining: None, or the round in which samples join that the state does not have yet: it may be of fewer
+                samples, the first of this pool. The others keep the labels that they have here, as of that round.
 
         Raises:
-            ValueError: it is of another pool size, of other sample ids, or not what `state_dict` gives.
+            ValueError: the state is of another pool size or of other sample ids, or is none of `state_dict`.
         """
         count = self.num_samples
         labels = state.get("labels")
@@ -284,7 +284,7 @@ class Pool:
 
 
 def unused(state: Mapping[str, Tensor]) -> Tensor:
-    """(U,) int64 indices, in a pool's `state_dict`, whose images nothing looks at: no training, query or test."""
+    """Return the indices (U,) int64, in a pool's `state_dict`, whose images no training, query or test needs."""
     since, labels = state["labelled_in_round"], state["labels"]
     return ((since == EXCLUDED) | ((since == HELD_OUT) & (labels < 0))).nonzero()[:, 0]
 

@@ -1,4 +1,4 @@
-"""Who answers when the loop asks for labels."""
+"""Oracles: what the loop asks for labels, and labels that a data set holds back."""
 
 from __future__ import annotations
 
@@ -26,53 +26,53 @@ def _none() -> Tensor:
 class LabelRequest:
     """K samples to label, most wanted first.
 
-    A request that is repeated, after the answers were pending, has neither score nor parts nor prediction; queried.csv
-    in the round's directory has them.
+    A request that is repeated, because the answers were pending, has no score, parts or prediction; they are in
+    queried.csv in the round's directory.
     """
 
-    round_number: int  # asked after the training of this round; −1 for the initial labels
-    index: Tensor  # (K,) int64 distinct pool indices; none where nothing is to be labelled before the first training
+    round_number: int  # the request follows the training of this round; −1 for the initial labels
+    index: Tensor  # (K,) int64, distinct pool indices; empty where no label is needed before the first training
     sample_id: tuple[str, ...]  # K names
     score: Tensor | None = None  # (≤ K,) larger = more wanted; samples drawn at random come last and have none
-    parts: Mapping[str, Tensor] = field(default_factory=dict)  # what the score was made of, (K,) each
-    prediction: Tensor | None = None  # (K,) int64, what the model takes them for; None where it has not learned
-    labelled: Tensor = field(default_factory=_none)  # (L,) int64, what trains already and may be asked again
+    parts: Mapping[str, Tensor] = field(default_factory=dict)  # the statistics behind the score, (K,) each
+    prediction: Tensor | None = None  # (K,) int64, the classes that the model predicts; None before it has learned
+    labelled: Tensor = field(default_factory=_none)  # (L,) int64, samples with a label, which may be asked for again
     directory: Path | None = None  # of the round that trains on the labels, for an oracle's files; it may not exist yet
 
 
 @dataclass(frozen=True)
 class Pending:
-    """The labels are not there yet; the message tells people what to do next."""
+    """The answer while labels are missing; its message tells people what to do next."""
 
     message: str
 
 
 @runtime_checkable
 class Oracle(Protocol):
-    """Answers label requests."""
+    """A source of labels, such as people or a data set's own labels."""
 
     def answer(self, request: LabelRequest) -> Answers | Pending:
-        """Label what was asked for, or say what has to happen first."""
+        """Label the samples of the request, or say what must happen first."""
         ...
 
 
 class HeldBackLabels:
-    """Labels that a data set had all along: it answers at once. The only holder of labels that are not yet known.
+    """An oracle with the labels of a data set, which answers at once. Nothing else holds labels that are still unknown.
 
-    With `noise` or a `transition`, some answers are wrong. Which, and what they say, is a function of the seed, the
-    sample's pool index and its class: a sample gets one answer, whenever and by whatever strategy it is asked for, and
-    where the noise is larger, answers that were wrong stay wrong.
+    With `noise` or a `transition`, some answers are wrong. An answer is a function of the seed, the sample's pool index
+    and its class: it does not depend on the time or the strategy of the request, and answers that are wrong stay wrong
+    where the noise is larger.
 
     Args:
-        labels: (N,) int64, by pool index; every one must be known.
-        num_classes: C; None where every answer is right, or where `transition` says it.
+        labels: (N,) int64, by pool index; all must be known.
+        num_classes: C; may be None without `noise`.
         noise: share of wrong answers, in [0, 1].
-        noise_kind: what a wrong answer is. "symmetric": any other class, each as likely as the next; "pair": class c is
-            taken for c + 1, the last for 0 (Han et al. 2018, Fig. 6).
+        noise_kind: the kind of wrong answers. "symmetric": any other class, all equally likely; "pair": class c + 1 for
+            class c, and 0 for the last class (Han et al. 2018, Fig. 6).
         transition: C rows of C probabilities, row = true class, column = answer; in place of `noise`.
         seed: of the wrong answers.
 
-    Raises ValueError where these do not fit one another.
+    Raises a ValueError where the arguments contradict one another.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class HeldBackLabels:
             )
 
     def answer(self, request: LabelRequest) -> Answers:
-        """The labels of all that was asked for: the true ones, but for the noise."""
+        """Answer the whole request with the true labels, changed by the noise."""
         labels = self._labels[request.index]
         if self._transition is not None:
             labels = _mislabel(labels, self._transition, Draws(self._key, request.index))
@@ -126,9 +126,9 @@ def held_back_labels(
     transition: Sequence[Sequence[float]] | None = None,
     seed: int = 0,
 ) -> HeldBackLabels:
-    """The `HeldBackLabels` of a data set that has all labels, except those of images that are never asked for.
+    """Make the `HeldBackLabels` of a data set.
 
-    An item that cannot be decoded may have taken its label with it.
+    Images that are never asked for, as they are unreadable or absent, need no label.
     """
     never_asked = torch.cat([source.unreadable, source.absent])
     return HeldBackLabels(
@@ -142,7 +142,7 @@ def held_back_labels(
 
 
 def _make_transition(num_classes: int | None, noise: float, noise_kind: NoiseKind) -> Tensor:
-    """(C, C) float64: 1 − `noise` in the diagonal, the rest as `noise_kind` says."""
+    """Return (C, C) float64 with 1 − `noise` in the diagonal, and `noise` spread by its kind."""
     if num_classes is None or num_classes < 2:
         raise ValueError(
             f"num_classes must be at least 2 for wrong answers to exist (noise={noise}); got {num_classes}"
@@ -153,7 +153,7 @@ def _make_transition(num_classes: int | None, noise: float, noise_kind: NoiseKin
 
 
 def _read_transition(rows: Sequence[Sequence[float]], num_classes: int | None) -> Tensor:
-    """(C, C) float64, checked."""
+    """Return the transition as (C, C) float64; raise for rows that are no probabilities."""
     wanted = f"{num_classes or 'C'} rows of {num_classes or 'C'} numbers, one for each class"
     try:
         table = torch.tensor(rows, dtype=torch.float64)
@@ -172,13 +172,13 @@ def _read_transition(rows: Sequence[Sequence[float]], num_classes: int | None) -
 
 
 def _mislabel(labels: Tensor, transition: Tensor, draws: Draws) -> Tensor:
-    """(K,) int64: each label as its row of `transition` has it, by inversion of its distribution function.
+    """Draw an answer (K,) int64 for each label from its row of `transition`, by inversion of the distribution.
 
-    The true class comes first in the order of the classes, c, c + 1, …, C − 1, 0, …, so that it has the smallest draws.
+    The order of the classes begins with the true class, c, c + 1, …, C − 1, 0, …, so that it has the smallest draws.
     """
     num_classes = len(transition)
     classes = (labels[:, None] + torch.arange(num_classes)) % num_classes  # (K, C)
     cumulative = transition[labels[:, None], classes].cumsum(1)
     threshold = draws.uniform(0).double()[:, None] * cumulative[:, -1:]  # below the last, which need not be exactly 1
-    place = (cumulative <= threshold).sum(1, keepdim=True)  # the first class whose share is not used up
-    return classes.gather(1, place)[:, 0]
+    column = (cumulative <= threshold).sum(1, keepdim=True)  # the first one above the threshold
+    return classes.gather(1, column)[:, 0]
