@@ -56,7 +56,7 @@ def test_a_run_goes_on_where_its_data_lie_and_notes_it(tmp_path: Path, now: str,
     for root in ("photos", now):
         config = {"rounds": 1, "data": {"root": root}}
         directory.open(config)
-        directory.note_changes(config)
+        directory.config.note_changes(config)
     written = read_config(tmp_path / "run")
     changes = [line for note in written["history"].get("changes", []) for line in note["changes"]]
     assert changes == noted

@@ -623,12 +623,12 @@ def test_of_two_that_begin_at_once_the_second_does_not_write_over_the_first(
         monkeypatch.undo()
         make_directory(path, *arguments, **keywords)
         first.open({"seed": 0})
-        run_ids.append(first.run_id)
+        run_ids.append(first.config.run_id)
 
     monkeypatch.setattr(Path, "mkdir", make_and_be_overtaken)
     with pytest.raises(ValueError, match="seed was 0, now 1"):
         second.open({"seed": 1})
-    assert run_ids == [first.run_id]
+    assert run_ids == [first.config.run_id]
 
 
 class Patient:

@@ -602,7 +602,7 @@ def test_a_checkpoint_that_is_none_is_passed_over_with_a_warning(
     CHECKPOINTS[number](newest)
     before = contents(path)
     with caplog.at_level(logging.WARNING, "assl_lightning"):
-        assert RunDirectory(path).last_checkpoint(0) == older
+        assert RunDirectory(path).checkpoints(0).last() == older
     assert f"{newest} is passed over" in caplog.text
     assert contents(path) == before
     assert not Path(MADE).exists()
@@ -620,9 +620,9 @@ def test_a_checkpoint_of_another_name_is_passed_over_and_moves_no_other(
     shutil.copy(older, older.parent / name)
     directory = RunDirectory(path)
     with caplog.at_level(logging.WARNING, "assl_lightning"):
-        assert directory.last_checkpoint(0) == newest
+        assert directory.checkpoints(0).last() == newest
     assert f"{older.parent / name} is passed over" in caplog.text
-    directory.keep_newest_checkpoints(0, 8)
+    directory.checkpoints(0).keep_newest(8)
     assert older.exists()
     assert newest.exists()
 
@@ -630,7 +630,7 @@ def test_a_checkpoint_of_another_name_is_passed_over_and_moves_no_other(
 def test_a_directory_with_the_name_of_a_checkpoint_does_not_end_the_run(copy: Callable[[str], Path]) -> None:
     path = copy("training")
     (path / "round_00" / "resume" / "step_00000001.ckpt").mkdir()
-    RunDirectory(path).keep_newest_checkpoints(0, 8)
+    RunDirectory(path).checkpoints(0).keep_newest(8)
     assert first_step_of(path) == 8
     assert len(read_records(path)) == 2
 

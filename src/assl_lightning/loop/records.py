@@ -169,8 +169,14 @@ _VALUES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 _NARROWER = {"queried_labels": "labels"}
 
 
+def write_state(run_dir: Path, number: int, state: State, record: RoundRecord | None = None) -> None:
+    """Write the state of an incomplete round; `trained` and `waiting` come with its record so far."""
+    content = {"state": state} if record is None else {"state": state, "record": asdict(record)}
+    write_text(round_directory(run_dir, number) / STATE, json.dumps(content))
+
+
 def read_state(run_dir: Path, number: int) -> tuple[State, RoundRecord | None]:
-    """How far a round is that is not complete, and what its record will say."""
+    """Read the state of an incomplete round, and its record so far."""
     path = round_directory(run_dir, number) / STATE
     if not path.exists():
         return "training", None

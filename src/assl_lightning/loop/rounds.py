@@ -150,7 +150,7 @@ class _Loop:
             return self._run()
         with self.directory.held():
             self.directory.remove_temporary_files()
-            self.directory.note_changes(config)
+            self.directory.config.note_changes(config)
             self.directory.note_samples(self.pool, self.datamodule.test_ids)
             self.directory.note_unreadable(self.unreadable)
             return self._run()
@@ -320,7 +320,7 @@ class _Loop:
             trained, record = self.training.train(number)
             if is_first_rank():
                 self.directory.write_state(number, "trained", record)
-                self.directory.remove_checkpoints(number)
+                self.directory.checkpoints(number).remove()
         if number < self.settings.rounds:
             self.interruption.raise_if_asked(f"round {number} is trained, and the same command goes on with its query")
         return trained, record

@@ -8,7 +8,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -116,7 +115,7 @@ class RoundTraining:
             warnings.filterwarnings("ignore", message="The number of training batches .* logging interval")
             # the sampler finds its position from the step
             warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
-            checkpoint = self.directory.last_checkpoint(number)
+            checkpoint = self.directory.checkpoints(number).last()
             try:
                 trainer.fit(algorithm, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
             except ValueError as error:
@@ -178,13 +177,14 @@ class RoundTraining:
         )
 
     def _step_checkpoints(self, number: int) -> StepCheckpoints:
+        checkpoints = self.directory.checkpoints(number)
         return StepCheckpoints(
-            partial(self.directory.checkpoint_path, number),
+            checkpoints.path,
             self.settings.checkpoint.every_n_steps,
             self.settings.checkpoint.every_n_seconds,
-            identity=self.directory.checkpoint_identity(number),
+            identity=checkpoints.identity,
             interruption=self.interruption,
-            on_saved=partial(self.directory.keep_newest_checkpoints, number),
+            on_saved=checkpoints.keep_newest,
         )
 
     def _new_algorithm(self, number: int) -> Algorithm:
@@ -249,7 +249,7 @@ class RoundTraining:
         check_precision(trainer)
         if is_first_rank():
             devices = f"{trainer.world_size} × {trainer.strategy.root_device.type}"
-            self.directory.check_devices(devices, self.settings.change_devices)
+            self.directory.config.check_devices(devices, self.settings.change_devices)
         return trainer
 
     def _progress(self, number: int) -> Callback | None:
