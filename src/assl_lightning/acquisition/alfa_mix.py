@@ -86,7 +86,7 @@ class ALFAMix:
 
 
 def class_anchors(labelled: LabelledSamples, classes: int) -> Tensor:
-    """(C, d) float64 on the CPU: the mean labelled features of each class, of all where a class has none."""
+    """Return the mean labelled features of each class, of all where a class has none: (C, d) float64 on the CPU."""
     if len(labelled.index) == 0:
         raise ValueError(
             "ALFA-Mix mixes with labelled samples, and none is labelled; start from a labelled set, or use "
@@ -105,12 +105,12 @@ def class_anchors(labelled: LabelledSamples, classes: int) -> Tensor:
 
 
 def nearest_to_centres(points: Tensor, clusters: int, starts: int, seed: int) -> Tensor:
-    """The member nearest to the centre of each k-means cluster; of those as near, to five digits, the first.
+    """Return the member nearest to the centre of each k-means cluster; of members as near, to five digits, the first.
 
     Args:
-        points: (n, d) of any float type and device. Copies of a point are one point of their weight.
+        points: (n, d) of any float type and device. Copies of a point count as one point with their weight.
         clusters: at most n; as many as there are distinct points at most.
-        starts: runs from different k-means++ seeds, of which the one with the least inertia counts.
+        starts: runs from different k-means++ seeds; the run with the least inertia counts.
         seed: ≥ 0.
 
     Returns:
@@ -127,7 +127,7 @@ def nearest_to_centres(points: Tensor, clusters: int, starts: int, seed: int) ->
     clusters = min(clusters, len(rows))
     kmeans = KMeans(clusters, n_init=starts, random_state=seed % 2**32)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # points that only rounding tells apart
+        warnings.simplefilter("ignore", ConvergenceWarning)  # points that differ by rounding alone
         kmeans.fit(rows, sample_weight=copies.double().numpy())
     distance = np.square(rows - kmeans.cluster_centers_[kmeans.labels_]).sum(1)
     least = np.full(clusters, np.inf)
@@ -140,7 +140,7 @@ def nearest_to_centres(points: Tensor, clusters: int, starts: int, seed: int) ->
 
 
 def _prepare(candidates: Candidates, budget: int) -> Mixing:
-    """What is mixed, in index order, with everything that could be wrong with it checked."""
+    """Return the candidates and anchors to mix, in index order, or raise for numbers that cannot be mixed."""
     features, logits = to_float64(candidates.require("features")), to_float64(candidates.require("logits"))
     labelled, head = candidates.require("labelled"), candidates.require("head")
     check_budget(budget, len(candidates))

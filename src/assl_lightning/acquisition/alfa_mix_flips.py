@@ -1,4 +1,4 @@
-"""Which predictions change when a candidate's features are mixed, up to a cap, with those of labelled samples.
+"""Predictions that change when a candidate's features are mixed, up to a cap, with those of labelled samples.
 
 M candidates, C classes, d features. A mixture of the features h with an anchor z is (1 − α) ∘ h + α ∘ z, one weight α
 for each feature; its prediction *flips* where it is not the candidate's own, ŷ. A cap bounds the weights; it grows
@@ -27,14 +27,14 @@ _NORM_WEIGHT = 0.01
 _TESTED = 5  # the first weights and those of four updates
 _BFLOAT16 = 2.0**-7  # twice what rounding a product's factors and its sum to 8 bits can do to it
 
-# Numbers in a block of rows: one that fits the cache makes drawing the weights three times as fast on a CPU, and a
-# large one keeps a GPU busy.
+# Numbers in a block of rows: a block that fits the cache makes drawing the weights three times as fast on a CPU, and a
+# large block keeps a GPU busy.
 _BLOCK_CPU, _BLOCK_GPU = 2**16, 2**22
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """Who is mixed with whom, and who predicts; all on one device."""
+    """Candidates, the anchors to mix them with, and the head that predicts; all on one device."""
 
     index: Tensor  # (M,) int64 pool indices, ascending
     features: Tensor  # (M, d) float64
@@ -43,14 +43,14 @@ class Mixing:
     head: Callable[[Tensor], Tensor]  # (…, d) → (…, C) float64
 
     def blocks(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """`rows` (n,) int64 in parts, so that what is made of one of them is small."""
+        """Divide `rows` (n,) int64 into parts that are small enough to work on at once."""
         size = _BLOCK_CPU if rows.device.type == "cpu" else _BLOCK_GPU
         parts: tuple[Tensor, ...] = rows.split(max(1, size // max(self.anchors.shape)))
         return parts
 
 
 def make_caps(step: float) -> list[float]:
-    """The bounds of the weights, `step`, 2 · `step`, …, 1; the last is 1 also where `step` does not divide it.
+    """Return the caps of the weights, `step`, 2 · `step`, …, 1; the last is 1 also where `step` does not divide it.
 
     The reference adds up `step` until the sum is 1 or more, so that for a `step` such as 0.3, and through rounding for
     0.1, its last cap is above 1: a mixture beyond the anchor. For its own 1/32 and 0.2 the caps are the same.
@@ -62,9 +62,10 @@ def make_caps(step: float) -> list[float]:
 
 
 def flag_closed_form(mixing: Mixing, caps: list[float], budget: int) -> Tensor:
-    """(M,) bool, on the CPU: who flips under the first of the `caps` that flags more than `budget`, or under the last.
+    """Flag the candidates that flip under the first of the `caps` that flags more than `budget`, or under the last.
 
-    A flip stays one as the cap grows, so each candidate's own least cap says it all, and no cap is tried.
+    Returns (M,) bool on the CPU. A flip stays as the cap grows, so that each candidate's least cap decides, and no cap
+    is tried.
     """
     number = torch.searchsorted(torch.tensor(caps, dtype=torch.float64), least_cap(mixing).cpu())
     flagged = torch.bincount(number, minlength=len(caps) + 1)[: len(caps)].cumsum(0)  # by each cap
@@ -73,7 +74,7 @@ def flag_closed_form(mixing: Mixing, caps: list[float], budget: int) -> Tensor:
 
 
 def least_cap(mixing: Mixing) -> Tensor:
-    """(M,) float64 ≥ 0: the smallest cap under which a candidate flips by the closed form, ∞ where none does.
+    """Return the smallest cap under which each candidate flips by the closed form, (M,) float64 ≥ 0; ∞ where none does.
 
     The mixture is h + (cap / √d) · ‖z − h‖ · g / ‖g‖, g the gradient of the cross-entropy of ŷ with respect to h. Only
     the length of the step depends on the anchor, so the farthest one flips first; along the line the logits are affine.
@@ -106,12 +107,13 @@ def least_cap(mixing: Mixing) -> Tensor:
 
 
 def flag_optimised(mixing: Mixing, caps: list[float], budget: int, key: int) -> Tensor:
-    """(M,) bool, on the CPU: who has flipped under any of the `caps` when more than `budget` have, or after the last.
+    """Flag the candidates that flipped under any of the `caps`, until more than `budget` have, or the last was tried.
 
-    Under each cap and for each anchor the weights begin at N(cap / 2, cap / 2), clamped, and descend on
-    −CE(head(mixture), ŷ) + 0.01 · ‖α‖₂. As the reference makes a new Adam for each update, an update is
-    0.1 · g / (|g| + 10⁻⁸): one of known length, by the sign. It tests before it updates, so that its fifth update, the
-    one with a smaller learning rate, is never seen; here it is not made. Who has flipped is not tried again.
+    Returns (M,) bool on the CPU. Under each cap and for each anchor the weights begin at N(cap / 2, cap / 2), clamped,
+    and descend on −CE(head(mixture), ŷ) + 0.01 · ‖α‖₂. As the reference makes a new Adam for each update, an update is
+    0.1 · g / (|g| + 10⁻⁸): a step of known length, by the sign. The reference tests before it updates, so that its
+    fifth update, with a smaller learning rate, changes no result; here it is not made. A candidate that has flipped is
+    not tried again.
 
     Args:
         key: of the first weights; a candidate's depend on it, on the pool index, the cap and the class alone.
@@ -134,7 +136,7 @@ def flag_optimised(mixing: Mixing, caps: list[float], budget: int, key: int) -> 
 
 
 def draw_weights(key: int, index: Tensor, like: Tensor, cap: float) -> Tensor:
-    """(n, d) mixing weights from N(cap / 2, cap / 2), clamped to [10⁻⁸, cap]; shape, dtype and device of `like`.
+    """Draw mixing weights (n, d) from N(cap / 2, cap / 2), clamped to [10⁻⁸, cap]; shape, dtype and device of `like`.
 
     The row of `index` (n,) depends on `key` and on that pool index alone.
     """
@@ -148,7 +150,7 @@ def draw_weights(key: int, index: Tensor, like: Tensor, cap: float) -> Tensor:
 def _optimised_flips(
     features: Tensor, predicted: Tensor, anchor: Tensor, alpha: Tensor, cap: float, head: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """(n,) bool: whether the mixture of `features` (n, d) with `anchor` (d,) flips before or after any update."""
+    """Return (n,) bool: True if the mixture of `features` (n, d) and `anchor` (d,) flips before or after any update."""
     towards = anchor - features
     flips = torch.zeros_like(predicted, dtype=torch.bool)
     for remaining in reversed(range(_TESTED)):
@@ -166,13 +168,13 @@ def _optimised_flips(
 
 
 def _cross_entropy_gradient(logits: Tensor, label: Tensor) -> Tensor:
-    """(n, C) softmax − onehot, of the cross-entropy of `label` (n,) with respect to the logits, without 1 − p."""
+    """Return softmax − onehot (n, C), the gradient of the cross-entropy of `label` (n,), without computing 1 − p."""
     others = logits.softmax(1).scatter(1, label[:, None], 0.0)
     return others.scatter(1, label[:, None], -others.sum(1, keepdim=True))
 
 
 def _distance_to_flip(logits: Tensor, weight: Tensor) -> Tensor:
-    """(n,) how far along the gradient of the cross-entropy the first other class overtakes ŷ; ∞ where none does."""
+    """Return the distance (n,) along the gradient at which the first other class overtakes ŷ; ∞ where none does."""
     label = logits.argmax(1, keepdim=True)
     # (softmax − onehot) / (1 − p_ŷ): the same direction, and a number at any confidence.
     gradient = logits.scatter(1, label, -torch.inf).softmax(1).scatter(1, label, -1.0)
@@ -186,7 +188,7 @@ def _distance_to_flip(logits: Tensor, weight: Tensor) -> Tensor:
 
 
 def _linearise(head: Callable[[Tensor], Tensor], point: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
-    """The Jacobian (C, d) of the head at `point` (d,) and its logits (C,) there, exact for an affine head."""
+    """Return the Jacobian (C, d) of the head at `point` (d,) and its logits (C,) there, exact for an affine head."""
     with torch.enable_grad():
         points = point.expand_as(anchors).clone().requires_grad_()
         logits = head(points)

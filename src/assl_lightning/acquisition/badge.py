@@ -23,7 +23,7 @@ from assl_lightning.method.top_k import check_budget, check_finite, in_index_ord
 @final
 @dataclass(frozen=True)
 class BADGE:
-    """D² sampling of the gradient embeddings g = h ⊗ a, a = onehot(argmax p) − p: picks are unsure and lie apart.
+    """Draw from the gradient embeddings g = h ⊗ a, a = onehot(argmax p) − p, by D² sampling: picks are unsure, apart.
 
     h are the features. ‖a‖ is the pseudo-EL2N of the prediction (Lim et al. 2023, Eq. 1), so an embedding is as long
     as pseudo-EL2N · ‖h‖. The embeddings (M, C·d) are never formed, since ⟨g, g'⟩ = (h·h')(a·a'): O(M·(d + C)) memory,
@@ -55,13 +55,13 @@ class BADGE:
 
 
 def _length(vectors: Tensor) -> Tensor:
-    """(M, k) → (M,) float64."""
+    """Return the Euclidean lengths, (M, k) → (M,) float64."""
     length: Tensor = torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float64)
     return length
 
 
 def _factors(candidates: Candidates) -> tuple[Tensor, Tensor]:
-    """h (M, d) and a (M, C) float64, in the candidates' order: g = h ⊗ a."""
+    """Return h (M, d) and a (M, C) float64, in the candidates' order: g = h ⊗ a."""
     features, logits = candidates.require("features").detach(), candidates.require("logits").detach()
     device = float64_device(features.device)
     features = features.to(device, torch.promote_types(features.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""BALD: label where sub-networks are each sure, and of different things.
+"""BALD: label samples on which sub-networks are each sure, but disagree.
 
 Houlsby, Huszár, Ghahramani and Lengyel 2011, "Bayesian Active Learning for Classification and Preference Learning";
 Gal, Islam and Ghahramani 2017, "Deep Bayesian Active Learning with Image Data", for dropout as the posterior; Kirsch,
@@ -29,10 +29,10 @@ _BLOCK_CPU, _BLOCK_GPU = 2**16, 2**22
 @final
 @dataclass(frozen=True)
 class BALD(HighestScore):
-    """The largest mutual information between the label and a dropout mask on the features, H[mean p] − mean H[p].
+    """Select the largest mutual information of the label and a dropout mask on the features, H[mean p] − mean H[p].
 
-    Dropout is on the features alone, so one evaluation-mode pass over the pool serves all draws. ALFA-Mix's BALD, the
-    one that papers compare with, puts the whole network into training mode: there BatchNorm normalises by each batch
+    Dropout is on the features alone, so one evaluation-mode pass over the pool serves all draws. ALFA-Mix's BALD,
+    which papers compare with, puts the whole network into training mode: there BatchNorm normalises by each batch
     and moves its running statistics, which the next evaluation uses; and its default dropout of 0 scores every sample
     0. It makes 5 draws too, of masks of its own for each sample.
 
@@ -70,10 +70,10 @@ class BALD(HighestScore):
 
     @torch.no_grad()
     def scores(self, candidates: Candidates) -> Tensor:
-        """(M,) float64 in [0, log C] nats, in the candidates' order; larger means label sooner."""
+        """Return the information in nats, (M,) float64 in [0, log C], in the candidates' order."""
         features, head = candidates.require("features").detach(), candidates.require("head")
         device = float64_device(features.device)
-        # In a fixed order: a row's last bits may depend on its place in a product of matrices.
+        # In a fixed order: a row's last bits may depend on its position in a product of matrices.
         position = torch.arange(len(candidates), device=device)
         index, position, features = in_index_order(candidates.index.to(device), position, features.to(device))
         head = head_in_float64(head, device)
@@ -91,7 +91,7 @@ class BALD(HighestScore):
         return torch.empty_like(ordered).index_copy(0, position, ordered)
 
     def _draw_own_masks(self, index: Tensor, feature_dim: int) -> Tensor:
-        """(b, T, d) bool, which features stay: those of a sample follow from its pool index (b,) alone.
+        """Draw masks (b, T, d) bool of the features that stay; those of a sample follow from its pool index (b,) alone.
 
         The probability is a multiple of 2⁻¹⁶, since one draw serves four features.
         """
@@ -102,7 +102,7 @@ class BALD(HighestScore):
         return (quarters >= least).view(len(index), self.num_draws, feature_dim)
 
     def _draw_shared_masks(self, features: Tensor) -> Tensor:
-        """(1, T, d) bool, which of the features (M, d) stay, drawn on the CPU."""
+        """Draw masks (1, T, d) bool of the features (M, d) that stay, on the CPU."""
         generator = make_generator(self.seed, "bald", len(features))
         kept = torch.rand(self.num_draws, features.shape[1], generator=generator) >= self.dropout
         return kept.to(features.device)[None]
@@ -114,7 +114,7 @@ class BALD(HighestScore):
 
 
 def _mutual_information(probabilities: Tensor) -> Tensor:
-    """(b, T, C) float64 predictions of T draws → (b,) ≥ 0, H[mean p] − mean H[p] = mean KL(p ‖ mean p).
+    """Return H[mean p] − mean H[p] = mean KL(p ‖ mean p) of T predictions: (b, T, C) float64 → (b,) ≥ 0.
 
     Each class adds mean m·φ(p/m), φ(x) = x log x − x + 1 ≥ 0, of numbers as small as its own: the difference of two
     entropies would leave nothing of 10⁻¹⁶ where all draws are nearly one-hot, and 0 would not be 0 where all agree.

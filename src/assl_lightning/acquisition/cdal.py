@@ -34,7 +34,7 @@ class CDAL(KCenter):
     requires: ClassVar[frozenset[Requirement]] = frozenset({"logits", "labelled"})
 
     def points(self, values: Tensor, index: Tensor) -> Points:
-        """Logits (M, C) → vectors (p, log p) of 2 · C numbers and terms Σ p log p."""
+        """Return points of logits (M, C): vectors (p, log p) of 2 · C numbers and terms Σ p log p."""
         log = torch.log_softmax(values, dim=1, dtype=torch.float64)
         check_finite("smallest log-probability", log.amin(1), index)
         if self.double_softmax:
@@ -43,7 +43,7 @@ class CDAL(KCenter):
         return Points(torch.cat([probabilities, log], dim=1), torch.linalg.vecdot(probabilities, log))
 
     def distance(self, points: Points, centres: Points) -> Tensor:
-        """(M,) ≥ 0, symmetric KL divergence to the nearest of the centres."""
+        """Return the symmetric KL divergence to the nearest of the centres, (M,) ≥ 0."""
         # 2D = Σ a log a + Σ b log b − Σ a log b − Σ b log a: a centre's vector is (log b, b).
         swapped = centres.vectors.roll(centres.vectors.shape[1] // 2, dims=1)
         return least_gap(points, Points(swapped, centres.term)) / 2

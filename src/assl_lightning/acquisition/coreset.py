@@ -31,7 +31,7 @@ class CoreSet(KCenter):
     requires: ClassVar[frozenset[Requirement]] = frozenset({"features", "labelled"})
 
     def points(self, values: Tensor, index: Tensor) -> Points:
-        """Features (M, d) → vectors h and terms ‖h‖² / 2, so that a gap is half a squared distance."""
+        """Return points of features (M, d): vectors h and terms ‖h‖² / 2, so that a gap is half a squared distance."""
         vectors = values.double()
         length = torch.linalg.vector_norm(vectors, dim=1)
         check_finite("squared length of the feature vector", length.square(), index)
@@ -41,5 +41,5 @@ class CoreSet(KCenter):
         return Points(vectors, length.square() / 2)
 
     def distance(self, points: Points, centres: Points) -> Tensor:
-        """(M,) ≥ 0, Euclidean, to the nearest of the centres."""
+        """Return the Euclidean distance to the nearest of the centres, (M,) ≥ 0."""
         return (2 * least_gap(points, centres)).sqrt()

@@ -31,7 +31,7 @@ class HighestScore(ABC):
 
     @abstractmethod
     def scores(self, candidates: Candidates) -> Tensor:
-        """(M,) one number for each candidate, in their order; larger means label sooner. NaN is an error."""
+        """Return a number for each candidate, (M,), in their order; larger means label sooner. NaN is an error."""
 
     @final
     def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:

@@ -1,4 +1,4 @@
-"""Greedy k-centre: what strategies share that pick the candidate farthest from everything labelled or picked so far.
+"""Greedy k-centre: base of strategies that pick the candidate farthest from all samples labelled or picked so far.
 
 Sener and Savarese 2018: Active Learning for Convolutional Neural Networks: A Core-Set Approach, Algorithm 1
 """
@@ -39,12 +39,12 @@ class Points:
         return len(self.term)
 
     def at(self, positions: Tensor) -> Points:
-        """The points at `positions` (m,) int64."""
+        """Return the points at `positions` (m,) int64."""
         return Points(self.vectors.index_select(0, positions), self.term.index_select(0, positions))
 
 
 def least_gap(points: Points, centres: Points) -> Tensor:
-    """(M,) float64 ≥ 0: the least gap from each point a to any centre b, term_a + term_b − vector_a · vector_b.
+    """Return the least gap from each point a to any centre b, term_a + term_b − vector_a · vector_b: (M,) float64 ≥ 0.
 
     Not more than 1,024² products exist at a time. float64, since no switch for cheaper products touches it (TF32,
     `torch.set_float32_matmul_precision`, autocast), and since what is left of two long vectors' difference is precise.
@@ -72,11 +72,11 @@ class KCenter(ABC):
 
     @abstractmethod
     def points(self, values: Tensor, index: Tensor) -> Points:
-        """The `field`'s `values` (M, …) of the samples `index` (M,) as points; what is not finite is an error."""
+        """Return `values` (M, …) of the samples `index` (M,) as points; a number that is not finite is an error."""
 
     @abstractmethod
     def distance(self, points: Points, centres: Points) -> Tensor:
-        """(M,) ≥ 0, of each point to the nearest of the centres."""
+        """Return the distance of each point to the nearest of the centres, (M,) ≥ 0."""
 
     @final
     def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
@@ -102,7 +102,7 @@ class KCenter(ABC):
             scores = torch.empty_like(to_labelled, dtype=torch.float32)
             scores[position] = to_labelled.float()[first]
             nearest = comparable(to_labelled)
-        # A copy of an earlier candidate adds nothing: that one comes first, whatever rounding makes of the two.
+        # A copy of an earlier candidate adds nothing: the earlier one comes first, however the two are rounded.
         nearest = torch.where(first == torch.arange(len(first), device=first.device), nearest, 0.0)
         return Selection(index.cpu()[greedy_k_center(nearest, to_nearest, budget)], scores)
 
@@ -124,7 +124,7 @@ class KCenter(ABC):
 
 
 def greedy_k_center(nearest: Tensor, to_nearest: ToNearest, budget: int) -> Tensor:
-    """Greedy k-centre: each next pick is the point farthest from its nearest centre, and then is a centre itself.
+    """Pick, again and again, the point that is farthest from its nearest centre, and that then is a centre itself.
 
     Sener and Savarese 2018, Algorithm 1. Ties go to the lower position, so where every distance is 0 the rest is picked
     in the order of the positions. On a CPU only the few points that may be farthest are brought up to date before each
@@ -154,7 +154,7 @@ def greedy_k_center(nearest: Tensor, to_nearest: ToNearest, budget: int) -> Tens
 
 
 def pick_eagerly(nearest: Tensor, to_nearest: ToNearest, budget: int) -> Tensor:
-    """`greedy_k_center`, all distances up to date before each pick; writes into `nearest`."""
+    """Do `greedy_k_center` with all distances up to date before each pick; writes into `nearest`."""
     picks = [nearest.argmax()]
     while len(picks) < budget:
         torch.minimum(nearest, to_nearest(None, picks[-1].view(1)), out=nearest)
@@ -164,10 +164,10 @@ def pick_eagerly(nearest: Tensor, to_nearest: ToNearest, budget: int) -> Tensor:
 
 
 def pick_lazily(nearest: Tensor, to_nearest: ToNearest, budget: int) -> Tensor:
-    """`greedy_k_center`, few distances up to date; writes into `nearest`, and looks at its numbers.
+    """Do `greedy_k_center` with few distances up to date; writes into `nearest`, and looks at its numbers.
 
-    Distances only shrink as centres are added, so an old one is a bound: the farthest by its bound is the farthest if
-    it is up to date.
+    Distances only shrink as centres are added, so an old distance is a bound: the point that is farthest by its
+    bound is the farthest if its distance is up to date.
     """
     seen = torch.zeros(len(nearest), dtype=torch.int64)  # how many of the picks each distance takes into account
     picks = torch.empty(budget, dtype=torch.int64)

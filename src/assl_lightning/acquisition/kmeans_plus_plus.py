@@ -17,7 +17,7 @@ from assl_lightning.method.top_k import check_budget, check_finite, in_index_ord
 @final
 @dataclass(frozen=True)
 class KMeansPlusPlus:
-    """D² sampling of the feature vectors: picks lie apart, whatever the model thinks of them.
+    """Draw from the feature vectors by D² sampling: picks lie apart, and predictions do not matter.
 
     It needs no label, so that it can ask for the first ones (a cold start). O(M·d) memory, and as much time per pick.
 

@@ -14,7 +14,7 @@ from assl_lightning.method.top_k import check_budget, in_index_order
 @final
 @dataclass(frozen=True)
 class RandomSampling:
-    """Uniform without replacement; depends on the generator and on the set of candidates alone."""
+    """Draw uniformly without replacement; depends on the generator and on the set of candidates alone."""
 
     requires: ClassVar[frozenset[Requirement]] = frozenset()
 

@@ -28,13 +28,13 @@ from assl_lightning.method.candidates import Candidates, Requirement, Selection
 from assl_lightning.method.top_k import check_budget, check_finite, in_index_order
 
 _GIVEN = frozenset({"X", "y", "candidates", "batch_size", "clf", "fit_clf", "estimator", "fit_estimator"})
-"""The arguments of a strategy's `query` that the adapter has."""
+"""Arguments of a strategy's `query` that the adapter has."""
 
 
 @final
 @dataclass(frozen=True)
 class ScikitActiveML:
-    """The picks of a pool strategy for one annotator: X are the features, the classifier is the network as it stands.
+    """Select with a pool strategy for one annotator: X are the features, the classifier is the network as it is now.
 
     The classifier's probabilities are softmax(head(X)), and it cannot be fitted, so what fits classifiers of its own
     (expected error reduction) or asks for several (query by committee) cannot be used. All runs on the CPU: TypiClust
@@ -67,8 +67,8 @@ class ScikitActiveML:
     def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
         """Select in the strategy's order. Without scores: what a strategy calls utility differs from pick to pick.
 
-        A feature vector that is not finite is an error that names the sample, and what goes wrong inside the strategy
-        one that names the strategy.
+        A feature vector that is not finite is an error that names the sample, and a failure inside the strategy one
+        that names the strategy.
         """
         check_budget(budget, len(candidates))
         strategy_class = self._strategy_class()
@@ -80,7 +80,7 @@ class ScikitActiveML:
         return Selection(_fill_up(index[positions], candidates.index.cpu(), budget, generator))
 
     def _ask(self, strategy: Any, given: dict[str, Any], seed: int) -> Any:
-        """The positions in X that the strategy picks."""
+        """Return the positions in X that the strategy picks."""
         taken = inspect.signature(strategy.query).parameters
         try:
             with _numpy_seed(seed), warnings.catch_warnings():
@@ -96,7 +96,7 @@ class ScikitActiveML:
             ) from error
 
     def _strategy_class(self) -> Callable[..., Any]:
-        """The class, once it is known that it takes `arguments` and asks for nothing that the adapter has not."""
+        """Return the class, or raise where it does not take `arguments` or needs more than the adapter has."""
         name = self.query_strategy
         try:
             strategy_class: Callable[..., Any] = resolve_name(name)
@@ -125,7 +125,7 @@ class ScikitActiveML:
 
 
 def _arguments(candidates: Candidates, budget: int) -> tuple[Tensor, dict[str, Any]]:
-    """The pool indices (L + M,) of the rows of X, labelled samples first, and what `query` may be given."""
+    """Return the pool indices (L + M,) of the rows of X, labelled samples first, and the arguments for `query`."""
     labelled, features = candidates.require("labelled"), candidates.require("features").detach()
     index, ours = in_index_order(candidates.index.cpu(), features.cpu())
     labelled_index, labels, theirs = in_index_order(
@@ -155,7 +155,7 @@ def _arguments(candidates: Candidates, budget: int) -> tuple[Tensor, dict[str, A
 def _make_classifier(
     head: Callable[[Tensor], Tensor], device: torch.device, rows: NDArray[Any], labels: NDArray[Any], num_classes: int
 ) -> Any:
-    """A classifier for scikit-activeml that is trained already; `head` is given float64 on the `device`."""
+    """Make a classifier for scikit-activeml that is trained already; `head` is given float64 on the `device`."""
     from skactiveml.base import SkactivemlClassifier
 
     class TrainedNetwork(SkactivemlClassifier):  # type: ignore[misc]
@@ -177,7 +177,7 @@ def _make_classifier(
 
 
 def _fill_up(picked: Tensor, index: Tensor, budget: int, generator: torch.Generator) -> Tensor:
-    """(budget,) the distinct ones of `picked`, in their order, then others of `index`, drawn uniformly."""
+    """Return the distinct samples of `picked` in their order, then others of `index` drawn uniformly: (budget,)."""
     distinct = list(dict.fromkeys(picked.tolist()))
     rest = index[~torch.isin(index, picked)].sort().values
     drawn = rest[torch.randperm(len(rest), generator=generator)]
@@ -186,7 +186,7 @@ def _fill_up(picked: Tensor, index: Tensor, budget: int, generator: torch.Genera
 
 @contextmanager
 def _numpy_seed(seed: int) -> Iterator[None]:
-    """NumPy's global generator starts at `seed` within, and is afterwards as it was."""
+    """Seed NumPy's global generator for a block, and restore its state afterwards."""
     state = np.random.get_state()
     np.random.seed(seed)
     try:

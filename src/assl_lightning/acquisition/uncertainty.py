@@ -1,4 +1,4 @@
-"""Uncertainty sampling: label what the model, as it stands at the round's end, is least sure of.
+"""Uncertainty sampling: label the samples of which the model is least sure at the end of the round.
 
 A strategy of this kind is a subclass of `UncertaintySampling` that writes `uncertainty`, and a YAML file in
 `conf/acquisition`, where the contract tests find it.
@@ -26,11 +26,11 @@ class UncertaintySampling(HighestScore):
 
     @abstractmethod
     def uncertainty(self, logits: Tensor) -> Tensor:
-        """(M, C) float64 → (M,), larger means label sooner."""
+        """Return the uncertainty of each prediction, (M, C) float64 → (M,); larger means label sooner."""
 
     @final
     def scores(self, candidates: Candidates) -> Tensor:
-        """(M,) the uncertainty of each candidate, in their order; equal logits score the same."""
+        """Return the uncertainty of each candidate, (M,), in their order; equal logits score the same."""
         logits = to_float64(candidates.require("logits"))
         return comparable(self.uncertainty(logits))[first_copies(logits)]
 
@@ -38,38 +38,38 @@ class UncertaintySampling(HighestScore):
 @final
 @dataclass(frozen=True)
 class Entropy(UncertaintySampling):
-    """The largest entropy of the prediction (Settles 2009, §3.1)."""
+    """Select the largest entropy of the prediction (Settles 2009, §3.1)."""
 
     def uncertainty(self, logits: Tensor) -> Tensor:
-        """(M, C) → (M,) in [0, log C]."""
+        """Return the entropy, (M, C) → (M,) in [0, log C]."""
         return entropy(logits)
 
 
 @final
 @dataclass(frozen=True)
 class Margin(UncertaintySampling):
-    """The smallest margin between the two most probable classes (Settles 2009, §3.1)."""
+    """Select the smallest margin between the two most probable classes (Settles 2009, §3.1)."""
 
     def uncertainty(self, logits: Tensor) -> Tensor:
-        """(M, C) → (M,) in [−1, 0], the margin with its sign turned."""
+        """Return the margin with its sign turned, (M, C) → (M,) in [−1, 0]."""
         return margin(logits)
 
 
 @final
 @dataclass(frozen=True)
 class LeastConfidence(UncertaintySampling):
-    """The smallest probability of the most probable class (Settles 2009, §3.1; Lewis and Gale 1994)."""
+    """Select the smallest probability of the most probable class (Settles 2009, §3.1; Lewis and Gale 1994)."""
 
     def uncertainty(self, logits: Tensor) -> Tensor:
-        """(M, C) → (M,) in [0, 1 − 1/C]."""
+        """Return 1 − p_max, (M, C) → (M,) in [0, 1 − 1/C]."""
         return least_confidence(logits)
 
 
 @final
 @dataclass(frozen=True)
 class PseudoEL2N(UncertaintySampling):
-    """The largest distance from the own pseudo-label (Lim et al. 2023, Eq. 1; "vanilla" in Fig. 1, 8: a snapshot)."""
+    """Select the largest distance from the own pseudo-label (Lim et al. 2023, Eq. 1; "vanilla" in Fig. 1 and 8)."""
 
     def uncertainty(self, logits: Tensor) -> Tensor:
-        """(M, C) → (M,) in [0, √(1 − 1/C)]."""
+        """Return pseudo-EL2N, (M, C) → (M,) in [0, √(1 − 1/C)]."""
         return pseudo_el2n(logits)

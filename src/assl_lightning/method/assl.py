@@ -1,4 +1,4 @@
-"""ASSL: label what was uncertain and inconsistent while training ran. No pass over the pool; one top-k.
+"""ASSL: label the samples that were uncertain and inconsistent while training ran; one top-k, no pass over the pool.
 
 Lim, Na and Kwak 2023, "Active Semi-Supervised Learning by Exploring Per-Sample Uncertainty and Consistency".
 """
@@ -23,12 +23,12 @@ Factors = Literal["both", "uncertainty", "inconsistency"]
 @final
 @dataclass(frozen=True)
 class ASSL:
-    """The largest products of two upper confidence bounds (Lim et al. 2023, Eq. 6).
+    """Select the largest products of two upper confidence bounds (Lim et al. 2023, Eq. 6).
 
     Args:
         c_u: weight of the standard deviation of the uncertainty (Eq. 3); 0 leaves its moving average alone.
         c_i: weight of the standard deviation of the inconsistency (Eq. 5); 0 leaves its moving average alone.
-        factors: "both", or one of the two bounds by itself.
+        factors: "both" bounds multiplied, or "uncertainty" or "inconsistency" alone.
     """
 
     c_u: float = 0.5
@@ -84,7 +84,7 @@ class ASSL:
 
 
 def confidence_bound(statistics: CandidateStatistics, c_u: float, c_i: float, factors: Factors) -> Tensor:
-    """(M,) Eq. 6 of Lim et al. 2023, or one factor of it: ≥ 0, larger means label sooner."""
+    """Return Eq. 6 of Lim et al. 2023, or one of its factors, (M,) ≥ 0; larger means label sooner."""
     uncertainty = upper_confidence_bound(statistics.uncertainty_mean, statistics.uncertainty_variance, c_u)
     inconsistency = upper_confidence_bound(statistics.inconsistency_mean, statistics.inconsistency_variance, c_i)
     if factors == "uncertainty":
@@ -95,7 +95,7 @@ def confidence_bound(statistics: CandidateStatistics, c_u: float, c_i: float, fa
 
 
 def check_bounds(c_u: float, c_i: float, factors: str) -> None:
-    """Raise for settings that `confidence_bound` has no meaning for."""
+    """Raise unless both weights are finite and ≥ 0, and `factors` is a known choice."""
     for name, value in (("c_u", c_u), ("c_i", c_i)):
         if not (math.isfinite(value) and value >= 0):
             raise ValueError(

@@ -22,7 +22,7 @@ from assl_lightning.method.top_k import check_budget, check_finite, in_index_ord
 @final
 @dataclass(frozen=True)
 class ASSLDiv:
-    """D² sampling of the points e_m = score_m · features_m: picks score high and lie apart.
+    """Draw from the points e_m = score_m · features_m by D² sampling: picks score high and lie apart.
 
     Samples of score 0 all lie at the origin. The points are never stored: O(M) memory beside the features (and a copy
     of those where the candidates are not in index order), O(M·d) time per pick.
@@ -32,7 +32,7 @@ class ASSLDiv:
         c_i: weight of the standard deviation of the inconsistency (Eq. 5).
         first: the first pick is the point farthest from the origin ("norm", as BADGE) or any ("uniform").
         normalize_features: scale every feature vector to length 1 first, so that the score alone gives the length.
-        factors: "both", or one of the two bounds by itself.
+        factors: "both" bounds multiplied, or "uncertainty" or "inconsistency" alone.
     """
 
     c_u: float = 0.5

@@ -27,7 +27,7 @@ _WHAT_CANDIDATES_ARE = "candidates must be pool indices, which are whole numbers
 
 
 class ASSLScoreCallback(Callback):
-    """Scores every unlabelled sample from the forward passes that training makes anyway.
+    """Score every unlabelled sample from the forward passes that training makes anyway.
 
     After each training batch it takes `index` (B,), `logits_weak` (B, C) and `logits_strong` (B, C) from what
     `training_step` returned, computes pseudo-EL2N of the weak and the symmetric KL divergence between both views, and
@@ -60,7 +60,7 @@ class ASSLScoreCallback(Callback):
         keep_features: also keep each sample's latest weak-view features, from the key `features_weak` (B, d), as
             float16 on the device; with them `ASSLDiv` needs no pass over the pool either.
         skip_non_finite: values that are not finite are left out, instead of ending the fit.
-        name: tells two such callbacks in one trainer apart.
+        name: distinguishes two such callbacks in one trainer.
     """
 
     def __init__(
@@ -100,12 +100,12 @@ class ASSLScoreCallback(Callback):
 
     @property
     def state_key(self) -> str:
-        """Stable under renaming and subclassing, so that a checkpoint finds its state again."""
+        """Key of the state in checkpoints; it stays the same when the class is renamed or subclassed."""
         return f"assl_lightning.ASSLScoreCallback[{self.name}]"
 
     @property
     def statistics(self) -> SampleStatistics:
-        """The table, on the training device; it exists from the start of `fit` and outlives it."""
+        """Table of the statistics, on the training device; it exists from the start of `fit` on, and stays after it."""
         if self._statistics is None:
             raise RuntimeError(
                 "there are no statistics yet; they exist once Trainer.fit has started with this callback in its list"
@@ -114,7 +114,7 @@ class ASSLScoreCallback(Callback):
 
     @property
     def features(self) -> SampleFeatures:
-        """The latest weak-view features of every sample, on the training device, if `keep_features` is on."""
+        """Latest weak-view features of every sample, on the training device, if `keep_features` is on."""
         if self._features is None:
             raise RuntimeError(
                 "there are no features; they exist once Trainer.fit has started with keep_features=True here"
@@ -122,11 +122,11 @@ class ASSLScoreCallback(Callback):
         return self._features
 
     def scores(self) -> Tensor:
-        """(N,) float32 score of Eq. 6, NaN where training never visited the sample. Larger means label sooner."""
+        """Return the score of Eq. 6, (N,) float32, NaN where training never visited. Larger means label sooner."""
         return self.statistics.score(self.c_u, self.c_i)
 
     def query(self, k: int, candidates: Tensor | Iterable[int] | None = None) -> Tensor:
-        """The k candidates to label next: (k,) int64 pool indices on the CPU, best first, ties to the lower index.
+        """Return k candidates to label next: (k,) int64 pool indices on the CPU, best first, ties to the lower index.
 
         Goes through the table once, chunk by chunk; takes less than 64 MB beside it, and 120 bytes for each of the k.
 
@@ -156,7 +156,7 @@ class ASSLScoreCallback(Callback):
         return best.picks()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """A fresh table, unless `reset` is off; Lightning restores a checkpoint's state after this."""
+        """Make a fresh table, unless `reset` is off; Lightning restores a checkpoint's state after this."""
         if stage != "fit":
             return
         check_that_results_return(trainer)
@@ -218,7 +218,7 @@ class ASSLScoreCallback(Callback):
             self.statistics.check()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raise for what the last steps left in the device's flag, and for a fit that was never observed."""
+        """Raise for an invalid observation of the last steps, and for a fit of which no batch was observed."""
         if self._batches and not self._observed_batches:
             raise RuntimeError(
                 f"ASSLScoreCallback observed none of the {self._batches} training batches: training_step returned "
@@ -227,12 +227,12 @@ class ASSLScoreCallback(Callback):
         self.statistics.check()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Raise in the process that began the fit what `setup` raised in those that it started."""
+        """Raise the error that `setup` raised in a process that the fit started, in the process that began the fit."""
         if isinstance(exception, ProcessRaisedException) and LOST_RESULTS in str(exception):
             check_that_results_return(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values; empty before the first fit."""
+        """Return tensors and plain values; nothing before the first fit."""
         if self._statistics is None:
             return {}
         kept = {} if self._features is None else {"features": self._features.state_dict()}
@@ -241,13 +241,13 @@ class ASSLScoreCallback(Callback):
     def _gather(
         self, observation: Observation, trainer: Trainer, module: LightningModule
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The observations of all ranks, rank-major, so that every rank applies the same update."""
+        """Return the observations of all ranks, rank-major, so that every rank applies the same update."""
         values = torch.stack([observation.uncertainty.float(), observation.inconsistency.float()], dim=-1)  # (B, 2)
         uncertainty, inconsistency = self._gather_rows(values, 0.0, trainer, module).unbind(-1)
         return self._gather_rows(observation.index, NOTHING, trainer, module), uncertainty, inconsistency
 
     def _gather_rows(self, rows: Tensor, filler: float, trainer: Trainer, module: LightningModule) -> Tensor:
-        """(B, …) on each of W ranks → (W·R, …) on every rank.
+        """Gather rows: (B, …) on each of W ranks → (W·R, …) on every rank.
 
         R is how many rows the largest first batch of a rank had. Ranks with fewer add rows of `filler`: tensors of
         unequal shape cannot be gathered, and no rank knows the others' without waiting for the device.
@@ -268,7 +268,7 @@ class ASSLScoreCallback(Callback):
         return SampleStatistics(num_samples, self.alpha, self.variance, skip_non_finite=self.skip_non_finite)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a checkpoint's table."""
+        """Take over the table of a checkpoint."""
         state = state_dict["statistics"]
         if self._statistics is None:
             self._statistics = self._new_statistics(state["num_samples"])
@@ -279,7 +279,7 @@ class ASSLScoreCallback(Callback):
 
 
 def observe_step_output(outputs: Any, batch: Any, module: LightningModule) -> Observation | None:  # noqa: ARG001
-    """The default `observe`: Eq. 1 and 4 of the logits that `training_step` returned; None where it returned None."""
+    """Compute Eq. 1 and 4 of the logits that `training_step` returned; None where it returned None. The default."""
     if not outputs:
         return None
     missing = [key for key in _KEYS if not isinstance(outputs, Mapping) or key not in outputs]
@@ -296,9 +296,9 @@ def observe_step_output(outputs: Any, batch: Any, module: LightningModule) -> Ob
 
 
 def _as_tensor(candidates: Tensor | Iterable[int]) -> Tensor:
-    """The candidates as a tensor of whole numbers, or of True and False."""
+    """Return the candidates as a tensor of whole numbers, or of True and False."""
     if not isinstance(candidates, Tensor):
-        # An array or a column of pandas says what it holds; of the latter the values count, not its own index.
+        # An array or a column of pandas has a type; of the column the values count, not its own index.
         array = np.asarray(candidates if hasattr(candidates, "__array__") else list(candidates))
         if array.dtype.kind in "biuf":
             # torch shares an array's memory, and warns where it may not write there
@@ -311,7 +311,7 @@ def _as_tensor(candidates: Tensor | Iterable[int]) -> Tensor:
 
 
 def _as_mask(candidates: Tensor, statistics: SampleStatistics) -> Tensor:
-    """(N,) bool on the table's device: which samples the `candidates`, a mask or pool indices, name."""
+    """Return the `candidates`, a mask or pool indices, as a mask (N,) bool on the table's device."""
     num_samples, device = statistics.num_samples, statistics.visits.device
     if candidates.dtype == torch.bool:
         if candidates.shape != (num_samples,):
@@ -341,12 +341,12 @@ def _as_mask(candidates: Tensor, statistics: SampleStatistics) -> Tensor:
 
 
 def _count(mask: Tensor) -> int:
-    """How many of `mask` (N,) are true; a chunk at a time, since a GPU copies what it counts."""
+    """Count the true entries of `mask` (N,); a chunk at a time, since a GPU copies the tensor that it counts."""
     return sum(int(mask[rows].count_nonzero()) for rows in chunks(len(mask)))
 
 
 def _check_first(observation: Observation, num_samples: int, keep_features: bool) -> None:
-    """The one check that may wait for the device: the first batch tells most mistakes."""
+    """Raise for an observation of a wrong kind. Of the first batch alone, since the check waits for the device."""
     index = observation.index
     if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.ndim != 1:
         kind = f"{index.dtype} of shape {tuple(index.shape)}" if isinstance(index, Tensor) else type(index).__name__
@@ -374,7 +374,7 @@ def _check_first(observation: Observation, num_samples: int, keep_features: bool
 
 
 def _most_rows(index: Tensor, trainer: Trainer, module: LightningModule) -> int:
-    """The number of rows in the largest batch of all ranks. Waits for the device."""
+    """Return the number of rows in the largest batch of all ranks; waits for the device."""
     if trainer.world_size == 1:
         return len(index)
     return int(module.all_gather(torch.tensor(len(index), device=module.device)).max())  # type: ignore[union-attr]

@@ -81,7 +81,7 @@ class Acquisition(Protocol):
 
     @property
     def requires(self) -> frozenset[Requirement]:
-        """The fields of `Candidates` that it reads, beside `index`."""
+        """Fields of `Candidates` that the strategy reads, beside `index`."""
         ...
 
     def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:

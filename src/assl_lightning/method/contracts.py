@@ -1,7 +1,7 @@
-"""What the parts hand to one another, with a shape beside every field.
+"""Types of the data that the parts exchange, with a shape beside every field.
 
 Symbols: B labelled rows of a batch, Bu unlabelled rows, C classes, d features, N samples in the pool. An *index* is
-always a sample's position in the pool, 0 ≤ index < N: the one index space of the whole package.
+always a sample's position in the pool, 0 ≤ index < N: the only index space of the whole package.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class Batch(TypedDict):
-    """What `PoolDataModule` gives to a training step. Images are normalised float32 on the training device."""
+    """Input of a training step, from `PoolDataModule`. Images are normalised float32 on the training device."""
 
     step: int  # position of this batch in the round, counted from 0
     ends_pass: bool  # this batch completes a pass over the labelled samples
@@ -26,14 +26,14 @@ class Batch(TypedDict):
 
 
 class EvaluationBatch(TypedDict):
-    """What `PoolDataModule` gives to an evaluation step."""
+    """Input of an evaluation step, from `PoolDataModule`."""
 
     image: Tensor  # (B, channels, height, width) normalised, not augmented
     label: Tensor  # (B,) int64
 
 
 class StepOutput(TypedDict, total=False):
-    """What an algorithm's `training_step` returns; all that `ASSLScoreCallback` needs is `index` and the logits."""
+    """Output of an algorithm's `training_step`; `ASSLScoreCallback` needs only `index` and the logits."""
 
     loss: Tensor  # () with gradient
     index: Tensor  # (Bu,) int64
@@ -44,7 +44,7 @@ class StepOutput(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Observation:
-    """Two numbers per observed sample, from whatever model and task made them; larger means label sooner.
+    """Two numbers for each observed sample, from any model and task; larger means label sooner.
 
     >>> import torch
     >>> Observation(index=torch.tensor([7]), uncertainty=torch.tensor([0.4]), inconsistency=torch.tensor([1.2])).index

@@ -28,7 +28,7 @@ def kmeans_plus_plus(
     generator: torch.Generator,
     first: FirstCentre = "norm",
 ) -> Tensor:
-    """k-means++ seeding: each next centre is drawn with probability ∝ D², the squared distance to its nearest one.
+    """Choose centres by k-means++ seeding: each is drawn with probability ∝ D², squared distance to the nearest so far.
 
     Arthur and Vassilvitskii 2007, §2.2 (`first="uniform"`); Ash et al. 2020 (BADGE) start at the longest vector
     (`first="norm"`, ties to the lower position). Where every point coincides with a centre, the rest is drawn uniformly
@@ -36,11 +36,12 @@ def kmeans_plus_plus(
 
     Args:
         squared_norm: (M,) float64, of each point.
-        squared_distance: position () int64 → (M,) float64 squared distances of all points to that one; what rounding
-            made negative counts as 0. The points themselves need not exist anywhere. Nothing here waits for the device.
+        squared_distance: position () int64 → (M,) float64 squared distances of all points to the point there; a
+            distance that rounding made negative counts as 0. The points themselves need not exist anywhere. Nothing
+            here waits for the device.
         budget: how many centres, 1 … M.
         generator: on the CPU; `budget` numbers are taken from it.
-        first: the longest vector, or one drawn uniformly.
+        first: "norm", the longest vector, or "uniform", a vector drawn uniformly.
 
     Returns:
         (budget,) int64 distinct positions in 0 … M − 1 on the CPU, in the order of the picks.
@@ -63,7 +64,7 @@ def kmeans_plus_plus(
 def seed_outer_products(
     features: Tensor, factors: Tensor, budget: int, generator: torch.Generator, first: FirstCentre = "norm"
 ) -> Tensor:
-    """`kmeans_plus_plus` over the points e_m = features_m ⊗ factors_m, which are never formed.
+    """Choose centres among the points e_m = features_m ⊗ factors_m, which are never formed, as `kmeans_plus_plus` does.
 
     Since ⟨e, e'⟩ = (h·h')(a·a'), it takes O(M·(d + k)) memory, and as much time per pick. In float64, since distances
     come out as differences: in float32 vectors that differ by a thousandth of their length are one point.
@@ -92,7 +93,7 @@ def seed_outer_products(
 
 
 def draw_position(weight: Tensor, uniform: Tensor) -> Tensor:
-    """() int64, position m with probability weight[m] / Σ weight: where `uniform` () in [0, 1) falls on their sum.
+    """Draw position m, () int64, with probability weight[m] / Σ weight: where `uniform` () in [0, 1) falls on the sum.
 
     `weight` (M,) float64 ≥ 0, not all 0. A position of weight 0 is never drawn.
     """

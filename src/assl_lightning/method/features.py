@@ -1,4 +1,4 @@
-"""The latest features of every sample, kept while training runs: diversity without a pass over the pool."""
+"""Latest features of every sample, kept while training runs: diversity without a pass over the pool."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _LARGEST = torch.finfo(torch.float16).max
 class SampleFeatures:
     """One float16 vector for every sample of a pool, by pool index, of the last time it was seen; 2·d bytes a sample.
 
-    The table is made by the first update, which tells d and the device. Larger numbers than float16 holds are kept as
-    its largest, 65,504; a NaN stays one, for the acquisition to name.
+    The first update makes the table, with its d and on its device. Numbers beyond the range of float16 are kept as its
+    largest, 65,504; a NaN stays a NaN, and the acquisition names its sample.
 
     Args:
         num_samples: N, the size of the pool.
@@ -36,7 +36,7 @@ class SampleFeatures:
 
     @torch.no_grad()
     def update(self, index: Tensor, features: Tensor, *, assume_unique: bool = False) -> None:
-        """Keep each row; of a sample that occurs twice the later one, of an index outside [0, N) none.
+        """Keep each row; of a sample that occurs twice the later row, of an index outside [0, N) none.
 
         Args:
             index: (B,) int64 pool indices; −1 is a row that observed nothing.
@@ -65,13 +65,13 @@ class SampleFeatures:
         self._values[row] = features.clamp(-_LARGEST, _LARGEST).to(self._values)
 
     def rows(self, index: Tensor) -> Tensor:
-        """(M, d) float32 features of the samples at `index` (M,) int64, on the table's device; 0 where never seen."""
+        """Return features (M, d) float32 of the samples at `index` (M,) int64, on its own device; 0 where unseen."""
         if self._values is None:
             raise RuntimeError("there are no features yet; they exist once a step has been observed that returned them")
         return self._values[index.to(self._values.device)].float()
 
     def to(self, device: torch.device | str) -> SampleFeatures:
-        """Move the table to `device`; returns itself."""
+        """Move the table to `device` and return it."""
         self._values = None if self._values is None else self._values.to(device)
         return self
 
@@ -83,11 +83,11 @@ class SampleFeatures:
         self.num_samples = num_samples
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values only, loadable with `weights_only=True`."""
+        """Return tensors and plain values only, loadable with `weights_only=True`."""
         return {"num_samples": self.num_samples, "values": None if self._values is None else self._values.clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave; another pool size is an error."""
+        """Take over the state of a `state_dict`; another pool size is an error."""
         if state["num_samples"] != self.num_samples:
             raise ValueError(
                 f"these features were kept for a pool of {state['num_samples']} samples, but this table has "

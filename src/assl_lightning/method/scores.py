@@ -1,4 +1,4 @@
-"""How uncertain, or how inconsistent, a prediction is: logits (…, C) → (…), larger means label sooner.
+"""Uncertainty, and inconsistency, of predictions: logits (…, C) → (…), larger means label sooner.
 
 Every function reduces the last axis, is differentiable almost everywhere and waits for no device. float64 logits give
 float64; any other floating type gives float32, computed in float32 whatever autocast is in force. Logits of ±10⁴ give
@@ -18,7 +18,7 @@ from torch import Tensor
 
 
 def pseudo_el2n(logits: Tensor) -> Tensor:
-    """Distance of the prediction from its own pseudo-label, ‖p − onehot(argmax p)‖₂: Lim et al. 2023, Eq. 1.
+    """Return the distance of the prediction from its own pseudo-label, ‖p − onehot(argmax p)‖₂: Lim et al. 2023, Eq. 1.
 
     Args:
         logits: (…, C), C ≥ 2.
@@ -41,7 +41,7 @@ def pseudo_el2n(logits: Tensor) -> Tensor:
 
 
 def symmetric_kl(logits_a: Tensor, logits_b: Tensor) -> Tensor:
-    """How far two views of one sample disagree, (KL(a ‖ b) + KL(b ‖ a)) / 2 in nats: Lim et al. 2023, Eq. 4.
+    """Return the disagreement of two views of a sample, (KL(a ‖ b) + KL(b ‖ a)) / 2 in nats: Lim et al. 2023, Eq. 4.
 
     Args:
         logits_a: (…, C), C ≥ 2.
@@ -72,7 +72,7 @@ def symmetric_kl(logits_a: Tensor, logits_b: Tensor) -> Tensor:
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Entropy of the prediction, −Σ p log p in nats.
+    """Return the entropy of the prediction, −Σ p log p in nats.
 
     Args:
         logits: (…, C), C ≥ 2.
@@ -93,7 +93,7 @@ def entropy(logits: Tensor) -> Tensor:
 
 
 def margin(logits: Tensor) -> Tensor:
-    """Margin between the two most probable classes with its sign turned, p₂ − p₁, so that larger means label sooner.
+    """Return the margin between the two most probable classes with its sign turned, p₂ − p₁: larger, label sooner.
 
     Args:
         logits: (…, C), C ≥ 2.
@@ -112,7 +112,7 @@ def margin(logits: Tensor) -> Tensor:
 
 
 def least_confidence(logits: Tensor) -> Tensor:
-    """What the most probable class leaves to the others, 1 − p_max, precise also where p_max rounds to 1.
+    """Return the probability of all but the most probable class, 1 − p_max, precise also where p_max rounds to 1.
 
     Args:
         logits: (…, C), C ≥ 2.
@@ -129,13 +129,13 @@ def least_confidence(logits: Tensor) -> Tensor:
 
 
 def _other_probabilities(logits: Tensor) -> Tensor:
-    """(…, C) the softmax with a zero at its largest entry (the first of several)."""
+    """Return the softmax (…, C) with a zero at its largest entry (the first of several)."""
     probabilities = F.softmax(logits, dim=-1)
     return probabilities.scatter(-1, logits.argmax(-1, keepdim=True), 0.0)
 
 
 def _ratios(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """(…, C) p / p_max of each class, 0 at the largest (the first of several), and (…) their sum, 1 / p_max − 1."""
+    """Return p / p_max by class (…, C), 0 at the largest (the first of several), and their sum (…): 1 / p_max − 1."""
     ratio = (logits - logits.amax(-1, keepdim=True)).exp().scatter(-1, logits.argmax(-1, keepdim=True), 0.0)
     return ratio, ratio.sum(-1)
 
@@ -145,7 +145,7 @@ def _to_float(logits: Tensor) -> Tensor:
 
 
 def _full_precision(logits: Tensor) -> AbstractContextManager[object]:
-    """Autocast off: it would round the products of a formula to 8 or 11 bits."""
+    """Turn autocast off, which would round the products of a formula to 8 or 11 bits."""
     kind = logits.device.type
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 

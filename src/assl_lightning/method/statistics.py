@@ -4,7 +4,7 @@ Lim, Na and Kwak 2023, "Active Semi-Supervised Learning by Exploring Per-Sample 
 visit of a sample with an observed value x (its uncertainty u or its inconsistency i), from mean = variance = 0:
 
     mean     ← α·x + (1 − α)·mean                       Eq. 3, 4; α weighs the *new* value
-    variance ← α·(x − mean)² + (1 − α)·variance         Eq. 3, 5; the mean is the one just updated ("post")
+    variance ← α·(x − mean)² + (1 − α)·variance         Eq. 3, 5; of the mean that was just updated ("post")
     UCB      = mean + c·√variance
     score    = UCB of u · UCB of i                       Eq. 6
 """
@@ -23,14 +23,14 @@ from assl_lightning.base.arguments import real_number, require_one_of, whole_num
 Variance = Literal["post", "pre"]
 
 NOTHING = -1
-"""The index of a row that observed no sample."""
+"""Index of a row that observed no sample."""
 
 _COLUMNS = ("uncertainty_mean", "inconsistency_mean", "uncertainty_variance", "inconsistency_variance")
 
 
 @dataclass(frozen=True)
 class CandidateStatistics:
-    """Rows of `SampleStatistics`, one per sample; float32 but for `visits`. Candidates have all been visited."""
+    """Rows of `SampleStatistics`, one for each sample; float32 but for `visits`. Candidates have all been visited."""
 
     uncertainty_mean: Tensor  # (M,)
     uncertainty_variance: Tensor  # (M,)
@@ -39,7 +39,7 @@ class CandidateStatistics:
     visits: Tensor  # (M,) int32
 
     def take(self, positions: Tensor | slice) -> CandidateStatistics:
-        """The rows at `positions`, (m,) int64; a slice gives views, not copies."""
+        """Return the rows at `positions`, (m,) int64; a slice gives views, not copies."""
         return CandidateStatistics(
             uncertainty_mean=self.uncertainty_mean[positions],
             uncertainty_variance=self.uncertainty_variance[positions],
@@ -50,13 +50,13 @@ class CandidateStatistics:
 
 
 class SampleStatistics:
-    """The statistics of every sample of a pool, by pool index; 20 bytes a sample on one device.
+    """Statistics of every sample of a pool, by pool index; 20 bytes a sample on one device.
 
     Args:
         num_samples: N, the size of the pool.
         alpha: weight of the new observation, in (0, 1].
-        variance: which mean a visit's deviation is taken from: "post", the one that the visit just updated (as the
-            paper prints it), or "pre", the one before. With means and variances that start at 0 the two differ by the
+        variance: the mean that a visit's deviation is taken from: "post", the mean that the visit just updated (as the
+            paper prints it), or "pre", the mean before. With means and variances that start at 0 the two differ by the
             factor (1 − α)², so UCB_post(c) = UCB_pre((1 − α)·c).
         skip_non_finite: a value that is not finite is left out in silence, instead of being an error.
         device: where the tensors live.
@@ -129,7 +129,7 @@ class SampleStatistics:
         self._values[row] = torch.cat([mean, variance], dim=-1)
 
     def _visit_in_order(self, row: Tensor, observed: Tensor) -> None:
-        """As `_visit_once` for each row in turn, in log₂ B dense steps whatever the repeats.
+        """Update as `_visit_once` does for each row in turn, in log₂ B dense steps however many repeats there are.
 
         Sorted by sample, the visits of one sample are a run of affine maps x ↦ a·x + b; a run's first map has the
         table's value put in (a = 0), which also keeps the runs apart in one prefix scan.
@@ -165,14 +165,14 @@ class SampleStatistics:
         if not len(index):
             return
         position = torch.where(valid, len(index), torch.arange(len(index), device=index.device)).min()
-        place = position.clamp(max=len(index) - 1).unsqueeze(0)
-        fault = torch.cat([torch.full_like(place, self._updates), index[place]])
+        row = position.clamp(max=len(index) - 1).unsqueeze(0)
+        fault = torch.cat([torch.full_like(row, self._updates), index[row]])
         is_first = (position < len(index)) & (self._fault[0] < 0)
         self._fault = torch.where(is_first, fault, self._fault)
-        self._fault_values = torch.where(is_first, observed[place].squeeze(0), self._fault_values)
+        self._fault_values = torch.where(is_first, observed[row].squeeze(0), self._fault_values)
 
     def check(self) -> None:
-        """Raise for the first invalid observation so far. Waits for the device."""
+        """Raise for the first invalid observation so far; waits for the device."""
         update, index = self._fault.tolist()
         if update < 0:
             return
@@ -189,41 +189,41 @@ class SampleStatistics:
 
     @property
     def visits(self) -> Tensor:
-        """(N,) int32, how often each sample was observed."""
+        """Number of times that each sample was observed, (N,) int32."""
         return self._visits[:-1]
 
     @property
     def uncertainty_mean(self) -> Tensor:
-        """(N,) float32, the moving average of uncertainty; 0 where never visited."""
+        """Moving average of uncertainty, (N,) float32; 0 where never visited."""
         return self._values[:-1, 0]
 
     @property
     def inconsistency_mean(self) -> Tensor:
-        """(N,) float32, the moving average of inconsistency; 0 where never visited."""
+        """Moving average of inconsistency, (N,) float32; 0 where never visited."""
         return self._values[:-1, 1]
 
     @property
     def uncertainty_variance(self) -> Tensor:
-        """(N,) float32, the moving variance of uncertainty; 0 where never visited."""
+        """Moving variance of uncertainty, (N,) float32; 0 where never visited."""
         return self._values[:-1, 2]
 
     @property
     def inconsistency_variance(self) -> Tensor:
-        """(N,) float32, the moving variance of inconsistency; 0 where never visited."""
+        """Moving variance of inconsistency, (N,) float32; 0 where never visited."""
         return self._values[:-1, 3]
 
     def uncertainty_ucb(self, c: float) -> Tensor:
-        """(N,) mean + c·√variance of the uncertainty (Eq. 3), NaN where never visited. Larger means label sooner."""
+        """Return mean + c·√variance of the uncertainty (Eq. 3), (N,); NaN where never visited."""
         return self._known(upper_confidence_bound(self.uncertainty_mean, self.uncertainty_variance, c))
 
     def inconsistency_ucb(self, c: float) -> Tensor:
-        """(N,) mean + c·√variance of the inconsistency (Eq. 5), NaN where never visited. Larger means label sooner."""
+        """Return mean + c·√variance of the inconsistency (Eq. 5), (N,); NaN where never visited."""
         return self._known(upper_confidence_bound(self.inconsistency_mean, self.inconsistency_variance, c))
 
     def score(self, c_u: float, c_i: float) -> Tensor:
-        """(N,) Eq. 6, the product of the two bounds; NaN exactly where never visited. Larger means label sooner.
+        """Return Eq. 6, the product of the two bounds, (N,), NaN exactly where never visited. Larger: label sooner.
 
-        Raises what `check` raises.
+        Raises the errors of `check`.
         """
         self.check()
         return self.uncertainty_ucb(c_u) * self.inconsistency_ucb(c_i)
@@ -232,22 +232,22 @@ class SampleStatistics:
         return torch.where(self.visits > 0, value, torch.nan)
 
     def rows(self, index: Tensor | slice) -> CandidateStatistics:
-        """The statistics of the samples at `index`, (M,) int64, as acquisition functions take them.
+        """Return the statistics of the samples at `index`, (M,) int64, as acquisition functions take them.
 
-        A slice gives views of the table, not copies. Raises what `check` raises.
+        A slice gives views of the table, not copies. Raises the errors of `check`.
         """
         self.check()
-        values = self._values[:-1][index]  # (M, 4), a whole row at a time, since a row lies in one place
+        values = self._values[:-1][index]  # (M, 4), a whole row at a time, since the numbers of a row lie side by side
         return CandidateStatistics(visits=self.visits[index], **dict(zip(_COLUMNS, values.unbind(-1), strict=True)))
 
     def to(self, device: torch.device | str) -> SampleStatistics:
-        """Move the tensors to `device`; returns itself."""
+        """Move the tensors to `device` and return the table."""
         self._values, self._visits = self._values.to(device), self._visits.to(device)
         self._fault, self._fault_values = self._fault.to(device), self._fault_values.to(device)
         return self
 
     def state_dict(self) -> dict[str, Tensor | int | float | str]:
-        """Tensors and plain values only, loadable with `weights_only=True`. Raises what `check` raises."""
+        """Return tensors and plain values only, loadable with `weights_only=True`. Raises the errors of `check`."""
         self.check()
         columns = {name: getattr(self, name).clone() for name in _COLUMNS}
         return {
@@ -260,7 +260,7 @@ class SampleStatistics:
         }
 
     def load_state_dict(self, state: dict[str, Tensor | int | float | str]) -> None:
-        """Take over what `state_dict` gave; another pool size, α or variance is an error."""
+        """Take over the state of a `state_dict`; another pool size, α or variance is an error."""
         for name in ("num_samples", "alpha", "variance"):
             if state[name] != getattr(self, name):
                 raise ValueError(
@@ -276,7 +276,7 @@ class SampleStatistics:
         self._fault.fill_(-1)
 
     def _checked(self, name: str, values: object, dtype: torch.dtype) -> Tensor:
-        """What `state_dict` gave for a column, if it can be that."""
+        """Return a saved column, or raise where its type, shape or numbers are wrong."""
         if not isinstance(values, Tensor) or values.dtype != dtype or values.shape != (self.num_samples,):
             got = f"{values.dtype} of shape {tuple(values.shape)}" if isinstance(values, Tensor) else repr(values)
             raise ValueError(f"the saved {name} must be {dtype} of shape ({self.num_samples},); got {got}")
@@ -286,7 +286,7 @@ class SampleStatistics:
 
 
 def pad_to(state: Mapping[str, Any], num_samples: int) -> dict[str, Any]:
-    """What `state_dict` gave, for a pool that has grown since: the samples behind the others were never visited."""
+    """Pad a saved state for a pool that has grown since: the added samples were never visited."""
     more = num_samples - state["num_samples"]
     if more < 0:
         raise ValueError(f"these statistics are of {state['num_samples']} samples, and the pool has {num_samples}")
@@ -297,12 +297,12 @@ def pad_to(state: Mapping[str, Any], num_samples: int) -> dict[str, Any]:
 
 
 def upper_confidence_bound(mean: Tensor, variance: Tensor, c: float) -> Tensor:
-    """mean + c·√variance of Eq. 3 and 5, elementwise; c ≥ 0 weighs the standard deviation."""
+    """Return mean + c·√variance of Eq. 3 and 5, elementwise; c ≥ 0 weighs the standard deviation."""
     return mean + c * variance.sqrt()
 
 
 def _scan(decay: Tensor, offset: Tensor) -> Tensor:
-    """The value after each of a row of maps x ↦ decay·x + offset: decay (B, 1), offset (B, 2) → (B, 2).
+    """Return the value after each of a row of maps x ↦ decay·x + offset: decay (B, 1), offset (B, 2) → (B, 2).
 
     Hillis and Steele's prefix scan over the composition of affine maps.
     """

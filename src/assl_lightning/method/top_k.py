@@ -1,4 +1,4 @@
-"""The candidates with the largest scores, exactly, and what strategies check of the numbers that they are given."""
+"""Exact top-k by score, and the checks that strategies make of their input."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def check_finite(name: str, values: Tensor, index: Tensor) -> None:
 
 
 def in_index_order(index: Tensor, *rows: Tensor) -> tuple[Tensor, ...]:
-    """`index` (M,) ascending and each of `rows` (M, …) in the same order; without a copy where that is the order."""
+    """Sort `index` (M,) and each of `rows` (M, …) with it; without a copy where the index ascends already."""
     ascending, order = torch.sort(index)
     if torch.equal(ascending, index):
         return index, *rows
@@ -51,13 +51,13 @@ def in_index_order(index: Tensor, *rows: Tensor) -> tuple[Tensor, ...]:
 
 
 def chunks(length: int) -> Iterator[slice]:
-    """The rows 0 … `length` − 1 in slices of as many rows as are worked on at a time."""
+    """Divide the rows 0 … `length` − 1 into slices that are worked on one at a time."""
     return (slice(start, min(start + _CHUNK, length)) for start in range(0, length, _CHUNK))
 
 
 @final
 class RunningTopK:
-    """The largest of scores that come chunk by chunk, of equal ones those with the lower pool index.
+    """Top-k of scores that come chunk by chunk; of equal scores those with the lower pool index.
 
     What lies below the `budget`-th largest score so far is dropped on the chunk's device, which is waited for a few
     times a chunk. The rest is kept on the CPU, in room for twice the budget; where that is full, the best half stays.
@@ -76,7 +76,7 @@ class RunningTopK:
         check_budget(budget)
         self.budget = budget
         self.seen = 0
-        """How many candidates came so far."""
+        """Number of candidates so far."""
         # A room of their own: as pieces of the chunks, the best 1,000 of 10⁸ scatter so that the heap grows by 280 MB.
         self._score = torch.empty(0)  # (2 · budget,) from the first chunk on; the first `_kept` count
         self._index = torch.empty(2 * budget, dtype=torch.int64)
@@ -88,7 +88,7 @@ class RunningTopK:
         self._first_nan: float = math.inf
 
     def update(self, score: Tensor, index: Tensor) -> None:
-        """Count some more candidates in.
+        """Add candidates.
 
         Args:
             score: (m,), larger means label sooner, of one dtype in all chunks; ±inf are numbers like others.
@@ -110,7 +110,7 @@ class RunningTopK:
         self._kept = rows.stop
 
     def picks(self) -> Tensor:
-        """(budget,) int64 pool indices on the CPU, best first.
+        """Return the top `budget`: int64 pool indices on the CPU, best first.
 
         Raises:
             ValueError: fewer than `budget` candidates came, or the score of one of them is NaN.
@@ -123,7 +123,7 @@ class RunningTopK:
         return index[torch.sort(score, descending=True, stable=True).indices]
 
     def _contenders(self, score: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Those better than the last of the best `budget`, on the CPU; NaN is noted and left out."""
+        """Return the candidates better than the last of the best `budget`, on the CPU; NaN is noted and left out."""
         reach = (score < self._threshold).logical_not_().nonzero()[:, 0]  # NaN is not less either
         score, index = score[reach].cpu(), index[reach.to(index.device)].cpu()
         nan = score.isnan()
@@ -135,7 +135,7 @@ class RunningTopK:
 
 
 def _largest(score: Tensor, index: Tensor, budget: int) -> tuple[Tensor, Tensor]:
-    """The `budget` largest scores and their indices, ties to the lower index, in no order; without a sort."""
+    """Return the `budget` largest scores and their indices, ties to the lower index, in no order; without a sort."""
     least = score.topk(budget, sorted=False).values.min()
     above, tied = score > least, index[score == least]
     tied = tied.topk(budget - int(above.count_nonzero()), largest=False, sorted=False).values
@@ -143,7 +143,7 @@ def _largest(score: Tensor, index: Tensor, budget: int) -> tuple[Tensor, Tensor]
 
 
 def top_k(score: Tensor, index: Tensor, budget: int) -> Tensor:
-    """The candidates with the largest scores; of equal ones those with the lower pool index.
+    """Return the candidates with the largest scores; of equal scores those with the lower pool index.
 
     Args:
         score: (M,), larger means label sooner. NaN is an error that names the sample; ±inf are numbers like others.
