@@ -8,12 +8,13 @@ INSTALLED := $(VENV)/.installed
 OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-capabilities test-slow test-oldest check format lint types wheel release bench compare-digits compare-fashion-mnist \
+.PHONY: help install demo test test-e2e test-all test-capabilities test-slow test-oldest check format lint types wheel release bench compare-digits compare-fashion-mnist \
 	results-digits results-bald results-fashion-mnist results-instability results-kills results-picks clean
 
 RUN := $(BIN)/python -m assl_lightning
 ONE_THREAD := OMP_NUM_THREADS=1
 ON_ALL_CORES := -n auto --dist worksteal
+ALL := 'not slow and not gpu'
 REPORT := $(BIN)/python -m assl_lightning.report
 PICKS := $(BIN)/python -m assl_lightning.report.picks
 
@@ -31,8 +32,14 @@ $(INSTALLED): pyproject.toml
 demo: install ## a whole run on scikit-learn's digits, nothing to download: a table and runs/digits/seed_0/report/curve.png
 	$(BIN)/python -m assl_lightning
 
-test: install ## the tests on all cores: minutes on two
+test: install ## the tests on all cores, but for those that start processes or make whole runs: two minutes on two
 	$(ONE_THREAD) $(BIN)/python -m pytest $(ON_ALL_CORES)
+
+test-e2e: install ## the tests that start processes or make whole runs by their command line: two minutes more
+	$(ONE_THREAD) $(BIN)/python -m pytest $(ON_ALL_CORES) -m 'e2e and not slow'
+
+test-all: install ## both of these
+	$(ONE_THREAD) $(BIN)/python -m pytest $(ON_ALL_CORES) -m $(ALL)
 
 CAPABILITIES := default avx2 avx512
 MEET_NUMBERS := tests/acquisition tests/method tests/base/test_copies.py
@@ -47,7 +54,7 @@ test-slow: install ## the tests that take longer or need data that is not in the
 	$(BIN)/python -m pytest -m slow
 
 test-oldest: $(OLDEST)/.installed $(OLDEST)-activeml/.installed ## the tests with each dependency at its floor in pyproject.toml: 6 GB, then minutes
-	$(ONE_THREAD) $(OLDEST)/bin/python -m pytest $(ON_ALL_CORES)
+	$(ONE_THREAD) $(OLDEST)/bin/python -m pytest $(ON_ALL_CORES) -m $(ALL)
 	$(ONE_THREAD) $(OLDEST)-activeml/bin/python -m pytest $(ON_ALL_CORES) tests/acquisition tests/test_benchmarks.py
 
 # scikit-activeml needs newer packages than the floors, so it has an environment of its own. uv knows `lowest-direct`.

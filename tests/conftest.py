@@ -12,8 +12,9 @@ from assl_lightning.config.compose import compose, conf_dir
 from assl_lightning.config.schema import Config
 from tests.isolation import _isolated, _nowhere, pytest_collection_finish, pytest_configure
 from tests.operations import watch
+from tests.unprivileged import shared_directory
 
-__all__ = ["_isolated", "_nowhere", "pytest_collection_finish", "pytest_configure", "watch"]  # pytest finds them here
+__all__ = ["_isolated", "_nowhere", "pytest_collection_finish", "pytest_configure", "shared_directory", "watch"]
 
 
 @pytest.fixture

@@ -20,7 +20,10 @@ from tests.ddp_run import SETTINGS
 from tests.same_run import differences_of_runs
 from tests.shell import run_python
 
-pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed"),
+]
 
 HERE = Path(__file__).parent
 SMALL = (

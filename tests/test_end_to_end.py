@@ -11,6 +11,8 @@ from assl_lightning.commands.train import main
 from assl_lightning.loop.records import read_records
 from tests.shell import run_python
 
+pytestmark = pytest.mark.e2e
+
 CPU = "trainer.accelerator=cpu"
 DEBIAN_FILES = Path("/usr/share/datasets/fashion-mnist")
 

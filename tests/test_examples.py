@@ -13,6 +13,8 @@ from lightning.pytorch import Trainer
 from assl_lightning.commands import messages
 from assl_lightning.commands.train import main
 
+pytestmark = pytest.mark.e2e
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted(
     {*(ROOT / "examples").glob("*.py")} - {ROOT / "examples" / "assl_in_one_file.py"}

@@ -25,6 +25,8 @@ from assl_lightning.loop.records import read_config, read_records
 from assl_lightning.loop.training import RoundTraining
 from assl_lightning.people.batch import LabelBatch, find_batches
 
+pytestmark = pytest.mark.e2e
+
 RUN = (
     *("data=folder", "data.root=photos", "oracle=file", "run_dir=run", "network=small_cnn", "network.width=4"),
     *("data.channels=1", "data.image_size=[8,8]", "data.num_classes=2", "data.source.class_names=[dark,light]"),

@@ -13,6 +13,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 
 from tests import isolation
 from tests.isolation import ROOT
+from tests.shell import run, run_python
 
 
 @pytest.fixture
@@ -75,3 +76,10 @@ def test_a_trainer_that_names_no_device_is_noted_when_it_trains(noted: Callable[
     assert noted() == []
     unnamed.fit(BoringModel())
     assert noted() == ["a Trainer without accelerator='cpu' or trainer.accelerator=cpu has trained"]
+
+
+def test_a_python_process_is_noted_and_another_program_is_not(noted: Callable[[], list[str]]) -> None:
+    run("true")
+    assert noted() == []
+    run_python("-c", "")
+    assert noted() == [isolation.A_PROCESS]

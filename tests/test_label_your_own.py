@@ -188,6 +188,7 @@ def check_labels(run_dir: Path, number: int, typed: Truth, gone: str | None = No
 IMAGES = "fashion_mnist" if DEBIAN_FILES.is_dir() else "digits"
 
 
+@pytest.mark.e2e
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium")
 @pytest.mark.parametrize(
     ("in_processes", "initial"),
@@ -315,6 +316,7 @@ def save_weights(path: Path) -> None:
     safetensors.save_file(timm.create_model("mobilenetv3_small_050", num_classes=7).state_dict(), path)
 
 
+@pytest.mark.e2e
 def test_the_documents_commands_lead_from_a_folder_to_a_classifier(
     working_directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

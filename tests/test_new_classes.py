@@ -33,6 +33,8 @@ from assl_lightning.people.batch import LabelBatch, find_batches
 from assl_lightning.people.ledger import Ledger
 from tests.test_growing_folder import environment
 
+pytestmark = pytest.mark.e2e
+
 RUN = (
     *("data=folder", "data.root=photos", "oracle=file", "run_dir=run", "network=small_cnn", "network.width=4"),
     *("data.channels=1", "data.image_size=[8,8]", "rounds=3", "initial_labels=4", "labels_per_round=3", "hold_out=4"),

@@ -31,6 +31,7 @@ def test_the_readme_has_its_commands() -> None:
         assert f"\n{target}: " in (ROOT / "Makefile").read_text()
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_a_command_of_the_readme_is_valid(
     command: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -47,6 +48,7 @@ def test_a_command_of_the_readme_is_valid(
         assert list(tmp_path.rglob("rounds.jsonl"))
 
 
+@pytest.mark.e2e
 def test_methods_are_compared_as_the_readme_says(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +101,7 @@ def test_the_readmes_lines_of_python_score_the_samples_of_somebody_elses_trainer
     assert all(index % 2 == 1 for index in to_label)
 
 
+@pytest.mark.e2e
 def test_a_run_is_checked_as_the_readme_says(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,8 +8,6 @@ import logging
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,6 +28,7 @@ from assl_lightning.base.interruption import Interrupted
 from assl_lightning.data.pool import Answers
 from assl_lightning.learning.checkpointing import StepCheckpoints
 from assl_lightning.learning.supervised import Supervised
+from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.oracles import HeldBackLabels, LabelRequest, Oracle
 from assl_lightning.loop.records import read_records
 from assl_lightning.loop.settings import CheckpointSettings, RoundSettings, ScoreSettings
@@ -41,6 +40,7 @@ from tests import small_runs
 from tests.damage import flip_a_bit
 from tests.same_run import differences_of_runs
 from tests.stripes import LABELS, POOL_SIZE, SGD
+from tests.unprivileged import read_only
 
 SETTINGS = RoundSettings(
     rounds=1,
@@ -410,26 +410,12 @@ def test_a_full_disk_ends_the_run_with_the_file_and_keeps_what_there_was(straigh
     assert_same_run(straight(), tmp_path / "run")
 
 
-@pytest.mark.skipif(not hasattr(os, "setuid") or os.geteuid() != 0, reason="only root can become nobody, who may not")
-def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    script = f"""
-import os
-from pathlib import Path
-from assl_lightning.loop.directory import RunDirectory
-os.setuid(65534)
-RunDirectory(Path({str(tmp_path / "run")!r})).open({{"seed": 0}})
-"""
-    for directory in [tmp_path, *tmp_path.parents]:
-        if directory.owner() == "root" and directory != Path("/"):
-            directory.chmod(directory.stat().st_mode | 0o055)
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert ended.returncode == 1, ended.stderr
-    assert (
-        ended.stderr.splitlines()[-1]
-        == f"ValueError: run_dir {tmp_path / 'run'} cannot be written; choose another run_dir"
-    )
-    assert not list((tmp_path / "run").iterdir())
+def test_a_directory_that_cannot_be_written_is_named(shared_directory: Path) -> None:
+    run_dir = shared_directory / "run"
+    run_dir.mkdir()
+    with read_only(run_dir), pytest.raises(ValueError, match=rf"^run_dir {run_dir} cannot be written; choose another"):
+        RunDirectory(run_dir).open({"seed": 0})
+    assert not list(run_dir.iterdir())
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_no_checkpoint_holds_what_came_of_it(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ STREAM = ["data.source.images=stream", "data.num_workers=0"]
 STREAM_BY_TWO = ["data.source.images=stream", "data.num_workers=2"]
 
 pytestmark = [
+    pytest.mark.e2e,
     pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),  # of a machine with a single core
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),  # Python >= 3.12
 ]

@@ -21,6 +21,8 @@ from assl_lightning.commands.train import main
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.records import read_records
 
+pytestmark = pytest.mark.e2e
+
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "your_own_images.md").read_text()
 COMMANDS = re.findall(r"^python -m (assl_lightning\S*) (.+)$", DOCUMENT, re.MULTILINE)
 SHORT = ["rounds=1", "steps_per_round=2", "algorithm.batch_size=4", "trainer.accelerator=cpu"]

@@ -45,6 +45,7 @@ def test_a_face_shows_what_a_type_checker_sees(package: str) -> None:
     assert {name for name in dir(face) if not name.startswith("__")} == shown.keys()
 
 
+@pytest.mark.e2e
 def test_importing_all_faces_waits_neither_for_torch_nor_for_lightning() -> None:
     code = (
         f"import sys; import {', '.join(FACES)}; print(sorted({{'torch', 'lightning', 'hydra'}} & sys.modules.keys()))"

@@ -219,6 +219,7 @@ def test_a_change_is_refused_while_a_round_trains_and_while_a_process_runs(
     assert not (run_dir / "classes.json").exists()
 
 
+@pytest.mark.e2e
 def test_the_command_needs_neither_torch_nor_lightning(run_dir: Path) -> None:
     code = (
         "import sys; from assl_lightning.classes import main; failed = main(sys.argv[1:]); "
@@ -262,6 +263,7 @@ def test_names_may_have_commas_and_equals_signs() -> None:
     assert split_pair("a=b=c=d", ["a=b"]) == (("a=b",), "c=d")
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     "options", [["--merge", "dent,scratch=damage"], ["--rename", "dent=bump", "--rename", "ok=good"]]
 )

@@ -21,6 +21,7 @@ from assl_lightning.people.batch import DIRECTORY, LabelBatch
 from assl_lightning.people.ledger import Ledger
 from tests.people.batches import apply_batch, make_batch
 from tests.shell import run_python
+from tests.unprivileged import read_only
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "labels_by_file.md").read_text()
 COMMANDS = re.findall(r"^python -m assl_lightning\.ingest (.+)$", DOCUMENT, re.MULTILINE)
@@ -333,6 +334,24 @@ def test_names_that_would_move_the_cursor_are_written_out(said: Callable[..., st
     assert "\\x1b[2J\\n.png" in printed
 
 
+def test_a_directory_that_may_not_be_written_is_one_line(
+    shared_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = Path(shutil.copytree("run", shared_directory / "run"))
+    file = str(shutil.copy("good.csv", shared_directory))
+    with read_only(run_dir):
+        assert main([str(run_dir), file]) == 1
+        assert capsys.readouterr() == (
+            "",
+            f"error: {run_dir / LEDGER} must be a ledger of labels that can be read and written; SQLite says: unable "
+            f"to open database file. Restore it, or free what holds it\n",
+        )
+        assert main([str(run_dir), file, "--dry-run"]) == 0
+        assert capsys.readouterr().err == ""
+    assert not (run_dir / LEDGER).exists()
+
+
+@pytest.mark.e2e
 def test_a_terminal_without_these_letters_gets_them_written_out(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = run_python("-m", "assl_lightning.ingest", "run", "good.csv", "--annotator", "Ann", env=environment)
@@ -340,6 +359,7 @@ def test_a_terminal_without_these_letters_gets_them_written_out(tmp_path: Path) 
     assert done.stderr == ""
 
 
+@pytest.mark.e2e
 def test_answers_are_taken_also_where_the_reader_of_the_output_has_gone() -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -350,6 +370,7 @@ def test_answers_are_taken_also_where_the_reader_of_the_output_has_gone() -> Non
     assert len(standing()) == 3
 
 
+@pytest.mark.e2e
 def test_the_command_needs_neither_torch_nor_lightning() -> None:
     code = (
         "import sys; from assl_lightning.ingest import main; failed = main(sys.argv[1:]); "

@@ -153,6 +153,7 @@ def test_what_is_no_run_is_a_line_and_the_others_are_told(tmp_path: Path, capsys
     assert "must say how many rounds there are; got 'many'" in capsys.readouterr().err
 
 
+@pytest.mark.e2e
 def test_neither_torch_nor_lightning_is_waited_for() -> None:
     code = "import sys, assl_lightning.status; print({'torch', 'lightning', 'numpy', 'hydra'} & sys.modules.keys())"
     done = run_python("-c", code)

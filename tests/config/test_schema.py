@@ -316,6 +316,7 @@ def test_every_top_level_key_of_the_default_configuration_is_in_the_schema(
     assert names == plain.keys() == compose_run().as_dict().keys()
 
 
+@pytest.mark.e2e
 def test_the_schema_waits_for_no_heavy_import() -> None:
     heavy = "{'torch', 'lightning', 'hydra'} & sys.modules.keys()"
     code = f"import sys, assl_lightning.config.schema; print(sorted({heavy}))"

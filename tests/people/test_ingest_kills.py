@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
 import resource
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -20,6 +17,8 @@ from assl_lightning.base.run_files import LEDGER
 from assl_lightning.data.answers import Answer
 from assl_lightning.people.ledger import Ledger
 from tests.people.batches import make_batch
+
+pytestmark = pytest.mark.e2e
 
 ROWS = 300
 IDS = [f"photographs/of a line/{number:06d}.png" for number in range(ROWS)]
@@ -144,32 +143,3 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(run_dir: Path) -> None:
         assert standing(run_dir) == []
     assert end(begin(run_dir, "ann.csv")) == (0, "")
     assert len(standing(run_dir)) == ROWS
-
-
-_AS_NOBODY = """
-import os, sys
-from assl_lightning.ingest import main
-
-os.setuid({user})
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def test_a_directory_that_may_not_be_written_is_one_line(run_dir: Path) -> None:
-    with tempfile.TemporaryDirectory() as directory:  # pytest's own can be entered by nobody else
-        there = Path(shutil.copytree(run_dir, Path(directory, "run")))
-        file = shutil.copy(run_dir.parent / "ann.csv", directory)
-        Path(directory).chmod(0o755)
-        there.chmod(0o555)
-        code = _AS_NOBODY.format(user=os.getuid() or 65534)  # root may write everywhere
-        command = [sys.executable, "-c", code, str(there), str(file)]
-        refused = subprocess.run(command, check=False, capture_output=True, text=True)
-        dry = subprocess.run([*command, "--dry-run"], check=False, capture_output=True, text=True)
-        there.chmod(0o755)
-        assert not (there / LEDGER).exists()
-    assert refused.stderr == (
-        f"error: {there / LEDGER} must be a ledger of labels that can be read and written; SQLite says: unable to "
-        f"open database file. Restore it, or free what holds it\n"
-    )
-    assert (refused.returncode, refused.stdout) == (1, "")
-    assert (dry.returncode, dry.stderr) == (0, "")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -16,7 +14,7 @@ from assl_lightning.base.run_files import LEDGER
 from assl_lightning.data.answers import Answer
 from assl_lightning.people.errors import IngestError
 from assl_lightning.people.ledger import Ledger
-from tests.shell import run_python
+from tests.unprivileged import read_only
 
 OK = Answer("a.png", "label", "Ann", "page", 0, label="ok", seconds=1.5)
 SKIP = Answer("b.png", "skip", "Ann", "page", 0)
@@ -168,32 +166,11 @@ def test_a_judgement_that_refuses_leaves_nothing(ledger: Ledger) -> None:
     assert ledger.active_answers() == []
 
 
-_READ_AS_NOBODY = """
-import os, sys
-from pathlib import Path
-from assl_lightning.data.answers import Answer
-from assl_lightning.people.ledger import Ledger
-
-os.setuid({user})
-ledger = Ledger(Path(sys.argv[1]))
-print(len(ledger.active_answers()), len(ledger.history()))
-try:
-    ledger.append([Answer("a.png", "skip", "Ann", "page", 0)])
-except ValueError as error:
-    print(error)
-"""
-
-
-def test_a_ledger_that_may_not_be_written_can_be_read(ledger: Ledger) -> None:
+def test_a_ledger_that_may_not_be_written_can_be_read(ledger: Ledger, shared_directory: Path) -> None:
     ledger.append([OK, SKIP])
-    with tempfile.TemporaryDirectory() as directory:  # pytest's own can be entered by nobody else
-        path = Path(directory, LEDGER)
-        path.write_bytes(ledger.path.read_bytes())
-        path.chmod(0o444)
-        path.parent.chmod(0o555)
-        code = _READ_AS_NOBODY.format(user=os.getuid() or 65534)  # root may write everywhere
-        done = run_python("-c", code, path)
-        path.parent.chmod(0o755)
-    counts, refusal = done.stdout.splitlines()
-    assert counts == "2 2"
-    assert "can be read and written; SQLite says: attempt to write a readonly database. Restore it, or" in refusal
+    copy = Ledger(shared_directory / LEDGER)
+    copy.path.write_bytes(ledger.path.read_bytes())
+    with read_only(shared_directory):
+        assert len(copy.active_answers()) == len(copy.history()) == 2
+        with pytest.raises(ValueError, match=r"can be read and written; SQLite says: .* readonly database\. Restore"):
+            copy.append([OK])

@@ -47,12 +47,14 @@ def test_the_same_runs_give_the_same_bytes(two: Runs, tmp_path: Path) -> None:
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
 
 
+@pytest.mark.e2e
 def test_another_process_gives_the_same_page(two: Runs, tmp_path: Path) -> None:
     assert main([str(two.root), "--output", str(tmp_path / "here")]) == 0
     run_python("-m", "assl_lightning.report", two.root, "--output", tmp_path / "there")
     assert (tmp_path / "here/report.html").read_bytes() == (tmp_path / "there/report.html").read_bytes()
 
 
+@pytest.mark.e2e
 def test_the_command_needs_neither_torch_nor_lightning(two: Runs, tmp_path: Path) -> None:
     code = (
         "import sys; from assl_lightning.report.__main__ import main; failed = main(sys.argv[1:]); "

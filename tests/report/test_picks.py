@@ -107,5 +107,6 @@ def test_runs_without_a_query_are_refused(tmp_path: Path) -> None:
         compare_directories(tmp_path / "a", tmp_path / "b")
 
 
+@pytest.mark.e2e
 def test_the_command_needs_no_torch() -> None:
     run_python("-c", "import sys, assl_lightning.report.picks; sys.exit('torch' in sys.modules)")

@@ -25,7 +25,10 @@ from tests.people.page.test_app import EVIL
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SANDBOX = [] if os.geteuid() else ["--no-sandbox"]  # Chromium has none to offer to root
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium")
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium"),
+]
 
 MANY = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck", "café au lait")
 TWENTY = [f"{number}.png" for number in range(20)]

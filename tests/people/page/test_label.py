@@ -68,6 +68,7 @@ def answer_all(run_dir: Path, annotator: str = "Ann") -> None:
     )
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_with_a_line_and_nothing_heavy_was_imported(tmp_path: Path, signum: int, code: int) -> None:
     make_batch(tmp_path)
@@ -259,6 +260,7 @@ def test_addresses_can_be_typed() -> None:
     assert "0.0.0.0" not in label._address("0.0.0.0", 80, "t")
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_document_works(tmp_path: Path, command: str) -> None:
     arguments = shlex.split(command)

@@ -34,6 +34,7 @@ def names(session: Session, annotator: str) -> list[str]:
     return [sample.sample_id for sample in session.order(annotator)]
 
 
+@pytest.mark.e2e
 def test_each_annotator_has_an_order_of_their_own_in_every_process(session: Session) -> None:
     orders = {who: names(session, who) for who in ("Ann", "Bo", "Cy", "Di", "Eve", "Flo")}
     assert all(sorted(order) == sorted(SAMPLE_IDS) for order in orders.values())

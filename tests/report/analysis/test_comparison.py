@@ -318,6 +318,7 @@ def test_the_papers_gain_is_of_semi_supervised_over_supervised_training() -> Non
         mean_gain({"a": 1.0}, {"b": 2.0})
 
 
+@pytest.mark.e2e
 def test_analysis_needs_neither_torch_nor_lightning_nor_matplotlib() -> None:
     code = (
         "import sys, assl_lightning.report.analysis.comparison, assl_lightning.report.analysis.runs; "

@@ -448,6 +448,7 @@ def test_what_cannot_be_analysed_is_one_line(tmp_path: Path, capsys: pytest.Capt
     assert not (tmp_path / "figures").exists()
 
 
+@pytest.mark.e2e
 def test_the_command_needs_neither_torch_nor_lightning() -> None:
     code = (
         "import sys, assl_lightning.report.instability.__main__\n"

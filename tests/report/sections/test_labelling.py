@@ -243,6 +243,7 @@ def test_odd_names_arrive_as_they_are(runs: Runs) -> None:
     assert json.loads(rows[0]["annotators"]) == [evil]
 
 
+@pytest.mark.e2e
 @pytest.mark.usefixtures("run")
 def test_the_report_needs_no_torch_and_is_the_same_each_time(runs: Runs, tmp_path: Path) -> None:
     code = (
