@@ -101,14 +101,12 @@ def test_who_labelled_is_the_files_the_options_or_the_login_name(said: Callable[
         assert "--annotator must be a name; got" in said("two.csv", "--annotator", name, code=1)
 
 
-def test_who_is_nobody_says_who_it_is(said: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def nobody() -> str:
+def test_a_login_without_a_name_needs_the_annotators(said: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_name() -> str:
         raise KeyError("getpwuid(): uid not found: 1000")
 
-    monkeypatch.setattr(getpass, "getuser", nobody)
-    assert said("good.csv", code=1) == (
-        "error: nobody is logged in here by a name; say who it is with --annotator NAME\n"
-    )
+    monkeypatch.setattr(getpass, "getuser", no_name)
+    assert said("good.csv", code=1) == "error: the login has no name here; give the annotator's with --annotator NAME\n"
     said("good.csv", "--annotator", "Ann")
 
 
@@ -166,9 +164,9 @@ def test_the_policy_is_the_configurations(config: str | None, expected: str) -> 
     [
         (
             "oracle: {conflicts: vote}",
-            "oracle.conflicts must be one of error, latest, majority; got 'vote'. Say it with",
+            "oracle.conflicts must be one of error, latest, majority; got 'vote'. Give it with",
         ),
-        ("oracle: {conflicts: [1]}", "oracle.conflicts must be one of error, latest, majority; got [1]. Say it with"),
+        ("oracle: {conflicts: [1]}", "oracle.conflicts must be one of error, latest, majority; got [1]. Give it with"),
         ("oracle: [", "config.yaml cannot be read ("),
     ],
 )

@@ -1,6 +1,6 @@
 """`python -m assl_lightning.ingest RUN_DIR [FILE]`: take labels that people send back, without torch and Lightning.
 
-Everything in the file is looked at before anything is written, and all of it is written or nothing.
+The whole file is checked before anything is written, and all of its answers are written or none.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.returned import RETURNED, returned_files
 
 _DRY = "this was a dry run: nothing was written"
-_PLACE = re.compile(r", (?:line|row|entry|task) [0-9]+(?:[, ]|$)")  # where a file's name ends in an answer's source
+_PLACE = re.compile(r", (?:line|row|entry|task) [0-9]+(?:[, ]|$)")  # what follows a file's name in an answer's source
 
 
 @as_command
 def main(arguments: list[str] | None = None) -> int:
-    """Print what was taken, and what to do next; returns the exit code. Nothing is written where something is wrong."""
+    """Take, list or revoke answers, print what was done, and return the exit code."""
     options = _parser().parse_args(arguments)
     try:
         lines = list(_command(options))
@@ -49,10 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def default_files(run_dir: Path) -> list[Path]:
-    """The files of labels in the batch that a run waits for: one that was put there, and the table that is filled in.
+    """Find the files of labels in the batch that a run waits for: one that was put there, and the table if filled in.
 
     Raises:
-        ValueError: there is none, or several were put there, or the run waits for no labels.
+        ValueError: there is none, there are several beside the table, or the run waits for no labels.
     """
     batch = waiting_batch(run_dir)
     found = returned_files(batch)
@@ -65,35 +65,35 @@ def default_files(run_dir: Path) -> list[Path]:
 
 
 def configured_conflicts(run_dir: Path) -> Conflicts:
-    """What the run's config.yaml says in oracle.conflicts; error where there is none.
+    """Return oracle.conflicts of the run's config.yaml; "error" if there is none.
 
     Raises:
-        ValueError: it cannot be read, or says what no policy is called.
+        ValueError: the file cannot be read, or the value is no policy.
     """
     if not (run_dir / CONFIG).exists():
         return "error"
     oracle = read_config(run_dir).get("oracle")
-    said = oracle.get("conflicts", "error") if isinstance(oracle, dict) else "error"
+    value = oracle.get("conflicts", "error") if isinstance(oracle, dict) else "error"
     for policy in get_args(Conflicts):
-        if said == policy:
+        if value == policy:
             return policy  # type: ignore[no-any-return]
     raise ValueError(
-        f"{run_dir / CONFIG}: oracle.conflicts must be one of {', '.join(get_args(Conflicts))}; got {said!r}. Say it "
+        f"{run_dir / CONFIG}: oracle.conflicts must be one of {', '.join(get_args(Conflicts))}; got {value!r}. Give it "
         f"with --conflicts"
     )
 
 
-def answers_of(standing: Iterable[Answer], file: str) -> list[Answer]:
-    """Those that came from a file of this name, whatever directory it was in."""
+def answers_of(answers: Iterable[Answer], file: str) -> list[Answer]:
+    """Return the answers that came from a file of this name in any directory."""
     name = display_name(Path(file))
-    return [one for one in standing if one.source.startswith(name) and _PLACE.match(one.source, len(name))]
+    return [answer for answer in answers if answer.source.startswith(name) and _PLACE.match(answer.source, len(name))]
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
 
 
 def _command(options: argparse.Namespace) -> Iterator[str]:
-    """What to print, line by line."""
+    """Carry out the command, and yield the lines to print."""
     others = [name for name in ("history", "undo", "undo_file") if getattr(options, name)]
     if len(others) + (options.file is not None) > 1:
         raise ValueError("FILE, --history, --undo and --undo-file are four commands; give one of them")
@@ -136,7 +136,7 @@ def _round_beside(path: Path, batches: Sequence[LabelBatch]) -> int | None:
 
 
 def _accepted(judgement: Judgement, dry_run: bool) -> str:
-    counts = Counter(one.label if one.kind == "label" else f"({one.kind})" for one in judgement.answers)
+    counts = Counter(answer.label if answer.kind == "label" else f"({answer.kind})" for answer in judgement.answers)
     parts = ", ".join(f"{count} × {name}" for name, count in counts.most_common())
     return f"{'to be taken' if dry_run else 'taken'}: {len(judgement.answers)}" + (f" ({parts})" if parts else "")
 
@@ -154,28 +154,28 @@ def _history(run_dir: Path) -> Iterator[str]:
     present = {answer.id: answer.label for answer, _ in Ledger(run_dir / LEDGER).history(as_now=True)}
     newer = _newer([answer for answer, revoked_by in history if revoked_by is None])
     for answer, revoked_by in history:
-        said = _said(answer)
+        content = _content(answer)
         if present.get(answer.id) != answer.label:
-            said = f"{said} (now {present[answer.id]})"
-        times, fate = (answer.at, answer.stated or ""), (revoked_by or "", newer.get(answer.id, ""))
-        cells = (answer.id, *times, answer.annotator, answer.sample_id, said, answer.source, *fate)
+            content = f"{content} (now {present[answer.id]})"
+        times, successors = (answer.at, answer.stated or ""), (revoked_by or "", newer.get(answer.id, ""))
+        cells = (answer.id, *times, answer.annotator, answer.sample_id, content, answer.source, *successors)
         rows.append(tuple(map(str, cells)))  # type: ignore[arg-type]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def _said(answer: Answer) -> str:
-    what = str(answer.label) if answer.kind == "label" else f"({answer.kind})"
-    return f"{what}, decided" if answer.decides else what
+def _content(answer: Answer) -> str:
+    content = str(answer.label) if answer.kind == "label" else f"({answer.kind})"
+    return f"{content}, decided" if answer.decides else content
 
 
-def _newer(standing: Iterable[Answer]) -> Mapping[int | None, int | None]:
-    """Id of an answer → the id of what replaced it: its annotator's next to the same sample, or the next decision."""
+def _newer(active: Iterable[Answer]) -> Mapping[int | None, int | None]:
+    """Return the id of an answer → the id of its annotator's next one to the sample, or of the next decision."""
     found: dict[int | None, int | None] = {}
     last: dict[tuple[str, str | None], Answer] = {}
-    for answer in in_time(standing):
-        key = (answer.sample_id, None if answer.decides else answer.annotator)  # of all decisions the latest holds
+    for answer in in_time(active):
+        key = (answer.sample_id, None if answer.decides else answer.annotator)  # of all decisions the latest counts
         if key in last:
             found[last[key].id] = answer.id
         last[key] = answer
@@ -184,22 +184,22 @@ def _newer(standing: Iterable[Answer]) -> Mapping[int | None, int | None]:
 
 def _undo(options: argparse.Namespace) -> Iterator[str]:
     ledger = Ledger(options.run_dir / LEDGER)
-    standing = ledger.active_answers()
+    active = ledger.active_answers()
     if options.undo_file:
-        chosen = answers_of(standing, options.undo_file)
+        chosen = answers_of(active, options.undo_file)
         if not chosen:
             raise ValueError(
                 f"{ledger.path} has no answer from {options.undo_file!r} that could be taken back; --history lists "
                 f"what it has, and from where"
             )
     else:
-        chosen = [answer for answer in standing if answer.id in options.undo]
+        chosen = [answer for answer in active if answer.id in options.undo]
     ids = [answer.id for answer in chosen if answer.id is not None] if options.undo_file else options.undo
     if not options.dry_run or len(chosen) < len(set(ids)):
         chosen = ledger.revoke(ids, _annotator(options), "undo")
     yield f"{'to be taken back' if options.dry_run else 'taken back'}: {counted(len(chosen), 'answer')}"
     for answer in chosen:
-        yield f"  {answer.id}: {answer.sample_id} {_said(answer)}, {name_of(answer.annotator)}, {answer.source}"
+        yield f"  {answer.id}: {answer.sample_id} {_content(answer)}, {name_of(answer.annotator)}, {answer.source}"
     if options.dry_run:
         yield _DRY
     elif options.undo_file:
@@ -213,7 +213,7 @@ def _annotator(options: argparse.Namespace) -> str:
         try:
             return getpass.getuser()
         except (KeyError, OSError, ImportError):
-            raise ValueError("nobody is logged in here by a name; say who it is with --annotator NAME") from None
+            raise ValueError("the login has no name here; give the annotator's with --annotator NAME") from None
     if not options.annotator.strip() or not is_utf8(options.annotator):
         raise ValueError(f"--annotator must be a name; got {options.annotator!a}")
     return str(options.annotator.strip())
@@ -222,8 +222,8 @@ def _annotator(options: argparse.Namespace) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=command("ingest"),
-        description="Take labels that people send back as CSV, Parquet or JSON. Whatever is wrong with the file is "
-        "said by its lines, all at once, and then nothing is taken.",
+        description="Take labels that people send back as CSV, Parquet or JSON. All errors in the file are reported "
+        "at once, with their lines, and then nothing is taken.",
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", type=path_argument, help="the run's directory")
     parser.add_argument(
@@ -231,27 +231,29 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         nargs="?",
         type=path_argument,
-        help=f"columns sample_id, label and, if you like, status, annotator, seconds, at; default: one of "
-        f"{', '.join(RETURNED)} beside the batch that waits, and its {TABLE} where that is filled in",
+        help=f"with the columns sample_id, label and, as needed, status, annotator, seconds, at; default: one of "
+        f"{', '.join(RETURNED)} beside the batch that waits, and its {TABLE} if it is filled in",
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would happen, and write nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be taken, and write nothing")
     parser.add_argument(
         "--annotator",
         metavar="NAME",
-        help="who labelled, where the file does not say; default: you; "
-        "nobody for a file beside the batch, as when the run itself reads it",
+        help="the annotator of lines that name none; default: your login name, but no name for a file beside the "
+        "batch, as when the run itself reads it",
     )
-    parser.add_argument("--encoding", metavar="NAME", help="of CSV and JSON; default: UTF-8, or as its first bytes say")
+    parser.add_argument(
+        "--encoding", metavar="NAME", help="of CSV and JSON; default: UTF-8, or the encoding of its byte order mark"
+    )
     parser.add_argument(
         "--conflicts",
         choices=get_args(Conflicts),
-        help="what becomes of contradictory answers: error refuses them, latest takes the last, majority what most "
-        "say; default: the run's oracle.conflicts, or else error",
+        help="the policy for contradictory answers: error refuses them, latest takes the latest, majority the answer "
+        "of most people; default: the run's oracle.conflicts, or else error",
     )
     parser.add_argument(
         "--history",
         action="store_true",
-        help="list every answer that was ever given, with the time by which it counts and the one that its source gave",
+        help="list every answer that was ever given, with the time by which it counts and the time in its source",
     )
     parser.add_argument(
         "--undo", metavar="ID", type=int, nargs="+", help="take answers back, by their ids in --history"

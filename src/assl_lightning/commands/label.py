@@ -30,37 +30,37 @@ from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.page.session import Session
 
 PORT = 8767
-"""Of the page. Always the same, so that what a browser could not save finds its way back to the same page."""
+"""The page's port: always the same, so that answers which a browser could not save reach the same page again."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
 
 _DESCRIPTION = """\
-Show the images that a run waits for on a local web page, and keep what people say of them.
+Show the images that a run waits for on a local web page, and store the answers of people.
 
 Each answer is in the run's ledger (labels.sqlite) before the page says that it is saved. Several people may
 label, each under their own name; each sees their own answers only. The directory may be a copy that holds
-nothing but round_NN/to_label: the machine where people label needs no data, and no GPU.
+only round_NN/to_label: the machine where people label needs no data and no GPU.
 """
 
 _EPILOG = """\
-Only this machine can open the page, and only with the token in its address. For another one, a tunnel keeps
-it so: ssh -L 8767:localhost:8767 MACHINE. Where others have accounts here too, use --no-browser: the address
-that is handed to a browser shows in the list of processes.
+Only this machine can open the page, and only with the token in its address. From another machine use a
+tunnel: ssh -L 8767:localhost:8767 MACHINE. If others have accounts on this machine, use --no-browser: an
+address that is handed to a browser shows in the list of processes.
 
-Exit code: 0 where everything was answered (with --settle: settled), 130 after Ctrl-C before that, 1 where
-something is wrong.
+Exit code: 0 if everything was answered (with --settle: settled), 130 after Ctrl-C before that, 1 after an
+error.
 """
 
 
 @as_command
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve the page until it is finished or interrupted; returns the exit code."""
+    """Serve the page until it is finished or interrupted, and return the exit code."""
     options = _parser().parse_args(arguments)
     try:
         with Interruption():
             return _run(options)
     except Interrupted as interrupted:
-        return interrupted.exit_code  # before there was a page, or while it ended
+        return interrupted.exit_code  # before the page was there, or while it ended
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,20 +72,28 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "run_dir", type=path_argument, metavar="RUN_DIR", help="of the run, or a copy with round_NN/to_label"
+        "run_dir", type=path_argument, metavar="RUN_DIR", help="the run's directory, or a copy with round_NN/to_label"
     )
-    parser.add_argument("--host", default="127.0.0.1", help="to listen on; default: 127.0.0.1, this machine alone")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="the address to listen on; default: 127.0.0.1, this machine alone"
+    )
     parser.add_argument("--port", type=_port, default=PORT, help=f"default: {PORT}; 0: any that is free")
-    parser.add_argument("--token", type=_token, help="to be asked for; default: a new one, drawn at random, each time")
+    parser.add_argument(
+        "--token", type=_token, help="the token in the address; default: a new one, drawn at random, each time"
+    )
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
     parser.add_argument(
-        "--settle", action="store_true", help="show the images about which people differ, with their answers, to decide"
+        "--settle",
+        action="store_true",
+        help="show the images about which people differ, with their answers, and take decisions",
     )
-    parser.add_argument("--done", action="store_true", help="end as soon as all is answered, without the button Finish")
+    parser.add_argument(
+        "--done", action="store_true", help="end when everything is answered, without the button Finish"
+    )
     parser.add_argument(
         "--show-predictions",
         action="store_true",
-        help="show what the model takes each image for, where the run allows it",
+        help="show the model's prediction for each image, if the run allows it",
     )
     parser.add_argument(
         "--csv",
@@ -129,20 +137,20 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _policy(run_dir: Path) -> Conflicts:
-    """The run's policy where people differ; "error" where its configuration cannot be read."""
+    """Return the run's policy for people who differ; "error" if its configuration cannot be read."""
     try:
         return configured_conflicts(run_dir)
-    except ValueError:  # the run will say it better
+    except ValueError:  # the run reports it
         return "error"
 
 
 def _is_done(session: Session) -> bool:
-    """Whether somebody answered everything."""
+    """True if one annotator has answered everything."""
     return len(session.batch.samples) in session.progress().values()
 
 
 def _serve(session: Session, options: argparse.Namespace) -> int:
-    """Answer until the page is finished, or a signal comes; the exit code that it asks for."""
+    """Serve the page until it is finished, or a signal comes, and return the exit code."""
     try:
         from assl_lightning.people.page.app import make_app
         from assl_lightning.people.page.guard import is_loopback
@@ -166,7 +174,7 @@ def _serve(session: Session, options: argparse.Namespace) -> int:
     if not is_loopback(options.host):
         sys.stderr.write(
             f"warning: with --host {options.host} other machines reach this page, and what is sent is not encrypted; "
-            f"whoever sees its address can label\n"
+            f"anybody who sees its address can label\n"
         )
     address = _address(options.host, listener.getsockname()[1], token, "settle" if options.settle else "")
     with serving(app, listener, ending):
@@ -182,7 +190,7 @@ def _serve(session: Session, options: argparse.Namespace) -> int:
 
 
 def _has_screen() -> bool:
-    """Whether a browser would come up in a window, and not in this terminal."""
+    """True if a browser would open in a window, and not in this terminal."""
     return sys.platform in ("darwin", "win32") or any(name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
@@ -231,10 +239,10 @@ def _farewell(session: Session, run_dir: Path) -> str:
 
 
 def _command(run_dir: Path) -> str:
-    """What began the run, in words where nobody wrote it down."""
+    """Return the command that began the run, or a description if it was not written down."""
     try:
         return command_of(read_config(run_dir))
-    except ValueError:  # the run will say it better
+    except ValueError:  # the run reports it
         return command_of({})
 
 

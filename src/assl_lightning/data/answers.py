@@ -93,9 +93,9 @@ def resolve(answers: Iterable[Answer], conflicts: Conflicts) -> Mapping[str, Res
     """Return sample id → the answer that counts, for all samples that have one.
 
     The times of the answers decide which is later (see `in_time`), not the order in which they came. An annotator's
-    latest answer is their vote, however often and in whatever round they were asked. A skip gives way to any vote that
-    is not a skip. A decision counts whatever the policy and whoever answers later; a decision to skip gives way to
-    later votes.
+    latest answer is their vote, also if they were asked several times or in several rounds. A skip gives way to any
+    vote that is not a skip. A decision counts under every policy, also against later votes; a decision to skip gives
+    way to later votes.
 
     >>> votes = [Answer("a.png", "label", who, "page", 0, name) for who, name in (("Ann", "ok"), ("Bo", "dent"))]
     >>> resolve(votes, "latest")["a.png"].label, resolve(votes, "majority")["a.png"].kind

@@ -1,4 +1,4 @@
-"""Names of classes: texts, distinct and not empty; and what is odd about some that are."""
+"""Names of classes: distinct texts that are not empty; and remarks on odd ones."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _QUOTE = (
 
 
 def read_class_names(names: object) -> list[str]:
-    """The names as a list of texts; a whole number is its digits.
+    """Return the names as a list of texts; a whole number becomes its digits.
 
     >>> read_class_names(["ok", 7])
     ['ok', '7']
 
     Raises:
-        ValueError: they are no list; one is no text, or blank; or two are the same, in whatever Unicode form.
+        ValueError: they are no list, a name is no text or blank, or two are the same, in whatever Unicode form.
     """
     if isinstance(names, str):
         raise ValueError(f"class_names must be a list, such as [ok, dent]; got the text {names!r}: write [{names}]")  # noqa: TRY004
@@ -53,7 +53,7 @@ def read_class_names(names: object) -> list[str]:
 
 
 def class_order(names: Collection[str]) -> list[str]:
-    """By their letters; by their values where all of them are whole numbers.
+    """Sort names by their letters, or by their values if all of them are whole numbers.
 
     >>> class_order({"dent", "Ok", "scratch"}), class_order({"0", "10", "2"})
     (['Ok', 'dent', 'scratch'], ['0', '2', '10'])
@@ -63,7 +63,7 @@ def class_order(names: Collection[str]) -> list[str]:
 
 
 def are_splits(names: Collection[str]) -> bool:
-    """True where all of at least two names are those of parts of a data set.
+    """True if there are at least two names, and all of them are those of parts of a data set.
 
     >>> are_splits(["test", "Train"]), are_splits(["bus", "train"])
     (True, False)
@@ -72,7 +72,7 @@ def are_splits(names: Collection[str]) -> bool:
 
 
 def oddities(names: Sequence[str]) -> list[str]:
-    """A sentence for each thing that is odd about the names, though they may be meant."""
+    """Return a sentence for each odd thing about the names, though they may be meant."""
     alike: dict[str, list[str]] = {}
     for name in names:
         folded = unicodedata.normalize("NFKC", name).casefold().strip()
@@ -96,7 +96,7 @@ def oddities(names: Sequence[str]) -> list[str]:
 
 
 def list_classes(names: Sequence[str]) -> str:
-    """The first ten names, as a sentence has them.
+    """Return the first ten names, as a sentence has them.
 
     >>> list_classes(["dent", "ok"])
     'dent, ok'

@@ -1,6 +1,6 @@
-"""Which images there are, by what name, with which label, for the pool or for the test; no pixel is looked at here.
+"""Tables of images: their names, files and labels, for the pool or for the test; no pixels are read here.
 
-Folders, folders of classes and manifests all become one `ImageTable`. Whatever is wrong with one is told at once.
+Folders, folders of classes and manifests all become one `ImageTable`. All errors in one are reported at once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from assl_lightning.data.same_names import SameNames, one_form
 log = logging.getLogger(__name__)
 
 UNKNOWN = -1
-"""The label of an image that nobody has labelled."""
+"""The label of an image without one."""
 
 _SPLITS = ("pool", "test")
 
@@ -41,17 +41,17 @@ class ImageTable:
 
     sample_ids: tuple[str, ...] = field(repr=False)  # N stable, distinct names
     paths: tuple[Path, ...] = field(repr=False)
-    labels: npt.NDArray[np.int64] = field(repr=False)  # (N,) in [0, C), −1 where nobody knows
-    splits: tuple[str, ...] = field(repr=False)  # pool | test, and "" where it is not said
-    groups: tuple[str, ...] = field(repr=False)  # what must not be parted; the sample's id where it stands alone
-    class_names: tuple[str, ...]  # C names; a label is a place among them
+    labels: npt.NDArray[np.int64] = field(repr=False)  # (N,) in [0, C), −1 if unknown
+    splits: tuple[str, ...] = field(repr=False)  # pool | test, or "" if it is to be drawn
+    groups: tuple[str, ...] = field(repr=False)  # images of a group stay in one part; a single image has its sample id
+    class_names: tuple[str, ...]  # C names; a label is an index into them
     passed_over: Mapping[str, int] = field(default_factory=dict)  # of folders, see `Found`
 
     def __len__(self) -> int:
         return len(self.sample_ids)
 
     def take(self, rows: Sequence[int]) -> ImageTable:
-        """Some of the images, in the order of `rows`."""
+        """Return some of the images, in the order of `rows`."""
         return ImageTable(
             sample_ids=tuple(self.sample_ids[row] for row in rows),
             paths=tuple(self.paths[row] for row in rows),
@@ -64,10 +64,9 @@ class ImageTable:
 
 
 def read_folder(root: Path, class_names: Sequence[str]) -> ImageTable:
-    """All images below `root`, without labels. An image's sample id is its path from `root`, "2024/cat 1.jpg".
+    """Find all images below `root`, without labels. An image's sample id is its path from `root`, "2024/cat 1.jpg".
 
-    Files are images by their names, and what is no data is passed over, as `find_images` has it; directories that are
-    links are gone into.
+    `find_images` says which files are images, and which directories are no data; links to directories are followed.
 
     Raises:
         FileNotFoundError: `root` is no directory.
@@ -78,9 +77,9 @@ def read_folder(root: Path, class_names: Sequence[str]) -> ImageTable:
 
 
 def read_image_folder(root: Path, class_names: Sequence[str] | None = None) -> ImageTable:
-    """All images below `root`, each with the name of its first directory as its class; otherwise as `read_folder`.
+    """Find all images below `root` as `read_folder` does, each with the name of its first directory as its class.
 
-    The classes are `class_names` in that order, or all directories that have an image, as `class_order` has them.
+    The classes are `class_names` in that order, or all directories that have an image, sorted by `class_order`.
 
     Raises:
         FileNotFoundError: `root` is no directory.
@@ -116,7 +115,7 @@ def read_manifest(path: Path, root: Path | None = None, class_names: Sequence[st
     * split: pool or test; empty if it is to be drawn, see `hold_out`.
     * group: images that must stay together in the pool or the test, as those of one patient; empty for a single image.
 
-    The classes are `class_names` in that order, or all that the column label has, as `class_order` has them. A cell is
+    The classes are `class_names` in that order, or all that the column label has, sorted by `class_order`. A cell is
     empty, too, if its value is missing: null, NaN, and nan, NaN, NaT or <NA> as a text. Of names that are equal but for
     their Unicode form, only one is meant.
 
@@ -156,7 +155,7 @@ def read_labels(path: Path, table: ImageTable, class_names: Sequence[str] | None
     The file is read as one that people send back (`label_rows`): its columns are sample_id and label, and may be
     status, annotator, seconds, at and decides, in any order; others are passed over with a message. A line without
     label and status says nothing, and one that is skipped gives no label. The classes are `class_names` in that order,
-    or all labels of the file, as `class_order` has them.
+    or all labels of the file, sorted by `class_order`.
 
     Raises:
         FileNotFoundError: the file is missing.
@@ -198,20 +197,20 @@ def read_labels(path: Path, table: ImageTable, class_names: Sequence[str] | None
 def hold_out(
     table: ImageTable, fraction: float, seed: int, not_drawn: Container[str] = ()
 ) -> tuple[ImageTable, ImageTable]:
-    """The table in two, pool and test.
+    """Split the table into pool and test.
 
-    Where any split is said, test is what says so and the pool is the rest. Where none is, each labelled image goes to
-    the test with probability `fraction`, by its group and `seed` alone: an image stays where it is, whichever others
-    come or go. Images without a label are the pool's, and so are all of a group that has one, and those whose sample
-    ids are `not_drawn`.
+    If any image has a split, the test is the images whose split is test, and the pool is the rest. Else each labelled
+    image goes to the test with probability `fraction`, by its group and `seed` alone: an image stays in its part,
+    whichever others come or go. The pool gets the images without a label, all images of their groups, and those whose
+    sample ids are `not_drawn`.
 
     Raises:
         ValueError: a test image without a label, no image left for one of the two, or `fraction` is not in (0, 1).
     """
     if not any(table.splits):
         drawn = _draw(table, fraction, seed)
-        is_test = [here and name not in not_drawn for here, name in zip(drawn, table.sample_ids, strict=True)]
-        advice = f"test_fraction={fraction:g} takes none: make it larger, or say which by a column split"
+        is_test = [test and name not in not_drawn for test, name in zip(drawn, table.sample_ids, strict=True)]
+        advice = f"test_fraction={fraction:g} takes none: make it larger, or mark some in a column split"
     else:
         is_test = [split == "test" for split in table.splits]
         advice = "no line has the split test: mark some"
@@ -393,13 +392,13 @@ def _refuse_splits(root: Path, names: set[str]) -> None:
 
 
 def _draw(table: ImageTable, fraction: float, seed: int) -> list[bool]:
-    """Whether each image is drawn for the test."""
+    """Draw the test set: True for each image in it."""
     unlabelled = {group for group, label in zip(table.groups, table.labels, strict=True) if label == UNKNOWN}
     return [is_drawn(group, fraction, seed) and group not in unlabelled for group in table.groups]
 
 
 def is_drawn(group: str, fraction: float, seed: int) -> bool:
-    """Whether an image, or a group, is for the test: of `fraction` of all names, by the name and the seed alone.
+    """True if an image or a group is drawn for the test: a `fraction` of all names, by the name and the seed alone.
 
     Raises:
         ValueError: `fraction` is not in (0, 1).

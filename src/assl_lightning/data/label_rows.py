@@ -1,6 +1,6 @@
 """Rows of a table of labels → answers. A row means the same beside a folder of images and from people who label.
 
-A row has a label, or a status in place of one: skip, or bad. A row with neither says nothing, whatever else it has.
+A row has a label, or a status in place of one: skip, or bad. A row with neither is no answer, whatever else it has.
 """
 
 from __future__ import annotations

@@ -10,12 +10,12 @@ from collections.abc import Iterable
 
 
 def canonical(text: str) -> str:
-    """The text in the form NFC, in which names that look the same to people are the same."""
+    """Return the text in the form NFC, in which names that look the same to people are the same."""
     return unicodedata.normalize("NFC", text)
 
 
 class SameNames:
-    """Finds a name that exists by a text that may be in another Unicode form.
+    """Names that exist, found by a text that may be in another Unicode form.
 
     >>> SameNames(["caf\u00e9"]).find("cafe\u0301") == "caf\u00e9", SameNames(["a"]).find("b")
     (True, None)
@@ -23,13 +23,13 @@ class SameNames:
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = set(names)
-        self._by_form: dict[str, str | None] = {}  # None where two names have one form
+        self._by_form: dict[str, str | None] = {}  # None if two names have one form
         for name in self._names:
             form = canonical(name)
             self._by_form[form] = None if form in self._by_form else name
 
     def find(self, text: str) -> str | None:
-        """The name that is `text`, or the only one that differs from it in its Unicode form alone; None for others."""
+        """Return the name that is `text`, or the only name that differs in its Unicode form alone; None for others."""
         return text if text in self._names else self._by_form.get(canonical(text))
 
     def find_cell(self, cell: str) -> str | None:
@@ -44,7 +44,7 @@ class SameNames:
 
 
 def one_form(names: Iterable[str]) -> set[str]:
-    """The names, those that differ in their Unicode form alone made one, in NFC."""
+    """Merge names that differ in their Unicode form alone into one, in NFC; other names stay as they are."""
     forms: dict[str, str] = {}
     for name in names:
         form = canonical(name)

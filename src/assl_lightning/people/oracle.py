@@ -56,7 +56,7 @@ class LabellingTool(Protocol):
     def collect(self, batch: LabelBatch) -> Sequence[Incoming]:
         """Return the answers so far, including those returned before; none if the tool writes the ledger itself.
 
-        Files of labels in the batch's directory are left alone: the oracle reads them, whatever the tool.
+        Files of labels in the batch's directory are left alone: the oracle reads them for every tool.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Files of labels in a batch's directory, which are read whatever the labelling tool."""
+"""Files of labels in a batch's directory, which are read beside every labelling tool."""
 
 from __future__ import annotations
 
