@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from assl_lightning.base.tables import SPREADSHEETS, Columns, Row, Table, TableError, read_table, read_text
-from assl_lightning.base.words import shortened
+from assl_lightning.base.words import printable, shortened
 from assl_lightning.data.answers import Incoming
 from assl_lightning.data.label_rows import label_columns, read_label_row
 from assl_lightning.people.errors import IngestError
@@ -73,7 +73,7 @@ def read_labels(
 
 def display_name(path: Path) -> str:
     """Return a file's name, without its directory, as text that can be printed and stored."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in path.name)
+    return printable(path.name)
 
 
 def _answers(table: Table, name: str, annotator: str) -> list[Incoming]:
