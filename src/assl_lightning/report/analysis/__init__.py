@@ -1,1 +1,1 @@
-"""What several runs say together: which of them may be compared, and what their difference tells."""
+"""Analysis of several runs: grouping, statistics of their differences, and the labels by people."""
