@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from assl_lightning.base import paths
-from assl_lightning.base.paths import expand, expanded, path_argument
+from assl_lightning.base.paths import common_directory, expand, expanded, path_argument
 from assl_lightning.commands import ingest, label, status
 from assl_lightning.config.classifier import load_classifier
 from assl_lightning.config.schema import Config, ConfigurationError
@@ -136,3 +136,11 @@ def test_no_command_takes_a_path_as_it_is() -> None:
     files = Path(paths.__file__).parents[1].rglob("*.py")
 
     assert [file.name for file in files if "type=Path" in file.read_text(encoding="utf-8")] == []
+
+
+def test_the_deepest_directory_that_holds_all_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path.resolve()
+    assert common_directory([Path("runs/a/seed_0"), root / "runs/ab"]) == root / "runs"
+    assert common_directory([Path("runs/a")]) == root / "runs/a"
+    assert common_directory([root, Path(root.anchor)]) is None

@@ -14,7 +14,6 @@ from omegaconf import OmegaConf
 from assl_lightning.base.run_files import round_directory
 from assl_lightning.loop.records import (
     RoundRecord,
-    common_directory,
     complete_records,
     read_config,
     read_records,
@@ -99,14 +98,6 @@ def test_a_round_that_is_missing_is_noticed(tmp_path: Path) -> None:
 def test_a_round_has_a_directory_of_two_digits_or_more(tmp_path: Path) -> None:
     names = [round_directory(tmp_path, number).relative_to(tmp_path).as_posix() for number in (0, 10, 100)]
     assert names == ["round_00", "round_10", "round_100"]
-
-
-def test_the_deepest_directory_that_holds_all_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    root = tmp_path.resolve()
-    assert common_directory([Path("runs/a/seed_0"), root / "runs/ab"]) == root / "runs"
-    assert common_directory([Path("runs/a")]) == root / "runs/a"
-    assert common_directory([root, Path(root.anchor)]) is None
 
 
 def test_the_records_of_a_run_that_has_rounds_left_are_not_complete(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
-"""Paths that users give: the one place where `~` becomes a home directory."""
+"""Paths that users give, the one place where `~` becomes a home directory; and the directory that paths share."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 PATH_KEYS = frozenset(
@@ -53,6 +54,12 @@ def expand(path: str | os.PathLike[str]) -> str:
 def expanded(path: str | os.PathLike[str]) -> Path:
     """Return the result of `expand` as a `Path`."""
     return Path(expand(path))
+
+
+def common_directory(paths: Iterable[Path]) -> Path | None:
+    """Return the deepest directory that holds all paths or is one of them; None if it is the file system's root."""
+    common = Path(os.path.commonpath([path.resolve() for path in paths]))
+    return None if common == Path(common.anchor) else common
 
 
 def path_argument(text: str) -> Path:

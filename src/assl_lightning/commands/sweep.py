@@ -27,14 +27,14 @@ from rich.console import Console
 from assl_lightning.base.command_line import line_of, print_errors
 from assl_lightning.base.differences import differences
 from assl_lightning.base.interruption import Interruption
-from assl_lightning.base.paths import expand
+from assl_lightning.base.paths import common_directory, expand
 from assl_lightning.base.shell import quote
 from assl_lightning.commands.jobs import Outcome, run_job
 from assl_lightning.commands.launchers import launch, refuse_more_processes, runs_here, sweep_directory
 from assl_lightning.config.compose import compose, one_line_errors, validate
 from assl_lightning.config.hydra_keys import BASIC_LAUNCHER, BASIC_SWEEPER, overrides_of, refuse_without_effect
 from assl_lightning.config.schema import Config, ConfigurationError, left_open, show
-from assl_lightning.loop.records import RoundRecord, common_directory, complete_records, read_config, trained_records
+from assl_lightning.loop.records import RoundRecord, complete_records, read_config, trained_records
 
 _FAILURES = "failed.txt"
 

@@ -1,11 +1,10 @@
-"""What a run leaves behind for analysis, and where it lies: its configuration, and a JSON line for each round."""
+"""Records of a run: config.yaml, the line of each complete round, and the state of the round under way."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from math import isnan
 from pathlib import Path
@@ -20,16 +19,16 @@ from assl_lightning.base.words import one_line, shortened
 from assl_lightning.loop.targets import with_present_targets
 
 State = Literal["training", "trained", "waiting"]
-"""What a round does, or is done with; "waiting" is for labels."""
+"""The state of an incomplete round; "waiting": for labels."""
 
 CLASSES = "classes"
-"""Key of config.yaml: the names of the classes, where they come from the data and not from the configuration."""
+"""Key of config.yaml: the names of the classes, where the data gives them and not the configuration."""
 
 PROVENANCE_KEYS = ("environment", "history", "contents", CLASSES)
-"""Keys of config.yaml that tell how a run came about, not what was asked for."""
+"""Keys of config.yaml that tell the origin of a run, and are no settings."""
 
 COMMAND = "command"
-"""Key under history in config.yaml: the command that goes on with the run, as typed at its last change."""
+"""Key under history in config.yaml: the command that goes on with the run, as it was typed at the last change."""
 
 FORMER_KEYS = ("acquisition.requires", "algorithm.produces")
 """Keys that configurations had once; a run made with them goes on, and what they say is ignored."""
@@ -40,7 +39,7 @@ KEYS_WITHOUT_EFFECT = (
     *("data.unreadable", "data.source.unreadable", "data.source.cache"),
     *("data.source.images", "data.source.download", "data.num_workers"),
 )
-"""Keys, with all below them, that a run's results do not depend on; which images it excluded is in pool.pt."""
+"""Keys, with all below them, that do not change a run's results; pool.pt tells which images were excluded."""
 
 
 @dataclass(frozen=True)
@@ -48,45 +47,39 @@ class RoundRecord:
     """One round of a run. Accuracies lie in [0, 1]; indices are pool indices; times are seconds."""
 
     round: int
-    labels: int  # that were trained on
-    unlabelled: int  # samples without a label while it trained
-    steps: int  # optimizer steps; fewer than asked for where the algorithm stopped early
-    test_accuracy_ema: float  # of the averaged weights, at the last step; where there are none, as raw
-    test_accuracy_raw: float  # of the weights themselves, at the last step
-    test_balanced_accuracy_ema: float | None = None  # mean over the classes of the share of each that was right
+    labels: int  # number of labels that the round trained on
+    unlabelled: int  # number of samples without a label during the training
+    steps: int  # optimizer steps; fewer than the setting where the algorithm stopped early
+    test_accuracy_ema: float  # of the averaged weights at the last step; equal to raw where there are none
+    test_accuracy_raw: float  # of the weights at the last step
+    test_balanced_accuracy_ema: float | None = None  # mean over the classes of the accuracy within each
     test_balanced_accuracy_raw: float | None = None
-    test_images: int | None = None  # that the accuracies were measured on; None in older records
-    num_classes: int | None = None  # that it told apart; None in older records
+    test_images: int | None = None  # number of test images; None in older records
+    num_classes: int | None = None  # number of classes; None in older records
     coverage: float | None = None  # share of the unlabelled samples that training visited; None without statistics
     queried: list[int] = field(default_factory=list)  # in pick order; empty in the last round
-    queried_labels: list[int] = field(default_factory=list)  # what the oracle answered to each; −1 where it did not
-    skipped_steps: int = 0  # whose gradients were not finite, under `non_finite: skip`
-    drawn_at_random: int = 0  # of the queried ones, for want of visited candidates or by `unvisited: random`
+    queried_labels: list[int] = field(default_factory=list)  # the oracle's answer to each; −1 without one
+    skipped_steps: int = 0  # steps whose gradients were not finite, under `non_finite: skip`
+    drawn_at_random: int = 0  # queried samples without a score: too few were visited, or `unvisited: random`
     seconds: dict[str, float] = field(default_factory=dict)  # by part: train, test, acquire, label
 
 
 def command_of(config: Mapping[str, Any]) -> str:
-    """The command that goes on with a run of this config.yaml, in words where it is not known."""
+    """Return the command that goes on with a run of this config.yaml; a description where it is unknown."""
     history = config.get("history")
     command = history.get(COMMAND) if isinstance(history, dict) else None
     return command if isinstance(command, str) else "the command that began it"
 
 
-def common_directory(paths: Iterable[Path]) -> Path | None:
-    """The deepest directory that holds all the paths or is one of them; None where that is the file system's root."""
-    common = Path(os.path.commonpath([path.resolve() for path in paths]))
-    return None if common == Path(common.anchor) else common
-
-
 def write_record(run_dir: Path, record: RoundRecord) -> None:
-    """Write the line of a round that is complete, or write it again; the file is replaced in one piece."""
+    """Write the line of a complete round, or replace it."""
     path = run_dir / RECORDS
     before = path.read_text().splitlines()[: record.round] if path.exists() else []
     write_text(path, "".join(f"{line}\n" for line in [*before, json.dumps(asdict(record))]))
 
 
 def read_records(run_dir: Path) -> list[RoundRecord]:
-    """The complete rounds of a run directory, in order; none where there is no file yet."""
+    """Read the records of the complete rounds of a run, in order; none where there is no file yet."""
     path = run_dir / RECORDS
     if not path.exists():
         return []
@@ -113,7 +106,7 @@ def read_records(run_dir: Path) -> list[RoundRecord]:
 
 
 def record_of(content: object, where: str) -> RoundRecord:
-    """The record that a plain dictionary holds; `where` it was read, for the error."""
+    """Make a record of a plain dictionary; errors name `where` it was read."""
     names = {entry.name for entry in fields(RoundRecord)}
     needed = {entry.name for entry in fields(RoundRecord) if entry.default is entry.default_factory is MISSING}
     if not isinstance(content, dict) or not needed <= content.keys() <= names:
@@ -157,14 +150,14 @@ _VALUES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     "labels": (
         "a list of integers of at least -1",
-        lambda value: isinstance(value, list) and all(is_integer(one, -1) for one in value),
+        lambda value: isinstance(value, list) and all(is_integer(label, -1) for label in value),
     ),
     "dict[str, float]": (
         "a dictionary of finite numbers",
         lambda value: isinstance(value, dict) and all(map(is_number, value.values())),
     ),
 }
-"""A field's type, or what it says more narrowly → what its value must be, and whether it is."""
+"""A field's type, or its kind in `_NARROWER` → a description of its values, and the check of a value."""
 
 _NARROWER = {"queried_labels": "labels"}
 
@@ -202,22 +195,22 @@ def read_state(run_dir: Path, number: int) -> tuple[State, RoundRecord | None]:
 
 
 def complete_records(run_dir: Path, rounds: int) -> tuple[RoundRecord, ...]:
-    """The records of a finished run of `rounds` acquisitions, one more than these; none of an unfinished one.
+    """Read the `rounds` + 1 records of a run that has made `rounds` acquisitions; none of an unfinished run.
 
-    A run that was extended has more, which are left out.
+    Later records of an extended run are left out.
     """
     records = read_records(run_dir)
     return tuple(records[: rounds + 1]) if len(records) > rounds else ()
 
 
 def trained_records(run_dir: Path, rounds: int) -> list[RoundRecord]:
-    """The rounds that are trained, in order: the complete ones, and the one whose query or labels are still to come.
+    """Read the records of all trained rounds: the complete ones, and one that has yet to query or to get labels.
 
-    All that shows a run shows these; `rounds` are the acquisitions that its configuration asks for. A run that was
-    finished and is to have more of them has its last round to query, whose record is then in state.json too.
+    Reports and messages show these. `rounds` is the number of acquisitions in the configuration: if it was raised, the
+    last round of a finished run has yet to query, and its record is in state.json too.
 
     Raises:
-        ValueError: a file is not what its name says.
+        ValueError: a file is damaged.
     """
     records = read_records(run_dir)
     complete = num_complete(records, rounds)
@@ -226,19 +219,19 @@ def trained_records(run_dir: Path, rounds: int) -> list[RoundRecord]:
 
 
 def num_complete(records: Sequence[RoundRecord], rounds: int) -> int:
-    """The number of rounds that are complete where `rounds` acquisitions are asked for.
+    """Return the number of complete rounds of a run of `rounds` acquisitions.
 
-    Of a run that was finished and is to have more of them, the last round has its query still to make.
+    If `rounds` was raised, the last round of a finished run counts as incomplete: it has yet to query.
     """
     is_extended = bool(records) and not records[-1].queried and len(records) <= rounds
     return len(records) - is_extended
 
 
 def round_under_way(run_dir: Path) -> int:
-    """The round that is under way; of a run that was finished the last, whose query is left for later rounds.
+    """Return the number of the round under way; in a finished run the last one, which may query if more are asked for.
 
     Raises:
-        ValueError: rounds.jsonl is not what its name says.
+        ValueError: rounds.jsonl is damaged.
     """
     records = read_records(run_dir)
     has_next = (round_directory(run_dir, len(records)) / POOL).exists()
@@ -247,20 +240,20 @@ def round_under_way(run_dir: Path) -> int:
 
 
 def without_query(record: RoundRecord) -> RoundRecord:
-    """The record of the last round of a run, which asks for nothing, made of one that asked."""
+    """Remove the query from a record, as the last round of a run has none."""
     seconds = {part: value for part, value in record.seconds.items() if part not in ("acquire", "label")}
     return replace(record, queried=[], queried_labels=[], drawn_at_random=0, seconds=seconds)
 
 
 def write_config(run_dir: Path, content: Mapping[str, Any]) -> None:
-    """Write a run's config.yaml in one piece; its values are plain."""
-    from omegaconf import OmegaConf  # which those who only read need not wait for
+    """Write a run's config.yaml; its values are plain."""
+    from omegaconf import OmegaConf  # imported here, as reading needs no such import
 
     write_text(run_dir / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(content))))
 
 
 class _ConfigLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """OmegaConf's reading of plain values, by the parser in C, which takes a tenth of the time."""
+    """Parser in C that reads plain values as OmegaConf does, in a tenth of the time."""
 
 
 _ConfigLoader.yaml_implicit_resolvers = {
@@ -273,14 +266,14 @@ _ConfigLoader.add_implicit_resolver(
 
 
 _ODD_CONTENT = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
-"""What the parser says to tags that do not fit their values, such as !!int x, and to nesting without end."""
+"""Errors of the parser for tags that do not fit their values, such as !!int x, and for nesting without end."""
 
 
 _DEEPEST, _MOST_GROUPS = 50, 100_000
 
 
-def _check_ends(content: object) -> None:
-    """Raise where aliases, or brackets, make of a small file what nobody could walk through."""
+def _check_size(content: object) -> None:
+    """Raise if aliases or nesting make the content too large to walk through."""
     groups, left = 0, [(content, 1)]
     while left:
         node, depth = left.pop()
@@ -292,9 +285,9 @@ def _check_ends(content: object) -> None:
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
-    """What a run was asked to do: its config.yaml, whose values are plain, since a run resolves before it writes.
+    """Read a run's config.yaml, whose values are plain, because a run resolves them before it writes them.
 
-    Numbers and dates are read as OmegaConf does: 1e-3 is a number, and 2024-01-01 a text.
+    Numbers and dates are read as by OmegaConf: 1e-3 is a number, and 2024-01-01 a text.
 
     Raises:
         ValueError: the file cannot be read, or holds no mapping.
@@ -302,7 +295,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     path = run_dir / CONFIG
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _ConfigLoader)
-        _check_ends(content)
+        _check_size(content)
     except (yaml.YAMLError, OSError, *_ODD_CONTENT) as error:
         raise ValueError(f"{path} cannot be read ({one_line(error)}); restore it, or leave it out") from None
     if not isinstance(content, dict) or not content:

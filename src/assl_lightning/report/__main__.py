@@ -9,8 +9,7 @@ from pathlib import Path
 
 from assl_lightning.base.atomic import open_atomic
 from assl_lightning.base.command_line import as_command
-from assl_lightning.base.paths import path_argument
-from assl_lightning.loop.records import common_directory
+from assl_lightning.base.paths import common_directory, path_argument
 from assl_lightning.report.analysis.grouping import group
 from assl_lightning.report.analysis.runs import Run, find_runs
 from assl_lightning.report.comparing import comparison_page
