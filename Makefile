@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-e2e test-all test-capabilities test-slow test-oldest check format lint types wheel release bench compare-digits compare-fashion-mnist \
+.PHONY: help install demo test test-e2e test-all coverage test-capabilities test-slow test-oldest check format lint types wheel release bench compare-digits compare-fashion-mnist \
 	results-digits results-bald results-fashion-mnist results-instability results-kills results-picks clean
 
 RUN := $(BIN)/python -m assl_lightning
@@ -40,6 +40,9 @@ test-e2e: install ## the tests that start processes or make whole runs by their 
 
 test-all: install ## both of these
 	$(ONE_THREAD) $(BIN)/python -m pytest $(ON_ALL_CORES) -m $(ALL)
+
+coverage: install ## the share of lines and branches that both reach, and in htmlcov/ which they do not
+	$(ONE_THREAD) $(BIN)/python -m pytest $(ON_ALL_CORES) -m $(ALL) --cov --cov-report=html --cov-report=term:skip-covered
 
 CAPABILITIES := default avx2 avx512
 MEET_NUMBERS := tests/acquisition tests/method tests/base/test_copies.py
@@ -162,5 +165,5 @@ results-picks: results-digits results-fashion-mnist ## results/picks.md: what sw
 	done
 
 clean: ## caches and built files; .venv* and runs stay
-	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* htmlcov
 	find . -name __pycache__ -not -path './$(VENV)*/*' -prune -exec rm -rf {} +
