@@ -429,6 +429,7 @@ class FirstThree:
         (lambda index, budget: index[[4, 4, 5]], "returned index .* twice; a strategy must return `budget` distinct"),
         (lambda index, budget: torch.tensor([0, 1, 60])[:budget], "not among the 5. candidates; return entries"),
         (lambda index, budget: index[:3].float(), "int64 pool indices; got torch.float32"),
+        (lambda index, budget: index[:3].tolist(), "FirstThree must return 3 int64 pool indices; got a list"),
     ],
 )
 def test_a_strategy_that_answers_nonsense_is_told(tmp_path: Path, answer: Any, message: str) -> None:

@@ -215,10 +215,10 @@ def _check_selection(selection: object, candidates: Candidates, name: str) -> No
 
 def _positions_of_picks(picked: Tensor, candidates: Candidates, budget: int, name: str) -> Tensor:
     """(budget,) int64, where each pick stands among the candidates, whose index ascends; raises for a wrong answer."""
-    if picked.dtype != torch.int64 or picked.shape != (budget,):
-        raise ValueError(
-            f"{name} must return {budget} int64 pool indices; got {picked.dtype} of shape {tuple(picked.shape)}"
-        )
+    if not isinstance(picked, Tensor) or picked.dtype != torch.int64 or picked.shape != (budget,):
+        is_tensor = isinstance(picked, Tensor)
+        got = f"{picked.dtype} of shape {tuple(picked.shape)}" if is_tensor else f"a {type(picked).__name__}"
+        raise ValueError(f"{name} must return {budget} int64 pool indices; got {got}")
     distinct, counts = picked.unique(return_counts=True)
     if len(distinct) != budget:
         raise ValueError(
