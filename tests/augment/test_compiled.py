@@ -45,7 +45,7 @@ def test_without_a_folder_to_keep_it_in_a_loop_is_compiled_all_the_same(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(numba.core.caching.CacheImpl, "_locator_classes", [])
-    loop: Any = compiled._kept("int64(int64[::1])")(sum_of_squares)
+    loop: Any = compiled._jit_cached("int64(int64[::1])")(sum_of_squares)
     assert loop(np.arange(4)) == 14
     assert len(loop.signatures) == 1
     assert "the compiled loop sum_of_squares could not be kept (RuntimeError: cannot cache function" in caplog.text
@@ -65,14 +65,14 @@ def test_a_full_disk_or_a_torn_file_stops_no_loop_that_calls_others(
     monkeypatch.setattr(numba.core.config, "CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(numba.core.caching.IndexDataCacheFile, fails, fail)
     for part in (square, add_one):
-        monkeypatch.setitem(globals(), part.__name__, compiled._part(part))
-    loop: Any = compiled._kept("int64(int64)")(one_and_a_square)
+        monkeypatch.setitem(globals(), part.__name__, compiled._jit_inlined(part))
+    loop: Any = compiled._jit_cached("int64(int64)")(one_and_a_square)
     assert loop(3) == 10
 
 
 def test_an_error_of_the_loop_itself_is_not_hidden_by_the_cache() -> None:
     with pytest.raises(numba.core.errors.TypingError):
-        compiled._kept("int64(unicode_type)")(sum_of_squares)
+        compiled._jit_cached("int64(unicode_type)")(sum_of_squares)
 
 
 def test_every_operation_has_a_kind_and_its_own_rows_in_the_tables() -> None:

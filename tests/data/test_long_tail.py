@@ -140,7 +140,7 @@ def test_classes_that_nobody_knows_cannot_be_made_rarer() -> None:
     source = make_source([4, 3])
     source.hidden_labels[:2] = -1
     assert long_tailed(source, 1, seed=0) is source
-    with pytest.raises(ValueError, match="imbalance_factor must be 1 where nobody knows the label of 2 of the pool's"):
+    with pytest.raises(ValueError, match="must be 1 where labels are unknown, as those of 2 of the pool's"):
         long_tailed(source, 2, seed=0)
 
 

@@ -1,7 +1,7 @@
 """Batched augmentation: every sample of a batch gets its own draw, on the device where the images are.
 
 `WeakAugment` and `StrongAugment` are FixMatch's two views (Sohn et al. 2020, §2.3), uint8 in and uint8
-out; `Normalise` turns either into what a network takes. `plans` says who computes them, exact to PIL.
+out; `Normalise` turns either into the input of a network. `plans` chooses how they are computed, exact to PIL.
 """
 
 from __future__ import annotations

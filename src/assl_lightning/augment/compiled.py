@@ -1,11 +1,11 @@
-"""The views of a batch on a CPU, image by image, in loops that Numba compiles: the definition as it reads.
+"""Compute the views of a batch on a CPU, image by image, in loops that Numba compiles and that follow the definition.
 
 An image stays in the cache while it is worked on, and only the operation that was drawn is computed. Importing this
-module compiles its loops, which takes seconds, once on a machine: Numba keeps what it made beside this file or, if it
+module compiles its loops, which takes seconds, once on a machine: Numba keeps the result beside this file or, if it
 may not write there, in the user's cache. Symbols are those of `ops`.
 
-Places of pixels are unsigned, since Numba counts a negative index from the end, and asking costs a third of a crop's
-time. An image is copied by `copy`: assigning it to a slice takes Numba longer than an operation.
+Indices of pixels are unsigned: Numba counts a negative index from the end, and the check for it costs a third of a
+crop's time. An image is copied by `copy`: assigning it to a slice takes Numba longer than an operation.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
 Matrices = npt.NDArray[np.int32]
-Places = npt.NDArray[np.uint32]
+Indices = npt.NDArray[np.uint32]
 Loop = TypeVar("Loop", bound=Callable[..., Any])
 
 
 def crop(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """`Plan.crop`."""
     views = torch.empty_like(images, memory_format=torch.contiguous_format)
-    _crop(images.contiguous().numpy(), _places(rows), _places(columns), views.numpy())
+    _crop(images.contiguous().numpy(), _unsigned(rows), _unsigned(columns), views.numpy())
     return views
 
 
 def change(images: Tensor, code: Tensor, magnitude: Tensor, sign: Tensor) -> Tensor:
-    """`Plan.change`, in place."""
+    """`Plan.change`, in source."""
     matrix = matrices(*images.shape[-2:])
     level, factor = curves(images.device), factors(images.device)
     tables = (_KINDS, _ENTRIES, matrix.numpy(), level.numpy(), factor.numpy())
@@ -58,46 +58,46 @@ def change(images: Tensor, code: Tensor, magnitude: Tensor, sign: Tensor) -> Ten
 
 
 def cut_out(images: Tensor, first_y: Tensor, first_x: Tensor, side_y: int, side_x: int) -> Tensor:
-    """`Plan.cut_out`, in place."""
+    """`Plan.cut_out`, in source."""
     _cut_out(images.numpy(), _numbers(first_y), _numbers(first_x), side_y, side_x, CUTOUT_GREY)
     return images
 
 
 def _numbers(tensor: Tensor) -> Numbers:
-    """A loop takes no other strides than those of its signature."""
+    """Return a contiguous array: a loop takes no other strides than those of its signature."""
     return tensor.contiguous().numpy()
 
 
-def _places(index: Tensor) -> Places:
-    """The same int32 numbers, none of them negative, as unsigned ones."""
+def _unsigned(index: Tensor) -> Indices:
+    """Return int32 numbers, of which none is negative, as unsigned numbers."""
     return _numbers(index).view(np.uint32)
 
 
-def _kept(signature: str) -> Callable[[Loop], Loop]:
-    """Compiled for the types of `signature`, and kept on disk; the interpreter is free while the loop runs."""
+def _jit_cached(signature: str) -> Callable[[Loop], Loop]:
+    """Compile for the types of `signature`, with a cache file on disk; the loop runs without the interpreter's lock."""
 
     def compiled(loop: Loop) -> Loop:
         try:
             return cast(Loop, numba.njit(signature, nogil=True, cache=True)(loop))
-        except Exception as error:  # no folder to keep it in, a full disk, a torn file: compiled anew, it needs none
-            anew = cast(Loop, numba.njit(signature, nogil=True)(loop))  # or raises what is wrong with the loop
+        except Exception as error:  # no folder for the cache, a full disk, a damaged file: compile without a cache
+            uncached = cast(Loop, numba.njit(signature, nogil=True)(loop))  # raises if the loop itself is wrong
             log.warning(
                 "the compiled loop %s could not be kept (%s: %s), so that each start takes seconds longer; set "
                 "NUMBA_CACHE_DIR to an empty folder that can be written",
                 *(loop.__name__, type(error).__name__, error),
             )
-            return anew
+            return uncached
 
     return compiled
 
 
-def _part(loop: Loop) -> Loop:
-    """Compiled with the loops that call it, and kept with them: kept by itself, it could fail in each of them."""
+def _jit_inlined(loop: Loop) -> Loop:
+    """Compile without a cache file of its own; it is cached inside the loops that call it."""
     return cast(Loop, numba.njit(loop))
 
 
-@_kept("void(uint8[:,:,:,::1], uint32[:,::1], uint32[:,::1], uint8[:,:,:,::1])")
-def _crop(images: Bytes, rows: Places, columns: Places, views: Bytes) -> None:
+@_jit_cached("void(uint8[:,:,:,::1], uint32[:,::1], uint32[:,::1], uint8[:,:,:,::1])")
+def _crop(images: Bytes, rows: Indices, columns: Indices, views: Bytes) -> None:
     for i in range(images.shape[0]):
         for channel in range(images.shape[1]):
             for y in range(images.shape[2]):
@@ -106,16 +106,16 @@ def _crop(images: Bytes, rows: Places, columns: Places, views: Bytes) -> None:
                     row[x] = source[columns[i, x]]
 
 
-@_kept("void(uint8[:,:,:,::1], int64[::1], int64[::1], int64, int64, uint8)")
+@_jit_cached("void(uint8[:,:,:,::1], int64[::1], int64[::1], int64, int64, uint8)")
 def _cut_out(images: Bytes, first_y: Numbers, first_x: Numbers, side_y: int, side_x: int, grey: int) -> None:
     for i in range(images.shape[0]):
         images[i, :, first_y[i] : first_y[i] + side_y + 1, first_x[i] : first_x[i] + side_x + 1] = grey
 
 
-# ---- the operations on one image (c, h, w) or on one channel (h, w) of it, in place ---------------------------------
+# ---- the operations on one image (c, h, w) or on one channel (h, w) of it, in source ---------------------------------
 
 
-@_part
+@_jit_inlined
 def _grey(image: Bytes, y: int, x: int) -> int:
     """PIL's convert("L"), ITU-R 601 luma in 1/65536."""
     if image.shape[0] == 1:
@@ -124,36 +124,36 @@ def _grey(image: Bytes, y: int, x: int) -> int:
     return (red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16
 
 
-@_part
+@_jit_inlined
 def _move(image: Bytes, matrix: Matrices) -> None:
-    """Each pixel from where the matrix says, in 16.16 fixed point, black outside."""
+    """Move pixels by a matrix in 16.16 fixed point; pixels from outside the image are black."""
     _, height, width = image.shape
     xx, xy, x0, yx, yy, y0 = matrix
     still = image.copy().reshape(image.shape[0], -1)
-    place, inside = np.empty(width, np.uint32), np.empty(width, np.uint8)
+    source, inside = np.empty(width, np.uint32), np.empty(width, np.uint8)
     for y in range(height):
         for x in range(width):
             source_x = (xx * x + (xy * y + x0)) >> 16
             source_y = (yx * x + (yy * y + y0)) >> 16
             inside[x] = 0 <= source_x < width and 0 <= source_y < height
-            place[x] = (source_y * width + source_x) * inside[x]
+            source[x] = (source_y * width + source_x) * inside[x]
         for channel in range(image.shape[0]):
             for x in range(width):
-                image[channel, y, x] = still[channel, place[x]] * inside[x]
+                image[channel, y, x] = still[channel, source[x]] * inside[x]
 
 
-@_part
+@_jit_inlined
 def _blend(degenerate: Floats, plane: Bytes, factor: np.float32) -> None:
-    """PIL's Image.blend. Product and sum are rounded apart."""
+    """Blend as PIL's Image.blend does, with product and sum rounded separately."""
     for y in range(plane.shape[0]):
         for x in range(plane.shape[1]):
             grey = degenerate[y, x]
             plane[y, x] = np.uint8((np.float32(plane[y, x]) - grey) * factor + grey)
 
 
-@_part
+@_jit_inlined
 def _color(image: Bytes, factor: np.float32) -> None:
-    """Towards grey. One channel has no colour to lose."""
+    """Blend with grey. Images of one channel stay as they are."""
     channels, height, width = image.shape
     if channels == 1:
         return
@@ -165,9 +165,9 @@ def _color(image: Bytes, factor: np.float32) -> None:
         _blend(grey, plane, factor)
 
 
-@_part
+@_jit_inlined
 def _sharpen(image: Bytes, factor: np.float32) -> None:
-    """Towards PIL's SMOOTH: a 3 × 3 mean with weight 5 in the centre and 1 around it. The border pixels stay."""
+    """Blend with PIL's SMOOTH: a 3 × 3 mean with weight 5 in the centre and 1 around it. Border pixels stay."""
     _, height, width = image.shape
     if min(height, width) < 3:
         return
@@ -183,16 +183,16 @@ def _sharpen(image: Bytes, factor: np.float32) -> None:
         _blend(smooth, plane[1:-1, 1:-1], factor)
 
 
-@_part
+@_jit_inlined
 def _look_up(table: Bytes, plane: Bytes) -> None:
     for y in range(plane.shape[0]):
         for x in range(plane.shape[1]):
             plane[y, x] = table[plane[y, x]]
 
 
-@_part
+@_jit_inlined
 def _autocontrast(plane: Bytes) -> None:
-    """The levels in use are stretched to 0 … 255. In float64, as PIL's Python code does it."""
+    """Stretch the levels in use to 0 … 255, in float64 as PIL's Python code does."""
     darkest, brightest = plane[0, 0], plane[0, 0]
     for y in range(plane.shape[0]):
         for x in range(plane.shape[1]):
@@ -206,9 +206,9 @@ def _autocontrast(plane: Bytes) -> None:
     _look_up(table, plane)
 
 
-@_part
+@_jit_inlined
 def _equalize(plane: Bytes) -> None:
-    """The levels are spread so that each is used about equally often."""
+    """Spread the levels so that each is used about equally often."""
     histogram = np.zeros(256, np.int64)
     for y in range(plane.shape[0]):
         for x in range(plane.shape[1]):
@@ -225,9 +225,9 @@ def _equalize(plane: Bytes) -> None:
     _look_up(table, plane)
 
 
-@_part
+@_jit_inlined
 def _contrast(image: Bytes, factor: np.float32) -> None:
-    """Towards the mean grey of the whole image, rounded half up."""
+    """Blend with the mean grey of the whole image, rounded half up."""
     _, height, width = image.shape
     total = 0
     for y in range(height):
@@ -242,9 +242,9 @@ def _contrast(image: Bytes, factor: np.float32) -> None:
         _look_up(table, plane)
 
 
-# ---- which operation a row is to go through -------------------------------------------------------------------------
+# ---- the operation of each row --------------------------------------------------------------------------------------
 
-# Of all names outside a loop only these are compiled into it: what `ops` says is handed over, so that it may change.
+# Of all names outside a loop only these are compiled into it; values of `ops` are arguments, so that they may change.
 _IDENTITY, _GEOMETRIC, _COLOR, _SHARPNESS, _CURVE, _AUTOCONTRAST, _EQUALIZE, _CONTRAST = range(8)
 _KIND = {
     "Identity": _IDENTITY,
@@ -259,7 +259,7 @@ _KIND = {
 
 
 def _by_code() -> tuple[Bytes, Numbers]:
-    """By code, (14,) what kind of operation it is, and (14, 21) by signed magnitude, its row in that kind's table."""
+    """Return each operation's kind, (14,) by code, and its row in the kind's table, (14, 21) by signed magnitude."""
     kinds = np.array([_KIND[name] for name in OPERATIONS], np.uint8)
     entries = np.zeros((len(OPERATIONS), 2 * MAX_MAGNITUDE + 1), np.int64)
     signed = np.arange(-MAX_MAGNITUDE, MAX_MAGNITUDE + 1)
@@ -273,7 +273,7 @@ def _by_code() -> tuple[Bytes, Numbers]:
 _KINDS, _ENTRIES = _by_code()
 
 
-@_kept(
+@_jit_cached(
     "void(uint8[:,:,:,::1], int64[::1], int64[::1], int64[::1],"
     " uint8[::1], int64[:,::1], int32[:,::1], uint8[:,::1], float32[::1])"
 )

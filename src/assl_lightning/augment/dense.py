@@ -1,9 +1,9 @@
-"""The views of a batch in tensors: every operation is computed for every row, and each row selects.
+"""Compute the views of a batch in tensors: every operation for every row, of which each row selects one.
 
-No shape depends on data and no value is looked at, so that a GPU is never waited for; none is float64, which some
-devices lack. Operations of one kind share one
-function, a *family*. One family moves pixels; two blend an image with a poorer one; four make a table each that says
-what becomes of every grey level, all of which are looked up together. Symbols are those of `ops`.
+No shape depends on data and no value is read on the host, so that a GPU is never waited for; no tensor is float64,
+which some devices lack. Operations of one kind share one function, a *family*. One family moves pixels; two blend an
+image with a poorer version of it; four make a table each that maps grey levels, and all tables are applied together.
+Symbols are those of `ops`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LevelFamily = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # images, thei
 
 def crop(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """`Plan.crop`: one gather."""
-    index = rows[:, :, None] * images.shape[3] + columns[:, None, :]  # (b, h, w): where in the image a pixel comes from
+    index = rows[:, :, None] * images.shape[3] + columns[:, None, :]  # (b, h, w): index of the source pixel
     index = index.long().flatten(1)[:, None].expand(-1, images.shape[1], -1)
     return images.flatten(2).gather(2, index).view_as(images)
 
@@ -62,20 +62,20 @@ def cut_out(images: Tensor, first_y: Tensor, first_x: Tensor, side_y: int, side_
 
 
 def _is_one_of(code: Tensor, names: tuple[str, ...]) -> Tensor:
-    """(b,) bool; the members of a family are neighbours in `OPERATIONS`."""
+    """Return (b,) bool; the members of a family are neighbours in `OPERATIONS`."""
     return (OPERATIONS.index(names[0]) <= code) & (code <= OPERATIONS.index(names[-1]))
 
 
 def _member(code: Tensor, names: tuple[str, ...]) -> Tensor:
-    """(b,) int64, which of a family's operations is meant; in range for the rows of other families, too."""
+    """Return the (b,) int64 index of the operation within its family; in range for rows of other families, too."""
     return (code - OPERATIONS.index(names[0])).clamp(0, len(names) - 1)
 
 
 def _move(images: Tensor, code: Tensor, magnitude: Tensor, sign: Tensor) -> Tensor:
-    """Rotate, ShearX, ShearY, TranslateX, TranslateY: one gather, from where PIL's 16.16 fixed point says."""
-    place, inside = sources(*images.shape[-2:], images.device)
+    """Rotate, shear and translate by one gather, with PIL's 16.16 fixed point."""
+    source, inside = sources(*images.shape[-2:], images.device)
     motion = _member(code, GEOMETRIC) * (2 * MAX_MAGNITUDE + 1) + MAX_MAGNITUDE + sign * magnitude
-    index = place.index_select(0, motion)[:, None].expand(-1, images.shape[1], -1)
+    index = source.index_select(0, motion)[:, None].expand(-1, images.shape[1], -1)
     moved = images.flatten(2).gather(2, index).mul_(inside.index_select(0, motion)[:, None])
     return moved.view_as(images)
 
@@ -84,7 +84,7 @@ def _move(images: Tensor, code: Tensor, magnitude: Tensor, sign: Tensor) -> Tens
 
 
 def _curve(images: Tensor, _levels: Tensor, code: Tensor, magnitude: Tensor) -> Tensor:
-    """Brightness, Posterize, Solarize: the table follows from the magnitude alone."""
+    """Look up the tables of Brightness, Posterize and Solarize, which follow from the magnitude alone."""
     curve = _member(code, CURVES) * (MAX_MAGNITUDE + 1) + magnitude
     return curves(images.device).index_select(0, curve)[:, None]
 
@@ -97,7 +97,7 @@ def _autocontrast(images: Tensor, _levels: Tensor, _code: Tensor, _magnitude: Te
 
 
 def _equalize(images: Tensor, levels: Tensor, _code: Tensor, _magnitude: Tensor) -> Tensor:
-    """Per channel, the levels are spread so that each is used about equally often."""
+    """Spread the levels of each channel so that each is used about equally often."""
     one = torch.ones((), dtype=torch.int32, device=images.device)
     histogram = torch.zeros(*levels.shape[:2], 256, dtype=torch.int32, device=images.device)
     histogram.scatter_add_(2, levels, one.expand_as(levels))
@@ -110,7 +110,7 @@ def _equalize(images: Tensor, levels: Tensor, _code: Tensor, _magnitude: Tensor)
 
 
 def _contrast(images: Tensor, _levels: Tensor, _code: Tensor, magnitude: Tensor) -> Tensor:
-    """Towards the mean grey of the whole image, rounded half up."""
+    """Blend with the mean grey of the whole image, rounded half up."""
     pixels = images.shape[-2] * images.shape[-1]
     mean = (2 * _grey(images).sum((1, 2, 3)) + pixels) // (2 * pixels)  # (b,)
     level = torch.arange(256, device=images.device)
@@ -122,19 +122,19 @@ def _contrast(images: Tensor, _levels: Tensor, _code: Tensor, magnitude: Tensor)
 
 
 def _color(images: Tensor, _code: Tensor, magnitude: Tensor, _sign: Tensor) -> Tensor:
-    """Towards grey. One channel has no colour to lose."""
+    """Blend with grey. Images of one channel stay as they are."""
     if images.shape[1] == 1:
         return images
     return blend(_grey(images), images, _factors_of(magnitude)[:, None, None, None])
 
 
 def _sharpness(images: Tensor, _code: Tensor, magnitude: Tensor, _sign: Tensor) -> Tensor:
-    """Towards PIL's SMOOTH: a 3 × 3 mean with weight 5 in the centre and 1 around it. The border pixels stay."""
+    """Blend with PIL's SMOOTH: a 3 × 3 mean with weight 5 in the centre and 1 around it. Border pixels stay."""
     height, width = images.shape[-2:]
     changed = images.clone(memory_format=torch.contiguous_format)  # flatten(2), which is written to, must be a view
     if min(height, width) < 3:
         return changed
-    # Rows end to end, so that every step is one long run. What wraps from row to row falls on the border.
+    # Rows are put end to end, so that every step is one long run. Sums that wrap to the next row are on the border.
     sharp = images.flatten(2).float()
     columns = (sharp[..., : -2 * width] + sharp[..., width:-width]).add_(sharp[..., 2 * width :])
     centre = sharp[..., width + 1 : -width - 1]
@@ -147,12 +147,12 @@ def _sharpness(images: Tensor, _code: Tensor, magnitude: Tensor, _sign: Tensor) 
 
 
 def _factors_of(magnitude: Tensor) -> Tensor:
-    """(b,) float32, the share of the original image that stays."""
+    """Return (b,) float32, the share of the original image that stays."""
     return factors(magnitude.device).index_select(0, magnitude)
 
 
 def _grey(images: Tensor) -> Tensor:
-    """(b, 1, h, w) int32: PIL's convert("L"), ITU-R 601 luma in 1/65536."""
+    """Return (b, 1, h, w) int32 as PIL's convert("L") does: ITU-R 601 luma in 1/65536."""
     if images.shape[1] == 1:
         return images.int()
     red, green, blue = images.int().split(1, dim=1)

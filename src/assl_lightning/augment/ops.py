@@ -1,4 +1,4 @@
-"""RandAugment's operations as both plans of the augmentation know them: names, codes, what follows from a magnitude.
+"""RandAugment's operations for both plans of the augmentation: names, codes, and tables by magnitude.
 
 Each equals PIL's in every bit; `dense` and `compiled` hold the arithmetic. Here is what needs no image: where a pixel
 comes from, what becomes of a grey level, how much of the image a blend keeps, all as tables for a size and a device.
@@ -37,17 +37,17 @@ FIXMATCH_OPS = (
 GEOMETRIC = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
 CURVES = ("Brightness", "Posterize", "Solarize")
 
-# A row's code is its operation's position here; those of one kind are neighbours, and those with a table come last.
+# A row's code is its operation's index here; those of one kind are neighbours, and those with a table come last.
 OPERATIONS: tuple[str, ...] = (
     *("Identity", *GEOMETRIC, "Color", "Sharpness"),
-    *(*CURVES, "AutoContrast", "Equalize", "Contrast"),  # these only say what becomes of each grey level
+    *(*CURVES, "AutoContrast", "Equalize", "Contrast"),  # these only map each grey level to another
 )
 
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
 def sources(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(motions, h · w) int64 and uint8: where each pixel comes from, and 1 if that is in the image, else 0.
+    """Return the index of each pixel's source, (motions, h · w) int64, and 1 if it is in the image, else 0, uint8.
 
     In the order of `matrices`, and black outside. 1 MB at 32 pixels, 7 MB at 84.
     """
@@ -56,8 +56,8 @@ def sources(height: int, width: int, device: torch.device) -> tuple[Tensor, Tens
     source_x = (xx * x + (xy * y + x0)) >> 16  # (motions, h, w)
     source_y = (yx * x + (yy * y + y0)) >> 16
     inside = (source_x >= 0) & (source_x < width) & (source_y >= 0) & (source_y < height)
-    places = torch.where(inside, source_y * width + source_x, 0).long()
-    return places.flatten(1).to(device), inside.to(torch.uint8).flatten(1).to(device)
+    index = torch.where(inside, source_y * width + source_x, 0).long()
+    return index.flatten(1).to(device), inside.to(torch.uint8).flatten(1).to(device)
 
 
 @lru_cache(maxsize=64)
@@ -138,6 +138,6 @@ def factors(device: torch.device) -> Tensor:
 
 
 def blend(degenerate: Tensor, pixels: Tensor, factor: Tensor) -> Tensor:
-    """PIL's Image.blend → uint8. Product and sum are rounded apart: a fused `lerp` would differ from PIL in places."""
+    """Blend to uint8 as PIL's Image.blend does. Product and sum are rounded apart: a fused `lerp` would differ."""
     degenerate = degenerate.float()
     return (pixels.float() - degenerate).mul_(factor).add_(degenerate).to(torch.uint8)

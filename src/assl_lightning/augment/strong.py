@@ -17,9 +17,9 @@ from assl_lightning.base.seeding import Draws
 
 @unique
 class StrongSlot(IntEnum):
-    """The draws that a row's strong view needs beside its weak view's.
+    """Draws of a row's strong view, beside those of its weak view.
 
-    From OPERATION on they are those of the first operation; each further one takes the next `SLOTS_PER_OPERATION`.
+    From OPERATION on they belong to the first operation; each further operation has the next `SLOTS_PER_OPERATION`.
     """
 
     CUTOUT_Y = 16
@@ -94,7 +94,7 @@ class StrongAugment:
     def _view(self, images: Tensor, draws: Draws, plan: Plan) -> Tensor:
         draws = draws.prefetch([*WeakSlot, StrongSlot.CUTOUT_Y, StrongSlot.CUTOUT_X, *self._operation_slots()])
         views = self.weak(images, draws)
-        if type(self.weak) is not WeakAugment:  # another may give back what it was given, or what it keeps
+        if type(self.weak) is not WeakAugment:  # another may return its input, or a tensor that it keeps
             check_batch(views, draws)
             views = views.clone(memory_format=torch.contiguous_format)
         for code, magnitude, sign in zip(*(drawn.unbind(1) for drawn in self._draw_operations(draws)), strict=True):
@@ -102,7 +102,7 @@ class StrongAugment:
         return self._cutout(views, draws, plan) if self.cutout_fraction else views
 
     def _draw_operations(self, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
-        """Code, magnitude and sign of each row's operations, (B, num_ops) int64 each."""
+        """Draw code, magnitude and sign of each row's operations, (B, num_ops) int64 each."""
         slots = self._operation_slots()
         operation, magnitude, applied, sign = (slots[i * self.num_ops : (i + 1) * self.num_ops] for i in range(4))
         drawn = draws.integers(operation, len(self.ops))
@@ -110,7 +110,7 @@ class StrongAugment:
         return code, 1 + draws.integers(magnitude, self.max_magnitude), 1 - 2 * draws.integers(sign, 2)
 
     def _operation_slots(self) -> list[int]:
-        """Those of every operation's name, then of every magnitude, whether it is applied, and the sign."""
+        """Return the slots of all operations' names, then of all magnitudes, applications and signs."""
         firsts = (StrongSlot.OPERATION, StrongSlot.MAGNITUDE, StrongSlot.APPLIED, StrongSlot.SIGN)
         return [first + position * SLOTS_PER_OPERATION for first in firsts for position in range(self.num_ops)]
 
@@ -128,5 +128,5 @@ class StrongAugment:
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
 def _codes(names: tuple[str, ...], device: torch.device) -> Tensor:
-    """(len(names),) int64: each operation's code. Kept per device: a copy from the host in every step would wait."""
+    """Return (len(names),) int64, each operation's code. Cached per device: a copy in every step would wait."""
     return torch.tensor([OPERATIONS.index(name) for name in names], device=device)

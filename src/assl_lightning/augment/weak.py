@@ -15,7 +15,7 @@ from assl_lightning.base.seeding import Draws
 
 @unique
 class WeakSlot(IntEnum):
-    """The draws that a row's weak view needs; slots from 16 up are the strong view's."""
+    """Draws of a row's weak view; slots from 16 up are the strong view's."""
 
     FLIP = 0
     CROP_TOP = 1
@@ -83,10 +83,10 @@ def check_batch(images: Tensor, draws: Draws) -> None:
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
 def _crops(size: int, padding: int, flip: bool, device: torch.device) -> Tensor:
-    """(2 · padding + 1, size) int32: for each crop along one axis, where its pixels come from, edges reflected without
-    repetition; with `flip`, (2 · (2 · padding + 1), size): each crop and the same crop of the flipped image in turn.
+    """Return the source indices of each crop along one axis, (2 · padding + 1, size) int32.
 
-    Kept per device, since making it in every step would be a copy from the host in every step.
+    Edges are reflected without repetition. With `flip`, each crop is followed by the same crop of the flipped image:
+    (2 · (2 · padding + 1), size). Cached per device: to make them in every step would copy from the host in every step.
     """
     last = size - 1
     position = torch.arange(size) + torch.arange(-padding, padding + 1)[:, None]

@@ -1,4 +1,4 @@
-"""Many small images as one PNG, for people and for the report to look at."""
+"""Many small images as one PNG, for people and for the report."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-MAX_SIDE = 96  # pixels; larger images are shrunk, for a sheet is for glancing at
+MAX_SIDE = 96  # pixels; larger images are shrunk
 
 
 def contact_sheet(images: Tensor, columns: int = 10) -> bytes:
-    """The images (K, channels, height, width) uint8, in their order, row by row, side by side, as the bytes of a PNG.
+    """Return a PNG of the images (K, channels, height, width) uint8 side by side, row by row, in their order.
 
     One channel is grey, three are red, green and blue; of any other number the first is shown in grey. The PNG's text
-    fields `tile_width`, `tile_height`, `columns` and `count` say where each image lies.
+    fields `tile_width`, `tile_height`, `columns` and `count` tell where each image lies.
 
     >>> contact_sheet(torch.zeros(3, 1, 8, 8, dtype=torch.uint8))[1:4]
     b'PNG'

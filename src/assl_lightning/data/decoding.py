@@ -1,4 +1,4 @@
-"""An image file → uint8 pixels of one size and one number of channels, or what is wrong with it."""
+"""Decode image files to uint8 pixels of one size and one number of channels, or to a reason why that cannot be."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Images = npt.NDArray[np.uint8]  # (n, channels, height, width)
 Faults = dict[int, str]
 """Index of an image → the reason why it cannot be decoded, which begins with its name."""
 
-_AT_ONCE = 256  # images that are decoded before any of them is handed on
+_AT_ONCE = 256  # images that are decoded before the first of them is yielded
 
 _NAMED = 3  # of the images that cannot be decoded, in an error
 
@@ -44,28 +44,28 @@ _NO_IMAGES = (
     (re.compile(rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL), "a HEIC photograph; save it as JPEG or PNG"),
     (re.compile(rb".{4}ftypavi[fs]", re.DOTALL), "an AVIF image, which Pillow reads from 11.3 on, if whole"),
 )
-"""First bytes of a file that is no image → its kind, and what to do about it."""
+"""First bytes of a file that is no image → its kind, and a remedy."""
 
 _SPEAK_FOR_THEMSELVES = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-"""Errors of Pillow whose message is a sentence; of any other the kind is told too, as in "KeyError: 34"."""
+"""Errors of Pillow whose message is a sentence; other messages are given with the kind, as in "KeyError: 34"."""
 
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """What every image becomes.
+    """The size, channels and way of resizing that every image is converted to.
 
     * EXIF's orientation is applied; where it cannot be read, the image stays as it is stored. Of a camera's several
-      pictures in one file (MPO) the first is taken; whatever else has several frames is refused.
+      pictures in one file (MPO) the first is taken; any other file of several frames is refused.
     * Palettes, CMYK and YCbCr are converted by Pillow, without their colour profiles. Grey becomes three equal
       channels, colour becomes grey by ITU-R 601-2. Transparent pixels lie over white, and so do those of the one value
       or colour that a PNG may hide.
-    * 16 bits become 8: grey by value / 257, rounded, or by the largest value that a PGM or a TIFF of 12 bits says that
-      it has; of colour Pillow keeps the upper byte. Signed and 32-bit integers and floats are refused, since nothing
-      says what their white is.
+    * 16 bits become 8: grey by value / 257, rounded, or by the largest value that a PGM or a TIFF of 12 bits has; of
+      colour Pillow keeps the upper byte. Signed and 32-bit integers and floats are refused, since it is not known which
+      value is white.
     * "crop" scales the image until it just covers the size, and keeps its middle; "squash" scales height and width each
       by its own. Both are Pillow's BILINEAR, which is antialiased. An image that has the size already stays as it is.
 
-    Raises ValueError where a field is not as said beside it.
+    Raises ValueError where a field is out of range.
     """
 
     size: Sequence[int]  # height, width
@@ -82,7 +82,7 @@ class ImageFormat:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
+        """Channels, height and width."""
         height, width = self.size
         return (self.channels, height, width)
 
@@ -112,7 +112,7 @@ def read_all(
 
 
 def decode(path: Path, form: ImageFormat) -> Images | str:
-    """The image, (channels, height, width), or what is wrong with it or its file, which begins with its path.
+    """Return the image, (channels, height, width), or the reason why it cannot be decoded, which begins with its path.
 
     Raises:
         OSError: there is no such file, or its disk failed, so that it may well be whole.
@@ -122,7 +122,7 @@ def decode(path: Path, form: ImageFormat) -> Images | str:
 
 
 def decode_bytes(content: bytes, form: ImageFormat, name: str) -> Images | str:
-    """Decode the content of a file, as `decode` does; a reason why it cannot be decoded begins with `name`."""
+    """Decode the content of a file as `decode` does; a reason why it cannot be decoded begins with `name`."""
 
     def read() -> Images | str:
         with _open(content) as stored:
@@ -132,11 +132,11 @@ def decode_bytes(content: bytes, form: ImageFormat, name: str) -> Images | str:
 
 
 def _open(content: bytes) -> Image.Image:
-    """Open an image; a common kind of file that is no image is named in the error, with what to do about it."""
+    """Open an image; the error for a common kind of file that is no image names the kind and a remedy."""
     try:
         return Image.open(BytesIO(content))
     except UnidentifiedImageError:
-        kind = next((words for begins, words in _NO_IMAGES if begins.match(content)), "")
+        kind = next((words for beginning, words in _NO_IMAGES if beginning.match(content)), "")
         if not kind:
             raise
         raise ValueError(kind) from None
@@ -156,7 +156,7 @@ def convert(stored: Image.Image, form: ImageFormat, name: str) -> Images | str:
 
 
 def read_upright(path: Path, channels: int) -> Image.Image | str:
-    """The image in its own size, grey or in colour, as `ImageFormat` says, without any metadata; or what is wrong.
+    """Return the image in its own size, grey or in colour, without metadata; or the reason why it cannot be decoded.
 
     Raises:
         OSError: as `decode`.
@@ -178,10 +178,11 @@ def read_upright(path: Path, channels: int) -> Image.Image | str:
 
 
 def attempt(name: str, decode_it: Callable[[], Made]) -> Made | str:
-    """Call `decode_it`, and return its result or, whatever it raises, the fault of the image called `name`.
+    """Call `decode_it` and return its result; if it raises, return the fault of the image called `name`.
 
-    Decoders raise anything at all for a damaged image, such as AttributeError, KeyError, RuntimeError and MemoryError.
-    What they warn of is metadata, or said by `ImageFormat` too; it is not shown, and never an error.
+    Decoders raise errors of any type for a damaged image, such as AttributeError, KeyError, RuntimeError and
+    MemoryError. Their warnings are about metadata, or about what `ImageFormat` refuses; they are neither shown nor
+    turned into errors.
     """
     try:
         with _quietly():
@@ -197,13 +198,13 @@ def _reason_of(problem: Exception) -> str:
 
 
 _quiet_lock = threading.Lock()
-_quiet: list[warnings.catch_warnings[None]] = []  # as many times as decoders are at work; the first is entered
+_quiet: list[warnings.catch_warnings[None]] = []  # entered by the first of the decoders at work
 _num_quiet = 0
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """No warning of a decoder's meanwhile; in several threads at once, since what Python ignores is one for all."""
+    """Hide warnings of decoders in the block. Filters are global, so the last thread to leave restores them."""
     global _num_quiet  # noqa: PLW0603
     with _quiet_lock:
         _num_quiet += 1
@@ -222,7 +223,7 @@ def _quietly() -> Iterator[None]:
 
 
 def describe_faults(faults: Sequence[str], part: str) -> str:
-    """How many images cannot be decoded, and which: the first few, each with its reason.
+    """Return how many images cannot be decoded, and the first few with their reasons.
 
     >>> describe_faults(["a.png (broken)"], "pool")
     "1 of the pool's images cannot be decoded: a.png (broken)"
@@ -231,12 +232,12 @@ def describe_faults(faults: Sequence[str], part: str) -> str:
 
 
 def name_faults(faults: Sequence[str]) -> str:
-    """The first few images that cannot be decoded, how many more there are, and how many are links to nothing."""
+    """Return the first few faults, how many more there are, and how many of them are links to nothing."""
     return f"{first_few(faults, _NAMED, '; ')}{count_links(faults)}"
 
 
 def count_links(faults: Sequence[str]) -> str:
-    """The end of a sentence: the number of faults that are links to nothing, and what to do; empty where none is."""
+    """Return the end of a sentence: how many faults are links to nothing, and what to do; empty where none is."""
     links = sum(f" ({LINK_TO_NOTHING}" in fault for fault in faults)
     if not links:
         return ""

@@ -1,4 +1,4 @@
-"""The bytes of an image file, or why it has none to give."""
+"""Read the bytes of an image file, or find the reason why it cannot be read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 NOT_READ = "not read: "
-"""Beginning of the reason where the file could not be read at all, so that nothing is known of its image."""
+"""Beginning of the reason where the file could not be read at all, so that its image may be whole."""
 
 LINK_TO_NOTHING = f"{NOT_READ}a link to nothing"
 
@@ -22,10 +22,10 @@ _NO_FILES = (
 
 
 def read_file(path: Path) -> bytes | str:
-    """The content of a file, or the reason why it cannot be read, which begins with `NOT_READ`.
+    """Return the content of a file, or the reason why it cannot be read, which begins with `NOT_READ`.
 
-    Such reasons are a link to nothing or to itself, a directory, a pipe (which is not waited for), and a file that this
-    user may not read.
+    Reasons are a link to nothing or to itself, a directory, a pipe (which is not waited for), and a file that this user
+    may not read.
 
     Raises:
         OSError: there is nothing of that name, not even a link; or the disk failed, and the image may well be whole.
@@ -38,7 +38,7 @@ def read_file(path: Path) -> bytes | str:
 
 
 def why_unreadable(path: Path) -> str:
-    """The reason that `read_file` would give, found without reading; empty where the file can probably be read."""
+    """Return the reason that `read_file` would give, without reading; empty where the file can probably be read."""
     try:
         reason = _reason_by_kind(path)
         if reason or os.access(path, os.R_OK):
@@ -56,7 +56,7 @@ def _reason_by_kind(path: Path) -> str:
 
 
 def _reason_of(path: Path, error: OSError) -> str:
-    """The reason in words; raises `error`, with the file's name, where it says nothing lasting about the file."""
+    """Return the reason in words; raise `error`, with the file's name, where the cause may pass."""
     if error.errno == errno.ELOOP:
         return f"{NOT_READ}a link that leads to itself"
     if error.errno in (errno.ENOENT, errno.ENOTDIR):

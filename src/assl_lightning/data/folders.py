@@ -1,4 +1,4 @@
-"""The image files below a directory; files and directories that are no data are passed over, and told."""
+"""Find the image files below a directory; other files and directories are ignored and counted in a message."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SUFFIXES = frozenset(
         *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".pcx", ".qoi", ".sgi"),
     )
 )
-"""Endings of the names of image files, in small letters: formats that Pillow reads and that photographs have."""
+"""Suffixes of image files, in lower case: formats of photographs that Pillow reads."""
 
 _CANNOT_BE_READ = frozenset(
     (
@@ -35,7 +35,7 @@ _CANNOT_BE_READ = frozenset(
         *(".psd", ".svg", ".pdf", ".eps", ".ai", ".exr", ".hdr", ".dcm", ".nii", ".mp4", ".mov", ".avi"),
     )
 )
-"""Images and films that are told in an error by what can be done about them."""
+"""Suffixes of images and films that cannot be read, for which an error advises to convert them."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class Found:
     """The images below a directory, and the other files there."""
 
     images: tuple[str, ...]  # paths from the directory, with slashes, sorted: the order on the disk does not matter
-    passed_over: Mapping[str, int]  # suffix in small letters, or "no suffix" → how many other files end so
+    passed_over: Mapping[str, int]  # suffix in lower case, or "no suffix" → number of other files
 
 
 def find_images(root: Path) -> Found:
-    """The images and the other files below `root`.
+    """Return the images, by their `SUFFIXES`, and the other files below `root`.
 
-    What begins with a dot is passed over, and so are directories whose pictures are no data (`outputs`): those are
-    counted in a message, as are the files that are no images by their `SUFFIXES`.
+    Names that begin with a dot are ignored, and so are directories whose pictures are no data (`outputs`). These
+    directories and the other files are counted in a message.
 
     Raises:
         FileNotFoundError: `root` is no directory.
@@ -86,15 +86,15 @@ def find_images(root: Path) -> Found:
 
 
 def nearest_path(path: Path) -> str:
-    """The name that was meant by the first part of `path` that does not exist, as `Suggestions` has it, or ""."""
-    place = Path(path.anchor)
-    for part in path.parts[len(place.parts) :]:
-        if not (place / part).exists():
+    """Return a hint at the name that the first part of `path` that does not exist may stand for, or ""."""
+    directory = Path(path.anchor)
+    for part in path.parts[len(directory.parts) :]:
+        if not (directory / part).exists():
             try:
-                return Suggestions(other.name for other in place.iterdir()).hint(part)
+                return Suggestions(other.name for other in directory.iterdir()).hint(part)
             except OSError:
                 return ""
-        place = place / part
+        directory = directory / part
     return ""
 
 
@@ -104,41 +104,41 @@ def _advice(passed_over: Mapping[str, int]) -> str:
 
 
 class ImageFiles:
-    """Files below `root` by the paths that a table gives them, whatever Unicode form their names have there."""
+    """Find files below `root` by the paths in a table, in any Unicode form of their names."""
 
     most_names = 100_000
-    """The most files among which the nearest name to a missing one is looked for."""
+    """Largest number of files among which a name like a missing one is looked for."""
 
     most_hints = 20
-    """The most names that are looked for: a table may be wrong in every line, and a message names the first ones."""
+    """Largest number of hints: a table may be wrong in every line, and a message names only the first lines."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._listed: dict[Path, SameNames] = {}  # directory → what is in it
-        self._paths: dict[str, Path] = {}  # text → where it is, looked up once
+        self._listed: dict[Path, SameNames] = {}  # directory → names in it
+        self._paths: dict[str, Path] = {}  # path in the table → path on the disk
         self._hints = 0
 
     def path(self, text: str) -> Path:
-        """The path of the file `text`, below `root` or absolute; the path as it was given where no such file is."""
+        """Return the path of the file `text`, below `root` or absolute; unchanged where there is no such file."""
         if text not in self._paths:
             self._paths[text] = self._find(self.root / text)
         return self._paths[text]
 
     def hint(self, text: str) -> str:
-        """The name of a file below `root` that `text` may stand for, as `Suggestions` has it, or ""."""
+        """Return a hint at a file below `root` that `text` may stand for, or ""."""
         self._hints += 1
         return self._suggestions.hint(text) if self._hints <= self.most_hints else ""
 
     def _find(self, path: Path) -> Path:
         if path.exists():
             return path
-        place = Path(path.anchor)
-        for part in path.parts[len(place.parts) :]:
-            if not place.is_dir() and str(place) != ".":
+        found = Path(path.anchor)
+        for part in path.parts[len(found.parts) :]:
+            if not found.is_dir() and str(found) != ".":
                 return path
-            same = None if (place / part).exists() else self._in(place).find(part)
-            place = place / (same or part)
-        return place if place.exists() else path
+            same = None if (found / part).exists() else self._in(found).find(part)
+            found = found / (same or part)
+        return found if found.exists() else path
 
     @cached_property
     def _suggestions(self) -> Suggestions:
@@ -158,7 +158,7 @@ class ImageFiles:
 
 
 def _describe(passed_over: Mapping[str, Sequence[str]]) -> str:
-    """The number of directories of each kind, with the names of the first, in words."""
+    """Return the number of directories of each kind, with the first names."""
     parts = []
     for kind, names in sorted(passed_over.items()):
         parts.append(f"{len(names)} {kind} ({first_few(sorted(names))})")
@@ -166,21 +166,21 @@ def _describe(passed_over: Mapping[str, Sequence[str]]) -> str:
 
 
 def _walk(root: Path, passed_over: dict[str, list[str]]) -> Iterator[str]:
-    """The files' paths from `root`; directories that are no data are put into `passed_over`, by their kind."""
-    above: dict[str, frozenset[str]] = {}  # directory → the real places of it and of all above it
+    """Yield the files' paths from `root`; directories that are no data are put into `passed_over`, by their kind."""
+    above: dict[str, frozenset[str]] = {}  # directory → real paths of all directories above it
     for directory, subdirectories, files in os.walk(root, followlinks=True, onerror=_raise):
         kind = _kind_of(Path(directory)) if directory != str(root) else ""
         if kind:
             passed_over.setdefault(kind, []).append(Path(directory).relative_to(root).as_posix())
             subdirectories.clear()
             continue
-        places = above.pop(directory, frozenset()) | {os.path.realpath(directory)}
+        real_paths = above.pop(directory, frozenset()) | {os.path.realpath(directory)}
         subdirectories[:] = [name for name in subdirectories if not name.startswith(".")]
         for name in subdirectories:
             below = os.path.join(directory, name)  # noqa: PTH118  # as os.walk joins them
-            if os.path.realpath(below) in places:
+            if os.path.realpath(below) in real_paths:
                 raise ValueError(f"{below} is a link that leads back to a directory above it; remove the link")
-            above[below] = places
+            above[below] = real_paths
         yield from (Path(directory, name).relative_to(root).as_posix() for name in files)
 
 

@@ -67,7 +67,7 @@ def read_images(
 
 @dataclass(frozen=True)
 class _Survey:
-    """What decoding all images once has found."""
+    """Faults and pixel counts, found by decoding all images once."""
 
     faults: Faults
     histogram: Tensor  # (channels, 256) int64, how often each value occurs in the images that can be decoded

@@ -1,8 +1,4 @@
-"""Images that are decoded when they are looked at: a pool of any size in the memory of a few of its batches.
-
-Before that all of them are decoded once, to find those that cannot be, and to count their pixels. With a cache what was
-found is kept, as JSON, as long as the files are the same.
-"""
+"""Images that are decoded when they are looked at: a pool of any size in the memory of a few of its batches."""
 
 from __future__ import annotations
 
@@ -21,11 +17,11 @@ from assl_lightning.data.decoding import ImageFormat, decode
 
 
 class StreamedImages:
-    """N images in files, read as a uint8 tensor (N, channels, height, width) is: `images[index]` decodes some of them.
+    """N images in files, used like a uint8 tensor (N, channels, height, width): `images[index]` decodes some of them.
 
     Attributes:
-        unreadable: (K,) int64 places of those that cannot be decoded, ascending; they are black.
-        histogram: (channels, 256) int64, how often each value is there in all the others; None: nobody has counted.
+        unreadable: (K,) int64 indices of images that cannot be decoded, ascending; they are black.
+        histogram: (channels, 256) int64, how often each value occurs in all other images; None: not counted.
     """
 
     dtype = torch.uint8
@@ -46,55 +42,54 @@ class StreamedImages:
 
     @property
     def shape(self) -> torch.Size:
-        """N, channels, height, width."""
+        """N, channels, height and width."""
         return torch.Size((len(self.paths), *self.form.shape))
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: Tensor) -> Tensor:
-        """(K, channels, height, width) uint8 on the CPU, of the images at `index` (K,) int64, each decoded once.
+        """Return the images at `index` (K,) int64 as (K, channels, height, width) uint8 on the CPU, each decoded once.
 
-        All cores decode, but for a loader's worker, which is one of several.
+        Decoding takes all cores, except in a worker of a loader, which is one of several.
 
         Raises:
             ValueError: an image cannot be read or decoded any more.
         """
-        places = index.tolist()
-        rows: dict[int, int] = {}  # place → where its image goes first
-        for row, place in enumerate(places):
-            rows.setdefault(place, row)
-        pixels = torch.empty(len(places), *self.form.shape, dtype=torch.uint8)
+        indices = index.tolist()
+        rows: dict[int, int] = {}  # index of an image → first row of the result that it fills
+        for row, image_index in enumerate(indices):
+            rows.setdefault(image_index, row)
+        pixels = torch.empty(len(indices), *self.form.shape, dtype=torch.uint8)
         targets = [pixels[row].numpy() for row in rows.values()]
         if get_worker_info() is None and len(rows) > 1:
             with ThreadPoolExecutor(os.cpu_count()) as threads:
                 list(threads.map(self._decode_into, targets, rows))
         else:
-            for target, place in zip(targets, rows, strict=True):
-                self._decode_into(target, place)
-        if len(rows) == len(places):
+            for target, image_index in zip(targets, rows, strict=True):
+                self._decode_into(target, image_index)
+        if len(rows) == len(indices):
             return pixels
-        return pixels[torch.tensor([rows[place] for place in places])]
+        return pixels[torch.tensor([rows[image_index] for image_index in indices])]
 
     @property
     def readable(self) -> Tensor:
-        """(N − K,) int64 places of those that can be decoded, ascending."""
-        return torch.tensor([place for place in range(len(self)) if place not in self._black], dtype=torch.int64)
+        """The (N − K,) int64 indices of images that can be decoded, ascending."""
+        return torch.tensor([index for index in range(len(self)) if index not in self._black], dtype=torch.int64)
 
     def take(self, index: Tensor) -> StreamedImages:
-        """Some of the images, in the order of `index` (K,) int64; nothing is decoded."""
-        places = index.tolist()
+        """Return the images at `index` (K,) int64, in that order, without decoding any."""
         unreadable = torch.isin(index, self.unreadable).nonzero()[:, 0]
-        return StreamedImages([self.paths[place] for place in places], self.form, unreadable)
+        return StreamedImages([self.paths[position] for position in index.tolist()], self.form, unreadable)
 
-    def _decode_into(self, pixels: npt.NDArray[np.uint8], place: int) -> None:
-        if place in self._black:
+    def _decode_into(self, pixels: npt.NDArray[np.uint8], index: int) -> None:
+        if index in self._black:
             pixels[:] = 0
             return
         try:
-            image = decode(self.paths[place], self.form)
+            image = decode(self.paths[index], self.form)
         except OSError as error:
-            image = f"{self.paths[place]} ({error.strerror or error})"
+            image = f"{self.paths[index]} ({error.strerror or error})"
         if not isinstance(image, str):
             pixels[:] = image
             return
@@ -109,10 +104,10 @@ StoredImages = Tensor | StreamedImages
 
 
 def take_images(images: StoredImages, index: Tensor) -> StoredImages:
-    """Some of the images, in the order of `index` (K,) int64, stored as they are."""
+    """Return the images at `index` (K,) int64, in that order, stored as they are."""
     return images.take(index) if isinstance(images, StreamedImages) else images[index]
 
 
 def count_pixels(images: Tensor) -> Tensor:
-    """(channels, 256) int64: how often each value is there in the images (n, channels, height, width) uint8."""
+    """Return (channels, 256) int64, how often each value occurs in the images (n, channels, height, width) uint8."""
     return torch.stack([images[:, channel].flatten().bincount(minlength=256) for channel in range(images.shape[1])])

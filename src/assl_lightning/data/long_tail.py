@@ -1,4 +1,4 @@
-"""Pools in which some classes are rare: the same images, fewer of the later classes."""
+"""Pools with rare classes: the same images, but fewer of the later classes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from assl_lightning.data.sources.base import PoolSource
 
 
 def long_tailed(source: PoolSource, imbalance_factor: float, seed: int) -> PoolSource:
-    """The source with a pool whose classes have exponentially fewer images, class 0 the most; the test set as it is.
+    """Return the source with exponentially fewer pool images from class to class, class 0 the most; the same test set.
 
     Class c of C keeps n_c = ⌊n_max / factor^(c / (C − 1))⌋ images, but at least one, and at most what it has; n_max is
     the largest class's number. So the first class has `imbalance_factor` times as many as the last, where the source
     is balanced; 1 leaves everything. Cui et al. 2019, §5.1.
 
-    Which images stay is uniform within the class and depends on `seed` and on each image's pool index alone: a larger
-    factor keeps some of what a smaller one keeps. Those that stay keep their order and their sample ids; their pool
-    indices close up. An image that cannot be decoded counts as the others do, so that a damaged file moves no other.
+    The images that stay are drawn uniformly within the class, by `seed` and pool index alone: a larger factor keeps a
+    subset of what a smaller one keeps. They keep their order and sample ids, and are numbered again from 0. An image
+    that cannot be decoded counts like any other, so that a damaged file changes nothing for the others.
 
     Raises:
         ValueError: `imbalance_factor` is below 1 or not finite, or above 1 where some labels are not known.
@@ -35,8 +35,8 @@ def long_tailed(source: PoolSource, imbalance_factor: float, seed: int) -> PoolS
     unknown = int((source.hidden_labels < 0).sum())
     if unknown:
         raise ValueError(
-            f"imbalance_factor must be 1 where nobody knows the label of {unknown:,} of the pool's images, whose "
-            f"classes cannot be counted; got {imbalance_factor}"
+            f"imbalance_factor must be 1 where labels are unknown, as those of {unknown:,} of the pool's images are, "
+            f"whose classes cannot be counted; got {imbalance_factor}"
         )
     kept = _kept(source.hidden_labels, len(source.class_names), imbalance_factor, seed)
     if len(kept) == len(source.pool_images):
@@ -45,7 +45,7 @@ def long_tailed(source: PoolSource, imbalance_factor: float, seed: int) -> PoolS
 
 
 def _kept(labels: Tensor, num_classes: int, imbalance_factor: float, seed: int) -> Tensor:
-    """(K,) int64 indices of what stays, ascending."""
+    """Return the (K,) int64 indices of the images that stay, ascending."""
     order = Draws(derive_key(seed, "long tail"), torch.arange(len(labels))).bits(0)
     most = int(labels.bincount().max())
     kept = []

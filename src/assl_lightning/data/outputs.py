@@ -1,7 +1,7 @@
 """Directories whose pictures are no data: those that this package writes, and those that other programs leave behind.
 
-A run shows people copies of its images and draws contact sheets. Where its directory lies among the images themselves,
-these pictures would join the pool at the next call, copies of test images among them.
+A run writes copies of its images, for people to label, and contact sheets. If its directory lies among the images,
+these pictures would join the pool at the next call, and copies of test images would be among them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NAME_IN_A_RUN = re.compile(
 
 
 def written_by(directory: Path) -> str:
-    """The kind of directory of pictures that are no data, in words; "" for any other directory.
+    """Return the kind of a directory whose pictures are no data, in words; "" for any other directory.
 
     >>> written_by(Path("photos/@eaDir"))
     'of systems'
@@ -46,7 +46,7 @@ def written_by(directory: Path) -> str:
 
 
 def is_output_name(name: str) -> bool:
-    """True for the path of a picture that a run or a report writes, by its names alone.
+    """True if a path, by its names alone, is that of a picture that a run or a report writes.
 
     >>> is_output_name("runs/a/seed_0/round_01/to_label/images/0003.png"), is_output_name("a/images/0003.png")
     (True, False)
@@ -55,21 +55,21 @@ def is_output_name(name: str) -> bool:
 
 
 def output_above(path: Path) -> Path | None:
-    """The directory that this package wrote and in which `path` lies, or `path` itself; None for any other path.
+    """Return the directory that this package wrote and that is `path` or holds it; None for any other path.
 
-    What lies in a run's directory is the run's where it is in a round or in the report.
+    Of a run's directory, only the rounds and the report count.
     """
-    place = path.resolve()
-    for directory in (place, *place.parents):
+    resolved = path.resolve()
+    for directory in (resolved, *resolved.parents):
         kind = _written_here(directory)
-        below = place.relative_to(directory).parts[:1]
+        below = resolved.relative_to(directory).parts[:1]
         if kind and (kind != _RUN or not below or _ROUND.fullmatch(below[0]) or below[0] == "report"):
             return directory
     return None
 
 
 def pictures_of_runs(paths: Iterable[Path]) -> list[Path]:
-    """Those of `paths` that lie in a directory that this package wrote."""
+    """Return those of `paths` that lie in a directory that this package wrote."""
     is_output = cache(lambda directory: output_above(directory) is not None)
     return [path for path in paths if is_output(path.parent)]
 
@@ -78,7 +78,7 @@ _RUN = "of runs"
 
 
 def _written_here(directory: Path) -> str:
-    """The kind of a directory that this package writes, by files that nothing else writes beside one another."""
+    """Return the kind of a directory that this package writes, by files that no other program writes together."""
     has = {name for name in (CONFIG, RECORDS, "batch.json", "report.html") if (directory / name).is_file()}
     if CONFIG in has and any((directory / name).exists() for name in _OF_A_RUN) and _is_ours(directory / CONFIG):
         return _RUN

@@ -1,4 +1,4 @@
-"""The mean and the standard deviation of a pool's pixels, by which images are normalised."""
+"""Mean and standard deviation of a pool's pixels, by which images are normalised."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _AT_ONCE = 256  # images; a pool in files is never in memory as a whole
 
 
 def pixel_statistics(images: StoredImages, index: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, of the pixels in [0, 1] of the images at `index` (K,) int64.
+    """Return mean and standard deviation of each channel over the images at `index` (K,) int64, for pixels in [0, 1].
 
     `images` are (N, channels, height, width) uint8. The sums are whole numbers, so the result depends neither on the
     order of the images nor on the machine; it is rounded to four decimals, as it is written into a configuration.
 
     Raises:
-        ValueError: all pixels of a channel are one, so that nothing can be normalised by their deviation.
+        ValueError: all pixels of a channel are equal, so that they cannot be divided by their deviation.
 
     >>> pixel_statistics(torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1), torch.arange(2))
     ((0.5,), (0.5,))
@@ -38,7 +38,7 @@ def pixel_statistics(images: StoredImages, index: Tensor) -> tuple[tuple[float, 
 
 
 def _histogram(images: StoredImages, index: Tensor) -> Tensor:
-    """(channels, 256) int64, of the images at `index`."""
+    """Return (channels, 256) int64, how often each value occurs in the images at `index`."""
     if isinstance(images, StreamedImages) and images.histogram is not None and torch.equal(index, images.readable):
         return images.histogram
     counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)

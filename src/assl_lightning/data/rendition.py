@@ -1,4 +1,4 @@
-"""An image of the pool as a file that any browser shows, for people to look at."""
+"""An image of the pool as a file that any browser shows."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 
 from assl_lightning.data.decoding import read_upright
 
-_SMALL = 256  # pixels of the longest side, up to which nothing may be lost
+_SMALL = 256  # pixels of the longest side, up to which the file is a PNG, which loses nothing
 
 Rendition = tuple[str, bytes]
-"""How its file's name ends, "png" or "jpg", and what is in it."""
+"""The suffix of a file, "png" or "jpg", and its content."""
 
 
 def rendition(pixels: Tensor, path: Path | None, longest: int) -> Rendition:
-    """The original at `path`, upright and in colour or grey, its longer side at most `longest` pixels.
+    """Return the original at `path` upright, in colour or grey, its longer side at most `longest` pixels.
 
-    Where there is no original, or nobody can read it any more, `pixels` (channels, height, width) uint8 are shown, as
-    training sees them. Nothing but the pixels goes along: no place, no camera, no name.
+    Where there is no original, or it cannot be read any more, the image is `pixels` (channels, height, width) uint8, as
+    training sees them. The file has no metadata, such as the place, the camera or the name.
     """
     image = _original(path) if path is not None else None
     if image is None:

@@ -1,4 +1,4 @@
-"""The names of a run's samples in the order of their indices, so that a pool may grow and every index stay what it was.
+"""Names of a run's samples in the order of their indices, so that an index stays the same when a pool grows.
 
 `<run_dir>/samples.csv` has a line for each image of the pool, and one for each of the test set. It only grows.
 """
@@ -19,14 +19,14 @@ _SPLITS = ("pool", "test")
 
 @dataclass(frozen=True)
 class SampleNames:
-    """Who is who: a sample's index is its place in `pool`."""
+    """Sample ids by index: sample i of the pool is `pool[i]`."""
 
     pool: tuple[str, ...] = ()
     test: tuple[str, ...] = ()  # () where the test set's images have no names
 
 
 def read_samples(run_dir: Path) -> SampleNames:
-    """The names that a run has written down; none where it has not begun.
+    """Read the names that a run has written; none where it has not begun.
 
     Raises:
         ValueError: the file cannot be read.
@@ -52,7 +52,7 @@ def read_samples(run_dir: Path) -> SampleNames:
 
 
 def write_samples(run_dir: Path, names: SampleNames) -> None:
-    """Write the names down in one piece."""
+    """Write the names in one piece."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)  # with line ends of which each character is quoted
     writer.writerow(_HEADER)

@@ -1,4 +1,4 @@
-"""Pickles from elsewhere: plain data and NumPy arrays are read, and nothing that a file names is ever run.
+"""Read plain data and NumPy arrays from pickles of unknown origin, without running anything that a file names.
 
 A pickle is a program that may import and call whatever it names. Here it gets, under the few names that plain data and
 arrays need, functions of our own, which look at what they are given; any other name is refused. NumPy's `__setstate__`s
@@ -23,15 +23,15 @@ from assl_lightning.base.words import shortened, with_kind
 
 
 def load_plain_pickle(path: str | Path) -> Any:
-    """What a pickle of protocol 0 to 5 holds, if that is plain: nothing, numbers, text, bytes, containers and NumPy's.
+    """Read a pickle of protocol 0 to 5 that holds plain data: None, numbers, text, bytes, containers and NumPy's types.
 
     Containers are lists, tuples, sets and dictionaries (an ordered one becomes a plain one) that do not contain
     themselves. Of NumPy there are arrays, which come read-only, scalars and dtypes; of booleans, numbers, and text or
     bytes of fixed length. Strings of Python 2 are read as Latin-1.
 
-    What a file cannot do is run code. It can still ask for more memory, time or depth of recursion than there is, by a
-    few bytes (tuples within tuples for a dictionary's key), before anything here sees it: read a file that nobody
-    vouches for in a process of its own.
+    A file cannot run code. A few bytes can still ask for more memory, time or depth of recursion than there is (tuples
+    within tuples for a dictionary's key), before anything here sees them: read a file that you do not trust in a
+    process of its own.
 
     Raises:
         OSError: the file cannot be opened.
@@ -39,7 +39,7 @@ def load_plain_pickle(path: str | Path) -> Any:
     """
     path = Path(path)
     with path.open("rb") as file:
-        copyreg.clear_extension_cache()  # what is in it would be handed out without asking `find_class`
+        copyreg.clear_extension_cache()  # its content would be used without asking `find_class`
         try:
             return _finish(_PlainUnpickler(file, encoding="latin1").load(), {})
         except _NotPlainError as refusal:
@@ -48,15 +48,15 @@ def load_plain_pickle(path: str | Path) -> Any:
             reason = shortened(with_kind(problem), 200)
             raise ValueError(f"{path} is damaged, or not a pickle ({reason}); fetch it again") from problem
         finally:
-            copyreg.clear_extension_cache()  # nor may ours be handed to other readers
+            copyreg.clear_extension_cache()  # nor may other readers get ours
 
 
 class _NotPlainError(Exception):
-    """Why a pickle is refused, to follow "but"."""
+    """The reason why a pickle is refused, to follow "but"."""
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Knows `_CONSTRUCTORS` and nothing else."""
+    """An unpickler that knows `_CONSTRUCTORS` and nothing else."""
 
     def find_class(self, module: str, name: str) -> _Constructor:
         known = _CONSTRUCTORS.get((module, name))
@@ -66,13 +66,13 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def _quote(text: object) -> str:
-    """A text of the file's, on one line and not too long; of anything else, which may be without end, the type."""
+    """Quote a text of the file in one short line; of anything else, which may be endless, return the type."""
     if not isinstance(text, str):
         return f"of type {type(text).__name__}"
     return ascii(shortened(text, 100))
 
 
-# --- what stands for the objects of a file while it is read: nothing about them can be set, and no set holds them -----
+# --- stand-ins for the objects of a file while it is read: they have no attributes to set, and cannot be hashed -------
 
 
 class _StandIn:
@@ -84,7 +84,7 @@ class _StandIn:
 
 
 class _Constructor(_StandIn):
-    """The function that makes what a file calls by some name."""
+    """The function that stands for a name that a file calls."""
 
     __slots__ = ("_make",)
 
@@ -117,7 +117,7 @@ class _DType(_StandIn):
 
 
 class _Array(_StandIn):
-    """An array; `value` is None until the file has said what is in it."""
+    """An array; `value` is None until the file has given its content."""
 
     __slots__ = ("value",)
 
@@ -134,7 +134,7 @@ class _Array(_StandIn):
 
 
 def _view(content: bytes | bytearray | str, dtype: _DType, shape: tuple[Any, ...], order: str) -> npt.NDArray[Any]:
-    """`content` as an array, not copied and not to be written to; text is how Python 2's bytes arrive."""
+    """Return `content` as an array that shares its memory and is read-only; bytes of Python 2 come as text."""
     buffer = memoryview(content.encode("latin1") if isinstance(content, str) else content).toreadonly()
     if not all(type(length) is int and length >= 0 for length in shape):
         raise _NotPlainError("it has an array whose shape is not one of lengths")
@@ -154,7 +154,7 @@ def _make_empty_array(subtype: object, *_: object) -> _Array:
 
 
 def _make_array(content: object, dtype: object, shape: object, order: object, axes: object = None) -> _Array:
-    """An array as protocol 5 writes it; `axes` with order "K": those of the stored array, in the array's order."""
+    """Make an array as protocol 5 writes it; with order "K", `axes` are those of the stored array."""
     match content, dtype, shape, order, axes:
         case (bytes() | bytearray(), _DType(), tuple(), "C" | "F", None):
             return _Array(_view(content, dtype, shape, order))
@@ -170,14 +170,14 @@ def _make_scalar(dtype: object, content: object = None) -> object:
 
 
 def _encode(text: object, encoding: object = None) -> bytes:
-    """Bytes as Python 3 writes them for Python 2."""
+    """Return bytes that Python 3 has written for Python 2."""
     if not isinstance(text, str) or encoding != "latin1":
         raise _NotPlainError(f"it encodes text as {_quote(encoding)}; only bytes in Latin-1 are written so")
     return text.encode("latin1")
 
 
 def _make_bytes() -> bytes:
-    """The empty bytes, which `_encode` does not write."""
+    """Return empty bytes, which Python 3 does not write by `_encode`."""
     return b""
 
 
@@ -236,22 +236,22 @@ _CONSTRUCTORS: Mapping[tuple[str, str], _Constructor] = {
     ("collections", "OrderedDict"): _Constructor(_from_list(dict)),
     ("_codecs", "encode"): _Constructor(_encode),
 }
-"""Module and name, as a file has them → what is called instead."""
+"""Module and name in a file → the function that is called instead."""
 
 
 # --- once all is read -------------------------------------------------------------------------------------------------
 
 _ATOMS = (type(None), bool, int, float, complex, str, bytes, bytearray, set, frozenset)
-"""What is kept as it is; what sets hold can be hashed, which no stand-in can."""
+"""Types that are kept as they are; a set cannot hold a stand-in, which cannot be hashed."""
 
 _UNFINISHED = object()
 
 
 def _finish(value: object, finished: dict[int, tuple[object, object]]) -> object:
-    """`value` with arrays and dtypes in place of what stands for them; lists and dictionaries are changed in place.
+    """Replace stand-ins in `value` by arrays and dtypes; lists and dictionaries are changed in place.
 
-    `finished` has, by its identity, each container that was met (held, so that its identity stays its own) and what
-    became of it: one that a file has in many places is gone through once.
+    `finished` maps the identity of each container that was met to the container, which is held so that its identity
+    stays unique, and to its result: a container that a file has in many places is gone through once.
     """
     if type(value) in _ATOMS or isinstance(value, np.generic):
         return value

@@ -1,6 +1,6 @@
-"""An image that Pillow has opened → 8 bits of grey or colour, upright, nothing hidden; or why that cannot be.
+"""Convert an image that Pillow has opened to 8 bits of grey or colour, upright and opaque; or refuse it.
 
-Whatever Pillow raises goes through; `decoding` makes a fault of it.
+Errors of Pillow go through; `decoding` turns them into faults.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF's orientation → what makes such an image stand upright. 1 stands, and so does whatever else is written there."""
+"""EXIF's orientation → the transposition that turns such an image upright. Any other value needs none."""
 
 _WHITES = {"L;2": 3, "L;4": 15}
 """Layout of a grey PNG → its largest value. Pillow scales that to 255, but leaves the hidden value of tRNS."""
@@ -34,7 +34,7 @@ _WHITE_IS_ZERO, _SIGNED = 0, 2  # their values
 
 
 def refusal(image: Image.Image) -> str:
-    """The reason why an image is not even decoded; empty where there is none."""
+    """Return the reason why an image is refused before it is decoded; empty where there is none."""
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":
         return f"it has {frames} frames; save one of them as an image of its own"
@@ -47,7 +47,7 @@ def refusal(image: Image.Image) -> str:
 
 
 def to_pixels(stored: Image.Image, channels: int) -> Image.Image:
-    """The image in "L" or "RGB", upright, as `decoding.ImageFormat` says; it may be `stored` itself, loaded."""
+    """Return the image in "L" or "RGB", upright, as `decoding.ImageFormat` describes; it may be `stored` itself."""
     layout = _layout_of(stored)
     low = _low_bytes(stored) if layout == "RGB;16B" and "transparency" in stored.info else None
     white_is_zero = _tiff_tag(stored, _PHOTOMETRIC, 1) == _WHITE_IS_ZERO
@@ -65,7 +65,7 @@ def to_pixels(stored: Image.Image, channels: int) -> Image.Image:
 
 
 def _layout_of(stored: Image.Image) -> str:
-    """The layout of the values in the file, by Pillow's name, such as "L;4"; empty once the image is loaded."""
+    """Return Pillow's name for the layout of the values in the file, such as "L;4"; empty once the image is loaded."""
     tiles = getattr(stored, "tile", None)
     if not tiles or stored.format not in ("PNG", "TIFF"):
         return ""
@@ -77,10 +77,10 @@ def _layout_of(stored: Image.Image) -> str:
 
 
 def _turn(stored: Image.Image) -> Image.Image:
-    """Upright by EXIF's orientation, or as it is stored where that cannot be read; nothing else of EXIF is looked at.
+    """Turn an image upright by EXIF's orientation; where that cannot be read, leave it as it is stored.
 
-    `ImageOps.exif_transpose` writes all of it anew, and an entry of another type than the standard's, which cameras and
-    phones write, ends it. Pillow itself calls it when it loads a TIFF, which therefore loses its EXIF first.
+    `ImageOps.exif_transpose` writes all of EXIF again, and fails for entries of another type than the standard's, which
+    cameras and phones write. Pillow itself calls it when it loads a TIFF, which therefore loses its EXIF first.
     """
     turns_itself = hasattr(stored, "_tile_orientation")  # a TIFF of Pillow < 10.1, by that attribute
     if not isinstance(stored, TiffImageFile) or not stored.tile:
@@ -98,7 +98,7 @@ def _turn(stored: Image.Image) -> Image.Image:
 def _turn_by(image: Image.Image, orientation: object) -> Image.Image:
     turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
     upright = image if turn is None else image.transpose(turn)
-    return upright if upright.size == upright.im.size else upright.copy()  # a TIFF says the size that it has upright
+    return upright if upright.size == upright.im.size else upright.copy()  # a TIFF's `size` is the upright one
 
 
 def _orientation(image: Image.Image) -> object:
@@ -112,7 +112,7 @@ def _orientation(image: Image.Image) -> object:
 
 
 def _is_16_bit(image: Image.Image) -> bool:
-    """Grey of 16 bits; Pillow has it as "I" from a PNG before 11.3, and from a PGM, whose maxval becomes 65535."""
+    """True if an image is grey of 16 bits: also "I" of a PNG, before Pillow 11.3, or of a PGM, scaled to 65535."""
     return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
 
 
@@ -125,7 +125,7 @@ def _numbers_of(image: Image.Image) -> str:
 
 
 def _tiff_tag(image: Image.Image, tag: int, default: int) -> int:
-    """The number under a tag of a TIFF, the first of several; the default where there is no such tag, or no TIFF."""
+    """Return the (first) number under a tag of a TIFF; the default where there is no such tag, or no TIFF."""
     value: Any = getattr(image, "tag_v2", {}).get(tag, default)
     if isinstance(value, tuple) and value:
         value = value[0]
@@ -133,7 +133,7 @@ def _tiff_tag(image: Image.Image, tag: int, default: int) -> int:
 
 
 def _to_8_bit(image: Image.Image, white: int, white_is_zero: bool) -> Image.Image:
-    """Grey by value / white · 255, rounded; over white where it is the one value that a PNG hides."""
+    """Convert grey to value / white · 255, rounded; the one value that a PNG hides becomes white."""
     values = np.asarray(image).astype(np.uint32)
     grey = (np.minimum(values, white) * 255 + white // 2) // white
     hidden = image.info.get("transparency")
@@ -146,14 +146,14 @@ def _to_8_bit(image: Image.Image, white: int, white_is_zero: bool) -> Image.Imag
 
 
 def _low_bytes(stored: Image.Image) -> Image.Image | None:
-    """The lower bytes of a PNG's colours of 16 bits, of which Pillow keeps the upper ones; None where it is loaded."""
+    """Return the lower bytes of a PNG's 16-bit colours, of which Pillow keeps the upper; None once it is loaded."""
     file = getattr(stored, "fp", None)
     if file is None:
         return None
-    place = file.tell()
+    position = file.tell()
     file.seek(0)
     content = file.read()
-    file.seek(place)
+    file.seek(position)
     low = Image.open(BytesIO(content))
     low.tile = [(*tile[:3], "RGB;16L") for tile in low.tile]  # type: ignore[misc]  # Pillow 10 has plain tuples
     low.load()
@@ -161,7 +161,7 @@ def _low_bytes(stored: Image.Image) -> Image.Image | None:
 
 
 def _show_hidden_colour(upper: Image.Image, lower: Image.Image) -> Image.Image:
-    """White where all 16 bits are the hidden colour's."""
+    """Make the hidden colour white, where all 16 bits are equal to it."""
     hidden = np.array(upper.info["transparency"], dtype=np.int64)
     colours = np.array(upper)
     is_hidden = (colours == hidden >> 8).all(-1) & (np.asarray(lower) == hidden & 255).all(-1)
@@ -175,5 +175,5 @@ def _to_channels(image: Image.Image, channels: int) -> Image.Image:
         image = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)
     wanted = "L" if channels == 1 else "RGB"
     if image.mode not in ("1", "L", "RGB"):
-        image = image.convert("RGB")  # from which any mode can be had
+        image = image.convert("RGB")  # which converts to any mode
     return image if image.mode == wanted else image.convert(wanted)

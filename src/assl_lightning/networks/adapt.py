@@ -1,4 +1,4 @@
-"""Any classifier as a `FeatureNetwork`."""
+"""Adapt any classifier to the contract of a `FeatureNetwork`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class AdaptedNetwork(FeatureNetwork):
         self.body = body
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, channels, height, width) → (B, d), what reached the last linear layer of the network that was adapted."""
+        """(B, channels, height, width) → (B, d), the input of the last linear layer of the adapted network."""
         features = self.body(images)
         if not isinstance(features, Tensor) or features.ndim != 2 or features.shape[1] != self.feature_dim:
             found = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else f"a {type(features).__name__}"
@@ -27,11 +27,11 @@ class AdaptedNetwork(FeatureNetwork):
 
 
 def with_features(network: nn.Module, num_classes: int) -> FeatureNetwork:
-    """The network as a `FeatureNetwork` of `num_classes` classes: itself if it is one, else wrapped.
+    """Return the network as a `FeatureNetwork` of `num_classes` classes: the network itself if it is one, else wrapped.
 
-    Wrapped means that its last `nn.Linear` with `num_classes` outputs, in the order of definition, is taken out to be
-    the head. That layer must be what makes the logits: a layer behind it would become part of the features. The network
-    is taken over, not copied, and its parameters stay the same objects.
+    To wrap it, its last `nn.Linear` with `num_classes` outputs, in the order of definition, is taken out and becomes
+    the head. That layer must compute the logits: a layer behind it would become part of the features. The network is
+    changed, not copied, and its parameters stay the same objects.
 
     Raises:
         ValueError: a `FeatureNetwork` of another number of classes, or a network without such a layer.
@@ -54,7 +54,7 @@ def with_features(network: nn.Module, num_classes: int) -> FeatureNetwork:
 
 
 def find_head(network: nn.Module, num_classes: int) -> str:
-    """The name of the last `nn.Linear` with `num_classes` outputs, "" where the network itself is it.
+    """Return the name of the last `nn.Linear` with `num_classes` outputs, "" where it is the network itself.
 
     Raises:
         ValueError: there is none.

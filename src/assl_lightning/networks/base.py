@@ -15,8 +15,8 @@ class FeatureNetwork(nn.Module, ABC):
         head: the classifier, (…, d) → (…, C); acquisition functions may call it on features of their own making.
         feature_dim: d.
         num_classes: C.
-        samples_are_independent: in training, too, a sample's features depend on no other sample of its batch, as they
-            do with batch norm. Where a network says so, FixMatch takes the weak views without a gradient.
+        samples_are_independent: True if a sample's features depend on no other sample of its batch in training, as
+            they do with batch norm. FixMatch then computes the weak views without a gradient.
     """
 
     samples_are_independent: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""The rows of a classifier whose classes have changed."""
+"""Carry the rows of a classifier over to other classes."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from assl_lightning.networks.adapt import find_head
 def carry_rows(
     before: Mapping[str, Tensor], head: nn.Module, places: Sequence[int | None], prefix: str = ""
 ) -> dict[str, Tensor]:
-    """The state `before` a change of classes, for the same network with another `head`.
+    """Return the state from `before` a change of classes for the same network with another `head`.
 
-    The last linear layer of the head has a row for each class. A class that stays keeps its row to the last bit, one
-    that is new, or whose place among the present ones is not known, keeps what `head` begins with. Classes that became
-    one have the mean of their rows, and log k more bias for k of them: with equal logits that is the log-sum-exp, whose
-    softmax is the sum of their probabilities; elsewhere it is the tangent there, and smaller.
+    The last linear layer of the head has a row for each class. A class that stays keeps its row to the last bit. A new
+    class, and a class of which it is not known which present class it is, has the row that `head` begins with. Classes
+    that were merged have the mean of their rows, and log k more bias for k of them: with equal logits that is the
+    log-sum-exp, whose softmax is the sum of their probabilities; elsewhere it is the tangent there, and smaller.
 
     Args:
         before: a state_dict, of any weights; it is not changed.
         head: the new network's head.
-        places: (C before,) each class's place among the present ones; None where it has none.
+        places: (C before,) the number of each class among the present classes; None where it has none.
         prefix: before the names of the head's parameters in `before`.
 
     Raises:
-        ValueError: the last linear layer of `head` is not the one that `before` has.
+        ValueError: the last linear layer of `head` is not that of `before`.
     """
     name = find_head(head, _rows(head))
     layer = head.get_submodule(name)
@@ -50,7 +50,7 @@ def carry_rows(
 def _carry(old: Tensor, fresh: Tensor, places: Sequence[int | None], is_bias: bool) -> Tensor:
     rows = fresh.to(old).clone()
     for number in range(len(rows)):
-        sources = [place for place, target in enumerate(places) if target == number]
+        sources = [former for former, present in enumerate(places) if present == number]
         if len(sources) == 1:
             rows[number] = old[sources[0]]
         elif sources:
@@ -59,7 +59,7 @@ def _carry(old: Tensor, fresh: Tensor, places: Sequence[int | None], is_bias: bo
 
 
 def _rows(head: nn.Module) -> int:
-    """The outputs of the head's last linear layer."""
+    """Return the number of outputs of the head's last linear layer."""
     layers = [module for module in head.modules() if isinstance(module, nn.Linear)]
     if not layers:
         raise ValueError(

@@ -25,10 +25,10 @@ def torchvision_network(
     image_size: Sequence[int] | None = None,
     weights: str | Path | None = None,
 ) -> FeatureNetwork:
-    """A classifier of `torchvision.models` by its `name`, such as "efficientnet_b0", without any weights, or with those
-    of a local file, see `load_weights`. Nothing is downloaded.
+    """Make a classifier of `torchvision.models`, such as "efficientnet_b0", with random weights or a local file's.
 
-    All of them take three `channels`. Where a network is made for one size, as the ViTs are, it is `image_size`.
+    `load_weights` reads the file; nothing is downloaded. All networks take three `channels`. One that is made for
+    images of one size, such as a ViT, is made for `image_size`.
 
     Raises:
         ValueError: there is no such classifier, other channels, or no square `image_size` where one is needed.
@@ -50,7 +50,7 @@ def torchvision_network(
 
 
 def _of_heads(name: str) -> dict[str, bool]:
-    """GoogLeNet and Inception v3 are made without their auxiliary heads, whose logits training would receive too."""
+    """Leave out the auxiliary heads of GoogLeNet and Inception v3, whose logits training would receive too."""
     kind = get_type_hints(torchvision.models.get_model_builder(name))["return"]
     taken = inspect.signature(kind).parameters
     return {"aux_logits": False, "init_weights": True} if "aux_logits" in taken else {}
@@ -63,14 +63,14 @@ def timm_network(
     image_size: Sequence[int] | None = None,
     weights: str | Path | None = None,
 ) -> FeatureNetwork:
-    """A network of the package timm by its `name`, without any weights, or with those of a local file, see
-    `load_weights`. Nothing is downloaded.
+    """Make a network of the package timm, with random weights or a local file's.
 
-    Its first layer takes `channels`. Where a network is made for one size, as the ViTs are, it is `image_size`.
+    `load_weights` reads the file; nothing is downloaded. The first layer takes `channels`. A network that is made for
+    images of one size, such as a ViT, is made for `image_size`.
 
     Raises:
         ImportError: timm is not installed.
-        ValueError: there is no such network, or it does not make its logits by one linear layer.
+        ValueError: there is no such network, or its logits are not computed by one linear layer.
     """
     require_integers(1, num_classes=num_classes, channels=channels)
     try:

@@ -186,7 +186,7 @@ class _Attention(nn.Module):
 
 
 def resize_positions(positions: Tensor, rows: int, columns: int) -> Tensor:
-    """Resize a position embedding (side, side, D) to (rows, columns, D), bicubically; the same one where sizes agree.
+    """Resize a position embedding (side, side, D) to (rows, columns, D), bicubically; unchanged where sizes agree.
 
     The factor is (rows + 0.1) / side, as in DINO and ALFA-Mix: the 0.1 keeps the rounded-down size right, and shifts
     where the curve is read. Bicubic interpolation is separable and linear, so it is done here as one matrix per axis:
@@ -202,7 +202,7 @@ def resize_positions(positions: Tensor, rows: int, columns: int) -> Tensor:
 
 @torch.no_grad()
 def _bicubic_matrix(size: int, new_size: int, like: Tensor) -> Tensor:
-    """(new_size, size), what bicubic interpolation multiplies `size` numbers with; device and type of `like`."""
+    """Return the matrix (new_size, size) of bicubic interpolation, of the device and type of `like`."""
     unit_columns = torch.eye(size, device=like.device).reshape(size, 1, size, 1)
     factor = (new_size + 0.1) / size
     resized = F.interpolate(unit_columns, scale_factor=(factor, 1.0), mode="bicubic")  # (size, 1, new_size, 1)

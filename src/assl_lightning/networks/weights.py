@@ -1,4 +1,4 @@
-"""Weights from a local file: all of a network's, but for a head of other classes."""
+"""Load all weights of a network from a local file, except those of a head for other classes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _ODD_CONTENT = (AttributeError, AssertionError, EOFError, IndexError, KeyError, 
 
 
 def load_weights(network: nn.Module, head: str, file: str | Path) -> None:
-    """Fill `network` from a file of its weights: .pth or .pt as torch saves them, never run, or .safetensors.
+    """Load the weights of `network` from a file: .safetensors, or .pth or .pt as torch saves them; no code of it runs.
 
-    `head` names the layer that makes the logits: where the file has none that fits it stays as it is, and a message
-    says so. Everything else must be there, and fit, and nothing may be left over, but for the counters of batch norms,
-    which old files lack, and the auxiliary heads of GoogLeNet and Inception v3, which these networks are made without.
-    A prefix that all names share, from what the network was wrapped in when it was saved (module., model., _orig_mod.,
-    …), is taken off; a run's own final.ckpt is taken too.
+    `head` names the layer that computes the logits: where the file has no such weights of its shape, it stays as it is,
+    with a message. All other weights must be there and fit, and none may be left over, except the counters of batch
+    norms, which old files lack, and the auxiliary heads of GoogLeNet and Inception v3, which these networks do not
+    have. A prefix that all names share, because the network was wrapped when it was saved (module., model., _orig_mod.,
+    …), is removed; a run's own final.ckpt can be loaded too.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -70,7 +70,7 @@ def _fault(name: str, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor])
 
 @cache
 def _tell(message: str) -> None:
-    """Once in a process, though every round makes its network anew."""
+    """Log a message once in a process: every round makes its network again."""
     log.info("%s", message)
 
 
@@ -91,10 +91,10 @@ def _read(path: Path) -> dict[str, Tensor]:
 def _unwrapped(
     given: dict[str, Tensor], wanted: Mapping[str, Tensor], head: str
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The weights under their names in the network itself, and the prefixes that some of them have besides.
+    """Return the weights by their names in the network, and the prefixes that only some of them have.
 
-    Of a network that was wrapped all names begin alike. In a run's own checkpoint the head stands beside the rest, as
-    `AdaptedNetwork` has it.
+    If the network was wrapped, all names begin alike. In a run's own checkpoint the head is beside the rest, as in an
+    `AdaptedNetwork`.
     """
     prefixes = _prefixes(given, wanted)
     for prefix in prefixes:
@@ -110,7 +110,7 @@ def _unwrapped(
 
 
 def _prefixes(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    """Prefixes that turn wanted names into the unfitting ones, those of the most names first."""
+    """Return prefixes that turn wanted names into the given ones, those of the most names first."""
     counts = Counter(
         given_name[: -len(name)] for name in wanted for given_name in given if given_name.endswith(f".{name}")
     )
