@@ -26,7 +26,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
 from assl_lightning.config.build import Parts
-from assl_lightning.config.prepare import make_settings
 from assl_lightning.config.schema import Config
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.progress import RoundProgress
@@ -101,7 +100,7 @@ def train(config: Config, parts: Parts, callback: Callback, steps: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
         run_rounds(
             **(vars(parts) | {"make_trainer": make_trainer}),
-            settings=replace(make_settings(config), rounds=0, steps_per_round=steps, steps_per_epoch=None, config={}),
+            settings=replace(config.settings, rounds=0, steps_per_round=steps, steps_per_epoch=None, config={}),
             run_dir=Path(directory) / "run",
             make_progress=partial(RoundProgress, console=quiet),
         )

@@ -19,7 +19,7 @@ from lightning.pytorch import Callback
 from torch import Tensor, nn
 
 from assl_lightning import FixMatch
-from assl_lightning.loop.settings import CheckpointSettings, RoundSettings
+from assl_lightning.loop import CheckpointSettings, RoundSettings
 from assl_lightning.method.callback import ASSLScoreCallback
 from assl_lightning.networks.base import FeatureNetwork
 

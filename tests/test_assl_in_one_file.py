@@ -16,7 +16,7 @@ from torch import Tensor
 
 from assl_lightning import ASSL, FixMatch, HeldBackLabels, Pool, PoolDataModule, RoundSettings, run_rounds
 from assl_lightning.base.seeding import Draws, derive_key, make_generator
-from assl_lightning.loop.settings import CheckpointSettings
+from assl_lightning.loop import CheckpointSettings
 from assl_lightning.networks import FeatureNetwork
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "assl_in_one_file.py"

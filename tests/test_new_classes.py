@@ -191,7 +191,7 @@ def _initial_head(init: tuple[str, ...]) -> dict[str, torch.Tensor]:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = validate(compose("config", [*RUN, named(THREE), *init]))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_key(config.seed, "initial_weights"))
+        torch.manual_seed(derive_key(config.settings.seed, "initial_weights"))
         return make_algorithm(config, make_network(config)).state_dict()
 
 

@@ -28,10 +28,10 @@ from assl_lightning.base.interruption import Interrupted
 from assl_lightning.data.pool import Answers
 from assl_lightning.learning.checkpointing import StepCheckpoints
 from assl_lightning.learning.supervised import Supervised
+from assl_lightning.loop import CheckpointSettings, RoundSettings, ScoreSettings
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.oracles import HeldBackLabels, LabelRequest, Oracle
 from assl_lightning.loop.records import read_records
-from assl_lightning.loop.settings import CheckpointSettings, RoundSettings, ScoreSettings
 from assl_lightning.method.assl import ASSL
 from assl_lightning.method.assl_div import ASSLDiv
 from assl_lightning.method.candidates import Acquisition, Candidates, Selection

@@ -15,7 +15,7 @@ from assl_lightning import ASSLScoreCallback
 from assl_lightning.base.arguments import real_number, require_one_of, whole_number
 from assl_lightning.data.pool import Pool
 from assl_lightning.learning.weight_ema import WeightEMA
-from assl_lightning.loop.settings import CheckpointSettings, RoundSettings, ScoreSettings
+from assl_lightning.loop import CheckpointSettings, RoundSettings, ScoreSettings
 
 
 @pytest.mark.parametrize("given", [7, np.int64(7), np.uint8(7), np.array(7), torch.tensor(7)])

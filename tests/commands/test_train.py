@@ -40,8 +40,8 @@ class Runs:
     def run(self, config: Config) -> list[Any]:
         self.environment.append(os.environ.get(jobs.RUN_IN_CHILD))
         self.configs.append(config)
-        if config.seed in self.errors:
-            raise self.errors[config.seed]
+        if config.settings.seed in self.errors:
+            raise self.errors[config.settings.seed]
         return [SimpleNamespace(test_accuracy_ema=0.25), SimpleNamespace(test_accuracy_ema=0.75)]
 
     @property
@@ -79,7 +79,8 @@ def test_groups_keys_and_an_experiment_are_overridden_in_any_order(runs: Runs) -
     assert main(["seed=3", "+experiment=cifar10_vit", "network=wide_resnet", "score.c_u=1", "rounds=2"]) == 0
 
     (config,) = runs.configs
-    assert (config.name, config.seed, config.score.c_u, config.rounds) == ("cifar10_vit", 3, 1.0, 2)
+    assert (config.name, config.settings.seed) == ("cifar10_vit", 3)
+    assert (config.settings.score.c_u, config.settings.rounds) == (1.0, 2)
     assert config.network["_target_"].endswith("WideResNet")
     assert config.run_dir == "runs/cifar10_vit/seed_3"
 
@@ -99,7 +100,7 @@ def test_a_strategys_file_may_still_say_what_its_class_requires(runs: Runs) -> N
 
 def test_options_may_stand_between_overrides(runs: Runs) -> None:
     assert main(["seed=1,2", "-m", "rounds=1"]) == 0
-    assert [(config.seed, config.rounds) for config in runs.configs] == [(1, 1), (2, 1)]
+    assert [(config.settings.seed, config.settings.rounds) for config in runs.configs] == [(1, 1), (2, 1)]
 
 
 REFUSED: list[tuple[list[str], list[str]]] = [
@@ -184,7 +185,7 @@ def test_a_directory_of_ones_own_adds_options(runs: Runs, tmp_path: Path) -> Non
     (tmp_path / "my conf" / "experiment" / "mine.yaml").write_text("# @package _global_\nrounds: 1\n")
 
     assert main(["--config-dir", "my conf", "+experiment=mine"]) == 0
-    assert runs.configs[0].rounds == 1
+    assert runs.configs[0].settings.rounds == 1
 
 
 @pytest.mark.parametrize(
@@ -254,7 +255,7 @@ def test_a_request_to_terminate_ends_run_and_sweep_with_143(
 
 def test_a_sweep_runs_every_combination(runs: Runs) -> None:
     assert main(["-m", "seed=1,2", "acquisition=random,assl", "score.c_u=0.5"]) == 0
-    assert sorted((config.seed, config.acquisition.name) for config in runs.configs) == [
+    assert sorted((config.settings.seed, config.acquisition.name) for config in runs.configs) == [
         (1, "assl"),
         (1, "random"),
         (2, "assl"),
@@ -280,12 +281,12 @@ def test_a_sweep_understands_ranges_and_sweeper_params(runs: Runs, tmp_path: Pat
     )
 
     assert main(["--config-dir", ".", "+experiment=sweep", "rounds=1"]) == 0
-    assert [config.seed for config in runs.configs] == [1, 2, 3]
+    assert [config.settings.seed for config in runs.configs] == [1, 2, 3]
 
 
 def test_what_the_command_line_gives_takes_the_place_of_the_experiments_values(runs: Runs) -> None:
     assert main(["-m", "+experiment=fig8_small", "seed=7", "score.c_u=0,3"]) == 0
-    assert [(config.seed, config.score.c_u) for config in runs.configs] == [(7, 0), (7, 3)]
+    assert [(config.settings.seed, config.settings.score.c_u) for config in runs.configs] == [(7, 0), (7, 3)]
 
 
 def test_wrong_jobs_are_told_before_the_first_one_trains_and_again_at_the_end(
@@ -304,7 +305,7 @@ def test_wrong_jobs_are_told_before_the_first_one_trains_and_again_at_the_end(
     wrong = [f"error: job {n} (score.alpha=2 seed={n - 3}): score.alpha=2: must be in (0, 1]" for n in (4, 5, 6)]
     failed = "error: job 2 (score.alpha=0.5 seed=2): RuntimeError: out of memory"
     assert told == [wrong, [], ["error: RuntimeError: out of memory"]]
-    assert [config.seed for config in runs.configs] == [1, 2, 3]
+    assert [config.settings.seed for config in runs.configs] == [1, 2, 3]
     captured = capsys.readouterr()
     assert captured.err.splitlines() == [failed, *wrong]
     assert captured.out.splitlines()[-1] == "sweep: 2 of 6 jobs done"
@@ -315,13 +316,13 @@ def test_what_a_class_refuses_is_found_before_the_first_job_trains(
 ) -> None:
     def check(config: Config) -> None:
         assert runs.configs == []
-        if config.seed == 2:
+        if config.settings.seed == 2:
             raise ConfigurationError("network.width=0: too narrow")
 
     monkeypatch.setattr(prepare, "check", check)
 
     assert main(["-m", "seed=1,2,3"]) == 1
-    assert [config.seed for config in runs.configs] == [1, 3]
+    assert [config.settings.seed for config in runs.configs] == [1, 3]
     assert errors(capsys) == ["error: job 2 (seed=2): network.width=0: too narrow"] * 2
 
 
@@ -453,7 +454,7 @@ def test_a_finished_job_is_skipped_and_counts_in_the_table(
     write_run(compose_run("seed=1"), rounds=4)
 
     assert main(["-m", "seed=1,2"]) == 0
-    assert [config.seed for config in runs.configs] == [2]
+    assert [config.settings.seed for config in runs.configs] == [2]
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "job 1 of 2 (seed=1) → runs/digits/seed_1: finished before, skipped"
     assert printed[-1] == "sweep: 2 of 2 jobs done"
@@ -470,7 +471,7 @@ def test_a_job_whose_directory_holds_another_run_or_less_is_not_skipped(
     write_run(compose_run("seed=1", *overrides), rounds)
 
     assert main(["-m", "seed=1,2"]) == 0
-    assert [config.seed for config in runs.configs] == [1, 2]
+    assert [config.settings.seed for config in runs.configs] == [1, 2]
 
 
 def test_a_job_that_was_extended_counts_with_the_rounds_that_the_sweep_asks_for(
@@ -494,7 +495,7 @@ def test_a_job_whose_files_cannot_be_read_is_not_skipped(
     file.unlink() if content is None else file.write_text(content)
 
     assert main(["-m", "seed=1"]) == 0
-    assert [config.seed for config in runs.configs] == [1]
+    assert [config.settings.seed for config in runs.configs] == [1]
 
 
 @pytest.mark.e2e

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from typing import Any, ClassVar, get_args, get_type_hints
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -18,18 +18,15 @@ from rich.console import Console
 from torch import nn
 
 from assl_lightning.commands import messages, running
-from assl_lightning.config import build, prepare, schema, unreadable
+from assl_lightning.config import build, prepare, unreadable
 from assl_lightning.config.classifier import load_classifier
 from assl_lightning.config.instantiate import check_arguments
 from assl_lightning.config.schema import Config, ConfigurationError
 from assl_lightning.data.pool import Answers
 from assl_lightning.data.sources.base import PoolSource
-from assl_lightning.learning import datamodule, samplers
 from assl_lightning.learning.fixmatch import FixMatch
-from assl_lightning.loop import querying, settings
 from assl_lightning.loop.oracles import HeldBackLabels, LabelRequest, Pending
 from assl_lightning.loop.records import RoundRecord, read_records, trained_records
-from assl_lightning.method import statistics
 from assl_lightning.networks.base import FeatureNetwork
 
 Compose = Callable[..., Config]
@@ -208,7 +205,7 @@ def test_the_settings_reach_the_parts(compose_run: Compose) -> None:
         "algorithm.module.threshold=0.8",
         "algorithm.module.optimizer.lr=0.5",
     )
-    settings, parts = prepare.make_settings(config), assemble(config)
+    settings, parts = build.make_settings(config), assemble(config)
 
     assert (settings.seed, settings.steps_per_epoch, settings.init, settings.unvisited) == (7, 50, "continue", "random")
     assert (settings.score.c_u, settings.score.variance, settings.weight_ema) == (1.5, "pre", 0.99)
@@ -344,7 +341,7 @@ def test_a_run_that_waits_for_labels_shows_its_newest_training(
     (shown,) = drawn[0]
     assert (shown.round, shown.labels, len(shown.queried)) == (0, 12, 10)
     assert f"{100 * shown.test_accuracy_ema:.2f}" in quiet.file.getvalue()
-    assert drawn == [trained_records(working_directory / "waiting", config.rounds)]
+    assert drawn == [trained_records(working_directory / "waiting", config.settings.rounds)]
 
 
 def answer_the_first(oracle: HeldBackLabels, request: LabelRequest) -> Answers | Pending:
@@ -390,25 +387,6 @@ def test_the_command_line_says_what_the_loop_says_and_leaves_lightnings_tips_out
     tips = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     assert not tips.isEnabledFor(logging.INFO)
     assert tips.isEnabledFor(logging.WARNING)
-
-
-def test_the_schema_offers_the_choices_that_the_classes_take() -> None:
-    """The schema may not import them: it would wait for torch."""
-
-    def of_schema(section: type, name: str) -> set[str]:
-        hint = get_type_hints(section)[name]
-        return set(get_args(hint))
-
-    for section, name, choices in (
-        (Config, "init", settings.Init),
-        (Config, "continue_from", settings.Weights),
-        (schema.ScoreSection, "variance", statistics.Variance),
-        (schema.AlgorithmSection, "labelled_view", datamodule.LabelledView),
-        (schema.AlgorithmSection, "labelled_stream", samplers.LabelledStream),
-        (schema.AcquisitionSection, "unvisited", querying.Unvisited),
-        (schema.AcquisitionSection, "weights", settings.Weights),
-    ):
-        assert of_schema(section, name) == set(get_args(choices)), name
 
 
 TRAINING = "acquisition.features=training"

@@ -95,13 +95,13 @@ def test_the_twelve_settings_are_those_of_the_paper(compose_run: Compose, settin
     config = compose_run(f"+experiment={setting}", *variant)
     data, labels, learning_rate = SETTINGS[setting]
 
-    assert (config.name, config.init, config.data.name) == (name, init, data)
+    assert (config.name, config.settings.init, config.data.name) == (name, init, data)
     assert config.network["_target_"].endswith(f".{NETWORKS[setting.rpartition('_')[2]]}")
-    assert (config.initial_labels, config.labels_per_round, config.rounds) == (labels, labels, 10)
-    assert (config.steps_per_round, config.steps_per_epoch) == (5 * 1024, 1024)
-    assert (config.score.alpha, config.score.c_u, config.score.c_i) == (0.8, 0.5, 2.0)
+    settings = config.settings
+    assert (settings.initial_labels, settings.labels_per_round, settings.rounds) == (labels, labels, 10)
+    assert (settings.steps_per_round, settings.steps_per_epoch, settings.weight_ema) == (5 * 1024, 1024, 0.999)
+    assert (settings.score.alpha, settings.score.c_u, settings.score.c_i) == (0.8, 0.5, 2.0)
     assert (config.algorithm.name, config.algorithm.batch_size, config.algorithm.mu) == ("fixmatch", 64, 7)
-    assert config.algorithm.weight_ema == 0.999
     assert config.algorithm.module["threshold"] == 0.95
     assert config.algorithm.module["optimizer"]["lr"] == learning_rate
 
@@ -138,12 +138,13 @@ def test_without_unlabelled_images_a_setting_is_trained_as_alfa_mix_trains(compo
     config, rand = compose_run(f"+experiment={setting}", "+variant=al"), compose_run(f"+experiment={setting}")
     algorithm, passes = config.algorithm, -(-11 * SETTINGS[setting][1] // 64)
 
-    for key in ("data", "network", "rounds", "initial_labels", "labels_per_round", "init"):
-        assert getattr(config, key) == getattr(rand, key)
+    assert (config.data, config.network) == (rand.data, rand.network)
+    for key in ("rounds", "initial_labels", "labels_per_round", "init"):
+        assert getattr(config.settings, key) == getattr(rand.settings, key)
     assert (algorithm.name, algorithm.batch_size, algorithm.mu) == ("supervised", 64, 0)
-    assert (algorithm.labelled_view, algorithm.labelled_stream, algorithm.weight_ema) == ("plain", "passes", None)
+    assert (algorithm.labelled_view, algorithm.labelled_stream, config.settings.weight_ema) == ("plain", "passes", None)
     assert (algorithm.max_passes, algorithm.module["stop_at_train_accuracy"]) == (1000, 0.99)
-    assert config.steps_per_round == 1000 * passes, "max_passes decides, in the last round too"
+    assert config.settings.steps_per_round == 1000 * passes, "max_passes decides, in the last round too"
     assert algorithm.module["optimizer"]["_target_"] == "torch.optim.Adam"
     assert algorithm.module["optimizer"]["lr"] == 1e-3
 
@@ -175,7 +176,9 @@ def test_a_figure_sweeps_over_what_the_paper_varies(
     if figure == "fig1":
         found: list[tuple[object, ...]] = [(config.algorithm.name, config.acquisition.name) for config in configs]
     else:
-        found = [(run.score.c_u, run.score.c_i, run.acquisition.strategy["factors"]) for run in configs]
+        scores = [config.settings.score for config in configs]
+        factors = [config.acquisition.strategy["factors"] for config in configs]
+        found = [(score.c_u, score.c_i, factor) for score, factor in zip(scores, factors, strict=True)]
     assert found == FIGURES[figure]
     assert len({config.run_dir for config in configs}) == len(configs)
 
@@ -203,8 +206,9 @@ def test_the_long_training_of_fig_7_is_tested_where_the_rounds_it_is_held_agains
     long = compose_run("+experiment=fig7_fixmatch")
     rounds = compose_run("+experiment=cifar10_resnet18", "+variant=continue")
 
-    assert (long.rounds, long.initial_labels, long.steps_per_epoch) == (0, 100, rounds.steps_per_round)
-    assert 0 <= long.steps_per_round - 500_000 < rounds.steps_per_round
+    settings, steps = long.settings, rounds.settings.steps_per_round
+    assert (settings.rounds, settings.initial_labels, settings.steps_per_epoch) == (0, 100, steps)
+    assert 0 <= settings.steps_per_round - 500_000 < steps
     assert (long.data, long.network, long.algorithm) == (rounds.data, rounds.network, rounds.algorithm)
 
 
@@ -215,8 +219,9 @@ def test_the_short_supervised_digits_differ_from_the_short_digits_only_in_how_th
     found = list(differences(learned.as_dict(), supervised.as_dict(), ignore=("algorithm", "acquisition")))
 
     assert [line.partition(" ")[0] for line in found] == ["name", "run_dir"]
-    for key in ("batch_size", "weight_ema", "labelled_view", "labelled_stream", "max_passes"):
+    for key in ("batch_size", "labelled_view", "labelled_stream", "max_passes"):
         assert getattr(learned.algorithm, key) == getattr(supervised.algorithm, key)
+    assert learned.settings == supervised.settings
     assert supervised.algorithm.module["stop_at_train_accuracy"] is None
 
 

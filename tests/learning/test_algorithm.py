@@ -6,7 +6,8 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from torch import nn
 from torchmetrics.classification import MulticlassStatScores
 
-from assl_lightning.learning.algorithm import WeightDecayExempt, accuracies_by_name, parameter_groups
+from assl_lightning.learning.algorithm import accuracies_by_name, parameter_groups
+from assl_lightning.learning.settings import WeightDecayExempt
 from assl_lightning.networks.resnet import ResNet18
 from assl_lightning.networks.small import SmallCNN
 from assl_lightning.networks.wide_resnet import WideResNet
@@ -104,7 +105,7 @@ def test_weights_decay_whatever_they_are_called(network: nn.Module) -> None:
 
 
 def test_a_negative_decay_is_refused() -> None:
-    with pytest.raises(ValueError, match="weight_decay must be ≥ 0"):
+    with pytest.raises(ValueError, match="weight_decay must be at least 0"):
         parameter_groups(nn.Linear(2, 2), -0.1)
 
 

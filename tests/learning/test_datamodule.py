@@ -164,11 +164,12 @@ def test_a_checkpoint_carries_who_is_labelled() -> None:
     ("changes", "message"),
     [
         ({"pool_images": IMAGES[:5]}, "the pool has 40 samples, but there are 5 pool images"),
-        ({"batch_size": 0}, "batch_size must be at least 1; got 0"),
-        ({"mu": -1}, "mu must be at least 0; got -1"),
+        ({"batch_size": 0}, "batch_size must be at least 1 and at most 1000000000; got 0"),
+        ({"mu": -1}, "mu must be at least 0 and at most 1000000000; got -1"),
         ({"labelled_view": "strong"}, "labelled_view must be one of weak, plain; got 'strong'"),
         ({"labelled_stream": "cycle"}, "labelled_stream must be one of tiled, passes; got 'cycle'"),
-        ({"steps_per_round": 0}, "a round needs at least one step"),
+        ({"steps_per_round": 0}, "steps_per_round must be at least 1 and at most 1000000000; got 0"),
+        ({"steps_per_epoch": 0}, "steps_per_epoch must be at least 1 and at most 1000000000, or None; got 0"),
     ],
 )
 def test_an_impossible_setting_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -257,10 +257,10 @@ def test_a_checkpoint_loads_safely_into_a_new_algorithm(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"threshold": 0.0}, "threshold must be > 0; got 0.0"),
-        ({"temperature": -1.0}, "temperature must be > 0; got -1.0"),
-        ({"lambda_u": -0.5}, "lambda_u must be ≥ 0; got -0.5"),
-        ({"weight_decay": -1.0}, "weight_decay must be ≥ 0; got -1.0"),
+        ({"threshold": 0.0}, "threshold must be above 0; got 0.0"),
+        ({"temperature": -1.0}, "temperature must be above 0; got -1.0"),
+        ({"lambda_u": -0.5}, "lambda_u must be at least 0; got -0.5"),
+        ({"weight_decay": -1.0}, "weight_decay must be at least 0; got -1.0"),
         ({"weight_decay_exempt": "none"}, "weight_decay_exempt must be one of by_module, by_name; got 'none'"),
     ],
 )

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 from assl_lightning import ASSLScoreCallback, FixMatch, PoolDataModule
 from assl_lightning.augment import Normalise, StrongAugment, WeakAugment
 from assl_lightning.data.pool import Pool
-from assl_lightning.learning.non_finite import NonFinite, OnNonFinite
+from assl_lightning.learning.non_finite import NonFinite
+from assl_lightning.learning.settings import OnNonFinite
 from assl_lightning.learning.weight_ema import WeightEMA
 from assl_lightning.networks.small import SmallCNN
 

@@ -399,7 +399,7 @@ def test_the_experiments_end_with_a_snapshot(
 ) -> None:
     config = compose_run(f"+experiment={experiment}")
     nodes = config.trainer["callbacks"]
-    assert (config.rounds, config.initial_labels, config.steps_per_round) == (0, 100, steps)
+    assert (config.settings.rounds, config.settings.initial_labels, config.settings.steps_per_round) == (0, 100, steps)
     assert [node["weights"] for node in nodes] == ["raw", "ema"]
     assert [node["every_n_steps"] * snapshots for node in nodes] == [steps, steps]
     prepare.check(config)

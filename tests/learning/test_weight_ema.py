@@ -187,5 +187,5 @@ def test_a_checkpoint_without_an_average_is_refused() -> None:
 
 
 def test_an_impossible_decay_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"decay must lie in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"decay must be in \[0, 1\)"):
         WeightEMA(1.0)

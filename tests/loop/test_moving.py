@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from assl_lightning.config import prepare
+from assl_lightning.config.build import make_settings
 from assl_lightning.config.schema import Config
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.moving import in_one_spelling, moved_paths
@@ -89,11 +89,11 @@ def test_a_run_writes_down_the_digests_of_what_has_no_names(tmp_path: Path, comp
     weights = tmp_path / "weights.pth"
     weights.write_bytes(b"x" * (1 << 21))
     network: dict[str, Any] = {**config.network, "weights": str(weights)}
-    found = prepare.make_settings(replace(config, network=network), source).config["contents"]
+    found = make_settings(replace(config, network=network), source).config["contents"]
     assert found == {"data": source.digest(), "network.weights": hashlib.sha256(weights.read_bytes()).hexdigest()}
     named = replace(source, paths=tuple(Path(name) for name in source.sample_ids))
-    settings = prepare.make_settings(config, named)
+    settings = make_settings(config, named)
     assert "contents" not in settings.config
     assert settings.config["classes"] == list(source.class_names)  # which the configuration does not name
     data = replace(config.data, source={**config.data.source, "class_names": ["a", "b", "c"]})
-    assert "classes" not in prepare.make_settings(replace(config, data=data), named).config
+    assert "classes" not in make_settings(replace(config, data=data), named).config

@@ -16,8 +16,8 @@ from assl_lightning.acquisition.uncertainty import Entropy
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.fixmatch import FixMatch
 from assl_lightning.learning.supervised import Supervised
+from assl_lightning.loop import RoundSettings, ScoreSettings
 from assl_lightning.loop.requirements import find_contradictions
-from assl_lightning.loop.settings import RoundSettings, ScoreSettings
 from assl_lightning.method.assl import ASSL
 from assl_lightning.method.assl_div import ASSLDiv
 from assl_lightning.networks.small import SmallCNN

@@ -24,10 +24,10 @@ from assl_lightning.base.seeding import make_generator
 from assl_lightning.data.pool import Answers, Pool
 from assl_lightning.learning.inference import evaluate
 from assl_lightning.learning.supervised import Supervised
+from assl_lightning.loop import RoundSettings, ScoreSettings
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.oracles import HeldBackLabels, LabelRequest, Pending
 from assl_lightning.loop.records import RoundRecord, read_records
-from assl_lightning.loop.settings import RoundSettings, ScoreSettings
 from assl_lightning.method.assl import ASSL
 from assl_lightning.method.assl_div import ASSLDiv
 from assl_lightning.method.candidates import Candidates, Requirement, Selection
@@ -515,8 +515,17 @@ def test_the_last_round_may_have_nothing_unlabelled_left(tmp_path: Path) -> None
     assert records[1].coverage is None
 
 
+@pytest.mark.parametrize("name", ["acquisition_weights", "continue_from"])
+def test_averaged_weights_that_are_not_kept_are_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
+    changes: dict[str, Any] = {name: "ema", "weight_ema": None}
+    settings = replace(SETTINGS, **changes)
+    with pytest.raises(ValueError, match=f"{name}=ema, weight_ema=None: averaged weights need weight_ema"):
+        run(tmp_path / "run", settings=settings)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_budget_larger_than_the_pool_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"4 \+ 20 × 3 = 64, but the pool has only 60 samples"):
+    with pytest.raises(ValueError, match="= 64 labels, but the pool has 60 images; lower one of them, for example"):
         run(tmp_path / "run", settings=replace(SETTINGS, rounds=20))
     assert not (tmp_path / "run").exists()
 
@@ -717,7 +726,6 @@ def test_dropout_does_not_disturb_repetition(tmp_path: Path) -> None:
         ({"labels_per_round": 0}, "labels_per_round must be at least 1; got 0"),
         ({"init": "warm"}, "init must be one of rand, continue; got 'warm'"),
         ({"unvisited": "skip"}, "unvisited must be one of exclude, infer, random; got 'skip'"),
-        ({"acquisition_weights": "ema", "weight_ema": None}, "needs averaged weights"),
     ],
 )
 def test_impossible_settings_are_refused(changes: dict[str, Any], message: str) -> None:
@@ -804,6 +812,6 @@ def test_what_was_excluded_beforehand_is_never_asked_for_and_a_killed_run_goes_o
 
 
 def test_labels_beyond_what_was_not_excluded_are_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="= 10, but the pool has only 9 samples; lower one of them"):
+    with pytest.raises(ValueError, match="= 10 labels, but the pool has 9 images; lower one of them"):
         run(tmp_path / "run", pool=pool_without(list(range(51))))
     assert not (tmp_path / "run").exists()

@@ -22,9 +22,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lightning.pytorch import Trainer
 
+from assl_lightning.loop import RoundSettings, ScoreSettings
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.records import read_config, read_records, record_of
-from assl_lightning.loop.settings import RoundSettings, ScoreSettings
 from assl_lightning.method.assl import ASSL
 from tests.damage import flip_a_bit
 from tests.malformed.trees import MADE, Trap, contents, problem_of, refused

@@ -119,9 +119,9 @@ def test_a_sample_without_statistics_is_an_error_that_names_it() -> None:
 
 @pytest.mark.parametrize("value", [-0.1, math.nan, math.inf])
 def test_a_weight_that_gives_no_upper_bound_is_an_error_that_names_it(value: float) -> None:
-    with pytest.raises(ValueError, match=r"c_u .* must be finite and ≥ 0; got"):
+    with pytest.raises(ValueError, match=r"c_u must be (at least 0|a finite number); got"):
         ASSL(c_u=value)
-    with pytest.raises(ValueError, match=r"c_i .* must be finite and ≥ 0; got"):
+    with pytest.raises(ValueError, match=r"c_i must be (at least 0|a finite number); got"):
         ASSL(c_i=value)
 
 

@@ -116,7 +116,7 @@ def test_features_of_other_samples_are_an_error() -> None:
 def test_a_wrong_argument_is_an_error_that_names_it() -> None:
     with pytest.raises(ValueError, match="first must be one of norm, uniform; got 'random'"):
         ASSLDiv(first="random")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="c_u weighs"):
+    with pytest.raises(ValueError, match="c_u must be at least 0"):
         ASSLDiv(c_u=-1.0)
     with pytest.raises(ValueError, match="factors must be one of"):
         ASSLDiv(factors="none")  # type: ignore[arg-type]

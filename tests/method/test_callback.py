@@ -464,7 +464,7 @@ def test_the_size_of_the_pool_must_be_known() -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"c_u": -0.1}, "c_u, the confidence value of an upper bound, must be ≥ 0; got -0.1"),
+        ({"c_u": -0.1}, "c_u must be at least 0; got -0.1"),
         ({"c_i": -1.0}, "c_i"),
         ({"alpha": 0.0}, "alpha"),
     ],

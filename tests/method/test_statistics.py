@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from assl_lightning.method.statistics import SampleStatistics, Variance, pad_to
+from assl_lightning.method.settings import Variance
+from assl_lightning.method.statistics import SampleStatistics, pad_to
 
 
 class LoopOfDefinition:
@@ -216,7 +217,7 @@ def test_half_precision_values_are_kept_in_float32() -> None:
     ("arguments", "message"),
     [
         ({"num_samples": 0}, "num_samples must be at least 1"),
-        ({"num_samples": 3, "alpha": 0.0}, r"alpha, the weight of a new observation, must lie in \(0, 1\]; got 0.0"),
+        ({"num_samples": 3, "alpha": 0.0}, r"alpha must be in \(0, 1\]; got 0.0"),
         ({"num_samples": 3, "alpha": 1.5}, "got 1.5"),
         ({"num_samples": 3, "variance": "mid"}, "variance must be one of post, pre; got 'mid'"),
     ],

@@ -38,10 +38,9 @@ from assl_lightning.data.pool import EXCLUDED, HELD_OUT, UNLABELLED, Pool
 from assl_lightning.data.sample_names import read_samples
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.learning.trained_model import TrainedModel
-from assl_lightning.loop import rounds
+from assl_lightning.loop import RoundSettings, ScoreSettings, rounds
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.records import RoundRecord, read_records
-from assl_lightning.loop.settings import RoundSettings, ScoreSettings
 from assl_lightning.loop.training import RoundTraining
 from assl_lightning.method.assl import ASSL
 from assl_lightning.networks.base import FeatureNetwork

@@ -16,6 +16,7 @@ from assl_lightning.check.findings import Finding, wrong
 from assl_lightning.check.images import check_images
 from assl_lightning.check.trial import Trial, run_trial
 from assl_lightning.config import prepare
+from assl_lightning.config.build import make_settings
 from assl_lightning.config.class_list import plan_classes
 from assl_lightning.config.schema import Config, ConfigurationError
 from assl_lightning.data.sources.base import PoolSource
@@ -63,13 +64,14 @@ def check_run(config: Config) -> Report:
         source = prepare.load_source(config, planned.later)
         config = prepare.fill_from_data(config, source)
     read_seconds = time.perf_counter() - started
-    directory = read_directory(run_dir, prepare.make_settings(config, source))
+    directory = read_directory(run_dir, make_settings(config, source))
     findings = [*directory.findings, *of_data]
     if source is not None:
         unreadable += rows_of(source)
         may_exclude = config.data.unreadable == "exclude"
-        findings += check_images(source, config.initial_labels, may_exclude=may_exclude, hold_out=config.hold_out)
-        if directory.complete_rounds <= config.rounds:
+        settings = config.settings
+        findings += check_images(source, settings.initial_labels, may_exclude=may_exclude, hold_out=settings.hold_out)
+        if directory.complete_rounds <= settings.rounds:
             trial = _try(config, source, findings)
     free = shutil.disk_usage(free_at).free
     if trial is not None:

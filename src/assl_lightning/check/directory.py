@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from assl_lightning.base.command_line import line_of
@@ -35,7 +35,7 @@ def read_directory(run_dir: Path, settings: RoundSettings) -> DirectoryState:
     if directory.is_new():
         return DirectoryState("new")
     try:
-        directory.open(_as_written(settings))  # only compares: the directory exists
+        directory.open(settings.as_dict())  # only compares: the directory exists
         if (run_dir / ".lock").exists():
             with directory.held():
                 pass
@@ -57,11 +57,6 @@ def nearest_existing(path: Path) -> Path:
 def weigh(directory: Path) -> int:
     """Return the bytes of all files below a directory."""
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-
-
-def _as_written(settings: RoundSettings) -> dict[str, object]:
-    """Return the settings in the form in which `run_rounds` writes them to config.yaml and compares them."""
-    return {key: value for key, value in asdict(settings).items() if key != "config"} | dict(settings.config)
 
 
 def _refused(sentence: str) -> DirectoryState:

@@ -53,8 +53,9 @@ class Estimate:
 
 def extrapolate(config: Config, trial: Trial, read_seconds: float = 0.0, complete_rounds: int = 0) -> Estimate:
     """Estimate the time of reading the data and of the rounds after `complete_rounds`, and the disk of all rounds."""
-    steps = [_steps_of(config, number) for number in range(config.rounds + 1)]
-    tests = [-(-count // (config.steps_per_epoch or config.steps_per_round)) for count in steps]
+    settings = config.settings
+    steps = [_steps_of(config, number) for number in range(settings.rounds + 1)]
+    tests = [-(-count // (settings.steps_per_epoch or settings.steps_per_round)) for count in steps]
     steps_left, tests_left = steps[complete_rounds:], tests[complete_rounds:]
     log_every: int = config.trainer.get("log_every_n_steps", 50)
     rows = sum(steps) // log_every + sum(tests)
@@ -66,15 +67,15 @@ def extrapolate(config: Config, trial: Trial, read_seconds: float = 0.0, complet
         Item("start and end of a training", trial.setup_seconds, len(steps_left)),
     )
     kept = (
-        Item("round that acquires", trial.round_bytes, config.rounds),
+        Item("round that acquires", trial.round_bytes, settings.rounds),
         Item("last round", trial.last_round_bytes, 1),
         Item("row of metrics", trial.metrics_bytes, rows),
-        Item("line of rounds.jsonl", trial.line_bytes, config.rounds + 1),
+        Item("line of rounds.jsonl", trial.line_bytes, settings.rounds + 1),
         Item("config.yaml", trial.config_bytes, 1),
         Item("weights (final.ckpt)", trial.checkpoint_bytes, 1),
     )
     meanwhile = (
-        Item("weights of the round before", trial.checkpoint_bytes, min(config.rounds, 1)),
+        Item("weights of the round before", trial.checkpoint_bytes, min(settings.rounds, 1)),
         Item("checkpoint inside a round, at most", trial.inner_checkpoint_bytes, _INNER_CHECKPOINTS),
     )
     return Estimate(seconds, kept, meanwhile)
@@ -115,7 +116,7 @@ def remarks_on(config: Config, trial: Trial) -> list[Finding]:
         )
     if config.trainer.get("logger") and not trial.metrics_bytes:
         remarks.append(remark("The figures leave out what the logger writes; it was not called."))
-    if trial.steps < config.steps_per_round and trial.steps < 4:
+    if trial.steps < config.settings.steps_per_round and trial.steps < 4:
         remarks.append(remark(f"Only {counted(trial.steps, 'step')} could be timed, so that the times are rough."))
     return remarks
 
@@ -157,8 +158,8 @@ def size(num_bytes: float) -> str:
 
 def _steps_of(config: Config, number: int) -> int:
     """Return the largest number of steps of a training: an algorithm may stop after `max_passes` over its labels."""
-    algorithm = config.algorithm
+    algorithm, settings = config.algorithm, config.settings
     if algorithm.labelled_stream == "passes" and algorithm.max_passes is not None:
-        labels = config.initial_labels + number * config.labels_per_round
-        return min(config.steps_per_round, algorithm.max_passes * batches_per_pass(labels, algorithm.batch_size))
-    return config.steps_per_round
+        labels = settings.initial_labels + number * settings.labels_per_round
+        return min(settings.steps_per_round, algorithm.max_passes * batches_per_pass(labels, algorithm.batch_size))
+    return settings.steps_per_round

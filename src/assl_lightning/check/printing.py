@@ -37,13 +37,14 @@ def _say(console: Console, style: str, label: str, words: str) -> None:
 
 
 def _run_in_words(config: Config) -> str:
-    last = config.initial_labels + config.rounds * config.labels_per_round
-    labels = f"{config.initial_labels:,} to {last:,} labels" if config.rounds else counted(last, "label")
-    if config.hold_out:
-        labels += f", and {config.hold_out:,} for the test"
-    trainings = counted(config.rounds + 1, "training")
-    steps = counted(config.steps_per_round, "step")
-    return f"{config.name}, {config.acquisition.name}, seed {config.seed}: {trainings} of {steps}, {labels}"
+    settings = config.settings
+    last = settings.total_labels - settings.hold_out
+    labels = f"{settings.initial_labels:,} to {last:,} labels" if settings.rounds else counted(last, "label")
+    if settings.hold_out:
+        labels += f", and {settings.hold_out:,} for the test"
+    trainings = counted(settings.rounds + 1, "training")
+    steps = counted(settings.steps_per_round, "step")
+    return f"{config.name}, {config.acquisition.name}, seed {settings.seed}: {trainings} of {steps}, {labels}"
 
 
 def _data_in_words(report: Report) -> str:
@@ -52,7 +53,7 @@ def _data_in_words(report: Report) -> str:
         return f"{report.config.data.name}, which cannot be read as it should be"
     size_in_words = " × ".join(map(str, source.pool_images.shape[1:]))
     pool, test = len(source.pool_images), len(source.test_images)
-    hold_out = report.config.hold_out
+    hold_out = report.config.settings.hold_out
     without = f", {len(source.unreadable):,} of which cannot be decoded" if len(source.unreadable) else ""
     tested = f"{hold_out:,} of them to be drawn for the test" if hold_out else f"{test:,} in the test set"
     return (

@@ -24,8 +24,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from assl_lightning.base.run_files import CONFIG, RECORDS, SAMPLES, round_directory
 from assl_lightning.check.directory import weigh
-from assl_lightning.config.build import make_parts
-from assl_lightning.config.prepare import make_settings
+from assl_lightning.config.build import make_parts, make_settings
 from assl_lightning.config.schema import Config
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.learning.datamodule import PoolDataModule
@@ -143,9 +142,12 @@ def _shorten(config: Config, run_dir: Path, devices: int) -> Config:
     return replace(
         config,
         run_dir=str(run_dir),
-        rounds=min(config.rounds, 1),
-        steps_per_round=min(config.steps_per_round, _WARM_UP_STEPS + _TIMED_STEPS),
-        steps_per_epoch=None,
+        settings=replace(
+            config.settings,
+            rounds=min(config.settings.rounds, 1),
+            steps_per_round=min(config.settings.steps_per_round, _WARM_UP_STEPS + _TIMED_STEPS),
+            steps_per_epoch=None,
+        ),
         algorithm=replace(config.algorithm, batch_size=max(config.algorithm.batch_size // devices, 1)),
         trainer=trainer,
     )
@@ -213,7 +215,7 @@ class _Watch(Callback):
         """Mark as many samples as visited as a whole round visits, so that the query has as many candidates."""
         unlabelled = self._datamodule.pool.unlabelled
         algorithm = self._config.algorithm
-        seen = self._config.steps_per_round * algorithm.batch_size * algorithm.mu
+        seen = self._config.settings.steps_per_round * algorithm.batch_size * algorithm.mu
         mark_visited(score, unlabelled[: min(seen, len(unlabelled))])
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from assl_lightning.base.processes import is_first_rank
-from assl_lightning.config.build import make_parts
-from assl_lightning.config.prepare import make_settings, prepare
+from assl_lightning.config.build import make_parts, make_settings
+from assl_lightning.config.prepare import prepare
 from assl_lightning.config.schema import Config
 from assl_lightning.config.unreadable import listing_unreadable
 from assl_lightning.learning.progress import RoundProgress
@@ -54,12 +54,12 @@ def _run_once(config: Config, console: Console) -> tuple[Config, list[RoundRecor
 
 
 def _show(config: Config, console: Console) -> None:
-    trained = trained_records(Path(config.run_dir), config.rounds)
+    trained = trained_records(Path(config.run_dir), config.settings.rounds)
     if not trained:
         return
     curve = Path(config.run_dir) / "report" / "curve.png"
-    plot_curve(trained, curve, f"{config.name}: {config.acquisition.name}, seed {config.seed}")
-    print_rounds(trained, console, hold_out=config.hold_out, initial_labels=config.initial_labels)
+    plot_curve(trained, curve, f"{config.name}: {config.acquisition.name}, seed {config.settings.seed}")
+    print_rounds(trained, console, hold_out=config.settings.hold_out, initial_labels=config.settings.initial_labels)
     if changes := describe_changes(Path(config.run_dir), trained):
         console.print(changes, soft_wrap=True, highlight=False, markup=False)
     console.print(f"accuracy against labels: {curve}", soft_wrap=True, highlight=False)

@@ -223,7 +223,7 @@ def is_finished(config: Config) -> bool:
     """
     run_dir, now = Path(config.run_dir), config.as_dict()
     try:
-        if not complete_records(run_dir, config.rounds):
+        if not complete_records(run_dir, config.settings.rounds):
             return False
         before = read_config(run_dir)
     except (OSError, ValueError):
@@ -344,14 +344,14 @@ def _rounds_of(job: Job, failed: Collection[int]) -> tuple[RoundRecord, ...]:
     """Return all rounds of a finished job, and none of another."""
     if job.config is None or job.number in failed:
         return ()
-    return complete_records(Path(job.config.run_dir), job.config.rounds)
+    return complete_records(Path(job.config.run_dir), job.config.settings.rounds)
 
 
 def _rounds_so_far(job: Job, failed: Collection[int]) -> tuple[RoundRecord, ...]:
     """Return the trained rounds of a job that waits for labels."""
     if job.config is None or job.number in failed:
         return ()
-    return tuple(trained_records(Path(job.config.run_dir), job.config.rounds))
+    return tuple(trained_records(Path(job.config.run_dir), job.config.settings.rounds))
 
 
 def _say(line: str) -> None:

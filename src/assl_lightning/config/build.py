@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Trainer
 
 from assl_lightning.augment.normalise import Normalise
+from assl_lightning.base.paths import expanded
 from assl_lightning.config.instantiate import (
     instantiate_node,
     make_algorithm,
@@ -28,7 +31,10 @@ from assl_lightning.data.sources.undecodable import Row, rows_of
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.datamodule import PoolDataModule
 from assl_lightning.loop.directory import RunDirectory
+from assl_lightning.loop.moving import CONTENTS
 from assl_lightning.loop.oracles import Oracle
+from assl_lightning.loop.records import CLASSES
+from assl_lightning.loop.settings import RoundSettings
 from assl_lightning.method.candidates import Acquisition
 from assl_lightning.networks.base import FeatureNetwork
 
@@ -47,6 +53,32 @@ class Parts:
     unreadable: tuple[Row, ...]
 
 
+def make_settings(config: Config, source: PoolSource | None = None) -> RoundSettings:
+    """The loop's settings; the whole configuration goes along, to be written to the run's directory.
+
+    So do digests of what lies at its paths, where the data of `source` have no files that name them, and the names of
+    the classes, where the configuration has none.
+    """
+    found = {} if source is None else _contents(config, source)
+    written: dict[str, Any] = {CONTENTS: found} if found else {}
+    if source is not None and not config.data.source.get("class_names"):
+        written[CLASSES] = list(source.class_names)
+    return replace(config.settings, config={**config.as_dict(), **written})
+
+
+def _contents(config: Config, source: PoolSource) -> dict[str, str]:
+    """Digests by which a run recognises its weights, and data without file names, where they have moved."""
+    found = {} if source.paths else {"data": source.digest()}
+    weights = config.network.get("weights")
+    if isinstance(weights, str):
+        digest = hashlib.sha256()
+        with expanded(weights).open("rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+        found["network.weights"] = digest.hexdigest()
+    return found
+
+
 def make_parts(config: Config, source: PoolSource) -> Parts:
     """What the loop is called with, over the images of `source`; the configuration is complete. Writes nothing."""
     assert config.data.mean is not None
@@ -57,7 +89,7 @@ def make_parts(config: Config, source: PoolSource) -> Parts:
     if config.known_labels == "given":
         _give_labels(config, source, pool)
     if not RunDirectory(Path(config.run_dir)).has_begun:
-        known = len(pool.labelled) + config.initial_labels
+        known = len(pool.labelled) + config.settings.initial_labels
         check_single_images(config, try_trainer(config), known, len(pool.unlabelled))
     datamodule = PoolDataModule(
         pool,
@@ -96,7 +128,7 @@ def _give_labels(config: Config, source: PoolSource, pool: Pool) -> None:
     index = pool.unlabelled[source.hidden_labels[pool.unlabelled] >= 0]
     pool.label(index, source.hidden_labels[index], 0)
     check_pool_size(config, len(pool.unlabelled), f"without {len(index)} that have a label, known_labels=given")
-    if not (config.initial_labels or len(index) or RunDirectory(Path(config.run_dir)).has_begun):
+    if not (config.settings.initial_labels or len(index) or RunDirectory(Path(config.run_dir)).has_begun):
         raise ConfigurationError(
             f"{show('initial_labels', 0)}: must be at least 1, since {config.data.name} has no label"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from assl_lightning.base.paths import expanded
 from assl_lightning.base.run_files import CONFIG
 from assl_lightning.config.class_list import with_class_names
 from assl_lightning.config.instantiate import make_network
-from assl_lightning.config.schema import Config, read
+from assl_lightning.config.schema import Config, read_written
 from assl_lightning.data.decoding import ImageFormat, Images, convert, decode, describe_faults, read_all
 from assl_lightning.data.folders import find_images
 from assl_lightning.data.sources.items import to_pillow
@@ -179,8 +179,7 @@ def _newest_checkpoint(run_dir: Path) -> Path:
 
 def _config_of(run_dir: Path) -> Config:
     """What the run was asked for; weights that its network began from are not needed any more."""
-    known = {field.name for field in fields(Config)}
-    config = read({key: value for key, value in read_config(run_dir).items() if key in known})
+    config = read_written(read_config(run_dir))
     if "weights" not in config.network:
         return config
     return replace(config, network={**config.network, "weights": None})

@@ -6,20 +6,18 @@ argument that a class does not take, a data set that is not as declared, a netwo
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
-from assl_lightning.base.paths import expanded
 from assl_lightning.base.run_files import CONFIG
 from assl_lightning.config.class_list import explained, plan_classes, source_node
 from assl_lightning.config.instantiate import check_arguments, instantiate_as, instantiate_node, make_strategy, nodes
 from assl_lightning.config.refusals import error_at
-from assl_lightning.config.schema import Config, ConfigurationError, check_budget, left_open, show
+from assl_lightning.config.schema import Config, ConfigurationError, check_budget, explain, left_open, show
 from assl_lightning.config.trying import check_single_images, try_network, try_trainer
 from assl_lightning.data.class_names import list_classes, oddities
 from assl_lightning.data.growth import reindex_source
@@ -29,10 +27,8 @@ from assl_lightning.data.reclassing import with_classes
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.loop.directory import RunDirectory
-from assl_lightning.loop.moving import CONTENTS
-from assl_lightning.loop.records import CLASSES, read_config
+from assl_lightning.loop.records import read_config
 from assl_lightning.loop.requirements import find_contradictions
-from assl_lightning.loop.settings import CheckpointSettings, RoundSettings, ScoreSettings
 from assl_lightning.method.candidates import Acquisition
 
 
@@ -80,27 +76,16 @@ def check(config: Config) -> None:
     algorithm = try_network(config)
     _check_requirements(config, strategy, algorithm)
     num_samples = config.data.num_samples if config.known_labels == "hidden" else None
-    labelled = config.initial_labels if config.known_labels == "hidden" else None
+    labelled = config.settings.initial_labels if config.known_labels == "hidden" else None
     check_single_images(config, trainer, labelled, num_samples)
-
-
-_KEYS = {
-    **{"acquisition_features": "acquisition.features", "acquisition_weights": "acquisition.weights"},
-    **{"unvisited": "acquisition.unvisited", "mu": "algorithm.mu"},
-}
-"""Settings of `RoundSettings` and the datamodule that have another key here."""
 
 
 def _check_requirements(config: Config, strategy: Acquisition, algorithm: Algorithm) -> None:
     """Raise a line for each contradiction between the strategy, the algorithm and the settings."""
     names = {"acquisition": config.acquisition.name, "algorithm": config.algorithm.name}
-    found = find_contradictions(strategy, algorithm, make_settings(config), config.algorithm.mu)
+    found = find_contradictions(strategy, algorithm, config.settings, config.algorithm.mu)
     if found:
-        raise ConfigurationError(
-            f"{', '.join(show(_KEYS.get(key, key), names.get(key, value)) for key, value in each.settings.items())}: "
-            f"{each.reason}"
-            for each in found
-        )
+        raise ConfigurationError(explain(contradiction, **names) for contradiction in found)
 
 
 def processes_to_start(config: Config) -> int:
@@ -207,49 +192,3 @@ def check_pool_size(config: Config, num_samples: int, *because: str) -> None:
         errors = check_budget(config, num_samples, *because)
         if errors:
             raise ConfigurationError(errors)
-
-
-def make_settings(config: Config, source: PoolSource | None = None) -> RoundSettings:
-    """The loop's settings; the whole configuration goes along, to be written to the run's directory.
-
-    So do digests of what lies at its paths, where the data of `source` have no files that name them, and the names of
-    the classes, where the configuration has none.
-    """
-    found = {} if source is None else _contents(config, source)
-    written: dict[str, Any] = {CONTENTS: found} if found else {}
-    if source is not None and not config.data.source.get("class_names"):
-        written[CLASSES] = list(source.class_names)
-    return RoundSettings(
-        seed=config.seed,
-        rounds=config.rounds,
-        initial_labels=config.initial_labels,
-        initial_acquisition=config.initial_acquisition,
-        hold_out=config.hold_out,
-        labels_per_round=config.labels_per_round,
-        steps_per_round=config.steps_per_round,
-        steps_per_epoch=config.steps_per_epoch,
-        init=config.init,
-        continue_from=config.continue_from,
-        score=ScoreSettings(**asdict(config.score)),
-        unvisited=config.acquisition.unvisited,
-        acquisition_weights=config.acquisition.weights,
-        acquisition_features=config.acquisition.features,
-        weight_ema=config.algorithm.weight_ema,
-        non_finite=config.non_finite,
-        checkpoint=CheckpointSettings(**asdict(config.checkpoint)),
-        change_devices=config.change_devices,
-        config={**config.as_dict(), **written},
-    )
-
-
-def _contents(config: Config, source: PoolSource) -> dict[str, str]:
-    """Digests by which a run recognises its weights, and data without file names, where they have moved."""
-    found = {} if source.paths else {"data": source.digest()}
-    weights = config.network.get("weights")
-    if isinstance(weights, str):
-        digest = hashlib.sha256()
-        with expanded(weights).open("rb") as file:
-            while part := file.read(1 << 20):
-                digest.update(part)
-        found["network.weights"] = digest.hexdigest()
-    return found

@@ -7,18 +7,28 @@ Lightning or Hydra, so that a wrong configuration is refused before anybody wait
 
 from __future__ import annotations
 
-import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
 from math import isqrt
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from assl_lightning.base.arguments import is_integer, is_number
 from assl_lightning.base.paths import PATH_KEYS, expand
 from assl_lightning.base.problems import ProblemsError
+from assl_lightning.base.rules import Rule, at_least, take_apart
 from assl_lightning.base.words import nearest, shortened
 from assl_lightning.data.class_names import read_class_names
-from assl_lightning.loop.records import FORMER_KEYS
+from assl_lightning.learning.settings import (
+    ALGORITHM_ARGUMENTS,
+    BatchSize,
+    LabelledStream,
+    LabelledView,
+    Mu,
+    NumWorkers,
+    Passes,
+)
+from assl_lightning.loop.records import FORMER_KEYS, PROVENANCE_KEYS
+from assl_lightning.loop.settings import KEYS, Contradiction, RoundSettings
 from assl_lightning.loop.targets import with_present_targets
 
 Node = dict[str, Any]
@@ -31,55 +41,10 @@ class ConfigurationError(ProblemsError):
     """An error of a configuration."""
 
 
-@dataclass(frozen=True)
-class Rule:
-    """What a value must be, beside its type: `sentence` ends "must be …", `test` says whether a value is."""
-
-    sentence: str
-    test: Callable[[Any], bool]
-
-
-def _at_least(smallest: int) -> Rule:
-    return Rule(f"at least {smallest}", lambda value: bool(value >= smallest))
-
-
-_MOST = 10**9
-
-
-def _count(smallest: int) -> Rule:
-    """Of steps, images or labels; what is larger was never meant, and some of it no integer of PyTorch's holds."""
-    return Rule(f"at least {smallest} and at most {_MOST}", lambda value: bool(smallest <= value <= _MOST))
-
-
-def _above(bound: int) -> Rule:
-    return Rule(f"above {bound}", lambda value: bool(value > bound))
-
-
 _NOT_EMPTY = Rule("a text that is not empty", lambda value: bool(value.strip()))
 _PATH = Rule("a text that is not empty, without a zero byte", lambda value: bool(value.strip()) and "\0" not in value)
-_SHARE = Rule("in (0, 1]", lambda value: 0 < value <= 1)
-_DECAY = Rule("above 0 and below 1, or null for no averaging", lambda value: 0 < value < 1)
 _SIZE = Rule("[height, width], each at least 1", lambda value: min(value) >= 1)
 _ALL_ABOVE_ZERO = Rule("numbers above 0", lambda value: min(value, default=1) > 0)
-
-
-@dataclass(frozen=True)
-class ScoreSection:
-    """How the running statistics become a score (paper, Eq. 3, 5 and 6)."""
-
-    alpha: Annotated[float, _SHARE]
-    c_u: Annotated[float, _at_least(0)]
-    c_i: Annotated[float, _at_least(0)]
-    variance: Literal["post", "pre"]
-    reset: bool
-
-
-@dataclass(frozen=True)
-class CheckpointSection:
-    """How often a training is saved from within; it goes on from there when it was stopped."""
-
-    every_n_steps: Annotated[int | None, _at_least(1)]
-    every_n_seconds: Annotated[float | None, _above(0)]
 
 
 @dataclass(frozen=True)
@@ -87,16 +52,16 @@ class DataSection:
     """A data set: what can be known before it is loaded, and how its images are loaded and augmented."""
 
     name: Annotated[str, _NOT_EMPTY]
-    num_classes: Annotated[int, _at_least(2)]
-    num_samples: Annotated[int | None, _at_least(2)]  # of the pool as it is loaded; None: known once it is
-    channels: Annotated[int, _at_least(1)]
+    num_classes: Annotated[int, at_least(2)]
+    num_samples: Annotated[int, at_least(2)] | None  # of the pool as it is loaded; None: known once it is
+    channels: Annotated[int, at_least(1)]
     image_size: Annotated[tuple[int, int], _SIZE]
     mean: tuple[float, ...] | None  # one for each channel, of pixels in [0, 1]; None: the pool's, once it is loaded
-    std: Annotated[tuple[float, ...] | None, _ALL_ABOVE_ZERO]
-    imbalance_factor: Annotated[float, _at_least(1)]  # 1: the pool as it is loaded
-    imbalance_seed: Annotated[int, _at_least(0)]
+    std: Annotated[tuple[float, ...], _ALL_ABOVE_ZERO] | None
+    imbalance_factor: Annotated[float, at_least(1)]  # 1: the pool as it is loaded
+    imbalance_seed: Annotated[int, at_least(0)]
     unreadable: Literal["fail", "exclude"]  # what becomes of pool images that cannot be decoded
-    num_workers: Annotated[int, _at_least(0)]  # processes that decode, where the source leaves images in files
+    num_workers: NumWorkers  # processes that decode, where the source leaves images in files
     root: str | None  # where files are, or are downloaded to
     source: Node
     weak: Node
@@ -108,25 +73,21 @@ class AlgorithmSection:
     """A learning algorithm and the batches that it is fed."""
 
     name: Annotated[str, _NOT_EMPTY]
-    batch_size: Annotated[int, _count(1)]
-    mu: Annotated[int, _count(0)]
-    labelled_view: Literal["weak", "plain"]
-    labelled_stream: Literal["tiled", "passes"]
-    max_passes: Annotated[int | None, _at_least(1)]
+    batch_size: BatchSize
+    mu: Mu
+    labelled_view: LabelledView
+    labelled_stream: LabelledStream
+    max_passes: Passes | None
     include_labelled: bool
-    weight_ema: Annotated[float | None, _DECAY]
     module: Node
 
 
 @dataclass(frozen=True)
 class AcquisitionSection:
-    """A strategy, and what it is given to look at."""
+    """A strategy; what it is given to look at is among the settings of the run."""
 
     name: Annotated[str, _NOT_EMPTY]
     strategy: Node
-    unvisited: Literal["exclude", "infer", "random"]
-    weights: Literal["raw", "ema"]
-    features: Literal["inference", "training"]
 
 
 @dataclass(frozen=True)
@@ -134,22 +95,9 @@ class Config:
     """One run. The values' meanings, units and sources are beside them in `conf/`."""
 
     name: Annotated[str, _NOT_EMPTY]
-    seed: Annotated[int, _at_least(0)]
     run_dir: Annotated[str, _PATH]
-    rounds: Annotated[int, _at_least(0)]
-    initial_labels: Annotated[int, _at_least(0)]
-    initial_acquisition: Literal["random", "kmeans_plus_plus"]
     known_labels: Literal["hidden", "given"]
-    hold_out: Annotated[int, _at_least(0)]
-    labels_per_round: Annotated[int, _at_least(1)]
-    steps_per_round: Annotated[int, _count(1)]
-    steps_per_epoch: Annotated[int | None, _at_least(1)]
-    init: Literal["rand", "continue"]
-    continue_from: Literal["raw", "ema"]
-    non_finite: Literal["stop", "skip"]
-    checkpoint: CheckpointSection
-    change_devices: bool
-    score: ScoreSection
+    settings: RoundSettings  # whose keys stand at the top, but for `KEYS`
     data: DataSection
     network: Node
     algorithm: AlgorithmSection
@@ -158,28 +106,38 @@ class Config:
     oracle: Node
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain Python, lists for tuples: what YAML and JSON hold, and what `read` takes."""
-        plain: dict[str, Any] = _with_lists(asdict(self))
-        return plain
+        """Return the configuration as plain Python, which YAML and JSON hold and `read` takes: lists for tuples."""
+        tree: dict[str, Any] = {}
+        for key, value in _values(self, ""):
+            group, _, name = key.rpartition(".")
+            (tree.setdefault(group, {}) if group else tree)[name] = _with_lists(value)
+        return tree
 
 
 def read(plain: Mapping[str, Any]) -> Config:
-    """The configuration in `plain`, a resolved tree of dictionaries, lists and numbers; it is not changed.
+    """Read `plain`, a resolved tree of dictionaries, lists and numbers; it is not changed.
 
     Paths have the home directory for a leading `~`, see `paths.expand`.
 
-    Raises `ConfigurationError` with one line for each unknown or missing key, wrong type and value out of range; where
-    there is none of these, with one line for each contradiction between values.
+    Raises:
+        ConfigurationError: a line for each unknown or missing key, wrong type and value out of range; where there is
+            none of these, a line for each contradiction between values.
     """
     errors: list[str] = []
-    present = _without_former_keys(with_present_targets(_with_expanded_paths(plain, "", errors)))
-    config = _read_section(Config, present, "", errors)
-    if config is None or errors:
+    tree = _without_former_keys(with_present_targets(_with_expanded_paths(plain, "", errors)))
+    values = _read_values(tree, errors)
+    if errors:
         raise ConfigurationError(errors)
+    config = _build(Config, "", values)
     contradictions = [line for check in _CHECKS for line in check(config)]
     if contradictions:
         raise ConfigurationError(contradictions)
     return config
+
+
+def read_written(content: Mapping[str, Any]) -> Config:
+    """Read the configuration in the content of a run's config.yaml, which also tells how the run came about."""
+    return read({key: value for key, value in content.items() if key not in PROVENANCE_KEYS})
 
 
 def show(key: str, value: object) -> str:
@@ -211,72 +169,112 @@ def unknown_key(section: str, name: str, known: Iterable[str]) -> str:
     return f"{where} has no key {name!r}{nearest(name, names)}; its keys are {', '.join(names)}"
 
 
-def check_budget(config: Config, num_samples: int | None, because: str = "data.num_samples") -> list[str]:
-    """A line if the run would ask for more labels than the pool of `num_samples` images has, `because` of a key."""
-    at_first = config.hold_out + config.initial_labels
-    needed = at_first + config.rounds * config.labels_per_round
-    if num_samples is None or needed <= num_samples:
-        return []
-    if config.initial_labels > num_samples:
-        return [
-            f"{show('initial_labels', config.initial_labels)}: must be at most {num_samples}, "
-            f"the images in the pool of {config.data.name} ({because})"
-        ]
-    if at_first > num_samples:  # fewer rounds do not help
-        return [
-            f"hold_out={config.hold_out}, initial_labels={config.initial_labels}: must be at most {num_samples} "
-            f"together, the images in the pool of {config.data.name} ({because})"
-        ]
-    possible = (num_samples - at_first) // config.labels_per_round
-    given, summed = (f", hold_out={config.hold_out}", "hold_out + ") if config.hold_out else ("", "")
-    return [
-        f"rounds={config.rounds}, labels_per_round={config.labels_per_round}, initial_labels={config.initial_labels}"
-        f"{given}: {summed}initial_labels + rounds × labels_per_round = {needed} labels, but the pool of "
-        f"{config.data.name} has {num_samples} images ({because}); lower one of them, for example rounds={possible}"
-    ]
+def explain(contradiction: Contradiction, **names: str) -> str:
+    """Return a line that says with which keys the settings of a contradiction are given.
+
+    Args:
+        contradiction: names settings as Python does.
+        names: option of a group whose class the contradiction names: algorithm="fixmatch".
+    """
+    keys = {**KEYS, "mu": "algorithm.mu"}
+    shown = (show(keys.get(name, name), names.get(name, value)) for name, value in contradiction.settings.items())
+    return f"{', '.join(shown)}: {contradiction.reason}"
+
+
+def check_budget(config: Config, num_images: int, because: str = "data.num_samples") -> list[str]:
+    """Return a line if the run would ask for more labels than its pool has images, `because` of a key."""
+    shortage = config.settings.find_shortage(num_images, f"the pool of {config.data.name}", because)
+    return [explain(contradiction) for contradiction in shortage]
 
 
 # --- one value at a time --------------------------------------------------------------------------------------------
 
 
-def _read_section(section: type[Section], plain: object, path: str, errors: list[str]) -> Section | None:
-    """The dataclass `section` from the dictionary `plain`; None where a line was added to `errors`."""
-    if not isinstance(plain, Mapping):
-        errors.append(f"{show(path, plain)}: must be a group of keys; choose one with {path}=OPTION")
-        return None
-    before = len(errors)
-    hints = get_type_hints(section, include_extras=True)
-    for name in (str(key) for key in plain if key not in hints and _join(path, str(key)) not in FORMER_KEYS):
-        errors.append(f"{show(_join(path, name), plain[name])}: {unknown_key(path, name, hints)}")
-    values: dict[str, Any] = {}
-    for name, hint in hints.items():
-        key = _join(path, name)
-        if name in plain:
-            values[name] = _read_value(hint, plain[name], key, errors)
+def _fields(section: type, path: str) -> Iterator[tuple[str, str, Any]]:
+    """Yield the name, the key and the type of each field of a section that stands at `path`."""
+    for name, hint in get_type_hints(section, include_extras=True).items():
+        if section is RoundSettings:
+            if name != "config":
+                yield name, KEYS.get(name, name), hint
         else:
-            errors.append(f"{key}: is missing; give it as {key}=VALUE or in the file of its group")
-    return section(**values) if len(errors) == before else None
+            yield name, "" if hint is RoundSettings else _join(path, name), hint
+
+
+def _leaves(section: type, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield every key of a section and of those below it, with its type."""
+    for _, key, hint in _fields(section, path):
+        if isinstance(hint, type) and is_dataclass(hint):
+            yield from _leaves(hint, key)
+        else:
+            yield key, hint
+
+
+def _values(section: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield every key of a section and of those below it, with its value."""
+    for name, key, _ in _fields(type(section), path):
+        value = getattr(section, name)
+        if is_dataclass(value):
+            yield from _values(value, key)
+        else:
+            yield key, value
+
+
+def _build(section: type[Section], path: str, values: Mapping[str, Any]) -> Section:
+    """Return a section, and those below it, with the values of its keys."""
+    made = {}
+    for name, key, hint in _fields(section, path):
+        is_section = isinstance(hint, type) and is_dataclass(hint)
+        made[name] = _build(hint, key, values) if is_section else values[key]
+    return section(**made)
+
+
+def _read_values(tree: Mapping[str, Any], errors: list[str]) -> dict[str, Any]:
+    """Return the value of each key, of its type; a line in `errors` for each that is wrong, missing or unknown."""
+    hints = dict(_leaves(Config, ""))
+    groups: dict[str, list[str]] = {"": []}  # "" is the top
+    for key in hints:
+        group, _, name = key.rpartition(".")
+        groups.setdefault(group, []).append(name)
+    values: dict[str, Any] = {}
+    for group, names in groups.items():
+        content = tree.get(group) if group else tree
+        known = [*names, *(filter(None, groups) if not group else ())]
+        if group and group not in tree:
+            errors.append(_missing(group))
+        elif not isinstance(content, Mapping):
+            errors.append(f"{show(group, content)}: must be a group of keys; choose one with {group}=OPTION")
+        else:
+            errors += [
+                f"{show(_join(group, str(name)), value)}: {unknown_key(group, str(name), known)}"
+                for name, value in content.items()
+                if name not in known and _join(group, str(name)) not in FORMER_KEYS
+            ]
+            for name in names:
+                key = _join(group, name)
+                if name in content:
+                    values[key] = _read_value(hints[key], content[name], key, errors)
+                else:
+                    errors.append(_missing(key))
+    return values
+
+
+def _missing(key: str) -> str:
+    return f"{key}: is missing; give it as {key}=VALUE or in the file of its group"
 
 
 def _read_value(hint: Any, value: object, key: str, errors: list[str]) -> Any:
-    """`value` as the type `hint`, or None and a line in `errors`."""
-    rule: Rule | None = None
-    if get_origin(hint) is Annotated:
-        hint, rule = get_args(hint)
-    if is_dataclass(hint) and isinstance(hint, type):
-        return _read_section(hint, value, key, errors)
-    if hint == Node:
+    """Return `value` as the type `hint`, or None and a line in `errors`."""
+    kind, rule, may_be_none = take_apart(hint)
+    if kind == Node:
         return _read_node(value, key, errors)
-    if get_origin(hint) in (Union, types.UnionType):  # the only unions here are with None
-        if value is None:
-            return None
-        (hint,) = (part for part in get_args(hint) if part is not type(None))
-    converted = _convert(hint, value)
+    if value is None and may_be_none:
+        return None
+    converted = _convert(kind, value)
     if converted is not _WRONG and (rule is None or rule.test(converted)):
         return converted
-    expected = [_expected(hint)] if converted is _WRONG else []
-    choices = get_args(hint) if get_origin(hint) is Literal else ()
-    must_be = ", ".join([*expected, *([rule.sentence] if rule else [])])
+    expected = [_expected(kind)] if converted is _WRONG else []
+    must_be = ", ".join([*expected, *([rule.sentence] if rule else []), *(["or null"] if may_be_none else [])])
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
     errors.append(f"{show(key, value)}: must be {must_be}{nearest(str(value), choices)}")
     return None
 
@@ -367,12 +365,16 @@ def _as_yaml(value: object) -> str:
 # --- values that must fit one another -------------------------------------------------------------------------------
 
 
+def _check_settings(config: Config) -> list[str]:
+    return [explain(contradiction) for contradiction in config.settings.find_contradictions()]
+
+
 def _check_pool(config: Config) -> list[str]:
-    return check_budget(config, config.data.num_samples)
+    return [] if config.data.num_samples is None else check_budget(config, config.data.num_samples)
 
 
 def _check_first_labels(config: Config) -> list[str]:
-    if config.initial_labels or config.known_labels == "given":
+    if config.settings.initial_labels or config.known_labels == "given":
         return []
     return [
         f"{show('initial_labels', 0)}, {show('known_labels', config.known_labels)}: must be at least 1, for nothing "
@@ -381,14 +383,15 @@ def _check_first_labels(config: Config) -> list[str]:
 
 
 def _check_epochs(config: Config) -> list[str]:
-    if config.steps_per_epoch is None or config.steps_per_round % config.steps_per_epoch == 0:
+    steps, per_epoch = config.settings.steps_per_round, config.settings.steps_per_epoch
+    if per_epoch is None or steps % per_epoch == 0:
         return []
-    small = [d for d in range(1, isqrt(config.steps_per_round) + 1) if config.steps_per_round % d == 0]
-    divisors = [*small, *(config.steps_per_round // d for d in reversed(small))]
-    closest = min(divisors, key=lambda d: abs(d - config.steps_per_epoch))  # type: ignore[operator]
+    small = [divisor for divisor in range(1, isqrt(steps) + 1) if steps % divisor == 0]
+    divisors = [*small, *(steps // divisor for divisor in reversed(small))]
+    closest = min(divisors, key=lambda divisor: abs(divisor - per_epoch))
     return [
-        f"{show('steps_per_epoch', config.steps_per_epoch)}: must divide steps_per_round={config.steps_per_round}, "
-        f"so that the last test is at the last step; the nearest that does is {closest}"
+        f"{show('steps_per_epoch', per_epoch)}: must divide steps_per_round={steps}, so that the last test is at the "
+        f"last step; the nearest that does is {closest}"
     ]
 
 
@@ -429,36 +432,9 @@ def _check_class_names(config: Config) -> list[str]:
     ]
 
 
-def _check_weights(config: Config) -> list[str]:
-    if config.algorithm.weight_ema is not None:
-        return []
-    return [
-        f"{show(key, 'ema')}: needs averaged weights, but algorithm.weight_ema=null; "
-        f"set algorithm.weight_ema=0.999 or {key}=raw"
-        for key, weights in (
-            ("acquisition.weights", config.acquisition.weights),
-            ("continue_from", config.continue_from),
-        )
-        if weights == "ema"
-    ]
-
-
-_ARGUMENTS_OF_ALGORITHMS: Mapping[str, Any] = {
-    "threshold": Annotated[float, _above(0)],
-    "temperature": Annotated[float, _above(0)],
-    "lambda_u": Annotated[float, _at_least(0)],
-    "weight_decay": Annotated[float, _at_least(0)],
-    "weight_decay_exempt": Literal["by_module", "by_name"],
-    "stop_at_train_accuracy": Annotated[float | None, _SHARE],
-    "optimizer.lr": Annotated[float, _above(0)],
-    "optimizer.momentum": Annotated[float, Rule("in [0, 1)", lambda value: 0 <= value < 1)],
-}
-"""Below algorithm.module, the arguments that every algorithm means the same by; the rest is for its class to check."""
-
-
 def _check_module(config: Config) -> list[str]:
     errors: list[str] = []
-    for path, hint in _ARGUMENTS_OF_ALGORITHMS.items():
+    for path, hint in ALGORITHM_ARGUMENTS.items():
         section, _, name = path.rpartition(".")
         node = config.algorithm.module.get(section) if section else config.algorithm.module
         if isinstance(node, Mapping) and name in node:
@@ -514,7 +490,7 @@ def _check_trainer(config: Config) -> list[str]:
         if key in config.trainer
     ]
     _read_value(
-        Annotated[int, _at_least(1)], config.trainer.get("log_every_n_steps", 50), "trainer.log_every_n_steps", errors
+        Annotated[int, at_least(1)], config.trainer.get("log_every_n_steps", 50), "trainer.log_every_n_steps", errors
     )
     logger = config.trainer.get("logger", False)
     if logger not in (None, False) and not (isinstance(logger, Mapping) and isinstance(logger.get("_target_"), str)):
@@ -526,13 +502,13 @@ def _check_trainer(config: Config) -> list[str]:
 
 
 _CHECKS: tuple[Callable[[Config], list[str]], ...] = (
+    _check_settings,
     _check_pool,
     _check_first_labels,
     _check_epochs,
     _check_channels,
     _check_classes,
     _check_class_names,
-    _check_weights,
     _check_module,
     _check_devices,
     _check_trainer,

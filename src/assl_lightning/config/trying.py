@@ -71,8 +71,7 @@ def try_network(config: Config) -> Algorithm:
 
 def check_single_images(config: Config, trainer: Trainer, labelled: int | None, num_unlabelled: int | None) -> None:
     """Refuse steps of one image, for a run that begins; the numbers of images are None where they are not known."""
-    asked = config.hold_out + config.initial_labels + config.rounds * config.labels_per_round
-    unlabelled = None if num_unlabelled is None else num_unlabelled - asked
+    unlabelled = None if num_unlabelled is None else num_unlabelled - config.settings.total_labels
     devices = 1 if config.trainer.get("sync_batchnorm") else trainer.world_size
     image = torch.zeros(1, config.data.channels, *config.data.image_size)
 
@@ -140,6 +139,6 @@ def _reason_for_one(config: Config, sizes: StepSizes, looks_at_unlabelled: bool)
         key = show("algorithm.batch_size", algorithm.batch_size)
         return f"{key}: must be at least {2 * sizes.devices}, since {when}would give {network} one image a step{on}"
     if algorithm.labelled_stream == "passes" and sizes.labelled == 1 and not looks_at_unlabelled:
-        key = show("initial_labels", config.initial_labels)
+        key = show("initial_labels", config.settings.initial_labels)
         return f"{key}: must be at least 2, since the first training would give {network} one image a step"
     return None

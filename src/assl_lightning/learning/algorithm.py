@@ -13,11 +13,12 @@ from torch.optim import Optimizer
 from torchmetrics.classification import MulticlassStatScores
 
 from assl_lightning.base.arguments import require_one_of
+from assl_lightning.base.rules import checked
+from assl_lightning.learning.settings import WeightDecay, WeightDecayExempt
 from assl_lightning.method.contracts import EvaluationBatch
 from assl_lightning.networks.base import FeatureNetwork
 
 MakeOptimizer = Callable[[Iterable[dict[str, Any]]], Optimizer]
-WeightDecayExempt = Literal["by_module", "by_name"]
 
 _SINCE_LOGGED = "assl_lightning_since_logged"
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -112,8 +113,7 @@ def parameter_groups(
     Raises:
         ValueError: a negative `weight_decay`, or "by_name" for a network whose normalisation is not called "bn".
     """
-    if weight_decay < 0:
-        raise ValueError(f"weight_decay must be ≥ 0; got {weight_decay}")
+    weight_decay = checked("weight_decay", weight_decay, WeightDecay)
     require_one_of("weight_decay_exempt", exempt, WeightDecayExempt)
     if exempt == "by_name":
         free = {name for name, _ in network.named_parameters() if "bias" in name or "bn" in name}

@@ -18,8 +18,8 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loops.progress import _BatchProgress
 
 from assl_lightning.base import tensor_files
-from assl_lightning.base.arguments import real_number, whole_number
 from assl_lightning.base.interruption import Interruption
+from assl_lightning.learning.settings import CheckpointSettings
 
 CHECKPOINT_IDENTITY = "assl_lightning"
 """The key of a checkpoint under which the run, round and step that it belongs to are written."""
@@ -74,12 +74,9 @@ class StepCheckpoints(Checkpoint):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
-        for name, value in (("every_n_steps", every_n_steps), ("every_n_seconds", every_n_seconds)):
-            if value is not None and value <= 0:
-                raise ValueError(f"{name}, between two checkpoints, must be above 0, or None for none; got {value}")
         self.path_of_step = path_of_step
-        self.every_n_steps = None if every_n_steps is None else whole_number("every_n_steps", every_n_steps)
-        self.every_n_seconds = None if every_n_seconds is None else real_number("every_n_seconds", every_n_seconds)
+        settings = CheckpointSettings(every_n_steps, every_n_seconds)
+        self.every_n_steps, self.every_n_seconds = settings.every_n_steps, settings.every_n_seconds
         self.identity = dict(identity or {})
         self.interruption = interruption
         self.on_saved = on_saved

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, cast
+from typing import Any, cast
 from weakref import WeakSet
 
 import torch
@@ -11,23 +11,23 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from assl_lightning.base.arguments import require_one_of, whole_number
+from assl_lightning.base.arguments import whole_number
+from assl_lightning.base.rules import checked
 from assl_lightning.base.seeding import Draws, derive_key
 from assl_lightning.data.image_stream import StoredImages, StreamedImages
 from assl_lightning.data.pool import Pool
 from assl_lightning.learning.samplers import (
     BatchPlan,
     ChunkSampler,
-    LabelledStream,
     StepIndices,
     StepSampler,
     batches_per_pass,
 )
+from assl_lightning.learning.settings import BatchSize, LabelledStream, LabelledView, Mu, NumWorkers, Passes, Steps
 from assl_lightning.learning.workers import Item, WorkerLoader, begin_worker
 from assl_lightning.method.contracts import Batch, EvaluationBatch
 
 Augment = Callable[[Tensor, Draws], Tensor]
-LabelledView = Literal["weak", "plain"]
 
 
 class PoolDataModule(LightningDataModule):
@@ -105,8 +105,6 @@ class PoolDataModule(LightningDataModule):
         super().__init__()
         if len(pool_images) != pool.num_samples:
             raise ValueError(f"the pool has {pool.num_samples} samples, but there are {len(pool_images)} pool images")
-        require_one_of("labelled_view", labelled_view, LabelledView)
-        require_one_of("labelled_stream", labelled_stream, LabelledStream)
         self.pool = pool
         self.pool_images = pool_images
         self.test_images = test_images
@@ -115,14 +113,14 @@ class PoolDataModule(LightningDataModule):
         self.normalise = normalise
         self.weak = weak
         self.strong = strong
-        self.batch_size = whole_number("batch_size", batch_size, least=1)
-        self.mu = whole_number("mu", mu, least=0)
-        self.labelled_view = labelled_view
-        self.labelled_stream: LabelledStream = labelled_stream
-        self.max_passes = None if max_passes is None else whole_number("max_passes", max_passes)
+        self.batch_size: int = checked("batch_size", batch_size, BatchSize)
+        self.mu: int = checked("mu", mu, Mu)
+        self.labelled_view: LabelledView = checked("labelled_view", labelled_view, LabelledView)
+        self.labelled_stream: LabelledStream = checked("labelled_stream", labelled_stream, LabelledStream)
+        self.max_passes: int | None = checked("max_passes", max_passes, Passes | None)
         self.include_labelled = include_labelled
         self.test_batch_size = whole_number("test_batch_size", test_batch_size, least=1)
-        self.num_workers = whole_number("num_workers", num_workers, least=0)
+        self.num_workers: int = checked("num_workers", num_workers, NumWorkers)
         self._loaders: WeakSet[WorkerLoader[Any]] = WeakSet()
         self.start_round(0, seed=seed, steps_per_round=steps_per_round, steps_per_epoch=steps_per_epoch)
 
@@ -135,17 +133,10 @@ class PoolDataModule(LightningDataModule):
         self, round_number: int, *, seed: int, steps_per_round: int, steps_per_epoch: int | None = None
     ) -> None:
         """Make the next batches those of `round_number`, over the pool as it is when the next fit begins."""
-        if steps_per_round < 1 or (steps_per_epoch is not None and steps_per_epoch < 1):
-            raise ValueError(
-                f"a round needs at least one step, and so does an epoch; got steps_per_round = {steps_per_round} and "
-                f"steps_per_epoch = {steps_per_epoch}"
-            )
         self.round_number = whole_number("round_number", round_number)
         self.seed = whole_number("seed", seed)
-        self.steps_per_round = whole_number("steps_per_round", steps_per_round)
-        self.steps_per_epoch = (
-            self.steps_per_round if steps_per_epoch is None else whole_number("steps_per_epoch", steps_per_epoch)
-        )
+        self.steps_per_round: int = checked("steps_per_round", steps_per_round, Steps)
+        self.steps_per_epoch: int = checked("steps_per_epoch", steps_per_epoch, Steps | None) or self.steps_per_round
 
     @property
     def num_test_images(self) -> int:

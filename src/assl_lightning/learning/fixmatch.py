@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from assl_lightning.learning.algorithm import Algorithm, MakeOptimizer, WeightDecayExempt, mean_cross_entropy
+from assl_lightning.base.rules import checked
+from assl_lightning.learning.algorithm import Algorithm, MakeOptimizer, mean_cross_entropy
+from assl_lightning.learning.settings import LossWeight, Temperature, Threshold, WeightDecayExempt
 from assl_lightning.method.contracts import Batch, StepOutput
 from assl_lightning.networks.base import FeatureNetwork
 
@@ -48,16 +50,9 @@ class FixMatch(Algorithm):
         super().__init__(
             network, optimizer=optimizer, weight_decay=weight_decay, weight_decay_exempt=weight_decay_exempt
         )
-        for name, bound, value, is_valid in (
-            ("threshold", "> 0", threshold, threshold > 0),
-            ("temperature", "> 0", temperature, temperature > 0),
-            ("lambda_u", "≥ 0", lambda_u, lambda_u >= 0),
-        ):
-            if not is_valid:
-                raise ValueError(f"{name} must be {bound}; got {value}")
-        self.threshold = threshold
-        self.temperature = temperature
-        self.lambda_u = lambda_u
+        self.threshold: float = checked("threshold", threshold, Threshold)
+        self.temperature: float = checked("temperature", temperature, Temperature)
+        self.lambda_u: float = checked("lambda_u", lambda_u, LossWeight)
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
         """One step: the loss, and the logits and features of both views of the unlabelled images."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -12,8 +12,7 @@ from torch.optim import Optimizer
 from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.words import first_few
 from assl_lightning.learning.samplers import StepSampler
-
-OnNonFinite = Literal["stop", "skip"]
+from assl_lightning.learning.settings import OnNonFinite
 
 _SHOWN = 8  # indices of each kind in an error
 _ADVICE = (

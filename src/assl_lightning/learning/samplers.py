@@ -10,15 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 
 from assl_lightning.base.seeding import make_generator
-
-LabelledStream = Literal["tiled", "passes"]
+from assl_lightning.learning.settings import LabelledStream
 
 
 class StepIndices(NamedTuple):

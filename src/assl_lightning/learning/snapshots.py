@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,13 +14,12 @@ from assl_lightning.base.arguments import require_one_of, whole_number
 from assl_lightning.base.seeding import make_generator
 from assl_lightning.learning.datamodule import PoolDataModule
 from assl_lightning.learning.inference import evaluate
+from assl_lightning.learning.settings import Weights
 from assl_lightning.learning.snapshot_files import DIRECTORY, Snapshot, snapshot_steps, write_snapshot
 from assl_lightning.learning.weight_ema import WeightEMA
 from assl_lightning.method import scores
 from assl_lightning.method.callback import ASSLScoreCallback
 from assl_lightning.networks.base import FeatureNetwork
-
-Weights = Literal["raw", "ema"]
 
 Found = TypeVar("Found")
 

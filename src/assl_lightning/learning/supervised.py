@@ -7,7 +7,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from assl_lightning.learning.algorithm import Algorithm, MakeOptimizer, WeightDecayExempt, mean_cross_entropy
+from assl_lightning.base.rules import checked
+from assl_lightning.learning.algorithm import Algorithm, MakeOptimizer, mean_cross_entropy
+from assl_lightning.learning.settings import TrainAccuracy, WeightDecayExempt
 from assl_lightning.method.contracts import Batch, StepOutput
 from assl_lightning.networks.base import FeatureNetwork
 
@@ -40,9 +42,9 @@ class Supervised(Algorithm):
         super().__init__(
             network, optimizer=optimizer, weight_decay=weight_decay, weight_decay_exempt=weight_decay_exempt
         )
-        if stop_at_train_accuracy is not None and not 0 < stop_at_train_accuracy <= 1:
-            raise ValueError(f"stop_at_train_accuracy must lie in (0, 1], or be None; got {stop_at_train_accuracy}")
-        self.stop_at_train_accuracy = stop_at_train_accuracy
+        self.stop_at_train_accuracy: float | None = checked(
+            "stop_at_train_accuracy", stop_at_train_accuracy, TrainAccuracy | None
+        )
         self._right: list[Tensor] = []
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.func import functional_call
 from torchmetrics.classification import MulticlassStatScores
 
-from assl_lightning.base.arguments import real_number
+from assl_lightning.base.rules import checked
 from assl_lightning.learning.algorithm import Algorithm, accuracies_by_name
+from assl_lightning.learning.settings import Decay
 
 Network = TypeVar("Network", bound=torch.nn.Module)
 
@@ -33,10 +34,7 @@ class WeightEMA(Callback):
 
     def __init__(self, decay: float = 0.999) -> None:
         super().__init__()
-        decay = real_number("decay", decay)
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay must lie in [0, 1), the weight of the old average; got {decay}")
-        self.decay = decay
+        self.decay: float = checked("decay", decay, Decay)
         self._averages: dict[str, Tensor] = {}
         self._updates = 0
         self._last_step = 0

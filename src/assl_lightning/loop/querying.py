@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isnan
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,11 @@ from assl_lightning.base.seeding import make_generator
 from assl_lightning.learning.datamodule import PoolDataModule
 from assl_lightning.learning.trained_model import TrainedModel
 from assl_lightning.loop.histograms import Histogram, histogram
+from assl_lightning.loop.settings import Unvisited
 from assl_lightning.method import scores
 from assl_lightning.method.candidates import Acquisition, Candidates, LabelledSamples, Selection
 from assl_lightning.method.statistics import SampleStatistics
 from assl_lightning.networks.base import FeatureNetwork
-
-Unvisited = Literal["exclude", "infer", "random"]
 
 _STATISTICS = ("uncertainty_mean", "uncertainty_variance", "inconsistency_mean", "inconsistency_variance")
 

@@ -16,6 +16,7 @@ from assl_lightning.base.arguments import is_integer, is_number
 from assl_lightning.base.atomic import write_text
 from assl_lightning.base.run_files import CONFIG, POOL, RECORDS, STATE, round_directory
 from assl_lightning.base.words import one_line, shortened
+from assl_lightning.loop.settings import in_groups
 from assl_lightning.loop.targets import with_present_targets
 
 State = Literal["training", "trained", "waiting"]
@@ -300,4 +301,4 @@ def read_config(run_dir: Path) -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read ({one_line(error)}); restore it, or leave it out") from None
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{path} is not the configuration of a run; restore it, or leave the directory out")
-    return {str(key): with_present_targets(value) for key, value in content.items()}
+    return in_groups({str(key): with_present_targets(value) for key, value in content.items()})

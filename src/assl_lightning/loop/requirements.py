@@ -7,28 +7,11 @@ a file.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import get_args
 
 from assl_lightning.learning.algorithm import Algorithm
-from assl_lightning.loop.settings import RoundSettings
+from assl_lightning.loop.settings import Contradiction, RoundSettings
 from assl_lightning.method.candidates import Acquisition, Requirement
-
-
-@dataclass(frozen=True)
-class Contradiction:
-    """Settings that do not fit one another.
-
-    Attributes:
-        settings: values by name, of `RoundSettings` and of the datamodule; "acquisition" and "algorithm" name classes.
-        reason: why they do not fit, and what to do.
-    """
-
-    settings: Mapping[str, object]
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{', '.join(f'{name}={value}' for name, value in self.settings.items())}: {self.reason}"
 
 
 def find_contradictions(

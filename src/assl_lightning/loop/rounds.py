@@ -10,7 +10,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -138,10 +138,9 @@ class _Loop:
     gone: Tensor  # (G,) int64, excluded when the call began: they leave the run at the next round, labelled or not
 
     def run(self) -> list[RoundRecord]:
-        self._check_pool()
+        self._check_settings()
         open_process_group(self.training.make_trainer)
-        own = {key: value for key, value in asdict(self.settings).items() if key != "config"}
-        config = {**own, **self.settings.config}
+        config = self.settings.as_dict()
         if is_first_rank():
             self.directory.open(config)
         wait_for_all_ranks()
@@ -188,21 +187,17 @@ class _Loop:
             self.directory.write_state(record.round, "trained", record)
         wait_for_all_ranks()
 
-    def _check_pool(self) -> None:
+    def _check_settings(self) -> None:
+        """Raise for the first setting that contradicts another one or the pool."""
         if self.datamodule.pool is not self.pool:
             raise ValueError("datamodule and run_rounds must share one pool; they were given two")
         # samples that an oracle excludes were asked for and count; those excluded before the first request do not
         has_begun = self.directory.has_begun
         available = self.pool.num_samples if has_begun else len(self.pool.unlabelled)
         settings = self.settings
-        if settings.total_labels > available:
-            name, value = ("hold_out + ", f"{settings.hold_out} + ") if settings.hold_out else ("", "")
-            without = " without a label" if len(self.pool.labelled) and not has_begun else ""
-            raise ValueError(
-                f"{name}initial_labels + rounds × labels_per_round = {value}{settings.initial_labels} + "
-                f"{settings.rounds} × {settings.labels_per_round} = {settings.total_labels}, but the pool has only "
-                f"{available} samples{without}; lower one of them"
-            )
+        because = "those without a label" if len(self.pool.labelled) and not has_begun else ""
+        for contradiction in [*settings.find_contradictions(), *settings.find_shortage(available, because=because)]:
+            raise ValueError(str(contradiction))
         if not (len(self.datamodule.test_images) or settings.hold_out):
             raise ValueError(
                 "there must be a test set: give the datamodule test images (of a folder, data.source.test_root), or "

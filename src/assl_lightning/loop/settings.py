@@ -1,55 +1,43 @@
-"""What a run does, round by round: the settings of `run_rounds`."""
+"""The settings of a run, with their ranges and the rules between them; nothing here imports torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from assl_lightning.base.arguments import require_one_of, whole_number
-from assl_lightning.learning.checkpointing import StepCheckpoints
-from assl_lightning.learning.non_finite import OnNonFinite
-from assl_lightning.learning.weight_ema import WeightEMA
-from assl_lightning.loop.querying import Unvisited
-from assl_lightning.method.callback import ASSLScoreCallback
-from assl_lightning.method.statistics import Variance
+from assl_lightning.base.rules import at_least, check_fields
+from assl_lightning.learning.settings import CheckpointSettings, Decay, OnNonFinite, Steps, Weights
+from assl_lightning.method.settings import ScoreSettings
 
 Init = Literal["rand", "continue"]
-Weights = Literal["raw", "ema"]
 Features = Literal["inference", "training"]
 InitialAcquisition = Literal["random", "kmeans_plus_plus"]
+Unvisited = Literal["exclude", "infer", "random"]
+
+KEYS: Mapping[str, str] = {
+    "unvisited": "acquisition.unvisited",
+    "acquisition_weights": "acquisition.weights",
+    "acquisition_features": "acquisition.features",
+    "weight_ema": "algorithm.weight_ema",
+}
+"""Settings whose key in a configuration is not their name."""
 
 
 @dataclass(frozen=True)
-class ScoreSettings:
-    """Constants of Eq. 3–6, and whether the statistics start afresh each round; see `ASSLScoreCallback`."""
+class Contradiction:
+    """Settings that do not fit one another.
 
-    alpha: float = 0.8
-    c_u: float = 0.5
-    c_i: float = 2.0
-    variance: Variance = "post"
-    reset: bool = True
+    Attributes:
+        settings: values by name, of `RoundSettings` and of the datamodule; "acquisition" and "algorithm" name classes.
+        reason: why they do not fit, and what to do.
+    """
 
-    def __post_init__(self) -> None:
-        made = ASSLScoreCallback(
-            1, self.alpha, self.c_u, self.c_i, variance=self.variance
-        )  # raises for what it refuses
-        for name in ("alpha", "c_u", "c_i"):
-            object.__setattr__(self, name, getattr(made, name))
+    settings: Mapping[str, object]
+    reason: str
 
-
-@dataclass(frozen=True)
-class CheckpointSettings:
-    """How often a training is saved from within, in optimizer steps and in seconds; see `StepCheckpoints`."""
-
-    every_n_steps: int | None = None
-    every_n_seconds: float | None = 300.0
-
-    def __post_init__(self) -> None:
-        made = StepCheckpoints(lambda step: Path(str(step)), **asdict(self))  # raises for what it would refuse
-        for name in ("every_n_steps", "every_n_seconds"):
-            object.__setattr__(self, name, getattr(made, name))
+    def __str__(self) -> str:
+        return f"{', '.join(f'{name}={value}' for name, value in self.settings.items())}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -57,8 +45,8 @@ class RoundSettings:
     """What a run does.
 
     Attributes:
-        seed: of every draw.
-        rounds: acquisitions, ≥ 0; trainings are one more.
+        seed: of every draw, ≥ 0.
+        rounds: acquisitions; trainings are one more.
         initial_labels: asked for before the first training, beside those that are known beforehand.
         initial_acquisition: which these are: "random", or "kmeans_plus_plus" over the untrained network's features.
         hold_out: samples that are drawn uniformly from the pool before the first training, labelled with the initial
@@ -82,52 +70,92 @@ class RoundSettings:
             on is compared with.
     """
 
-    seed: int = 0
-    rounds: int = 10
-    initial_labels: int = 100
+    seed: Annotated[int, at_least(0)] = 0
+    rounds: Annotated[int, at_least(0)] = 10
+    initial_labels: Annotated[int, at_least(0)] = 100
     initial_acquisition: InitialAcquisition = "random"
-    hold_out: int = 0
-    labels_per_round: int = 100
-    steps_per_round: int = 5120
-    steps_per_epoch: int | None = None
+    hold_out: Annotated[int, at_least(0)] = 0
+    labels_per_round: Annotated[int, at_least(1)] = 100
+    steps_per_round: Steps = 5120
+    steps_per_epoch: Steps | None = None
     init: Init = "rand"
     continue_from: Weights = "raw"
     score: ScoreSettings = field(default_factory=ScoreSettings)
     unvisited: Unvisited = "exclude"
     acquisition_weights: Weights = "raw"
     acquisition_features: Features = "inference"
-    weight_ema: float | None = 0.999
+    weight_ema: Decay | None = 0.999
     non_finite: OnNonFinite = "stop"
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     change_devices: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("seed", None),
-            ("rounds", 0),
-            ("initial_labels", 0),
-            ("hold_out", 0),
-            ("labels_per_round", 1),
-            ("steps_per_round", 1),
-            ("steps_per_epoch", 1),
-        ):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
-        require_one_of("init", self.init, Init)
-        require_one_of("continue_from", self.continue_from, Weights)
-        require_one_of("initial_acquisition", self.initial_acquisition, InitialAcquisition)
-        require_one_of("unvisited", self.unvisited, Unvisited)
-        require_one_of("acquisition_weights", self.acquisition_weights, Weights)
-        require_one_of("acquisition_features", self.acquisition_features, Features)
-        require_one_of("non_finite", self.non_finite, OnNonFinite)
-        if self.weight_ema is not None:
-            object.__setattr__(self, "weight_ema", WeightEMA(self.weight_ema).decay)  # raises for what it refuses
-        for name in ("acquisition_weights", "continue_from"):
-            if getattr(self, name) == "ema" and self.weight_ema is None:
-                raise ValueError(f"{name} = 'ema' needs averaged weights; set weight_ema, such as 0.999")
+        check_fields(self)
+
+    @property
+    def first_labels(self) -> int:
+        """Labels that are asked for before the first training: the initial ones, and those of the hold-out."""
+        return self.hold_out + self.initial_labels
 
     @property
     def total_labels(self) -> int:
         """Labels that the run asks for: those that the last round trains on, and those of the hold-out."""
-        return self.hold_out + self.initial_labels + self.rounds * self.labels_per_round
+        return self.first_labels + self.rounds * self.labels_per_round
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the content of config.yaml: each setting under its key, and `config`."""
+        own = asdict(self)
+        config = own.pop("config")
+        return in_groups({**own, **config})
+
+    def find_contradictions(self) -> list[Contradiction]:
+        """Return every contradiction among the settings themselves."""
+        return [
+            Contradiction(
+                {name: "ema", "weight_ema": None},
+                "averaged weights need weight_ema, the decay of their average, such as 0.999; or take the raw weights",
+            )
+            for name in ("acquisition_weights", "continue_from")
+            if getattr(self, name) == "ema" and self.weight_ema is None
+        ]
+
+    def find_shortage(self, num_images: int, pool: str = "the pool", because: str = "") -> list[Contradiction]:
+        """Return a contradiction where the run asks for more labels than a pool has images.
+
+        Args:
+            num_images: that can be asked for.
+            pool: in words, for the message.
+            because: the reason why the pool has so many, for the message.
+        """
+        if self.total_labels <= num_images:
+            return []
+        why = f" ({because})" if because else ""
+        at_first = {"hold_out": self.hold_out} if self.hold_out else {}
+        at_first |= {"initial_labels": self.initial_labels}
+        if self.first_labels > num_images:  # fewer rounds do not help
+            together = " together" if self.hold_out else ""
+            return [Contradiction(at_first, f"must be at most {num_images}{together}, the images in {pool}{why}")]
+        possible = (num_images - self.first_labels) // self.labels_per_round
+        return [
+            Contradiction(
+                {"rounds": self.rounds, "labels_per_round": self.labels_per_round, **at_first},
+                f"{' + '.join(at_first)} + rounds × labels_per_round = {self.total_labels} labels, but {pool} has "
+                f"{num_images} images{why}; lower one of them, for example rounds={possible}",
+            )
+        ]
+
+
+def in_groups(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration whose settings stand under their `KEYS`, where earlier versions had them at the top, too.
+
+    >>> in_groups({"weight_ema": 0.9, "algorithm": {"name": "fixmatch"}})
+    {'algorithm': {'weight_ema': 0.9, 'name': 'fixmatch'}}
+    """
+    result = dict(content)
+    for name, key in KEYS.items():
+        group, _, last = key.partition(".")
+        inside = result.get(group, {})
+        if name in result and isinstance(inside, Mapping):
+            result[group] = {last: result.pop(name), **inside}
+    return result

@@ -5,7 +5,6 @@ Lim, Na and Kwak 2023, "Active Semi-Supervised Learning by Exploring Per-Sample 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
@@ -13,7 +12,9 @@ import torch
 from torch import Tensor
 
 from assl_lightning.base.arguments import require_one_of
+from assl_lightning.base.rules import checked
 from assl_lightning.method.candidates import Candidates, Requirement, Selection
+from assl_lightning.method.settings import ConfidenceValue
 from assl_lightning.method.statistics import CandidateStatistics, upper_confidence_bound
 from assl_lightning.method.top_k import RunningTopK, check_budget, check_shape, chunks
 
@@ -96,9 +97,6 @@ def confidence_bound(statistics: CandidateStatistics, c_u: float, c_i: float, fa
 
 def check_bounds(c_u: float, c_i: float, factors: str) -> None:
     """Raise unless both weights are finite and ≥ 0, and `factors` is a known choice."""
-    for name, value in (("c_u", c_u), ("c_i", c_i)):
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(
-                f"{name} weighs a standard deviation in an upper bound and must be finite and ≥ 0; got {value}"
-            )
+    checked("c_u", c_u, ConfidenceValue)
+    checked("c_i", c_i, ConfidenceValue)
     require_one_of("factors", factors, Factors)

@@ -11,13 +11,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from assl_lightning.base.arguments import real_number, whole_number
+from assl_lightning.base.arguments import whole_number
 from assl_lightning.base.processes import LOST_RESULTS, check_that_results_return
 from assl_lightning.method import scores
 from assl_lightning.method.assl import ASSL
 from assl_lightning.method.contracts import Observation
 from assl_lightning.method.features import SampleFeatures
-from assl_lightning.method.statistics import NOTHING, SampleStatistics, Variance, pad_to
+from assl_lightning.method.settings import ScoreSettings, Variance
+from assl_lightning.method.statistics import NOTHING, SampleStatistics, pad_to
 from assl_lightning.method.top_k import chunks
 
 Observe = Callable[[Any, Any, LightningModule], Observation | None]
@@ -79,15 +80,11 @@ class ASSLScoreCallback(Callback):
         name: str = "default",
     ) -> None:
         super().__init__()
-        self.c_u, self.c_i = real_number("c_u", c_u), real_number("c_i", c_i)
-        for constant, value in (("c_u", self.c_u), ("c_i", self.c_i)):
-            if value < 0:
-                raise ValueError(f"{constant}, the confidence value of an upper bound, must be ≥ 0; got {value}")
+        settings = ScoreSettings(alpha, c_u, c_i, variance, reset)
+        self.alpha, self.c_u, self.c_i = settings.alpha, settings.c_u, settings.c_i
+        self.variance, self.reset = settings.variance, settings.reset
         self.num_samples = None if num_samples is None else whole_number("num_samples", num_samples, least=1)
-        self.alpha = SampleStatistics(1, alpha, variance).alpha  # raises for an impossible setting where it was written
-        self.variance: Variance = variance
         self.assume_unique = assume_unique
-        self.reset = reset
         self.keep_features = keep_features
         self.skip_non_finite = skip_non_finite
         self.name = name

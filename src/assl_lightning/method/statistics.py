@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from assl_lightning.base.arguments import real_number, require_one_of, whole_number
-
-Variance = Literal["post", "pre"]
+from assl_lightning.base.arguments import whole_number
+from assl_lightning.base.rules import checked
+from assl_lightning.method.settings import Alpha, Variance
 
 NOTHING = -1
 """Index of a row that observed no sample."""
@@ -75,19 +75,15 @@ class SampleStatistics:
     def __init__(
         self,
         num_samples: int,
-        alpha: float = 0.8,
+        alpha: Alpha = 0.8,
         variance: Variance = "post",
         *,
         skip_non_finite: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        num_samples, alpha = whole_number("num_samples", num_samples, least=1), real_number("alpha", alpha)
-        if not 0 < alpha <= 1:
-            raise ValueError(f"alpha, the weight of a new observation, must lie in (0, 1]; got {alpha}")
-        require_one_of("variance", variance, Variance)
-        self.num_samples = num_samples
-        self.alpha = alpha
-        self.variance: Variance = variance
+        self.num_samples = num_samples = whole_number("num_samples", num_samples, least=1)
+        self.alpha: float = checked("alpha", alpha, Alpha)
+        self.variance: Variance = checked("variance", variance, Variance)
         self.skip_non_finite = skip_non_finite
         self._updates = 0
         # One row more than there are samples: what may not be written goes there, at the same cost and shape.

@@ -434,8 +434,16 @@ def test_rounds_without_a_configuration_are_not_left_out_in_silence(write: Write
         find_runs([kept.parent])
 
 
-def test_what_the_loop_calls_a_dotted_key_is_not_told_twice(write: Write) -> None:
-    one = write("a", 0, {"acquisition_features": "inference", "acquisition.features": "inference"})
-    other = write("b", 1, {"acquisition_features": "training", "acquisition.features": "training"})
-    (setting,) = group(find_runs([one, other]))
-    assert list(setting.methods) == ["assl, acquisition.features=inference", "assl, acquisition.features=training"]
+def test_a_run_of_an_earlier_version_with_settings_at_the_top_is_of_the_same_method(write: Write) -> None:
+    """They stood there beside the same values in their groups or, of a run from Python, alone."""
+    now, other = (
+        {"acquisition.features": features, "algorithm.weight_ema": 0.9} for features in ("inference", "training")
+    )
+    earlier = {**now, "acquisition_features": "inference", "weight_ema": 0.9}
+    from_python = {"acquisition_features": "inference", "weight_ema": 0.9}
+    changes = [now, earlier, from_python, other]
+    (setting,) = group(find_runs([write(str(seed), seed, change) for seed, change in enumerate(changes)]))
+    assert {name: list(method.runs) for name, method in setting.methods.items()} == {
+        "assl, acquisition.features=inference": [0, 1, 2],
+        "assl, acquisition.features=training": [3],
+    }

@@ -223,8 +223,7 @@ def _comparable(configs: Sequence[FlatConfig], key: str, config: FlatConfig) -> 
 
 
 def _is_copy(key: str, everything: Sequence[FlatConfig]) -> bool:
-    """True if another key always has the same value: a key nearer to the top with the same last name, as for
-    acquisition.strategy.c_u, or the dotted form, as for acquisition_features.
+    """True if a key of the same last name, nearer to the top, always has its value, as for acquisition.strategy.c_u.
 
     Interpolations are resolved when a configuration is written, so that copies can only be recognised like this.
     """
@@ -240,8 +239,7 @@ def _is_copy(key: str, everything: Sequence[FlatConfig]) -> bool:
     return any(
         all(other in config and config[other] == config[key] for config in holders)
         for other in holders[0]
-        if (other.rpartition(".")[2] == key.rpartition(".")[2] and depth(other) < depth(key))
-        or (other != key and other.replace(".", "_") == key)
+        if other.rpartition(".")[2] == key.rpartition(".")[2] and depth(other) < depth(key)
     )
 
 
