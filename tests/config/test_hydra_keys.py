@@ -133,6 +133,14 @@ def test_the_defaults_are_those_of_the_configuration() -> None:
     assert {key: value(key) for key in WITHOUT_EFFECT} == {key: pair[0] for key, pair in WITHOUT_EFFECT.items()}
 
 
+def test_the_groups_are_those_that_hydra_lists() -> None:
+    with initialize_config_dir(str(compose.conf_dir()), version_base="1.3", job_name="test"):
+        hydra: Any = GlobalHydra.instance().hydra
+        groups = compose.list_groups(hydra)
+        assert {"data", "trainer/logger", "hydra/launcher"} <= set(groups)
+        assert sorted(groups) == sorted(hydra.list_all_config_groups())
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -237,7 +238,7 @@ def _parses(override: str) -> bool:
 
 def _explain_parsed(hydra: Any, before: Sequence[str], override: Override, mode: RunMode, error: Exception) -> str:
     group = override.key_or_group
-    groups = sorted(name for name in hydra.list_all_config_groups() if not name.startswith("hydra"))
+    groups = sorted(name for name in list_groups(hydra) if not name.startswith("hydra"))
     if override.is_add():
         return f"{_first_line(error).rstrip('.')}; to change what is there, leave the plus out"
     if group in groups and "defaults list" in str(error):
@@ -265,7 +266,7 @@ def _no_such_key(hydra: Any, before: Sequence[str], mode: RunMode, key: str) -> 
 
 def _first_at_fault(hydra: Any, overrides: Sequence[str], mode: RunMode) -> tuple[list[str], str | None]:
     """The first override that cannot be composed, and those before it; groups come first, whatever the order given."""
-    groups = hydra.list_all_config_groups()
+    groups = list_groups(hydra)
     ranks = [
         (not text.startswith("hydra.searchpath="), text.lstrip("+~").partition("=")[0] not in groups)
         for text in overrides
@@ -278,6 +279,18 @@ def _first_at_fault(hydra: Any, overrides: Sequence[str], mode: RunMode) -> tupl
             return before, override
         before.append(override)
     return before, None
+
+
+def list_groups(hydra: Any, parent: str = "") -> list[str]:
+    """List the groups that have options, as `hydra.list_all_config_groups` does in 0.12 s instead of 0.01 s."""
+    repository = hydra.config_loader.repository
+    found: list[str] = []
+    for name in repository.get_group_options(parent, ObjectType.GROUP):
+        group = f"{parent}/{name}" if parent else name
+        if repository.get_group_options(group, ObjectType.CONFIG):
+            found.append(group)
+        found += list_groups(hydra, group)
+    return found
 
 
 def _first_line(error: BaseException) -> str:
