@@ -13,7 +13,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class Paragraph:
-    """Whole sentences."""
+    """A paragraph of whole sentences."""
 
     kind: ClassVar[str] = "paragraph"
     text: str

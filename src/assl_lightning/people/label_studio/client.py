@@ -1,4 +1,4 @@
-"""What this package asks of a Label Studio server, over HTTP with httpx.
+"""The requests of this package to a Label Studio server, over HTTP with httpx.
 
 The token is sent to the server's own address alone, and is in no message: errors are raised outside of the blocks that
 catch httpx's, so that they hold neither a request nor its headers, and what a server says is quoted without it.
@@ -45,10 +45,10 @@ class Task:
 
 @dataclass(frozen=True)
 class _Failure:
-    """Why there is no answer that could be used."""
+    """The reason why a request has no usable answer."""
 
     text: str
-    kind: Literal["not done", "unsure"]  # whether the server has not even begun, or may have done it
+    kind: Literal["not done", "unsure"]  # "not done": the server has not begun; "unsure": it may have done it
     wait: float | None = None  # seconds, as the server wishes
 
 
@@ -196,7 +196,7 @@ class LabelStudio:
         return exported
 
     def image(self, task: int) -> str:
-        """Where a task says that its image is."""
+        """Return the address of a task's image, as the task has it."""
         content = self._mapping(self._get(f"/api/tasks/{task}/", {"resolve_uri": "false"}, what=f"task {task}"))
         data = content.get("data")
         return str(data.get("image")) if isinstance(data, dict) else ""
@@ -307,10 +307,10 @@ class LabelStudio:
         return response
 
     def _json(self, response: httpx.Response, what: str) -> Json:
-        """What the server said, where it did what it was asked for.
+        """Return the JSON content of a successful response.
 
         Raises:
-            LabelStudioError: it did not; `what` it was asked for, for people.
+            LabelStudioError: the response is an error; `what` names the thing that was requested.
         """
         problem = self._problem(response, what)
         if not problem:
@@ -342,7 +342,7 @@ class LabelStudio:
         return number
 
     def _problem(self, response: httpx.Response, what: str) -> str:
-        """Why an answer is none, after "Label Studio at URL"; empty where it is one."""
+        """Return the reason why a response is an error, to follow "Label Studio at URL"; empty for a success."""
         if response.is_success:
             return ""
         code = response.status_code
@@ -366,7 +366,7 @@ class LabelStudio:
         return known.get(code, f"refuses what was asked with {code}{said}")
 
     def _detail(self, response: httpx.Response) -> str:
-        """What Label Studio says itself, in short; empty where that was not Label Studio."""
+        """Return the error text of Label Studio, cut short; empty if the response is not Label Studio's."""
         try:
             content = json.loads(response.content)
         except (ValueError, RecursionError):
@@ -381,7 +381,7 @@ class LabelStudio:
         return self._quote(str(error)) or type(error).__name__
 
     def _quote(self, value: object) -> str:
-        """What somebody else said: without secrets, on one line, and then in short, so that none is cut in two."""
+        """Return a text of the server on one line: secrets are removed first, then it is cut short."""
         text = value if isinstance(value, str) else repr(value)
         for secret in self._secrets:
             text = text.replace(secret, "***")
@@ -389,7 +389,7 @@ class LabelStudio:
 
 
 class _Authorization(httpx.Auth):
-    """Puts a token into a request; it shows the token to nobody."""
+    """Put a token into each request, and never show it."""
 
     def __init__(self, scheme: str, token: str) -> None:
         self._header = f"{scheme} {token}"

@@ -1,18 +1,18 @@
-"""The names by which a task, an annotation and a project of Label Studio are known as ours."""
+"""Names that mark a task, an annotation or a project of Label Studio as this package's."""
 
 CONTROL = "label"
-"""The `Choices` in which people choose the class."""
+"""Name of the `Choices` control in which people choose the class."""
 
 BAD_IMAGE = "assl:bad"
-"""What an annotation holds where somebody chose "bad image": an alias, so that a class may be called that as well."""
+"""Alias of the choice "bad image", so that a class may have that name, too."""
 
 MODEL_VERSION = "assl_lightning"
-"""Of all predictions: Label Studio shows those of one version, the first that was ever sent to a project."""
+"""Model version of all predictions: Label Studio shows those of the first version that a project received."""
 
 SERVERS_FILES = "/data/local-files/?d="
-"""Where a Label Studio serves the files below its document root."""
+"""Address below which a Label Studio serves the files of its document root."""
 
 
 def marker(run_id: str) -> str:
-    """What the description of a run's project holds."""
+    """Return the text in the description of a run's project by which the project is found again."""
     return f"assl_lightning run {run_id}"

@@ -1,4 +1,4 @@
-"""How an exchange with Label Studio fails, apart from what the standard library has for it."""
+"""Errors of an exchange with Label Studio."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from assl_lightning.people.errors import IngestError
 
 
 class ExportError(IngestError):
-    """An export cannot be taken."""
+    """An export that cannot be read as labels."""
 
 
 class LabelStudioError(ConnectionError):
-    """A server does not do what was asked of it; the message is one sentence, and has no secret in it."""
+    """A server that does not do what was requested; the message is one sentence without secrets."""
 
 
 class UnsureError(LabelStudioError):
-    """Nobody knows whether the server did what was asked of it."""
+    """A request whose outcome is unknown: the server may have carried it out."""

@@ -1,4 +1,4 @@
-"""The two ways to let a Label Studio ask: by files that somebody carries, and by its REST interface."""
+"""Label Studio as labelling tool in two ways: by files that a person imports and exports, and by REST."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LONGEST_TITLE = 50
 
 
 class LabelStudioFiles:
-    """By files: tasks.json and label_config.xml go out, the project's JSON export comes back as label_studio.json.
+    """Labelling by files: tasks.json and label_config.xml are imported, the JSON export is saved as label_studio.json.
 
     Args:
         image_root: the document root from which Label Studio serves files, above the images.
@@ -69,7 +69,7 @@ class LabelStudioFiles:
         )
 
     def collect(self, batch: LabelBatch) -> list[Incoming]:
-        """What the export says of the batch; nothing where there is none yet.
+        """Return the answers in the export to the batch; none if there is no export yet.
 
         Raises:
             ExportError: it is not a JSON export of this batch, or something in it cannot be understood.
@@ -85,7 +85,7 @@ class LabelStudioFiles:
 
 
 class LabelStudioExchange:
-    """By REST, which needs httpx and a token in the environment.
+    """Labelling by REST, which needs httpx and a token in the environment.
 
     Args:
         url: the server's address, as a browser has it.
@@ -146,10 +146,10 @@ class LabelStudioExchange:
             )
 
     def collect(self, batch: LabelBatch) -> list[Incoming]:
-        """What was said of the batch by now; nothing where nobody began.
+        """Return the answers to the batch so far; none if labelling has not begun.
 
         Raises:
-            ExportError: something that was said cannot be understood.
+            ExportError: an annotation cannot be understood.
         """
         with self._server() as server:
             project = self._find(server, batch)
@@ -160,7 +160,7 @@ class LabelStudioExchange:
             return read_export(server.export(project, answered), where)
 
     def progress(self, batch: LabelBatch) -> tuple[int, int]:
-        """How many of the batch's samples were labelled or skipped, and how many are in the project."""
+        """Return the number of the batch's samples that are labelled or skipped, and of those in the project."""
         with self._server() as server:
             project = self._find(server, batch)
             return (0, 0) if project is None else _progress(_of_batch(server.tasks(project), batch))
@@ -262,7 +262,7 @@ def _send_missing(
 
 
 def _check_image(server: LabelStudio, batch: LabelBatch, tasks: Sequence[Task]) -> None:
-    """See that one image is really there before people are told to start."""
+    """Fetch the image of one task, so that people start with images that are there."""
     address = server.image(tasks[0].id)
     if not address.startswith("data:"):
         server.fetch(address)
@@ -276,7 +276,7 @@ def _check_image(server: LabelStudio, batch: LabelBatch, tasks: Sequence[Task]) 
 
 
 def _progress(tasks: Sequence[Task]) -> tuple[int, int]:
-    """Of samples, some of which may be there twice."""
+    """Count annotated and all distinct samples; a sample may have two tasks."""
     return len({task.sample_id for task in tasks if task.annotations}), len({task.sample_id for task in tasks})
 
 

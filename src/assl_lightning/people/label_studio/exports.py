@@ -27,7 +27,7 @@ _TIME = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d*)?(Z|[+
 
 @dataclass(frozen=True)
 class _Annotation:
-    """What one person said in one task, not yet looked at."""
+    """The annotation of one person in one task, not parsed yet."""
 
     where: str
     sample_id: str
@@ -43,7 +43,7 @@ def is_export(content: object) -> bool:
 
 
 def read_export(content: object, where: str) -> list[Incoming]:
-    """What people answered, oldest first, one answer for each person and sample; `where` is the file's name.
+    """Return the answers in an export, oldest first, one for each person and sample; `where` is the file's name.
 
     Raises:
         ExportError: it is not a JSON export, or something in it cannot be understood.
@@ -118,7 +118,7 @@ def _tasks(content: object, where: str) -> list[object]:
 
 
 def _annotations(task: object, place: int, where: str, problems: list[str]) -> Iterator[_Annotation]:
-    """What a task holds; it is the export's entry number `place`."""
+    """Return the annotations of a task, which is entry number `place` of the export."""
     if not isinstance(task, dict):
         problems.append(f"{where}, entry {place} must be a task; it is {_kind(task)}; export the project once more")
         return
@@ -217,7 +217,7 @@ def _answer(annotation: _Annotation, problems: list[str]) -> Incoming | None:
 
 
 def _choices(result: object) -> Sequence[str]:
-    """The distinct choices in an annotation's `CONTROL`; other controls are somebody's own affair."""
+    """Return the distinct choices in an annotation's `CONTROL`; other controls are ignored."""
     chosen: dict[str, None] = {}
     for one in result if isinstance(result, list) else []:
         if not isinstance(one, dict) or (one.get("type"), one.get("from_name")) != ("choices", CONTROL):
@@ -231,7 +231,7 @@ def _choices(result: object) -> Sequence[str]:
 
 
 def _seconds(lead_time: object) -> float | None:
-    """How long it took, as the browser measured it; None where that is no duration."""
+    """Return the seconds that the annotation took, by the browser's clock; None if the value is no duration."""
     return float(lead_time) if is_number(lead_time) and 0 <= lead_time < 1e9 else None
 
 

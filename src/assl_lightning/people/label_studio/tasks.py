@@ -65,10 +65,10 @@ def write_tasks(batch: LabelBatch, *, image_url: Callable[[AskedSample], str], s
 def image_urls(
     batch: LabelBatch, *, image_root: str | None = None, image_prefix: str | None = None
 ) -> Callable[[AskedSample], str]:
-    """Where a browser finds the batch's images: by default in the tasks themselves, as data: URIs.
+    """Return a function from a sample to the address of its image; by default a data: URI in the task itself.
 
     Args:
-        batch: whose images are asked for.
+        batch: the batch of the images.
         image_root: the document root from which a Label Studio serves files; the images lie below it, either the
             batch's own or the original files.
         image_prefix: an http(s) address; an image is there under its sample id.

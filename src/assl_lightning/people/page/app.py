@@ -87,9 +87,9 @@ class _Page:
             Route("/batch", self._batch, methods=["GET"]),
             Route("/state", self._state, methods=["GET"]),
             Route("/answers.csv", self._table, methods=["GET"]),
-            Route("/answers", _taking(self._answer), methods=["POST"]),
-            Route("/undo", _taking(self._undo), methods=["POST"]),
-            Route("/finish", _taking(self._end), methods=["POST"]),
+            Route("/answers", _json_endpoint(self._answer), methods=["POST"]),
+            Route("/undo", _json_endpoint(self._undo), methods=["POST"]),
+            Route("/finish", _json_endpoint(self._end), methods=["POST"]),
         ]
 
     async def _index(self, request: Request) -> Response:
@@ -106,10 +106,10 @@ class _Page:
 
     async def _batch(self, request: Request) -> Response:
         describe = self._describe_disputes if request.query_params.get("view") == "settle" else self._describe
-        return await _said(describe, request.query_params.get("annotator"))
+        return await _respond(describe, request.query_params.get("annotator"))
 
     async def _state(self, request: Request) -> Response:
-        return await _said(self._look, None)
+        return await _respond(self._look, None)
 
     def _look(self, _: object) -> Mapping[str, Any]:
         batch = self._session.refresh()
@@ -218,10 +218,13 @@ def _said_of(verdict: ResolvedLabel) -> str | None:
     return verdict.label or verdict.kind
 
 
-def _taking(
+def _json_endpoint(
     handle: Callable[[Mapping[str, Any]], Mapping[str, Any]],
 ) -> Callable[[Request], Awaitable[Response]]:
-    """An endpoint that takes a JSON object. One that a form could send is refused: a form needs nobody's leave."""
+    """Wrap a handler as an endpoint for a JSON object.
+
+    Content types of forms are refused, because a browser sends them to another site without asking that site first.
+    """
 
     async def endpoint(request: Request) -> Response:
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -238,13 +241,13 @@ def _taking(
             return _json({"error": f"the body must be JSON; {error}"}, 400)
         if not isinstance(content, dict):
             return _json({"error": f"the body must be a JSON object; got {type(content).__name__}"}, 400)
-        return await _said(handle, content)
+        return await _respond(handle, content)
 
     return endpoint
 
 
-async def _said(handle: Callable[[Any], Mapping[str, Any]], argument: object) -> Response:
-    """What `handle` returns, or its error with the status that fits; it may wait for the disk."""
+async def _respond(handle: Callable[[Any], Mapping[str, Any]], argument: object) -> Response:
+    """Respond with the result of `handle`, or with its error and status; `handle` may wait for the disk."""
     try:
         return _json(await run_in_threadpool(handle, argument))
     except AnswerError as error:

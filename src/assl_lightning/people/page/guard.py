@@ -1,4 +1,4 @@
-"""Who may talk to the page: its own origin, under a name that is its own, with its token."""
+"""Access to the page: only from its own origin, under its own host name, and with its token."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Guard:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a page that listens there can be reached from this machine alone.
+    """True if a page that listens on `host` can be reached from this machine only.
 
     >>> [is_loopback(host) for host in ("localhost", "127.0.0.1", "::1", "0.0.0.0")]
     [True, True, True, False]

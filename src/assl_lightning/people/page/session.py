@@ -1,4 +1,4 @@
-"""What several annotators, each for themselves, say of one batch; the page's part that knows nothing of the web."""
+"""One batch and the answers of its annotators: the part of the page that does not depend on the web."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _LONGEST_AGE = 30 * 86400.0  # seconds that an answer may have waited for its se
 
 
 class AnswerError(ValueError):
-    """An answer that could not be one to this batch, whoever gave it."""
+    """An answer that does not fit this batch."""
 
 
 class ClosedError(ValueError):
-    """The batch's labels were taken over meanwhile."""
+    """A batch whose labels the run has already taken over."""
 
 
 class Session:
@@ -103,7 +103,7 @@ class Session:
         return {annotator: len(names) for annotator, names in answered.items()}
 
     def unfinished(self) -> list[str]:
-        """Who has begun and has images left."""
+        """Return the annotators who have begun and have images left."""
         return [who for who, answered in self.progress().items() if answered < len(self.batch.samples)]
 
     def answer(self, annotator: str, content: Mapping[str, Any]) -> Answer:

@@ -61,7 +61,7 @@ class PairedTest:
 
 @dataclass(frozen=True)
 class PairwiseMatrix:
-    """How often each of m methods beats each other one, over rounds and settings (Fig. 6 of the paper)."""
+    """Counts of how often each of m methods beats each other one, over rounds and settings (Fig. 6 of the paper)."""
 
     methods: tuple[str, ...]
     wins: Floats  # (m, m) how often the row's method beats the column's; at most `settings`
