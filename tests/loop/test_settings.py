@@ -11,6 +11,7 @@ from tests.shell import run_python
 SETTINGS = RoundSettings(rounds=3, initial_labels=10, labels_per_round=5, hold_out=2)
 
 
+@pytest.mark.e2e
 def test_the_settings_wait_for_no_heavy_import() -> None:
     heavy = "{'torch', 'numpy', 'lightning', 'hydra'} & sys.modules.keys()"
     code = f"import sys, assl_lightning.loop.settings; print(sorted({heavy}))"
