@@ -49,7 +49,7 @@ CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.syml
 touched: list[str] = []
 """What was read or written in the checkout since the last test ended, and other offences, as sentences."""
 
-A_PROCESS = "a Python process was started without the mark e2e"
+A_PROCESS = "a Python process was started by a test without @pytest.mark.e2e"
 STARTING = ("e2e", "slow", "gpu")
 """Marks of tests that may start a Python process, which takes seconds to import torch and Lightning."""
 
