@@ -48,7 +48,6 @@ def other_process(run_dir: Path, code: str = HOLD) -> Iterator[subprocess.Popen[
 
 
 @pytest.mark.e2e
-@pytest.mark.e2e
 @pytest.mark.parametrize("code", [HOLD, HOLD_AS_BEFORE])
 def test_a_second_process_is_refused_in_one_line(tmp_path: Path, code: str) -> None:
     with other_process(tmp_path, code):
@@ -69,7 +68,6 @@ def test_the_version_before_is_refused_too(tmp_path: Path) -> None:
     assert not is_held(tmp_path)
 
 
-@pytest.mark.e2e
 @pytest.mark.e2e
 def test_a_process_that_is_killed_frees_the_lock(tmp_path: Path) -> None:
     with other_process(tmp_path) as process:
