@@ -1,4 +1,4 @@
-"""What the loss of a worker is told by; tests/test_streaming.py kills one of a whole run."""
+"""Test what happens when workers or their run are lost; tests/test_streaming.py kills a worker of a whole run."""
 
 from __future__ import annotations
 
@@ -109,3 +109,35 @@ def test_the_workers_of_a_run_that_is_killed_end_without_a_word(tmp_path: Path) 
         time.sleep(0.02)
     assert [pid for pid in pids if Path("/proc", pid).exists()] == []
     assert said.read_text() == ""
+
+
+def _begin_late(directory: Path) -> None:
+    """Work in a worker that begins only after its run was killed."""
+    (directory / "started").touch()
+    while not (directory / "killed").exists():
+        time.sleep(0.01)
+    begin_worker(0)
+    time.sleep(60)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not tell which processes there are")
+def test_a_worker_that_begins_after_its_run_was_killed_ends(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    run = os.fork()
+    if run == 0:
+        worker = multiprocessing.get_context("fork").Process(target=_begin_late, args=(tmp_path,))
+        worker.start()
+        os.write(writer, str(worker.pid).encode())
+        time.sleep(60)
+    pid = os.read(reader, 100).decode()
+    os.close(reader)
+    os.close(writer)
+    while not (tmp_path / "started").exists():
+        time.sleep(0.01)
+    os.kill(run, signal.SIGKILL)
+    os.waitpid(run, 0)
+    (tmp_path / "killed").touch()
+    until = time.monotonic() + 30
+    while Path("/proc", pid).exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not Path("/proc", pid).exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import signal
@@ -75,11 +76,21 @@ class WorkerLoader(DataLoader[Item]):
 def begin_worker(_worker: int) -> None:
     """Prepare a worker: leave the signals of a terminal to the run, which saves first, and print no lost connections.
 
-    A signal to the process group (Ctrl-C, `kill -- -GROUP`) then reaches only the run.
+    A signal to the process group (Ctrl-C, `kill -- -GROUP`) then reaches only the run. The worker ends with its run:
+    torch's own watch begins later, and would keep a worker for ever whose run was killed before.
     """
     if hasattr(os, "setpgrp"):
         os.setpgrp()
     sys.excepthook = _without_lost_connections
+    threading.Thread(target=_end_with_the_run, daemon=True).start()
+
+
+def _end_with_the_run() -> None:
+    """Wait until the run has ended, then end this worker."""
+    run = multiprocessing.parent_process()
+    if run is not None:
+        run.join()
+        os._exit(1)
 
 
 def _without_lost_connections(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
