@@ -80,8 +80,8 @@ def _dispatch(hydra: Any, options: argparse.Namespace) -> int:
     if _show(hydra, options):
         return 0
     with one_line_errors(hydra, overrides):
-        mode = hydra.get_mode("config", overrides)
-    if options.multirun or (not options.run and mode == RunMode.MULTIRUN):
+        is_sweep = options.multirun or (not options.run and hydra.get_mode("config", overrides) == RunMode.MULTIRUN)
+    if is_sweep:
         return sweep(hydra, overrides)
     outcome = run_job(compose(hydra, overrides))
     print_errors(outcome.errors)
