@@ -28,6 +28,7 @@ from assl_lightning.data.answers import Answer
 from assl_lightning.data.sample_names import read_samples
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.records import read_config, read_records
+from assl_lightning.loop.run_config import RunConfig
 from assl_lightning.loop.training import RoundTraining
 from assl_lightning.people.batch import LabelBatch, find_batches
 from assl_lightning.people.ledger import Ledger
@@ -230,7 +231,7 @@ def test_a_class_may_be_new_before_the_first_training_and_after_the_last() -> No
 def test_a_kill_between_the_two_files_is_made_good_by_the_same_command(monkeypatch: pytest.MonkeyPatch) -> None:
     call(TWO)
     with monkeypatch.context() as patch:
-        patch.setattr(RunDirectory, "_note", lambda *_: (_ for _ in ()).throw(Killed))
+        patch.setattr(RunConfig, "_note", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             main([*RUN, named(THREE)])
     assert read_config(Path("run"))["data"]["num_classes"] == 2
