@@ -19,7 +19,7 @@ _LARGEST_COUNT = 10**9
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value must be, beside its type: `sentence` ends "must be …", `test` is True for a value that is right."""
+    """A rule for a value, beside its type: `sentence` ends "must be …"; `test` is True for a valid value."""
 
     sentence: str
     test: Callable[[Any], bool]

@@ -41,7 +41,7 @@ from assl_lightning.networks.base import FeatureNetwork
 
 @dataclass(frozen=True)
 class Parts:
-    """What the loop is called with, beside the settings."""
+    """Arguments of the loop, beside the settings."""
 
     pool: Pool
     datamodule: PoolDataModule
@@ -80,7 +80,7 @@ def _contents(config: Config, source: PoolSource) -> dict[str, str]:
 
 
 def make_parts(config: Config, source: PoolSource) -> Parts:
-    """What the loop is called with, over the images of `source`; the configuration is complete. Writes nothing."""
+    """Make the arguments of the loop over the images of `source`, from a complete configuration. Writes nothing."""
     assert config.data.mean is not None
     assert config.data.std is not None
     pool = Pool(len(source.pool_images), config.data.num_classes, source.sample_ids)

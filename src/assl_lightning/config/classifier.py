@@ -56,7 +56,7 @@ class Prediction(_ClassAndConfidence):
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained network, the classes that it tells apart, and how an image is brought into its form."""
+    """A trained network with the names of its classes and the preparation of an image."""
 
     network: FeatureNetwork
     class_names: tuple[str, ...]
@@ -140,7 +140,7 @@ def _read(named: _Named, form: ImageFormat, may_fail: bool) -> Images | str:
 
 
 def load_classifier(run_dir: str | Path, *, device: str = "cpu") -> Classifier:
-    """The newest network of a run, with the averaged weights, by which its test accuracy is told.
+    """Load the newest network of a run, with the averaged weights, whose test accuracy is reported.
 
     Raises:
         ValueError: the directory holds no run, or none that has trained a network yet.
@@ -178,7 +178,7 @@ def _newest_checkpoint(run_dir: Path) -> Path:
 
 
 def _config_of(run_dir: Path) -> Config:
-    """What the run was asked for; weights that its network began from are not needed any more."""
+    """Read the run's configuration, without the initial weights of its network, which are not needed any more."""
     config = read_written(read_config(run_dir))
     if "weights" not in config.network:
         return config

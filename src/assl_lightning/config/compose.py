@@ -44,7 +44,7 @@ def compose(hydra: Any, overrides: Sequence[str]) -> Config:
 
 
 def validate(composed: DictConfig) -> Config:
-    """What Hydra composed, resolved and read."""
+    """Resolve and read the configuration that Hydra composed."""
     job = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     _count_classes(job)
     plain: Any = OmegaConf.to_container(job, resolve=True, throw_on_missing=True)
@@ -98,7 +98,7 @@ def _refuse_misread_names(config: Config, search_path: Sequence[str]) -> None:
 
 @contextmanager
 def one_line_errors(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> Iterator[None]:
-    """Turn whatever Hydra and OmegaConf raise into a `ConfigurationError`; `mode` says if this is a sweep.
+    """Turn every error of Hydra and OmegaConf into a `ConfigurationError`; `mode` says if this is a sweep.
 
     They raise exceptions of many kinds: `KeyError` for hydra.job.env_copy, `AssertionError` for group=[5], and so on.
     """
@@ -265,7 +265,7 @@ def _no_such_key(hydra: Any, before: Sequence[str], mode: RunMode, key: str) -> 
 
 
 def _first_at_fault(hydra: Any, overrides: Sequence[str], mode: RunMode) -> tuple[list[str], str | None]:
-    """The first override that cannot be composed, and those before it; groups come first, whatever the order given."""
+    """Return the first override that cannot be composed, and those before it; groups come first, in any order given."""
     groups = list_groups(hydra)
     ranks = [
         (not text.startswith("hydra.searchpath="), text.lstrip("+~").partition("=")[0] not in groups)

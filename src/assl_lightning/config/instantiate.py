@@ -65,7 +65,7 @@ def instantiate_node(key: str, node: Node) -> Any:
 
 
 def instantiate_as(kind: type[Kind], key: str, node: Node) -> Kind:
-    """What the class of a node makes, which must be of a `kind`."""
+    """Instantiate a node; raise unless the object is of the `kind`."""
     made = instantiate_node(key, node)
     check_kind(made, kind, key, node)
     return made  # type: ignore[no-any-return]

@@ -89,7 +89,7 @@ def _check_requirements(config: Config, strategy: Acquisition, algorithm: Algori
 
 
 def processes_to_start(config: Config) -> int:
-    """How many more processes Lightning starts for a run, by repeating the command line; 0 where others start them."""
+    """Return the number of processes that Lightning starts by repeating the command line; 0 if others start them."""
     strategy = try_trainer(config).strategy
     environment = getattr(strategy, "cluster_environment", None)
     if environment is None or environment.creates_processes_externally:
@@ -152,7 +152,7 @@ def _pixel_statistics(config: Config, source: PoolSource) -> tuple[tuple[float, 
 
 
 def _check_source(config: Config, source: PoolSource) -> None:
-    """What was declared must be what was loaded."""
+    """Raise unless the loaded data are as declared."""
     data = config.data
     num_samples, channels, *image_size = source.pool_images.shape
     errors = [

@@ -1,4 +1,4 @@
-"""What a configuration may hold: dataclasses, a rule beside each value, and the checks that need more than one value.
+"""The schema of a configuration: dataclasses, a rule beside each value, and the checks of several values together.
 
 `read` turns the plain dictionary that Hydra composed into a `Config`, or raises `ConfigurationError` with one line for
 each thing that is wrong: the key, the value that came, what was expected, and what to do. Nothing here imports torch,

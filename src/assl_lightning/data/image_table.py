@@ -353,7 +353,7 @@ class _Classes:
         self._hints = Suggestions(self.names)
 
     def number(self, name: str) -> int | None:
-        """Return the place of a class among the classes, in whatever Unicode form; None if there is no such class."""
+        """Return the index of a class among the classes, in any Unicode form; None if there is no such class."""
         same = self._same.find(name)
         return None if same is None else self._number[same]
 

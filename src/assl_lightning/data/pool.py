@@ -46,7 +46,7 @@ class Answers:
 
 
 class Pool:
-    """The N samples of a run. A sample is its index, 0 ≤ index < N, and keeps it for ever.
+    """The N samples of a run. A sample is its index, 0 ≤ index < N, which never changes.
 
     Args:
         num_samples: N.

@@ -48,7 +48,7 @@ ALGORITHM_ARGUMENTS: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class CheckpointSettings:
-    """How often a training is saved from within, to go on from there after a stop; see `StepCheckpoints`.
+    """Intervals between the checkpoints within a training, from which it goes on after a stop; see `StepCheckpoints`.
 
     Attributes:
         every_n_steps: optimizer steps between two checkpoints; None: none by the number of steps.

@@ -1,4 +1,4 @@
-"""How a number is distributed over the pool, and over what was picked from it."""
+"""Histograms of a number over the pool and over the picked samples."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class LabelRequest:
 
 @dataclass(frozen=True)
 class Pending:
-    """The answer while labels are missing; its message tells people what to do next."""
+    """The answer while labels are missing, with a message on what to do next."""
 
     message: str
 

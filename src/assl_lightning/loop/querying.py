@@ -127,7 +127,7 @@ def _predict(index: Tensor, datamodule: PoolDataModule, trained: TrainedModel) -
 
 
 def _candidate_indices(datamodule: PoolDataModule, budget: int) -> Tensor:
-    """Unlabelled samples; without those that were just asked for and that nobody labelled, while others are enough."""
+    """Return the unlabelled samples, without those that were just asked for in vain, while enough others are left."""
     index = datamodule.pool.unlabelled
     others = index[datamodule.pool.asked_in_round[index] != datamodule.round_number]
     return others if len(others) >= budget else index

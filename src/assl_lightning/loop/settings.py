@@ -42,7 +42,7 @@ class Contradiction:
 
 @dataclass(frozen=True)
 class RoundSettings:
-    """What a run does.
+    """Settings of a run.
 
     Attributes:
         seed: of every draw, ≥ 0.

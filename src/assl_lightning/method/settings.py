@@ -19,7 +19,7 @@ Variance = Literal["post", "pre"]
 
 @dataclass(frozen=True)
 class ScoreSettings:
-    """How running statistics become a score (Eq. 3, 5 and 6); see `ASSLScoreCallback`.
+    """Constants that turn running statistics into a score (Eq. 3, 5 and 6); see `ASSLScoreCallback`.
 
     Attributes:
         alpha: weight of the new observation.
