@@ -32,10 +32,10 @@ $(INSTALLED): pyproject.toml
 demo: install ## a whole run on scikit-learn's digits, nothing to download: a table and runs/digits/seed_0/report/curve.png
 	$(BIN)/python -m assl_lightning
 
-test: install ## the tests on all cores, but for those that start processes or make whole runs: two minutes on two
+test: install ## the tests on all cores, but for those that start processes or make whole runs: three minutes on two cores
 	$(ONE_THREAD) $(BIN)/python -m pytest $(ON_ALL_CORES)
 
-test-e2e: install ## the tests that start processes or make whole runs by their command line: two minutes more
+test-e2e: install ## the tests that start processes or make whole runs: two minutes more
 	$(ONE_THREAD) $(BIN)/python -m pytest $(ON_ALL_CORES) -m 'e2e and not slow'
 
 test-all: install ## both of these

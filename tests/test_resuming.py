@@ -42,6 +42,8 @@ from tests.same_run import differences_of_runs
 from tests.stripes import LABELS, POOL_SIZE, SGD
 from tests.unprivileged import read_only
 
+pytestmark = pytest.mark.e2e  # it makes whole runs, over and over
+
 SETTINGS = RoundSettings(
     rounds=1,
     initial_labels=6,

@@ -49,6 +49,8 @@ from assl_lightning.people.batch import LabelBatch, find_batches
 from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.oracle import People
 
+pytestmark = pytest.mark.e2e  # it makes whole runs, over and over
+
 CLASS_NAMES = ("ok", "dent", "scratch")
 PEOPLE = ("Ann", "Bo")
 SGD = functools.partial(torch.optim.SGD, lr=0.05)
