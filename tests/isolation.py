@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 KEPT = frozenset(
     (
         *("PATH", "TMPDIR", "TEMP", "TMP", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "LANG", "LC_ALL"),
-        *("VIRTUAL_ENV", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "COVERAGE_PROCESS_START"),
+        *("VIRTUAL_ENV", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"),
         *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ATEN_CPU_CAPABILITY", "CUDA_VISIBLE_DEVICES", "NUMBA_CACHE_DIR"),
         *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE"),
         *("ASSL_LIGHTNING_LABEL_STUDIO", "ASSL_LIGHTNING_TEST_HOME"),
@@ -33,7 +33,7 @@ KEPT = frozenset(
 )
 """Variables that tests see: where programs and temporary files are, how fast to compute, and how to reach an index."""
 
-KEPT_BEGINNINGS = ("PYTEST_", "PIP_", "UV_")
+KEPT_BEGINNINGS = ("PYTEST_", "PIP_", "UV_", "COVERAGE_")
 
 HOME = "ASSL_LIGHTNING_TEST_HOME"
 """Variable with the home of all processes of one pytest. The first of them, which sets it, removes the directory."""

@@ -42,6 +42,6 @@ def run(
         "make_trainer": partial(make_trainer, *callbacks),
         "acquisition": ASSL(),
         "oracle": HeldBackLabels(LABELS[:POOL_SIZE]),
+        "datamodule": make_datamodule(pool, **(data or {})),
     }
-    datamodule = make_datamodule(pool, **(data or {}))
-    return run_rounds(pool=pool, datamodule=datamodule, settings=settings, run_dir=run_dir, **(arguments | changes))
+    return run_rounds(pool=pool, settings=settings, run_dir=run_dir, **(arguments | changes))

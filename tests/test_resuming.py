@@ -28,7 +28,7 @@ from assl_lightning.base.interruption import Interrupted
 from assl_lightning.data.pool import Answers
 from assl_lightning.learning.checkpointing import StepCheckpoints
 from assl_lightning.learning.supervised import Supervised
-from assl_lightning.loop import CheckpointSettings, RoundSettings, ScoreSettings
+from assl_lightning.loop import CheckpointSettings, RoundSettings, ScoreSettings, slurm
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.oracles import HeldBackLabels, LabelRequest, Oracle
 from assl_lightning.loop.records import read_records
@@ -707,3 +707,13 @@ def test_a_job_of_slurm_that_is_told_of_its_end_is_saved_and_queued_again(
     run(tmp_path / "run")
     assert_same_run(straight(), tmp_path / "run")
     assert not list(tmp_path.rglob("hpc_ckpt*")), "Lightning's own handler would save in the middle of a step"
+
+
+def test_a_queue_whose_command_is_not_there_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    slurm.requeue()
+    assert "scontrol requeue 77 failed (" in caplog.text
+    assert "'scontrol'); submit the job again, and it goes on" in caplog.text

@@ -34,7 +34,7 @@ from assl_lightning.method.candidates import Candidates, Requirement, Selection
 from assl_lightning.networks.small import SmallCNN
 from tests import small_runs
 from tests.acquisition.two_passes import TwoPasses
-from tests.stripes import IMAGES, LABELS, POOL_SIZE, SGD
+from tests.stripes import IMAGES, LABELS, POOL_SIZE, SGD, make_datamodule
 
 SETTINGS = RoundSettings(
     rounds=2, initial_labels=4, labels_per_round=3, steps_per_round=8, steps_per_epoch=4, weight_ema=0.8
@@ -687,6 +687,22 @@ class Excluding(HeldBackLabels):
         if request.round_number < 0:
             return super().answer(request)
         return Answers(request.index[1:], LABELS[request.index[1:]], excluded=request.index[:1])
+
+
+def test_a_run_without_a_label_to_train_on_ends_before_it_trains(tmp_path: Path) -> None:
+    class NoImages(HeldBackLabels):
+        def answer(self, request: LabelRequest) -> Answers:
+            return Answers(request.index[:0], request.index[:0], excluded=request.index)
+
+    with pytest.raises(ValueError, match="no sample has a label to train on; label some of those that were asked for"):
+        run(tmp_path / "run", oracle=NoImages(LABELS[:POOL_SIZE]))
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_a_datamodule_of_another_pool_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="must share one pool; they were given two"):
+        run(tmp_path / "run", datamodule=make_datamodule(Pool(POOL_SIZE, 3)))
+    assert not (tmp_path / "run").exists()
 
 
 def test_excluded_samples_leave_the_run_for_good(tmp_path: Path) -> None:

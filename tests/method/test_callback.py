@@ -87,6 +87,14 @@ def test_it_keeps_the_statistics_of_what_training_returned(detach: bool) -> None
     assert not callback.scores().requires_grad
 
 
+def test_a_test_after_the_fit_leaves_the_statistics_alone() -> None:
+    callback = ASSLScoreCallback(NUM_SAMPLES)
+    trainer, module = fit(callback, Somebody())
+    before = callback.scores()
+    callback.setup(trainer, module, "test")
+    assert torch.equal(callback.scores(), before)
+
+
 def test_it_keeps_the_latest_features_on_request() -> None:
     callback = ASSLScoreCallback(NUM_SAMPLES, keep_features=True)
     _, module = fit(callback, Somebody((*Somebody.KEYS, "features_weak")))

@@ -19,6 +19,7 @@ from assl_lightning.data.answers import Answer, Incoming
 from assl_lightning.data.pool import HELD_OUT, Pool
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.loop.directory import RunDirectory
+from assl_lightning.loop.oracles import LabelRequest
 from assl_lightning.loop.records import RoundRecord
 from assl_lightning.loop.settings import RoundSettings
 from assl_lightning.people.batch import LabelBatch, find_batches, read_batch, waiting_batch
@@ -770,3 +771,9 @@ def test_a_run_that_ends_early_waits_for_nobody_and_takes_its_batch_up_again(
     assert [record.queried for record in RunDirectory(run_dir).records()] == [
         record.queried for record in RunDirectory(tmp_path / "long").records()
     ]
+
+
+def test_people_need_a_directory_with_the_images() -> None:
+    people = People(make_source(), ByHand())
+    with pytest.raises(ValueError, match="people need a directory to find the images in; give the request one"):
+        people.answer(LabelRequest(0, torch.tensor([3]), ("03.png",)))

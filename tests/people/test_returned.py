@@ -120,6 +120,13 @@ def test_a_table_that_goes_on_being_wrong_is_told(batch: LabelBatch, monkeypatch
     assert 0 < sum(waited) < 5
 
 
+def test_of_two_files_that_came_back_one_must_go(batch: LabelBatch) -> None:
+    for name in ("labels.csv", "labels.json"):
+        (batch.directory / name).touch()
+    with pytest.raises(ValueError, match=r"it holds labels\.csv and labels\.json: leave one, or name the file"):
+        read_returned(batch)
+
+
 def test_files_that_look_like_labels_and_are_not_read_are_named(batch: LabelBatch) -> None:
     assert passed_over(batch) == ""
     for name in (

@@ -115,6 +115,11 @@ def test_a_skip_holds_though_the_prediction_is_still_chosen() -> None:
             "2026-11-22T13:12:04Z; it is 'yesterday'; export the project once more",
         ),
         (
+            a_task(an_annotation("ok", at="2026-13-45T13:12:04Z")),
+            "e.json, task 12 (a.png) has an annotation that cannot be read: updated_at must be a time such as "
+            "2026-11-22T13:12:04Z; it is '2026-13-45T13:12:04Z'; export the project once more",
+        ),
+        (
             a_task("ok"),
             "e.json, task 12 (a.png) has an annotation that cannot be read: it must be an object; it is a text; export "
             "the project once more",
