@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from assl_lightning.base.run_files import LEDGER, round_directory
+from assl_lightning.base.run_files import LEDGER, TO_LABEL, round_directory
 from assl_lightning.commands.ingest import configured_conflicts, default_files, main
 from assl_lightning.data.answers import Answer
-from assl_lightning.people.batch import DIRECTORY, LabelBatch
+from assl_lightning.people.batch import LabelBatch
 from assl_lightning.people.ledger import Ledger
 from tests.people.batches import apply_batch, make_batch
 from tests.shell import run_python
@@ -183,7 +183,7 @@ def test_a_configuration_that_is_wrong_is_one_line(said: Callable[..., str], con
 
 def test_a_file_beside_the_batch_need_not_be_named(said: Callable[..., str], run: LabelBatch) -> None:
     names = "labels.csv, labels.parquet, labels.json"
-    directory = round_directory(Path("run"), 0) / DIRECTORY
+    directory = round_directory(Path("run"), 0) / TO_LABEL
     assert said(code=1) == (
         f"error: {directory} must hold one of {names}, or answers in to_label.csv; it holds none: fill the table in, "
         f"or name the file\n"
@@ -258,7 +258,7 @@ def test_all_that_came_from_a_file_is_taken_back(said: Callable[..., str]) -> No
     for name in ("good.csv", "good.csv, line 2.csv"):
         Path(name).write_text(GOOD)
         said(name, "--annotator", name)
-    shutil.copy("good.csv", round_directory(Path("run"), 0) / DIRECTORY)
+    shutil.copy("good.csv", round_directory(Path("run"), 0) / TO_LABEL)
     assert "to be taken back: 3 answers" in said("--undo-file", "elsewhere/good.csv", "--dry-run")
     printed = said("--undo-file", "elsewhere/good.csv").splitlines()
     assert printed[0] == "taken back: 3 answers"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from assl_lightning.base.run_files import round_directory
-from assl_lightning.people.batch import DIRECTORY, AskedSample, LabelBatch, write_batch
+from assl_lightning.base.run_files import TO_LABEL, round_directory
+from assl_lightning.people.batch import AskedSample, LabelBatch, write_batch
 
 SAMPLE_IDS = ("00123.png", "sub/b 1.png", "sub/ü.png", "d.png")
 CLASSES = ("ok", "dent", "scratch")
@@ -42,7 +42,7 @@ def make_batch(
         for place, name in enumerate(sample_ids)
     )
     batch = LabelBatch(
-        directory=round_directory(run_dir, round_number) / DIRECTORY,
+        directory=round_directory(run_dir, round_number) / TO_LABEL,
         run_id="9f140cb3",
         name="photos",
         round=round_number,

@@ -9,9 +9,9 @@ from typing import Any
 
 from PIL import Image
 
-from assl_lightning.base.run_files import LEDGER, round_directory
+from assl_lightning.base.run_files import LEDGER, TO_LABEL, round_directory
 from assl_lightning.data.answers import Answer
-from assl_lightning.people.batch import DIRECTORY, AskedSample, LabelBatch, write_batch
+from assl_lightning.people.batch import AskedSample, LabelBatch, write_batch
 from assl_lightning.people.ledger import Ledger
 
 CLASSES = ("ok", "dent", "scratch")
@@ -41,7 +41,7 @@ def ask(
         for place, name in enumerate(names)
     )
     batch = LabelBatch(
-        directory=round_directory(run_dir, round_number) / DIRECTORY,
+        directory=round_directory(run_dir, round_number) / TO_LABEL,
         run_id="9f140cb3",
         name="photos",
         round=round_number,

@@ -25,6 +25,15 @@ THUMBNAILS = "queried.png"
 HISTOGRAMS = "histograms.json"
 """The distributions of score and statistics, over the pool and over the queried, below `round_directory`."""
 
+FINAL_CHECKPOINT = "final.ckpt"
+"""The raw and the averaged weights of a trained round, below `round_directory`."""
+
+STATISTICS = "statistics.pt"
+"""The table of the running statistics of a trained round, below `round_directory`."""
+
+TO_LABEL = "to_label"
+"""The directory of what people are asked to label before a round trains, below `round_directory`."""
+
 INITIAL = "initial.json"
 """The samples that were asked for at first, below the directory of round 0."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assl_lightning.base.command_line import line_of
+from assl_lightning.base.run_files import LOCK
 from assl_lightning.check.findings import Finding, wrong
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.settings import RoundSettings
@@ -36,7 +37,7 @@ def read_directory(run_dir: Path, settings: RoundSettings) -> DirectoryState:
         return DirectoryState("new")
     try:
         directory.open(settings.as_dict())  # only compares: the directory exists
-        if (run_dir / ".lock").exists():
+        if (run_dir / LOCK).exists():
             with directory.held():
                 pass
         complete = len(directory.records())

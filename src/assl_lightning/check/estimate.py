@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from assl_lightning.base.run_files import CONFIG, FINAL_CHECKPOINT
 from assl_lightning.base.words import counted
 from assl_lightning.check.findings import Finding, remark, wrong
 from assl_lightning.check.trial import Trial
@@ -71,8 +72,8 @@ def extrapolate(config: Config, trial: Trial, read_seconds: float = 0.0, complet
         Item("last round", trial.last_round_bytes, 1),
         Item("row of metrics", trial.metrics_bytes, rows),
         Item("line of rounds.jsonl", trial.line_bytes, settings.rounds + 1),
-        Item("config.yaml", trial.config_bytes, 1),
-        Item("weights (final.ckpt)", trial.checkpoint_bytes, 1),
+        Item(CONFIG, trial.config_bytes, 1),
+        Item(f"weights ({FINAL_CHECKPOINT})", trial.checkpoint_bytes, 1),
     )
     meanwhile = (
         Item("weights of the round before", trial.checkpoint_bytes, min(settings.rounds, 1)),

@@ -22,7 +22,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 
-from assl_lightning.base.run_files import CONFIG, RECORDS, SAMPLES, round_directory
+from assl_lightning.base.run_files import CONFIG, FINAL_CHECKPOINT, RECORDS, SAMPLES, round_directory
 from assl_lightning.check.directory import weigh
 from assl_lightning.config.build import make_parts, make_settings
 from assl_lightning.config.schema import Config
@@ -37,7 +37,6 @@ from assl_lightning.method.statistics import SampleStatistics
 _WARM_UP_STEPS = 3  # not timed: kernels are chosen and memory is allocated
 _TIMED_STEPS = 10
 
-_CHECKPOINT = "final.ckpt"
 _METRICS = "metrics.csv"
 
 _CSV_LOGGER = f"{CSVLogger.__module__}.{CSVLogger.__qualname__}"
@@ -111,7 +110,7 @@ def _sum_up(devices: int, records: list[RoundRecord], watch: _Watch, run_dir: Pa
         setup_seconds=max(train_seconds - step_seconds * records[-1].steps, 0.0),
         round_bytes=_weigh_kept(first) if len(records) > 1 else 0,
         last_round_bytes=_weigh_kept(last),
-        checkpoint_bytes=(last / _CHECKPOINT).stat().st_size,
+        checkpoint_bytes=(last / FINAL_CHECKPOINT).stat().st_size,
         inner_checkpoint_bytes=watch.checkpoint_bytes,
         metrics_bytes=_row_bytes(last / _METRICS),
         line_bytes=(run_dir / RECORDS).stat().st_size / len(records),
@@ -120,7 +119,9 @@ def _sum_up(devices: int, records: list[RoundRecord], watch: _Watch, run_dir: Pa
 
 
 def _weigh_kept(directory: Path) -> int:
-    beside = sum((directory / name).stat().st_size for name in (_CHECKPOINT, _METRICS) if (directory / name).exists())
+    beside = sum(
+        (directory / name).stat().st_size for name in (FINAL_CHECKPOINT, _METRICS) if (directory / name).exists()
+    )
     return weigh(directory) - beside
 
 

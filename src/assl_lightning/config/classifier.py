@@ -18,7 +18,7 @@ from torch import Tensor
 from assl_lightning.augment.normalise import Normalise
 from assl_lightning.base import tensor_files
 from assl_lightning.base.paths import expanded
-from assl_lightning.base.run_files import CONFIG
+from assl_lightning.base.run_files import CONFIG, FINAL_CHECKPOINT
 from assl_lightning.config.class_list import with_class_names
 from assl_lightning.config.instantiate import make_network
 from assl_lightning.config.schema import Config, read_written
@@ -31,7 +31,6 @@ from assl_lightning.networks.base import FeatureNetwork
 
 log = logging.getLogger(__name__)
 
-_CHECKPOINT = "final.ckpt"
 _NETWORK = "network."  # before a weight's name, in a checkpoint of an algorithm
 
 
@@ -171,9 +170,9 @@ def load_classifier(run_dir: str | Path, *, device: str = "cpu") -> Classifier:
 
 
 def _newest_checkpoint(run_dir: Path) -> Path:
-    found = {path.parent.name: path for path in run_dir.glob(f"round_*/{_CHECKPOINT}")}
+    found = {path.parent.name: path for path in run_dir.glob(f"round_*/{FINAL_CHECKPOINT}")}
     if not found:
-        raise ValueError(f"{run_dir} must have trained a network, but has no {_CHECKPOINT} yet; go on with it")
+        raise ValueError(f"{run_dir} must have trained a network, but has no {FINAL_CHECKPOINT} yet; go on with it")
     return found[max(found, key=lambda name: int(name.removeprefix("round_")))]
 
 

@@ -12,11 +12,22 @@ from functools import cache
 from pathlib import Path
 
 from assl_lightning.base.atomic import TEMPORARY
-from assl_lightning.base.run_files import CONFIG, LOCK, POOL, QUERIED, RECORDS, STATE
+from assl_lightning.base.run_files import (
+    CONFIG,
+    INITIAL,
+    LEDGER,
+    LOCK,
+    POOL,
+    QUERIED,
+    RECORDS,
+    SAMPLES,
+    STATE,
+    TO_LABEL,
+)
 
 _ROUND = re.compile(r"round_[0-9]{2,}")
-_OF_A_RUN = (RECORDS, LOCK, "labels.sqlite", "samples.csv", "round_00")  # one of them lies beside config.yaml
-_OF_A_ROUND = (POOL, QUERIED, STATE, "initial.json", "to_label")
+_OF_A_RUN = (RECORDS, LOCK, LEDGER, SAMPLES, "round_00")  # one of them lies beside config.yaml
+_OF_A_ROUND = (POOL, QUERIED, STATE, INITIAL, TO_LABEL)
 _SETTING = re.compile(rb"^labels_per_round:", re.MULTILINE)  # in the config.yaml of a run, and in few others
 
 _OF_SYSTEMS = frozenset(

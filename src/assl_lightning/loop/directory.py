@@ -37,6 +37,7 @@ from assl_lightning.base.atomic import TEMPORARY, open_atomic, write_text
 from assl_lightning.base.locking import held
 from assl_lightning.base.run_files import (
     CONFIG,
+    FINAL_CHECKPOINT,
     HISTOGRAMS,
     INITIAL,
     LOCK,
@@ -153,7 +154,7 @@ class RunDirectory:
             (self.round(number) / STATE).unlink(missing_ok=True)
         self.checkpoints(number).remove()
         if number > 0:
-            (self.round(number - 1) / "final.ckpt").unlink(missing_ok=True)
+            (self.round(number - 1) / FINAL_CHECKPOINT).unlink(missing_ok=True)
 
     def _ended_before_its_labels(self, record: RoundRecord) -> bool:
         """True if the round's query was made, but its answers are not wanted unless the run gets more rounds."""

@@ -21,7 +21,7 @@ from torch import Tensor
 from assl_lightning.base.interruption import Interrupted, Interruption
 from assl_lightning.base.paths import expanded
 from assl_lightning.base.processes import from_first_rank, is_first_rank, open_process_group, wait_for_all_ranks
-from assl_lightning.base.run_files import INITIAL, POOL, STATE
+from assl_lightning.base.run_files import FINAL_CHECKPOINT, INITIAL, POOL, STATE
 from assl_lightning.base.seeding import make_generator
 from assl_lightning.base.words import first_few
 from assl_lightning.data.contact_sheet import contact_sheet
@@ -183,7 +183,7 @@ class _Loop:
         """Set the last round of a finished run back to "trained" when it gets more rounds, so that it queries."""
         state, _ = self.directory.read_state(record.round)
         if state == "training" and is_first_rank():
-            self.directory.require(record.round, "final.ckpt")
+            self.directory.require(record.round, FINAL_CHECKPOINT)
             self.directory.write_state(record.round, "trained", record)
         wait_for_all_ranks()
 

@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from assl_lightning.base.interruption import Interruption
 from assl_lightning.base.processes import check_that_results_return, is_first_rank
+from assl_lightning.base.run_files import FINAL_CHECKPOINT, STATISTICS
 from assl_lightning.base.seeding import derive_key
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.checkpointing import AtomicCheckpointIO, StepCheckpoints
@@ -71,10 +72,10 @@ class RoundTraining:
         self._check_steps(trainer, times, number)
 
         # weights_only: a checkpoint without callbacks would hold neither the averaged weights nor the statistics
-        trainer.save_checkpoint(self.directory.round(number) / "final.ckpt", weights_only=False)
+        trainer.save_checkpoint(self.directory.round(number) / FINAL_CHECKPOINT, weights_only=False)
         statistics = None if score is None else score.statistics.to("cpu")
         if statistics is not None and is_first_rank():
-            self.directory.save_tensors(number, "statistics.pt", statistics.state_dict())
+            self.directory.save_tensors(number, STATISTICS, statistics.state_dict())
         record = self._make_record(number, trainer, statistics, non_finite.skipped, seconds)
         network = algorithm.network.to(trainer.strategy.root_device)
         if settings.acquisition_weights == "ema" and weight_ema is not None:
@@ -150,10 +151,10 @@ class RoundTraining:
     def restore(self, number: int) -> TrainedModel:
         """Restore the model that `train` returned for a round from the round's files."""
         self._start_round(number)
-        checkpoint = self.directory.load_tensors(number, "final.ckpt")
+        checkpoint = self.directory.load_tensors(number, FINAL_CHECKPOINT)
         algorithm = self._initial_algorithm()
         score = self._score_callback(algorithm, number)
-        with self.directory.reading(number, "final.ckpt"):
+        with self.directory.reading(number, FINAL_CHECKPOINT):
             raw = checkpoint.get("current_model_state", checkpoint["state_dict"])
             algorithm.load_state_dict(checkpoint["state_dict"] if self.settings.acquisition_weights == "ema" else raw)
             if score is not None:
@@ -191,9 +192,9 @@ class RoundTraining:
         """Make the algorithm with the run's initial weights or, under `init: continue`, those of the last round."""
         algorithm = self._initial_algorithm()
         if self.settings.init == "continue" and number > 0:
-            checkpoint = self.directory.load_tensors(number - 1, "final.ckpt")
+            checkpoint = self.directory.load_tensors(number - 1, FINAL_CHECKPOINT)
             has_raw = self.settings.continue_from == "raw" and "current_model_state" in checkpoint
-            with self.directory.reading(number - 1, "final.ckpt"):
+            with self.directory.reading(number - 1, FINAL_CHECKPOINT):
                 state = checkpoint["current_model_state" if has_raw else "state_dict"]
                 classes = read_history(self.directory.path)
                 if classes is not None and classes.names(number - 1) != classes.names():
@@ -227,8 +228,8 @@ class RoundTraining:
             skip_non_finite=self.settings.non_finite == "skip",
         )
         if not score.reset and number > 0:
-            state = self.directory.load_tensors(number - 1, "statistics.pt")
-            with self.directory.reading(number - 1, "statistics.pt"):
+            state = self.directory.load_tensors(number - 1, STATISTICS)
+            with self.directory.reading(number - 1, STATISTICS):
                 callback.load_state_dict({"statistics": pad_to(state, self.datamodule.pool.num_samples)})
         return callback
 

@@ -25,13 +25,10 @@ from typing import Any
 
 from assl_lightning.base.arguments import is_integer, is_number
 from assl_lightning.base.atomic import TEMPORARY, open_atomic, write_text
-from assl_lightning.base.run_files import CONFIG, POOL
+from assl_lightning.base.run_files import CONFIG, POOL, TO_LABEL
 from assl_lightning.base.shell import command
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.loop.records import read_config
-
-DIRECTORY = "to_label"
-"""Name of a batch's directory, in its round's directory."""
 
 TABLE = "to_label.csv"
 CONTACT_SHEET = "contact_sheet.png"
@@ -151,7 +148,7 @@ def find_batches(run_dir: Path) -> list[LabelBatch]:
     """Read all batches of a run, in the order of their rounds."""
     found = [(name, path) for path in run_dir.glob("round_*") if (name := _ROUND_NAME.fullmatch(path.name))]
     rounds = sorted((int(name[1]), path) for name, path in found)
-    return [read_batch(path / DIRECTORY) for _, path in rounds if (path / DIRECTORY).is_dir()]
+    return [read_batch(path / TO_LABEL) for _, path in rounds if (path / TO_LABEL).is_dir()]
 
 
 def known_classes(batches: Iterable[LabelBatch]) -> frozenset[str]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from assl_lightning.base.arguments import is_number, require_one_of
-from assl_lightning.base.run_files import LEDGER
+from assl_lightning.base.run_files import LEDGER, TO_LABEL
 from assl_lightning.base.seeding import derive_key
 from assl_lightning.base.shell import command
 from assl_lightning.base.words import first_few
@@ -24,7 +24,6 @@ from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.loop.oracles import LabelRequest, Pending
 from assl_lightning.loop.records import read_config
 from assl_lightning.people.batch import (
-    DIRECTORY,
     AskedSample,
     LabelBatch,
     find_batches,
@@ -129,7 +128,7 @@ class People:
             return Answers(nothing, nothing)
         if request.directory is None:
             raise ValueError("people need a directory to find the images in; give the request one")
-        run_dir, directory = request.directory.parent, request.directory / DIRECTORY
+        run_dir, directory = request.directory.parent, request.directory / TO_LABEL
         ledger = Ledger(run_dir / LEDGER)
         if not directory.exists():
             samples = self._requested_samples(request)

@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw, ImageFilter
 from playwright.sync_api import Page as Tab
 from playwright.sync_api import sync_playwright
 
-from assl_lightning.base.run_files import round_directory
-from assl_lightning.people.batch import DIRECTORY, AskedSample, LabelBatch, write_batch
+from assl_lightning.base.run_files import TO_LABEL, round_directory
+from assl_lightning.people.batch import AskedSample, LabelBatch, write_batch
 from tests.people.page.pages import page_of
 from tests.people.page.test_browser import CHROMIUM, SANDBOX, sign_in, wait_until_saved
 
@@ -51,7 +51,7 @@ def make_castings(run_dir: Path, count: int) -> dict[str, str]:
         AskedSample(f"line_3/2026-11-{1 + place % 28:02d}/{4000 + 37 * place}.png", place, f"{place:04d}.png")
         for place in range(count)
     )
-    directory = round_directory(run_dir, 1) / DIRECTORY
+    directory = round_directory(run_dir, 1) / TO_LABEL
     directory.parent.mkdir(parents=True)
     batch = LabelBatch(directory, "9f140cb3", "castings", 1, ("ok", "dent", "scratch"), samples)
     write_batch(batch, [image for image, _ in drawn], drawn[0][0])
