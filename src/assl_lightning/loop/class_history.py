@@ -207,7 +207,7 @@ class ClassHistory:
         return next((change for change in reversed(found) if change.kind in ("rename", "merge")), None)
 
     def _active(self, round_number: int | None = None) -> list[int]:
-        """Return the indices of the changes up to a round that were not taken back by then."""
+        """Return the indices of the changes up to a round that are in force in it."""
         active: list[int] = []
         for index, change in enumerate(self.changes):
             if round_number is not None and change.round > round_number:
