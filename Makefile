@@ -36,7 +36,7 @@ test: install ## the tests on all cores, but for those that start processes or m
 	$(ONE_THREAD) $(BIN)/python -m pytest $(ON_ALL_CORES)
 
 test-e2e: install ## the tests that start processes or make whole runs: two minutes more
-	$(ONE_THREAD) $(BIN)/python -m pytest $(ON_ALL_CORES) -m 'e2e and not slow'
+	$(ONE_THREAD) $(BIN)/python -m pytest $(ON_ALL_CORES) -m 'e2e and not slow and not gpu'
 
 test-all: install ## both of these
 	$(ONE_THREAD) $(BIN)/python -m pytest $(ON_ALL_CORES) -m $(ALL)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
@@ -83,3 +85,13 @@ def test_a_python_process_is_noted_and_another_program_is_not(noted: Callable[[]
     assert noted() == []
     run_python("-c", "")
     assert noted() == [isolation.A_PROCESS]
+
+
+@pytest.mark.parametrize("there_is", [True, False])
+def test_a_test_that_needs_a_gpu_is_skipped_where_there_is_none(
+    there_is: bool, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there_is)
+    request.node.add_marker("gpu")
+    with nullcontext() if there_is else pytest.raises(pytest.skip.Exception, match="needs a CUDA device"):
+        isolation.pytest_runtest_setup(request.node)
