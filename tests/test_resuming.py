@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from assl_lightning import FixMatch
 from assl_lightning.acquisition.badge import BADGE
+from assl_lightning.acquisition.coreset import CoreSet
 from assl_lightning.base.command_line import line_of
 from assl_lightning.base.interruption import Interrupted
 from assl_lightning.data.pool import Answers
@@ -96,6 +97,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "kept features": {
         "settings": replace(SETTINGS, acquisition_features="training"),
         "acquisition": ASSLDiv(),
+    },
+    "kept features of labelled samples": {
+        "settings": replace(SETTINGS, acquisition_features="training"),
+        "acquisition": CoreSet(),
     },
     "raw weights alone, one epoch": {"settings": replace(SETTINGS, weight_ema=None, steps_per_epoch=None)},
     "supervised": {
@@ -207,7 +212,9 @@ def stopping(acquisition: Acquisition) -> Acquisition:
     return Stopping()
 
 
-@pytest.mark.parametrize("kind", ["assl", "continue", "kept features", "supervised"])
+@pytest.mark.parametrize(
+    "kind", ["assl", "continue", "kept features", "kept features of labelled samples", "supervised"]
+)
 def test_a_run_that_is_stopped_in_its_query_does_not_train_again(straight: Straight, tmp_path: Path, kind: str) -> None:
     keywords = KINDS[kind]
     with pytest.raises(Stopped):

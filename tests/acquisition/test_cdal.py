@@ -46,7 +46,7 @@ def reference_distance(a: Distribution, b: Distribution) -> float:
 def reference_scores(candidates: Candidates, double_softmax: bool) -> list[float]:
     assert candidates.logits is not None
     assert candidates.labelled is not None
-    labelled = reference_distributions(candidates.labelled.logits, double_softmax)
+    labelled = reference_distributions(candidates.labelled.require("logits"), double_softmax)
     rows = reference_distributions(candidates.logits, double_softmax)
     return [min((reference_distance(row, centre) for centre in labelled), default=math.inf) for row in rows]
 

@@ -88,7 +88,10 @@ def permute(candidates: Candidates, order: Tensor) -> Candidates:
 
 
 def without(candidates: Candidates, names: Collection[str]) -> Candidates:
+    """Without logits, the labelled samples have none either."""
     empty: dict[str, Any] = dict.fromkeys(names)
+    if "logits" in names and "labelled" not in names:
+        empty["labelled"] = replace(candidates.require("labelled"), logits=None)
     return replace(candidates, **empty)
 
 

@@ -73,5 +73,9 @@ def test_a_budget_that_cannot_be_filled_is_refused_before_anything_is_scored(bud
 def test_a_field_is_handed_over_by_name_or_missed_by_name() -> None:
     candidates = make_candidates(5)
     assert candidates.require("labelled") is candidates.labelled
+    labelled = candidates.require("labelled")
+    assert labelled.require("features") is labelled.features
+    with pytest.raises(ValueError, match=r"needs labelled\.logits, which is None; name logits in `requires` beside"):
+        replace(labelled, logits=None).require("logits")
     with pytest.raises(ValueError, match=r"needs candidates\.head, which is None; name it in `requires`"):
         replace(candidates, head=None).require("head")

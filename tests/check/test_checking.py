@@ -26,6 +26,7 @@ from assl_lightning.commands.train import main as run_main
 from assl_lightning.config.schema import Config
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.method.callback import ASSLScoreCallback
+from assl_lightning.method.features import SampleFeatures
 
 Compose = Callable[..., Config]
 SMALL = ("steps_per_round=4", "algorithm.batch_size=4", "trainer.accelerator=cpu")
@@ -351,6 +352,15 @@ def test_what_was_visited_keeps_its_numbers() -> None:
     assert score.statistics.visits.tolist() == [1, 1, 1, 0, 1, 0]
     after = score.statistics.rows(torch.tensor([1, 4]))
     assert all(torch.equal(one, other) for one, other in zip(vars(before).values(), vars(after).values(), strict=True))
+
+
+def test_what_was_seen_keeps_its_features_and_all_others_have_some() -> None:
+    features = SampleFeatures(6)
+    features.update(torch.tensor([1, 4]), torch.tensor([[3.0, 1.0], [0.0, 0.0]]))
+    trial.mark_seen(features, torch.tensor([1, 2, 4, 5]))
+    assert features.seen(torch.arange(6)).tolist() == [False, True, True, False, True, True]
+    assert features.rows(torch.tensor([1, 4])).tolist() == [[3.0, 1.0], [0.0, 0.0]]
+    assert (features.rows(torch.tensor([2, 5])) != 0).all()
 
 
 # --- files in a real format ------------------------------------------------------------------------------------------

@@ -402,9 +402,9 @@ TRAINING = "acquisition.features=training"
         ),
         (["algorithm.mu=0"], "algorithm.mu=0, algorithm=fixmatch_small: mu must be at least 1, since FixMatch keeps"),
         (
-            ["acquisition=coreset", TRAINING],
-            "acquisition.features=training, acquisition=coreset: features of training are for strategies that need "
-            "nothing else of the network, and CoreSet also needs labelled; set features to inference",
+            ["acquisition=badge", TRAINING],
+            "acquisition.features=training, acquisition=badge: features of training are for strategies that need no "
+            "logits, which only a pass over the pool gives, and BADGE needs them; set features to inference",
         ),
         (
             ["acquisition=kmeans_plus_plus", TRAINING, "algorithm=supervised"],

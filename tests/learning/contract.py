@@ -89,7 +89,13 @@ def check_step_output(make: Make) -> None:
     rows = len(batch["index"])
     assert torch.equal(output["index"], batch["index"]), "the pool's indices"
     assert output["index"].dtype == torch.int64
-    shapes = {"logits_weak": (rows, CLASSES), "logits_strong": (rows, CLASSES), "features_weak": (rows, 16)}
+    assert torch.equal(output["labelled_index"], batch["labelled_index"]), "the pool's indices of the labelled images"
+    shapes = {
+        "logits_weak": (rows, CLASSES),
+        "logits_strong": (rows, CLASSES),
+        "features_weak": (rows, 16),
+        "features_labelled": (len(batch["label"]), 16),
+    }
     for name, shape in shapes.items():
         assert output[name].shape == shape, name
         assert not output[name].requires_grad, f"{name} must be detached"
@@ -107,6 +113,7 @@ def check_views(make: Make) -> None:
             "logits_weak": network(batch["weak"]),
             "logits_strong": network(batch["strong"]),
             "features_weak": network.features(batch["weak"]),
+            "features_labelled": network.features(batch["labelled_image"]),
         }
     for name, value in expected.items():
         assert torch.allclose(output[name], value, atol=1e-5), f"{name} must be of the view that its name says"

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from assl_lightning.acquisition.badge import BADGE
+from assl_lightning.acquisition.bald import BALD
 from assl_lightning.acquisition.coreset import CoreSet
 from assl_lightning.acquisition.kmeans_plus_plus import KMeansPlusPlus
 from assl_lightning.acquisition.random import RandomSampling
@@ -41,6 +43,8 @@ FITTING: list[tuple[Any, type[Algorithm], RoundSettings, int]] = [
     (CoreSet(), Supervised, RoundSettings(), 0),
     (CoreSet(), FixMatch, RoundSettings(), 7),
     (KMeansPlusPlus(), FixMatch, TRAINING, 7),
+    (CoreSet(), FixMatch, TRAINING, 7),
+    (BALD(), FixMatch, TRAINING, 7),
     # features of training are nothing to a strategy without features
     (ASSL(), FixMatch, replace(TRAINING, unvisited="infer", acquisition_weights="ema"), 7),
     (Entropy(), Supervised, replace(TRAINING, score=ScoreSettings(reset=False)), 0),
@@ -58,11 +62,14 @@ WRONG: list[tuple[Any, type[Algorithm], RoundSettings, int, list[str]]] = [
     (ASSL(), Supervised, RoundSettings(), 0, ["acquisition=ASSL, algorithm=Supervised: ASSL needs statistics"]),
     (RandomSampling(), FixMatch, RoundSettings(), 0, ["mu=0, algorithm=FixMatch: mu must be at least 1"]),
     (
-        CoreSet(),
+        BADGE(),
         FixMatch,
         TRAINING,
         7,
-        ["acquisition_features=training, acquisition=CoreSet: features of training are for"],
+        [
+            "acquisition_features=training, acquisition=BADGE: features of training are for strategies that need no "
+            "logits, which only a pass over the pool gives, and BADGE needs them; set features to inference"
+        ],
     ),
     (
         ASSLDiv(),

@@ -386,10 +386,68 @@ def test_kept_features_that_would_be_wrong_or_missing_are_refused_where_they_are
     assert len(run(tmp_path / "assl", acquisition=ASSL(), settings=settings)) == 2
 
 
-def test_kept_features_are_not_mixed_with_those_of_a_pass(tmp_path: Path) -> None:
+def test_a_strategy_that_needs_logits_beside_kept_features_is_refused(tmp_path: Path) -> None:
     settings = replace(SETTINGS, acquisition_features="training")
-    with pytest.raises(ValueError, match="and CoreSet also needs labelled; set features to inference"):
-        run(tmp_path / "run", acquisition=CoreSet(), settings=settings)
+    with pytest.raises(ValueError, match="which only a pass over the pool gives, and BADGE needs them"):
+        run(tmp_path / "run", acquisition=BADGE(), settings=settings)
+
+
+def test_a_strategy_for_labelled_samples_needs_no_pass_with_kept_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = watch_passes(monkeypatch)
+    settings = replace(SETTINGS, acquisition_features="training")
+    records = run(tmp_path / "run", acquisition=CoreSet(), settings=settings)
+    assert [len(record.queried) for record in records] == [3, 3, 0]
+    assert sizes == [3, 3], "none but over what was picked"
+
+
+@pytest.mark.parametrize("labels", [4, 12])
+def test_labelled_samples_have_kept_features_and_those_that_were_never_visited_have_a_pass_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labels: int
+) -> None:
+    """Of 12 labelled samples two steps of 4 visit 8."""
+    seen: dict[int, Tensor] = {}
+    passes: list[dict[int, Tensor]] = []
+
+    class Watching(FixMatch):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            output = super().training_step(batch, batch_idx)
+            rows = output["features_labelled"].half().float()
+            seen.update(zip(output["labelled_index"].tolist(), rows, strict=True))
+            return output
+
+    def watched(network: Any, view: Any, index: Tensor, **arguments: Any) -> tuple[Tensor, Tensor]:
+        logits, features = evaluate(network, view, index, **arguments)
+        passes.append(dict(zip(index.tolist(), features, strict=True)))
+        return logits, features
+
+    monkeypatch.setattr("assl_lightning.learning.trained_model.evaluate", watched)
+    at_the_query: dict[int, Tensor] = {}
+
+    def first_ones(index: Tensor, budget: int) -> Tensor:
+        at_the_query.update(seen)
+        return index[:budget]
+
+    strategy = FirstThree(first_ones)
+    strategy.requires = frozenset({"features", "labelled"})
+    short = replace(SETTINGS, rounds=1, initial_labels=labels, steps_per_round=2, steps_per_epoch=2)
+    run(
+        tmp_path / "run",
+        acquisition=strategy,
+        make_algorithm=lambda network: Watching(network, optimizer=SGD, threshold=0.6),
+        settings=replace(short, acquisition_features="training"),
+    )
+    labelled = strategy.candidates[0].require("labelled")
+    *of_labelled, over_the_picks = passes
+    assert len(over_the_picks) == 3
+    assert [len(rows) for rows in of_labelled] == ([] if labels == 4 else [4])
+    assert len(labelled.index) == labels
+    assert labelled.labels.tolist() == LABELS[labelled.index].tolist()
+    assert labelled.logits is None
+    expected = {index: row for rows in (at_the_query, *of_labelled) for index, row in rows.items()}
+    assert torch.equal(labelled.features, torch.stack([expected[index] for index in labelled.index.tolist()]))
+    assert not {*at_the_query} & {index for rows in of_labelled for index in rows}
 
 
 def test_what_was_queried_can_be_looked_at(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +42,7 @@ class Somebody(LightningModule):
         weak, strong = self.layer(x), self.layer(x + 0.3)
         self.seen.append((index, weak.detach().clone(), strong.detach().clone()))
         output = {"index": index, "logits_weak": weak, "logits_strong": strong, "features_weak": weak + 1}
+        output |= {"labelled_index": index // 2, "features_labelled": strong + 2}  # twice each, and unlabelled too
         if self.detach:
             output = {name: value.detach() for name, value in output.items()}
         return {"loss": weak.square().mean(), **{name: output[name] for name in self.keys}}
@@ -104,6 +106,67 @@ def test_it_keeps_the_latest_features_on_request() -> None:
     restored = ASSLScoreCallback(NUM_SAMPLES, keep_features=True)
     restored.load_state_dict(callback.state_dict())
     assert torch.equal(restored.features.rows(torch.arange(NUM_SAMPLES)), rows)
+
+
+LABELLED = ("features_weak", "labelled_index", "features_labelled")
+
+
+def test_the_features_of_labelled_samples_join_them_and_win() -> None:
+    callback = ASSLScoreCallback(NUM_SAMPLES, keep_features=True)
+    _, module = fit(callback, Somebody((*Somebody.KEYS, *LABELLED)))
+    expected: dict[int, Tensor] = {}
+    for index, weak, strong in module.seen:  # one row after another, the unlabelled ones first
+        for i, row in zip(index.tolist(), weak + 1, strict=True):
+            expected[i] = row
+        for i, row in zip(index.tolist(), strong + 2, strict=True):
+            expected[i // 2] = row
+    rows = callback.features.rows(torch.arange(NUM_SAMPLES))
+    torch.testing.assert_close(rows, torch.stack([expected[i] for i in range(NUM_SAMPLES)]).half().float())
+
+
+@pytest.mark.parametrize("keep_features", [False, True])
+def test_labelled_features_change_no_statistics(keep_features: bool) -> None:
+    with_them = ASSLScoreCallback(NUM_SAMPLES, keep_features=keep_features)
+    without = ASSLScoreCallback(NUM_SAMPLES)
+    fit(with_them, Somebody((*Somebody.KEYS, *LABELLED)))
+    fit(without)
+    for rows in ("visits", "_values"):
+        assert torch.equal(getattr(with_them.statistics, rows), getattr(without.statistics, rows)), rows
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"labelled_features": None}, KeyError, r"found 'labelled_index' \(L,\) without 'features_labelled' \(L, d\)"),
+        ({"labelled_index": None}, KeyError, r"found 'features_labelled' \(L, d\) without 'labelled_index' \(L,\)"),
+        ({"labelled_index": torch.ones(3)}, ValueError, r"'labelled_index' must be an int64 .*got torch.float32"),
+        ({"labelled_index": torch.tensor([0, 1, 24])}, IndexError, r"'labelled_index' holds 24, outside the pool's 0"),
+        (
+            {"labelled_features": torch.ones(2, 4)},
+            ValueError,
+            r"'features_labelled' must have one row for each of the 3 .*, shape \(3, 4\); got shape \(2, 4\)",
+        ),
+        ({"labelled_features": torch.ones(3, 5)}, ValueError, r"as wide as those of the weak views, .* shape \(3, 5\)"),
+    ],
+)
+def test_the_first_batch_tells_a_mistake_in_labelled_features_where_they_are_kept(
+    changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    right = Observation(
+        torch.tensor([4, 5]),
+        torch.ones(2),
+        torch.ones(2),
+        torch.ones(2, 4),
+        labelled_index=torch.tensor([0, 1, -1]),
+        labelled_features=torch.ones(3, 4),
+    )
+    wrong = replace(right, **changes)
+    with pytest.raises(error, match=message):
+        fit(ASSLScoreCallback(NUM_SAMPLES, observe=lambda *_: wrong, keep_features=True))
+    fit(ASSLScoreCallback(NUM_SAMPLES, observe=lambda *_: wrong))
+    callback = ASSLScoreCallback(NUM_SAMPLES, observe=lambda *_: right, keep_features=True)
+    fit(callback)
+    assert callback.features.seen(torch.arange(NUM_SAMPLES)).nonzero()[:, 0].tolist() == [0, 1, 4, 5]
 
 
 def test_features_that_are_not_returned_are_missed_at_the_first_batch() -> None:
@@ -484,7 +547,7 @@ def test_an_impossible_constant_is_refused_where_it_was_written(setting: dict[st
 
 def test_the_batch_hook_reads_no_number_on_the_host_after_the_first_batch() -> None:
     """Tensors on the meta device have shapes but no numbers, so whatever would wait for a device raises."""
-    callback = ASSLScoreCallback(NUM_SAMPLES)
+    callback = ASSLScoreCallback(NUM_SAMPLES, keep_features=True)
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
     module = Somebody()
     callback.setup(trainer, module, "fit")
@@ -494,6 +557,9 @@ def test_the_batch_hook_reads_no_number_on_the_host_after_the_first_batch() -> N
         "index": torch.empty(6, dtype=torch.int64, device="meta"),
         "logits_weak": torch.empty(6, 4, device="meta"),
         "logits_strong": torch.empty(6, 4, device="meta"),
+        "features_weak": torch.empty(6, 5, device="meta"),
+        "labelled_index": torch.empty(2, dtype=torch.int64, device="meta"),
+        "features_labelled": torch.empty(2, 5, device="meta"),
     }
     for batch_idx in range(5):
         callback.on_train_batch_end(trainer, module, outputs, None, batch_idx)
@@ -524,7 +590,7 @@ import sys, torch
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from lightning.pytorch import Trainer
-from test_callback import ASSLScoreCallback, DataLoader, NUM_SAMPLES, Somebody, TensorDataset
+from test_callback import ASSLScoreCallback, DataLoader, LABELLED, NUM_SAMPLES, Somebody, TensorDataset
 from assl_lightning.learning.samplers import BatchPlan, StepSampler
 
 class Step(torch.utils.data.Dataset):
@@ -546,9 +612,10 @@ if __name__ == "__main__":
             sampler = StepSampler(torch.tensor([0]), torch.arange(1, {stop}), plan, 9,
                                   num_replicas=self.trainer.world_size, rank=self.trainer.global_rank)
             return DataLoader(Step(), batch_size=None, sampler=sampler)
-    trainer.fit(Somebody((*Somebody.KEYS, "features_weak")), datamodule=Module())
+    trainer.fit(Somebody((*Somebody.KEYS, *LABELLED)), datamodule=Module())
     state = callback.state_dict()
-    torch.save(state["statistics"] | {{"features": state["features"]["values"][:-1]}},
+    seen = state["features"]["seen"][:-1]
+    torch.save(state["statistics"] | {{"features": state["features"]["values"][:-1], "seen": seen}},
                f"{{out}}.{{trainer.global_rank}}")
 """
 
@@ -600,10 +667,18 @@ trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=1, lo
                   enable_checkpointing=False, enable_progress_bar=False, use_distributed_sampler=False)
 x = torch.randn(12, 3, generator=torch.Generator().manual_seed(1))
 data = TensorDataset(torch.arange(12), x)
-trainer.fit(Somebody((*Somebody.KEYS, "features_weak")), DataLoader(data, batch_sampler=OfRank()))
-seen = (callback.features.rows(torch.arange(12)) != 0).any(1).sum()
+
+class Labelled(Somebody):
+    def training_step(self, batch, batch_idx):
+        output = super().training_step(batch, batch_idx)
+        index = batch[0][self.global_rank:]  # fewer rows on one rank than on the other
+        return output | {{"labelled_index": index, "features_labelled": torch.full((len(index), 4), 7.0)}}
+
+trainer.fit(Labelled((*Somebody.KEYS, "features_weak")), DataLoader(data, batch_sampler=OfRank()))
+rows = callback.features.rows(torch.arange(12))
+labelled = (rows == 7).all(1).nonzero()[:, 0].tolist()
 with open(f"{{__file__}}.{{trainer.global_rank}}", "w") as out:
-    print(callback.statistics.visits.tolist(), int(seen), file=out)
+    print(callback.statistics.visits.tolist(), int((rows != 0).any(1).sum()), labelled, file=out)
 """
 
 
@@ -620,7 +695,8 @@ def test_ranks_may_have_batches_of_other_sizes_up_to_the_first_ones(tmp_path: Pa
     smaller, larger = results
     assert smaller.returncode == 0, smaller.stderr
     for rank in (0, 1):
-        assert (tmp_path / f"smaller.py.{rank}").read_text() == "[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0] 11\n"
+        told = "[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0] 11 [0, 1, 2, 3, 4, 5, 7, 9, 10]\n"
+        assert (tmp_path / f"smaller.py.{rank}").read_text() == told
     assert larger.returncode != 0
     assert "rank 1 has 5 samples in a batch, but no rank had more than 4 in the fit's first one" in larger.stderr
 

@@ -19,6 +19,10 @@ def one_at_a_time(index: list[int], features: torch.Tensor) -> torch.Tensor:
     return table
 
 
+def rows_seen(index: list[int]) -> list[bool]:
+    return [sample in index for sample in range(N)]
+
+
 @given(st.lists(st.integers(-1, N - 1), max_size=20), st.integers(1, 20))
 def test_each_sample_has_the_features_it_was_last_seen_with(index: list[int], split: int) -> None:
     features = torch.randn(len(index), D, generator=torch.Generator().manual_seed(0))
@@ -27,6 +31,7 @@ def test_each_sample_has_the_features_it_was_last_seen_with(index: list[int], sp
     for part in range(0, len(index), split):
         table.update(torch.tensor(index[part : part + split], dtype=torch.int64), features[part : part + split])
     torch.testing.assert_close(table.rows(torch.arange(N)), one_at_a_time(index, features), rtol=0, atol=0)
+    assert table.seen(torch.arange(N)).tolist() == rows_seen(index)
 
 
 def test_distinct_indices_need_no_sort() -> None:
@@ -41,6 +46,16 @@ def test_an_index_outside_the_pool_touches_no_sample() -> None:
     table = SampleFeatures(N)
     table.update(torch.tensor([N, N + 5, -2]), torch.ones(3, D))
     assert torch.equal(table.rows(torch.arange(N)), torch.zeros(N, D))
+    assert not table.seen(torch.arange(N)).any()
+
+
+def test_a_sample_whose_features_are_all_0_was_seen() -> None:
+    table = SampleFeatures(N)
+    assert table.seen(torch.tensor([4, 2])).tolist() == [False, False], "before anything was"
+    table.update(torch.tensor([2]), torch.zeros(1, D))
+    assert table.seen(torch.tensor([4, 2])).tolist() == [False, True]
+    table.make_room(N + 2)
+    assert table.seen(torch.arange(N + 2)).tolist() == [*rows_seen([2]), False, False]
 
 
 def test_what_float16_cannot_hold_is_kept_as_its_largest_number_and_nan_as_nan() -> None:
@@ -63,8 +78,20 @@ def test_the_state_comes_back() -> None:
     table.update(torch.tensor([1, 3]), torch.randn(2, D))
     other.load_state_dict(table.state_dict())
     assert torch.equal(other.rows(torch.arange(N)), table.rows(torch.arange(N)))
-    table.update(torch.tensor([1]), torch.ones(1, D))
+    table.update(torch.tensor([1, 5]), torch.ones(2, D))
     assert not torch.equal(other.rows(torch.tensor([1])), table.rows(torch.tensor([1])))
+    assert other.seen(torch.arange(N)).tolist() == rows_seen([1, 3])
+
+
+def test_the_state_of_an_older_checkpoint_has_seen_what_is_not_0() -> None:
+    table, other, untouched = SampleFeatures(N), SampleFeatures(N), SampleFeatures(N)
+    table.update(torch.tensor([1, 3]), torch.tensor([[0.0, 1.0, 0.0], [torch.nan, 0.0, 0.0]]))
+    other.load_state_dict({"num_samples": N, "values": table.state_dict()["values"]})
+    assert other.seen(torch.arange(N)).tolist() == rows_seen([1, 3])
+    untouched.load_state_dict({"num_samples": N, "values": None})
+    assert untouched.seen(torch.arange(N)).tolist() == rows_seen([])
+    untouched.update(torch.tensor([4]), torch.ones(1, D))
+    assert untouched.seen(torch.arange(N)).tolist() == rows_seen([4])
 
 
 def test_another_pool_size_is_an_error() -> None:

@@ -107,8 +107,7 @@ class KCenter(ABC):
         return Selection(index.cpu()[greedy_k_center(nearest, to_nearest, budget)], scores)
 
     def _values(self, samples: Candidates | LabelledSamples) -> Tensor:
-        values = samples.require(self.field) if isinstance(samples, Candidates) else getattr(samples, self.field)
-        values = values.detach()
+        values = samples.require(self.field).detach()
         return values.to(float64_device(values.device))
 
     def _labelled(self, candidates: Candidates, points: Points) -> Points:

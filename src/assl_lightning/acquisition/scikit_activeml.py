@@ -138,7 +138,8 @@ def _arguments(candidates: Candidates, budget: int) -> tuple[Tensor, dict[str, A
     y[: len(labels)] = labels.numpy()
     device = float64_device(features.device)
     head = head_in_float64(candidates.require("head"), device)
-    network = _make_classifier(head, device, rows.numpy(), y, num_classes=labelled.logits.shape[1])
+    num_classes = head(rows[:1].to(device)).shape[1]
+    network = _make_classifier(head, device, rows.numpy(), y, num_classes)
     distinct = np.flatnonzero((first_copies(rows) == torch.arange(len(rows))).numpy() & np.isnan(y))
     return everything, {
         "X": rows.numpy(),

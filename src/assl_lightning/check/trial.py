@@ -32,6 +32,7 @@ from assl_lightning.loop.oracles import HeldBackLabels
 from assl_lightning.loop.records import RoundRecord
 from assl_lightning.loop.rounds import run_rounds
 from assl_lightning.method.callback import ASSLScoreCallback
+from assl_lightning.method.features import SampleFeatures
 from assl_lightning.method.statistics import SampleStatistics
 
 _WARM_UP_STEPS = 3  # not timed: kernels are chosen and memory is allocated
@@ -214,10 +215,11 @@ class _Watch(Callback):
 
     def _visit(self, score: ASSLScoreCallback) -> None:
         """Mark as many samples as visited as a whole round visits, so that the query has as many candidates."""
-        unlabelled = self._datamodule.pool.unlabelled
-        algorithm = self._config.algorithm
-        seen = self._config.settings.steps_per_round * algorithm.batch_size * algorithm.mu
-        mark_visited(score, unlabelled[: min(seen, len(unlabelled))])
+        pool, algorithm = self._datamodule.pool, self._config.algorithm
+        seen = self._config.settings.steps_per_round * algorithm.batch_size
+        mark_visited(score, pool.unlabelled[: seen * algorithm.mu])
+        if score.keep_features:
+            mark_seen(score.features, pool.labelled[:seen])
 
 
 def mark_visited(score: ASSLScoreCallback, index: torch.Tensor) -> None:
@@ -228,6 +230,12 @@ def mark_visited(score: ASSLScoreCallback, index: torch.Tensor) -> None:
     index = index[statistics.visits[index] == 0]
     for part in index.split(4096):
         statistics.update(part, *torch.rand(2, len(part), device=device).unbind(), assume_unique=True)
-        if score.keep_features:
-            like = score.features.rows(part)
-            score.features.update(part, torch.randn_like(like), assume_unique=True)
+    if score.keep_features:
+        mark_seen(score.features, index)
+
+
+def mark_seen(features: SampleFeatures, index: torch.Tensor) -> None:
+    """Keep random features for those of `index` (M,) that were not seen."""
+    index = index.to(features.seen(index).device)
+    for part in index[~features.seen(index)].split(4096):
+        features.update(part, torch.randn_like(features.rows(part)), assume_unique=True)

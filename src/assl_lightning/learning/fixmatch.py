@@ -55,11 +55,12 @@ class FixMatch(Algorithm):
         self.lambda_u: float = checked("lambda_u", lambda_u, LossWeight)
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
-        """One step: the loss, and the logits and features of both views of the unlabelled images."""
+        """One step: the loss, the logits of both views of the unlabelled images, and features to keep."""
         num_labelled, num_unlabelled = len(batch["label"]), len(batch["index"])
         features = self._features(batch)
         sizes = [num_labelled, num_unlabelled, num_unlabelled]
         labelled, weak, strong = self.network.head(features).split(sizes)
+        features_labelled, features_weak, _ = features.split(sizes)
 
         loss = fixmatch_loss(
             labelled,
@@ -84,7 +85,9 @@ class FixMatch(Algorithm):
             "index": batch["index"],
             "logits_weak": weak.detach(),
             "logits_strong": strong.detach(),
-            "features_weak": features.split(sizes)[1].detach(),
+            "features_weak": features_weak.detach(),
+            "labelled_index": batch["labelled_index"],
+            "features_labelled": features_labelled.detach(),
         }
 
     def _features(self, batch: Batch) -> Tensor:

@@ -18,6 +18,7 @@ from assl_lightning.loop.histograms import Histogram, histogram
 from assl_lightning.loop.settings import Unvisited
 from assl_lightning.method import scores
 from assl_lightning.method.candidates import Acquisition, Candidates, LabelledSamples, Selection
+from assl_lightning.method.features import SampleFeatures
 from assl_lightning.method.statistics import SampleStatistics
 from assl_lightning.networks.base import FeatureNetwork
 
@@ -64,7 +65,8 @@ def query(
             (if the visited ones are too few, the rest is drawn among them), "infer" their numbers by one evaluation
             pass, which then counts as one visit in `trained.statistics`, or "random", which draws their share of the
             budget among them. With `trained.features` the same holds for a strategy that needs features, but that those
-            of a sample that was never visited cannot be inferred.
+            of a sample that was never visited cannot be inferred. Of labelled samples all are known all the same: see
+            `_labelled_of_training`.
 
     Raises:
         ValueError: the strategy did not return `budget` distinct candidates.
@@ -143,26 +145,46 @@ def _parts(statistics: SampleStatistics, index: Tensor) -> dict[str, Tensor]:
 def _candidates(
     index: Tensor, acquisition: Acquisition, datamodule: PoolDataModule, trained: TrainedModel
 ) -> Candidates:
-    """Fill what the strategy requires; one pass over the pool at most, and none where none is needed."""
+    """Fill what the strategy requires; one pass over the pool at most, and none where none is needed.
+
+    With features of training there is none: a strategy that also requires logits was refused before the training.
+    """
     found: dict[str, Any] = {}
     if "statistics" in acquisition.requires and trained.statistics is not None:
         found["statistics"] = trained.statistics.rows(index)
     if "head" in acquisition.requires:
         found["head"] = Head(trained.network)
-    needs_pass = acquisition.requires & {"logits", "features", "labelled"}
-    if trained.features is not None and "features" in needs_pass:
+    needs = acquisition.requires & {"logits", "features", "labelled"}
+    labelled = datamodule.pool.labelled if "labelled" in needs else index[:0]
+    labels = datamodule.pool.labels[labelled].long()
+    if needs and trained.features is not None:
         found["features"] = trained.features.rows(index)
-        needs_pass -= {"features"}
-    if needs_pass:
-        labelled = datamodule.pool.labelled if "labelled" in needs_pass else index[:0]
+        if "labelled" in needs:
+            features = _labelled_of_training(labelled, trained.features, datamodule, trained)
+            found["labelled"] = LabelledSamples(labelled, labels, None, features)
+    elif needs:
         logits, features = trained.evaluate(
             datamodule.plain_view, torch.cat([index, labelled]), datamodule.test_batch_size
         )
-        found = {"logits": logits[: len(index)], "features": features[: len(index)], **found}
-        if "labelled" in needs_pass:
-            labels = datamodule.pool.labels[labelled].long()
+        found |= {"logits": logits[: len(index)], "features": features[: len(index)]}
+        if "labelled" in needs:
             found["labelled"] = LabelledSamples(labelled, labels, logits[len(index) :], features[len(index) :])
     return Candidates(index, **found)
+
+
+def _labelled_of_training(
+    labelled: Tensor, kept: SampleFeatures, datamodule: PoolDataModule, trained: TrainedModel
+) -> Tensor:
+    """Return features (L, d) of the samples at `labelled` (L,), as they were kept.
+
+    Those that training never visited, as after fewer steps than there are labels, come from a pass over them alone:
+    plain images in evaluation mode, which is a mixture, but without them their surroundings would count as not covered.
+    """
+    features, missing = kept.rows(labelled), ~kept.seen(labelled)
+    if missing.any():
+        _, of_pass = trained.evaluate(datamodule.plain_view, labelled[missing.cpu()], datamodule.test_batch_size)
+        features[missing] = of_pass.to(features)
+    return features
 
 
 class Head(nn.Module):

@@ -22,7 +22,6 @@ def find_contradictions(
     required, fields = acquisition.requires, get_args(Requirement)
     keeps_statistics = "statistics" in algorithm.produces
     of_training = settings.acquisition_features == "training" and "features" in required
-    others = sorted(required & {"head", "labelled", "logits"})
     training = {"acquisition_features": "training"}
     rules: tuple[tuple[bool, Mapping[str, object], str], ...] = (
         (
@@ -44,10 +43,10 @@ def find_contradictions(
             f"images alone, choose Supervised",
         ),
         (
-            of_training and bool(others),
+            of_training and "logits" in required,
             training | {"acquisition": strategy},
-            f"features of training are for strategies that need nothing else of the network, and {strategy} also needs "
-            f"{', '.join(others)}; set features to inference",
+            f"features of training are for strategies that need no logits, which only a pass over the pool gives, and "
+            f"{strategy} needs them; set features to inference",
         ),
         (
             of_training and not keeps_statistics,

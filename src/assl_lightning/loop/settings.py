@@ -60,7 +60,8 @@ class RoundSettings:
         unvisited: what becomes of unlabelled samples that training never visited; see `querying.query`.
         acquisition_weights: which weights make the logits and features that an acquisition may need.
         acquisition_features: where its features come from: "inference", a pass over the pool, or "training", the latest
-            weak views', which the callback then keeps on the device.
+            weak views', also of labelled samples, which the callback then keeps on the device; for strategies that
+            need no logits.
         weight_ema: decay of the averaged weights that are tested; None: the raw weights alone.
         non_finite: what becomes of a step whose loss or gradients are not finite: "stop" ends the run with the step and
             its samples, "skip" leaves the weights as they were and counts it; see `NonFinite`.

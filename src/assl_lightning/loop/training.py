@@ -286,7 +286,9 @@ def _model(
     statistics: SampleStatistics | None = None,
     score: ASSLScoreCallback | None = None,
 ) -> TrainedModel:
-    features = score.features if score is not None and score.keep_features else None
+    features = None
+    if score is not None and score.keep_features:
+        features = score.features.to(trainer.strategy.root_device)
     return TrainedModel(network, statistics, trainer.precision_plugin.forward_context, features)
 
 

@@ -59,7 +59,8 @@ class ASSLScoreCallback(Callback):
         reset: each fit starts with a fresh table, as the paper's statistics start at 0. False goes on with what an
             earlier fit or `load_state_dict` left, of the same pool; samples that it has gained lie behind the others.
         keep_features: also keep each sample's latest weak-view features, from the key `features_weak` (B, d), as
-            float16 on the device; with them `ASSLDiv` needs no pass over the pool either.
+            float16 on the device; with them `ASSLDiv` needs no pass over the pool either. Those of labelled samples
+            join them where `training_step` also returns `labelled_index` (L,) int64 and `features_labelled` (L, d).
         skip_non_finite: values that are not finite are left out, instead of ending the fit.
         name: distinguishes two such callbacks in one trainer.
     """
@@ -93,7 +94,7 @@ class ASSLScoreCallback(Callback):
         self._features: SampleFeatures | None = None
         self._batches = 0
         self._observed_batches = 0
-        self._rows_per_rank = 0  # under DDP, how many each rank sends in a step
+        self._rows_per_rank = self._labelled_per_rank = 0  # under DDP, how many each rank sends in a step
 
     @property
     def state_key(self) -> str:
@@ -111,7 +112,7 @@ class ASSLScoreCallback(Callback):
 
     @property
     def features(self) -> SampleFeatures:
-        """Latest weak-view features of every sample, on the training device, if `keep_features` is on."""
+        """Latest features of every sample, on the training device, if `keep_features` is on."""
         if self._features is None:
             raise RuntimeError(
                 "there are no features; they exist once Trainer.fit has started with keep_features=True here"
@@ -171,7 +172,7 @@ class ASSLScoreCallback(Callback):
             self._features = SampleFeatures(num_samples) if self.keep_features else None
         else:
             self._make_room(self._statistics, num_samples)
-        self._batches = self._observed_batches = self._rows_per_rank = 0
+        self._batches = self._observed_batches = self._rows_per_rank = self._labelled_per_rank = 0
 
     def _make_room(self, before: SampleStatistics, num_samples: int) -> None:
         """Go on with the statistics of the last fit, whose pool may have grown since."""
@@ -205,12 +206,13 @@ class ASSLScoreCallback(Callback):
             if self._observed_batches == 0:
                 _check_first(observation, self.statistics.num_samples, self.keep_features)
                 self._rows_per_rank = _most_rows(observation.index, trainer, pl_module)
+                if self.keep_features and observation.labelled_index is not None:
+                    self._labelled_per_rank = _most_rows(observation.labelled_index, trainer, pl_module)
             self._observed_batches += 1
             index, uncertainty, inconsistency = self._gather(observation, trainer, pl_module)
             self.statistics.update(index, uncertainty, inconsistency, assume_unique=self.assume_unique)
-            if self._features is not None and observation.features is not None:
-                features = self._gather_rows(observation.features.detach().half(), 0, trainer, pl_module)
-                self._features.update(index, features, assume_unique=self.assume_unique)
+            if self._features is not None:
+                self._keep(self._features, index, observation, trainer, pl_module)
         if self._batches % max(trainer.log_every_n_steps, 1) == 0:  # type: ignore[attr-defined]
             self.statistics.check()
 
@@ -235,27 +237,52 @@ class ASSLScoreCallback(Callback):
         kept = {} if self._features is None else {"features": self._features.state_dict()}
         return {"statistics": self._statistics.state_dict(), **kept}
 
+    def _keep(
+        self,
+        table: SampleFeatures,
+        gathered: Tensor,
+        observation: Observation,
+        trainer: Trainer,
+        module: LightningModule,
+    ) -> None:
+        """Keep the features of a batch, of all ranks; `gathered` are the indices of its observations.
+
+        The labelled rows come last, so that of a sample in both streams (`include_labelled`) the labelled row is kept.
+        """
+        if observation.features is not None:
+            features = observation.features.detach().half()
+            features = self._gather_rows(features, 0, self._rows_per_rank, trainer, module)
+            table.update(gathered, features, assume_unique=self.assume_unique)
+        labelled_index, labelled_features = observation.labelled_index, observation.labelled_features
+        if labelled_index is not None and labelled_features is not None:
+            most = self._labelled_per_rank
+            table.update(
+                self._gather_rows(labelled_index, NOTHING, most, trainer, module),
+                self._gather_rows(labelled_features.detach().half(), 0, most, trainer, module),
+            )
+
     def _gather(
         self, observation: Observation, trainer: Trainer, module: LightningModule
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the observations of all ranks, rank-major, so that every rank applies the same update."""
         values = torch.stack([observation.uncertainty.float(), observation.inconsistency.float()], dim=-1)  # (B, 2)
-        uncertainty, inconsistency = self._gather_rows(values, 0.0, trainer, module).unbind(-1)
-        return self._gather_rows(observation.index, NOTHING, trainer, module), uncertainty, inconsistency
+        most = self._rows_per_rank
+        uncertainty, inconsistency = self._gather_rows(values, 0.0, most, trainer, module).unbind(-1)
+        return self._gather_rows(observation.index, NOTHING, most, trainer, module), uncertainty, inconsistency
 
-    def _gather_rows(self, rows: Tensor, filler: float, trainer: Trainer, module: LightningModule) -> Tensor:
+    def _gather_rows(self, rows: Tensor, filler: float, most: int, trainer: Trainer, module: LightningModule) -> Tensor:
         """Gather rows: (B, …) on each of W ranks → (W·R, …) on every rank.
 
-        R is how many rows the largest first batch of a rank had. Ranks with fewer add rows of `filler`: tensors of
-        unequal shape cannot be gathered, and no rank knows the others' without waiting for the device.
+        R, `most`, is how many rows the largest first batch of a rank had. Ranks with fewer add rows of `filler`:
+        tensors of unequal shape cannot be gathered, and no rank knows the others' without waiting for the device.
         """
         if trainer.world_size == 1:
             return rows
-        missing = self._rows_per_rank - len(rows)
+        missing = most - len(rows)
         if missing < 0:
             raise ValueError(
-                f"rank {trainer.global_rank} has {len(rows)} samples in a batch, but no rank had more than "
-                f"{self._rows_per_rank} in the fit's first one: under DDP the first batch must be the largest"
+                f"rank {trainer.global_rank} has {len(rows)} samples in a batch, but no rank had more than {most} in "
+                f"the fit's first one: under DDP the first batch must be the largest"
             )
         rows = torch.cat([rows, rows.new_full((missing, *rows.shape[1:]), filler)])
         gathered: Tensor = module.all_gather(rows).flatten(0, 1)  # type: ignore[union-attr]
@@ -288,7 +315,12 @@ def observe_step_output(outputs: Any, batch: Any, module: LightningModule) -> Ob
         )
     weak, strong = outputs["logits_weak"].detach(), outputs["logits_strong"].detach()
     return Observation(
-        outputs["index"], scores.pseudo_el2n(weak), scores.symmetric_kl(weak, strong), outputs.get("features_weak")
+        outputs["index"],
+        scores.pseudo_el2n(weak),
+        scores.symmetric_kl(weak, strong),
+        outputs.get("features_weak"),
+        outputs.get("labelled_index"),
+        outputs.get("features_labelled"),
     )
 
 
@@ -345,11 +377,7 @@ def _count(mask: Tensor) -> int:
 def _check_first(observation: Observation, num_samples: int, keep_features: bool) -> None:
     """Raise for an observation of a wrong kind. Of the first batch alone, since the check waits for the device."""
     index = observation.index
-    if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.ndim != 1:
-        kind = f"{index.dtype} of shape {tuple(index.shape)}" if isinstance(index, Tensor) else type(index).__name__
-        raise ValueError(
-            f"'index' must be an int64 tensor of shape (B,), the samples' positions in the pool; got {kind}"
-        )
+    _check_index("index", index, num_samples)
     for name in ("uncertainty", "inconsistency"):
         value = getattr(observation, name)
         if value.shape != index.shape:
@@ -357,15 +385,48 @@ def _check_first(observation: Observation, num_samples: int, keep_features: bool
                 f"'{name}' must have one number for each of the {len(index)} indices; got shape {tuple(value.shape)}: "
                 f"reduce a dense task to one number per sample in `observe`"
             )
-    if keep_features and observation.features is None:
+    if not keep_features:
+        return
+    if observation.features is None:
         raise KeyError(
             "keep_features=True needs 'features_weak' (B, d) in what training_step returns, or `features` in what "
             "`observe` returns; return the input of the last layer for the weak views, detached"
         )
+    _check_labelled(observation.labelled_index, observation.labelled_features, observation.features, num_samples)
+
+
+def _check_labelled(index: Tensor | None, features: Tensor | None, of_weak: Tensor, num_samples: int) -> None:
+    """Raise unless there are labelled indices (L,) and features (L, d) as wide as `of_weak` (B, d), or neither."""
+    if index is None and features is None:
+        return
+    if index is None or features is None:
+        missing, there = "'labelled_index' (L,)", "'features_labelled' (L, d)"
+        if index is not None:
+            missing, there = there, missing
+        raise KeyError(
+            f"keep_features=True found {there} without {missing}; return both, or neither, from training_step (in what "
+            f"`observe` returns they are `labelled_index` and `labelled_features`)"
+        )
+    _check_index("labelled_index", index, num_samples)
+    expected = (len(index), *of_weak.shape[1:])
+    if features.shape != expected:
+        raise ValueError(
+            f"'features_labelled' must have one row for each of the {len(index)} labelled indices, as wide as those of "
+            f"the weak views, shape {expected}; got shape {tuple(features.shape)}"
+        )
+
+
+def _check_index(name: str, index: Tensor, num_samples: int) -> None:
+    """Raise unless `index` is (B,) int64 of pool indices, or −1."""
+    if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.ndim != 1:
+        kind = f"{index.dtype} of shape {tuple(index.shape)}" if isinstance(index, Tensor) else type(index).__name__
+        raise ValueError(
+            f"'{name}' must be an int64 tensor of shape (B,), the samples' positions in the pool; got {kind}"
+        )
     outside = index[(index < -1) | (index >= num_samples)]
     if len(outside):
         raise IndexError(
-            f"'index' holds {int(outside[0])}, outside the pool's 0 … {num_samples - 1}; give pool indices, not "
+            f"'{name}' holds {int(outside[0])}, outside the pool's 0 … {num_samples - 1}; give pool indices, not "
             f"positions within a subset, or a larger num_samples"
         )
 

@@ -19,12 +19,22 @@ Requirement = Literal["statistics", "logits", "features", "labelled", "head"]
 
 @dataclass(frozen=True)
 class LabelledSamples:
-    """Samples that already have a label, with the numbers of the same pass that the candidates' come from."""
+    """Samples that already have a label, with numbers of the source that the candidates' come from."""
 
     index: Tensor  # (L,) int64
     labels: Tensor  # (L,) int64
-    logits: Tensor  # (L, C)
+    logits: Tensor | None  # (L, C); None with features of training, for strategies that do not require "logits"
     features: Tensor  # (L, d)
+
+    def require(self, name: Literal["logits", "features"]) -> Tensor:
+        """Return the field `name`, or raise where it was not filled."""
+        value: Tensor | None = getattr(self, name)
+        if value is None:
+            raise ValueError(
+                f"this acquisition needs labelled.{name}, which is None; name {name} in `requires` beside labelled, or "
+                f"fill the field when you build LabelledSamples yourself"
+            )
+        return value
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,7 @@ class Candidates:
     index: Tensor  # (M,) int64 pool indices, distinct, in any order
     statistics: CandidateStatistics | None = None  # M rows
     logits: Tensor | None = None  # (M, C) of one evaluation-mode pass over un-augmented images
-    features: Tensor | None = None  # (M, d) of the same pass, or of the last weak view in training (`query`)
+    features: Tensor | None = None  # (M, d) of the same pass, or of the latest weak views in training (`query`)
     labelled: LabelledSamples | None = None
     head: Callable[[Tensor], Tensor] | None = None  # (…, d) → (…, C)
 

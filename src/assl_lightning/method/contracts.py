@@ -40,6 +40,8 @@ class StepOutput(TypedDict, total=False):
     logits_weak: Tensor  # (Bu, C) detached
     logits_strong: Tensor  # (Bu, C) detached
     features_weak: Tensor  # (Bu, d) detached; optional
+    labelled_index: Tensor  # (B,) int64; optional, with the next one
+    features_labelled: Tensor  # (B, d) detached; optional
 
 
 @dataclass(frozen=True)
@@ -55,3 +57,5 @@ class Observation:
     uncertainty: Tensor  # (B,)
     inconsistency: Tensor  # (B,)
     features: Tensor | None = None  # (B, d)
+    labelled_index: Tensor | None = None  # (L,) int64, labelled samples of the same batch
+    labelled_features: Tensor | None = None  # (L, d)
