@@ -14,7 +14,7 @@ import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-from assl_lightning.acquisition import alfa_mix_flips, bald, k_center
+from assl_lightning.acquisition import alfa_mix_flips, bald, k_center, points
 from assl_lightning.base import copies
 from assl_lightning.base.ties import comparable, head_in_float64
 from assl_lightning.config.compose import conf_dir
@@ -49,7 +49,7 @@ def test_blocks_of_any_size_give_the_same_picks(name: str, size: int, monkeypatc
     for module, constant, value in (
         (top_k, "_CHUNK", size),
         (k_center, "_CONTENDERS", size),
-        (k_center, "_BLOCK", size),
+        (points, "_BLOCK", size),
         (bald, "_BLOCK_CPU", 80 * size),
         (alfa_mix_flips, "_BLOCK_CPU", 16 * size),
         (copies, "_BLOCK_CPU", 8 * size),

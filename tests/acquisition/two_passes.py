@@ -9,7 +9,8 @@ from torch import Tensor
 
 from assl_lightning.acquisition.badge import BADGE, _factors, _length
 from assl_lightning.acquisition.highest_score import HighestScore
-from assl_lightning.acquisition.k_center import KCenter, Points, greedy_k_center
+from assl_lightning.acquisition.k_center import KCenter, greedy_k_center
+from assl_lightning.acquisition.points import Points
 from assl_lightning.base.copies import first_copies
 from assl_lightning.base.ties import comparable, float64_device
 from assl_lightning.method.assl import ASSL, confidence_bound
@@ -45,7 +46,7 @@ def score(strategy: Acquisition, candidates: Candidates) -> Tensor | None:
     if isinstance(strategy, KCenter):
         index, values = candidates.index, strategy._values(candidates)
         points = strategy.points(values, index.to(values.device))
-        labelled = strategy._labelled(candidates, points)
+        labelled = strategy._labelled(candidates)
         return strategy.distance(points, labelled).float()[first_copies(values)] if len(labelled) else None
     return None
 
@@ -81,7 +82,7 @@ def pick_centres(strategy: KCenter, candidates: Candidates, budget: int) -> Tens
     values = strategy._values(candidates)
     index, values = in_index_order(candidates.index.to(values.device), values)
     points = strategy.points(values, index)
-    labelled = strategy._labelled(candidates, points)
+    labelled = strategy._labelled(candidates)
 
     def distance(rows: Tensor | None, centres: Points) -> Tensor:
         return comparable(strategy.distance(points if rows is None else points.at(rows), centres))

@@ -5,7 +5,6 @@ Parvaneh et al. 2022: Active Learning by Feature Mixing; the flags are those of 
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
@@ -15,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assl_lightning.acquisition.alfa_mix_flips import Mixing, flag_closed_form, flag_optimised, make_caps
+from assl_lightning.acquisition.draw_rest import draw_rest
+from assl_lightning.acquisition.kmeans import fit_kmeans
 from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.copies import first_copies
 from assl_lightning.base.seeding import derive_key, make_generator
@@ -80,9 +81,7 @@ class ALFAMix:
             picks = index[flagged][
                 nearest_to_centres(features, clusters, self.kmeans_starts, derive_key(key, "kmeans"))
             ]
-        rest = index[~torch.isin(index, picks)]
-        order = torch.randperm(len(rest), generator=make_generator(key, "rest"))
-        return Selection(torch.cat([picks, rest[order[: budget - len(picks)]]]))
+        return Selection(draw_rest(picks, index, budget, make_generator(key, "rest")))
 
 
 def class_anchors(labelled: LabelledSamples, classes: int) -> Tensor:
@@ -107,36 +106,19 @@ def class_anchors(labelled: LabelledSamples, classes: int) -> Tensor:
 def nearest_to_centres(points: Tensor, clusters: int, starts: int, seed: int) -> Tensor:
     """Return the member nearest to the centre of each k-means cluster; of members as near, to five digits, the first.
 
-    Args:
-        points: (n, d) of any float type and device. Copies of a point count as one point with their weight.
-        clusters: at most n; as many as there are distinct points at most.
-        starts: runs from different k-means++ seeds; the run with the least inertia counts.
-        seed: ≥ 0.
+    `points` (n, d) and the other arguments are those of `fit_kmeans`.
 
     Returns:
         (at most `clusters`,) int64 distinct rows of `points`, on the CPU; of copies the first.
     """
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-
-    # float64: threads add up a centre in no fixed order, which in float32 can change a pick; scikit-learn's seeding is
-    # also three times as fast as in float32.
-    distinct, copies = first_copies(points.cpu()).unique(return_counts=True)
-    # Copies would be shared out among clusters by rounding, which differs with the number of threads.
-    rows = points.cpu().double()[distinct].numpy()
-    clusters = min(clusters, len(rows))
-    kmeans = KMeans(clusters, n_init=starts, random_state=seed % 2**32)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # points that differ by rounding alone
-        kmeans.fit(rows, sample_weight=copies.double().numpy())
-    distance = np.square(rows - kmeans.cluster_centers_[kmeans.labels_]).sum(1)
-    least = np.full(clusters, np.inf)
-    np.minimum.at(least, kmeans.labels_, distance)
+    clusters_of, centres = (values.numpy() for values in fit_kmeans(points, clusters, starts, seed))
+    distance = np.square(points.cpu().double().numpy() - centres[clusters_of]).sum(1)
+    least = np.full(len(centres), np.inf)
+    np.minimum.at(least, clusters_of, distance)
     # Both members of a cluster of two are as near, and rounding must not choose.
-    near = np.flatnonzero(distance <= least[kmeans.labels_] * (1 + 1e-5) + 1e-12)
-    _, first = np.unique(kmeans.labels_[near], return_index=True)
-    members: Tensor = distinct[torch.from_numpy(near[first])]
-    return members
+    near = np.flatnonzero(distance <= least[clusters_of] * (1 + 1e-5) + 1e-12)
+    _, first = np.unique(clusters_of[near], return_index=True)
+    return torch.from_numpy(near[first])
 
 
 def _prepare(candidates: Candidates, budget: int) -> Mixing:

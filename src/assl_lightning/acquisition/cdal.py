@@ -12,7 +12,8 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from assl_lightning.acquisition.k_center import KCenter, Points, least_gap
+from assl_lightning.acquisition.k_center import KCenter
+from assl_lightning.acquisition.points import Points, least_gap
 from assl_lightning.method.candidates import Requirement
 from assl_lightning.method.top_k import check_finite
 

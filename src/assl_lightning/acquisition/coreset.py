@@ -8,12 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
-import torch
 from torch import Tensor
 
-from assl_lightning.acquisition.k_center import KCenter, Points, least_gap
+from assl_lightning.acquisition.k_center import KCenter
+from assl_lightning.acquisition.points import Points, feature_points, least_gap
 from assl_lightning.method.candidates import Requirement
-from assl_lightning.method.top_k import check_finite
 
 
 @final
@@ -31,14 +30,8 @@ class CoreSet(KCenter):
     requires: ClassVar[frozenset[Requirement]] = frozenset({"features", "labelled"})
 
     def points(self, values: Tensor, index: Tensor) -> Points:
-        """Return points of features (M, d): vectors h and terms ‖h‖² / 2, so that a gap is half a squared distance."""
-        vectors = values.double()
-        length = torch.linalg.vector_norm(vectors, dim=1)
-        check_finite("squared length of the feature vector", length.square(), index)
-        if self.normalize_features:
-            vectors = vectors / torch.where(length > 0, length, 1.0).unsqueeze(1)
-            length = (length > 0).double()
-        return Points(vectors, length.square() / 2)
+        """Return points of features (M, d), whose gap is half a squared distance."""
+        return feature_points(values, index, unit=self.normalize_features)
 
     def distance(self, points: Points, centres: Points) -> Tensor:
         """Return the Euclidean distance to the nearest of the centres, (M,) ≥ 0."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
+from assl_lightning.acquisition.points import Points, check_one_network
 from assl_lightning.base.copies import first_copies
 from assl_lightning.base.ties import comparable, float64_device
 from assl_lightning.method.candidates import Candidates, LabelledSamples, Requirement, Selection
@@ -20,43 +20,7 @@ from assl_lightning.method.top_k import check_budget, in_index_order
 
 ToNearest = Callable[[Tensor | None, Tensor], Tensor]
 
-# A gap of at most this share of the point's own term is 0: the products of equal vectors leave up to 51 roundings of it
-# (2,048 features, CPU), and up to 87 for predictions (1,000 classes). Features nearer than 2.4·10⁻⁷ of their length,
-# four roundings of a float32, so count as the same.
-_ROUNDING = 256 * torch.finfo(torch.float64).eps
-_BLOCK = 1024  # 1,024² products at once are 8 MiB, which stays in a CPU's cache
 _CONTENDERS = 64  # points that are brought up to date at first; 32 to 128 take as long, all of them 13 times that
-
-
-@dataclass(frozen=True)
-class Points:
-    """M vectors whose products give distances: `least_gap`."""
-
-    vectors: Tensor  # (M, k) float64
-    term: Tensor  # (M,) float64, what each adds to all of its gaps
-
-    def __len__(self) -> int:
-        return len(self.term)
-
-    def at(self, positions: Tensor) -> Points:
-        """Return the points at `positions` (m,) int64."""
-        return Points(self.vectors.index_select(0, positions), self.term.index_select(0, positions))
-
-
-def least_gap(points: Points, centres: Points) -> Tensor:
-    """Return the least gap from each point a to any centre b, term_a + term_b − vector_a · vector_b: (M,) float64 ≥ 0.
-
-    Not more than 1,024² products exist at a time. float64, since no switch for cheaper products touches it (TF32,
-    `torch.set_float32_matmul_precision`, autocast), and since what is left of two long vectors' difference is precise.
-    """
-    columns = min(_BLOCK, len(centres))
-    rows = _BLOCK**2 // columns
-    gap = torch.full_like(points.term, torch.inf)
-    for part, least in zip(points.vectors.split(rows), gap.split(rows), strict=True):
-        for vectors, term in zip(centres.vectors.split(columns), centres.term.split(columns), strict=True):
-            torch.minimum(least, torch.addmm(term, part, vectors.T, alpha=-1).amin(1), out=least)
-    gap += points.term
-    return torch.where(gap > _ROUNDING * points.term.abs(), gap, 0.0)
 
 
 class KCenter(ABC):
@@ -91,7 +55,7 @@ class KCenter(ABC):
         position = torch.arange(len(values), device=values.device)
         index, position, values = in_index_order(candidates.index.to(values.device), position, values)
         points = self.points(values, index)
-        labelled = self._labelled(candidates, points)
+        labelled = self._labelled(candidates)
 
         def to_nearest(rows: Tensor | None, centres: Tensor) -> Tensor:
             return comparable(self.distance(points if rows is None else points.at(rows), points.at(centres)))
@@ -110,16 +74,11 @@ class KCenter(ABC):
         values = samples.require(self.field).detach()
         return values.to(float64_device(values.device))
 
-    def _labelled(self, candidates: Candidates, points: Points) -> Points:
+    def _labelled(self, candidates: Candidates) -> Points:
         samples = candidates.require("labelled")
         values = self._values(samples)
-        labelled = self.points(values, samples.index.to(values.device))
-        if labelled.vectors.shape[1] != points.vectors.shape[1]:
-            raise ValueError(
-                f"the {self.field} of labelled samples and candidates must come from one network; got shapes "
-                f"{tuple(values.shape)} and {tuple(self._values(candidates).shape)}"
-            )
-        return labelled
+        check_one_network(self.field, values, self._values(candidates))
+        return self.points(values, samples.index.to(values.device))
 
 
 def greedy_k_center(nearest: Tensor, to_nearest: ToNearest, budget: int) -> Tensor:

@@ -1,0 +1,17 @@
+"""What fills a budget where a strategy has nothing more to say."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def draw_rest(picks: Tensor, index: Tensor, budget: int, generator: torch.Generator) -> Tensor:
+    """Return `picks` (n,) and then others of `index` (M,), drawn uniformly without replacement: (budget,) int64.
+
+    >>> draw_rest(torch.tensor([7]), torch.tensor([3, 5, 7]), 3, torch.Generator()).sort().values
+    tensor([3, 5, 7])
+    """
+    rest = index[~torch.isin(index, picks)]
+    order = torch.randperm(len(rest), generator=generator)
+    return torch.cat([picks, rest[order[: budget - len(picks)]]])
