@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from assl_lightning.learning.fixmatch import FixMatch as FixMatch
     from assl_lightning.learning.fixmatch import fixmatch_loss as fixmatch_loss
     from assl_lightning.learning.non_finite import NonFinite as NonFinite
+    from assl_lightning.learning.simclr import SimCLR as SimCLR
+    from assl_lightning.learning.simclr import nt_xent as nt_xent
     from assl_lightning.learning.snapshots import PoolSnapshots as PoolSnapshots
     from assl_lightning.learning.step_seed import StepSeed as StepSeed
     from assl_lightning.learning.supervised import Supervised as Supervised
@@ -27,6 +29,7 @@ __getattr__, __dir__ = make_face(
         "learning.datamodule": ["PoolDataModule"],
         "learning.fixmatch": ["FixMatch", "fixmatch_loss"],
         "learning.non_finite": ["NonFinite"],
+        "learning.simclr": ["SimCLR", "nt_xent"],
         "learning.snapshots": ["PoolSnapshots"],
         "learning.step_seed": ["StepSeed"],
         "learning.supervised": ["Supervised"],

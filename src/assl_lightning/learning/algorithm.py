@@ -1,4 +1,4 @@
-"""The base class of the learning algorithms: network, optimizer, test accuracy and logging."""
+"""The base classes of the trainings: network, optimizer and logging; and, of an algorithm, test accuracy."""
 
 from __future__ import annotations
 
@@ -24,56 +24,26 @@ _SINCE_LOGGED = "assl_lightning_since_logged"
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
-class Algorithm(LightningModule):
-    """A way to train a classifier on labelled and unlabelled images; subclasses write `training_step`.
+class TrainedNetwork(LightningModule):
+    """A network with one optimizer and a log of its training; subclasses write `training_step`.
 
     Args:
         network: gives logits, and features on request.
         optimizer: called once with the parameter groups, such as `functools.partial(torch.optim.SGD, lr=0.03)`.
-        weight_decay: of the parameters that are not exempt, ≥ 0.
-        weight_decay_exempt: which parameters do not decay; see `parameter_groups`.
+        groups: the parameter groups.
     """
 
-    produces: ClassVar[frozenset[str]]
-    """The products of the training steps that acquisition functions may need: {"statistics"} or nothing."""
-
-    def __init__(
-        self,
-        network: FeatureNetwork,
-        *,
-        optimizer: MakeOptimizer,
-        weight_decay: float = 0.0,
-        weight_decay_exempt: WeightDecayExempt = "by_module",
-    ) -> None:
+    def __init__(self, network: FeatureNetwork, *, optimizer: MakeOptimizer, groups: list[dict[str, Any]]) -> None:
         super().__init__()
         self.network = network
         self.optimizer_factory = optimizer
-        self.groups = parameter_groups(network, weight_decay, weight_decay_exempt)
-        self.test_counts = self.new_counts()
+        self.groups = groups
         self._sums: dict[str, Tensor] = {}
         self._logged_steps = 0
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, channels, height, width) → (B, C) logits."""
-        logits: Tensor = self.network(images)
-        return logits
-
     def configure_optimizers(self) -> Optimizer:
-        """Make the optimizer over the two parameter groups; the learning rate is constant."""
+        """Make the optimizer over the parameter groups; the learning rate is constant."""
         return self.optimizer_factory(self.groups)
-
-    def new_counts(self) -> MulticlassStatScores:
-        """Make a metric of right and wrong answers by class; the label −1, which pads a batch, does not count."""
-        return MulticlassStatScores(self.network.num_classes, average="none", ignore_index=-1, validate_args=False)
-
-    def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
-        """Count right answers of the raw weights."""
-        self.test_counts.update(self(batch["image"]), batch["label"])
-
-    def on_validation_epoch_end(self) -> None:
-        """Log `test_accuracy_raw` and `test_balanced_accuracy_raw`, in [0, 1]."""
-        self.log_dict(accuracies_by_name(self.test_counts.compute(), "raw"), sync_dist=True)
-        self.test_counts.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the sums since the last logging."""
@@ -98,6 +68,50 @@ class Algorithm(LightningModule):
             means = {name: total / self._logged_steps for name, total in self._sums.items()}
             self.log_dict(means, batch_size=batch_size)
             self._sums, self._logged_steps = {}, 0
+
+
+class Algorithm(TrainedNetwork):
+    """A way to train a classifier on labelled and unlabelled images; subclasses write `training_step`.
+
+    Args:
+        network: gives logits, and features on request.
+        optimizer: called once with the parameter groups, such as `functools.partial(torch.optim.SGD, lr=0.03)`.
+        weight_decay: of the parameters that are not exempt, ≥ 0.
+        weight_decay_exempt: which parameters do not decay; see `parameter_groups`.
+    """
+
+    produces: ClassVar[frozenset[str]]
+    """The products of the training steps that acquisition functions may need: {"statistics"} or nothing."""
+
+    def __init__(
+        self,
+        network: FeatureNetwork,
+        *,
+        optimizer: MakeOptimizer,
+        weight_decay: float = 0.0,
+        weight_decay_exempt: WeightDecayExempt = "by_module",
+    ) -> None:
+        groups = parameter_groups(network, weight_decay, weight_decay_exempt)
+        super().__init__(network, optimizer=optimizer, groups=groups)
+        self.test_counts = self.new_counts()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, channels, height, width) → (B, C) logits."""
+        logits: Tensor = self.network(images)
+        return logits
+
+    def new_counts(self) -> MulticlassStatScores:
+        """Make a metric of right and wrong answers by class; the label −1, which pads a batch, does not count."""
+        return MulticlassStatScores(self.network.num_classes, average="none", ignore_index=-1, validate_args=False)
+
+    def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
+        """Count right answers of the raw weights."""
+        self.test_counts.update(self(batch["image"]), batch["label"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `test_accuracy_raw` and `test_balanced_accuracy_raw`, in [0, 1]."""
+        self.log_dict(accuracies_by_name(self.test_counts.compute(), "raw"), sync_dist=True)
+        self.test_counts.reset()
 
 
 def parameter_groups(

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, cast
-from weakref import WeakSet
 
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from assl_lightning.base.arguments import whole_number
 from assl_lightning.base.rules import checked
 from assl_lightning.base.seeding import Draws, derive_key
 from assl_lightning.data.image_stream import StoredImages, StreamedImages
 from assl_lightning.data.pool import Pool
+from assl_lightning.learning.loading import Loaded, LoadingDataModule, decoded
 from assl_lightning.learning.samplers import (
     BatchPlan,
     ChunkSampler,
@@ -23,14 +22,13 @@ from assl_lightning.learning.samplers import (
     StepSampler,
     batches_per_pass,
 )
-from assl_lightning.learning.settings import BatchSize, LabelledStream, LabelledView, Mu, NumWorkers, Passes, Steps
-from assl_lightning.learning.workers import Item, WorkerLoader, begin_worker
+from assl_lightning.learning.settings import BatchSize, LabelledStream, LabelledView, Mu, Passes, Steps
 from assl_lightning.method.contracts import Batch, EvaluationBatch
 
 Augment = Callable[[Tensor, Draws], Tensor]
 
 
-class PoolDataModule(LightningDataModule):
+class PoolDataModule(LoadingDataModule):
     """Give training one `Batch` for each step, and evaluation the test images.
 
     The pool's images are one uint8 tensor that moves to the training device once; the loader yields only indices, and
@@ -102,7 +100,7 @@ class PoolDataModule(LightningDataModule):
         steps_per_round: int = 1024,
         steps_per_epoch: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(num_workers)
         if len(pool_images) != pool.num_samples:
             raise ValueError(f"the pool has {pool.num_samples} samples, but there are {len(pool_images)} pool images")
         self.pool = pool
@@ -120,8 +118,6 @@ class PoolDataModule(LightningDataModule):
         self.max_passes: int | None = checked("max_passes", max_passes, Passes | None)
         self.include_labelled = include_labelled
         self.test_batch_size = whole_number("test_batch_size", test_batch_size, least=1)
-        self.num_workers: int = checked("num_workers", num_workers, NumWorkers)
-        self._loaders: WeakSet[WorkerLoader[Any]] = WeakSet()
         self.start_round(0, seed=seed, steps_per_round=steps_per_round, steps_per_epoch=steps_per_epoch)
 
     @property
@@ -175,9 +171,7 @@ class PoolDataModule(LightningDataModule):
         sampler = StepSampler(
             self.pool.labelled, self.streamed, plan, self.steps_per_epoch, num_replicas=ranks, rank=rank
         )
-        if self.trainer is not None:
-            # A resumed fit asks for its first batch before Lightning tells the sampler where it is.
-            sampler.start_at(self.trainer.global_step * self.trainer.accumulate_grad_batches)
+        sampler.start_at(self._steps_before())
         return self._loader(_Steps(self.pool.labels.long(), self.pool_images), sampler)
 
     def val_dataloader(self) -> DataLoader[Tensor | dict[str, Any]]:
@@ -192,35 +186,12 @@ class PoolDataModule(LightningDataModule):
         """Make the same loader as `val_dataloader`."""
         return self.val_dataloader()
 
-    def _loader(self, dataset: _Loaded[Item], sampler: Sampler[Any]) -> DataLoader[Item]:
-        """Make a loader whose items are batches. Indices alone come faster without workers."""
-        if dataset.files is None:
-            return DataLoader(dataset, batch_size=None, sampler=sampler)
-        loader = WorkerLoader(
-            dataset,
-            batch_size=None,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            worker_init_fn=begin_worker,
-            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
-        )
-        self._loaders.add(loader)
-        return loader
-
-    def stop_loading(self) -> None:
-        """End the workers, also after a fit that was cut short."""
-        for loader in list(self._loaders):
-            loader.stop()
-
-    def _ranks(self) -> tuple[int, int]:
-        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
-
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch | EvaluationBatch:
         """Turn indices into augmented, normalised images on the device of the indices."""
         if isinstance(batch, Tensor):
             return self._test_batch(batch, self._images_to_test(batch))
         if "position" in batch:
-            return self._test_batch(batch["position"], _decoded(batch))
+            return self._test_batch(batch["position"], decoded(batch))
         return self._training_batch(batch)
 
     def _images_to_test(self, position: Tensor) -> Tensor:
@@ -228,7 +199,7 @@ class PoolDataModule(LightningDataModule):
         found = position.clamp(min=0)
         if len(self.test_images):
             return self._on_device("test_images", position)[found]
-        return self._images(self.pool.held_out.to(position.device)[found])
+        return self.images(self.pool.held_out.to(position.device)[found])
 
     def _labels_to_test(self, position: Tensor) -> Tensor:
         found = position.clamp(min=0)
@@ -261,12 +232,12 @@ class PoolDataModule(LightningDataModule):
     @torch.no_grad()
     def plain_view(self, index: Tensor) -> Tensor:
         """Return the images at `index` (B,) as (B, channels, height, width) float32, normalised, not augmented."""
-        return self.normalise(self._images(index))
+        return self.normalise(self.images(index))
 
     @torch.no_grad()
     def augmented_views(self, index: Tensor, purpose: str) -> tuple[Tensor, Tensor]:
         """Return weak and strong views of `index` (B,), a function of (seed, round, purpose, index)."""
-        images = self._images(index)
+        images = self.images(index)
         views = []
         for name, augment in (("weak_view", self.weak), ("strong_view", self.strong)):
             draws = Draws(derive_key(self.seed, f"{purpose}:{name}", self.round_number), index)
@@ -280,11 +251,12 @@ class PoolDataModule(LightningDataModule):
         """Return the labelled and the unlabelled images, uint8: gathered on the device, or decoded by the loader."""
         labelled, unlabelled = item["labelled"], item["unlabelled"]
         if "pixels" not in item:
-            return self._images(labelled), self._images(unlabelled)
-        of_labelled, of_unlabelled = _decoded(item).split([len(labelled), len(unlabelled)])
+            return self.images(labelled), self.images(unlabelled)
+        of_labelled, of_unlabelled = decoded(item).split([len(labelled), len(unlabelled)])
         return of_labelled, of_unlabelled
 
-    def _images(self, index: Tensor) -> Tensor:
+    def images(self, index: Tensor) -> Tensor:
+        """Return the pool's images at `index` (B,) as (B, channels, height, width) uint8 on the device of `index`."""
         if isinstance(self.pool_images, StreamedImages):
             return self.pool_images[index].to(index.device)
         return self._on_device("pool_images", index)[index]
@@ -306,14 +278,7 @@ class PoolDataModule(LightningDataModule):
         self.round_number, self.seed = state_dict["round_number"], state_dict["seed"]
 
 
-class _Loaded(Dataset[Item]):
-    """The data set of a loader, which decodes images in `files`; for images in memory it passes indices on."""
-
-    def __init__(self, images: StoredImages) -> None:
-        self.files = images if isinstance(images, StreamedImages) else None
-
-
-class _Steps(_Loaded[dict[str, Any]]):
+class _Steps(Loaded[dict[str, Any]]):
     """A step's indices with the labels of its labelled samples; the labels of the others are unknown here."""
 
     def __init__(self, labels: Tensor, images: StoredImages) -> None:
@@ -324,28 +289,13 @@ class _Steps(_Loaded[dict[str, Any]]):
         labelled = item._asdict() | {"label": self.labels[item.labelled]}
         if self.files is None:
             return labelled
-        return labelled | _decode(self.files, torch.cat([item.labelled, item.unlabelled]))
+        return labelled | self.decode(torch.cat([item.labelled, item.unlabelled]))
 
 
-class _Positions(_Loaded[Tensor | dict[str, Any]]):
+class _Positions(Loaded[Tensor | dict[str, Any]]):
     """Positions of test images, with the pixels where images are in files."""
 
     def __getitem__(self, position: Tensor) -> Tensor | dict[str, Any]:
         if self.files is None:
             return position
-        return {"position": position} | _decode(self.files, position.clamp(min=0))
-
-
-def _decode(images: StreamedImages, index: Tensor) -> dict[str, Tensor | str]:
-    """Decode the images, or return the error as text: raised in a worker, it would come with a traceback."""
-    try:
-        return {"pixels": images[index]}
-    except ValueError as error:
-        return {"pixels": str(error)}
-
-
-def _decoded(item: dict[str, Any]) -> Tensor:
-    pixels: Tensor | str = item["pixels"]
-    if isinstance(pixels, Tensor):
-        return pixels
-    raise ValueError(pixels)
+        return {"position": position} | self.decode(position.clamp(min=0))

@@ -147,7 +147,9 @@ class StepSampler(DistributedSampler[StepIndices]):
         """Return this rank's share of batch `step` of the round."""
         labelled, ends_pass = self._labelled_batch(step)
         unlabelled = self._unlabelled_batch(step)
-        labelled_row, unlabelled_row = self._share(len(labelled)), self._share(len(unlabelled))
+        labelled_row, unlabelled_row = (
+            rows_of_rank(len(batch), self.num_replicas, self.rank) for batch in (labelled, unlabelled)
+        )
         return StepIndices(
             step, ends_pass, labelled[labelled_row], unlabelled[unlabelled_row], labelled_row, unlabelled_row
         )
@@ -169,10 +171,10 @@ class StepSampler(DistributedSampler[StepIndices]):
             return self._unlabelled.tiled(step, size)
         return self._unlabelled.distinct(step, size)
 
-    def _share(self, size: int) -> Tensor:
-        """Return this rank's contiguous rows of a global batch of `size` rows."""
-        bounds = [size * rank // self.num_replicas for rank in (self.rank, self.rank + 1)]
-        return torch.arange(*bounds)
+
+def rows_of_rank(size: int, num_replicas: int, rank: int) -> Tensor:
+    """Return a rank's contiguous rows, (size / ranks,) int64, of a global batch of `size` rows."""
+    return torch.arange(size * rank // num_replicas, size * (rank + 1) // num_replicas)
 
 
 class ChunkSampler(DistributedSampler[Tensor]):

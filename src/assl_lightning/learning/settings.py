@@ -10,6 +10,12 @@ from assl_lightning.base.rules import BELOW_ONE, SHARE, above, at_least, check_f
 
 Steps = Annotated[int, count_from(1)]
 BatchSize = Annotated[int, count_from(1)]
+PairBatchSize = Annotated[int, count_from(2)]
+"""Images of a step that compares their views with one another."""
+
+Width = Annotated[int, count_from(1)]
+"""Outputs of a layer."""
+
 Mu = Annotated[int, count_from(0)]
 """Unlabelled images of a step for each labelled one."""
 
@@ -44,6 +50,17 @@ ALGORITHM_ARGUMENTS: Mapping[str, Any] = {
     "optimizer.momentum": Annotated[float, BELOW_ONE],
 }
 """Arguments that mean the same in every learning algorithm, by name, with their types."""
+
+WARM_UP_ARGUMENTS: Mapping[str, Any] = {
+    "steps": Steps,
+    "batch_size": PairBatchSize,
+    "temperature": Temperature,
+    "hidden_width": Width,
+    "projection_width": Width,
+    "weight_decay": WeightDecay,
+    **{name: hint for name, hint in ALGORITHM_ARGUMENTS.items() if name.startswith("optimizer.")},
+}
+"""The same for the training before the first label."""
 
 
 @dataclass(frozen=True)
