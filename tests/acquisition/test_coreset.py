@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from assl_lightning.acquisition import k_center
 from assl_lightning.acquisition.cdal import CDAL
 from assl_lightning.acquisition.coreset import CoreSet
+from assl_lightning.method import greedy
 from assl_lightning.method.candidates import Acquisition, Candidates, LabelledSamples
 from tests.acquisition.test_contract import scores_of
 
@@ -186,7 +186,7 @@ Watch = Callable[[Callable[[], object]], tuple[Counter[str], int]]
 def test_no_more_is_read_from_another_device_for_a_larger_budget(
     strategy: Acquisition, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(k_center, "pick_lazily", k_center.pick_eagerly)  # what a device other than the CPU gets
+    monkeypatch.setattr(greedy, "pick_lazily", greedy.pick_eagerly)  # what a device other than the CPU gets
     values = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
     candidates = make_candidates(values[10:], values[:10])
     few, _ = watch(lambda: acquire(strategy, candidates, 2))

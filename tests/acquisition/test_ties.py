@@ -14,11 +14,11 @@ import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-from assl_lightning.acquisition import alfa_mix_flips, bald, k_center, points
+from assl_lightning.acquisition import alfa_mix_flips, bald, points
 from assl_lightning.base import copies
 from assl_lightning.base.ties import comparable, head_in_float64
 from assl_lightning.config.compose import conf_dir
-from assl_lightning.method import scores, top_k
+from assl_lightning.method import coverage, greedy, scores, top_k
 from tests.acquisition.exact_candidates import make_exact_candidates, pick, select
 from tests.acquisition.test_contract import OWN_DRAWS, every_strategy, make_strategy, permute
 
@@ -48,8 +48,10 @@ def test_blocks_of_any_size_give_the_same_picks(name: str, size: int, monkeypatc
     expected = pick(strategy, candidates)
     for module, constant, value in (
         (top_k, "_CHUNK", size),
-        (k_center, "_CONTENDERS", size),
+        (greedy, "_CONTENDERS", size),
         (points, "_BLOCK", size),
+        (coverage, "_BLOCK", size),
+        (coverage, "_CENTRES", size),
         (bald, "_BLOCK_CPU", 80 * size),
         (alfa_mix_flips, "_BLOCK_CPU", 16 * size),
         (copies, "_BLOCK_CPU", 8 * size),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from assl_lightning.acquisition.badge import BADGE, _factors, _length
 from assl_lightning.acquisition.highest_score import HighestScore
-from assl_lightning.acquisition.k_center import KCenter, greedy_k_center
+from assl_lightning.acquisition.k_center import KCenter
 from assl_lightning.acquisition.points import Points
 from assl_lightning.base.copies import first_copies
 from assl_lightning.base.ties import comparable, float64_device
@@ -17,6 +17,7 @@ from assl_lightning.method.assl import ASSL, confidence_bound
 from assl_lightning.method.assl_div import ASSLDiv
 from assl_lightning.method.candidates import Acquisition, Candidates, Requirement, Selection
 from assl_lightning.method.d2_sampling import seed_outer_products
+from assl_lightning.method.greedy import pick_greedily
 from assl_lightning.method.top_k import in_index_order, top_k
 
 
@@ -93,4 +94,4 @@ def pick_centres(strategy: KCenter, candidates: Candidates, budget: int) -> Tens
     nearest = distance(None, labelled) if len(labelled) else torch.full_like(points.term, torch.inf)
     first = first_copies(values)
     nearest = torch.where(first == torch.arange(len(first), device=first.device), nearest, 0.0)
-    return index.cpu()[greedy_k_center(nearest, to_nearest, budget)]
+    return index.cpu()[pick_greedily(nearest, to_nearest, budget)]

@@ -1,6 +1,6 @@
 """Acquisition functions: from numbers about the unlabelled samples to the indices to label next. One file per idea.
 
-`ASSL` and `ASSLDiv` are the paper's and live in `method`.
+`ASSL` and `ASSLDiv` are the paper's, and `Herding` chooses by the paper's statistics; they live in `method`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from assl_lightning.method.candidates import Candidates as Candidates
     from assl_lightning.method.candidates import LabelledSamples as LabelledSamples
     from assl_lightning.method.candidates import Selection as Selection
+    from assl_lightning.method.herding import Herding as Herding
 
 __getattr__, __dir__ = make_face(
     __name__,
@@ -46,5 +47,6 @@ __getattr__, __dir__ = make_face(
         "method.assl": ["ASSL"],
         "method.assl_div": ["ASSLDiv"],
         "method.candidates": ["Acquisition", "Candidates", "LabelledSamples", "Selection"],
+        "method.herding": ["Herding"],
     },
 )

@@ -6,7 +6,6 @@ Sener and Savarese 2018: Active Learning for Convolutional Neural Networks: A Co
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import ClassVar, Literal, final
 
 import torch
@@ -16,11 +15,8 @@ from assl_lightning.acquisition.points import Points, check_one_network
 from assl_lightning.base.copies import first_copies
 from assl_lightning.base.ties import comparable, float64_device
 from assl_lightning.method.candidates import Candidates, LabelledSamples, Requirement, Selection
+from assl_lightning.method.greedy import pick_greedily
 from assl_lightning.method.top_k import check_budget, in_index_order
-
-ToNearest = Callable[[Tensor | None, Tensor], Tensor]
-
-_CONTENDERS = 64  # points that are brought up to date at first; 32 to 128 take as long, all of them 13 times that
 
 
 class KCenter(ABC):
@@ -68,7 +64,7 @@ class KCenter(ABC):
             nearest = comparable(to_labelled)
         # A copy of an earlier candidate adds nothing: the earlier one comes first, however the two are rounded.
         nearest = torch.where(first == torch.arange(len(first), device=first.device), nearest, 0.0)
-        return Selection(index.cpu()[greedy_k_center(nearest, to_nearest, budget)], scores)
+        return Selection(index.cpu()[pick_greedily(nearest, to_nearest, budget)], scores)
 
     def _values(self, samples: Candidates | LabelledSamples) -> Tensor:
         values = samples.require(self.field).detach()
@@ -79,66 +75,3 @@ class KCenter(ABC):
         values = self._values(samples)
         check_one_network(self.field, values, self._values(candidates))
         return self.points(values, samples.index.to(values.device))
-
-
-def greedy_k_center(nearest: Tensor, to_nearest: ToNearest, budget: int) -> Tensor:
-    """Pick, again and again, the point that is farthest from its nearest centre, and that then is a centre itself.
-
-    Sener and Savarese 2018, Algorithm 1. Ties go to the lower position, so where every distance is 0 the rest is picked
-    in the order of the positions. On a CPU only the few points that may be farthest are brought up to date before each
-    pick; anywhere else all of them are, and nothing in the loop waits for the device. The picks are the same, but among
-    points whose distances differ by no more than their rounding.
-
-    Args:
-        nearest: (M,) floating-point, of each point to the nearest of the centres that there are before the first pick,
-            larger means sooner; +inf everywhere where there are none, which starts at position 0. No NaN.
-        to_nearest: positions (m,) int64 of points (None: all M) and (k,) int64 of centres → (m,) distances of the
-            points to the nearest of those centres, in the units and on the device of `nearest`. A point's distance to
-            itself is not read, since no point is picked twice.
-        budget: how many to pick, 1 … M.
-
-    Returns:
-        (budget,) int64 distinct positions in 0 … M − 1 on the CPU, in the order of the picks.
-
-    >>> points = torch.tensor([0.0, 1.0, 9.0, 5.0])
-    >>> def to_nearest(rows, centres):
-    ...     return (points[slice(None) if rows is None else rows, None] - points[centres]).abs().amin(1)
-    >>> greedy_k_center(points, to_nearest, budget=3)  # one centre, at 0
-    tensor([2, 3, 1])
-    """
-    check_budget(budget, len(nearest))
-    pick = pick_lazily if nearest.device.type == "cpu" else pick_eagerly
-    return pick(nearest.clone(), to_nearest, budget).cpu()
-
-
-def pick_eagerly(nearest: Tensor, to_nearest: ToNearest, budget: int) -> Tensor:
-    """Do `greedy_k_center` with all distances up to date before each pick; writes into `nearest`."""
-    picks = [nearest.argmax()]
-    while len(picks) < budget:
-        torch.minimum(nearest, to_nearest(None, picks[-1].view(1)), out=nearest)
-        nearest.index_fill_(0, picks[-1], -torch.inf)
-        picks.append(nearest.argmax())
-    return torch.stack(picks)
-
-
-def pick_lazily(nearest: Tensor, to_nearest: ToNearest, budget: int) -> Tensor:
-    """Do `greedy_k_center` with few distances up to date; writes into `nearest`, and looks at its numbers.
-
-    Distances only shrink as centres are added, so an old distance is a bound: the point that is farthest by its
-    bound is the farthest if its distance is up to date.
-    """
-    seen = torch.zeros(len(nearest), dtype=torch.int64)  # how many of the picks each distance takes into account
-    picks = torch.empty(budget, dtype=torch.int64)
-    for count in range(budget):
-        pick, contenders = nearest.argmax(), _CONTENDERS
-        while seen[pick] < count:
-            rows = torch.cat([pick.view(1), nearest.topk(min(contenders, len(nearest))).indices]).unique()
-            rows = rows[seen[rows] < count]
-            contenders *= 2  # so that many that have come closer at once are soon all up to date
-            closest = to_nearest(rows, picks[int(seen[rows].min()) : count])
-            nearest[rows] = torch.minimum(nearest[rows], closest)
-            seen[rows] = count
-            pick = nearest.argmax()
-        picks[count] = pick
-        nearest[pick] = -torch.inf
-    return picks

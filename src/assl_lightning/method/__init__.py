@@ -1,7 +1,8 @@
 """The paper: scores, running statistics, the confidence bound, and the callback that keeps them in a training.
 
 Lim, Na and Kwak 2023. `scores` has Eq. 1, 2 and 4, `statistics` Eq. 3 and 5, `assl` Eq. 6; `callback` puts them
-together while a network trains.
+together while a network trains. `herding` is what the paper does not have: it covers the pool, weighed by the paper's
+statistics.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from assl_lightning.method.contracts import Observation as Observation
     from assl_lightning.method.contracts import StepOutput as StepOutput
     from assl_lightning.method.features import SampleFeatures as SampleFeatures
+    from assl_lightning.method.herding import Herding as Herding
     from assl_lightning.method.statistics import CandidateStatistics as CandidateStatistics
     from assl_lightning.method.statistics import SampleStatistics as SampleStatistics
 
@@ -37,6 +39,7 @@ __getattr__, __dir__ = make_face(
         "method.candidates": ["Acquisition", "Candidates", "LabelledSamples", "Selection"],
         "method.contracts": ["Batch", "EvaluationBatch", "Observation", "StepOutput"],
         "method.features": ["SampleFeatures"],
+        "method.herding": ["Herding"],
         "method.scores": ["scores"],
         "method.statistics": ["CandidateStatistics", "SampleStatistics"],
     },

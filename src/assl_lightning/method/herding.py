@@ -1,0 +1,157 @@
+"""Herding: label what covers most of the pool that is still uncertain, by what the callback kept while training ran.
+
+The paper's score says how much each sample could teach; a top-k of it crowds where the model is unsure. Herding weighs
+the coverage of the pool by that score instead: each pick stands for all samples near it, and lowers what they add.
+
+Bae et al. 2024 ("MaxHerding", arXiv 2407.12212) cover the pool, and Bae et al. 2025 ("Uncertainty Herding", ICLR, arXiv
+2412.20644) weigh it by the uncertainty of one pass; here features and uncertainty come from training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, final
+
+import torch
+from torch import Tensor
+
+from assl_lightning.base.arguments import require_one_of
+from assl_lightning.base.rules import BELOW_ONE, Rule, above, at_least, checked
+from assl_lightning.base.ties import float64_device, head_in_float64
+from assl_lightning.method.assl import Factors, check_bounds, confidence_bound
+from assl_lightning.method.candidates import Candidates, Requirement, Selection
+from assl_lightning.method.coverage import (
+    Coverage,
+    covered_by,
+    density,
+    half_covering_width,
+    kernel,
+    squared_distances,
+    unit_vectors,
+)
+from assl_lightning.method.greedy import pick_greedily
+from assl_lightning.method.scores import margin
+from assl_lightning.method.top_k import check_budget, check_finite, in_index_order
+
+Weighing = Literal["uncertainty", "inconsistency", "both", "margin", "none"]
+
+
+@final
+@dataclass(frozen=True)
+class Herding:
+    """Pick, again and again, the sample s with the largest Σ_x w_x · max(0, k(x, s) − covered_x).
+
+    x are the candidates, k(x, s) = exp(−‖x − s‖² / σ²) is the kernel of their unit features, and covered_x is the
+    largest kernel value of x with a labelled sample or an earlier pick.
+
+    Args:
+        weight: what w_x is made of: the upper confidence bound of the "uncertainty" (Eq. 3) or the "inconsistency"
+            (Eq. 5) or their product, "both" (Eq. 6), of which the callback kept the statistics; or the "margin" between
+            the two most probable classes, of the head on the features; or "none": all samples weigh the same.
+        trust: κ in [0, 1]: w = 1 − κ + κ · bound / mean bound. 0 is `weight="none"`.
+        width: σ > 0. None: the width at which as many samples as are labelled after this query, drawn at random, would
+            cover half of the candidates, `coverage.half_covering_width`.
+        copies: η in [0, 1], how far the weight of near copies is shared: each sample's is divided by the η-th power
+            of the number of samples within `copy_radius` of it. 1: a cluster of near copies weighs like one sample.
+        copy_radius: > 0, distance of unit features up to which samples are near copies.
+        random_share: in [0, 1), of the picks, rounded down: drawn uniformly before the others, which do not pick near
+            them, so that a part of the labels is a fair sample of the pool.
+        c_u: weight of the standard deviation of the uncertainty (Eq. 3).
+        c_i: weight of the standard deviation of the inconsistency (Eq. 5).
+        max_candidates: ≥ 1. Of more candidates so many are drawn, which then stand for all; 4 · `budget` are drawn
+            where that is more. The kernel takes 4 · `max_candidates`² bytes.
+    """
+
+    weight: Weighing = "uncertainty"
+    trust: float = 1.0
+    width: float | None = None
+    copies: float = 0.0
+    copy_radius: float = 0.1
+    random_share: float = 0.0
+    c_u: float = 0.5
+    c_i: float = 2.0
+    max_candidates: int = 8192
+
+    def __post_init__(self) -> None:
+        require_one_of("weight", self.weight, Weighing)
+        check_bounds(self.c_u, self.c_i, "both")
+        checked("trust", self.trust, _UpToOne)
+        checked("copies", self.copies, _UpToOne)
+        checked("random_share", self.random_share, Annotated[float, BELOW_ONE])
+        checked("copy_radius", self.copy_radius, _Positive)
+        checked("max_candidates", self.max_candidates, Annotated[int, at_least(1)])
+        if self.width is not None:
+            checked("width", self.width, _Positive)
+
+    @property
+    def requires(self) -> frozenset[Requirement]:
+        """The features of candidates and labelled samples, and what the weight is made of."""
+        weights: dict[Weighing, frozenset[Requirement]] = {"none": frozenset(), "margin": frozenset({"head"})}
+        return weights.get(self.weight, frozenset({"statistics"})) | {"features", "labelled"}
+
+    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
+        """Select in the order of the picks, those drawn at random last, without scores: what a candidate is worth
+        depends on earlier picks.
+
+        A candidate or labelled sample whose features are not finite is an error that names it, and so is a candidate
+        whose weight is not finite. Where everything is covered, the lowest indices are picked.
+        """
+        features, labelled = candidates.require("features").detach(), candidates.require("labelled")
+        check_budget(budget, len(candidates))
+        device = float64_device(features.device)
+        index, position = in_index_order(candidates.index.to(device), torch.arange(len(candidates), device=device))
+        possible, targets = self._draw(len(index), budget, generator)
+
+        def vectors(rows: Tensor) -> Tensor:
+            found = features.index_select(0, position[rows].to(features.device))
+            return unit_vectors(found.to(device), index[rows])
+
+        points = vectors(possible.to(device))
+        others = points if len(targets) == len(possible) else vectors(targets.to(device))
+        centres = unit_vectors(labelled.features.detach().to(device), labelled.index.to(device))
+        width = self.width or half_covering_width(points, len(centres) + budget)
+        weight = self._weights(candidates, position[targets.to(device)], index[targets.to(device)])
+        if self.copies:
+            weight /= density(others, self.copy_radius).pow(self.copies)
+        values = kernel(squared_distances(points, others), width)
+        coverage = Coverage(values, weight, covered_by(others, centres, width))
+        at_random = self._at_random(len(possible), budget, generator)
+        worth = coverage.gains_after(None, at_random)
+        worth[at_random] = -torch.inf
+        picks = pick_greedily(worth, coverage.gains_after, budget - len(at_random))
+        return Selection(index.cpu()[possible[torch.cat([picks, at_random.cpu()])]])
+
+    def _draw(self, count: int, budget: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the positions of the candidates that may be picked and of those that are to be covered, ascending."""
+        if count <= self.max_candidates:
+            everything = torch.arange(count)
+            return everything, everything
+        drawn = torch.randperm(count, generator=generator)[: max(self.max_candidates, 4 * budget)]
+        return drawn.sort().values, drawn[: self.max_candidates].sort().values
+
+    def _at_random(self, count: int, budget: int, generator: torch.Generator) -> Tensor:
+        """Return the positions, among `count`, of the picks that are drawn at random."""
+        share = int(self.random_share * budget)
+        return torch.randperm(count, generator=generator)[:share] if share else torch.empty(0, dtype=torch.int64)
+
+    def _weights(self, candidates: Candidates, position: Tensor, index: Tensor) -> Tensor:
+        """Return 1 − κ + κ · bound / mean bound of the candidates at `position` (R,), as float64 ≥ 0."""
+        if self.weight == "none":
+            return torch.ones(len(index), dtype=torch.float64, device=index.device)
+        if self.weight == "margin":
+            features = candidates.require("features").detach()
+            head = head_in_float64(candidates.require("head"), index.device)
+            rows = features.index_select(0, position.to(features.device)).to(index.device).double()
+            bound = 1 + margin(head(rows).detach())
+        else:
+            statistics = candidates.require("statistics")
+            of_targets = statistics.take(position.to(statistics.visits.device))
+            factors: Factors = self.weight
+            bound = confidence_bound(of_targets, self.c_u, self.c_i, factors).to(index.device).double()
+        check_finite("weight", bound, index)
+        mean = bound.mean()
+        return 1 - self.trust + self.trust * torch.where(mean > 0, bound / mean, 1.0)
+
+
+_UpToOne = Annotated[float, Rule("in [0, 1]", lambda value: 0 <= value <= 1)]
+_Positive = Annotated[float, above(0)]
