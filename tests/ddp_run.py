@@ -20,7 +20,9 @@ from torch import Tensor, nn
 
 from assl_lightning import FixMatch
 from assl_lightning.loop import CheckpointSettings, RoundSettings
+from assl_lightning.method.assl import ASSL
 from assl_lightning.method.callback import ASSLScoreCallback
+from assl_lightning.method.candidates import Candidates, Requirement, Selection
 from assl_lightning.networks.base import FeatureNetwork
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # it is run as a script
@@ -36,7 +38,17 @@ SETTINGS = RoundSettings(
     steps_per_epoch=3,
     weight_ema=0.8,
     checkpoint=CheckpointSettings(every_n_steps=2),
+    acquisition_features="training",
 )
+
+
+class BesideFeatures:
+    """ASSL, but for that it also asks for features of both kinds of samples, which are kept for it."""
+
+    requires: frozenset[Requirement] = frozenset({"statistics", "features", "labelled"})
+
+    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
+        return ASSL().acquire(candidates, budget, generator)
 
 
 class Plain(FeatureNetwork):
@@ -55,7 +67,7 @@ class Watch(Callback):
     """Keeps what this rank saw, over all rounds."""
 
     def __init__(self) -> None:
-        self.seen: dict[str, list[Any]] = {"labelled": [], "index": [], "tables": [], "pools": []}
+        self.seen: dict[str, list[Any]] = {"labelled": [], "index": [], "tables": [], "features": [], "pools": []}
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.seen["labelled"].append(batch["labelled_index"].clone())
@@ -64,6 +76,7 @@ class Watch(Callback):
     def on_train_end(self, trainer: Any, module: Any) -> None:
         (score,) = (callback for callback in trainer.callbacks if isinstance(callback, ASSLScoreCallback))
         self.seen["tables"].append(score.statistics.state_dict())
+        self.seen["features"].append(score.features.state_dict())
         self.seen["pools"].append(trainer.datamodule.pool.labelled.clone())
 
 
@@ -74,6 +87,7 @@ def main(output: Path, devices: int, nodes: int) -> None:
     records = run(
         output / "run",
         settings=SETTINGS,
+        acquisition=BesideFeatures(),
         make_network=Plain,
         make_algorithm=lambda network: FixMatch(network, optimizer=SGD, threshold=0.5),
         make_trainer=partial(make_trainer, watch, devices=devices, num_nodes=nodes, strategy=strategy),

@@ -103,6 +103,18 @@ def test_statistics_are_the_same_on_all_ranks_and_those_of_one_process(ranks: tu
             assert whole[name].max() > 1e-3, "or the tolerance would hide everything"
 
 
+def test_kept_features_are_the_same_on_all_ranks_and_those_of_one_process(ranks: tuple[dict[str, Any], ...]) -> None:
+    labelled, tables = ranks[0]["pools"], [rank["features"] for rank in ranks]
+    assert len(tables[0]) == 3
+    for index, whole, half, other in zip(labelled, *tables, strict=True):
+        assert torch.equal(half["values"], other["values"])
+        assert torch.equal(half["seen"], other["seen"])
+        assert torch.equal(half["seen"][:-1], whole["seen"][:-1])
+        assert whole["seen"][index].all(), "24 draws of at most 12 labelled samples"
+        torch.testing.assert_close(half["values"][:-1], whole["values"][:-1], atol=2e-3, rtol=2e-3)  # float16
+        assert whole["values"][index].max() > 0.1, "or the tolerance would hide everything"
+
+
 def test_every_rank_and_one_process_agree_on_the_picks(ranks: tuple[dict[str, Any], ...]) -> None:
     one, first, second = ranks
     assert one["queried"] == first["queried"] == second["queried"]

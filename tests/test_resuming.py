@@ -36,6 +36,7 @@ from assl_lightning.loop.records import read_records
 from assl_lightning.method.assl import ASSL
 from assl_lightning.method.assl_div import ASSLDiv
 from assl_lightning.method.candidates import Acquisition, Candidates, Selection
+from assl_lightning.method.features import SampleFeatures
 from assl_lightning.networks.small import SmallCNN
 from tests import small_runs
 from tests.damage import flip_a_bit
@@ -231,6 +232,35 @@ def test_on_a_gpu_it_is_the_same_run_in_deterministic_mode(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check_deterministic_mode(tmp_path, KINDS[kind], monkeypatch, "gpu")
+
+
+@pytest.mark.parametrize("stop", [StopAt(0, 5), None])
+def test_a_run_whose_checkpoints_have_no_features_of_labelled_samples_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: StopAt | None
+) -> None:
+    """As those of before there were any: in the middle of a training, or before its query."""
+
+    class Earlier(FixMatch):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            outputs = super().training_step(batch, batch_idx)
+            return {name: value for name, value in outputs.items() if "labelled" not in name}
+
+    def of_earlier(self: SampleFeatures) -> dict[str, Any]:
+        return {name: value for name, value in state_dict(self).items() if name != "seen"}
+
+    state_dict = SampleFeatures.state_dict
+    keywords = KINDS["kept features of labelled samples"]
+    earlier = {
+        "settings": keywords["settings"],
+        "make_algorithm": lambda network: Earlier(network, optimizer=SGD, threshold=0.6),
+        "acquisition": stopping(keywords["acquisition"]),
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(SampleFeatures, "state_dict", of_earlier)
+        with pytest.raises(Stopped):
+            run(tmp_path / "run", *([stop] if stop else []), **earlier)
+    records = run(tmp_path / "run", **keywords)
+    assert [len(record.queried) for record in records] == [3, 0]
 
 
 def test_deterministic_mode_changes_nothing_of_this(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

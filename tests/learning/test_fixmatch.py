@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
-from assl_lightning import FixMatch, PoolDataModule
+from assl_lightning import ASSLScoreCallback, FixMatch, PoolDataModule
 from assl_lightning.augment.normalise import Normalise
 from assl_lightning.augment.strong import StrongAugment
 from assl_lightning.augment.weak import WeakAugment
@@ -110,7 +110,7 @@ def tiny_vit() -> FeatureNetwork:
 
 
 def make_parts(
-    steps: int = 3, make_network: Callable[[], FeatureNetwork] = small_cnn
+    steps: int = 3, make_network: Callable[[], FeatureNetwork] = small_cnn, *, include_labelled: bool = False
 ) -> tuple[FixMatch, PoolDataModule]:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (50, 1, 12, 12), dtype=torch.uint8, generator=generator)
@@ -129,6 +129,7 @@ def make_parts(
         batch_size=4,
         mu=3,
         steps_per_round=steps,
+        include_labelled=include_labelled,
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -240,6 +241,49 @@ def test_the_step_returns_what_the_score_callback_needs_detached() -> None:
     assert not output["logits_weak"].requires_grad
     assert not output["logits_strong"].requires_grad
     assert output["loss"].requires_grad
+
+
+class ByHand(FixMatch):
+    """FixMatch that also notes each image's features, one image at a time, before the step changes the weights."""
+
+    def on_train_start(self) -> None:
+        self.seen: dict[int, Tensor] = {}
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        streams = (("index", "weak"), ("labelled_index", "labelled_image"))
+        for index, images in streams:  # so that the labelled row wins
+            for row, sample in enumerate(batch[index].tolist()):
+                with torch.no_grad():
+                    self.seen[sample] = self.network.features(batch[images][row : row + 1])[0].half().float()
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.parametrize("include_labelled", [False, True])
+def test_the_callback_keeps_the_latest_features_of_both_streams(include_labelled: bool) -> None:
+    algorithm, datamodule = make_parts(steps=6, make_network=tiny_vit, include_labelled=include_labelled)
+    by_hand = ByHand(algorithm.network, optimizer=SGD, threshold=0.3)
+    callback = ASSLScoreCallback(keep_features=True)
+    make_trainer(callbacks=[callback], log_every_n_steps=1).fit(by_hand, datamodule=datamodule)
+    seen = torch.tensor(sorted(by_hand.seen))
+    assert {*datamodule.pool.labelled.tolist()} <= {*seen.tolist()}
+    assert callback.features.seen(torch.arange(50)).nonzero()[:, 0].equal(seen)
+    expected = torch.stack([by_hand.seen[sample] for sample in seen.tolist()])
+    torch.testing.assert_close(callback.features.rows(seen), expected, rtol=2e-3, atol=1e-4)
+    assert expected.std(0).max() > 0.1, "or any sample's features would do"
+
+
+def test_kept_features_change_neither_statistics_nor_weights() -> None:
+    fits = []
+    for keep_features in (False, True):
+        algorithm, datamodule = make_parts(steps=6)
+        callback = ASSLScoreCallback(keep_features=keep_features)
+        make_trainer(callbacks=[callback], log_every_n_steps=1).fit(algorithm, datamodule=datamodule)
+        fits.append((callback.statistics.rows(torch.arange(50)), algorithm.state_dict()))
+    (statistics, weights), (with_features, weights_with_features) = fits
+    for name, column in vars(statistics).items():
+        assert torch.equal(getattr(with_features, name), column), name
+    for name, value in weights.items():
+        assert torch.equal(weights_with_features[name], value), name
 
 
 def test_a_checkpoint_loads_safely_into_a_new_algorithm(tmp_path: Any) -> None:
