@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from assl_lightning.acquisition.uncertainty import LeastConfidence as LeastConfidence
     from assl_lightning.acquisition.uncertainty import Margin as Margin
     from assl_lightning.acquisition.uncertainty import PseudoEL2N as PseudoEL2N
+    from assl_lightning.acquisition.uncertainty_herding import UncertaintyHerding as UncertaintyHerding
     from assl_lightning.method.assl import ASSL as ASSL
     from assl_lightning.method.assl_div import ASSLDiv as ASSLDiv
     from assl_lightning.method.candidates import Acquisition as Acquisition
@@ -44,6 +45,7 @@ __getattr__, __dir__ = make_face(
         "acquisition.random": ["RandomSampling"],
         "acquisition.scikit_activeml": ["ScikitActiveML"],
         "acquisition.uncertainty": ["Entropy", "LeastConfidence", "Margin", "PseudoEL2N"],
+        "acquisition.uncertainty_herding": ["UncertaintyHerding"],
         "method.assl": ["ASSL"],
         "method.assl_div": ["ASSLDiv"],
         "method.candidates": ["Acquisition", "Candidates", "LabelledSamples", "Selection"],

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from assl_lightning.base.copies import first_copies
-from assl_lightning.base.ties import comparable
-from assl_lightning.method.top_k import check_finite
+from assl_lightning.base.ties import comparable, float64_device
+from assl_lightning.method.candidates import Candidates
+from assl_lightning.method.greedy import pick_greedily
+from assl_lightning.method.top_k import check_budget, check_finite
 
 _BLOCK = 2**20  # numbers of float64 at a time: 8 MiB, which stays in a CPU's cache
 _BLOCK_GPU = 2**26
@@ -83,6 +85,72 @@ def half_covering_width(points: Tensor, count: int) -> float:
         covered = float(((-squared / width**2).exp() @ chance).mean())
         low, high = (low, width) if covered > 0.5 else (width, high)
     return float((low * high) ** 0.5)
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """Candidates that may be picked, and those that are to be covered, which stand for all; both in index order."""
+
+    index: Tensor  # (M,) int64, pool indices of the candidates that may be picked, on the CPU
+    points: Tensor  # (M, d) float64 unit vectors
+    targets: Tensor  # (R, d) float64 unit vectors of the candidates to cover
+    target_index: Tensor  # (R,) int64, their pool indices
+    target_position: Tensor  # (R,) int64, their rows among all candidates
+
+    def cover(
+        self, centres: Tensor, weight: Tensor, width: float, budget: int, at_random: Tensor | None = None
+    ) -> Tensor:
+        """Pick greedily what adds most to the coverage, `Coverage.gains_after`.
+
+        Args:
+            centres: (L, d) float64 unit vectors that cover already.
+            weight: (R,) float64 ≥ 0, of each target.
+            width: σ > 0.
+            budget: how many to pick, 1 … M.
+            at_random: (r,) int64 positions in 0 … M − 1 of other picks, r < `budget`, which cover too and come last.
+
+        Returns:
+            (budget,) int64 pool indices on the CPU, in the order of the picks.
+        """
+        values = kernel(squared_distances(self.points, self.targets), width)
+        coverage = Coverage(values, weight, covered_by(self.targets, centres, width))
+        chance = torch.empty(0, dtype=torch.int64) if at_random is None else at_random
+        worth = coverage.gains_after(None, chance)
+        worth[chance] = -torch.inf
+        picks = pick_greedily(worth, coverage.gains_after, budget - len(chance))
+        return self.index[torch.cat([picks, chance])]
+
+
+def sketch(candidates: Candidates, budget: int, most: int, generator: torch.Generator) -> Sketch:
+    """Make unit vectors of the candidates' features, or of `most` that are drawn where there are more.
+
+    Of more, 4 · `budget` may be picked where that is more than `most`. A feature vector that is not finite is an error
+    that names the sample.
+    """
+    features = candidates.require("features").detach()
+    check_budget(budget, len(candidates))
+    device = float64_device(features.device)
+    index, position = torch.sort(candidates.index.to(device))
+    possible = targets = torch.arange(len(index))
+    if len(index) > most:
+        drawn = torch.randperm(len(index), generator=generator)
+        possible, targets = drawn[: max(most, 4 * budget)].sort().values, drawn[:most].sort().values
+
+    def vectors(rows: Tensor) -> Tensor:
+        found = features.index_select(0, position[rows].to(features.device))
+        return unit_vectors(found.to(device), index[rows])
+
+    points = vectors(possible.to(device))
+    others = points if len(targets) == len(possible) else vectors(targets.to(device))
+    targets = targets.to(device)
+    return Sketch(index.cpu()[possible], points, others, index[targets], position[targets])
+
+
+def labelled_vectors(candidates: Candidates) -> Tensor:
+    """Return the labelled samples' features as unit vectors (L, d) float64; one that is not finite is an error."""
+    labelled = candidates.require("labelled")
+    device = float64_device(labelled.features.device)
+    return unit_vectors(labelled.features.detach().to(device), labelled.index.to(device))
 
 
 @dataclass(frozen=True)

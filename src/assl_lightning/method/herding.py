@@ -17,21 +17,12 @@ from torch import Tensor
 
 from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.rules import BELOW_ONE, Rule, above, at_least, checked
-from assl_lightning.base.ties import float64_device, head_in_float64
-from assl_lightning.method.assl import Factors, check_bounds, confidence_bound
+from assl_lightning.base.ties import head_in_float64
+from assl_lightning.method.assl import check_bounds, confidence_bound
 from assl_lightning.method.candidates import Candidates, Requirement, Selection
-from assl_lightning.method.coverage import (
-    Coverage,
-    covered_by,
-    density,
-    half_covering_width,
-    kernel,
-    squared_distances,
-    unit_vectors,
-)
-from assl_lightning.method.greedy import pick_greedily
+from assl_lightning.method.coverage import Sketch, density, half_covering_width, labelled_vectors, sketch
 from assl_lightning.method.scores import margin
-from assl_lightning.method.top_k import check_budget, check_finite, in_index_order
+from assl_lightning.method.top_k import check_finite
 
 Weighing = Literal["uncertainty", "inconsistency", "both", "margin", "none"]
 
@@ -96,59 +87,32 @@ class Herding:
         A candidate or labelled sample whose features are not finite is an error that names it, and so is a candidate
         whose weight is not finite. Where everything is covered, the lowest indices are picked.
         """
-        features, labelled = candidates.require("features").detach(), candidates.require("labelled")
-        check_budget(budget, len(candidates))
-        device = float64_device(features.device)
-        index, position = in_index_order(candidates.index.to(device), torch.arange(len(candidates), device=device))
-        possible, targets = self._draw(len(index), budget, generator)
-
-        def vectors(rows: Tensor) -> Tensor:
-            found = features.index_select(0, position[rows].to(features.device))
-            return unit_vectors(found.to(device), index[rows])
-
-        points = vectors(possible.to(device))
-        others = points if len(targets) == len(possible) else vectors(targets.to(device))
-        centres = unit_vectors(labelled.features.detach().to(device), labelled.index.to(device))
-        width = self.width or half_covering_width(points, len(centres) + budget)
-        weight = self._weights(candidates, position[targets.to(device)], index[targets.to(device)])
+        pool = sketch(candidates, budget, self.max_candidates, generator)
+        centres = labelled_vectors(candidates)
+        width = self.width or half_covering_width(pool.points, len(centres) + budget)
+        weight = self._weights(candidates, pool)
         if self.copies:
-            weight /= density(others, self.copy_radius).pow(self.copies)
-        values = kernel(squared_distances(points, others), width)
-        coverage = Coverage(values, weight, covered_by(others, centres, width))
-        at_random = self._at_random(len(possible), budget, generator)
-        worth = coverage.gains_after(None, at_random)
-        worth[at_random] = -torch.inf
-        picks = pick_greedily(worth, coverage.gains_after, budget - len(at_random))
-        return Selection(index.cpu()[possible[torch.cat([picks, at_random.cpu()])]])
-
-    def _draw(self, count: int, budget: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the positions of the candidates that may be picked and of those that are to be covered, ascending."""
-        if count <= self.max_candidates:
-            everything = torch.arange(count)
-            return everything, everything
-        drawn = torch.randperm(count, generator=generator)[: max(self.max_candidates, 4 * budget)]
-        return drawn.sort().values, drawn[: self.max_candidates].sort().values
-
-    def _at_random(self, count: int, budget: int, generator: torch.Generator) -> Tensor:
-        """Return the positions, among `count`, of the picks that are drawn at random."""
+            weight /= density(pool.targets, self.copy_radius).pow(self.copies)
+        at_random = torch.empty(0, dtype=torch.int64)
         share = int(self.random_share * budget)
-        return torch.randperm(count, generator=generator)[:share] if share else torch.empty(0, dtype=torch.int64)
+        if share:
+            at_random = torch.randperm(len(pool.points), generator=generator)[:share]
+        return Selection(pool.cover(centres, weight, width, budget, at_random))
 
-    def _weights(self, candidates: Candidates, position: Tensor, index: Tensor) -> Tensor:
-        """Return 1 − κ + κ · bound / mean bound of the candidates at `position` (R,), as float64 ≥ 0."""
+    def _weights(self, candidates: Candidates, pool: Sketch) -> Tensor:
+        """Return 1 − κ + κ · bound / mean bound of the samples to cover, (R,) float64 ≥ 0."""
+        device = pool.targets.device
         if self.weight == "none":
-            return torch.ones(len(index), dtype=torch.float64, device=index.device)
+            return torch.ones(len(pool.targets), dtype=torch.float64, device=device)
         if self.weight == "margin":
             features = candidates.require("features").detach()
-            head = head_in_float64(candidates.require("head"), index.device)
-            rows = features.index_select(0, position.to(features.device)).to(index.device).double()
-            bound = 1 + margin(head(rows).detach())
+            rows = features.index_select(0, pool.target_position.to(features.device)).to(device).double()
+            bound = 1 + margin(head_in_float64(candidates.require("head"), device)(rows).detach())
         else:
             statistics = candidates.require("statistics")
-            of_targets = statistics.take(position.to(statistics.visits.device))
-            factors: Factors = self.weight
-            bound = confidence_bound(of_targets, self.c_u, self.c_i, factors).to(index.device).double()
-        check_finite("weight", bound, index)
+            of_targets = statistics.take(pool.target_position.to(statistics.visits.device))
+            bound = confidence_bound(of_targets, self.c_u, self.c_i, self.weight).to(device).double()
+        check_finite("weight", bound, pool.target_index)
         mean = bound.mean()
         return 1 - self.trust + self.trust * torch.where(mean > 0, bound / mean, 1.0)
 
