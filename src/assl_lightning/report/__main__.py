@@ -35,11 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     page, files = _steps_report(runs, options) if options.steps else _comparison_report(runs, options)
     tables = render_markdown(page)
     files |= {"tables.md": tables.encode(), PAGE: render_html(page).encode()}
-    _write(files, output)
+    write_files(files, output)
     sys.stdout.write(f"{tables}\nreport: {output / PAGE}\n")
 
 
-def _write(files: Mapping[str, bytes], output: Path) -> None:
+def write_files(files: Mapping[str, bytes], output: Path) -> None:
+    """Write name → content below `output`, which is made.
+
+    Raises:
+        ValueError: the file system refuses.
+    """
     try:
         output.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():

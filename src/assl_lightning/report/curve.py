@@ -81,7 +81,7 @@ def draw_curves(
         axes.set_xticks(points[:: ceil(len(points) / 8)])  # all points, or every second, …
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     for curve in curves:
-        _draw(axes, curve)
+        draw_line(axes, curve)
     _name_lines(figure, axes, curves, has_legend)
     return figure
 
@@ -106,7 +106,7 @@ def draw_panels(
         axes.set_title(heading, loc="left", fontsize=0.8 * LABEL_SIZE, color="black")
         if reference is not None:
             axes.plot(reference.x, reference.mean, "--", color=INK, linewidth=1.0)
-        _draw(axes, replace(curve, style=_FIRST, width=1.4))
+        draw_line(axes, replace(curve, style=_FIRST, width=1.4))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     if title is not None:
         figure.suptitle(plain(title), x=0.01, ha="left", fontsize=11, color="black")
@@ -115,7 +115,8 @@ def draw_panels(
     return figure
 
 
-def _draw(axes: Axes, curve: Curve) -> None:
+def draw_line(axes: Axes, curve: Curve) -> None:
+    """Draw a line with its markers, and its band of ± `deviation`."""
     axes.plot(
         curve.x,
         curve.mean,

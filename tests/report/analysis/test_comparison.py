@@ -20,6 +20,7 @@ from assl_lightning.report.analysis.comparison import (
     bootstrap,
     holm,
     mean_gain,
+    non_inferiority,
     paired_t,
     pairwise_matrix,
     total_of,
@@ -334,3 +335,31 @@ def test_differences_of_one_image_are_ties_as_records_hold_them() -> None:
     stored += [-(round((a + 1) / images, 7) - round(a / images, 7)) for a in (8, 10)]
     assert len({round(abs(value), 9) for value in stored}) > 1, "rounding tells them apart"
     assert wilcoxon(stored) == pytest.approx(0.6875)  # four of six signs up: 2 · (15 + 6 + 1) / 64
+
+
+@pytest.mark.parametrize("difference", DIFFERENCES)
+@pytest.mark.parametrize("margin", [0.01, 0.03, 0.2])
+def test_non_inferiority_is_scipys_one_sided_test_against_the_margin(difference: list[float], margin: float) -> None:
+    found = non_inferiority(difference, margin)
+    expected = stats.ttest_1samp(difference, -margin, alternative="greater")
+
+    assert found.p_value == pytest.approx(expected.pvalue)
+    assert found.bound == pytest.approx(expected.confidence_interval(0.95).low)
+    assert found.is_shown(margin) == (expected.pvalue < 0.05)
+
+
+def test_non_inferiority_of_equal_differences_is_certain_and_of_one_seed_unknown() -> None:
+    equal, one = non_inferiority([-0.01, -0.01, -0.01], 0.02), non_inferiority([0.5], 0.02)
+
+    assert equal.bound == pytest.approx(-0.01)
+    assert equal.p_value == 0
+    assert not non_inferiority([-0.03, -0.03], 0.02).is_shown(0.02)
+    assert isnan(one.bound)
+    assert isnan(one.p_value)
+    assert not one.is_shown(0.02)
+
+
+@pytest.mark.parametrize("margin", [0.0, -0.02, nan])
+def test_non_inferiority_needs_a_margin(margin: float) -> None:
+    with pytest.raises(ValueError, match="margin must be above 0"):
+        non_inferiority([0.1, 0.2], margin)

@@ -392,6 +392,40 @@ def test_accuracies_are_seeds_by_rounds_in_the_order_of_the_seeds(setting: Setti
     assert accuracies(assl, []).shape == (0, 2)
 
 
+def test_balanced_accuracies_are_the_mean_over_classes_and_missing_ones_name_the_run(
+    write: Write, tmp_path: Path
+) -> None:
+    records = [write(f"assl/{seed}", seed, accuracy=[0.1, 0.2]) / "rounds.jsonl" for seed in (0, 1)]
+    (found,) = group(find_runs([tmp_path]))
+    with pytest.raises(ValueError, match=r"assl/0 has no balanced accuracies, as runs of older versions"):
+        accuracies(found.methods["assl"], [0, 1], "balanced")
+
+    for path in records:
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        balanced = [line | {"test_balanced_accuracy_ema": 0.5 - 0.1 * line["round"]} for line in lines]
+        path.write_text("".join(f"{json.dumps(line)}\n" for line in balanced))
+    (found,) = group(find_runs([tmp_path]))
+    np.testing.assert_allclose(accuracies(found.methods["assl"], [0, 1], "balanced"), [[0.5, 0.4]] * 2)
+
+
+def test_runs_of_a_name_are_a_setting_called_by_it_whatever_else_differs(write: Write, tmp_path: Path) -> None:
+    for name, noise in (("right", 0.0), ("wrong", 0.2)):
+        for method in ("assl", "random"):
+            write(f"{name}/{method}", 0, {"name": name, "acquisition.name": method, "oracle.noise": noise})
+    paths = find_runs([tmp_path])
+
+    assert [[*setting.methods] for setting in group(paths, by_name=True)] == [["assl", "random"]] * 2
+    assert [setting.name for setting in group(paths, by_name=True)] == ["right", "wrong"]
+    assert len(group(paths)[0].methods) == 4
+
+
+def test_two_settings_under_one_name_are_refused(write: Write, tmp_path: Path) -> None:
+    write("one", 0, {"name": "same", "data.name": "digits"})
+    write("other", 1, {"name": "same", "data.name": "letters"})
+    with pytest.raises(ValueError, match="are runs of two settings"):
+        group(find_runs([tmp_path]), by_name=True)
+
+
 def test_shared_seeds_are_those_that_all_have(setting: Setting) -> None:
     assl, random = setting.methods["assl"], setting.methods["random"]
     assert shared_seeds(assl, random) == (2, 4)
@@ -402,7 +436,7 @@ def test_a_seed_or_weights_that_a_method_lacks_are_named(setting: Setting) -> No
     assl = setting.methods["assl"]
     with pytest.raises(ValueError, match=r"assl has no run with seed 1; it has 0, 2, 4\. Use shared_seeds"):
         accuracies(assl, [0, 1])
-    with pytest.raises(ValueError, match=r"which='best': must be 'ema', the averaged weights, or 'raw'"):
+    with pytest.raises(ValueError, match=r"which='best': must be 'ema', the averaged weights, 'raw', the"):
         accuracies(assl, [0], "best")  # type: ignore[arg-type]
 
 

@@ -60,6 +60,19 @@ class PairedTest:
 
 
 @dataclass(frozen=True)
+class NonInferiority:
+    """A one-sided test of a mean difference against −margin, with Student's t; both are NaN if n < 2."""
+
+    bound: float  # the one-sided confidence limit below the mean difference
+    p_value: float  # of a mean difference of −margin or less
+    n: int  # number of values
+
+    def is_shown(self, margin: float) -> bool:
+        """True if the whole interval from `bound` up lies above −`margin`."""
+        return self.bound > -margin
+
+
+@dataclass(frozen=True)
 class PairwiseMatrix:
     """Counts of how often each of m methods beats each other one, over rounds and settings (Fig. 6 of the paper)."""
 
@@ -110,6 +123,27 @@ def paired_t(difference: ArrayLike, confidence: float = 0.95) -> PairedTest:
     half = float(student.ppf((1 + confidence) / 2, n - 1) * values.std(ddof=1) / sqrt(n))
     p_value = 2 * student.sf(abs(_t_statistic(values, ddof=1)), n - 1)
     return PairedTest(Interval(mean, mean - half, mean + half, n), float(p_value))
+
+
+def non_inferiority(difference: ArrayLike, margin: float, confidence: float = 0.95) -> NonInferiority:
+    """Test if differences (n,), one per seed, are larger in the mean than −`margin`, which is above 0.
+
+    It is shown where the one-sided confidence limit below the mean is above −margin, which is where p < 1 − confidence.
+    Without a margin stated in advance, "not significantly worse" is what any noisy experiment shows.
+
+    >>> found = non_inferiority([0.01, 0.00, -0.01, 0.02], margin=0.02)
+    >>> round(found.bound, 4), found.is_shown(0.02)
+    (-0.0102, True)
+    """
+    if not margin > 0:
+        raise ValueError(f"margin must be above 0, a loss that does not matter; got {margin}")
+    values = _differences(difference)
+    n = len(values)
+    if n < 2:
+        return NonInferiority(nan, nan, n)
+    half = float(student.ppf(confidence, n - 1) * values.std(ddof=1) / sqrt(n))
+    p_value = student.sf(float(_t_statistic(values + margin, ddof=1)), n - 1)
+    return NonInferiority(float(values.mean()) - half, float(p_value), n)
 
 
 def wilcoxon(difference: ArrayLike) -> float:

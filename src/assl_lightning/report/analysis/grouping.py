@@ -29,7 +29,7 @@ _NOT_COMPARED = (*("seed", "name", "rounds"), *PROVENANCE_KEYS, *KEYS_WITHOUT_EF
 _SETTING = ("data", "network", "hold_out", "initial_labels", "labels_per_round")
 
 
-def group(runs: Sequence[Run], *, by_setting: bool = False) -> list[Setting]:
+def group(runs: Sequence[Run], *, by_setting: bool = False, by_name: bool = False) -> list[Setting]:
     """Group runs into methods over seeds: one `Setting`, or with `by_setting` as many as there are.
 
     A setting is the data (wherever the files are), the network and the numbers of labels; with `by_setting` also
@@ -37,24 +37,26 @@ def group(runs: Sequence[Run], *, by_setting: bool = False) -> list[Setting]:
     setting have more rounds than others, because they were extended or are not finished, all are cut to the rounds that
     every run has. Only if a seed of a method was run twice, with two numbers of `rounds`, are these two settings.
 
+    With `by_name` runs of one `name` are a setting, called by it: experiments that differ in more than that, such as in
+    the share of wrong answers, which otherwise distinguishes methods.
+
     The name of a method is its acquisition, followed by the keys in which it differs from the others of its setting: a
     value is named for the methods that do not have the most common one, and for all if there is no most common one. If
     groups differ (`algorithm`), their names stand for their keys. A name means the same method in all settings. Keys
     that differ only between settings, such as the learning rate that belongs to a network, are part of the setting.
 
     Raises:
-        ValueError: the runs belong to several settings and `by_setting` is False, a method has a seed twice, or runs of
-            a setting differ in the numbers of labels.
+        ValueError: the runs, or with `by_name` those of a name, belong to several settings and `by_setting` is False, a
+            method has a seed twice, or runs of a setting differ in the numbers of labels.
     """
-    settings = [
-        part
-        for shared, members in _partition(runs, lambda run: _setting_config(run, by_setting))
-        for part in _split_by_rounds(shared, members)
-    ]
-    if not by_setting and len(settings) > 1:
-        raise ValueError(_several_settings(settings[0][1][0], settings[1][1][0]))
+    parts = _partition(runs, lambda run: {"name": run.config.get("name")}) if by_name else [({}, list(runs))]
+    settings = [setting for _, members in parts for setting in _settings(members, by_setting)]
     shared_configs = [shared for shared, _ in settings]
-    setting_names = _names(shared_configs, _distinguishing_keys([shared_configs]), ("data", "network"))
+    setting_names = (
+        [str(members[0].config.get("name")) for _, members in settings]
+        if by_name
+        else _names(shared_configs, _distinguishing_keys([shared_configs]), ("data", "network"))
+    )
     methods = [_partition(members, _flat_config) for _, members in settings]
     configs = [[config for config, _ in of_setting] for of_setting in methods]
     keys = _distinguishing_keys(configs)
@@ -88,6 +90,18 @@ def _partition(items: Sequence[Item], config_of: Callable[[Item], FlatConfig]) -
         else:
             members.append(item)
     return parts
+
+
+def _settings(runs: Sequence[Run], by_setting: bool) -> list[tuple[FlatConfig, list[Run]]]:
+    """Return the settings of the runs; one, or with `by_setting` as many as there are."""
+    found = [
+        setting
+        for shared, members in _partition(runs, lambda run: _setting_config(run, by_setting))
+        for setting in _split_by_rounds(shared, members)
+    ]
+    if not by_setting and len(found) > 1:
+        raise ValueError(_several_settings(found[0][1][0], found[1][1][0]))
+    return found
 
 
 def _split_by_rounds(shared: FlatConfig, runs: list[Run]) -> list[tuple[FlatConfig, list[Run]]]:

@@ -124,18 +124,41 @@ def shared_seeds(method: Method, *others: Method) -> tuple[int, ...]:
     return tuple(sorted(set(method.runs).intersection(*(other.runs for other in others))))
 
 
-def accuracies(method: Method, seeds: Sequence[int], which: Literal["ema", "raw"] = "ema") -> NDArray[np.float64]:
-    """Return test accuracies (seeds, rounds) in [0, 1] of the averaged (`ema`) or raw weights; rows as in `seeds`."""
-    if which not in ("ema", "raw"):
-        raise ValueError(f"which={which!r}: must be 'ema', the averaged weights, or 'raw', the weights as trained")
+Accuracy = Literal["ema", "raw", "balanced"]
+"""Which test accuracy: of the averaged weights, of the weights as trained, or the averaged weights' balanced one."""
+
+_FIELDS: Mapping[Accuracy, str] = {
+    "ema": "test_accuracy_ema",
+    "raw": "test_accuracy_raw",
+    "balanced": "test_balanced_accuracy_ema",
+}
+
+
+def accuracies(method: Method, seeds: Sequence[int], which: Accuracy = "ema") -> NDArray[np.float64]:
+    """Return test accuracies (seeds, rounds) in [0, 1]; rows as in `seeds`.
+
+    `which`: `ema`, of the averaged weights; `raw`, of the weights as trained; `balanced`, of the averaged weights, the
+    mean over the classes of the accuracy within each.
+
+    Raises:
+        ValueError: the method lacks a seed, or a run was recorded without balanced accuracies.
+    """
+    if which not in _FIELDS:
+        raise ValueError(
+            f"which={which!r}: must be 'ema', the averaged weights, 'raw', the weights as trained, or 'balanced', the "
+            f"averaged weights' mean over classes"
+        )
     missing = [seed for seed in seeds if seed not in method.runs]
     if missing:
         raise ValueError(
             f"{method.name} has no run with seed {missing[0]}; it has {', '.join(map(str, method.runs))}. "
             f"Use shared_seeds to choose those that methods have in common"
         )
-    runs = [method.runs[seed].records for seed in seeds]
-    values = [[getattr(record, f"test_accuracy_{which}") for record in records] for records in runs]
+    runs = [method.runs[seed] for seed in seeds]
+    values = [[getattr(record, _FIELDS[which]) for record in run.records] for run in runs]
+    unknown = next((run.directory for run, of_run in zip(runs, values, strict=True) if None in of_run), None)
+    if unknown is not None:
+        raise ValueError(f"{unknown} has no balanced accuracies, as runs of older versions; leave it out")
     rounds = len(next(iter(method.runs.values())).records)
     return np.array(values, float).reshape(len(seeds), rounds)
 

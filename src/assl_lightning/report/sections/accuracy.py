@@ -12,7 +12,7 @@ from assl_lightning.base.words import UNKNOWN, counted_each, mean_and_deviation
 from assl_lightning.loop.records import RoundRecord
 from assl_lightning.report.analysis.classes import describe_changes
 from assl_lightning.report.analysis.comparison import aubc, has_area
-from assl_lightning.report.analysis.runs import Method, Setting, accuracies
+from assl_lightning.report.analysis.runs import Accuracy, Method, Setting, accuracies
 from assl_lightning.report.conclusions import common_rounds
 from assl_lightning.report.curve import MOST_TOGETHER, Curve, draw_curves, draw_panels
 from assl_lightning.report.drawing import style_of, svg
@@ -69,9 +69,9 @@ def accuracy_label(seeds: Sequence[int]) -> str:
     return f"test accuracy (%), mean ± s.d. of {counted_each(seeds, 'seed')}"
 
 
-def curve_of(method: Method, labels: Sequence[int]) -> Curve:
+def curve_of(method: Method, labels: Sequence[int], which: Accuracy = "ema") -> Curve:
     """Return a method's mean and deviation over its seeds, after each round."""
-    rounds = [(100 * values).tolist() for values in accuracies(method, sorted(method.runs)).T]
+    rounds = [(100 * values).tolist() for values in accuracies(method, sorted(method.runs), which).T]
     deviation = [stdev(values) for values in rounds] if len(method.runs) > 1 else []
     return Curve(method.name, labels, [fmean(values) for values in rounds], deviation)
 

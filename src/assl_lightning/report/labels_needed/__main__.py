@@ -1,0 +1,157 @@
+"""`python -m assl_lightning.report.labels_needed DIRECTORY …`: rules in regimes, and the labels that they need."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from assl_lightning.base.command_line import as_command
+from assl_lightning.base.paths import path_argument
+from assl_lightning.report.__main__ import default_output, write_files
+from assl_lightning.report.analysis.runs import find_runs
+from assl_lightning.report.drawing import png, svg
+from assl_lightning.report.html import render_html
+from assl_lightning.report.labels_needed.figures import draw_needed, draw_regimes, shown_methods
+from assl_lightning.report.labels_needed.regimes import Question, Regime, find_regimes
+from assl_lightning.report.labels_needed.tables import (
+    conclusion,
+    describe,
+    needed_table,
+    overview_tables,
+    rule_table,
+    start_table,
+)
+from assl_lightning.report.markdown import render_markdown
+from assl_lightning.report.tidy import tidy_csv
+from assl_lightning.report.views import Illustration, Page, Section
+
+PAGE = "labels_needed.html"
+
+
+@as_command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the tables and write the report; after an error nothing is written."""
+    options = _parser().parse_args(arguments)
+    question = Question(
+        tuple(options.baseline or Question.baselines), options.share / 100, options.margin / 100, options.by_directory
+    )
+    runs = find_runs(options.directories)
+    regimes = find_regimes(runs, question)
+    unknown = [name for name in options.rule if not any(name in regime.results for regime in regimes)]
+    if unknown:
+        known = dict.fromkeys(name for regime in regimes for name in regime.results)
+        raise ValueError(f"--rule {unknown[0]}: must be one of the methods: {'; '.join(known)}")
+    shown = shown_methods(regimes, (*options.rule, *question.baselines))
+    curves, bars = (draw(regimes, shown, options.title) for draw in (draw_regimes, draw_needed))
+    illustrations = (
+        Illustration(
+            svg(curves),
+            "Accuracy against labels in each regime; the tables have numbers.",
+            "Accuracy against labels.",
+            True,
+        ),
+        Illustration(
+            svg(bars), "Labels needed as a ratio; the table has the numbers.", "Labels needed, as a ratio.", True
+        ),
+    )
+    incomplete = sum(not run.is_complete for run in runs)
+    page = _page(regimes, question, options.rule, options.title or "Labels needed", illustrations, incomplete)
+    tables = render_markdown(page)
+    output = options.output or default_output(runs)
+    files = {
+        "labels_needed.md": tables.encode(),
+        PAGE: render_html(page).encode(),
+        "results.csv": tidy_csv([regime.setting for regime in regimes]).encode(),
+        "regimes.png": png(curves),
+        "labels_needed.png": png(bars),
+    }
+    write_files(files, output)
+    sys.stdout.write(f"{tables}\nreport: {output / PAGE}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m assl_lightning.report.labels_needed",
+        description="Compare methods in several regimes, the names of the runs: differences to baselines with their "
+        "tests, and the labels that each method needs to be as accurate as the first baseline.",
+    )
+    parser.add_argument(
+        "directories", nargs="+", type=path_argument, help="runs, or directories with runs anywhere below them"
+    )
+    parser.add_argument(
+        "--baseline",
+        metavar="NAME",
+        action="append",
+        help="a method to compare with, once or more often; default: random",
+    )
+    parser.add_argument(
+        "--rule",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a method that was named before the runs, once or more often: a section of its own, and first in figures",
+    )
+    parser.add_argument(
+        "--share",
+        type=_per_cent,
+        default=90.0,
+        help="of the baseline's last accuracy that labels are counted for, in per cent",
+    )
+    parser.add_argument(
+        "--margin", type=_per_cent, default=2.0, help="accuracy over the budget that may be lost, in points, above 0"
+    )
+    parser.add_argument(
+        "--by-directory", action="store_true", help="call methods by the directories of their runs, METHOD/seed_0"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        type=path_argument,
+        help="where to write; default: report/ in the directory of the runs",
+    )
+    parser.add_argument("--title", help="the title of the page and of the figures")
+    return parser
+
+
+def _per_cent(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 100:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most 100; got {text}")
+    return value
+
+
+def _page(
+    regimes: Sequence[Regime],
+    question: Question,
+    rules: Sequence[str],
+    title: str,
+    illustrations: Sequence[Illustration],
+    incomplete: int,
+) -> Page:
+    left_out = (f"Runs that are not complete, and left out: {incomplete}.",) if incomplete else ()
+    lead = (*describe(regimes, question), *left_out, *(conclusion(regimes, name, question) for name in rules))
+    of_rules = [
+        Section(
+            f"Rule: {name}",
+            (
+                *(rule_table(regimes, name, baseline) for baseline in question.baselines if baseline != name),
+                needed_table(regimes, name, question),
+            ),
+        )
+        for name in rules
+    ]
+    return Page(
+        title,
+        lead,
+        (
+            Section("Figures", tuple(illustrations)),
+            *of_rules,
+            Section("All methods", overview_tables(regimes, question)),
+            Section("Rules and starts", tuple(start_table(regime) for regime in regimes)),
+        ),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""What chose the first labels and weights of a method, apart from its rule: for the table of rules and starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_INITIAL = "initial_acquisition"
+_FEATURES = "initial_features"
+_WARM_UP = "warm_up"
+
+
+def start_of(config: Mapping[str, Any]) -> str:
+    """Describe the choice of the initial labels and the training before them, of a run's configuration.
+
+    >>> start_of({"initial_acquisition": "herding", "initial_features": "pixels"})
+    'herding of pixels'
+    >>> start_of({"initial_acquisition": "random", "warm_up": {"name": "simclr", "steps": 400}})
+    'random, after simclr'
+    """
+    initial = str(config.get(_INITIAL) or "random")
+    features = "" if initial == "random" or not config.get(_FEATURES) else f" of {config[_FEATURES]}"
+    warm_up = config.get(_WARM_UP)
+    name = str(warm_up.get("name")) if isinstance(warm_up, Mapping) else str(warm_up or "none")
+    return f"{initial}{features}" + ("" if name == "none" else f", after {name}")
+
+
+def rule_of(method: str) -> str:
+    """Return the name of a method without what it says of the start.
+
+    >>> rule_of("herding, initial_acquisition=herding, warm_up.steps=400, c_u=0")
+    'herding, c_u=0'
+    """
+    parts = method.split(", ")
+    return ", ".join(
+        part for part in parts if part.partition("=")[0].split(".")[0] not in (_INITIAL, _FEATURES, _WARM_UP)
+    )

@@ -1,0 +1,89 @@
+"""The command: what it prints and writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image
+
+from assl_lightning.report.labels_needed.__main__ import main
+
+if TYPE_CHECKING:
+    from tests.report.conftest import Runs
+
+FILES = {"labels_needed.html", "labels_needed.md", "labels_needed.png", "regimes.png", "results.csv"}
+RANDOM = [[0.4, 0.5, 0.6], [0.5, 0.6, 0.7], [0.3, 0.5, 0.7], [0.4, 0.6, 0.6], [0.4, 0.4, 0.6]]
+HERDING = [[0.5, 0.7, 0.8], [0.6, 0.7, 0.8], [0.4, 0.7, 0.8], [0.5, 0.7, 0.8], [0.6, 0.7, 0.7]]
+LOW = [[0.1, 0.2, 0.3]] * 5
+
+
+@pytest.fixture
+def three(runs: Runs) -> Runs:
+    for regime in ("first", "second"):
+        for method, table in (("random", RANDOM), ("herding", HERDING), ("low", LOW)):
+            changes = {"name": regime, "oracle.noise": 0.1 * (regime == "second")}
+            runs.method(method, table, where=f"{regime}/{method}", changes=changes)
+    return runs
+
+
+def test_the_command_writes_beside_the_runs_and_prints_the_tables(
+    three: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(three.root), "--rule", "herding", "--title", "Fewer labels"]) == 0
+
+    output = three.root / "report"
+    out = capsys.readouterr().out
+    assert {path.name for path in output.iterdir()} == FILES
+    assert out == f"{(output / 'labels_needed.md').read_text()}\nreport: {output / 'labels_needed.html'}\n"
+    assert out.startswith("# Fewer labels\n\n2 regimes, 5 seeds of each method.")
+    assert (
+        "herding. Against random: better in 2 of 2 regimes (first and second), worse in 0; not worse by more than 2 "
+        "points is shown in 2." in out
+    )
+    assert "| first | 5 | 67.5 ± 1.8 | 52.0 ± 5.7 | +15.5 |" in out
+    assert "| low | never [never, never] | never [never, never] |" in out
+    assert "<title>Fewer labels</title>" in (output / "labels_needed.html").read_text()
+    for name in ("labels_needed.png", "regimes.png"):
+        with Image.open(output / name) as image:
+            assert image.format == "PNG"
+
+
+def test_the_same_runs_give_the_same_bytes(three: Runs, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        assert main([str(three.root), "--output", str(tmp_path / name)]) == 0
+    for file in FILES:
+        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
+
+
+def test_share_and_margin_are_in_per_cent(three: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(three.root), "--share", "80", "--margin", "1.5"]) == 0
+
+    out = capsys.readouterr().out
+    assert "80 % of the last accuracy of random" in out
+    assert "lies above −1.5 points" in out
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--rule", "best"], "error: --rule best: must be one of the methods: herding; low; random\n"),
+        (["--baseline", "best"], "error: --baseline best: must be one of the methods: herding; low; random\n"),
+        (["nowhere"], "error: nowhere does not exist; give a run's directory"),
+    ],
+)
+def test_errors_are_one_line_and_write_nothing(
+    three: Runs, extra: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(three.root), *extra]) == 1
+
+    assert message in capsys.readouterr().err
+    assert not (three.root / "report").exists()
+
+
+@pytest.mark.parametrize("option", ["--share", "--margin"])
+@pytest.mark.parametrize("value", ["0", "101", "much"])
+def test_a_number_that_is_no_per_cent_is_refused(three: Runs, option: str, value: str) -> None:
+    with pytest.raises(SystemExit):
+        main([str(three.root), option, value])
