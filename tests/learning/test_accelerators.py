@@ -79,6 +79,8 @@ class FixMatchOfSomebody(LightningModule):
             "logits_weak": weak.detach(),
             "logits_strong": strong.detach(),
             "features_weak": x,
+            "labelled_index": index[:4],
+            "features_labelled": x[:4] + 1,
         }
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -107,6 +109,8 @@ def test_the_callback_keeps_the_cpus_statistics_in_anybodys_trainer(apple_gpu: t
     assert there.statistics.visits.device.type == "mps"
     torch.testing.assert_close(there.scores().cpu(), here.scores())
     assert torch.equal(there.query(9), here.query(9))
+    kept = [callback.features.rows(torch.arange(24)) for callback in (there, here)]
+    assert torch.equal(kept[0].cpu(), kept[1])
     there.statistics.update(*(value.to(apple_gpu) for value in (torch.tensor([24]), torch.ones(1), torch.ones(1))))
     with pytest.raises(IndexError, match=r"observed index 24, outside the pool's 0 … 23"):
         there.query(9)

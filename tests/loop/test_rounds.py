@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from assl_lightning import FixMatch
 from assl_lightning.acquisition.badge import BADGE
+from assl_lightning.acquisition.bald import BALD
 from assl_lightning.acquisition.coreset import CoreSet
 from assl_lightning.acquisition.random import RandomSampling
 from assl_lightning.acquisition.uncertainty import Entropy
@@ -392,12 +393,13 @@ def test_a_strategy_that_needs_logits_beside_kept_features_is_refused(tmp_path: 
         run(tmp_path / "run", acquisition=BADGE(), settings=settings)
 
 
-def test_a_strategy_for_labelled_samples_needs_no_pass_with_kept_features(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("acquisition", [CoreSet(), BALD()])
+def test_a_strategy_for_labelled_samples_or_the_head_needs_no_pass_with_kept_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, acquisition: Any
 ) -> None:
     sizes = watch_passes(monkeypatch)
     settings = replace(SETTINGS, acquisition_features="training")
-    records = run(tmp_path / "run", acquisition=CoreSet(), settings=settings)
+    records = run(tmp_path / "run", acquisition=acquisition, settings=settings)
     assert [len(record.queried) for record in records] == [3, 3, 0]
     assert sizes == [3, 3], "none but over what was picked"
 
