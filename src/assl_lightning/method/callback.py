@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
@@ -13,18 +12,20 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from assl_lightning.base.arguments import whole_number
 from assl_lightning.base.processes import LOST_RESULTS, check_that_results_return
+from assl_lightning.base.seeding import make_generator
 from assl_lightning.method import scores
 from assl_lightning.method.assl import ASSL
+from assl_lightning.method.candidates import Candidates, LabelledSamples
 from assl_lightning.method.contracts import Observation
 from assl_lightning.method.features import SampleFeatures
+from assl_lightning.method.herding import Herding
+from assl_lightning.method.pool_mask import as_mask, count_true
 from assl_lightning.method.settings import ScoreSettings, Variance
 from assl_lightning.method.statistics import NOTHING, SampleStatistics, pad_to
-from assl_lightning.method.top_k import chunks
 
 Observe = Callable[[Any, Any, LightningModule], Observation | None]
 
 _KEYS = ("index", "logits_weak", "logits_strong")
-_WHAT_CANDIDATES_ARE = "candidates must be pool indices, which are whole numbers, or a mask of the pool, which is bool"
 
 
 class ASSLScoreCallback(Callback):
@@ -123,35 +124,77 @@ class ASSLScoreCallback(Callback):
         """Return the score of Eq. 6, (N,) float32, NaN where training never visited. Larger means label sooner."""
         return self.statistics.score(self.c_u, self.c_i)
 
-    def query(self, k: int, candidates: Tensor | Iterable[int] | None = None) -> Tensor:
-        """Return k candidates to label next: (k,) int64 pool indices on the CPU, best first, ties to the lower index.
+    def query(
+        self,
+        k: int,
+        candidates: Tensor | Iterable[int] | None = None,
+        labelled: Tensor | Iterable[int] | None = None,
+    ) -> Tensor:
+        """Return k candidates to label next: (k,) int64 pool indices on the CPU, best first.
 
-        Goes through the table once, chunk by chunk; takes less than 64 MB beside it, and 120 bytes for each of the k.
+        With `labelled`, where features are kept (`keep_features`), the picks are those of `Herding`: they cover what
+        is uncertain and unlike the labelled samples, and unlike one another. Of more than 8,192 candidates 8,192 are
+        drawn, always the same; the kernel takes 256 MB, and the candidates' features 4 · d bytes each.
+
+        Else they are those of the largest scores, ties to the lower index. That goes through the table once, chunk by
+        chunk; takes less than 64 MB beside it, and 120 bytes for each of the k.
 
         Args:
             k: how many, ≥ 1.
             candidates: which to choose from, such as those without a label: a mask of the pool, (N,) bool, or distinct
                 pool indices in any order, which take one more byte for each sample of the pool. None: every visited
-                sample. A tensor, an array, a column of pandas by its values, or any iterable of whole numbers.
+                sample, but the labelled ones. A tensor, an array, a column of pandas by its values, or any iterable of
+                whole numbers.
+            labelled: which have a label, in the same forms.
 
         Raises:
-            TypeError: the candidates, or k, are no whole numbers.
+            TypeError: the candidates, the labelled, or k, are no whole numbers.
             ValueError: fewer than k candidates were visited; what training never saw has no score. Or the candidates
-                are not distinct, or no mask of this pool.
+                are not distinct, or no mask of this pool, or labelled too. Or a labelled sample has no features.
             IndexError: a candidate lies outside the pool.
         """
         k = whole_number("k", k)
         num_samples = self.statistics.num_samples
-        views = self.statistics.rows(slice(None))
-        mask = None if candidates is None else _as_mask(_as_tensor(candidates), self.statistics)
-        best = ASSL(self.c_u, self.c_i).rank(views, min(k, num_samples), mask=mask)  # no room for more than there are
+        device = self.statistics.visits.device
+        mask = None if candidates is None else as_mask("candidate", candidates, num_samples, device)
+        known = None if labelled is None else as_mask("labelled sample", labelled, num_samples, device)
+        if known is not None:
+            both = torch.zeros_like(known) if mask is None else mask & known
+            if count_true(both):
+                raise ValueError(
+                    f"candidates must have no label yet; {count_true(both)} of them are labelled too, such as "
+                    f"{int(both.nonzero()[0])}"
+                )
+            mask = ~known if mask is None else mask
+        best = ASSL(self.c_u, self.c_i).rank(self.statistics.rows(slice(None)), min(k, num_samples), mask=mask)
         if k > best.seen:
-            count = num_samples if mask is None else _count(mask)
+            count = num_samples if mask is None else count_true(mask)
             raise ValueError(
                 f"asked for {k} samples, but training visited only {best.seen} of the {count} candidates; "
                 f"ask for fewer, or train until every candidate was drawn at least once"
             )
-        return best.picks()
+        if known is None or mask is None or self._features is None:
+            return best.picks()
+        return self._cover(k, (mask & (self.statistics.visits > 0)).nonzero()[:, 0], known.nonzero()[:, 0])
+
+    def _cover(self, k: int, index: Tensor, labelled: Tensor) -> Tensor:
+        """Return the k picks of `Herding` among the visited candidates at `index` (M,), with `labelled` (L,)."""
+        unseen = labelled[~self.features.seen(labelled).to(labelled.device)]
+        if len(unseen):
+            raise ValueError(
+                f"{len(unseen)} of the {len(labelled)} labelled samples have no features, such as sample "
+                f"{int(unseen[0])}; return labelled_index and features_labelled from training_step, and train until "
+                f"every labelled sample was drawn at least once"
+            )
+        nothing = torch.full_like(labelled, -1)  # herding reads no labels
+        candidates = Candidates(
+            index,
+            statistics=self.statistics.rows(index),
+            features=self.features.rows(index),
+            labelled=LabelledSamples(labelled, nothing, None, self.features.rows(labelled)),
+        )
+        generator = make_generator(0, "query")
+        return Herding(c_u=self.c_u, c_i=self.c_i).acquire(candidates, k, generator).index
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make a fresh table, unless `reset` is off; Lightning restores a checkpoint's state after this."""
@@ -322,56 +365,6 @@ def observe_step_output(outputs: Any, batch: Any, module: LightningModule) -> Ob
         outputs.get("labelled_index"),
         outputs.get("features_labelled"),
     )
-
-
-def _as_tensor(candidates: Tensor | Iterable[int]) -> Tensor:
-    """Return the candidates as a tensor of whole numbers, or of True and False."""
-    if not isinstance(candidates, Tensor):
-        # An array or a column of pandas has a type; of the column the values count, not its own index.
-        array = np.asarray(candidates if hasattr(candidates, "__array__") else list(candidates))
-        if array.dtype.kind in "biuf":
-            # torch shares an array's memory, and warns where it may not write there
-            candidates = torch.as_tensor(array if array.flags.writeable else array.copy())
-        else:
-            raise TypeError(f"{_WHAT_CANDIDATES_ARE}; got {array.dtype}")
-    if candidates.numel() and (candidates.is_floating_point() or candidates.is_complex()):
-        raise TypeError(f"{_WHAT_CANDIDATES_ARE}; got {candidates.dtype}")
-    return candidates
-
-
-def _as_mask(candidates: Tensor, statistics: SampleStatistics) -> Tensor:
-    """Return the `candidates`, a mask or pool indices, as a mask (N,) bool on the table's device."""
-    num_samples, device = statistics.num_samples, statistics.visits.device
-    if candidates.dtype == torch.bool:
-        if candidates.shape != (num_samples,):
-            raise ValueError(
-                f"a mask of candidates must have one entry for each sample of the pool, shape ({num_samples},); got "
-                f"shape {tuple(candidates.shape)}"
-            )
-        return candidates.to(device)
-    if candidates.ndim != 1:
-        raise ValueError(
-            f"candidates must be pool indices in one dimension, or a mask of the pool; got shape "
-            f"{tuple(candidates.shape)}"
-        )
-    mask = torch.zeros(num_samples, dtype=torch.bool, device=device)
-    for rows in chunks(len(candidates)):
-        index = candidates[rows].to(device, torch.int64)
-        outside = index[(index < 0) | (index >= num_samples)]
-        if len(outside):
-            raise IndexError(f"candidate {int(outside[0])} lies outside the pool's 0 … {num_samples - 1}")
-        mask[index] = True
-    if _count(mask) != len(candidates):
-        raise ValueError(
-            f"candidates must be distinct pool indices; got {len(candidates)}, {_count(mask)} of them distinct. "
-            f"A mask of the pool must be bool"
-        )
-    return mask
-
-
-def _count(mask: Tensor) -> int:
-    """Count the true entries of `mask` (N,); a chunk at a time, since a GPU copies the tensor that it counts."""
-    return sum(int(mask[rows].count_nonzero()) for rows in chunks(len(mask)))
 
 
 def _check_first(observation: Observation, num_samples: int, keep_features: bool) -> None:
