@@ -13,7 +13,7 @@ from assl_lightning.report.labels_needed.__main__ import main
 if TYPE_CHECKING:
     from tests.report.conftest import Runs
 
-FILES = {"labels_needed.html", "labels_needed.md", "labels_needed.png", "regimes.png", "results.csv"}
+FILES = {"curves.png", "labels_needed.png", "report.html", "results.csv", "tables.md"}
 RANDOM = [[0.4, 0.5, 0.6], [0.5, 0.6, 0.7], [0.3, 0.5, 0.7], [0.4, 0.6, 0.6], [0.4, 0.4, 0.6]]
 HERDING = [[0.5, 0.7, 0.8], [0.6, 0.7, 0.8], [0.4, 0.7, 0.8], [0.5, 0.7, 0.8], [0.6, 0.7, 0.7]]
 LOW = [[0.1, 0.2, 0.3]] * 5
@@ -33,10 +33,10 @@ def test_the_command_writes_beside_the_runs_and_prints_the_tables(
 ) -> None:
     assert main([str(three.root), "--rule", "herding", "--title", "Fewer labels"]) == 0
 
-    output = three.root / "report"
+    output = three.root / "labels_needed"
     out = capsys.readouterr().out
     assert {path.name for path in output.iterdir()} == FILES
-    assert out == f"{(output / 'labels_needed.md').read_text()}\nreport: {output / 'labels_needed.html'}\n"
+    assert out == f"{(output / 'tables.md').read_text()}\nreport: {output / 'report.html'}\n"
     assert out.startswith("# Fewer labels\n\n2 regimes, 5 seeds of each method.")
     assert (
         "herding. Against random: better in 2 of 2 regimes (first and second), worse in 0; not worse by more than 2 "
@@ -44,8 +44,8 @@ def test_the_command_writes_beside_the_runs_and_prints_the_tables(
     )
     assert "| first | 5 | 67.5 ± 1.8 | 52.0 ± 5.7 | +15.5 |" in out
     assert "| low | never [never, never] | never [never, never] |" in out
-    assert "<title>Fewer labels</title>" in (output / "labels_needed.html").read_text()
-    for name in ("labels_needed.png", "regimes.png"):
+    assert "<title>Fewer labels</title>" in (output / "report.html").read_text()
+    for name in ("labels_needed.png", "curves.png"):
         with Image.open(output / name) as image:
             assert image.format == "PNG"
 
@@ -79,7 +79,7 @@ def test_errors_are_one_line_and_write_nothing(
     assert main([str(three.root), *extra]) == 1
 
     assert message in capsys.readouterr().err
-    assert not (three.root / "report").exists()
+    assert not (three.root / "labels_needed").exists()
 
 
 @pytest.mark.parametrize("option", ["--share", "--margin"])

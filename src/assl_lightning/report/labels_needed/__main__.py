@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from assl_lightning.base.command_line import as_command
 from assl_lightning.base.paths import path_argument
-from assl_lightning.report.__main__ import default_output, write_files
+from assl_lightning.report.__main__ import PAGE, default_output, write_files
 from assl_lightning.report.analysis.runs import find_runs
 from assl_lightning.report.drawing import png, svg
 from assl_lightning.report.html import render_html
@@ -26,7 +26,8 @@ from assl_lightning.report.markdown import render_markdown
 from assl_lightning.report.tidy import tidy_csv
 from assl_lightning.report.views import Illustration, Page, Section
 
-PAGE = "labels_needed.html"
+DIRECTORY = "labels_needed"
+"""Name of the directory that is written into by default, beside `report`, since files have the same names."""
 
 
 @as_command
@@ -58,12 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     incomplete = sum(not run.is_complete for run in runs)
     page = _page(regimes, question, options.rule, options.title or "Labels needed", illustrations, incomplete)
     tables = render_markdown(page)
-    output = options.output or default_output(runs)
+    output = options.output or default_output(runs).with_name(DIRECTORY)
     files = {
-        "labels_needed.md": tables.encode(),
+        "tables.md": tables.encode(),
         PAGE: render_html(page).encode(),
         "results.csv": tidy_csv([regime.setting for regime in regimes]).encode(),
-        "regimes.png": png(curves),
+        "curves.png": png(curves),
         "labels_needed.png": png(bars),
     }
     write_files(files, output)
@@ -108,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output",
         metavar="DIR",
         type=path_argument,
-        help="where to write; default: report/ in the directory of the runs",
+        help="where to write; default: labels_needed/ in the directory of the runs",
     )
     parser.add_argument("--title", help="the title of the page and of the figures")
     return parser
