@@ -1,0 +1,221 @@
+"""`python -m benchmarks.regimes.diagnostics DIRECTORY …`: why a rule is better or worse, round by round.
+
+For each training of each run: the classes that have no label, how much of the pool the labels cover, and the share of
+the last query that repeats what has a label. For each statistic that is recorded with the queries: does it tell which
+predictions are wrong? All is read from the files of the runs, and from their data, which are loaded again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan, nan
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from assl_lightning.base.atomic import write_text
+from assl_lightning.base.command_line import as_command
+from assl_lightning.base.paths import path_argument
+from assl_lightning.base.run_files import POOL, QUERIED, round_directory
+from assl_lightning.base.tensor_files import load
+from assl_lightning.config.prepare import load_source
+from assl_lightning.config.schema import read_written
+from assl_lightning.method.coverage import covered_by, half_covering_width, unit_vectors
+from assl_lightning.report.analysis.runs import Run, find_runs
+from assl_lightning.report.markdown import markdown_table
+from assl_lightning.report.tidy import rows_as_csv
+from assl_lightning.report.views import Table
+from benchmarks.regimes.near_copies import LIKE
+
+_COMPONENTS = 50
+_NUMBERS = ("classes without a label", "coverage", "near copies")
+_WEIGHTS = ("uncertainty_mean", "inconsistency_mean", "score")
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the runs of a regime have in common."""
+
+    labels: Tensor  # (N,) int64, the true ones
+    num_classes: int
+    vectors: Tensor  # (N, d) float64 of length 1, of the pixels
+    width: float  # of the kernel by which labels cover the pool
+    group: Tensor  # (N,) int64, the same for an image and its near copies
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a run."""
+
+    regime: str
+    method: str
+    seed: int
+    round: int
+    labels: int
+    missing: int  # classes without a label
+    coverage: float  # in [0, 1]
+    near_copies: float  # share of the labels of the last query that are near copies of others before; NaN in round 0
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """Those in the order of `_NUMBERS`."""
+        return (self.missing, self.coverage, self.near_copies)
+
+
+def pixel_vectors(images: Tensor, components: int = _COMPONENTS) -> Tensor:
+    """Return the pixels' principal components of images (N, channels, height, width) as unit vectors (N, d) float64."""
+    pixels = images.flatten(1).double()
+    centred = pixels - pixels.mean(0)
+    axes = torch.linalg.eigh(centred.T @ centred)[1][:, -components:]
+    return unit_vectors(centred @ axes, torch.arange(len(images)))
+
+
+def groups_of(sample_ids: Sequence[str]) -> Tensor:
+    """Return (N,) int64: the number of the original, for a near copy (see `near_copies`), else the sample's own."""
+    number = {name.partition(LIKE)[0]: index for index, name in enumerate(sample_ids)}
+    return torch.tensor([number[name.rpartition(LIKE)[2] or name] for name in sample_ids])
+
+
+def repeated_share(earlier: Tensor, batch: Tensor) -> float:
+    """Return the share of the groups in `batch` (K,) that are in `earlier` or stand before in `batch`; NaN for none."""
+    seen = set(earlier.tolist())
+    repeated = 0
+    for group in batch.tolist():
+        repeated += group in seen
+        seen.add(group)
+    return repeated / len(batch) if len(batch) else nan
+
+
+def auroc_within(queries: Sequence[tuple[Sequence[float], Sequence[bool]]]) -> tuple[float, int]:
+    """Return the AUROC of weights for wrong predictions, and the number of pairs that it is the mean of.
+
+    A query has the weights of its picks, and whether the prediction of each was wrong. Pairs of a wrong and a right
+    prediction are taken within a query, since weights of two models cannot be compared; an equal pair counts one half.
+    Picks without a weight (NaN) are left out. 0.5: the weight says nothing; NaN: there is no pair.
+    """
+    won, pairs = 0.0, 0
+    for weights, wrong in queries:
+        known = [(weight, is_wrong) for weight, is_wrong in zip(weights, wrong, strict=True) if not isnan(weight)]
+        of_wrong = [weight for weight, is_wrong in known if is_wrong]
+        of_right = [weight for weight, is_wrong in known if not is_wrong]
+        won += sum((high > low) + 0.5 * (high == low) for high in of_wrong for low in of_right)
+        pairs += len(of_wrong) * len(of_right)
+    return (won / pairs if pairs else nan), pairs
+
+
+def read_data(run: Run) -> Data:
+    """Load the data of a run again."""
+    source = load_source(read_written(run.config))
+    vectors = pixel_vectors(source.pool_images[torch.arange(len(source.pool_images))])
+    width = half_covering_width(vectors, run.records[-1].labels)
+    return Data(source.hidden_labels, len(source.class_names), vectors, width, groups_of(source.sample_ids))
+
+
+def trainings(run: Run, method: str, data: Data) -> Iterator[Training]:
+    """Yield the diagnostics of each training."""
+    for record in run.records:
+        pool = load(round_directory(run.directory, record.round) / POOL)
+        since = pool["labelled_in_round"]
+        labelled = (since >= 0).nonzero()[:, 0]
+        answers = pool["labels"][labelled]
+        new = since[labelled] == record.round
+        yield Training(
+            regime=str(run.config["name"]),
+            method=method,
+            seed=run.seed,
+            round=record.round,
+            labels=len(labelled),
+            missing=data.num_classes - len(answers.unique()),
+            coverage=float(covered_by(data.vectors, data.vectors[labelled], data.width).mean()),
+            near_copies=repeated_share(data.group[labelled[~new]], data.group[labelled[new]]) if record.round else nan,
+        )
+
+
+Query = dict[str, tuple[list[float], list[bool]]]
+"""Statistic → its value for each pick, and whether the prediction of the pick was wrong."""
+
+
+def queries(run: Run, data: Data) -> Iterator[Query]:
+    """Yield each query of a run whose picks have recorded predictions."""
+    for record in run.records:
+        path = round_directory(run.directory, record.round) / QUERIED
+        if record.queried and path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = [row for row in csv.DictReader(file) if row["prediction"]]
+            wrong = [int(row["prediction"]) != int(data.labels[int(row["index"])]) for row in rows]
+            yield {name: ([float(row[name] or nan) for row in rows], wrong) for name in _WEIGHTS}
+
+
+def round_tables(found: Sequence[Training]) -> Iterator[Table]:
+    """Yield a table for each regime and number: a row for each method, a column for each training; means over seeds.
+
+    A number that is 0 everywhere, as that of near copies where there are none, has no table.
+    """
+    regimes = dict.fromkeys(training.regime for training in found)
+    for regime in regimes:
+        members = [training for training in found if training.regime == regime]
+        labels = sorted({training.labels for training in members})
+        for position, number in enumerate(_NUMBERS):
+            values: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+            for training in members:
+                values[training.method][training.labels].append(training.numbers[position])
+            rows = [(name, *(_mean(by_labels[count]) for count in labels)) for name, by_labels in values.items()]
+            if any(training.numbers[position] > 0 for training in members):
+                caption = f"{regime}: {number}, by labels, means over seeds"
+                yield Table(caption, ("method", *map(str, labels)), tuple(rows))
+
+
+def _mean(values: Sequence[float]) -> str:
+    known = [value for value in values if not isnan(value)]
+    return f"{fmean(known):.2f}" if known else ""
+
+
+def auroc_table(found: Mapping[tuple[str, str], Sequence[Query]]) -> Table:
+    """Return a row for each regime and method: each statistic's AUROC for wrong predictions, and the pairs for it."""
+    rows = []
+    for (regime, method), of_method in found.items():
+        scores = [auroc_within([query[name] for query in of_method]) for name in _WEIGHTS]
+        cells = [f"{value:.3f} ({pairs:,})" if pairs else "" for value, pairs in scores]
+        rows.append((regime, method, *cells))
+    caption = (
+        "AUROC of each statistic for wrong predictions, over pairs of picks of one query (number of pairs); without "
+        "bias for random alone, whose picks are a uniform sample of the pool"
+    )
+    return Table(caption, ("regime", "method", *_WEIGHTS), tuple(rows))
+
+
+@as_command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the tables, and write them and the numbers."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.regimes.diagnostics", description=__doc__)
+    parser.add_argument(
+        "directories", nargs="+", type=path_argument, help="runs REGIME/METHOD/seed_0, or what is above"
+    )
+    parser.add_argument("--output", type=path_argument, required=True, help="directory of diagnostics.md and .csv")
+    options = parser.parse_args(arguments)
+    data: dict[str, Data] = {}
+    found: list[Training] = []
+    asked: dict[tuple[str, str], list[Query]] = defaultdict(list)
+    for run in find_runs(options.directories):
+        regime, method = str(run.config["name"]), run.directory.resolve().parent.name
+        if regime not in data:
+            data[regime] = read_data(run)
+        found += trainings(run, method, data[regime])
+        asked[regime, method] += queries(run, data[regime])
+    tables = [*round_tables(found), auroc_table(asked)]
+    text = "# Diagnostics\n\n" + "\n\n".join(f"**{table.caption}**\n\n{markdown_table(table)}" for table in tables)
+    rows = [{name: getattr(training, name) for name in Training.__annotations__} for training in found]
+    options.output.mkdir(parents=True, exist_ok=True)
+    write_text(options.output / "diagnostics.md", f"{text}\n")
+    write_text(options.output / "diagnostics.csv", rows_as_csv(rows))
+    print(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
