@@ -1,8 +1,9 @@
 """`python -m benchmarks.regimes.diagnostics DIRECTORY …`: why a rule is better or worse, round by round.
 
 For each training of each run: the classes that have no label, how much of the pool the labels cover, and the share of
-the last query that repeats what has a label. For each statistic that is recorded with the queries: does it tell which
-predictions are wrong? All is read from the files of the runs, and from their data, which are loaded again.
+the last query that repeats what has a label. For each statistic of a sample: does it tell which predictions are wrong,
+among the picks of the queries, and in the whole pool after the last training? All is read from the files of the runs,
+and from their data, which are loaded again.
 """
 
 from __future__ import annotations
@@ -16,17 +17,21 @@ from dataclasses import dataclass
 from math import isnan, nan
 from statistics import fmean
 
+import numpy as np
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 
 from assl_lightning.base.atomic import write_text
 from assl_lightning.base.command_line import as_command
 from assl_lightning.base.paths import path_argument
-from assl_lightning.base.run_files import POOL, QUERIED, round_directory
+from assl_lightning.base.run_files import POOL, QUERIED, STATISTICS, round_directory
 from assl_lightning.base.tensor_files import load
+from assl_lightning.config.classifier import load_classifier
 from assl_lightning.config.prepare import load_source
 from assl_lightning.config.schema import read_written
 from assl_lightning.method.coverage import covered_by, half_covering_width, unit_vectors
+from assl_lightning.method.statistics import SampleStatistics
 from assl_lightning.report.analysis.runs import Run, find_runs
 from assl_lightning.report.markdown import markdown_table
 from assl_lightning.report.tidy import rows_as_csv
@@ -35,13 +40,16 @@ from benchmarks.regimes.near_copies import LIKE
 
 _COMPONENTS = 50
 _NUMBERS = ("classes without a label", "coverage", "near copies")
-_WEIGHTS = ("uncertainty_mean", "inconsistency_mean", "score")
+_OF_PICKS = ("uncertainty_mean", "inconsistency_mean", "score")
+_OF_POOL = ("uncertainty_mean", "inconsistency_mean", "uncertainty UCB", "inconsistency UCB", "both UCB", "1 − margin")
+_AT_ONCE = 1000  # images
 
 
 @dataclass(frozen=True)
 class Data:
     """What the runs of a regime have in common."""
 
+    images: Tensor  # (N, channels, height, width) uint8
     labels: Tensor  # (N,) int64, the true ones
     num_classes: int
     vectors: Tensor  # (N, d) float64 of length 1, of the pixels
@@ -95,26 +103,28 @@ def repeated_share(earlier: Tensor, batch: Tensor) -> float:
 def auroc_within(queries: Sequence[tuple[Sequence[float], Sequence[bool]]]) -> tuple[float, int]:
     """Return the AUROC of weights for wrong predictions, and the number of pairs that it is the mean of.
 
-    A query has the weights of its picks, and whether the prediction of each was wrong. Pairs of a wrong and a right
+    A query has the weights of samples, and whether the prediction of each was wrong. Pairs of a wrong and a right
     prediction are taken within a query, since weights of two models cannot be compared; an equal pair counts one half.
-    Picks without a weight (NaN) are left out. 0.5: the weight says nothing; NaN: there is no pair.
+    Samples without a weight (NaN) are left out. 0.5: the weight says nothing; NaN: there is no pair.
     """
     won, pairs = 0.0, 0
     for weights, wrong in queries:
-        known = [(weight, is_wrong) for weight, is_wrong in zip(weights, wrong, strict=True) if not isnan(weight)]
-        of_wrong = [weight for weight, is_wrong in known if is_wrong]
-        of_right = [weight for weight, is_wrong in known if not is_wrong]
-        won += sum((high > low) + 0.5 * (high == low) for high in of_wrong for low in of_right)
-        pairs += len(of_wrong) * len(of_right)
+        values = np.asarray(weights, float)
+        is_known, is_wrong = ~np.isnan(values), np.asarray(wrong, bool)
+        ranks = rankdata(values[is_known])[is_wrong[is_known]]  # Mann and Whitney's U
+        others = int(is_known.sum()) - len(ranks)
+        won += float(ranks.sum()) - len(ranks) * (len(ranks) + 1) / 2
+        pairs += len(ranks) * others
     return (won / pairs if pairs else nan), pairs
 
 
 def read_data(run: Run) -> Data:
     """Load the data of a run again."""
     source = load_source(read_written(run.config))
-    vectors = pixel_vectors(source.pool_images[torch.arange(len(source.pool_images))])
+    images = source.pool_images[torch.arange(len(source.pool_images))]
+    vectors = pixel_vectors(images)
     width = half_covering_width(vectors, run.records[-1].labels)
-    return Data(source.hidden_labels, len(source.class_names), vectors, width, groups_of(source.sample_ids))
+    return Data(images, source.hidden_labels, len(source.class_names), vectors, width, groups_of(source.sample_ids))
 
 
 def trainings(run: Run, method: str, data: Data) -> Iterator[Training]:
@@ -138,7 +148,7 @@ def trainings(run: Run, method: str, data: Data) -> Iterator[Training]:
 
 
 Query = dict[str, tuple[list[float], list[bool]]]
-"""Statistic → its value for each pick, and whether the prediction of the pick was wrong."""
+"""Statistic → its value for each sample, and whether the prediction of the sample was wrong."""
 
 
 def queries(run: Run, data: Data) -> Iterator[Query]:
@@ -149,7 +159,34 @@ def queries(run: Run, data: Data) -> Iterator[Query]:
             with path.open(newline="", encoding="utf-8") as file:
                 rows = [row for row in csv.DictReader(file) if row["prediction"]]
             wrong = [int(row["prediction"]) != int(data.labels[int(row["index"])]) for row in rows]
-            yield {name: ([float(row[name] or nan) for row in rows], wrong) for name in _WEIGHTS}
+            yield {name: ([float(row[name] or nan) for row in rows], wrong) for name in _OF_PICKS}
+
+
+def last_pool(run: Run, data: Data) -> Query:
+    """Return the statistics of the unlabelled samples after the last training, for the averaged weights' predictions.
+
+    The bounds (UCB) are those of the run's own `score.c_u` and `score.c_i`.
+    """
+    last = round_directory(run.directory, run.records[-1].round)
+    left = (load(last / POOL)["labelled_in_round"] < 0).nonzero()[:, 0]
+    classifier = load_classifier(run.directory)
+    with torch.inference_mode():
+        logits = [classifier.network(classifier.normalise(images)) for images in data.images[left].split(_AT_ONCE)]
+    probabilities = torch.cat(logits).softmax(1)
+    highest, second = probabilities.topk(2, dim=1).values.T
+    weights = {_OF_POOL[-1]: 1 - (highest - second)}
+    if (last / STATISTICS).exists():
+        state = load(last / STATISTICS)
+        statistics = SampleStatistics(int(state["num_samples"]), alpha=state["alpha"], variance=state["variance"])
+        statistics.load_state_dict(state)
+        c_u, c_i = (float(run.config["score"][name]) for name in ("c_u", "c_i"))
+        values = (
+            *(statistics.uncertainty_mean, statistics.inconsistency_mean),
+            *(statistics.uncertainty_ucb(c_u), statistics.inconsistency_ucb(c_i), statistics.score(c_u, c_i)),
+        )
+        weights |= {name: value[left] for name, value in zip(_OF_POOL, values, strict=False)}
+    wrong = (probabilities.argmax(1) != data.labels[left]).tolist()
+    return {name: (weights[name].tolist() if name in weights else [nan] * len(left), wrong) for name in _OF_POOL}
 
 
 def round_tables(found: Sequence[Training]) -> Iterator[Table]:
@@ -176,18 +213,24 @@ def _mean(values: Sequence[float]) -> str:
     return f"{fmean(known):.2f}" if known else ""
 
 
-def auroc_table(found: Mapping[tuple[str, str], Sequence[Query]]) -> Table:
+def auroc_table(found: Mapping[tuple[str, str], Sequence[Query]], names: Sequence[str], caption: str) -> Table:
     """Return a row for each regime and method: each statistic's AUROC for wrong predictions, and the pairs for it."""
     rows = []
     for (regime, method), of_method in found.items():
-        scores = [auroc_within([query[name] for query in of_method]) for name in _WEIGHTS]
+        scores = [auroc_within([query[name] for query in of_method]) for name in names]
         cells = [f"{value:.3f} ({pairs:,})" if pairs else "" for value, pairs in scores]
         rows.append((regime, method, *cells))
-    caption = (
-        "AUROC of each statistic for wrong predictions, over pairs of picks of one query (number of pairs); without "
-        "bias for random alone, whose picks are a uniform sample of the pool"
-    )
-    return Table(caption, ("regime", "method", *_WEIGHTS), tuple(rows))
+    return Table(caption, ("regime", "method", *names), tuple(rows))
+
+
+OF_PICKS = (
+    "AUROC of each statistic for wrong predictions, over pairs of picks of one query (number of pairs); without bias "
+    "for random alone, whose picks are a uniform sample of the pool"
+)
+OF_POOL = (
+    "AUROC of each statistic for the averaged weights' wrong predictions of unlabelled samples, after the last "
+    "training, over pairs in one run (number of pairs)"
+)
 
 
 @as_command
@@ -202,13 +245,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     data: dict[str, Data] = {}
     found: list[Training] = []
     asked: dict[tuple[str, str], list[Query]] = defaultdict(list)
+    left: dict[tuple[str, str], list[Query]] = defaultdict(list)
     for run in find_runs(options.directories):
         regime, method = str(run.config["name"]), run.directory.resolve().parent.name
         if regime not in data:
             data[regime] = read_data(run)
         found += trainings(run, method, data[regime])
         asked[regime, method] += queries(run, data[regime])
-    tables = [*round_tables(found), auroc_table(asked)]
+        left[regime, method].append(last_pool(run, data[regime]))
+    aurocs = (auroc_table(left, _OF_POOL, OF_POOL), auroc_table(asked, _OF_PICKS, OF_PICKS))
+    tables = [*round_tables(found), *aurocs]
     text = "# Diagnostics\n\n" + "\n\n".join(f"**{table.caption}**\n\n{markdown_table(table)}" for table in tables)
     rows = [{name: getattr(training, name) for name in Training.__annotations__} for training in found]
     options.output.mkdir(parents=True, exist_ok=True)

@@ -90,7 +90,8 @@ def test_a_number_that_is_zero_everywhere_has_no_table() -> None:
 
 def test_auroc_has_a_row_for_each_method() -> None:
     query = {name: ([1.0, 0.0], [True, False]) for name in ("uncertainty_mean", "inconsistency_mean")}
-    table = auroc_table({("r", "m"): [query | {"score": ([nan, nan], [True, False])}]})
+    found = {("r", "m"): [query | {"score": ([nan, nan], [True, False])}]}
+    table = auroc_table(found, ("uncertainty_mean", "inconsistency_mean", "score"), "caption")
 
     assert table.rows == (("r", "m", "1.000 (1)", "1.000 (1)", ""),)
 
@@ -110,3 +111,5 @@ def test_the_command_reads_real_runs(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "**digits_near_copies: classes without a label, by labels, means over seeds**" in out
     assert "| method | 10 | 20 | 30 |" in out
     assert (tmp_path / "out" / "diagnostics.csv").read_text().count("\n") == 1 + 3
+    row = next(line for line in out.splitlines() if line.startswith("| digits_near_copies | random |"))
+    assert row.count(" (") == 6, "each statistic of the pool tells something"
