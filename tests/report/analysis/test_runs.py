@@ -419,6 +419,24 @@ def test_runs_of_a_name_are_a_setting_called_by_it_whatever_else_differs(write: 
     assert len(group(paths)[0].methods) == 4
 
 
+def test_the_name_of_a_warm_up_stands_for_its_keys(write: Write, tmp_path: Path) -> None:
+    warm_up = {"_target_": "a.SimCLR", "steps": 400, "optimizer": {"lr": 0.003}}
+    write("older", 0)
+    write("none", 1, {"warm_up": None})
+    write("cold", 2, RANDOM, {"warm_up": None})
+    write("warm", 0, {"warm_up": warm_up})
+    write("longer", 0, {"warm_up": warm_up | {"steps": 800}})
+
+    methods = group(find_runs([tmp_path]))[0].methods
+
+    assert {name: len(method.runs) for name, method in methods.items()} == {
+        "random, warm_up=none": 1,
+        "assl, warm_up=simclr, warm_up.steps=800": 1,
+        "assl, warm_up=none": 2,
+        "assl, warm_up=simclr, warm_up.steps=400": 1,
+    }
+
+
 def test_two_settings_under_one_name_are_refused(write: Write, tmp_path: Path) -> None:
     write("one", 0, {"name": "same", "data.name": "digits"})
     write("other", 1, {"name": "same", "data.name": "letters"})

@@ -13,11 +13,10 @@ from assl_lightning.report.labels_needed.starts import rule_of, start_of
     ("config", "expected"),
     [
         ({}, "random"),
-        ({"initial_acquisition": "random", "initial_features": "pixels", "warm_up": "none"}, "random"),
+        ({"initial_acquisition": "random", "initial_features": "pixels", "warm_up": None}, "random"),
         ({"initial_acquisition": "kmeans_plus_plus"}, "kmeans_plus_plus"),
         ({"initial_acquisition": "herding", "initial_features": "pixels"}, "herding of pixels"),
-        ({"initial_acquisition": "random", "warm_up": "simclr"}, "random, after simclr"),
-        ({"initial_acquisition": "random", "warm_up": {"name": "none"}}, "random"),
+        ({"initial_acquisition": "random", "warm_up": {"_target_": "a.SimCLR"}}, "random, after simclr"),
         (
             {
                 "initial_acquisition": "herding",
@@ -36,7 +35,7 @@ def test_a_start_is_its_choice_its_features_and_its_warm_up(config: dict[str, An
     ("method", "expected"),
     [
         ("random", "random"),
-        ("random, warm_up=none", "random"),
+        ("random, warm_up=simclr, warm_up.steps=40", "random"),
         ("herding, c_u=0, warm_up.steps=400, initial_features=pixels", "herding, c_u=0"),
         ("herding, warm_up_of_another_kind=1", "herding, warm_up_of_another_kind=1"),
     ],

@@ -21,6 +21,9 @@ Item = TypeVar("Item")
 
 _ABSENT = object()  # the value of a key that is not there; None is the value of one that is
 
+_NAMED = (*GROUPS, "warm_up")
+"""The groups whose names stand for their keys, if they differ; `warm_up` may be null, and older runs do not have it."""
+
 WHERE_IMAGES_LIE = ("data.root", "data.source.root", "data.source.download")
 """Keys in which runs on the same images may differ."""
 
@@ -200,8 +203,9 @@ def _leaves(node: Mapping[str, Any], ignore: Collection[str], prefix: str = "") 
 
 def _flat_config(run: Run) -> FlatConfig:
     """Return the part of a run's configuration that identifies its method and setting, the names of groups first."""
-    names = {group: str(run.config[group].get("name") or _class_name(run.config[group])) for group in GROUPS}
-    return names | {"hold_out": 0} | dict(own_leaves(run.config, _NOT_COMPARED))  # older runs have no hold_out
+    names = {group: name_of_group(run.config.get(group)) for group in _NAMED}
+    leaves = dict(own_leaves(run.config, _NOT_COMPARED))
+    return names | {"hold_out": 0} | leaves | names  # older runs have no hold_out; a group that is null is a leaf
 
 
 def _setting_config(run: Run, with_init: bool) -> FlatConfig:
@@ -210,9 +214,11 @@ def _setting_config(run: Run, with_init: bool) -> FlatConfig:
     return {key: value for key, value in _flat_config(run).items() if key.partition(".")[0] in kept}
 
 
-def _class_name(node: Mapping[str, Any]) -> str:
-    """Return `resnet18` for a network of the class …resnet.ResNet18."""
-    return str(node.get("_target_", "")).rpartition(".")[2].lower()
+def name_of_group(node: Mapping[str, Any] | None) -> str:
+    """Return the name of a group: its own, or `resnet18` for a network of the class …resnet.ResNet18, or none."""
+    if node is None:
+        return "none"
+    return str(node.get("name") or str(node.get("_target_", "")).rpartition(".")[2].lower())
 
 
 def _distinguishing_keys(classes: Sequence[Sequence[FlatConfig]]) -> list[str]:
@@ -233,7 +239,7 @@ def _differ(members: Sequence[FlatConfig], key: str) -> bool:
 def _comparable(configs: Sequence[FlatConfig], key: str, config: FlatConfig) -> list[FlatConfig]:
     """Return the configurations with which `key` can be compared: for a key in a group, those of the same group."""
     name, _, rest = key.partition(".")
-    return [other for other in configs if not rest or name not in GROUPS or other[name] == config[name]]
+    return [other for other in configs if not rest or name not in _NAMED or other[name] == config[name]]
 
 
 def _is_copy(key: str, everything: Sequence[FlatConfig]) -> bool:

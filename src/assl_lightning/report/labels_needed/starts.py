@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from assl_lightning.report.analysis.grouping import name_of_group
+
 _INITIAL = "initial_acquisition"
 _FEATURES = "initial_features"
 _WARM_UP = "warm_up"
@@ -15,14 +17,13 @@ def start_of(config: Mapping[str, Any]) -> str:
 
     >>> start_of({"initial_acquisition": "herding", "initial_features": "pixels"})
     'herding of pixels'
-    >>> start_of({"initial_acquisition": "random", "warm_up": {"name": "simclr", "steps": 400}})
+    >>> start_of({"initial_acquisition": "random", "warm_up": {"_target_": "assl_lightning.learning.SimCLR"}})
     'random, after simclr'
     """
     initial = str(config.get(_INITIAL) or "random")
     features = "" if initial == "random" or not config.get(_FEATURES) else f" of {config[_FEATURES]}"
     warm_up = config.get(_WARM_UP)
-    name = str(warm_up.get("name")) if isinstance(warm_up, Mapping) else str(warm_up or "none")
-    return f"{initial}{features}" + ("" if name == "none" else f", after {name}")
+    return f"{initial}{features}" + ("" if warm_up is None else f", after {name_of_group(warm_up)}")
 
 
 def rule_of(method: str) -> str:
