@@ -2,6 +2,8 @@
 
     python tests/kills.py --kills 200 --output results/kills.md
 
+With --warm-up the network is warmed up before the first label.
+
 Each run is a process of its own, forked from this one so that it need not import everything again, which does what the
 command line does. It gets SIGKILL at a random instant, or as soon as a file is being written. Where a run ends before
 there were enough kills, the next seed's begins.
@@ -44,6 +46,7 @@ OVERRIDES = (
     "trainer.accelerator=cpu",
     "checkpoint.every_n_steps=3",
 )
+WARM_UP = ("warm_up=simclr", "warm_up.steps=30", "warm_up.batch_size=8", "initial_acquisition=kmeans_plus_plus")
 _LONGEST_WAIT = 4.0  # seconds until a kill at a random instant: a bit longer than it takes to get to the first step
 _WRITING = 0.5  # the share of kills that wait for a file to be written
 
@@ -58,13 +61,15 @@ class Outcome:
     differences: list[str] = field(default_factory=list)
 
 
-def kill_until_it_ends(directory: Path, seed: int, wanted: int, luck: random.Random, outcome: Outcome) -> None:
+def kill_until_it_ends(
+    directory: Path, seed: int, wanted: int, luck: random.Random, outcome: Outcome, overrides: Sequence[str]
+) -> None:
     """One run, killed as long as kills are wanted; then left alone, and compared."""
     straight, killed = directory / f"straight_{seed}", directory / f"killed_{seed}"
-    if _finish(_start(straight, seed)) != 0:
+    if _finish(_start(straight, seed, overrides)) != 0:
         raise RuntimeError(f"the undisturbed run failed; see {straight}.log")
     while outcome.kills.total() < wanted:
-        process = _start(killed, seed)
+        process = _start(killed, seed, overrides)
         outcome.starts += 1
         if _kill(process, killed, luck):
             outcome.kills[_where(killed)] += 1
@@ -74,7 +79,7 @@ def kill_until_it_ends(directory: Path, seed: int, wanted: int, luck: random.Ran
             raise RuntimeError(f"a run that had been killed could not go on; see {killed}.log")
     else:
         outcome.starts += 1
-        if _finish(_start(killed, seed)) != 0:
+        if _finish(_start(killed, seed, overrides)) != 0:
             raise RuntimeError(f"a run that had been killed could not go on; see {killed}.log")
     outcome.runs += 1
     outcome.differences += [f"seed {seed}: {line}" for line in differences_of_runs(straight, killed)]
@@ -83,7 +88,7 @@ def kill_until_it_ends(directory: Path, seed: int, wanted: int, luck: random.Ran
 _exit_codes: dict[int, int] = {}
 
 
-def _start(run_dir: Path, seed: int) -> int:
+def _start(run_dir: Path, seed: int, overrides: Sequence[str]) -> int:
     process = os.fork()
     if process:
         return process
@@ -92,7 +97,7 @@ def _start(run_dir: Path, seed: int) -> int:
     os.dup2(log, 2)
     code = 70
     try:
-        code = command_line([*OVERRIDES, f"seed={seed}", f"run_dir={run_dir}"])
+        code = command_line([*overrides, f"seed={seed}", f"run_dir={run_dir}"])
     finally:
         os._exit(code)
 
@@ -124,6 +129,8 @@ def _where(run_dir: Path) -> str:
     """What a kill left behind, in words."""
     if any(run_dir.rglob("*.tmp")):
         return "while a file was being written"
+    if (run_dir / "warm_up").exists() and not (run_dir / "warm_up.json").exists():
+        return "in the warm-up, between two writes"
     states = [path.read_text() for path in run_dir.glob("round_*/state.json")]
     if any('"training"' in state for state in states):
         return "in a training, between two writes"
@@ -134,14 +141,15 @@ def _where(run_dir: Path) -> str:
     return "before the first round, between two rounds or in the report"
 
 
-def _report(outcome: Outcome, seconds: float) -> str:
+def _report(outcome: Outcome, seconds: float, *, is_warm: bool) -> str:
+    option, warm_up = (" --warm-up", "a warm-up of 30 steps, ") if is_warm else ("", "")
     rows = "\n".join(f"| {where} | {count} |" for where, count in outcome.kills.most_common())
     found = "\n".join(outcome.differences) or "none"
     return f"""# A run that is killed is the same run
 
-`python tests/kills.py --kills {outcome.kills.total()}`: {outcome.kills.total()} × SIGKILL, {outcome.starts} starts, \
-{outcome.runs} runs that ended, {seconds:,.0f} s.
-Digits, three trainings of 40 steps, a checkpoint every third step.
+`python tests/kills.py --kills {outcome.kills.total()}{option}`: {outcome.kills.total()} × SIGKILL, \
+{outcome.starts} starts, {outcome.runs} runs that ended, {seconds:,.0f} s.
+Digits, {warm_up}three trainings of 40 steps, a checkpoint every third step.
 
 | where it was killed | kills |
 | --- | ---: |
@@ -158,15 +166,17 @@ torch {torch.__version__}, one thread.
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--warm-up", action="store_true", help="kill runs with a warm-up")
     parser.add_argument("--luck", type=int, default=0, help="seed of the instants")
     parser.add_argument("--output", type=Path, help="where the report goes; else it is printed")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    overrides = [*OVERRIDES, *(WARM_UP if options.warm_up else ())]
     outcome, luck, started = Outcome(), random.Random(options.luck), time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
         while outcome.kills.total() < options.kills:
-            kill_until_it_ends(Path(directory), outcome.runs, options.kills, luck, outcome)
-    text = _report(outcome, time.monotonic() - started)
+            kill_until_it_ends(Path(directory), outcome.runs, options.kills, luck, outcome, overrides)
+    text = _report(outcome, time.monotonic() - started, is_warm=options.warm_up)
     if options.output is None:
         sys.stdout.write(text)
     else:

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assl_lightning.base.run_files import CONFIG, RECORDS
+from assl_lightning.base.run_files import CONFIG, RECORDS, WARM_UP_RECORD
 from assl_lightning.loop.records import read_records
+from assl_lightning.loop.warm_up_record import read_warm_up
 
 _OF_A_TIME_OR_A_RUN = ("of_fit", "of_tests", "run_id")
 
@@ -26,8 +27,11 @@ def differences_of_runs(one: Path, other: Path) -> Iterator[str]:
     records = [[replace(record, seconds={}) for record in read_records(path)] for path in (one, other)]
     if records[0] != records[1]:
         yield RECORDS
+    warm_ups = [record and replace(record, seconds=0) for record in map(read_warm_up, (one, other))]
+    if warm_ups[0] != warm_ups[1]:
+        yield WARM_UP_RECORD
     for name in sorted(names[0] & names[1]):
-        if str(name) in (RECORDS, CONFIG):
+        if str(name) in (RECORDS, CONFIG, WARM_UP_RECORD):
             continue
         if name.suffix in (".pt", ".ckpt"):
             yield from (f"{name}: {key}" for key in _different_leaves(one / name, other / name))

@@ -138,6 +138,39 @@ def test_one_rank_writes_what_one_process_writes(outputs: dict[int, Path]) -> No
     assert "devices: 2 × cpu" in config
 
 
+@pytest.mark.slow
+def test_two_processes_are_warmed_up_as_one(tmp_path: Path) -> None:
+    for devices in (1, 2):
+        from_python(tmp_path / str(devices), devices, DDP_RUN_WARM_UP="1")
+    one = torch.load(tmp_path / "1" / "rank_0.pt", weights_only=True)
+    ranks = [torch.load(tmp_path / "2" / f"rank_{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert len(one["warmed_up"]) == 5
+    for whole, *halves in zip(one["warmed_up"], *(rank["warmed_up"] for rank in ranks), strict=True):
+        assert torch.equal(torch.cat(halves), whole)
+    for seen in ranks:
+        assert seen["queried"] == one["queried"]
+        for pool, its in zip(seen["pools"], one["pools"], strict=True):
+            assert torch.equal(pool, its), "the first picks, too"
+    weights, its = (
+        torch.load(tmp_path / str(devices) / "run" / "warm_up.ckpt", weights_only=True)["state_dict"]
+        for devices in (1, 2)
+    )
+    torch.testing.assert_close(its, weights, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_warm_up_of_two_processes_that_is_stopped_goes_on_to_the_last_bit(tmp_path: Path) -> None:
+    warm_up = ("warm_up=simclr", "warm_up.steps=12", "warm_up.batch_size=8", "rounds=0", *DDP)
+    assert finish(tmp_path / "straight", *warm_up) == (0, "")
+    process = start(tmp_path / "run", *warm_up, "checkpoint.every_n_steps=1")
+    wait_for("warm_up/resume/step_0000000[4-9].ckpt", tmp_path / "run")
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 143, errors
+    assert finish(tmp_path / "run", *warm_up) == (0, "")
+    assert list(differences_of_runs(tmp_path / "straight", tmp_path / "run")) == []
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two processes from the command line."""

@@ -12,8 +12,9 @@ import pytest
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-def test_a_run_that_is_killed_again_and_again_ends_as_the_undisturbed_one(tmp_path: Path) -> None:
-    command = [sys.executable, str(Path(__file__).with_name("kills.py")), "--kills", "20"]
+@pytest.mark.parametrize("options", [[], ["--warm-up"]], ids=["cold", "warm"])
+def test_a_run_that_is_killed_again_and_again_ends_as_the_undisturbed_one(tmp_path: Path, options: list[str]) -> None:
+    command = [sys.executable, str(Path(__file__).with_name("kills.py")), "--kills", "20", *options]
     ended = subprocess.run(
         command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=900, check=False
     )

@@ -57,6 +57,7 @@ def run(name: str, *overrides: str) -> int:
 def test_a_run_is_the_same_with_images_in_memory_and_in_files_and_with_any_number_of_workers(photos: Path) -> None:
     (photos / "ok" / "10.png").write_bytes(b"nothing")
     query = ["acquisition=badge", "data.unreadable=exclude", "data.source.test_seed=1"]  # looks at the pool again
+    query += ["warm_up=simclr", "warm_up.steps=3", "warm_up.batch_size=8"]
     for name, how in (("memory", []), ("alone", STREAM), ("by_two", [*STREAM_BY_TWO, "data.source.cache=cache"])):
         assert run(name, *query, *how) == 0
     for name in ("alone", "by_two"):

@@ -255,11 +255,16 @@ def test_too_little_disk_is_wrong(check: Callable[..., Outcome], monkeypatch: py
 # --- against the run itself ------------------------------------------------------------------------------------------
 
 
-def test_the_files_of_a_run_weigh_what_the_check_said(compose_run: Compose, tmp_path: Path) -> None:
-    config = compose_run("rounds=3", *SMALL, f"run_dir={tmp_path}/run", "initial_labels=50", "trainer/logger=none")
+@pytest.mark.parametrize("warm_up", [[], ["warm_up=simclr", "warm_up.steps=20"]], ids=["cold", "warm"])
+def test_the_files_of_a_run_weigh_what_the_check_said(compose_run: Compose, tmp_path: Path, warm_up: list[str]) -> None:
+    of_run = ["rounds=3", *SMALL, f"run_dir={tmp_path}/run", "initial_labels=50", "trainer/logger=none"]
+    config = compose_run(*of_run, *warm_up)
     estimate = check_run(config).estimate
     assert estimate is not None
     assert not (tmp_path / "run").exists()
+    if warm_up:
+        (step,) = (item for item in estimate.seconds if item.name == "warm-up step")
+        assert (step.times, step.each > 0) == (20, True)
     running.run(config)
     (tmp_path / "run" / "report" / "curve.png").unlink()
     weight = sum(path.stat().st_size for path in (tmp_path / "run").rglob("*") if path.is_file())

@@ -32,7 +32,7 @@ RUN = ("rounds=3", "steps_per_round=600", "steps_per_epoch=200", "trainer.log_ev
 
 def test_a_run_takes_its_steps_tests_acquisitions_and_starts(compose_run: Compose) -> None:
     estimate = extrapolate(compose_run(*RUN), TRIAL, read_seconds=7.0)
-    assert {item.name: item.times for item in estimate.seconds} == {
+    assert {item.name: item.times for item in estimate.seconds if item.total} == {
         "reading of the data": 1,
         "training step": 4 * 600,
         "test": 4 * 3,
@@ -58,6 +58,15 @@ def test_what_stays_is_every_rounds_files_and_the_last_weights_and_meanwhile_the
     rows = 4 * 6 + 4 * 3
     assert estimate.kept_bytes == 3 * 1000 + 800 + rows * 100 + 4 * 400 + 2500 + 50_000
     assert estimate.most_bytes == estimate.kept_bytes + 50_000 + 3 * 70_000
+
+
+def test_a_warm_up_takes_its_steps_once_and_its_weights_stay(compose_run: Compose) -> None:
+    cold, warm = compose_run(*RUN), compose_run(*RUN, "warm_up=simclr", "warm_up.steps=300")
+    trial = replace(TRIAL, warm_up_step_seconds=0.75, warm_up_bytes=30_000)
+    without, estimate = extrapolate(cold, TRIAL), extrapolate(warm, trial)
+    assert estimate.total_seconds == without.total_seconds + 300 * 0.75
+    assert estimate.kept_bytes == without.kept_bytes + 30_000 + 3 * 100, "three rows of metrics"
+    assert extrapolate(warm, trial, is_warm=True).total_seconds == without.total_seconds
 
 
 def test_a_run_without_acquisitions_has_one_round_and_no_weights_of_an_earlier_one(compose_run: Compose) -> None:

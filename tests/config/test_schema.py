@@ -98,6 +98,7 @@ def plain() -> dict[str, Any]:
             "weights": "raw",
             "features": "inference",
         },
+        "warm_up": None,
         "trainer": {
             "_target_": "a.Trainer",
             "devices": 1,

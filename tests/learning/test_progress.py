@@ -47,13 +47,19 @@ def make_clock(seconds: float = 1.0) -> Iterator[float]:
 
 
 def fit(
-    *, terminal: bool, module: Module | None = None, validate: bool = True, sanity: int = 0
+    *,
+    terminal: bool,
+    module: Module | None = None,
+    validate: bool = True,
+    sanity: int = 0,
+    round: int | None = 2,
+    labels: int = 1030,
 ) -> tuple[str, RoundProgress]:
     text, ticks = StringIO(), make_clock(0.5)
     progress = RoundProgress(
-        round=2,
+        round=round,
         rounds=5,
-        labels=1030,
+        labels=labels,
         images_per_step=100,
         console=Console(force_terminal=terminal, file=text, width=120),
         clock=lambda: next(ticks),
@@ -109,6 +115,17 @@ def test_on_a_terminal_the_bars_show_the_run_and_the_round_and_the_line_remains(
     assert "test accuracy 0.912 (EMA) 0.905 (raw) · about" in plain(text)
     assert plain(text).rstrip().endswith(" s")
     assert progress._display is None
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_warm_up_has_a_bar_of_its_own_without_a_round(terminal: bool) -> None:
+    text, _ = fit(terminal=terminal, validate=False, round=None, labels=0)
+    assert plain(text).rstrip().endswith("warm-up: 6 steps, 4.0 s" if not terminal else " s")
+    assert "round" not in plain(text)
+    assert "labels" not in plain(text)
+    if terminal:
+        for piece in ("warm-up step", "6/6", "loss 0.250", "images/s", "left"):
+            assert piece in plain(text), piece
 
 
 def test_only_the_steps_of_the_interval_are_drawn() -> None:

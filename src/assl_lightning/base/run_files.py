@@ -34,6 +34,18 @@ STATISTICS = "statistics.pt"
 TO_LABEL = "to_label"
 """The directory of what people are asked to label before a round trains, below `round_directory`."""
 
+RESUME = "resume"
+"""The directory of the checkpoints of an unfinished training, below that of its round or of the warm-up."""
+
+WARM_UP = "warm_up"
+"""The directory of what the training before the first label writes on its way."""
+
+WARM_UP_WEIGHTS = "warm_up.ckpt"
+"""The weights that this training leaves, those of the network without its head."""
+
+WARM_UP_RECORD = "warm_up.json"
+"""Its steps, images, loss and seconds; written once it is complete."""
+
 INITIAL = "initial.json"
 """The samples that were asked for at first, below the directory of round 0."""
 

@@ -75,7 +75,8 @@ def check_run(config: Config) -> Report:
             trial = _try(config, source, findings)
     free = shutil.disk_usage(free_at).free
     if trial is not None:
-        estimate = extrapolate(config, trial, read_seconds, directory.complete_rounds)
+        complete, is_warm = directory.complete_rounds, directory.is_warm
+        estimate = extrapolate(config, trial, read_seconds, complete, is_warm=is_warm)
         findings += remarks_on(config, trial)
         findings += check_disk(max(estimate.most_bytes - directory.num_bytes, 0), free, free_at)
     return Report(config, directory, free, free_at, tuple(findings), source, trial, estimate, tuple(unreadable))

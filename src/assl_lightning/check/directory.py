@@ -21,6 +21,7 @@ class DirectoryState:
     complete_rounds: int = 0
     num_bytes: int = 0  # of the files that are there now
     findings: tuple[Finding, ...] = ()
+    is_warm: bool = False  # the warm-up of its network is complete
 
 
 def read_directory(run_dir: Path, settings: RoundSettings) -> DirectoryState:
@@ -40,14 +41,14 @@ def read_directory(run_dir: Path, settings: RoundSettings) -> DirectoryState:
         if (run_dir / LOCK).exists():
             with directory.held():
                 pass
-        complete = len(directory.records())
+        complete, is_warm = len(directory.records()), directory.read_warm_up() is not None
     except Exception as error:  # a broken config.yaml may raise any error of the YAML parser
         return _refused(f"{line_of(error)}.")
     num_bytes = weigh(run_dir)
     if complete > settings.rounds:
         return DirectoryState(f"finished, all {complete} rounds; the run would do nothing", complete, num_bytes)
     begun = f"{complete} of {settings.rounds + 1} rounds are complete" if complete else "in its first round"
-    return DirectoryState(f"holds this run, to go on with: {begun}", complete, num_bytes)
+    return DirectoryState(f"holds this run, to go on with: {begun}", complete, num_bytes, is_warm=is_warm)
 
 
 def nearest_existing(path: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from assl_lightning.base.run_files import CONFIG, FINAL_CHECKPOINT
+from assl_lightning.base.run_files import CONFIG, FINAL_CHECKPOINT, WARM_UP_WEIGHTS
 from assl_lightning.base.words import counted
 from assl_lightning.check.findings import Finding, remark, wrong
 from assl_lightning.check.trial import Trial
@@ -52,16 +52,23 @@ class Estimate:
         return self.kept_bytes + round(sum(item.total for item in self.meanwhile))
 
 
-def extrapolate(config: Config, trial: Trial, read_seconds: float = 0.0, complete_rounds: int = 0) -> Estimate:
-    """Estimate the time of reading the data and of the rounds after `complete_rounds`, and the disk of all rounds."""
+def extrapolate(
+    config: Config, trial: Trial, read_seconds: float = 0.0, complete_rounds: int = 0, *, is_warm: bool = False
+) -> Estimate:
+    """Estimate the time of reading the data and of the rounds after `complete_rounds`, and the disk of all rounds.
+
+    If the network `is_warm`, the run's warm-up is complete.
+    """
     settings = config.settings
+    warm_up_steps = int((config.warm_up or {}).get("steps", 0))
     steps = [_steps_of(config, number) for number in range(settings.rounds + 1)]
     tests = [-(-count // (settings.steps_per_epoch or settings.steps_per_round)) for count in steps]
     steps_left, tests_left = steps[complete_rounds:], tests[complete_rounds:]
     log_every: int = config.trainer.get("log_every_n_steps", 50)
-    rows = sum(steps) // log_every + sum(tests)
+    rows = sum(steps) // log_every + warm_up_steps // log_every + sum(tests)
     seconds = (
         Item("reading of the data", read_seconds, 1),
+        Item("warm-up step", trial.warm_up_step_seconds, 0 if is_warm else warm_up_steps),
         Item("training step", trial.step_seconds, sum(steps_left)),
         Item("test", trial.test_seconds, sum(tests_left)),
         Item("acquisition", trial.query_seconds, max(len(steps_left) - 1, 0)),
@@ -74,6 +81,7 @@ def extrapolate(config: Config, trial: Trial, read_seconds: float = 0.0, complet
         Item("line of rounds.jsonl", trial.line_bytes, settings.rounds + 1),
         Item(CONFIG, trial.config_bytes, 1),
         Item(f"weights ({FINAL_CHECKPOINT})", trial.checkpoint_bytes, 1),
+        Item(f"weights of the warm-up ({WARM_UP_WEIGHTS})", trial.warm_up_bytes, 1),
     )
     meanwhile = (
         Item("weights of the round before", trial.checkpoint_bytes, min(settings.rounds, 1)),

@@ -22,7 +22,15 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 
-from assl_lightning.base.run_files import CONFIG, FINAL_CHECKPOINT, RECORDS, SAMPLES, round_directory
+from assl_lightning.base.run_files import (
+    CONFIG,
+    FINAL_CHECKPOINT,
+    RECORDS,
+    SAMPLES,
+    WARM_UP_RECORD,
+    WARM_UP_WEIGHTS,
+    round_directory,
+)
 from assl_lightning.check.directory import weigh
 from assl_lightning.config.build import make_parts, make_settings
 from assl_lightning.config.schema import Config
@@ -31,12 +39,13 @@ from assl_lightning.learning.datamodule import PoolDataModule
 from assl_lightning.loop.oracles import HeldBackLabels
 from assl_lightning.loop.records import RoundRecord
 from assl_lightning.loop.rounds import run_rounds
+from assl_lightning.loop.warm_up_record import read_warm_up
 from assl_lightning.method.callback import ASSLScoreCallback
 from assl_lightning.method.features import SampleFeatures
 from assl_lightning.method.statistics import SampleStatistics
 
-_WARM_UP_STEPS = 3  # not timed: kernels are chosen and memory is allocated
-_TIMED_STEPS = 10
+_UNTIMED_STEPS = 3  # not timed: kernels are chosen and memory is allocated
+_STEPS = _UNTIMED_STEPS + 10
 
 _METRICS = "metrics.csv"
 
@@ -50,7 +59,7 @@ class Trial:
 
     devices: int  # of the run; the trial has one, with its share of each batch
     steps: int  # of a training
-    step_seconds: float  # median after the warm-up
+    step_seconds: float  # median of the timed steps
     test_seconds: float  # one pass over the test set
     query_seconds: float  # one acquisition; 0 if the run has none
     setup_seconds: float  # of a training, without its steps and tests
@@ -61,6 +70,8 @@ class Trial:
     metrics_bytes: float  # one row of metrics; 0 if no CSV is written
     line_bytes: float  # one line of rounds.jsonl
     config_bytes: int  # with the list of the samples' names
+    warm_up_step_seconds: float = 0.0  # median; 0 if the run has no warm-up
+    warm_up_bytes: int = 0  # its weights and its record
 
 
 def run_trial(config: Config, source: PoolSource, clock: Callable[[], float] = time.perf_counter) -> Trial:
@@ -76,11 +87,11 @@ def run_trial(config: Config, source: PoolSource, clock: Callable[[], float] = t
         run_dir = Path(temporary) / "run"
         shortened = _shorten(config, run_dir, devices)
         parts = make_parts(shortened, source)
-        watches: list[_Watch] = []
+        watches: dict[int | None, _Watch] = {}
 
-        def watch(**_: Any) -> Callback:
-            watches.append(_Watch(parts.datamodule, config, Path(temporary) / "inner.ckpt", clock))
-            return watches[-1]
+        def watch(round: int | None, **_: Any) -> Callback:
+            watches[round] = _Watch(parts.datamodule, config, Path(temporary) / "inner.ckpt", clock)
+            return watches[round]
 
         records = run_rounds(
             **vars(replace(parts, oracle=HeldBackLabels(_made_up(source)))),
@@ -89,7 +100,7 @@ def run_trial(config: Config, source: PoolSource, clock: Callable[[], float] = t
             make_progress=watch,
             clock=clock,
         )
-        return _sum_up(devices, records, watches[-1], run_dir)
+        return replace(_sum_up(devices, records, watches[len(records) - 1], run_dir), **_of_warm_up(watches, run_dir))
 
 
 def _made_up(source: PoolSource) -> torch.Tensor:
@@ -119,6 +130,18 @@ def _sum_up(devices: int, records: list[RoundRecord], watch: _Watch, run_dir: Pa
     )
 
 
+def _of_warm_up(watches: Mapping[int | None, _Watch], run_dir: Path) -> dict[str, Any]:
+    """Return what the trial measured of the warm-up; nothing where the run has none."""
+    record = read_warm_up(run_dir)
+    if record is None:
+        return {}
+    files = (WARM_UP_WEIGHTS, WARM_UP_RECORD)
+    return {
+        "warm_up_step_seconds": watches[None].step_seconds or record.seconds / record.steps,
+        "warm_up_bytes": sum((run_dir / name).stat().st_size for name in files),
+    }
+
+
 def _weigh_kept(directory: Path) -> int:
     beside = sum(
         (directory / name).stat().st_size for name in (FINAL_CHECKPOINT, _METRICS) if (directory / name).exists()
@@ -139,6 +162,10 @@ def _shorten(config: Config, run_dir: Path, devices: int) -> Config:
     logger = config.trainer.get("logger")
     writes_csv = isinstance(logger, Mapping) and logger.get("_target_") in _CSV_LOGGERS
     trainer = {**config.trainer, "logger": logger if writes_csv else None}
+    warm_up = config.warm_up
+    if warm_up is not None:  # of a step's images, each device has its share
+        steps, images = (warm_up.get(name, least) for name, least in (("steps", 1), ("batch_size", 2)))
+        warm_up = warm_up | {"steps": min(steps, _STEPS), "batch_size": max(images // devices, 2)}
     if devices > 1:
         trainer |= {"devices": 1, "num_nodes": 1, "strategy": "auto"}
     return replace(
@@ -147,10 +174,11 @@ def _shorten(config: Config, run_dir: Path, devices: int) -> Config:
         settings=replace(
             config.settings,
             rounds=min(config.settings.rounds, 1),
-            steps_per_round=min(config.settings.steps_per_round, _WARM_UP_STEPS + _TIMED_STEPS),
+            steps_per_round=min(config.settings.steps_per_round, _STEPS),
             steps_per_epoch=None,
         ),
         algorithm=replace(config.algorithm, batch_size=max(config.algorithm.batch_size // devices, 1)),
+        warm_up=warm_up,
         trainer=trainer,
     )
 
@@ -191,8 +219,8 @@ class _Watch(Callback):
 
     @property
     def step_seconds(self) -> float | None:
-        """The median after the warm-up; None if there were too few steps."""
-        timed = self._ended[_WARM_UP_STEPS - 1 :] if len(self._ended) > _WARM_UP_STEPS else self._ended
+        """The median of the timed steps; None if there were too few."""
+        timed = self._ended[_UNTIMED_STEPS - 1 :] if len(self._ended) > _UNTIMED_STEPS else self._ended
         durations = [after - before for before, after in pairwise(timed)]
         return median(durations) if durations else None
 

@@ -18,6 +18,7 @@ from assl_lightning.config.instantiate import (
     make_algorithm,
     make_network,
     make_strategy,
+    make_warm_up,
     trainer_factory,
 )
 from assl_lightning.config.prepare import check_pool_size
@@ -30,6 +31,7 @@ from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.undecodable import Row, rows_of
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.datamodule import PoolDataModule
+from assl_lightning.learning.simclr import SimCLR
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.moving import CONTENTS
 from assl_lightning.loop.oracles import Oracle
@@ -51,6 +53,7 @@ class Parts:
     acquisition: Acquisition
     oracle: Oracle
     unreadable: tuple[Row, ...]
+    make_warm_up: Callable[[FeatureNetwork], SimCLR] | None
 
 
 def make_settings(config: Config, source: PoolSource | None = None) -> RoundSettings:
@@ -120,6 +123,7 @@ def make_parts(config: Config, source: PoolSource) -> Parts:
         acquisition=make_strategy(config),
         oracle=oracle,
         unreadable=rows_of(source),
+        make_warm_up=None if config.warm_up is None else partial(make_warm_up, config.warm_up),
     )
 
 

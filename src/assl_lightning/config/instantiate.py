@@ -16,6 +16,7 @@ from assl_lightning.config.refusals import error_at
 from assl_lightning.config.schema import Config, ConfigurationError, Node, show
 from assl_lightning.learning.accelerators import auto_accelerator
 from assl_lightning.learning.algorithm import Algorithm
+from assl_lightning.learning.simclr import SimCLR
 from assl_lightning.method.candidates import Acquisition
 from assl_lightning.networks.adapt import with_features
 from assl_lightning.networks.base import FeatureNetwork
@@ -31,6 +32,8 @@ def nodes(config: Config) -> Iterator[tuple[str, Node]]:
     yield "network", config.network
     yield "algorithm.module", config.algorithm.module
     yield "acquisition.strategy", config.acquisition.strategy
+    if config.warm_up is not None:
+        yield "warm_up", config.warm_up
     yield "trainer", config.trainer
     yield "oracle", config.oracle
 
@@ -93,6 +96,17 @@ def make_algorithm(config: Config, network: FeatureNetwork) -> Algorithm:
         algorithm: Algorithm = make_module(network)
         algorithm.configure_optimizers()  # its arguments are looked at only when it is made
         return algorithm
+
+
+def make_warm_up(node: Node, network: FeatureNetwork) -> SimCLR:
+    """Make the training before the first label around a network, from the `node` of warm_up."""
+    make_module = instantiate_node("warm_up", node | {"_partial_": True})
+    with error_at("warm_up", node):
+        module: SimCLR = make_module(network)
+    check_kind(module, SimCLR, "warm_up", node)
+    with error_at("warm_up", node):
+        module.configure_optimizers()
+    return module
 
 
 def make_strategy(config: Config) -> Acquisition:

@@ -20,6 +20,7 @@ from assl_lightning.base.words import nearest, shortened
 from assl_lightning.data.class_names import read_class_names
 from assl_lightning.learning.settings import (
     ALGORITHM_ARGUMENTS,
+    WARM_UP_ARGUMENTS,
     BatchSize,
     LabelledStream,
     LabelledView,
@@ -27,7 +28,7 @@ from assl_lightning.learning.settings import (
     NumWorkers,
     Passes,
 )
-from assl_lightning.loop.records import FORMER_KEYS, PROVENANCE_KEYS
+from assl_lightning.loop.records import FORMER_KEYS, PROVENANCE_KEYS, with_later_keys
 from assl_lightning.loop.settings import KEYS, Contradiction, RoundSettings
 from assl_lightning.loop.targets import with_present_targets
 
@@ -102,6 +103,7 @@ class Config:
     network: Node
     algorithm: AlgorithmSection
     acquisition: AcquisitionSection
+    warm_up: Node | None  # the training before the first label; None: there is none
     trainer: Node
     oracle: Node
 
@@ -137,7 +139,7 @@ def read(plain: Mapping[str, Any]) -> Config:
 
 def read_written(content: Mapping[str, Any]) -> Config:
     """Read the configuration in the content of a run's config.yaml, which also tells how the run came about."""
-    return read({key: value for key, value in content.items() if key not in PROVENANCE_KEYS})
+    return read({key: value for key, value in with_later_keys(content).items() if key not in PROVENANCE_KEYS})
 
 
 def show(key: str, value: object) -> str:
@@ -265,10 +267,10 @@ def _missing(key: str) -> str:
 def _read_value(hint: Any, value: object, key: str, errors: list[str]) -> Any:
     """Return `value` as the type `hint`, or None and a line in `errors`."""
     kind, rule, may_be_none = take_apart(hint)
-    if kind == Node:
-        return _read_node(value, key, errors)
     if value is None and may_be_none:
         return None
+    if kind == Node:
+        return _read_node(value, key, errors)
     converted = _convert(kind, value)
     if converted is not _WRONG and (rule is None or rule.test(converted)):
         return converted
@@ -433,12 +435,21 @@ def _check_class_names(config: Config) -> list[str]:
 
 
 def _check_module(config: Config) -> list[str]:
+    return _check_arguments("algorithm.module", config.algorithm.module, ALGORITHM_ARGUMENTS)
+
+
+def _check_warm_up(config: Config) -> list[str]:
+    return [] if config.warm_up is None else _check_arguments("warm_up", config.warm_up, WARM_UP_ARGUMENTS)
+
+
+def _check_arguments(key: str, node: Node, hints: Mapping[str, Any]) -> list[str]:
+    """Return a line for each argument of the class at `key` whose value is not of its type in `hints`."""
     errors: list[str] = []
-    for path, hint in ALGORITHM_ARGUMENTS.items():
+    for path, hint in hints.items():
         section, _, name = path.rpartition(".")
-        node = config.algorithm.module.get(section) if section else config.algorithm.module
-        if isinstance(node, Mapping) and name in node:
-            _read_value(hint, node[name], f"algorithm.module.{path}", errors)
+        arguments = node.get(section) if section else node
+        if isinstance(arguments, Mapping) and name in arguments:
+            _read_value(hint, arguments[name], f"{key}.{path}", errors)
     return errors
 
 
@@ -452,13 +463,21 @@ def _check_devices(config: Config) -> list[str]:
             f"{show('trainer.devices', devices)}: must be 1 with algorithm.labelled_stream=passes, whose last batches "
             f"cannot be divided evenly; or set algorithm.labelled_stream=tiled"
         ]
-    batch_size = config.algorithm.batch_size
-    if not isinstance(count, int) or count < 1 or batch_size % count == 0:
+    if not isinstance(count, int) or count < 1:
         return []  # "auto" and -1 are known when the Trainer is made
+    sizes = {"algorithm.batch_size": config.algorithm.batch_size, "warm_up.batch_size": _warm_up_batch_size(config)}
     return [
-        f"{show('algorithm.batch_size', batch_size)}: must be a multiple of {count}, since it is divided among "
-        f"trainer.devices={_as_yaml(devices)}; for example {max(1, round(batch_size / count)) * count}"
+        f"{show(key, size)}: must be a multiple of {count}, since it is divided among "
+        f"trainer.devices={_as_yaml(devices)}; for example {max(1, round(size / count)) * count}"
+        for key, size in sizes.items()
+        if size % count
     ]
+
+
+def _warm_up_batch_size(config: Config) -> int:
+    """Return the images of a step of the warm-up; 0 where it is not known."""
+    size = (config.warm_up or {}).get("batch_size", 0)
+    return size if is_integer(size) else 0
 
 
 _SET_BY_THE_LOOP: Mapping[str, str] = {
@@ -510,6 +529,7 @@ _CHECKS: tuple[Callable[[Config], list[str]], ...] = (
     _check_classes,
     _check_class_names,
     _check_module,
+    _check_warm_up,
     _check_devices,
     _check_trainer,
 )

@@ -12,11 +12,11 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from assl_lightning.base.processes import check_that_results_return
-from assl_lightning.config.instantiate import check_kind, make_algorithm, make_network, trainer_factory
+from assl_lightning.config.instantiate import check_kind, make_algorithm, make_network, make_warm_up, trainer_factory
 from assl_lightning.config.refusals import error_at
 from assl_lightning.config.schema import Config, ConfigurationError, show
 from assl_lightning.learning.algorithm import Algorithm
-from assl_lightning.loop.training import check_precision
+from assl_lightning.loop.fitting import check_precision
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ def try_network(config: Config) -> Algorithm:
             )
         with error_at("network", config.network):
             try_training(network, images, data.num_classes)
+        if config.warm_up is not None:
+            make_warm_up(config.warm_up, network)
     return algorithm
 
 

@@ -13,6 +13,7 @@ from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.words import first_few
 from assl_lightning.learning.samplers import StepSampler
 from assl_lightning.learning.settings import OnNonFinite
+from assl_lightning.learning.view_pairs import PairSampler, ViewPairDataModule
 
 _SHOWN = 8  # indices of each kind in an error
 _ADVICE = (
@@ -90,6 +91,10 @@ class NonFinite(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Raise before such weights are saved, or weights that a gradient has spoilt."""
+        self.check_weights(trainer, pl_module)
+
+    def check_weights(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raise the fault that any rank has noted, or that the weights show; waits for the device."""
         self.check(trainer)
         if self.on_non_finite == "stop" and not all(weights.isfinite().all() for weights in pl_module.parameters()):
             raise FloatingPointError(
@@ -121,13 +126,18 @@ class NonFinite(Callback):
 
 
 def _round_of(trainer: Trainer) -> str:
-    number = getattr(getattr(trainer, "datamodule", None), "round_number", None)
+    datamodule = getattr(trainer, "datamodule", None)
+    if isinstance(datamodule, ViewPairDataModule):
+        return " of the warm-up"
+    number = getattr(datamodule, "round_number", None)
     return "" if number is None else f" of round {number}"
 
 
 def _samples_of(trainer: Trainer, step: int) -> str:
     """Name the samples of a step, if the sampler is ours: its draws are a function of the step."""
     sampler = getattr(trainer.train_dataloader, "sampler", None)
+    if isinstance(sampler, PairSampler):
+        return f" (samples {first_few(sampler.pair_indices(step).sample.tolist(), _SHOWN)})"
     if not isinstance(sampler, StepSampler):
         return ""
     indices = sampler.step_indices(step)

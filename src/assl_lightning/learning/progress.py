@@ -17,7 +17,7 @@ from assl_lightning.base.heartbeat import Heartbeat
 
 
 class RoundProgress(Callback):
-    """The progress of one round and of the run; one is made for each round.
+    """The progress of one round and of the run, or of the warm-up before them; one is made for each training.
 
     Give the Trainer `enable_progress_bar=False` beside it. The values shown are read every `trainer.log_every_n_steps`
     steps, from `trainer.callback_metrics`: "loss", "mask_rate", "test_accuracy_ema" and "test_accuracy_raw", if they
@@ -26,7 +26,7 @@ class RoundProgress(Callback):
     and then each minute, has the step, the rate and the time left, which the host knows without the device.
 
     Args:
-        round: this round's number.
+        round: this round's number; None: the warm-up, which has no round, no labels and no test.
         rounds: the last round's number, in the same counting.
         labels: how many labels this round trains on.
         images_per_step: how many images one step puts through the network, over all ranks.
@@ -36,7 +36,7 @@ class RoundProgress(Callback):
 
     def __init__(
         self,
-        round: int,
+        round: int | None,
         rounds: int,
         labels: int,
         images_per_step: int,
@@ -79,9 +79,15 @@ class RoundProgress(Callback):
                 auto_refresh=False,  # a thread of its own would draw, and hold the interpreter, between the readings
                 transient=True,
             )
-            self._run_bar = self._display.add_task("round", total=self.rounds, completed=self.round, detail="")
+            is_round = self.round is not None
+            self._run_bar = self._display.add_task(
+                "round", total=self.rounds, completed=self.round or 0, detail="", visible=is_round
+            )
             self._round_bar = self._display.add_task(
-                "step", total=_total_steps(trainer), completed=trainer.global_step, detail=""
+                "step" if is_round else "warm-up step",
+                total=_total_steps(trainer),
+                completed=trainer.global_step,
+                detail="",
             )
             self._display.start()
             self._draw(trainer.global_step)
@@ -135,14 +141,15 @@ class RoundProgress(Callback):
             self._draw(trainer.global_step)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remove the display and print one line for the round."""
+        """Remove the display and print one line for the training."""
         if not trainer.is_global_zero:
             return
         seconds = self.clock() - self._started
         self._read_accuracy(trainer)
         self._stop()
         accuracy = f", {self._accuracy}" if self._accuracy else ""
-        self._say(f"{self.labels:,} labels{accuracy}, {seconds:,.1f} s")
+        what = f"{trainer.global_step:,} steps" if self.round is None else f"{self.labels:,} labels{accuracy}"
+        self._say(f"{what}, {seconds:,.1f} s")
 
     def on_exception(
         self,
@@ -164,14 +171,16 @@ class RoundProgress(Callback):
             self._display = None
 
     def _say(self, what: str) -> None:
-        self.console.print(f"round {self.round}/{self.rounds}: {what}", highlight=False, soft_wrap=True)
+        name = "warm-up" if self.round is None else f"round {self.round}/{self.rounds}"
+        self.console.print(f"{name}: {what}", highlight=False, soft_wrap=True)
 
     def _beat(self, trainer: Trainer) -> None:
         step = trainer.global_step
         told = [_step_of(trainer), *self._rate(step)]
         if (left := self._time_left(step, _total_steps(trainer))) is not None:
             told.append(f"{_duration(left[0])} left")
-            told += [f"about {_duration(left[1])} for all rounds"] if self.round < self.rounds else []
+            is_last = self.round is None or self.round == self.rounds
+            told += [] if is_last else [f"about {_duration(left[1])} for all rounds"]
         self._say(", ".join(told))
 
     def _rate(self, step: int) -> list[str]:
@@ -188,7 +197,7 @@ class RoundProgress(Callback):
             return None
         seconds_per_step = (self.clock() - self._started) / done
         left = seconds_per_step * (total - step)
-        return left, left + seconds_per_step * total * (self.rounds - self.round)
+        return left, left + seconds_per_step * total * (self.rounds - (self.round or 0))
 
     def _read_accuracy(self, trainer: Trainer) -> None:
         metrics = trainer.callback_metrics

@@ -15,6 +15,7 @@ from assl_lightning.base.seeding import make_generator
 from assl_lightning.learning.datamodule import PoolDataModule
 from assl_lightning.learning.inference import evaluate
 from assl_lightning.learning.settings import Weights
+from assl_lightning.learning.simclr import SimCLR
 from assl_lightning.learning.snapshot_files import DIRECTORY, Snapshot, snapshot_steps, write_snapshot
 from assl_lightning.learning.weight_ema import WeightEMA
 from assl_lightning.method import scores
@@ -43,7 +44,8 @@ class PoolSnapshots(Callback):
 
     The trainer's list must hold an `ASSLScoreCallback` before it (as `run_rounds` does with algorithms that produce
     statistics), for weights="ema" also a `WeightEMA`; the datamodule must be a `PoolDataModule`, and the module's
-    `network` a `FeatureNetwork`. Several of these callbacks may stand in one list, one for each kind of weights.
+    `network` a `FeatureNetwork`. Several of these callbacks may stand in one list, one for each kind of weights. There
+    are no snapshots of a warm-up, which makes no predictions.
 
     Args:
         every_n_steps: optimizer steps between snapshots, ≥ 1; the paper's is 5,000.
@@ -74,10 +76,12 @@ class PoolSnapshots(Callback):
         self.include_start = include_start
         self._last_step = 0
         self._index = torch.zeros(0, dtype=torch.int64)
+        self._is_warm_up = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Say what is missing before anything is trained."""
-        if stage != "fit":
+        self._is_warm_up = isinstance(pl_module, SimCLR)
+        if stage != "fit" or self._is_warm_up:
             return
         _score_callback(trainer)
         _pool_datamodule(trainer)
@@ -87,6 +91,8 @@ class PoolSnapshots(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Choose the samples; remove what an earlier fit left of the steps to come."""
+        if self._is_warm_up:
+            return
         self._last_step = trainer.global_step
         self._index = self._choose(_pool_datamodule(trainer))
         if not trainer.is_global_zero:
@@ -103,7 +109,7 @@ class PoolSnapshots(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Take a snapshot, if the optimizer has made a step whose turn it is."""
-        if trainer.global_step == self._last_step:
+        if trainer.global_step == self._last_step or self._is_warm_up:
             return
         self._last_step = trainer.global_step
         if trainer.is_global_zero and trainer.global_step % self.every_n_steps == 0:

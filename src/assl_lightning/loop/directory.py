@@ -4,12 +4,15 @@
 <run_dir>/samples.csv               names of the samples, in the order of their indices (`data.sample_names`)
 <run_dir>/unreadable.csv            images that cannot be decoded, each with its reason; absent where there are none
 <run_dir>/classes.json              changes of the classes; absent where there were none (`class_history`)
+<run_dir>/warm_up.ckpt              weights of the network, without its head, with which rounds begin (`warming_up`)
+<run_dir>/warm_up.json              steps, images, loss and seconds of the warm-up; absent where there is none
+<run_dir>/warm_up/resume/           the last two checkpoints of an unfinished warm-up (`fit_checkpoints`)
 <run_dir>/rounds.jsonl              one line for each complete round (`records`)
 <run_dir>/round_00/pool.pt          labels with which the round trains
 <run_dir>/round_00/initial.json     samples that were asked for before the first round; in round 0 alone
 <run_dir>/round_00/state.json       training | trained | waiting, until the round's line is written; kept if the run
                                     ended before the answers to its last request came
-<run_dir>/round_00/resume/          the last two checkpoints of an unfinished training (`round_checkpoints`)
+<run_dir>/round_00/resume/          the last two checkpoints of an unfinished training (`fit_checkpoints`)
 <run_dir>/round_00/queried.csv      samples of the round's query, best first
 <run_dir>/round_00/queried.png      a `contact_sheet` of the first hundred of them
 <run_dir>/round_00/histograms.json  distributions of score and statistics, in the pool and among the queried samples
@@ -43,9 +46,12 @@ from assl_lightning.base.run_files import (
     LOCK,
     POOL,
     QUERIED,
+    RESUME,
     STATE,
     THUMBNAILS,
     UNREADABLE,
+    WARM_UP,
+    WARM_UP_WEIGHTS,
     round_directory,
 )
 from assl_lightning.base.words import one_line, shortened
@@ -55,6 +61,7 @@ from assl_lightning.data.reclassing import relabel
 from assl_lightning.data.sample_names import SampleNames, read_samples, write_samples
 from assl_lightning.data.sources.undecodable import Row, write_undecodable
 from assl_lightning.loop.class_history import read_history
+from assl_lightning.loop.fit_checkpoints import FitCheckpoints
 from assl_lightning.loop.histograms import Histogram
 from assl_lightning.loop.records import (
     RoundRecord,
@@ -65,8 +72,8 @@ from assl_lightning.loop.records import (
     write_record,
     write_state,
 )
-from assl_lightning.loop.round_checkpoints import RoundCheckpoints
 from assl_lightning.loop.run_config import RunConfig
+from assl_lightning.loop.warm_up_record import WarmUpRecord, read_warm_up, write_warm_up
 
 
 class RunDirectory:
@@ -178,10 +185,13 @@ class RunDirectory:
         """Return the directory of a round."""
         return round_directory(self.path, number)
 
-    def checkpoints(self, number: int) -> RoundCheckpoints:
+    def checkpoints(self, number: int) -> FitCheckpoints:
         """Return the checkpoints within the training of a round."""
-        # Lightning's ModelCheckpoint takes the name "checkpoints"
-        return RoundCheckpoints(self.round(number) / "resume", self.config, number)
+        return FitCheckpoints(self.round(number) / RESUME, self.config, {"round": number})
+
+    def warm_up_checkpoints(self, samples: str) -> FitCheckpoints:
+        """Return the checkpoints within the warm-up on the `samples` of this digest."""
+        return FitCheckpoints(self.path / WARM_UP / RESUME, self.config, {"warm_up": samples})
 
     def save_tensors(self, number: int, name: str, state: dict[str, Any]) -> None:
         """Write tensors and plain values, which `load_tensors` reads."""
@@ -190,33 +200,34 @@ class RunDirectory:
 
     def load_tensors(self, number: int, name: str) -> dict[str, Any]:
         """Read tensors of `save_tensors`, or a trainer's checkpoint, onto the CPU; no code of the file is run."""
-        path = self.require(number, name)
-        try:
-            return tensor_files.load(path)
-        except ValueError as error:
-            raise ValueError(f"{error}; restore it or begin anew") from error
+        return _load(self.require(number, name))
 
     def require(self, number: int, name: str) -> Path:
         """Return the path of a round's file, or raise a FileNotFoundError."""
-        path = self.round(number) / name
-        if not path.exists():
-            raise FileNotFoundError(f"{path} is missing, but the run cannot go on without it; restore it or begin anew")
-        return path
+        return _required(self.round(number) / name)
 
     @contextmanager
     def reading(self, number: int, name: str) -> Iterator[None]:
         """Name a round's file in errors that its content causes."""
-        path = self.round(number) / name
-        try:
+        with _reading(self.round(number) / name):
             yield
-        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            problem = shortened(one_line(error), 200)
-            if str(path) in problem:
-                raise
-            raise ValueError(
-                f"{path} does not hold what this run needs of it ({type(error).__name__}: {problem}); restore it or "
-                f"begin anew"
-            ) from error
+
+    def read_warm_up(self) -> WarmUpRecord | None:
+        """Read the record of the warm-up; None where it is not complete, or there is none."""
+        return read_warm_up(self.path)
+
+    def write_warm_up(self, weights: dict[str, Tensor], record: WarmUpRecord) -> None:
+        """Write the weights that the warm-up leaves, by name, and then its record, which completes it."""
+        tensor_files.save({"state_dict": weights}, self.path / WARM_UP_WEIGHTS)
+        write_warm_up(self.path, record)
+
+    @contextmanager
+    def warm_up_weights(self) -> Iterator[dict[str, Tensor]]:
+        """Read these weights, and name their file in errors that they cause in the block."""
+        path = _required(self.path / WARM_UP_WEIGHTS)
+        content = _load(path)
+        with _reading(path):
+            yield content["state_dict"]
 
     def load_pool(self, number: int, pool: Pool, *, grown: bool = False) -> None:
         """Restore the labels of a round into `pool`; if the pool has `grown`, new samples join the next round."""
@@ -309,3 +320,30 @@ class RunDirectory:
         """Write queried.png."""
         with open_atomic(self.round(number) / THUMBNAILS) as file:
             file.write(png)
+
+
+def _required(path: Path) -> Path:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing, but the run cannot go on without it; restore it or begin anew")
+    return path
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        return tensor_files.load(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; restore it or begin anew") from error
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        problem = shortened(one_line(error), 200)
+        if str(path) in problem:
+            raise
+        raise ValueError(
+            f"{path} does not hold what this run needs of it ({type(error).__name__}: {problem}); restore it or "
+            f"begin anew"
+        ) from error

@@ -34,6 +34,9 @@ COMMAND = "command"
 FORMER_KEYS = ("acquisition.requires", "algorithm.produces")
 """Keys that configurations had once; a run made with them goes on, and what they say is ignored."""
 
+LATER_KEYS: Mapping[str, Any] = {"warm_up": None}
+"""Keys that configurations did not have at first, and their values in a run that does not say them."""
+
 KEYS_WITHOUT_EFFECT = (
     *FORMER_KEYS,
     *("run_dir", "trainer.logger", "trainer.log_every_n_steps", "checkpoint", "change_devices"),
@@ -63,6 +66,11 @@ class RoundRecord:
     skipped_steps: int = 0  # steps whose gradients were not finite, under `non_finite: skip`
     drawn_at_random: int = 0  # queried samples without a score: too few were visited, or `unvisited: random`
     seconds: dict[str, float] = field(default_factory=dict)  # by part: train, test, acquire, label
+
+
+def with_later_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's configuration with the keys that it was begun without."""
+    return {**config, **{key: value for key, value in LATER_KEYS.items() if key not in config}}
 
 
 def command_of(config: Mapping[str, Any]) -> str:

@@ -29,14 +29,17 @@ from assl_lightning.data.pool import HELD_OUT, Pool
 from assl_lightning.data.sources.undecodable import Row
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.datamodule import PoolDataModule
+from assl_lightning.learning.simclr import SimCLR
 from assl_lightning.learning.trained_model import TrainedModel
 from assl_lightning.loop import slurm
 from assl_lightning.loop.directory import RunDirectory
+from assl_lightning.loop.fitting import Fitting
 from assl_lightning.loop.oracles import LabelRequest, Oracle, Pending
 from assl_lightning.loop.querying import query, query_untrained
 from assl_lightning.loop.records import RoundRecord, without_query
 from assl_lightning.loop.settings import RoundSettings
 from assl_lightning.loop.training import RoundTraining
+from assl_lightning.loop.warming_up import WarmUp
 from assl_lightning.method.candidates import Acquisition
 from assl_lightning.networks.base import FeatureNetwork
 
@@ -59,6 +62,7 @@ def run_rounds(
     make_progress: Callable[..., Callback] | None = None,
     clock: Callable[[], float] = time.perf_counter,
     unreadable: Sequence[Row] = (),
+    make_warm_up: Callable[[FeatureNetwork], SimCLR] | None = None,
 ) -> list[RoundRecord]:
     """Run active learning, or go on with it, and return the records of all complete rounds.
 
@@ -77,9 +81,13 @@ def run_rounds(
         oracle: labels the picks. A `Pending` answer ends the call; the same call asks again.
         settings: see `RoundSettings`.
         run_dir: the directory of the run's files; created if it is missing.
-        make_progress: returns a callback; called once a round with `round`, `rounds`, `labels`, `images_per_step`.
+        make_progress: returns a callback; called once a round with `round`, `rounds`, `labels`, `images_per_step`, and
+            once for the warm-up, with `round=None`.
         clock: returns seconds, for the times in the records.
         unreadable: the images that were excluded because they cannot be decoded; the directory lists them.
+        make_warm_up: called once, with the network, before the first label is asked for: it trains the features of all
+            of the pool's images that are neither held out nor excluded, and rounds begin with them. None: they begin
+            with random ones.
 
     Raises:
         ValueError: the settings contradict the pool, the algorithm or the run in `run_dir`; before any training.
@@ -89,17 +97,18 @@ def run_rounds(
     """
     directory = RunDirectory(expanded(run_dir))
     interruption = Interruption((signal.SIGINT, signal.SIGTERM, *slurm.preemption_signals()))
+    fitting = Fitting(make_trainer, settings, directory, clock, interruption)
+    warm_up = None
+    if make_warm_up is not None:
+        warm_up = WarmUp(fitting, datamodule, make_network, make_warm_up, make_progress)
     training = RoundTraining(
+        fitting=fitting,
         datamodule=datamodule,
         make_network=make_network,
         make_algorithm=make_algorithm,
-        make_trainer=make_trainer,
         acquisition=acquisition,
-        settings=settings,
-        directory=directory,
         make_progress=make_progress,
-        clock=clock,
-        interruption=interruption,
+        warm_up=warm_up,
     )
     loop = _Loop(
         pool=pool,
@@ -139,7 +148,7 @@ class _Loop:
 
     def run(self) -> list[RoundRecord]:
         self._check_settings()
-        open_process_group(self.training.make_trainer)
+        open_process_group(self.training.fitting.make_trainer)
         config = self.settings.as_dict()
         if is_first_rank():
             self.directory.open(config)
@@ -215,7 +224,7 @@ class _Loop:
 
     def _label_the_first(self) -> bool:
         """Label the initial samples and the hold-out; return False while the answers are pending."""
-        held_out, initial = self.directory.read_initial() or self._draw_the_first()
+        held_out, initial = self.directory.read_initial() or self._choose_the_first()
         if is_first_rank():
             self.directory.write_initial(held_out, initial)
         asked = torch.cat([held_out, initial])
@@ -223,12 +232,14 @@ class _Loop:
             self.pool.check_indices(asked)
         return self._label(self._request(-1, asked), held_out)
 
-    def _draw_the_first(self) -> tuple[Tensor, Tensor]:
-        """Draw the samples of the hold-out, and those to label for the first round."""
+    def _choose_the_first(self) -> tuple[Tensor, Tensor]:
+        """Draw the samples of the hold-out, warm the network up on the others, and choose those to label first."""
         candidates = self.pool.unlabelled  # all samples that were neither labelled nor excluded beforehand
         order = torch.randperm(len(candidates), generator=make_generator(self.settings.seed, "initial_labels"))
         held_out = candidates[order[: self.settings.hold_out]]
         others = candidates[order[self.settings.hold_out :]]
+        if self.training.warm_up is not None:
+            self.training.warm_up.run(torch.cat([self.pool.labelled, others]).sort().values)
         if self.settings.initial_acquisition == "kmeans_plus_plus" and self.settings.initial_labels:
             untrained = self.training.untrained()
             others = query_untrained(self.datamodule, untrained, others.sort().values, self.settings.initial_labels)

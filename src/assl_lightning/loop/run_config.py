@@ -25,6 +25,7 @@ from assl_lightning.loop.records import (
     read_config,
     read_records,
     trained_records,
+    with_later_keys,
     write_config,
 )
 
@@ -128,8 +129,8 @@ class RunConfig:
 
     def _compare(self, config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         """Return the accepted and the refused differences from the run's configuration, a line each."""
-        before = in_one_spelling(self._read())
-        now = in_one_spelling(OmegaConf.to_container(OmegaConf.create(dict(config))))
+        before = in_one_spelling(with_later_keys(self._read()))
+        now = in_one_spelling(OmegaConf.to_container(OmegaConf.create(with_later_keys(config))))
         may_change = ["non_finite", *LABELLING_KEYS, *(DEVICES if now.get("change_devices") else ())]
         may_change += moved_paths(before, now)
         rounds = before.get("rounds")

@@ -16,7 +16,7 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
         *("load_huggingface", "load_image_folder", "load_manifest", "load_mini_imagenet", "load_svhn"),
         "load_torchvision",
     ),
-    "learning": ("FixMatch", "PoolSnapshots", "Supervised"),
+    "learning": ("FixMatch", "PoolSnapshots", "SimCLR", "Supervised"),
     "loop": ("held_back_labels",),
     "networks": ("ResNet18", "SmallCNN", "ViTSmall", "WideResNet", "timm_network", "torchvision_network"),
     "people": ("LabelsByFile", "LabelsByPage", "People", "labels_by_label_studio"),

@@ -1,26 +1,15 @@
-"""The training of one round, with a Trainer, an algorithm and callbacks of its own.
-
-A Trainer that fits twice trains nothing the second time, so each round has a new one.
-"""
+"""The training of one round, with a Trainer, an algorithm and callbacks of its own."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch import Callback, Trainer
 
-from assl_lightning.base.interruption import Interruption
-from assl_lightning.base.processes import check_that_results_return, is_first_rank
+from assl_lightning.base.processes import is_first_rank
 from assl_lightning.base.run_files import FINAL_CHECKPOINT, STATISTICS
-from assl_lightning.base.seeding import derive_key
 from assl_lightning.learning.algorithm import Algorithm
-from assl_lightning.learning.checkpointing import AtomicCheckpointIO, StepCheckpoints
 from assl_lightning.learning.datamodule import PoolDataModule
 from assl_lightning.learning.non_finite import NonFinite
 from assl_lightning.learning.step_seed import StepSeed
@@ -28,9 +17,11 @@ from assl_lightning.learning.trained_model import TrainedModel
 from assl_lightning.learning.weight_ema import WeightEMA
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.loop.directory import RunDirectory
+from assl_lightning.loop.fitting import Fitting, Times
 from assl_lightning.loop.records import RoundRecord
 from assl_lightning.loop.requirements import find_contradictions
 from assl_lightning.loop.settings import RoundSettings
+from assl_lightning.loop.warming_up import WarmUp
 from assl_lightning.method.callback import ASSLScoreCallback
 from assl_lightning.method.candidates import Acquisition
 from assl_lightning.method.statistics import SampleStatistics, pad_to
@@ -42,16 +33,23 @@ from assl_lightning.networks.class_rows import carry_rows
 class RoundTraining:
     """Trainer of a run's rounds; the arguments are those of `run_rounds`."""
 
+    fitting: Fitting
     datamodule: PoolDataModule
     make_network: Callable[[], FeatureNetwork]
     make_algorithm: Callable[[FeatureNetwork], Algorithm]
-    make_trainer: Callable[..., Trainer]
     acquisition: Acquisition
-    settings: RoundSettings
-    directory: RunDirectory
     make_progress: Callable[..., Callback] | None
-    clock: Callable[[], float]
-    interruption: Interruption
+    warm_up: WarmUp | None  # None: trainings begin at random weights
+
+    @property
+    def settings(self) -> RoundSettings:
+        """The settings of the run."""
+        return self.fitting.settings
+
+    @property
+    def directory(self) -> RunDirectory:
+        """The directory of the run."""
+        return self.fitting.directory
 
     def train(self, number: int) -> tuple[TrainedModel, RoundRecord]:
         """Train a round, from its last checkpoint if there is one; return the model and the round's record.
@@ -64,9 +62,10 @@ class RoundTraining:
         algorithm = self._new_algorithm(number)
         score = self._score_callback(algorithm, number)
         weight_ema = None if settings.weight_ema is None else WeightEMA(settings.weight_ema)
-        times, non_finite = _Times(self.clock), NonFinite(settings.non_finite)
-        callbacks = [StepSeed(settings.seed, number), non_finite, score, weight_ema, times]
-        trainer = self._new_trainer(number, [*callbacks, self._step_checkpoints(number), self._progress(number)])
+        times, non_finite = Times(self.fitting.clock), NonFinite(settings.non_finite)
+        checkpoints = self.fitting.step_checkpoints(self.directory.checkpoints(number))
+        callbacks = [StepSeed(settings.seed, number), non_finite, score, weight_ema, times, checkpoints]
+        trainer = self._new_trainer(number, [*callbacks, self._progress(number)])
         self._fit(trainer, algorithm, number)
         seconds = {"train": times.of_fit - times.of_tests, "test": times.of_tests}
         self._check_steps(trainer, times, number)
@@ -109,31 +108,17 @@ class RoundTraining:
 
     def _fit(self, trainer: Trainer, algorithm: Algorithm, number: int) -> None:
         """Fit from the last good checkpoint, or from the start."""
-        with warnings.catch_warnings():
-            # the round's directory holds pool.pt before the CSV logger opens it
-            warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
-            # the algorithms log by the round's step, so an epoch may be shorter than the interval
-            warnings.filterwarnings("ignore", message="The number of training batches .* logging interval")
-            # the sampler finds its position from the step
-            warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
-            checkpoint = self.directory.checkpoints(number).last()
-            try:
-                trainer.fit(algorithm, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
-            except ValueError as error:
-                if "more than 1 value per channel" not in str(error):  # of batch norm
-                    raise
-                raise ValueError(
-                    f"round {number}: a step of one image cannot train this network ({error}); it needs "
-                    f"algorithm.batch_size of at least 2 on each device, and more than one labelled image"
-                ) from error
-            except (SIGTERMException, ChildProcessError):
-                # the signal came before `StepCheckpoints` handled signals again, or reached a decoding worker too
-                self.interruption.raise_if_asked("the same command goes on from the last checkpoint")
+        try:
+            self.fitting.fit(trainer, algorithm, self.datamodule, self.directory.checkpoints(number))
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):  # of batch norm
                 raise
-            finally:
-                self.datamodule.stop_loading()
+            raise ValueError(
+                f"round {number}: a step of one image cannot train this network ({error}); it needs "
+                f"algorithm.batch_size of at least 2 on each device, and more than one labelled image"
+            ) from error
 
-    def _check_steps(self, trainer: Trainer, times: _Times, number: int) -> None:
+    def _check_steps(self, trainer: Trainer, times: Times, number: int) -> None:
         """Raise unless the round made all its steps, or its algorithm stopped early, and ended with a test."""
         num_steps = self.datamodule.num_steps
         stopped_early = trainer.should_stop and 0 < trainer.global_step < num_steps
@@ -167,7 +152,7 @@ class RoundTraining:
         """Return the network with the weights at which its first training begins."""
         self._start_round(0)
         trainer = self._new_trainer(0, [])
-        return _model(trainer, self._initial_algorithm().network.to(trainer.strategy.root_device))
+        return _model(trainer, self._new_algorithm(0).network.to(trainer.strategy.root_device))
 
     def _start_round(self, number: int) -> None:
         self.datamodule.start_round(
@@ -177,19 +162,12 @@ class RoundTraining:
             steps_per_epoch=self.settings.steps_per_epoch,
         )
 
-    def _step_checkpoints(self, number: int) -> StepCheckpoints:
-        checkpoints = self.directory.checkpoints(number)
-        return StepCheckpoints(
-            checkpoints.path,
-            self.settings.checkpoint.every_n_steps,
-            self.settings.checkpoint.every_n_seconds,
-            identity=checkpoints.identity,
-            interruption=self.interruption,
-            on_saved=checkpoints.keep_newest,
-        )
-
     def _new_algorithm(self, number: int) -> Algorithm:
-        """Make the algorithm with the run's initial weights or, under `init: continue`, those of the last round."""
+        """Make the algorithm with the weights at which a round begins.
+
+        These are the run's initial ones, of which the warm-up trains the features; under `init: continue`, those of
+        the last round.
+        """
         algorithm = self._initial_algorithm()
         if self.settings.init == "continue" and number > 0:
             checkpoint = self.directory.load_tensors(number - 1, FINAL_CHECKPOINT)
@@ -202,11 +180,12 @@ class RoundTraining:
                         state, algorithm.network.head, classes.present_labels(number - 1), "network.head."
                     )
                 algorithm.load_state_dict(state)
+        elif self.warm_up is not None:
+            self.warm_up.load_into(algorithm.network)
         return algorithm
 
     def _initial_algorithm(self) -> Algorithm:
-        with torch.random.fork_rng():
-            torch.manual_seed(derive_key(self.settings.seed, "initial_weights"))
+        with self.fitting.initial_weights():
             return self.make_algorithm(self.make_network())
 
     def _score_callback(self, algorithm: Algorithm, number: int) -> ASSLScoreCallback | None:
@@ -234,24 +213,7 @@ class RoundTraining:
         return callback
 
     def _new_trainer(self, number: int, callbacks: list[Callback | None]) -> Trainer:
-        directory = self.directory.round(number)
-        trainer = self.make_trainer(
-            max_epochs=self.datamodule.num_epochs,
-            callbacks=[callback for callback in callbacks if callback is not None],
-            plugins=[AtomicCheckpointIO()],
-            logger=CSVLogger(str(directory), name="", version=""),
-            default_root_dir=str(directory),
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            reload_dataloaders_every_n_epochs=1,  # else a shorter last epoch would end without a test
-        )
-        check_that_results_return(trainer)
-        check_precision(trainer)
-        if is_first_rank():
-            devices = f"{trainer.world_size} × {trainer.strategy.root_device.type}"
-            self.directory.config.check_devices(devices, self.settings.change_devices)
-        return trainer
+        return self.fitting.new_trainer(self.directory.round(number), self.datamodule.num_epochs, callbacks)
 
     def _progress(self, number: int) -> Callback | None:
         if self.make_progress is None:
@@ -271,15 +233,6 @@ class RoundTraining:
         return (statistics.visits[unlabelled] > 0).float().mean().item()
 
 
-def check_precision(trainer: Trainer) -> None:
-    """Raise a ValueError unless weights, images and averaged weights have one precision (16-true and so on differ)."""
-    if trainer.precision in ("16-true", "bf16-true", "64-true"):
-        raise ValueError(
-            f"trainer.precision={trainer.precision}: must be 32-true, bf16-mixed or 16-mixed, since images, averaged "
-            f"weights and statistics are float32; for a faster training use trainer.precision=bf16-mixed"
-        )
-
-
 def _model(
     trainer: Trainer,
     network: FeatureNetwork,
@@ -290,35 +243,6 @@ def _model(
     if score is not None and score.keep_features:
         features = score.features.to(trainer.strategy.root_device)
     return TrainedModel(network, statistics, trainer.precision_plugin.forward_context, features)
-
-
-class _Times(Callback):
-    """Seconds of a fit and of its tests, counted over interruptions, and the step of the last test."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        super().__init__()
-        self._clock = clock
-        self._fit_started = self._test_started = clock()
-        self._before = 0.0
-        self.of_tests = 0.0
-        self.last_step: int | None = None
-
-    @property
-    def of_fit(self) -> float:
-        return self._before + self._clock() - self._fit_started
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"of_fit": self.of_fit, "of_tests": self.of_tests}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._before, self.of_tests = float(state_dict["of_fit"]), float(state_dict["of_tests"])
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._test_started = self._clock()
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.of_tests += self._clock() - self._test_started
-        self.last_step = trainer.global_step
 
 
 def _accuracy(trainer: Trainer, name: str) -> float:

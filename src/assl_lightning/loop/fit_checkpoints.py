@@ -1,10 +1,11 @@
-"""The checkpoints that a round's training writes on its way, the last two of which are kept."""
+"""The checkpoints that a training writes on its way, the last two of which are kept."""
 
 from __future__ import annotations
 
 import logging
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,24 +25,30 @@ _KEPT = 2  # the newest, and the one before in case the newest is damaged
 
 
 @dataclass(frozen=True)
-class RoundCheckpoints:
-    """The checkpoints of one round, a file for each saved step."""
+class FitCheckpoints:
+    """The checkpoints of one training, a file for each saved step.
+
+    Attributes:
+        directory: where they lie.
+        config: of the run.
+        training: what tells the training from the others of its run, such as {"round": 3}.
+    """
 
     directory: Path
     config: RunConfig
-    round: int
+    training: Mapping[str, int | str]
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The run and round that a checkpoint names beside its step."""
-        return {"format": CHECKPOINT_FORMAT, "run_id": self.config.run_id, "round": self.round}
+        """The run and the training that a checkpoint names beside its step."""
+        return {"format": CHECKPOINT_FORMAT, "run_id": self.config.run_id, **self.training}
 
     def path(self, step: int) -> Path:
         """Return the path of the checkpoint of a step."""
         return self.directory / f"step_{step:08d}.ckpt"
 
     def last(self) -> Path | None:
-        """Return the newest checkpoint that is whole and of this round; log those that are not."""
+        """Return the newest checkpoint that is whole and of this training; log those that are not."""
         checkpoints = self._newest_first()
         for path in sorted({*self.directory.glob("step_*")} - {*checkpoints}):
             log.warning("%s is passed over: it is no file of the name of a checkpoint, step_00000001.ckpt", path)
@@ -60,7 +67,7 @@ class RoundCheckpoints:
             path.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Remove all checkpoints of the round."""
+        """Remove all checkpoints of the training."""
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _problem(self, path: Path) -> str | None:
@@ -70,7 +77,7 @@ class RoundCheckpoints:
             return str(error)
         identity, expected = content.get(CHECKPOINT_IDENTITY), self.identity
         if not isinstance(identity, dict) or {name: identity.get(name) for name in expected} != expected:
-            return f"it says of itself {identity}, and a checkpoint of this round says {expected}"
+            return f"it says of itself {identity}, and a checkpoint of this training says {expected}"
         missing = [name for name in _CONTENT if name not in content]
         return f"it is without {', '.join(missing)}" if missing else None
 
