@@ -112,8 +112,8 @@ def scores_of(strategy: Acquisition, candidates: Candidates) -> Tensor:
 
 def test_there_are_strategies() -> None:
     expected = """
-    alfa_mix alfa_mix_closed assl assl_div badge bald cdal coreset entropy least_confidence margin pseudo_el2n random
-    scikit_activeml
+    alfa_mix alfa_mix_closed assl assl_div badge bald cdal coreset dcom entropy least_confidence margin prob_cover
+    pseudo_el2n random scikit_activeml typiclust
     """
     assert set(expected.split()) <= set(NAMES)
 

@@ -14,7 +14,7 @@ import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-from assl_lightning.acquisition import alfa_mix_flips, bald, points
+from assl_lightning.acquisition import alfa_mix_flips, bald, ball_cover, dcom, points, typiclust
 from assl_lightning.base import copies
 from assl_lightning.base.ties import comparable, head_in_float64
 from assl_lightning.config.compose import conf_dir
@@ -52,6 +52,9 @@ def test_blocks_of_any_size_give_the_same_picks(name: str, size: int, monkeypatc
         (points, "_BLOCK", size),
         (coverage, "_BLOCK", size),
         (coverage, "_CENTRES", size),
+        (ball_cover, "_BYTES", size),
+        (dcom, "_BLOCK", size),
+        (typiclust, "_BLOCK", size),
         (bald, "_BLOCK_CPU", 80 * size),
         (alfa_mix_flips, "_BLOCK_CPU", 16 * size),
         (copies, "_BLOCK_CPU", 8 * size),

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from assl_lightning.acquisition.bald import BALD as BALD
     from assl_lightning.acquisition.cdal import CDAL as CDAL
     from assl_lightning.acquisition.coreset import CoreSet as CoreSet
+    from assl_lightning.acquisition.dcom import DCoM as DCoM
     from assl_lightning.acquisition.highest_score import HighestScore as HighestScore
     from assl_lightning.acquisition.kmeans_plus_plus import KMeansPlusPlus as KMeansPlusPlus
+    from assl_lightning.acquisition.prob_cover import ProbCover as ProbCover
     from assl_lightning.acquisition.random import RandomSampling as RandomSampling
     from assl_lightning.acquisition.scikit_activeml import ScikitActiveML as ScikitActiveML
+    from assl_lightning.acquisition.typiclust import TypiClust as TypiClust
     from assl_lightning.acquisition.uncertainty import Entropy as Entropy
     from assl_lightning.acquisition.uncertainty import LeastConfidence as LeastConfidence
     from assl_lightning.acquisition.uncertainty import Margin as Margin
@@ -40,10 +43,13 @@ __getattr__, __dir__ = make_face(
         "acquisition.bald": ["BALD"],
         "acquisition.cdal": ["CDAL"],
         "acquisition.coreset": ["CoreSet"],
+        "acquisition.dcom": ["DCoM"],
         "acquisition.highest_score": ["HighestScore"],
         "acquisition.kmeans_plus_plus": ["KMeansPlusPlus"],
+        "acquisition.prob_cover": ["ProbCover"],
         "acquisition.random": ["RandomSampling"],
         "acquisition.scikit_activeml": ["ScikitActiveML"],
+        "acquisition.typiclust": ["TypiClust"],
         "acquisition.uncertainty": ["Entropy", "LeastConfidence", "Margin", "PseudoEL2N"],
         "acquisition.uncertainty_herding": ["UncertaintyHerding"],
         "method.assl": ["ASSL"],

@@ -6,7 +6,7 @@ What ProbCover and DCoM share. Gaps (`points`) are half squared distances of vec
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import final
+from typing import Annotated, final
 
 import numpy as np
 import torch
@@ -14,15 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from assl_lightning.acquisition.points import ROUNDING, Points, gaps
-from assl_lightning.base.arguments import is_number
+from assl_lightning.base.rules import Rule
+
+Radius = Annotated[float, Rule("a distance between vectors of length 1, in (0, 2]", lambda value: 0 < value <= 2)]
 
 _BYTES = 128  # of each row of bits at a time: 1,024² gaps are 8 MiB, which stays in a CPU's cache
-
-
-def check_radius(name: str, radius: object) -> None:
-    """Raise ValueError unless `radius` is one of a ball around a vector of length 1, in (0, 2]."""
-    if not is_number(radius) or not 0 < radius <= 2:
-        raise ValueError(f"{name} must be a distance between vectors of length 1, in (0, 2]; got {radius!r}")
 
 
 def ball_edge(radius: Tensor) -> Tensor:

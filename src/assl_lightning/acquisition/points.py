@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from assl_lightning.method.coverage import unit_vectors
 from assl_lightning.method.top_k import check_finite
 
 # A gap of at most this share of the point's own term is 0: the products of equal vectors leave up to 51 roundings of it
@@ -44,13 +45,13 @@ def feature_points(features: Tensor, index: Tensor, *, unit: bool) -> Points:
         index: (M,) pool indices, for that error.
         unit: scale every vector to length 1 first, but one of length 0, which stays.
     """
-    vectors = features.double()
-    length = torch.linalg.vector_norm(vectors, dim=1)
-    check_finite("squared length of the feature vector", length.square(), index)
     if unit:
-        vectors = vectors / torch.where(length > 0, length, 1.0).unsqueeze(1)
-        length = (length > 0).double()
-    return Points(vectors, length.square() / 2)
+        vectors = unit_vectors(features, index)
+        return Points(vectors, vectors.any(1).double() / 2)
+    vectors = features.double()
+    squared = torch.linalg.vector_norm(vectors, dim=1).square()
+    check_finite("squared length of the feature vector", squared, index)
+    return Points(vectors, squared / 2)
 
 
 def join(*parts: Points) -> Points:

@@ -43,6 +43,7 @@ def count_from(smallest: int) -> Rule:
 
 
 SHARE = Rule("in (0, 1]", lambda value: 0 < value <= 1)
+UP_TO_ONE = Rule("in [0, 1]", lambda value: 0 <= value <= 1)
 BELOW_ONE = Rule("in [0, 1)", lambda value: 0 <= value < 1)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from assl_lightning.base.arguments import require_one_of
-from assl_lightning.base.rules import BELOW_ONE, Rule, above, at_least, checked
+from assl_lightning.base.rules import BELOW_ONE, UP_TO_ONE, above, at_least, checked
 from assl_lightning.base.ties import head_in_float64
 from assl_lightning.method.assl import check_bounds, confidence_bound
 from assl_lightning.method.candidates import Candidates, Requirement, Selection
@@ -117,5 +117,5 @@ class Herding:
         return 1 - self.trust + self.trust * torch.where(mean > 0, bound / mean, 1.0)
 
 
-_UpToOne = Annotated[float, Rule("in [0, 1]", lambda value: 0 <= value <= 1)]
+_UpToOne = Annotated[float, UP_TO_ONE]
 _Positive = Annotated[float, above(0)]
