@@ -9,8 +9,8 @@ from runpy import run_path
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import Trainer
-from torch.utils.data import DataLoader
 
 import assl_lightning
 from assl_lightning.check.__main__ import main as check_main
@@ -79,10 +79,11 @@ def test_a_link_of_the_readme_leads_somewhere(link: str) -> None:
 
 
 def test_the_readmes_lines_of_python_score_the_samples_of_somebody_elses_trainer(tmp_path: Path) -> None:
-    """Around the lines stands what they take for granted: a module, a loader, a pool and who is unlabelled."""
+    """Around the lines stands what they take for granted: a module, a loader, a pool and who is labelled."""
     (block,) = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
     example = run_path(str(ROOT / "examples" / "add_to_your_trainer.py"))
     pool = example["IndexedDigits"]()
+    labelled, unlabelled = torch.arange(0, 200, 2), torch.arange(1, len(pool), 2)
 
     def make_trainer(**settings: Any) -> Trainer:
         quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "max_epochs": 1}
@@ -92,8 +93,9 @@ def test_the_readmes_lines_of_python_score_the_samples_of_somebody_elses_trainer
         "Trainer": make_trainer,
         "module": example["YourFixMatch"](),
         "pool": pool,
-        "loader": DataLoader(pool, batch_size=96, shuffle=True),
-        "unlabelled": range(1, len(pool), 2),
+        "loader": example["make_loaders"](pool, labelled, unlabelled),
+        "labelled": labelled,
+        "unlabelled": unlabelled,
     }
     exec(block, names)  # our own README
     to_label = names["to_label"].tolist()

@@ -109,7 +109,7 @@ def test_the_default_run_has_nothing_wrong_and_a_table_of_its_time_and_its_files
     outcome = check("steps_per_round=600", "trainer.accelerator=cpu", "initial_labels=100")
 
     assert (outcome.code, outcome.errors) == (0, [])
-    assert outcome.starting("run ") == ["digits, assl, seed 0: 4 trainings of 600 steps, 100 to 130 labels"]
+    assert outcome.starting("run ") == ["digits, herding, seed 0: 4 trainings of 600 steps, 100 to 130 labels"]
     assert outcome.starting("data ") == [
         "digits: 1,297 images in the pool, 500 in the test set, 10 classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9), 1 × 16 × 16"
     ]

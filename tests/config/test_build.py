@@ -125,7 +125,7 @@ def test_a_class_that_takes_anything_is_not_second_guessed() -> None:
         ("+network.dropuot=1", ["network.dropuot=1: SmallCNN takes no argument 'dropuot'"]),
         ("network._target_=assl_lightning.nowhere.Network", ["network._target_=assl_lightning.nowhere.Network: "]),
         ("network.width=-1", ["network.width=-1: width must be an integer of at least 1"]),
-        ("acquisition.strategy.factors=all", ["acquisition.strategy.factors=all: factors must be"]),
+        ("acquisition.strategy.weight=all", ["acquisition.strategy.weight=all: weight must be"]),
         ("data.weak.pad_fraction=2", ["data.weak.pad_fraction=2: "]),
         ("trainer.precision=33", ["trainer.precision=33: Precision 33 is invalid"]),
         ("trainer.accelerator=abacus", ["trainer.accelerator=abacus: "]),
@@ -397,8 +397,8 @@ TRAINING = "acquisition.features=training"
     [
         (
             ["algorithm=supervised"],
-            "acquisition=assl, algorithm=supervised: ASSL needs statistics of unlabelled images, and Supervised keeps "
-            "none; choose FixMatch, or an acquisition without them, such as random",
+            "acquisition=herding, algorithm=supervised: Herding needs statistics of unlabelled images, and Supervised "
+            "keeps none; choose FixMatch, or an acquisition without them, such as random",
         ),
         (["algorithm.mu=0"], "algorithm.mu=0, algorithm=fixmatch_small: mu must be at least 1, since FixMatch keeps"),
         (

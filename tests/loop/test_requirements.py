@@ -78,7 +78,6 @@ WRONG: list[tuple[Any, type[Algorithm], RoundSettings, int, list[str]]] = [
         0,
         [
             "acquisition=ASSLDiv, algorithm=Supervised: ASSLDiv needs statistics",
-            "acquisition_features=training, algorithm=Supervised: features of training need an algorithm",
             "acquisition_features=training, acquisition_weights=ema: features of training are those of the raw",
             "acquisition_features=training, score.reset=False: features of training are each round's own",
             "acquisition_features=training, unvisited=infer: features of samples that training never visited",

@@ -49,7 +49,7 @@ def find_contradictions(
             f"{strategy} needs them; set features to inference",
         ),
         (
-            of_training and not keeps_statistics,
+            of_training and not keeps_statistics and "statistics" not in required,  # which has a line of its own
             training | {"algorithm": learner},
             f"features of training need an algorithm that looks at unlabelled images, and {learner} keeps nothing of "
             f"them; choose FixMatch, or set features to inference",
