@@ -42,6 +42,7 @@ def plain() -> dict[str, Any]:
         "rounds": 5,
         "initial_labels": 10,
         "initial_acquisition": "random",
+        "initial_features": "network",
         "known_labels": "hidden",
         "hold_out": 0,
         "labels_per_round": 10,

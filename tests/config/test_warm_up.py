@@ -113,15 +113,18 @@ def test_a_class_that_is_no_warm_up_is_named(compose_run: Compose) -> None:
 # ---- runs that go on
 
 
-def test_a_run_of_the_time_before_the_key_goes_on_and_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_of_the_time_before_these_keys_goes_on_and_is_read(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(SHORT) == 0
     file = Path("run/config.yaml")
     config: Any = OmegaConf.load(file)
-    del config["warm_up"]
+    for key in ("warm_up", "initial_features"):
+        del config[key]
     OmegaConf.save(config, file)
-    assert "warm_up" not in file.read_text()
+    assert not {"warm_up", "initial_features"} & set(OmegaConf.load(file))
     assert main([*SHORT, *WARM]) == 1
     assert "another configuration (warm_up was None, now {'_target_'" in capsys.readouterr().err
+    assert main([*SHORT, "initial_acquisition=herding", "initial_features=pixels"]) == 1
+    assert "initial_features was 'network', now 'pixels'" in capsys.readouterr().err
     assert main([*SHORT, "rounds=1"]) == 0
     assert len(read_records(Path("run"))) == 2
     assert load_classifier("run").network.num_classes == 10

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from assl_lightning.acquisition.kmeans_plus_plus import KMeansPlusPlus
 from assl_lightning.base.seeding import make_generator
 from assl_lightning.learning.datamodule import PoolDataModule
 from assl_lightning.learning.trained_model import TrainedModel
@@ -109,17 +108,6 @@ def query(
         parts=parts,
         histograms={name: found for name, found in histograms.items() if found is not None},
     )
-
-
-def query_untrained(datamodule: PoolDataModule, untrained: TrainedModel, index: Tensor, budget: int) -> Tensor:
-    """(budget,) int64 of the samples at `index` (M,) int64, ascending: k-means++ over the features of a network.
-
-    What a cold start asks for: nothing has learned yet, so that far apart is all that counts. The first is drawn
-    uniformly.
-    """
-    _, features = untrained.evaluate(datamodule.plain_view, index, datamodule.test_batch_size)
-    generator = make_generator(datamodule.seed, "initial_acquisition")
-    return KMeansPlusPlus(first="uniform").acquire(Candidates(index, features=features), budget, generator).index
 
 
 def _predict(index: Tensor, datamodule: PoolDataModule, trained: TrainedModel) -> Tensor:

@@ -34,7 +34,7 @@ COMMAND = "command"
 FORMER_KEYS = ("acquisition.requires", "algorithm.produces")
 """Keys that configurations had once; a run made with them goes on, and what they say is ignored."""
 
-LATER_KEYS: Mapping[str, Any] = {"warm_up": None}
+LATER_KEYS: Mapping[str, Any] = {"initial_features": "network", "warm_up": None}
 """Keys that configurations did not have at first, and their values in a run that does not say them."""
 
 KEYS_WITHOUT_EFFECT = (

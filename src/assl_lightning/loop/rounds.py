@@ -25,6 +25,7 @@ from assl_lightning.base.run_files import FINAL_CHECKPOINT, INITIAL, POOL, STATE
 from assl_lightning.base.seeding import make_generator
 from assl_lightning.base.words import first_few
 from assl_lightning.data.contact_sheet import contact_sheet
+from assl_lightning.data.pixel_components import pixel_components
 from assl_lightning.data.pool import HELD_OUT, Pool
 from assl_lightning.data.sources.undecodable import Row
 from assl_lightning.learning.algorithm import Algorithm
@@ -33,9 +34,10 @@ from assl_lightning.learning.simclr import SimCLR
 from assl_lightning.learning.trained_model import TrainedModel
 from assl_lightning.loop import slurm
 from assl_lightning.loop.directory import RunDirectory
+from assl_lightning.loop.first_query import FIRST_STRATEGIES, query_first
 from assl_lightning.loop.fitting import Fitting
 from assl_lightning.loop.oracles import LabelRequest, Oracle, Pending
-from assl_lightning.loop.querying import query, query_untrained
+from assl_lightning.loop.querying import query
 from assl_lightning.loop.records import RoundRecord, without_query
 from assl_lightning.loop.settings import RoundSettings
 from assl_lightning.loop.training import RoundTraining
@@ -240,10 +242,20 @@ class _Loop:
         others = candidates[order[self.settings.hold_out :]]
         if self.training.warm_up is not None:
             self.training.warm_up.run(torch.cat([self.pool.labelled, others]).sort().values)
-        if self.settings.initial_acquisition == "kmeans_plus_plus" and self.settings.initial_labels:
-            untrained = self.training.untrained()
-            others = query_untrained(self.datamodule, untrained, others.sort().values, self.settings.initial_labels)
+        if self.settings.initial_acquisition != "random" and self.settings.initial_labels:
+            others = self._query_first(others.sort().values)
         return held_out, others[: self.settings.initial_labels]
+
+    def _query_first(self, index: Tensor) -> Tensor:
+        """Return the initial labels' samples, of those at `index` (M,) int64, by what can be seen without a label."""
+        settings, datamodule = self.settings, self.datamodule
+        if settings.initial_features == "pixels":
+            features = pixel_components(datamodule.pool_images, index)
+        else:
+            untrained = self.training.untrained()
+            _, features = untrained.evaluate(datamodule.plain_view, index, datamodule.test_batch_size)
+        strategy = FIRST_STRATEGIES[settings.initial_acquisition]()
+        return query_first(strategy, index, features, settings.initial_labels, settings.seed)
 
     def _request(self, number: int, index: Tensor, **details: Any) -> LabelRequest:
         return LabelRequest(

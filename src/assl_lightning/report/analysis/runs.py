@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assl_lightning.base.run_files import CONFIG, RECORDS, STATE, round_directory
-from assl_lightning.loop.records import RoundRecord, read_config, trained_records
+from assl_lightning.loop.records import RoundRecord, read_config, trained_records, with_later_keys
 
 GROUPS = ("data", "network", "algorithm", "acquisition")
 """The groups of a configuration that have a name, which says more than their keys."""
@@ -169,7 +169,7 @@ def _may_have_a_round(directory: Path) -> bool:
 
 
 def _read_run(directory: Path) -> Run:
-    config = read_config(directory)
+    config = with_later_keys(read_config(directory))
     wrong = [key for key, kind in _NEEDED.items() if type(config.get(key)) is not kind]
     if wrong:
         raise ValueError(
