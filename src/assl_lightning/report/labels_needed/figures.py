@@ -32,15 +32,16 @@ def shown_methods(regimes: Sequence[Regime], first: Sequence[str]) -> tuple[str,
 
 def draw_regimes(regimes: Sequence[Regime], methods: Sequence[str], title: str | None = None) -> Figure:
     """Draw a panel for each regime with the mean accuracy of the methods against labels, ± one standard deviation."""
-    rows = ceil(len(regimes) / _PANELS_A_ROW)
+    columns = min(len(regimes), _PANELS_A_ROW)
+    rows = ceil(len(regimes) / columns)
     figure = new_figure(_WIDTH, 0.7 + 2.3 * rows + 0.18 * len(methods))
-    panels = figure.subplots(rows, _PANELS_A_ROW, squeeze=False).flatten()
+    panels = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes in panels[len(regimes) :]:
         axes.set_axis_off()
     lines = {}
     for number, (axes, regime) in enumerate(zip(panels, regimes, strict=False)):
         quieten(axes, label_size=0.85 * LABEL_SIZE)
-        if number + _PANELS_A_ROW >= len(regimes):
+        if number + columns >= len(regimes):
             axes.set_xlabel("labelled samples", color=INK, fontsize=LABEL_SIZE)
         measure = ", balanced" if regime.which == "balanced" else ""
         axes.set_title(plain(f"{regime.name}{measure}"), loc="left", fontsize=LABEL_SIZE, color="black")
