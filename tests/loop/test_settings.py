@@ -93,6 +93,6 @@ def test_features_for_initial_labels_that_are_drawn_at_random_are_a_contradictio
 
     assert [str(contradiction) for contradiction in settings.find_contradictions()] == [
         "initial_features=pixels, initial_acquisition=random: what is drawn at random needs no features; set "
-        "initial_acquisition to kmeans_plus_plus or herding, or leave initial_features as it is"
+        "initial_acquisition to kmeans_plus_plus or herding or typiclust, or leave initial_features as it is"
     ]
     assert replace(settings, initial_acquisition="herding").find_contradictions() == []

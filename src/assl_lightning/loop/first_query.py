@@ -8,6 +8,7 @@ from functools import partial
 from torch import Tensor
 
 from assl_lightning.acquisition.kmeans_plus_plus import KMeansPlusPlus
+from assl_lightning.acquisition.typiclust import TypiClust
 from assl_lightning.base.seeding import make_generator
 from assl_lightning.method.candidates import Acquisition, Candidates, LabelledSamples
 from assl_lightning.method.herding import Herding
@@ -15,6 +16,7 @@ from assl_lightning.method.herding import Herding
 FIRST_STRATEGIES: Mapping[str, Callable[[], Acquisition]] = {
     "kmeans_plus_plus": partial(KMeansPlusPlus, first="uniform"),
     "herding": partial(Herding, weight="none"),
+    "typiclust": TypiClust,
 }
 """A value of `initial_acquisition` → a strategy that needs features alone; "random" has none."""
 

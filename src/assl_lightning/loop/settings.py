@@ -12,7 +12,7 @@ from assl_lightning.method.settings import ScoreSettings
 
 Init = Literal["rand", "continue"]
 Features = Literal["inference", "training"]
-InitialAcquisition = Literal["random", "kmeans_plus_plus", "herding"]
+InitialAcquisition = Literal["random", "kmeans_plus_plus", "herding", "typiclust"]
 InitialFeatures = Literal["network", "pixels"]
 Unvisited = Literal["exclude", "infer", "random"]
 
