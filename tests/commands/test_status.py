@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -15,11 +16,13 @@ from assl_lightning.commands.status import main, wait_for_answers
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.people.batch import find_batches
 from assl_lightning.people.label_studio.exchange import labels_by_label_studio
+from tests import test_warm_up
 from tests.people.label_studio.fake_server import LEGACY, FakeLabelStudio, serving
 from tests.people.label_studio.test_server import Server
 from tests.people.test_oracle import SETTINGS, fill_in, label_all, run, say, to_the_end
 from tests.shell import run_python
-from tests.test_resuming import stopped_run
+from tests.test_resuming import Stopped, stopped_run
+from tests.test_warm_up import StopWarmUpAt
 
 
 def told(capsys: pytest.CaptureFixture[str], run_dir: Path) -> dict[str, str]:
@@ -74,6 +77,21 @@ def test_a_run_is_told_at_each_of_its_stations(tmp_path: Path, capsys: pytest.Ca
     assert ended["round"] == "2 of 2: finished"
     assert len(ended["accuracy"].split("%")[0].split()) == 3
     assert ended["next"].startswith(f"python -m assl_lightning.report {run_dir}")
+
+
+@pytest.mark.e2e
+def test_a_warm_up_is_told_while_it_lasts_and_when_it_is_complete(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "run"
+    settings = replace(test_warm_up.SETTINGS, config={"warm_up": {"_target_": "a.SimCLR"}})
+    with pytest.raises(Stopped):
+        test_warm_up.run(run_dir, StopWarmUpAt(5), settings=settings)
+    stopped = told(capsys, run_dir)
+    assert stopped["round"] == "0 of 1: stopped (warming up, last saved at step 4)"
+    assert "warm-up" not in stopped
+    test_warm_up.run(run_dir, settings=settings)
+    assert re.fullmatch(r"7 steps on 60 images, [\d.,]+ s", told(capsys, run_dir)["warm-up"])
 
 
 def test_a_share_that_is_enough_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

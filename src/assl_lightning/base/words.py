@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from math import isnan, nan
 from statistics import fmean, stdev
 
@@ -93,6 +93,16 @@ def counted(number: int, noun: str) -> str:
     ('1 seed', '3 seeds')
     """
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def from_to(numbers: Collection[int]) -> str:
+    """Write several numbers as one, or from the smallest to the largest.
+
+    >>> from_to([1200, 1200]), from_to([3, 1, 2])
+    ('1,200', '1 to 3')
+    """
+    few, many = min(numbers), max(numbers)
+    return f"{few:,}" if few == many else f"{few:,} to {many:,}"
 
 
 def counted_each(numbers: Sequence[int], noun: str) -> str:

@@ -15,9 +15,10 @@ from assl_lightning.base.arguments import is_integer
 from assl_lightning.base.command_line import as_command, lines_of, print_errors
 from assl_lightning.base.locking import is_held
 from assl_lightning.base.paths import path_argument
-from assl_lightning.base.run_files import CONFIG, LEDGER, POOL, round_directory
+from assl_lightning.base.run_files import CONFIG, LEDGER, POOL, RESUME, WARM_UP, round_directory
 from assl_lightning.base.shell import command
 from assl_lightning.base.words import first_line
+from assl_lightning.base.words import seconds as seconds_in_words
 from assl_lightning.data.answers import Conflicts, resolve
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.loop.records import (
@@ -29,6 +30,7 @@ from assl_lightning.loop.records import (
     read_state,
     trained_records,
 )
+from assl_lightning.loop.warm_up_record import WarmUpRecord, read_warm_up
 from assl_lightning.people.batch import TABLE, LabelBatch, find_batches, waiting_batch
 from assl_lightning.people.judging import unanswered
 from assl_lightning.people.ledger import Ledger
@@ -67,6 +69,7 @@ class Status:
     answered: str = ""  # how much of the waiting batch is answered
     later: str = ""  # how much is to be labelled after it
     classes: str = ""  # the classes, where they have changed
+    warm_up: WarmUpRecord | None = None  # the training before the first label, if it is complete
     waiting_round: int | None = None  # the round that waits for labels, as its directory is numbered
 
     @property
@@ -85,6 +88,9 @@ class Status:
             yield f"  later      {self.later}"
         if self.classes:
             yield f"  classes    {self.classes}"
+        if self.warm_up is not None:
+            what = f"{self.warm_up.steps:,} steps on {self.warm_up.images:,} images"
+            yield f"  warm-up    {what}, {seconds_in_words(self.warm_up.seconds)} s"
         if self.records:
             last = self.records[-1]
             asked = f", {len(last.queried)} asked for since" if last.queried else ""
@@ -129,6 +135,7 @@ def read_status(run_dir: Path) -> Status:
         answered=answered,
         later=later,
         classes=_changed_classes(run_dir),
+        warm_up=read_warm_up(run_dir),
         waiting_round=None if batch is None else batch.round,
     )
 
@@ -171,16 +178,21 @@ def _progress(run_dir: Path, number: int, rounds: int, config: Mapping[str, Any]
         return "finished", f"{command('report', run_dir)} compares its rounds; {more}"
     state, _ = read_state(run_dir, number)
     if not (round_directory(run_dir, number) / POOL).exists():
-        doing = "has no labels to begin with"
+        must_warm_up = config.get("warm_up") is not None and read_warm_up(run_dir) is None
+        doing = f"warming up{_saved(run_dir / WARM_UP)}" if must_warm_up else "has no labels to begin with"
     elif state == "training":
-        steps = sorted((round_directory(run_dir, number) / "resume").glob("step_*.ckpt"))
-        saved = f", last saved at step {int(steps[-1].stem.removeprefix('step_'))}" if steps else ""
-        doing = f"training{saved}"
+        doing = f"training{_saved(round_directory(run_dir, number))}"
     else:
         doing = "trained, to be queried" if state == "trained" else "queried, to be labelled"
     if is_held(run_dir):
         return doing, "nothing: a process runs it"
     return f"stopped ({doing})", _resume(config)
+
+
+def _saved(directory: Path) -> str:
+    """Return the last step that a training whose files lie in `directory` has saved, in words; "" if there is none."""
+    steps = sorted((directory / RESUME).glob("step_*.ckpt"))
+    return f", last saved at step {int(steps[-1].stem.removeprefix('step_'))}" if steps else ""
 
 
 def _resume(config: Mapping[str, Any]) -> str:

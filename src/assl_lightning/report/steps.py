@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from assl_lightning.base.differences import differences
 from assl_lightning.base.run_files import round_directory
-from assl_lightning.base.words import counted, counted_each, mean_and_deviation, per_cent
+from assl_lightning.base.words import counted, counted_each, from_to, mean_and_deviation, per_cent
 from assl_lightning.report.analysis.comparison import ENOUGH_SEEDS
 from assl_lightning.report.analysis.grouping import WHERE_IMAGES_LIE, group
 from assl_lightning.report.analysis.runs import Run
@@ -224,11 +224,10 @@ def summary_table(methods: Sequence[AccuracyOverSteps]) -> Table:
     for method in methods:
         best = [max(evaluations, key=lambda evaluation: evaluation.ema) for evaluations in method.evaluations.values()]
         last = [evaluations[-1] for evaluations in method.evaluations.values()]
-        few, many = method.labels
         rows.append(
             (
                 f"{method.name} (n = {len(best)})",
-                f"{few:,}" if few == many else f"{few:,} to {many:,}",
+                from_to(method.labels),
                 mean_and_deviation([evaluation.ema for evaluation in best]),
                 f"{median(evaluation.step for evaluation in best):,.0f}",
                 mean_and_deviation([evaluation.ema for evaluation in last]),

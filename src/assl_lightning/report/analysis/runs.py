@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from assl_lightning.base.run_files import CONFIG, RECORDS, STATE, round_directory
 from assl_lightning.loop.records import RoundRecord, read_config, trained_records, with_later_keys
+from assl_lightning.loop.warm_up_record import WarmUpRecord, read_warm_up
 
 GROUPS = ("data", "network", "algorithm", "acquisition")
 """The groups of a configuration that have a name, which says more than their keys."""
@@ -29,6 +30,7 @@ class Run:
     directory: Path
     config: Mapping[str, Any]  # config.yaml, plain
     records: tuple[RoundRecord, ...]  # of the trained rounds, in order; at least one
+    warm_up: WarmUpRecord | None = None  # the training before the first label, where there was one
     uncut: tuple[RoundRecord, ...] = ()  # all records, if `group` has cut them to the rounds that all runs have
 
     @property
@@ -181,4 +183,4 @@ def _read_run(directory: Path) -> Run:
         raise ValueError(
             f"{directory / CONFIG}: environment must map names to versions; restore it, or leave the directory out"
         )
-    return Run(directory, config, tuple(trained_records(directory, config["rounds"])))
+    return Run(directory, config, tuple(trained_records(directory, config["rounds"])), read_warm_up(directory))

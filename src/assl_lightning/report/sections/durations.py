@@ -1,10 +1,10 @@
-"""The section on time: the seconds of a round for training, testing, choosing and labelling."""
+"""The section on time: the seconds of a warm-up, and of a round for training, testing, choosing and labelling."""
 
 from __future__ import annotations
 
-from statistics import median
+from statistics import fmean, median
 
-from assl_lightning.base.words import UNKNOWN, seconds
+from assl_lightning.base.words import UNKNOWN, from_to, seconds
 from assl_lightning.report.analysis.runs import Method, Setting
 from assl_lightning.report.views import Block, Paragraph, Table
 
@@ -15,7 +15,8 @@ PART_NAMES = {"train": "training", "test": "testing", "acquire": "choosing", "la
 def time_blocks(setting: Setting, *, with_people: bool = False) -> tuple[Block, ...]:
     """Show medians over rounds and seeds, or a sentence if there are no times. `with_people`: people were asked."""
     rows = tuple(_row(method) for method in setting.methods.values())
-    if all(cell == UNKNOWN for row in rows for cell in row[2:]):
+    of_warm_up = _warm_up_table(setting)
+    if not of_warm_up and all(cell == UNKNOWN for row in rows for cell in row[2:]):
         return (Paragraph("No times are recorded."),)
     header = ("seconds", "rounds × seeds", *PART_NAMES.values())
     sentence = (
@@ -24,7 +25,22 @@ def time_blocks(setting: Setting, *, with_people: bool = False) -> tuple[Block, 
     )
     if with_people:
         sentence += " If people label, the time of labelling is that of the run itself, without the people's time."
-    return Paragraph(sentence), Table("Seconds per round", header, rows)
+    return Paragraph(sentence), *of_warm_up, Table("Seconds per round", header, rows)
+
+
+def _warm_up_table(setting: Setting) -> tuple[Table, ...]:
+    """Return a row for each method whose networks were warmed up; nothing where there is none."""
+    rows = []
+    for method in setting.methods.values():
+        records = [run.warm_up for run in method.runs.values() if run.warm_up is not None]
+        if records:
+            steps, images = (from_to([getattr(record, name) for record in records]) for name in ("steps", "images"))
+            losses = [record.loss for record in records if record.loss is not None]
+            loss = f"{fmean(losses):.2f}" if losses else UNKNOWN
+            taken = seconds(median(record.seconds for record in records))
+            rows.append((method.name, str(len(records)), steps, images, loss, taken))
+    header = ("before the first label", "seeds", "steps", "images", "last loss (mean)", "seconds (median)")
+    return (Table("Warm-up, once per run", header, tuple(rows)),) if rows else ()
 
 
 def _row(method: Method) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from assl_lightning.base.words import counted, counted_each, per_cent
+from assl_lightning.base.words import counted, counted_each, from_to, per_cent
 from assl_lightning.loop.records import RoundRecord
 from assl_lightning.report.analysis.runs import Setting
 
@@ -34,18 +34,13 @@ def _sentence(runs: Sequence[Sequence[RoundRecord]], hold_out: int, initial_labe
     if known and set(known) != {hold_out}:
         size += f" ({counted_each(known, 'image')} with a label)"
     queried = [sum(len(record.queried) for record in records) for records in runs]
-    total = _from_to([hold_out + initial_labels + count for count in queried])
+    total = from_to([hold_out + initial_labels + count for count in queried])
     return (
         f"Test set: {size} of the pool, drawn at random in round 0. Their labels count in the budget: {hold_out:,} for "
-        f"the test + {initial_labels:,} initial + {_from_to(queried)} queried = {total} asked for."
+        f"the test + {initial_labels:,} initial + {from_to(queried)} queried = {total} asked for."
     )
 
 
 def _sizes(runs: Sequence[Sequence[RoundRecord]]) -> list[int]:
     """Return the sizes of the test sets that are recorded and not empty."""
     return [record.test_images for records in runs for record in records if record.test_images]
-
-
-def _from_to(numbers: Sequence[int]) -> str:
-    few, many = min(numbers), max(numbers)
-    return f"{few:,}" if few == many else f"{few:,} to {many:,}"

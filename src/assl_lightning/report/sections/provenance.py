@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from assl_lightning.base.words import UNKNOWN, counted
+from assl_lightning.base.words import UNKNOWN, counted, from_to
 from assl_lightning.loop.records import FORMER_KEYS, PROVENANCE_KEYS
 from assl_lightning.report.analysis.grouping import own_leaves
 from assl_lightning.report.analysis.runs import Run, Setting
@@ -50,8 +50,7 @@ def flattened(config: Mapping[str, Any]) -> dict[str, str]:
 def _seeds_table(setting: Setting) -> Table:
     rows = []
     for method in setting.methods.values():
-        steps = sorted({run.total_steps for run in method.runs.values()})
-        total = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
+        total = from_to([run.total_steps for run in method.runs.values()])
         rows.append((method.name, ", ".join(map(str, sorted(method.runs))), f"{len(setting.labels)}", total))
     return Table("Runs", ("method", "seeds", "trainings", "total steps"), tuple(rows), is_text=True)
 
