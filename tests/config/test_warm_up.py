@@ -23,7 +23,7 @@ from assl_lightning.loop.records import read_records
 Compose = Callable[..., Config]
 SHORT = [
     *("rounds=0", "steps_per_round=2", "algorithm.batch_size=4", "algorithm.mu=2", "network.width=4"),
-    *("trainer.accelerator=cpu", "run_dir=run"),
+    *("trainer.accelerator=cpu", "run_dir=run", "initial_acquisition=random", "initial_features=network"),
 ]
 WARM = ["warm_up=simclr", "warm_up.steps=2", "warm_up.batch_size=4"]
 
@@ -123,7 +123,7 @@ def test_a_run_of_the_time_before_these_keys_goes_on_and_is_read(capsys: pytest.
     assert not {"warm_up", "initial_features"} & set(OmegaConf.load(file))
     assert main([*SHORT, *WARM]) == 1
     assert "another configuration (warm_up was None, now {'_target_'" in capsys.readouterr().err
-    assert main([*SHORT, "initial_acquisition=herding", "initial_features=pixels"]) == 1
+    assert main([*SHORT, "initial_features=pixels"]) == 1
     assert "initial_features was 'network', now 'pixels'" in capsys.readouterr().err
     assert main([*SHORT, "rounds=1"]) == 0
     assert len(read_records(Path("run"))) == 2

@@ -73,9 +73,10 @@ def asked_first(run_dir: Path, features: str, name: str) -> tuple[Tensor, Tensor
 
 
 @pytest.mark.e2e
+@pytest.mark.parametrize("features", ["pixels", "auto"])
 @every_strategy
 def test_pixels_need_no_network_and_neither_see_what_is_held_out_nor_what_is_excluded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, features: str
 ) -> None:
     looked_at: list[list[int]] = []
 
@@ -84,12 +85,29 @@ def test_pixels_need_no_network_and_neither_see_what_is_held_out_nor_what_is_exc
         return pixel_components(images, index)
 
     monkeypatch.setattr("assl_lightning.loop.rounds.pixel_components", watch)
-    held_out, others = asked_first(tmp_path / "run", "pixels", name)
+    held_out, others = asked_first(tmp_path / "run", features, name)
     (seen,) = looked_at
     assert seen == sorted({*range(4, POOL_SIZE)} - {*held_out.tolist()})
     index = torch.tensor(seen)
-    features = pixel_components(IMAGES[:POOL_SIZE], index)
-    assert torch.equal(others, query_first(FIRST_STRATEGIES[name](), index, features, 5, 0))
+    components = pixel_components(IMAGES[:POOL_SIZE], index)
+    assert torch.equal(others, query_first(FIRST_STRATEGIES[name](), index, components, 5, 0))
+
+
+@pytest.mark.e2e
+def test_of_many_samples_some_are_drawn_which_stand_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[list[int]] = []
+
+    def watch(images: Tensor, index: Tensor) -> Tensor:
+        looked_at.append(index.tolist())
+        return pixel_components(images, index)
+
+    monkeypatch.setattr("assl_lightning.loop.rounds.pixel_components", watch)
+    monkeypatch.setattr("assl_lightning.loop.rounds._MOST_LOOKED_AT", 12)
+    held_out, others = asked_first(tmp_path / "run", "pixels", "herding")
+    (seen,) = looked_at
+    assert len(seen) == 12
+    assert seen == sorted(seen)
+    assert set(others.tolist()) <= set(seen) <= {*range(4, POOL_SIZE)} - {*held_out.tolist()}
 
 
 @pytest.mark.e2e

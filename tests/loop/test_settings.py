@@ -86,13 +86,3 @@ def test_averaged_weights_that_are_not_kept_are_a_contradiction_for_each_setting
         "continue_from=ema, weight_ema=None",
     ]
     assert replace(settings, weight_ema=0.5).find_contradictions() == []
-
-
-def test_features_for_initial_labels_that_are_drawn_at_random_are_a_contradiction() -> None:
-    settings = RoundSettings(initial_features="pixels")
-
-    assert [str(contradiction) for contradiction in settings.find_contradictions()] == [
-        "initial_features=pixels, initial_acquisition=random: what is drawn at random needs no features; set "
-        "initial_acquisition to kmeans_plus_plus or herding or typiclust, or leave initial_features as it is"
-    ]
-    assert replace(settings, initial_acquisition="herding").find_contradictions() == []

@@ -47,6 +47,7 @@ from assl_lightning.networks.base import FeatureNetwork
 
 log = logging.getLogger(__name__)
 
+_MOST_LOOKED_AT = 20_000  # images, before the first label
 _MAX_THUMBNAILS = 100  # of a round's queries
 
 
@@ -247,9 +248,16 @@ class _Loop:
         return held_out, others[: self.settings.initial_labels]
 
     def _query_first(self, index: Tensor) -> Tensor:
-        """Return the initial labels' samples, of those at `index` (M,) int64, by what can be seen without a label."""
+        """Return the initial labels' samples, of those at `index` (M,) int64, by what can be seen without a label.
+
+        Of more than 20,000 samples so many are drawn, or twice the initial labels, which stand for all.
+        """
         settings, datamodule = self.settings, self.datamodule
-        if settings.initial_features == "pixels":
+        most = max(_MOST_LOOKED_AT, 2 * settings.initial_labels)
+        if len(index) > most:
+            order = torch.randperm(len(index), generator=make_generator(settings.seed, "initial_sample"))
+            index = index[order[:most]].sort().values
+        if settings.initial_features == "pixels" or (settings.initial_features == "auto" and not self.training.warm_up):
             features = pixel_components(datamodule.pool_images, index)
         else:
             untrained = self.training.untrained()

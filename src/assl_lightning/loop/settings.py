@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from assl_lightning.base.rules import at_least, check_fields
 from assl_lightning.learning.settings import CheckpointSettings, Decay, OnNonFinite, Steps, Weights
@@ -13,7 +13,7 @@ from assl_lightning.method.settings import ScoreSettings
 Init = Literal["rand", "continue"]
 Features = Literal["inference", "training"]
 InitialAcquisition = Literal["random", "kmeans_plus_plus", "herding", "typiclust"]
-InitialFeatures = Literal["network", "pixels"]
+InitialFeatures = Literal["auto", "network", "pixels"]
 Unvisited = Literal["exclude", "infer", "random"]
 
 KEYS: Mapping[str, str] = {
@@ -52,7 +52,8 @@ class RoundSettings:
         initial_acquisition: which these are: "random", or the picks of a strategy that needs features alone, see
             `first_query`.
         initial_features: what such a strategy looks at: the features of the "network" before the first round, which are
-            those of its warm-up where there is one, or principal components of the "pixels".
+            those of its warm-up where there is one, or principal components of the "pixels"; "auto": the network where
+            there is a warm-up, else the pixels.
         hold_out: samples that are drawn uniformly from the pool before the first training, labelled with the initial
             ones, and make up the test set: no training and no acquisition sees them. 0: the data have a test set.
         labels_per_round: K, asked for after each training but the last.
@@ -117,7 +118,7 @@ class RoundSettings:
 
     def find_contradictions(self) -> list[Contradiction]:
         """Return every contradiction among the settings themselves."""
-        found = [
+        return [
             Contradiction(
                 {name: "ema", "weight_ema": None},
                 "averaged weights need weight_ema, the decay of their average, such as 0.999; or take the raw weights",
@@ -125,16 +126,6 @@ class RoundSettings:
             for name in ("acquisition_weights", "continue_from")
             if getattr(self, name) == "ema" and self.weight_ema is None
         ]
-        if self.initial_features == "pixels" and self.initial_acquisition == "random":
-            others = [name for name in get_args(InitialAcquisition) if name != "random"]
-            found.append(
-                Contradiction(
-                    {"initial_features": "pixels", "initial_acquisition": "random"},
-                    f"what is drawn at random needs no features; set initial_acquisition to {' or '.join(others)}, or "
-                    f"leave initial_features as it is",
-                )
-            )
-        return found
 
     def find_shortage(self, num_images: int, pool: str = "the pool", because: str = "") -> list[Contradiction]:
         """Return a contradiction where the run asks for more labels than a pool has images.
