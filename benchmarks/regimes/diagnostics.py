@@ -165,7 +165,8 @@ def queries(run: Run, data: Data) -> Iterator[Query]:
 def last_pool(run: Run, data: Data) -> Query:
     """Return the statistics of the unlabelled samples after the last training, for the averaged weights' predictions.
 
-    The bounds (UCB) are those of the run's own `score.c_u` and `score.c_i`.
+    The bounds (UCB) are those of the run's own `score.c_u` and `score.c_i`. Samples that training never visited have no
+    running statistics.
     """
     last = round_directory(run.directory, run.records[-1].round)
     left = (load(last / POOL)["labelled_in_round"] < 0).nonzero()[:, 0]
@@ -184,7 +185,8 @@ def last_pool(run: Run, data: Data) -> Query:
             *(statistics.uncertainty_mean, statistics.inconsistency_mean),
             *(statistics.uncertainty_ucb(c_u), statistics.inconsistency_ucb(c_i), statistics.score(c_u, c_i)),
         )
-        weights |= {name: value[left] for name, value in zip(_OF_POOL, values, strict=False)}
+        never = statistics.visits == 0
+        weights |= {name: value.masked_fill(never, nan)[left] for name, value in zip(_OF_POOL, values, strict=False)}
     wrong = (probabilities.argmax(1) != data.labels[left]).tolist()
     return {name: (weights[name].tolist() if name in weights else [nan] * len(left), wrong) for name in _OF_POOL}
 

@@ -23,8 +23,8 @@ RUNS = Path("runs/results/fewer_labels")
 FIRST_SEED = 1000  # seeds below 100 were for tuning
 
 STARTS = {
-    "": (),
-    "pixels": ("initial_acquisition=herding", "initial_features=pixels"),
+    "": ("warm_up=none", "initial_acquisition=random"),
+    "pixels": ("warm_up=none", "initial_acquisition=herding", "initial_features=pixels"),
     "warm": ("warm_up=simclr", "initial_acquisition=herding", "initial_features=network"),
 }
 """End of a method's name → what chooses its first labels and weights; "": labels at random, weights at random."""

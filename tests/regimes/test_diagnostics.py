@@ -112,4 +112,6 @@ def test_the_command_reads_real_runs(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "| method | 10 | 20 | 30 |" in out
     assert (tmp_path / "out" / "diagnostics.csv").read_text().count("\n") == 1 + 3
     row = next(line for line in out.splitlines() if line.startswith("| digits_near_copies | random |"))
-    assert row.count(" (") == 6, "each statistic of the pool tells something"
+    pairs = [cell.split("(")[1] for cell in row.split("|")[3:-1]]
+    assert len(pairs) == 6, "each statistic of the pool tells something"
+    assert len(set(pairs[:5])) == 1, "of samples that were visited, all are known"

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from assl_lightning.config.compose import conf_dir, with_config_dir
+from assl_lightning.config.compose import with_config_dir
 from assl_lightning.config.schema import Config
 from assl_lightning.loop.records import RoundRecord, write_record
+from assl_lightning.report.labels_needed.starts import start_of
 from benchmarks.regimes.plan import CONF, FIRST_SEED, STAGES, STARTS, Sweep, main
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = [sweep for stage in STAGES for sweep in stage.sweeps]
-THERE = {path.stem for path in (conf_dir() / "acquisition").glob("*.yaml")}
 
 
 def finish(directory: Path, rounds: int = 1, trained: int = 2) -> None:
@@ -51,16 +51,28 @@ def test_every_regime_is_an_experiment_whose_runs_are_called_by_it(
 
 @pytest.mark.parametrize("rule", sorted({sweep.method.partition("+")[0] for sweep in SWEEPS}))
 def test_every_rule_is_an_acquisition(compose_run: Callable[..., Config], rule: str) -> None:
-    if rule not in THERE:
-        pytest.skip(f"there is no acquisition={rule} yet")
-    compose_run(f"acquisition={rule}")
+    assert compose_run(f"acquisition={rule}").acquisition.name == rule
 
 
-@pytest.mark.parametrize("start", STARTS)
-def test_every_start_is_one_that_a_run_can_have(compose_run: Callable[..., Config], start: str) -> None:
-    if start and not hasattr(compose_run(), "warm_up"):
-        pytest.skip("there is no warm_up yet")
-    compose_run(*STARTS[start])
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [("", "random"), ("pixels", "herding of pixels"), ("warm", "herding of network, after simclr")],
+)
+@pytest.mark.parametrize("experiment", sorted({sweep.regime for sweep in SWEEPS}))
+def test_a_start_is_the_same_in_every_regime(
+    compose_run: Callable[..., Config], start: str, expected: str, experiment: str
+) -> None:
+    config = compose_run(*with_config_dir([f"+experiment={experiment}", *STARTS[start]], ROOT / CONF))
+
+    settings = config.settings
+    found = start_of(
+        {
+            "initial_acquisition": settings.initial_acquisition,
+            "initial_features": settings.initial_features,
+            "warm_up": config.warm_up,
+        }
+    )
+    assert found == expected
 
 
 def test_a_command_is_a_sweep_over_the_seeds_that_are_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

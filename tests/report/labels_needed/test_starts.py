@@ -16,6 +16,11 @@ from assl_lightning.report.labels_needed.starts import rule_of, start_of
         ({"initial_acquisition": "random", "initial_features": "pixels", "warm_up": None}, "random"),
         ({"initial_acquisition": "kmeans_plus_plus"}, "kmeans_plus_plus"),
         ({"initial_acquisition": "herding", "initial_features": "pixels"}, "herding of pixels"),
+        ({"initial_acquisition": "typiclust", "initial_features": "auto", "warm_up": None}, "typiclust of pixels"),
+        (
+            {"initial_acquisition": "herding", "initial_features": "auto", "warm_up": {"_target_": "a.SimCLR"}},
+            "herding of network, after simclr",
+        ),
         ({"initial_acquisition": "random", "warm_up": {"_target_": "a.SimCLR"}}, "random, after simclr"),
         (
             {

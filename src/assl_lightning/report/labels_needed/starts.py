@@ -20,9 +20,10 @@ def start_of(config: Mapping[str, Any]) -> str:
     >>> start_of({"initial_acquisition": "random", "warm_up": {"_target_": "assl_lightning.learning.SimCLR"}})
     'random, after simclr'
     """
-    initial = str(config.get(_INITIAL) or "random")
-    features = "" if initial == "random" or not config.get(_FEATURES) else f" of {config[_FEATURES]}"
-    warm_up = config.get(_WARM_UP)
+    initial, warm_up, features = str(config.get(_INITIAL) or "random"), config.get(_WARM_UP), config.get(_FEATURES)
+    if features == "auto":
+        features = "pixels" if warm_up is None else "network"
+    features = "" if initial == "random" or features is None else f" of {features}"
     return f"{initial}{features}" + ("" if warm_up is None else f", after {name_of_group(warm_up)}")
 
 
