@@ -29,8 +29,11 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-demo: install ## a whole run on scikit-learn's digits, nothing to download: a table and runs/digits/seed_0/report/curve.png
-	$(BIN)/python -m assl_lightning
+demo: install ## a whole run on scikit-learn's digits, and beside it one that chooses at random; nothing to download
+	$(RUN)
+	$(RUN) name=digits_random acquisition=random initial_acquisition=random
+	$(REPORT) runs/digits runs/digits_random --title "Digits: herding and random" > /dev/null
+	@echo "both in one figure: runs/report/curves.png; all tables: runs/report/report.html"
 
 test: install ## the tests on all cores, but for those that start processes or make whole runs: three minutes on two cores
 	$(ONE_THREAD) $(BIN)/python -m pytest $(ON_ALL_CORES)
