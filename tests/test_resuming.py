@@ -28,6 +28,8 @@ from assl_lightning.base.command_line import line_of
 from assl_lightning.base.interruption import Interrupted
 from assl_lightning.data.pool import Answers
 from assl_lightning.learning.checkpointing import StepCheckpoints
+from assl_lightning.learning.datamodule import PoolDataModule
+from assl_lightning.learning.simclr import SimCLR
 from assl_lightning.learning.supervised import Supervised
 from assl_lightning.loop import CheckpointSettings, RoundSettings, ScoreSettings, slurm
 from assl_lightning.loop.directory import RunDirectory
@@ -73,6 +75,11 @@ class Stopped(Exception):
     pass
 
 
+def number_of_round(trainer: Any) -> int | None:
+    """Return the number of the round that trains; None in a warm-up."""
+    return trainer.datamodule.round_number if isinstance(trainer.datamodule, PoolDataModule) else None
+
+
 class StopAt(Callback):
     """Ends the fit, as a kill would, in the middle of a certain step of a certain round."""
 
@@ -80,7 +87,7 @@ class StopAt(Callback):
         self.number, self.step = number, step
 
     def on_before_backward(self, trainer: Any, module: Any, loss: Tensor) -> None:
-        if (trainer.datamodule.round_number, trainer.global_step) == (self.number, self.step):
+        if (number_of_round(trainer), trainer.global_step) == (self.number, self.step):
             raise Stopped
 
 
@@ -103,6 +110,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "settings": replace(SETTINGS, acquisition_features="training"),
         "acquisition": CoreSet(),
     },
+    "warm-up": {"make_warm_up": functools.partial(SimCLR, optimizer=SGD, steps=5, batch_size=8)},
     "raw weights alone, one epoch": {"settings": replace(SETTINGS, weight_ema=None, steps_per_epoch=None)},
     "supervised": {
         "make_algorithm": lambda network: Supervised(network, optimizer=SGD, stop_at_train_accuracy=0.9),
@@ -159,7 +167,7 @@ def test_a_run_that_is_stopped_within_a_round_goes_on_from_its_checkpoint(
 
     class Watch(Callback):
         def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
-            if trainer.datamodule.round_number == number:
+            if number_of_round(trainer) == number:
                 steps.append(trainer.global_step)
 
     if read_records(path)[number].steps <= step:

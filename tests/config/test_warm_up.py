@@ -74,6 +74,13 @@ def test_an_impossible_value_is_one_line(compose_run: Compose, overrides: list[s
     assert caught.value.lines == (line,)
 
 
+def test_a_key_of_a_warm_up_that_there_is_not_says_how_to_have_one(compose_run: Compose) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        compose_run("warm_up.steps=100")
+    line = "warm_up.steps=100: there is no warm_up whose steps it could be; choose one of simclr, warm_up=OPTION"
+    assert caught.value.lines == (line,)
+
+
 def flat(num_classes: int, channels: int) -> nn.Module:
     """A classifier of pixels without a feature of its own."""
     return nn.Sequential(nn.Flatten(), nn.Linear(256 * channels, num_classes))

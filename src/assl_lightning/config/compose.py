@@ -257,6 +257,9 @@ def _no_such_key(hydra: Any, before: Sequence[str], mode: RunMode, key: str) -> 
     config = hydra.compose_config("config", list(before), mode, from_shell=False)
     section, _, name = key.rpartition(".")
     node = OmegaConf.select(config, section) if section else config
+    if node is None and section in list_groups(hydra):
+        options = [option for option in hydra.config_loader.get_group_options(section) if option != "none"]
+        return f"there is no {section} whose {name} it could be; choose one of {', '.join(options)}, {section}=OPTION"
     if not isinstance(node, DictConfig):
         return f"{section} is no group of keys; --cfg job shows what there is"
     line = unknown_key(section, name, [str(known) for known in node if known not in ("hydra", *_OF_FILES)])
