@@ -122,7 +122,7 @@ def killed_in_training(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 VARIANTS = {
     "as it is": (),
-    "statistics that go on": ("score.reset=false", "acquisition.unvisited=random"),
+    "statistics that go on": ("acquisition=assl", "score.reset=false", "acquisition.unvisited=random"),
     "weights that go on": ("init=continue", "continue_from=ema"),
     "streamed": ("data.source.images=stream",),
 }

@@ -136,7 +136,11 @@ def killed_in_training(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 @pytest.mark.parametrize(
     ("init", "raw"),
     [
-        pytest.param(("init=continue", "score.reset=false", "acquisition.unvisited=random"), True, id="continue"),
+        pytest.param(
+            ("init=continue", "acquisition=assl", "score.reset=false", "acquisition.unvisited=random"),
+            True,
+            id="continue",
+        ),
         pytest.param(("init=continue", "continue_from=ema"), False, id="from the average", marks=pytest.mark.slow),
         pytest.param((), None, id="rand", marks=pytest.mark.slow),
     ],

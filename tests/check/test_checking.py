@@ -341,7 +341,7 @@ def test_the_query_is_timed_with_as_many_candidates_as_the_run_will_have(
         *("acquisition=assl_div", f"acquisition.features={features}", "trainer.accelerator=cpu"),
         *("algorithm.batch_size=4", "algorithm.mu=2", "steps_per_round=50"),
     )
-    monkeypatch.setattr(trial, "_TIMED_STEPS", 1)
+    monkeypatch.setattr(trial, "_STEPS", 4)
     found = check_run(config)
     assert [finding for finding in found.findings if finding.severity == "wrong"] == []
     (count,) = asked
