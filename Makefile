@@ -102,7 +102,8 @@ results-kills: install ## results/kills.md: 200 kills of small runs that go on, 
 
 compare-digits: install ## the README's digits table and figure: 40 runs, about 40 minutes
 	$(RUN) -m +experiment=digits_supervised 'seed=range(10)' 'run_dir=runs/compare_digits/supervised/seed_$${seed}'
-	$(RUN) -m acquisition=random,assl,assl_div 'seed=range(10)' 'run_dir=runs/compare_digits/$${acquisition.name}/seed_$${seed}'
+	$(RUN) -m acquisition=random,assl,assl_div initial_acquisition=random initial_features=network 'seed=range(10)' \
+		'run_dir=runs/compare_digits/$${acquisition.name}/seed_$${seed}'
 	$(REPORT) runs/compare_digits --title "Digits: test accuracy against labels"
 	cp runs/compare_digits/report/curves.png docs/figures/digits.png
 
