@@ -120,6 +120,7 @@ def test_a_class_that_is_no_warm_up_is_named(compose_run: Compose) -> None:
 # ---- runs that go on
 
 
+@pytest.mark.e2e
 def test_a_run_of_the_time_before_these_keys_goes_on_and_is_read(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(SHORT) == 0
     file = Path("run/config.yaml")
@@ -137,6 +138,7 @@ def test_a_run_of_the_time_before_these_keys_goes_on_and_is_read(capsys: pytest.
     assert load_classifier("run").network.num_classes == 10
 
 
+@pytest.mark.e2e
 def test_another_setting_of_a_warm_up_is_another_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SHORT, *WARM]) == 0
     weights = Path("run/warm_up.ckpt").read_bytes()
@@ -149,6 +151,7 @@ def test_another_setting_of_a_warm_up_is_another_configuration(capsys: pytest.Ca
     assert torch.load("run/warm_up.ckpt", weights_only=True)["state_dict"].keys() >= {"trunk.0.0.weight"}
 
 
+@pytest.mark.e2e
 def test_a_run_is_warmed_up_before_its_first_round(capsys: pytest.CaptureFixture[str]) -> None:
     callback = "trainer.callbacks=[{_target_: assl_lightning.learning.PoolSnapshots, every_n_steps: 1}]"
     assert main([*SHORT, *WARM, f"+{callback}"]) == 0
