@@ -1,4 +1,4 @@
-"""What fills a budget where a strategy has nothing more to say."""
+"""Uniform draws, for the rest of a budget where a strategy ranks no more candidates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all trainings of a run share: a Trainer for each, its checkpoints, its seconds, and its end by a signal.
+"""One training of a run, a round's or the warm-up: its Trainer, checkpoints, seconds, and its end by a signal.
 
 A Trainer that fits twice trains nothing the second time, so each training has a new one.
 """

@@ -155,7 +155,7 @@ def labelled_vectors(candidates: Candidates) -> Tensor:
 
 @dataclass(frozen=True)
 class Coverage:
-    """What samples would add to the coverage of a pool; `gains_after` is what `pick_greedily` asks after each pick."""
+    """Coverage of a pool by labelled samples and picks, and the gain of each candidate."""
 
     kernel: Tensor  # (M, R) float32, of each candidate with each sample to cover
     weight: Tensor  # (R,) float64 ≥ 0, of each sample to cover

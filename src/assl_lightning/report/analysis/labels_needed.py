@@ -1,4 +1,4 @@
-"""How many labels a method needs to be as accurate as a reference: pure functions of arrays (seeds, rounds).
+"""Number of labels that a method needs to be as accurate as a reference: functions of arrays (seeds, rounds).
 
 The target is a share of the reference's accuracy after its last round. A curve is read as straight lines between
 rounds, and reaches the target where it first is at or above it. Before the first round nothing is known: a curve that

@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of the runs."""
+    """The comparison that is asked for."""
 
     baselines: tuple[str, ...] = ("random",)  # of the first of them is the accuracy that the labels are counted for
     share: float = 0.9  # of its last accuracy

@@ -1,4 +1,4 @@
-"""What chose the first labels and weights of a method, apart from its rule: for the table of rules and starts."""
+"""The start of a method, which chose its first labels and weights, apart from its rule."""
 
 from __future__ import annotations
 
