@@ -46,7 +46,7 @@ def test_its_file_makes_the_module_that_it_describes(compose_run: Compose) -> No
     assert node is not None
     module = make_warm_up(node, make_network(config))
     assert isinstance(module, SimCLR)
-    assert (module.steps, module.batch_size, module.temperature) == (400, 128, 0.5)
+    assert (module.steps, module.batch_size, module.temperature) == (800, 128, 0.5)
     widths = [(layer.in_features, layer.out_features) for layer in module.modules() if isinstance(layer, nn.Linear)]
     assert widths[1:] == [(64, node["hidden_width"]), (node["hidden_width"], node["projection_width"])]
     assert module.configure_optimizers().defaults["lr"] == node["optimizer"]["lr"]

@@ -49,7 +49,7 @@ class SimCLR(TrainedNetwork):
         network: FeatureNetwork,
         *,
         optimizer: MakeOptimizer,
-        steps: int = 400,
+        steps: int = 800,
         batch_size: int = 128,
         temperature: float = 0.5,
         hidden_width: int = 128,
