@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from assl_lightning.report.__main__ import default_output, main
+from assl_lightning.report.__main__ import main
+from assl_lightning.report.output import default_output
 from tests.shell import run_python
 
 if TYPE_CHECKING:

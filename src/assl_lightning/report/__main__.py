@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-from assl_lightning.base.atomic import open_atomic
 from assl_lightning.base.command_line import as_command
-from assl_lightning.base.paths import common_directory, path_argument
 from assl_lightning.report.analysis.grouping import group
 from assl_lightning.report.analysis.runs import Run, find_runs
 from assl_lightning.report.comparing import comparison_page
 from assl_lightning.report.drawing import png
 from assl_lightning.report.html import render_html
 from assl_lightning.report.markdown import render_markdown
+from assl_lightning.report.output import PAGE, default_output, report_parser, write_files
 from assl_lightning.report.sections.accuracy import draw_accuracy
 from assl_lightning.report.sections.labelling import FILE_NAME as PEOPLE
 from assl_lightning.report.sections.labelling import find_labelling, people_csv
 from assl_lightning.report.steps import draw_steps, read_accuracies_over_steps, steps_csv, steps_page
 from assl_lightning.report.tidy import tidy_csv
 from assl_lightning.report.views import Page
-
-PAGE = "report.html"
 
 
 @as_command
@@ -39,44 +35,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.stdout.write(f"{tables}\nreport: {output / PAGE}\n")
 
 
-def write_files(files: Mapping[str, bytes], output: Path) -> None:
-    """Write name → content below `output`, which is made.
-
-    Raises:
-        ValueError: the file system refuses.
-    """
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            with open_atomic(output / name) as file:
-                file.write(content)
-    except OSError as error:
-        raise ValueError(
-            f"the report cannot be written to {output} ({error.strerror}); name another directory with --output DIR"
-        ) from error
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m assl_lightning.report",
-        description="Compare methods over their shared seeds: write an HTML page, the tables (also printed), curves, "
-        "the numbers as CSV, and the answers of people, if there are any.",
-    )
-    parser.add_argument(
-        "directories", nargs="+", type=path_argument, help="runs, or directories with runs anywhere below them"
+    parser = report_parser(
+        "report",
+        "Compare methods over their shared seeds: write an HTML page, the tables (also printed), curves, the numbers "
+        "as CSV, and the answers of people, if there are any.",
+        output="report/ in the directory that holds all the runs",
     )
     parser.add_argument(
         "--against",
         metavar="NAME",
         help="the method to compare the others with; default: random, if there is one",
     )
-    parser.add_argument(
-        "--output",
-        metavar="DIR",
-        type=path_argument,
-        help="where to write; default: report/ in the directory that holds all the runs",
-    )
-    parser.add_argument("--title", help="the title of the page and of the curves")
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument(
         "--settings",
@@ -89,20 +59,6 @@ def _parser() -> argparse.ArgumentParser:
         help="show accuracy against optimizer steps over all rounds; the numbers of labels may differ",
     )
     return parser
-
-
-def default_output(runs: Sequence[Run]) -> Path:
-    """Return `report/` in the deepest directory that holds all the runs.
-
-    Raises:
-        ValueError: this directory is the root of the file system.
-    """
-    common = common_directory(run.directory for run in runs)
-    if common is None:
-        raise ValueError(
-            "the runs have only the root directory in common; name the directory to write to with --output DIR"
-        )
-    return common / "report"
 
 
 def _comparison_report(runs: Sequence[Run], options: argparse.Namespace) -> tuple[Page, dict[str, bytes]]:

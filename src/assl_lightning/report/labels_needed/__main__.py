@@ -7,8 +7,6 @@ import sys
 from collections.abc import Sequence
 
 from assl_lightning.base.command_line import as_command
-from assl_lightning.base.paths import path_argument
-from assl_lightning.report.__main__ import PAGE, default_output, write_files
 from assl_lightning.report.analysis.runs import find_runs
 from assl_lightning.report.drawing import png, svg
 from assl_lightning.report.html import render_html
@@ -23,6 +21,7 @@ from assl_lightning.report.labels_needed.tables import (
     start_table,
 )
 from assl_lightning.report.markdown import render_markdown
+from assl_lightning.report.output import PAGE, default_output, report_parser, write_files
 from assl_lightning.report.tidy import tidy_csv
 from assl_lightning.report.views import Illustration, Page, Section
 
@@ -72,13 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m assl_lightning.report.labels_needed",
-        description="Compare methods in several regimes, the names of the runs: differences to baselines with their "
-        "tests, and the labels that each method needs to be as accurate as the first baseline.",
-    )
-    parser.add_argument(
-        "directories", nargs="+", type=path_argument, help="runs, or directories with runs anywhere below them"
+    parser = report_parser(
+        "report.labels_needed",
+        "Compare methods in several regimes, the names of the runs: differences to baselines with their tests, and the "
+        "labels that each method needs to be as accurate as the first baseline.",
+        output=f"{DIRECTORY}/ in the directory that holds all the runs",
     )
     parser.add_argument(
         "--baseline",
@@ -105,13 +102,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--by-directory", action="store_true", help="call methods by the directories of their runs, METHOD/seed_0"
     )
-    parser.add_argument(
-        "--output",
-        metavar="DIR",
-        type=path_argument,
-        help="where to write; default: labels_needed/ in the directory of the runs",
-    )
-    parser.add_argument("--title", help="the title of the page and of the figures")
     return parser
 
 
