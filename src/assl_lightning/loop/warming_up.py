@@ -24,6 +24,7 @@ from assl_lightning.learning.non_finite import NonFinite
 from assl_lightning.learning.simclr import SimCLR
 from assl_lightning.learning.step_seed import StepSeed
 from assl_lightning.learning.view_pairs import ViewPairDataModule
+from assl_lightning.loop.fit_checkpoints import FitCheckpoints
 from assl_lightning.loop.fitting import Fitting, Times
 from assl_lightning.loop.warm_up_record import WarmUpRecord
 from assl_lightning.networks.base import FeatureNetwork
@@ -56,7 +57,7 @@ class WarmUp:
         record = directory.read_warm_up()
         if record is None or record.samples != samples:
             with self.fitting.interruption.deferred():
-                module, record = self._train(index, samples)
+                module, record = self._train(index, samples, checkpoints)
                 if is_first_rank():
                     directory.write_warm_up(_without_head(module.network), record)
             wait_for_all_ranks()
@@ -64,9 +65,8 @@ class WarmUp:
         if is_first_rank():
             checkpoints.remove()
 
-    def _train(self, index: Tensor, samples: str) -> tuple[SimCLR, WarmUpRecord]:
+    def _train(self, index: Tensor, samples: str, checkpoints: FitCheckpoints) -> tuple[SimCLR, WarmUpRecord]:
         fitting, settings = self.fitting, self.fitting.settings
-        checkpoints = fitting.directory.warm_up_checkpoints(samples)
         module = self._new_module()
         self.datamodule.start_round(0, seed=settings.seed, steps_per_round=settings.steps_per_round)
         data = ViewPairDataModule(self.datamodule, index, steps=module.steps, batch_size=module.batch_size)
