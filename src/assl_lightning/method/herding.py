@@ -26,6 +26,9 @@ from assl_lightning.method.top_k import check_finite
 
 Weighing = Literal["uncertainty", "inconsistency", "both", "margin", "none"]
 
+_UpToOne = Annotated[float, UP_TO_ONE]
+_Positive = Annotated[float, above(0)]
+
 
 @final
 @dataclass(frozen=True)
@@ -115,7 +118,3 @@ class Herding:
         check_finite("weight", bound, pool.target_index)
         mean = bound.mean()
         return 1 - self.trust + self.trust * torch.where(mean > 0, bound / mean, 1.0)
-
-
-_UpToOne = Annotated[float, UP_TO_ONE]
-_Positive = Annotated[float, above(0)]
