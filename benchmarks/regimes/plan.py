@@ -91,8 +91,8 @@ OTHERS = (
 
 STAGES = (
     Stage("core", (*CORE, "fashion"), (*FOUR, "random+warm"), range(10)),
-    Stage("more seeds", CORE, FOUR, range(10, 30)),
     Stage("more regimes", MORE, FOUR, range(10)),
+    Stage("more seeds", CORE, FOUR, range(10, 30)),
     Stage(
         "rules and starts",
         ("digits_tail50", "letters"),

@@ -96,7 +96,7 @@ def test_what_is_left_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
     assert capsys.readouterr().out.splitlines()[:2] == [
         "core: 399 of 400 runs left",
-        "more seeds: 560 of 560 runs left",
+        "more regimes: 280 of 280 runs left",
     ]
 
 
