@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from assl_lightning.base.seeding import Draws, derive_key
-from assl_lightning.method.candidates import Acquisition, Candidates, LabelledSamples, Selection
+from assl_lightning.method.candidates import Acquisition, AnsweredSamples, Candidates, LabelledSamples, Selection
 from assl_lightning.method.statistics import CandidateStatistics
 
 CLASSES, FEATURES = 5, 16
@@ -42,7 +42,16 @@ def make_exact_candidates(rows: int = 300, *, distinct: int = 100) -> Candidates
         features=features[row],
         labelled=LabelledSamples(3 * torch.arange(12), torch.arange(12) % CLASSES, head(labelled), labelled),
         head=head,
+        answered=make_answered(),
     )
+
+
+def make_answered() -> AnsweredSamples:
+    """Eight samples of the query before, every other one wrong and more uncertain than the right ones."""
+    wrong = torch.arange(8) % 2 == 0
+    u, zero = wrong + 0.5, torch.zeros(8)
+    statistics = CandidateStatistics(u, zero, u, zero, torch.ones(8, dtype=torch.int32))
+    return AnsweredSamples(statistics, wrong, torch.ones(8, dtype=torch.int64))
 
 
 def consistent(candidates: Candidates) -> Candidates:

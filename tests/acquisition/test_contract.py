@@ -18,8 +18,12 @@ from torch import Tensor, nn
 from assl_lightning.config.compose import compose, conf_dir
 from assl_lightning.method.candidates import Acquisition, Candidates, LabelledSamples, Requirement, Selection
 from assl_lightning.method.statistics import CandidateStatistics
+from tests.acquisition.exact_candidates import make_answered
 
-NAMES = sorted(path.stem for path in (conf_dir() / "acquisition").glob("*.yaml"))
+NAMES = [
+    *sorted(path.stem for path in (conf_dir() / "acquisition").glob("*.yaml")),
+    "herding trust=audited class_quota=0.5 copies=0.5",  # terms that are off as a rule
+]
 CLASSES, FEATURES = 4, 6
 
 OWN_DRAWS = {"bald"}  # whose equal samples have draws of their own, and so scores that differ
@@ -36,9 +40,14 @@ every_strategy = pytest.mark.parametrize(
 
 @cache
 def strategy_node(name: str) -> dict[str, Any]:
-    """Return what a run builds the strategy from: the YAML composed, interpolations resolved."""
+    """Return what a run builds the strategy from: the YAML composed, interpolations resolved.
+
+    Behind the name of the file there may be arguments, `key=value`.
+    """
+    file, *arguments = name.split()
+    overrides = [f"acquisition={file}", *(f"acquisition.strategy.{argument}" for argument in arguments)]
     with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="test"):
-        return compose(GlobalHydra.instance().hydra, [f"acquisition={name}"]).acquisition.strategy
+        return compose(GlobalHydra.instance().hydra, overrides).acquisition.strategy
 
 
 def make_strategy(name: str) -> Acquisition:
@@ -71,6 +80,7 @@ def make_candidates(rows: int, *, alike: bool = False, seed: int = 0) -> Candida
             features=labelled,
         ),
         head=head,
+        answered=make_answered(),
     )
 
 

@@ -19,11 +19,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from assl_lightning.learning.snapshot_files import Snapshot, read_snapshot, write_snapshot
+from assl_lightning.loop.queried import read_queried
 from assl_lightning.report.__main__ import main as report
 from assl_lightning.report.instability.__main__ import main as instability
 from assl_lightning.report.picks import main as picks
 from assl_lightning.report.sections.histograms import read_histograms
-from assl_lightning.report.sections.thumbnails import read_queried, read_tiles
+from assl_lightning.report.sections.thumbnails import read_tiles
 from tests.malformed.trees import Trap, contents, error_lines, problem_of, refused
 from tests.report.conftest import Runs
 

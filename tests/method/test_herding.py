@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from assl_lightning.method import coverage
-from assl_lightning.method.candidates import Candidates, LabelledSamples
+from assl_lightning.method.audit import audited_trust
+from assl_lightning.method.candidates import AnsweredSamples, Candidates, LabelledSamples
+from assl_lightning.method.class_quota import equal_shares
 from assl_lightning.method.coverage import half_covering_width, unit_vectors
 from assl_lightning.method.herding import Herding
 from assl_lightning.method.statistics import CandidateStatistics
@@ -192,13 +194,86 @@ def test_blocks_of_any_size_give_the_same_picks(block: int, monkeypatch: pytest.
     assert acquire(Herding(), candidates, 20) == expected
 
 
-@pytest.mark.parametrize("of", ["candidate", "labelled", "weight"])
+@pytest.mark.parametrize("quota", [0.3, 5.0])
+@pytest.mark.parametrize("random_share", [0.0, 0.2])
+def test_with_a_quota_each_pick_adds_the_most_to_the_covered_share_and_to_what_classes_want(
+    quota: float, random_share: float
+) -> None:
+    candidates = replace(random_candidates(30, 6), head=lambda features: 3 * features)
+    assert candidates.labelled is not None
+    labels = torch.tensor([0, 0, 0, 1, 1, 4])
+    candidates = replace(candidates, labelled=replace(candidates.labelled, labels=labels))
+    strategy = Herding(trust=0.0, width=0.6, class_quota=quota, random_share=random_share)
+    picks = acquire(strategy, candidates, 10)
+
+    features = candidates.require("features")
+    points, covering = unit_rows(features), unit_rows(candidates.require("labelled").features)
+    shares = equal_shares(3 * features.double(), labels, 10)
+    probabilities, wanted = shares.probabilities.tolist(), shares.wanted.tolist()
+    drawn, chosen = picks[10 - int(10 * random_share) :], picks[: 10 - int(10 * random_share)]
+
+    def worth(batch: list[int]) -> float:
+        centres = [*covering, *(points[row] for row in batch)]
+        nearest = [min(math.dist(x, s) for s in centres) for x in points]
+        covered = sum(math.exp(-(distance**2) / 0.6**2) for distance in nearest) / 30
+        given = [sum(probabilities[row][c] for row in batch) for c in range(5)]
+        return float(covered + quota / 10 * sum(min(pair) for pair in zip(wanted, given, strict=True)))
+
+    for count, pick in enumerate(chosen):
+        before = [*drawn, *chosen[:count]]
+        best = max(worth([*before, row]) for row in range(30) if row not in before)
+        assert worth([*before, pick]) == pytest.approx(best, abs=1e-6)
+
+
+def test_a_class_without_labels_is_asked_for_though_a_larger_cluster_is_not_covered() -> None:
+    features = torch.tensor([[1.0, 0.0, 0.0]] * 8 + [[0.0, 1.0, 0.0]] * 8 + [[0.0, 0.0, 1.0]] * 2)
+    weights = torch.tensor([[9.0, 9.0, 0.0], [0.0, 0.0, 9.0]])  # the two large clusters are of one class
+    candidates = replace(make_candidates(features, features[:1]), head=lambda rows: rows @ weights.to(rows).T)
+    assert acquire(Herding(width=0.5), candidates, 1) == [8]
+    assert acquire(Herding(width=0.5, class_quota=0.5), candidates, 1) == [16]
+
+
+def answers(uncertainty: Tensor, wrong: Tensor) -> AnsweredSamples:
+    """Samples that were answered a round ago."""
+    zero, rows = torch.zeros_like(uncertainty), len(uncertainty)
+    statistics = CandidateStatistics(uncertainty, zero, uncertainty, zero, torch.ones(rows, dtype=torch.int32))
+    return AnsweredSamples(statistics, wrong, torch.ones(rows, dtype=torch.int64))
+
+
+def test_an_audited_trust_is_what_the_answers_bear_out() -> None:
+    candidates = random_candidates(40, 4)
+    wrong = torch.tensor([True, False] * 10)
+    borne_out = answers(wrong.float(), wrong)
+    audited = Herding(trust="audited", width=0.6)
+    trust = audited_trust(wrong.float(), wrong, torch.ones(20))
+    assert 0.3 < trust < 1
+    picks = acquire(audited, replace(candidates, answered=borne_out), 12)
+    assert picks == acquire(Herding(trust=trust, width=0.6), candidates, 12)
+    assert picks != acquire(Herding(width=0.6), candidates, 12)
+    nothing = answers(torch.zeros(0), torch.zeros(0, dtype=torch.bool))
+    for none in (nothing, answers(1 - wrong.float(), wrong)):
+        untrusting = acquire(audited, replace(candidates, answered=none), 12)
+        assert untrusting == acquire(Herding(weight="none", width=0.6), candidates, 12)
+    with pytest.raises(ValueError, match=r"candidates.answered, which is None"):
+        acquire(audited, candidates, 1)
+
+
+def test_what_is_required_follows_from_the_terms() -> None:
+    plain = {"statistics", "features", "labelled"}
+    assert Herding().requires == plain
+    assert Herding(class_quota=0.5).requires == plain | {"head"}
+    assert Herding(trust="audited").requires == plain | {"answered"}
+
+
+@pytest.mark.parametrize("of", ["candidate", "labelled", "weight", "logits"])
 def test_a_number_that_is_not_finite_is_an_error_that_names_the_sample(of: str) -> None:
     features, labelled, uncertainty = torch.rand(9, 3), torch.rand(2, 3), torch.rand(9)
-    {"candidate": features, "labelled": labelled, "weight": uncertainty}[of][1] = torch.nan
+    logits = torch.rand(9, 4)
+    {"candidate": features, "labelled": labelled, "weight": uncertainty, "logits": logits}[of][1] = torch.nan
     name = 1001 if of == "labelled" else 1
+    candidates = replace(make_candidates(features, labelled, uncertainty), head=lambda rows: logits[: len(rows)])
     with pytest.raises(ValueError, match=rf"sample {name} "):
-        acquire(Herding(), make_candidates(features, labelled, uncertainty), 2)
+        acquire(Herding(class_quota=0.5), candidates, 2)
 
 
 @pytest.mark.parametrize(
@@ -206,6 +281,10 @@ def test_a_number_that_is_not_finite_is_an_error_that_names_the_sample(of: str) 
     [
         ({"weight": "entropy"}, "weight must be"),
         ({"trust": 1.5}, r"trust must be in \[0, 1\]"),
+        ({"trust": "audit"}, "trust must be one of audited; got 'audit'"),
+        ({"trust": "audited", "weight": "margin"}, "trust=audited needs a weight whose statistics are kept"),
+        ({"trust": "audited", "weight": "none"}, "trust=audited needs a weight whose statistics are kept"),
+        ({"class_quota": -0.5}, "class_quota must be at least 0"),
         ({"width": 0.0}, "width must be above 0"),
         ({"copies": -0.1}, r"copies must be in \[0, 1\]"),
         ({"copy_radius": 0.0}, "copy_radius must be above 0"),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from math import isnan
 from typing import Any
 
@@ -14,14 +14,13 @@ from assl_lightning.base.seeding import make_generator
 from assl_lightning.learning.datamodule import PoolDataModule
 from assl_lightning.learning.trained_model import TrainedModel
 from assl_lightning.loop.histograms import Histogram, histogram
+from assl_lightning.loop.queried import STATISTICS
 from assl_lightning.loop.settings import Unvisited
 from assl_lightning.method import scores
-from assl_lightning.method.candidates import Acquisition, Candidates, LabelledSamples, Selection
+from assl_lightning.method.candidates import Acquisition, AnsweredSamples, Candidates, LabelledSamples, Selection
 from assl_lightning.method.features import SampleFeatures
 from assl_lightning.method.statistics import SampleStatistics
 from assl_lightning.networks.base import FeatureNetwork
-
-_STATISTICS = ("uncertainty_mean", "uncertainty_variance", "inconsistency_mean", "inconsistency_variance")
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Picks:
         """The rows of queried.csv; what is not known is left empty. `sample_ids` are the K names."""
         columns: dict[str, list[object]] = {"index": [*self.index.tolist()], "sample_id": [*sample_ids]}
         columns["score"] = [] if self.score is None else [*self.score.tolist()]
-        for name in (*_STATISTICS, "visits"):
+        for name in (*STATISTICS, "visits"):
             known = self.parts[name].tolist() if name in self.parts else []
             columns[name] = ["" if isnan(value) else value for value in known]
         columns["prediction"] = [*self.prediction.tolist()]
@@ -56,6 +55,7 @@ def query(
     *,
     budget: int,
     unvisited: Unvisited,
+    answered: Callable[[], AnsweredSamples] | None = None,
 ) -> Picks:
     """Pick `budget` of the pool's unlabelled samples.
 
@@ -66,6 +66,7 @@ def query(
             budget among them. With `trained.features` the same holds for a strategy that needs features, but that those
             of a sample that was never visited cannot be inferred. Of labelled samples all are known all the same: see
             `_labelled_of_training`.
+        answered: finds the samples of earlier queries; called where the strategy requires them.
 
     Raises:
         ValueError: the strategy did not return `budget` distinct candidates.
@@ -87,6 +88,8 @@ def query(
     at_random = unknown[order[:share]]
 
     candidates = _candidates(eligible, acquisition, datamodule, trained)
+    if answered is not None and "answered" in acquisition.requires:
+        candidates = replace(candidates, answered=answered())
     selection, wanted = Selection(index[:0]), budget - len(at_random)
     if wanted:
         selection = acquisition.acquire(candidates, wanted, make_generator(seed, "acquisition", number))
@@ -126,7 +129,7 @@ def _candidate_indices(datamodule: PoolDataModule, budget: int) -> Tensor:
 def _parts(statistics: SampleStatistics, index: Tensor) -> dict[str, Tensor]:
     """The statistics by name; NaN where training never visited the sample."""
     rows = statistics.rows(index)
-    parts = {name: torch.where(rows.visits > 0, getattr(rows, name), torch.nan) for name in _STATISTICS}
+    parts = {name: torch.where(rows.visits > 0, getattr(rows, name), torch.nan) for name in STATISTICS}
     return {**parts, "visits": rows.visits}
 
 

@@ -37,6 +37,7 @@ from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.first_query import FIRST_STRATEGIES, query_first
 from assl_lightning.loop.fitting import Fitting
 from assl_lightning.loop.oracles import LabelRequest, Oracle, Pending
+from assl_lightning.loop.queried import answered_samples
 from assl_lightning.loop.querying import query
 from assl_lightning.loop.records import RoundRecord, without_query
 from assl_lightning.loop.settings import RoundSettings
@@ -365,6 +366,7 @@ class _Loop:
             trained,
             budget=min(self.settings.labels_per_round, left),  # fewer are left if images have gone
             unvisited=self.settings.unvisited,
+            answered=lambda: answered_samples(self.directory, self.pool, record.round),
         )
         record = replace(
             record,

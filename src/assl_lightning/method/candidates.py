@@ -14,7 +14,7 @@ from torch import Tensor
 
 from assl_lightning.method.statistics import CandidateStatistics
 
-Requirement = Literal["statistics", "logits", "features", "labelled", "head"]
+Requirement = Literal["statistics", "logits", "features", "labelled", "head", "answered"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,15 @@ class LabelledSamples:
 
 
 @dataclass(frozen=True)
+class AnsweredSamples:
+    """Samples of the run's earlier queries that got a label, with what was known when each was picked."""
+
+    statistics: CandidateStatistics  # P rows
+    wrong: Tensor  # (P,) bool, whether the model's class was another than the label
+    rounds_ago: Tensor  # (P,) int64 ≥ 1, since the sample was picked
+
+
+@dataclass(frozen=True)
 class Candidates:
     """Unlabelled samples that a strategy may pick from, without their labels.
 
@@ -50,6 +59,7 @@ class Candidates:
     features: Tensor | None = None  # (M, d) of the same pass, or of the latest weak views in training (`query`)
     labelled: LabelledSamples | None = None
     head: Callable[[Tensor], Tensor] | None = None  # (…, d) → (…, C)
+    answered: AnsweredSamples | None = None
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
@@ -62,6 +72,8 @@ class Candidates:
     def require(self, name: Literal["labelled"]) -> LabelledSamples: ...
     @overload
     def require(self, name: Literal["head"]) -> Callable[[Tensor], Tensor]: ...
+    @overload
+    def require(self, name: Literal["answered"]) -> AnsweredSamples: ...
     def require(self, name: Requirement) -> Any:
         """Return the field `name`, or raise where it was not filled.
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from assl_lightning.base.copies import first_copies
 from assl_lightning.base.ties import comparable, float64_device
 from assl_lightning.method.candidates import Candidates
-from assl_lightning.method.greedy import pick_greedily
+from assl_lightning.method.greedy import Refresh, pick_greedily
 from assl_lightning.method.top_k import check_budget, check_finite
 
 _BLOCK = 2**22  # numbers of float64 at a time, 32 MiB: with a quarter of it the products take several times as long
@@ -92,13 +92,20 @@ class Sketch:
     """Candidates that may be picked, and those that are to be covered, which stand for all; both in index order."""
 
     index: Tensor  # (M,) int64, pool indices of the candidates that may be picked, on the CPU
+    position: Tensor  # (M,) int64, their rows among all candidates
     points: Tensor  # (M, d) float64 unit vectors
     targets: Tensor  # (R, d) float64 unit vectors of the candidates to cover
     target_index: Tensor  # (R,) int64, their pool indices
     target_position: Tensor  # (R,) int64, their rows among all candidates
 
     def cover(
-        self, centres: Tensor, weight: Tensor, width: float, budget: int, at_random: Tensor | None = None
+        self,
+        centres: Tensor,
+        weight: Tensor,
+        width: float,
+        budget: int,
+        at_random: Tensor | None = None,
+        beside: Refresh | None = None,
     ) -> Tensor:
         """Pick greedily what adds most to the coverage, `Coverage.gains_after`.
 
@@ -108,6 +115,7 @@ class Sketch:
             width: σ > 0.
             budget: how many to pick, 1 … M.
             at_random: (r,) int64 positions in 0 … M − 1 of other picks, r < `budget`, which cover too and come last.
+            beside: another gain ≥ 0 that is added to the share of the weight that a pick covers, `greedy.Refresh`.
 
         Returns:
             (budget,) int64 pool indices on the CPU, in the order of the picks.
@@ -115,9 +123,16 @@ class Sketch:
         values = kernel(squared_distances(self.points, self.targets), width)
         coverage = Coverage(values, weight, covered_by(self.targets, centres, width))
         chance = torch.empty(0, dtype=torch.int64) if at_random is None else at_random
-        worth = coverage.gains_after(None, chance)
+        total = weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
+
+        def with_both(rows: Tensor | None, picks: Tensor) -> Tensor:
+            assert beside is not None
+            return comparable(coverage.gains_after(rows, picks) / total + beside(rows, picks))
+
+        gains_after = coverage.gains_after if beside is None else with_both
+        worth = gains_after(None, chance)
         worth[chance] = -torch.inf
-        picks = pick_greedily(worth, coverage.gains_after, budget - len(chance))
+        picks = pick_greedily(worth, gains_after, budget - len(chance))
         return self.index[torch.cat([picks, chance])]
 
 
@@ -143,7 +158,9 @@ def sketch(candidates: Candidates, budget: int, most: int, generator: torch.Gene
     points = vectors(possible.to(device))
     others = points if len(targets) == len(possible) else vectors(targets.to(device))
     targets = targets.to(device)
-    return Sketch(index.cpu()[possible], points, others, index[targets], position[targets])
+    return Sketch(
+        index.cpu()[possible], position[possible.to(device)], points, others, index[targets], position[targets]
+    )
 
 
 def labelled_vectors(candidates: Candidates) -> Tensor:

@@ -19,13 +19,18 @@ from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.rules import BELOW_ONE, UP_TO_ONE, above, at_least, checked
 from assl_lightning.base.ties import head_in_float64
 from assl_lightning.method.assl import check_bounds, confidence_bound
+from assl_lightning.method.audit import audited_trust
 from assl_lightning.method.candidates import Candidates, Requirement, Selection
+from assl_lightning.method.class_quota import equal_shares
 from assl_lightning.method.coverage import Sketch, density, half_covering_width, labelled_vectors, sketch
+from assl_lightning.method.greedy import Refresh
 from assl_lightning.method.scores import margin
+from assl_lightning.method.statistics import CandidateStatistics
 from assl_lightning.method.top_k import check_finite
 
 Weighing = Literal["uncertainty", "inconsistency", "both", "margin", "none"]
 
+_Audited = Literal["audited"]
 _UpToOne = Annotated[float, UP_TO_ONE]
 _Positive = Annotated[float, above(0)]
 
@@ -42,7 +47,9 @@ class Herding:
         weight: what w_x is made of: the upper confidence bound of the "uncertainty" (Eq. 3) or the "inconsistency"
             (Eq. 5) or their product, "both" (Eq. 6), of which the callback kept the statistics; or the "margin" between
             the two most probable classes, of the head on the features; or "none": all samples weigh the same.
-        trust: κ in [0, 1]: w = 1 − κ + κ · bound / mean bound. 0 is `weight="none"`.
+        trust: κ in [0, 1]: w = 1 − κ + κ · bound / mean bound. 0 is `weight="none"`. "audited": as far as the bounds
+            of samples that earlier queries got labelled had told which ones the model was wrong about,
+            `audit.audited_trust`; 0 in the first query. Not with the margin, which is not kept.
         width: σ > 0. None: the width at which as many samples as are labelled after this query, drawn at random, would
             cover half of the candidates, `coverage.half_covering_width`.
         copies: η in [0, 1], how far the weight of near copies is shared: each sample's is divided by the η-th power
@@ -50,6 +57,8 @@ class Herding:
         copy_radius: > 0, distance of unit features up to which samples are near copies.
         random_share: in [0, 1), of the picks, rounded down: drawn uniformly before the others, which do not pick near
             them, so that a part of the labels is a fair sample of the pool.
+        class_quota: λ ≥ 0, for pools in which classes are rare. To the share of Σ_x w_x that a pick covers,
+            λ / budget · Σ_c min(p_c(s), labels that class c still wants) is added, `class_quota.equal_shares`.
         c_u: weight of the standard deviation of the uncertainty (Eq. 3).
         c_i: weight of the standard deviation of the inconsistency (Eq. 5).
         max_candidates: ≥ 1. Of more candidates so many are drawn, which then stand for all; 4 · `budget` are drawn
@@ -57,11 +66,12 @@ class Herding:
     """
 
     weight: Weighing = "uncertainty"
-    trust: float = 1.0
+    trust: float | _Audited = 1.0
     width: float | None = None
     copies: float = 0.0
     copy_radius: float = 0.1
     random_share: float = 0.0
+    class_quota: float = 0.0
     c_u: float = 0.5
     c_i: float = 2.0
     max_candidates: int = 8192
@@ -69,9 +79,18 @@ class Herding:
     def __post_init__(self) -> None:
         require_one_of("weight", self.weight, Weighing)
         check_bounds(self.c_u, self.c_i, "both")
-        checked("trust", self.trust, _UpToOne)
+        if isinstance(self.trust, str):
+            require_one_of("trust", self.trust, _Audited)
+            if self.weight in ("margin", "none"):
+                raise ValueError(
+                    f"trust=audited needs a weight whose statistics are kept, uncertainty, inconsistency or both; got "
+                    f"weight={self.weight}"
+                )
+        else:
+            checked("trust", self.trust, _UpToOne)
         checked("copies", self.copies, _UpToOne)
         checked("random_share", self.random_share, Annotated[float, BELOW_ONE])
+        checked("class_quota", self.class_quota, Annotated[float, at_least(0)])
         checked("copy_radius", self.copy_radius, _Positive)
         checked("max_candidates", self.max_candidates, Annotated[int, at_least(1)])
         if self.width is not None:
@@ -79,9 +98,11 @@ class Herding:
 
     @property
     def requires(self) -> frozenset[Requirement]:
-        """The features of candidates and labelled samples, and what the weight is made of."""
+        """The features of candidates and labelled samples, and what weight, trust and quota are made of."""
         weights: dict[Weighing, frozenset[Requirement]] = {"none": frozenset(), "margin": frozenset({"head"})}
-        return weights.get(self.weight, frozenset({"statistics"})) | {"features", "labelled"}
+        audited: frozenset[Requirement] = frozenset({"answered"} if self.trust == "audited" else ())
+        quota: frozenset[Requirement] = frozenset({"head"} if self.class_quota else ())
+        return weights.get(self.weight, frozenset({"statistics"})) | audited | quota | {"features", "labelled"}
 
     def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
         """Select in the order of the picks, those drawn at random last, without scores: what a candidate is worth
@@ -100,7 +121,35 @@ class Herding:
         share = int(self.random_share * budget)
         if share:
             at_random = torch.randperm(len(pool.points), generator=generator)[:share]
-        return Selection(pool.cover(centres, weight, width, budget, at_random))
+        beside = self._quota(candidates, pool, budget) if self.class_quota else None
+        return Selection(pool.cover(centres, weight, width, budget, at_random, beside))
+
+    def _quota(self, candidates: Candidates, pool: Sketch, budget: int) -> Refresh:
+        """Return λ / budget · the gains of `ClassQuota`, for the candidates that may be picked."""
+        logits = self._logits(candidates, pool.position, pool.points.device)
+        check_finite("largest logit", logits.abs().amax(1), pool.index)
+        quota = equal_shares(logits, candidates.require("labelled").labels, budget)
+        share = self.class_quota / budget
+        return lambda rows, picks: share * quota.gains_after(rows, picks)
+
+    def _trust(self, candidates: Candidates) -> float:
+        if self.trust != "audited":
+            return self.trust
+        answered = candidates.require("answered")
+        return audited_trust(self._bound(answered.statistics), answered.wrong, answered.rounds_ago)
+
+    def _bound(self, statistics: CandidateStatistics) -> Tensor:
+        """Return the upper confidence bound that the weight names, (m,) float32."""
+        assert self.weight != "margin"
+        assert self.weight != "none"
+        return confidence_bound(statistics, self.c_u, self.c_i, self.weight)
+
+    @staticmethod
+    def _logits(candidates: Candidates, position: Tensor, device: torch.device) -> Tensor:
+        """Return the head's float64 logits (m, C) for the features of the candidates at `position`."""
+        features = candidates.require("features").detach()
+        rows = features.index_select(0, position.to(features.device)).to(device).double()
+        return head_in_float64(candidates.require("head"), device)(rows).detach()
 
     def _weights(self, candidates: Candidates, pool: Sketch) -> Tensor:
         """Return 1 − κ + κ · bound / mean bound of the samples to cover, (R,) float64 ≥ 0."""
@@ -108,13 +157,11 @@ class Herding:
         if self.weight == "none":
             return torch.ones(len(pool.targets), dtype=torch.float64, device=device)
         if self.weight == "margin":
-            features = candidates.require("features").detach()
-            rows = features.index_select(0, pool.target_position.to(features.device)).to(device).double()
-            bound = 1 + margin(head_in_float64(candidates.require("head"), device)(rows).detach())
+            bound = 1 + margin(self._logits(candidates, pool.target_position, device))
         else:
             statistics = candidates.require("statistics")
             of_targets = statistics.take(pool.target_position.to(statistics.visits.device))
-            bound = confidence_bound(of_targets, self.c_u, self.c_i, self.weight).to(device).double()
+            bound = self._bound(of_targets).to(device).double()
         check_finite("weight", bound, pool.target_index)
-        mean = bound.mean()
-        return 1 - self.trust + self.trust * torch.where(mean > 0, bound / mean, 1.0)
+        mean, trust = bound.mean(), self._trust(candidates)
+        return 1 - trust + trust * torch.where(mean > 0, bound / mean, 1.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Mapping, Sequence
 from math import sqrt
@@ -11,6 +10,7 @@ from pathlib import Path
 from PIL import Image, PngImagePlugin
 
 from assl_lightning.base.run_files import QUERIED, THUMBNAILS, round_directory
+from assl_lightning.loop.queried import Row, read_queried
 from assl_lightning.report.analysis.classes import names_of, present_labels
 from assl_lightning.report.analysis.runs import Method, Run, Setting, shared_seeds
 from assl_lightning.report.views import Block, Fold, Paragraph, Picture, Strip, Tile
@@ -18,8 +18,6 @@ from assl_lightning.report.views import Block, Fold, Paragraph, Picture, Strip, 
 MOST_TILES = 10  # of each round
 
 THUMBNAIL = 112  # pixels of the longer side; it is shown at half of this size
-
-Row = Mapping[str, str]
 
 
 def shown_seeds(setting: Setting) -> dict[str, int]:
@@ -75,35 +73,6 @@ def _lines(rank: int, rows: Sequence[Row], labels: Sequence[str | None]) -> tupl
     if rank < len(labels):
         lines.append("no label" if labels[rank] is None else f"label {labels[rank]}")
     return tuple(lines)
-
-
-def read_queried(path: Path) -> list[Row]:
-    """Read the rows of queried.csv in pick order; none if there is no file.
-
-    Raises:
-        ValueError: the file is no such table, or has a text in place of a number.
-    """
-    if not path.exists():
-        return []
-    line = 0
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            rows: list[Row] = []
-            for row in reader:
-                line = reader.line_num
-                for name in _NUMBERS:
-                    float(row.get(name) or 0)
-                rows.append(row)
-    except (ValueError, TypeError, csv.Error) as error:
-        raise ValueError(
-            f"{path} is not a table of queried samples ({error}, after line {line}); restore or remove it"
-        ) from error
-    return rows
-
-
-_NUMBERS = ("score", "uncertainty_mean", "uncertainty_variance", "inconsistency_mean", "inconsistency_variance")
-"""Columns of queried.csv that are shown, if they are there."""
 
 
 def read_tiles(path: Path, most: int) -> list[Picture]:

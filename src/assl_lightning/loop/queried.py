@@ -1,0 +1,72 @@
+"""queried.csv of a round: what was known of each sample when it was picked."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from assl_lightning.base.run_files import QUERIED
+from assl_lightning.data.pool import Pool
+from assl_lightning.loop.class_history import read_history
+from assl_lightning.loop.directory import RunDirectory
+from assl_lightning.method.candidates import AnsweredSamples
+from assl_lightning.method.statistics import CandidateStatistics
+
+Row = Mapping[str, str]
+
+STATISTICS = ("uncertainty_mean", "uncertainty_variance", "inconsistency_mean", "inconsistency_variance")
+"""Columns of queried.csv with the running statistics; empty where training never visited the sample."""
+
+
+def read_queried(path: Path) -> list[Row]:
+    """Read the rows of queried.csv in pick order; none if there is no file.
+
+    Raises:
+        ValueError: the file is no such table, or has a text in place of a number.
+    """
+    if not path.exists():
+        return []
+    line = 0
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows: list[Row] = []
+            for row in reader:
+                line = reader.line_num
+                for name in ("score", *STATISTICS):
+                    float(row.get(name) or 0)
+                rows.append(row)
+    except (ValueError, TypeError, csv.Error) as error:
+        raise ValueError(
+            f"{path} is not a table of queried samples ({error}, after line {line}); restore or remove it"
+        ) from error
+    return rows
+
+
+def answered_samples(directory: RunDirectory, pool: Pool, number: int) -> AnsweredSamples:
+    """Return the samples of the queries before round `number` that have a label now, with the statistics of their time.
+
+    Those that training had never visited are left out, and so are those whose predicted class was since divided.
+    """
+    history = read_history(directory.path)
+    kept: list[Row] = []
+    wrong: list[bool] = []
+    rounds_ago: list[int] = []
+    for earlier in range(number):
+        path = directory.require(earlier, QUERIED)
+        present = range(pool.num_classes) if history is None else history.present_labels(earlier)
+        with directory.reading(earlier, QUERIED):
+            for row in read_queried(path):
+                label, predicted = int(pool.labels[int(row["index"])]), present[int(row["prediction"])]
+                if label >= 0 and predicted is not None and row["visits"]:
+                    kept.append(row)
+                    wrong.append(predicted != label)
+                    rounds_ago.append(number - earlier)
+    columns = {name: torch.tensor([float(row[name]) for row in kept], dtype=torch.float32) for name in STATISTICS}
+    visits = torch.tensor([int(row["visits"]) for row in kept], dtype=torch.int32)
+    return AnsweredSamples(
+        CandidateStatistics(**columns, visits=visits), torch.tensor(wrong).bool(), torch.tensor(rounds_ago).long()
+    )
