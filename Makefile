@@ -35,10 +35,10 @@ demo: install ## a whole run on scikit-learn's digits, and beside it one that ch
 	$(REPORT) runs/digits runs/digits_random --title "Digits: herding and random" > /dev/null
 	@echo "both in one figure: runs/report/curves.png; all tables: runs/report/report.html"
 
-test: install ## the tests on all cores, but for those that start processes or make whole runs: three minutes on two cores
+test: install ## the tests on all cores, but for those that start processes, make runs or give whole commands: three minutes on two cores
 	$(ONE_THREAD) $(BIN)/python -m pytest $(ON_ALL_CORES)
 
-test-e2e: install ## the tests that start processes or make whole runs: two minutes more
+test-e2e: install ## the tests that start processes, make runs or give whole commands: five minutes more
 	$(ONE_THREAD) $(BIN)/python -m pytest $(ON_ALL_CORES) -m 'e2e and not slow and not gpu'
 
 test-all: install ## both of these

@@ -51,8 +51,9 @@ touched: list[str] = []
 """What was read or written in the checkout since the last test ended, and other offences, as sentences."""
 
 A_PROCESS = "a Python process was started by a test without @pytest.mark.e2e"
-STARTING = ("e2e", "slow", "gpu")
-"""Marks of tests that may start a Python process, which takes seconds to import torch and Lightning."""
+A_ROUND = "a round of a run was trained by a test without @pytest.mark.e2e"
+LONG = ("e2e", "slow", "gpu")
+"""Marks of tests that may start a Python process, which takes seconds to import torch and Lightning, or make a run."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -110,7 +111,7 @@ def _isolated(_nowhere: Path, request: pytest.FixtureRequest) -> Iterator[None]:
     os.chdir(_nowhere)
     _seed()
     try:
-        with nullcontext() if request.node.get_closest_marker("any_device") else _devices_noted():
+        with _rounds_noted(), nullcontext() if request.node.get_closest_marker("any_device") else _devices_noted():
             yield
     finally:
         os.chdir(there)
@@ -118,8 +119,8 @@ def _isolated(_nowhere: Path, request: pytest.FixtureRequest) -> Iterator[None]:
         if os.environ != before:
             os.environ.clear()
             os.environ.update(before)
-    may_start = any(request.node.get_closest_marker(mark) for mark in STARTING)
-    found = [offence for offence in dict.fromkeys(touched) if not (may_start and offence == A_PROCESS)]
+    may_be_long = any(request.node.get_closest_marker(mark) for mark in LONG)
+    found = [offence for offence in dict.fromkeys(touched) if not (may_be_long and offence in (A_PROCESS, A_ROUND))]
     touched.clear()
     if found:
         pytest.fail("\n".join(("a test uses its own directory, such as tmp_path, and names its device:", *found)))
@@ -131,6 +132,28 @@ def _empty(directory: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+@contextmanager
+def _rounds_noted() -> Iterator[None]:
+    """A test that trains a round says that it is no quick one."""
+    training = sys.modules.get("assl_lightning.loop.training")
+    if training is None:
+        yield
+        return
+    kind: Any = training.RoundTraining
+    train = kind.train
+
+    @functools.wraps(train)
+    def note_round(self: Any, number: int) -> Any:
+        touched.append(A_ROUND)
+        return train(self, number)
+
+    kind.train = note_round
+    try:
+        yield
+    finally:
+        kind.train = train
 
 
 @contextmanager

@@ -99,6 +99,7 @@ def run_the_package(one_file: ModuleType, run_dir: Path) -> tuple[list[list[int]
     return [record.queried for record in records[:-1]], [record.test_accuracy_raw for record in records]
 
 
+@pytest.mark.e2e
 def test_one_page_and_the_package_label_the_same_images(
     one_file: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,8 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
-from tests import isolation
+from assl_lightning.loop.settings import RoundSettings
+from tests import isolation, small_runs
 from tests.isolation import ROOT
 from tests.shell import run, run_python
 
@@ -85,6 +86,13 @@ def test_a_python_process_is_noted_and_another_program_is_not(noted: Callable[[]
     assert noted() == []
     run_python("-c", "")
     assert noted() == [isolation.A_PROCESS]
+
+
+def test_a_round_that_is_trained_by_a_test_which_is_not_marked_is_noted(
+    noted: Callable[[], list[str]], tmp_path: Path
+) -> None:
+    small_runs.run(tmp_path / "run", settings=RoundSettings(rounds=0, initial_labels=4, steps_per_round=1))
+    assert noted() == [isolation.A_ROUND]
 
 
 @pytest.mark.parametrize("there_is", [True, False])

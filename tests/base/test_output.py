@@ -108,6 +108,7 @@ class Printing(Callback):
             print("a line", flush=True)  # noqa: T201
 
 
+@pytest.mark.e2e
 def test_a_training_whose_output_is_closed_is_saved_and_goes_on(tmp_path: Path) -> None:
     run(tmp_path / "straight", Printing())
     with closed_output(), watched_output():
@@ -117,6 +118,7 @@ def test_a_training_whose_output_is_closed_is_saved_and_goes_on(tmp_path: Path) 
     assert list(differences_of_runs(tmp_path / "straight", tmp_path / "run")) == []
 
 
+@pytest.mark.e2e
 def test_a_finished_run_whose_table_is_not_read_to_its_end_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

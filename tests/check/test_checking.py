@@ -28,6 +28,8 @@ from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.method.callback import ASSLScoreCallback
 from assl_lightning.method.features import SampleFeatures
 
+pytestmark = pytest.mark.e2e
+
 Compose = Callable[..., Config]
 SMALL = ("steps_per_round=4", "algorithm.batch_size=4", "trainer.accelerator=cpu")
 

@@ -34,6 +34,7 @@ def told(capsys: pytest.CaptureFixture[str], run_dir: Path) -> dict[str, str]:
     return {line.split()[0]: line.strip().partition(" ")[2].strip() for line in lines}
 
 
+@pytest.mark.e2e
 def test_a_run_is_told_at_each_of_its_stations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_dir = tmp_path / "run"
     run(run_dir)
@@ -108,6 +109,7 @@ def test_a_share_that_is_enough_is_told(tmp_path: Path, capsys: pytest.CaptureFi
     assert told(capsys, tmp_path / "run")["next"] == "give again the command that began it, and the run goes on"
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("typed", "told_later"),
     [
@@ -144,6 +146,7 @@ def test_the_command_that_gave_a_run_more_rounds_is_told_from_then_on(
     assert told(capsys, tmp_path / "run")["then"] == expected
 
 
+@pytest.mark.e2e
 def test_a_run_that_was_stopped_and_one_that_runs_are_told_apart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -229,6 +232,7 @@ class TestWaiting:
             ]
             self.wait(tmp_path / "run", [*answers, partial(server.annotate, third[0], "wide")])
 
+    @pytest.mark.e2e
     def test_what_waits_for_nobody_is_told_at_once(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         to_the_end(tmp_path / "run")
         assert main([str(tmp_path / "run"), "--wait"]) == 0

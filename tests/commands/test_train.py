@@ -28,6 +28,8 @@ from assl_lightning.config.schema import Config, ConfigurationError
 from assl_lightning.loop.records import RoundRecord, read_records, write_record
 from tests.shell import run_python
 
+pytestmark = pytest.mark.e2e
+
 
 class Runs:
     """Stands in for `running`: notes what was run, and raises what a test wants."""
@@ -498,7 +500,6 @@ def test_a_job_whose_files_cannot_be_read_is_not_skipped(
     assert [config.settings.seed for config in runs.configs] == [1]
 
 
-@pytest.mark.e2e
 def test_a_finished_sweep_waits_neither_for_torch_nor_for_lightning(
     compose_run: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -555,7 +556,6 @@ main(sys.argv[1:])
 """
 
 
-@pytest.mark.e2e
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no SIGKILL")
 def test_a_killed_sweep_goes_on_where_it_was_and_ends_with_the_same_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -598,7 +598,6 @@ def test_a_job_that_diverges_leaves_the_others_alone_and_is_listed_with_its_reas
     assert ["1e+30", "0", "–", "–", "1", "0"] in [line.split() for line in captured.out.splitlines()]
 
 
-@pytest.mark.e2e
 def test_a_small_figure_shortened_leaves_a_row_for_each_of_its_curves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -672,7 +671,6 @@ def test_the_configuration_is_shown_with_and_without_references(capsys: pytest.C
     assert capsys.readouterr().out.splitlines() == ["runs/digits/seed_4"] * 2
 
 
-@pytest.mark.e2e
 def test_help_and_configuration_errors_wait_neither_for_torch_nor_for_lightning(tmp_path: Path) -> None:
     code = """
 import sys
@@ -687,7 +685,6 @@ print(codes, sorted({"torch", "lightning", "pytorch_lightning", "matplotlib", "s
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.e2e
 def test_the_module_can_be_run_and_its_exit_code_is_that_of_the_error(tmp_path: Path) -> None:
     done = run_python("-m", "assl_lightning", "init=never", cwd=tmp_path, code=1)
 

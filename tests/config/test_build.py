@@ -291,6 +291,7 @@ def test_no_logger_is_no_logger(compose_run: Compose, working_directory: Path) -
 # --- a whole run -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.e2e
 def test_a_run_leaves_its_directory_and_prints_its_rounds(
     compose_run: Compose, quiet: Console, working_directory: Path
 ) -> None:
@@ -316,6 +317,7 @@ def test_a_run_leaves_its_directory_and_prints_its_rounds(
     assert {path: path.stat().st_mtime_ns for path in run_dir.glob("round_*/*")} == before
 
 
+@pytest.mark.e2e
 def test_a_run_below_the_home_directory_is_there_alone_with_its_loggers_files(
     compose_run: Compose, quiet: Console, working_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,6 +331,7 @@ def test_a_run_below_the_home_directory_is_there_alone_with_its_loggers_files(
     assert (home / "mine" / "round_00" / "metrics.csv").is_file()
 
 
+@pytest.mark.e2e
 def test_a_run_that_waits_for_labels_shows_its_newest_training(
     compose_run: Compose, quiet: Console, working_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -350,6 +353,7 @@ def answer_the_first(oracle: HeldBackLabels, request: LabelRequest) -> Answers |
     return Pending("wait")
 
 
+@pytest.mark.e2e
 def test_a_step_of_one_image_that_comes_up_in_a_run_is_named_by_its_keys(
     compose_run: Compose, quiet: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -364,6 +368,7 @@ def test_a_step_of_one_image_that_comes_up_in_a_run_is_named_by_its_keys(
     assert "it needs algorithm.batch_size of at least 2 on each device, and more than one labelled" in str(caught.value)
 
 
+@pytest.mark.e2e
 def test_a_supervised_run_has_no_statistics_and_one_accuracy(compose_run: Compose, quiet: Console) -> None:
     records = running.run(compose_run(*SHORT, "algorithm=supervised", "acquisition=entropy"), quiet)
 
@@ -500,6 +505,7 @@ def test_the_budget_counts_the_images_that_can_be_decoded(with_unreadable: Compo
     assert "= 57 labels, but the pool of digits has 56 images (without 4 that cannot be decoded)" in line
 
 
+@pytest.mark.e2e
 def test_a_run_goes_on_only_without_the_images_that_it_had_left_out(
     with_unreadable: Compose, quiet: Console, working_directory: Path
 ) -> None:
@@ -515,6 +521,7 @@ def test_a_run_goes_on_only_without_the_images_that_it_had_left_out(
     )
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     "target", ["assl_lightning.data.load_digits", "assl_lightning.data.sources.digits.load_digits"]
 )
@@ -532,6 +539,7 @@ def test_a_run_of_the_time_when_sources_took_the_key_goes_on(compose_run: Compos
     assert load_classifier(config.run_dir).class_names == tuple("0123456789")
 
 
+@pytest.mark.e2e
 def test_a_run_that_began_before_there_was_the_key_goes_on(compose_run: Compose, quiet: Console) -> None:
     config = compose_run(*SHORT, "steps_per_round=1")
     records = running.run(config, quiet)

@@ -15,6 +15,8 @@ from assl_lightning.config.classifier import load_classifier
 from assl_lightning.data.decoding import ImageFormat
 from assl_lightning.loop.records import read_records
 
+pytestmark = pytest.mark.e2e
+
 RUN = [
     *("data=image_folder", "data.root=photos", "data.num_classes=2", "data.image_size=[16,16]", "rounds=1"),
     *(

@@ -17,6 +17,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from assl_lightning.config.compose import conf_dir
 from assl_lightning.config.schema import Config
 
+pytestmark = pytest.mark.e2e
+
 Compose = Callable[..., Config]
 
 ROOT = Path(__file__).parents[2]

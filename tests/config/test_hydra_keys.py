@@ -17,6 +17,8 @@ from assl_lightning.config import compose, prepare
 from assl_lightning.config.hydra_keys import WITHOUT_EFFECT
 from assl_lightning.config.schema import Config
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:

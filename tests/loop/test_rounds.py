@@ -37,6 +37,8 @@ from tests import small_runs
 from tests.acquisition.two_passes import TwoPasses
 from tests.stripes import IMAGES, LABELS, POOL_SIZE, SGD, make_datamodule
 
+pytestmark = pytest.mark.e2e
+
 SETTINGS = RoundSettings(
     rounds=2, initial_labels=4, labels_per_round=3, steps_per_round=8, steps_per_epoch=4, weight_ema=0.8
 )

@@ -21,6 +21,8 @@ from assl_lightning.config.schema import read
 from tests.config.test_schema import changed, plain  # noqa: F401  (a fixture)
 from tests.malformed.trees import MADE, contents, error_lines, problem_of
 
+pytestmark = pytest.mark.e2e
+
 
 class AcceptedError(Exception):
     pass

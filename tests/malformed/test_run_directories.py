@@ -130,6 +130,7 @@ def named(value: object) -> str:
     return "absent" if value is ABSENT else json.dumps(value)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(("key", "value", "words"), OF_A_RECORD, ids=named)
 def test_a_record_with_a_value_that_it_cannot_have_is_named(
     copy: Callable[[str], Path], key: str, value: Any, words: str
@@ -627,6 +628,7 @@ def test_a_checkpoint_of_another_name_is_passed_over_and_moves_no_other(
     assert newest.exists()
 
 
+@pytest.mark.e2e
 def test_a_directory_with_the_name_of_a_checkpoint_does_not_end_the_run(copy: Callable[[str], Path]) -> None:
     path = copy("training")
     (path / "round_00" / "resume" / "step_00000001.ckpt").mkdir()

@@ -31,6 +31,8 @@ from tests import small_runs
 from tests.same_run import differences_of_runs
 from tests.stripes import CLASS_NAMES, LABELS, POOL_SIZE, make_source
 
+pytestmark = pytest.mark.e2e
+
 SETTINGS = RoundSettings(
     rounds=2, initial_labels=6, labels_per_round=4, steps_per_round=6, steps_per_epoch=3, weight_ema=0.8
 )

@@ -15,6 +15,8 @@ from assl_lightning.loop.records import RoundRecord, write_record
 from assl_lightning.report.labels_needed.starts import start_of
 from benchmarks.regimes.plan import CONF, FIRST_SEED, STAGES, STARTS, Sweep, main
 
+pytestmark = pytest.mark.e2e
+
 ROOT = Path(__file__).parents[2]
 SWEEPS = [sweep for stage in STAGES for sweep in stage.sweeps]
 

@@ -137,6 +137,7 @@ def test_a_batch_is_labelled(server: Server, tmp_path: Path, monkeypatch: pytest
     check_images_of_the_server(server, project, tmp_path, monkeypatch)
 
 
+@pytest.mark.e2e
 def test_a_run_is_labelled_and_goes_on(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
