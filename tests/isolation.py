@@ -142,18 +142,18 @@ def _rounds_noted() -> Iterator[None]:
         yield
         return
     kind: Any = training.RoundTraining
-    train = kind.train
+    fit = kind._fit
 
-    @functools.wraps(train)
-    def note_round(self: Any, number: int) -> Any:
+    @functools.wraps(fit)
+    def note_round(self: Any, *arguments: Any, **settings: Any) -> Any:
         touched.append(A_ROUND)
-        return train(self, number)
+        return fit(self, *arguments, **settings)
 
-    kind.train = note_round
+    kind._fit = note_round
     try:
         yield
     finally:
-        kind.train = train
+        kind._fit = fit
 
 
 @contextmanager

@@ -70,6 +70,7 @@ def refusal(config: Config) -> str:
     return line
 
 
+@pytest.mark.e2e
 def test_what_an_error_cannot_name_is_listed_where_the_run_would_be(photos: Path, compose_run: Compose) -> None:
     names = spoil(photos, 12)
     line = refusal(compose_run(*RUN))
@@ -107,6 +108,7 @@ def test_a_directory_that_holds_something_else_gets_no_list(photos: Path, compos
     assert [path.name for path in LIST.parent.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.e2e
 def test_what_is_left_out_is_listed_in_the_runs_directory(
     photos: Path, compose_run: Compose, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -120,6 +122,7 @@ def test_what_is_left_out_is_listed_in_the_runs_directory(
     )
 
 
+@pytest.mark.e2e
 def test_a_check_lists_them_where_it_is_told_to_and_nowhere_else(
     photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,6 +137,7 @@ def test_a_check_lists_them_where_it_is_told_to_and_nowhere_else(
     assert sorted(row["sample_id"] for row in rows_of(Path("broken.csv"))) == names
 
 
+@pytest.mark.e2e
 def test_an_item_that_takes_its_label_with_it_is_left_out_too(photos: Path, compose_run: Compose) -> None:
     """As torchvision's ImageFolder does, which opens a file when the item is asked for."""
     spoil(photos, 1)
@@ -148,6 +152,7 @@ def test_an_item_that_takes_its_label_with_it_is_left_out_too(photos: Path, comp
     }
 
 
+@pytest.mark.e2e
 def test_a_check_says_that_they_are_links_to_nothing(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(5):
         (photos / "ok" / f"link{number}.png").symlink_to(f"/not/mounted/{number}.png")

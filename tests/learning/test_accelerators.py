@@ -150,6 +150,7 @@ def devices_and_picks(
     return OmegaConf.load(run_dir / "config.yaml").history.devices, records[0]["queried"]
 
 
+@pytest.mark.e2e
 @pytest.mark.any_device
 def test_the_main_job_runs_there_unasked_and_picks_as_on_the_cpu(
     apple_gpu: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

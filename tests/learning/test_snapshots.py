@@ -365,6 +365,7 @@ def test_an_impossible_setting_is_refused_where_it_is_written(arguments: dict[st
 # --- from the configuration ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.e2e
 def test_a_run_of_rounds_has_snapshots_where_its_configuration_asks_for_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compose_run: Callable[..., Config]
 ) -> None:

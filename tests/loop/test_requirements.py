@@ -90,7 +90,7 @@ WRONG: list[tuple[Any, type[Algorithm], RoundSettings, int, list[str]]] = [
         7,
         [
             "acquisition=Misspelt: what Misspelt requires must be fields of Candidates, statistics, logits, features, "
-            "labelled, head; got logit"
+            "labelled, head, answered; got logit"
         ],
     ),
 ]

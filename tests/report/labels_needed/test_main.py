@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
 
 from assl_lightning.report.labels_needed.__main__ import main
-
-if TYPE_CHECKING:
-    from tests.report.conftest import Runs
+from tests.report.conftest import Runs
 
 FILES = {"curves.png", "labels_needed.png", "report.html", "results.csv", "tables.md"}
 RANDOM = [[0.4, 0.5, 0.6], [0.5, 0.6, 0.7], [0.3, 0.5, 0.7], [0.4, 0.6, 0.6], [0.4, 0.4, 0.6]]
@@ -19,8 +17,10 @@ HERDING = [[0.5, 0.7, 0.8], [0.6, 0.7, 0.8], [0.4, 0.7, 0.8], [0.5, 0.7, 0.8], [
 LOW = [[0.1, 0.2, 0.3]] * 5
 
 
-@pytest.fixture
-def three(runs: Runs) -> Runs:
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Runs of three methods in two regimes; no test changes them."""
+    runs = Runs(tmp_path_factory.mktemp("three") / "runs")
     for regime in ("first", "second"):
         for method, table in (("random", RANDOM), ("herding", HERDING), ("low", LOW)):
             changes = {"name": regime, "oracle.noise": 0.1 * (regime == "second")}
@@ -29,11 +29,12 @@ def three(runs: Runs) -> Runs:
 
 
 def test_the_command_writes_beside_the_runs_and_prints_the_tables(
-    three: Runs, capsys: pytest.CaptureFixture[str]
+    three: Runs, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert main([str(three.root), "--rule", "herding", "--title", "Fewer labels"]) == 0
+    shutil.copytree(three.root, tmp_path / "runs")
+    assert main([str(tmp_path / "runs"), "--rule", "herding", "--title", "Fewer labels"]) == 0
 
-    output = three.root / "labels_needed"
+    output = tmp_path / "runs" / "labels_needed"
     out = capsys.readouterr().out
     assert {path.name for path in output.iterdir()} == FILES
     assert out == f"{(output / 'tables.md').read_text()}\nreport: {output / 'report.html'}\n"
@@ -57,8 +58,8 @@ def test_the_same_runs_give_the_same_bytes(three: Runs, tmp_path: Path) -> None:
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
 
 
-def test_share_and_margin_are_in_per_cent(three: Runs, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(three.root), "--share", "80", "--margin", "1.5"]) == 0
+def test_share_and_margin_are_in_per_cent(three: Runs, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main([str(three.root), "--share", "80", "--margin", "1.5", "--output", str(tmp_path)]) == 0
 
     out = capsys.readouterr().out
     assert "80 % of the last accuracy of random" in out
@@ -74,16 +75,16 @@ def test_share_and_margin_are_in_per_cent(three: Runs, capsys: pytest.CaptureFix
     ],
 )
 def test_errors_are_one_line_and_write_nothing(
-    three: Runs, extra: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    three: Runs, extra: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert main([str(three.root), *extra]) == 1
+    assert main([str(three.root), *extra, "--output", str(tmp_path / "report")]) == 1
 
     assert message in capsys.readouterr().err
-    assert not (three.root / "labels_needed").exists()
+    assert not (tmp_path / "report").exists()
 
 
 @pytest.mark.parametrize("option", ["--share", "--margin"])
 @pytest.mark.parametrize("value", ["0", "101", "much"])
-def test_a_number_that_is_no_per_cent_is_refused(three: Runs, option: str, value: str) -> None:
+def test_a_number_that_is_no_per_cent_is_refused(option: str, value: str) -> None:
     with pytest.raises(SystemExit):
-        main([str(three.root), option, value])
+        main([".", option, value])
