@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 from runpy import run_path
@@ -12,13 +13,13 @@ from lightning.pytorch import Trainer
 
 from assl_lightning.commands import messages
 from assl_lightning.commands.train import main
+from tests.shell import run_python
 
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[1]
-EXAMPLES = sorted(
-    {*(ROOT / "examples").glob("*.py")} - {ROOT / "examples" / "assl_in_one_file.py"}
-)  # it has a test file
+WITH_A_TEST = {ROOT / "examples" / name for name in ("assl_in_one_file.py", "weights_from_elsewhere.py")}
+EXAMPLES = sorted({*(ROOT / "examples").glob("*.py")} - WITH_A_TEST)
 
 
 EXPECTED = {
@@ -38,6 +39,14 @@ def test_an_example_runs_as_it_stands(
     monkeypatch.setattr(lightning.pytorch, "Trainer", partial(Trainer, accelerator="cpu"))
     run_path(str(example), run_name="__main__")
     assert EXPECTED[example.stem] in capsys.readouterr().out
+
+
+def test_a_run_begins_with_weights_that_were_made_elsewhere(tmp_path: Path) -> None:
+    example = ROOT / "examples" / "weights_from_elsewhere.py"
+    result = run_python(str(example), "trainer.accelerator=cpu", "rounds=0", cwd=tmp_path)
+    assert "runs/eight_digits.pth: taken, but for the head fc, which begins anew" in result.stderr + result.stdout
+    (accuracy,) = re.findall(r"round 0/0: 10 labels, test accuracy ([\d.]+)", result.stderr + result.stdout)
+    assert float(accuracy) > 0.5
 
 
 def test_a_strategy_of_ones_own_runs_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
