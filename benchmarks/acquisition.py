@@ -63,14 +63,20 @@ _TINY = Size(200, 20, 4, 6, 5)
 _FIFTY_THOUSAND = Size(50_000, 1_000, 10, 256, 100)
 _FEW_LABELLED = Size(50_000, 100, 10, 256, 100)  # k-centre without most of its distances to labelled samples
 _CIFAR100 = Size(49_000, 10_000, 100, 512, 1_000)
+_COVERED = Size(50_000, 100, 10, 512, 100)  # three sizes for herding
+_COVERED_BY_MANY = Size(50_000, 100, 10, 512, 1_000)
+_MILLION = Size(10**6, 100, 10, 512, 100)
 
 _SECONDS_AT_MOST = {
     ("coreset", _FIFTY_THOUSAND): {"cpu": 0.5, "cuda": 0.05},
     ("cdal", _FIFTY_THOUSAND): {"cpu": 0.2, "cuda": 0.05},
     ("badge", _FIFTY_THOUSAND): {"cpu": 1.0, "cuda": 0.05},
     ("badge", _CIFAR100): {"cpu": 60.0, "cuda": 1.0},
+    ("herding", _COVERED): {"cpu": 3.0, "cuda": 0.5},
+    ("herding", _COVERED_BY_MANY): {"cpu": 20.0},
+    ("herding", _MILLION): {"cpu": 30.0},
 }
-_MEGABYTES_AT_MOST = {("badge", _CIFAR100): 1_000.0}
+_MEGABYTES_AT_MOST = {("badge", _CIFAR100): 1_000.0, ("herding", _COVERED): 1_000.0}
 _TABLE_SECONDS_AT_MOST = {"cpu": 5.0}
 _TABLE_MEGABYTES_AT_MOST = 64 * 2**20 / 1e6
 
@@ -230,6 +236,8 @@ def _queries() -> Iterator[tuple[str, Size]]:
         yield name, _FIFTY_THOUSAND
         if name in ("coreset", "cdal"):
             yield name, _FEW_LABELLED
+        if name == "herding":
+            yield from ((name, size) for size in (_COVERED, _COVERED_BY_MANY, _MILLION))
         yield name, _CIFAR100
 
 
