@@ -142,6 +142,9 @@ def killed_in_training(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             id="continue",
         ),
         pytest.param(("init=continue", "continue_from=ema"), False, id="from the average", marks=pytest.mark.slow),
+        pytest.param(
+            ("init=continue", "algorithm=softmatch"), True, id="with running averages", marks=pytest.mark.slow
+        ),
         pytest.param((), None, id="rand", marks=pytest.mark.slow),
     ],
 )

@@ -35,6 +35,10 @@ OnNonFinite = Literal["stop", "skip"]
 Threshold = Annotated[float, above(0)]
 Temperature = Annotated[float, above(0)]
 LossWeight = Annotated[float, at_least(0)]
+NumSigma = Annotated[float, above(0)]
+MostConfident = Annotated[float, SHARE]
+"""A bound of a probability from above."""
+
 WeightDecay = Annotated[float, at_least(0)]
 WeightDecayExempt = Literal["by_module", "by_name"]
 TrainAccuracy = Annotated[float, SHARE]
@@ -43,6 +47,11 @@ ALGORITHM_ARGUMENTS: Mapping[str, Any] = {
     "threshold": Threshold,
     "temperature": Temperature,
     "lambda_u": LossWeight,
+    "n_sigma": NumSigma,
+    "fairness": LossWeight,
+    "max_threshold": MostConfident,
+    "momentum": Decay,
+    "momentum_warm_up": bool,
     "weight_decay": WeightDecay,
     "weight_decay_exempt": WeightDecayExempt,
     "stop_at_train_accuracy": TrainAccuracy | None,

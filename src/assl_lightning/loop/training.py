@@ -176,9 +176,11 @@ class RoundTraining:
                 state = checkpoint["current_model_state" if has_raw else "state_dict"]
                 classes = read_history(self.directory.path)
                 if classes is not None and classes.names(number - 1) != classes.names():
-                    state = carry_rows(
+                    carried = carry_rows(
                         state, algorithm.network.head, classes.present_labels(number - 1), "network.head."
                     )
+                    of_network = {name: value for name, value in carried.items() if name.startswith("network.")}
+                    state = algorithm.state_dict() | of_network  # what an algorithm keeps of each class begins anew
                 algorithm.load_state_dict(state)
         elif self.warm_up is not None:
             self.warm_up.load_into(algorithm.network)

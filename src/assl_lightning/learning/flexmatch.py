@@ -1,0 +1,136 @@
+"""FlexMatch (Zhang et al. 2021): lower thresholds for classes that are learned later."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor
+
+from assl_lightning.base.rules import at_least, checked
+from assl_lightning.data.pool import Pool
+from assl_lightning.learning.algorithm import MakeOptimizer
+from assl_lightning.learning.pseudo_labels import PseudoLabelling, PseudoLabels
+from assl_lightning.learning.settings import Threshold, WeightDecayExempt
+from assl_lightning.networks.base import FeatureNetwork
+
+NEVER_SEEN, NEVER_SURE = -2, -1
+"""In place of the class that a sample was last taken for with confidence."""
+
+
+class FlexMatch(PseudoLabelling):
+    """A pseudo-label ŷ counts from a confidence of τ · β_ŷ / (2 − β_ŷ).
+
+    β_c is how far class c is learned: the samples that were last taken for c with a confidence of τ, over the most of
+    such samples of any class. While more samples have never been taken for a class than that, they stand in its place.
+    At first all β are 0, and so every pseudo-label counts. A step is judged by the β of the step before.
+
+    Only samples that training has seen are counted. The paper counts all: in a round that sees half of the pool no
+    class would ever seem learned, and there would be no threshold.
+
+    Args:
+        network: gives logits, and features on request.
+        optimizer: called once with the parameter groups.
+        threshold: τ > 0; 0.95 in the paper.
+        num_samples: N, the size of the pool, whose indices come with the batches. None: that of the datamodule's pool;
+            without one, the largest index so far says how many there are, which waits for the device in each step.
+        lambda_u: weight of the unsupervised loss, ≥ 0.
+        weight_decay: of the parameters that are not exempt, ≥ 0.
+        weight_decay_exempt: "by_module" | "by_name", see `parameter_groups`.
+    """
+
+    taken_for: Tensor  # (N,) int32: the class that each sample was last taken for with confidence
+    learned: Tensor  # (C,) float32 in [0, 1]: β
+
+    def __init__(
+        self,
+        network: FeatureNetwork,
+        *,
+        optimizer: MakeOptimizer,
+        threshold: float = 0.95,
+        num_samples: int | None = None,
+        lambda_u: float = 1.0,
+        weight_decay: float = 5e-4,
+        weight_decay_exempt: WeightDecayExempt = "by_module",
+    ) -> None:
+        super().__init__(
+            network,
+            optimizer=optimizer,
+            lambda_u=lambda_u,
+            weight_decay=weight_decay,
+            weight_decay_exempt=weight_decay_exempt,
+        )
+        self.threshold: float = checked("threshold", threshold, Threshold)
+        size = 0 if num_samples is None else checked("num_samples", num_samples, Annotated[int, at_least(1)])
+        self._is_sized = size > 0
+        self.register_buffer("taken_for", torch.full((size,), NEVER_SEEN, dtype=torch.int32))
+        self.register_buffer("learned", torch.zeros(network.num_classes))
+
+    def setup(self, stage: str) -> None:
+        """Make room for the datamodule's pool, and forget samples that have a label by now."""
+        pool = getattr(getattr(self.trainer, "datamodule", None), "pool", None)
+        if stage != "fit" or not isinstance(pool, Pool):
+            return
+        self._make_room(pool.num_samples)
+        self._is_sized = True
+        self.taken_for[pool.labelled.to(self.taken_for.device)] = NEVER_SEEN
+
+    def judge(self, weak: Tensor, labelled: Tensor, index: Tensor) -> PseudoLabels:
+        """Return the most probable classes, of which those count that reach their threshold."""
+        confidence, label = weak.float().softmax(-1).max(-1)
+        of_label = self.learned[label]
+        pseudo = PseudoLabels(label, (confidence >= self.threshold * of_label / (2 - of_label)).float())
+        self._note(index, torch.where(confidence >= self.threshold, label, NEVER_SURE).int())
+        return pseudo
+
+    def _note(self, index: Tensor, found: Tensor) -> None:
+        """Note what the samples of this step, of all processes, were taken for; then count.
+
+        A sample that was taken for a class stays it until it is taken for another. Of a sample that comes twice in a
+        step, the last counts.
+        """
+        index, found = self._of_all_ranks(index, NEVER_SEEN), self._of_all_ranks(found, NEVER_SEEN)
+        if not self._is_sized and len(index):
+            self._make_room(int(index.max()) + 1)
+        order = torch.arange(len(index), device=index.device)
+        row = index.clamp_min(0)  # rows that fill up a batch are sample 0, and come before all others
+        last = torch.full((len(self.taken_for),), -1, device=index.device)
+        last = last.scatter_reduce(0, row, torch.where(index >= 0, order, -1), "amax")
+        counts = (last[row] == order) & (index >= 0)
+        kept = torch.maximum(self.taken_for[row], found.new_full((), NEVER_SURE))
+        new = torch.where(found >= 0, found, kept)
+        changed = torch.zeros_like(self.taken_for).scatter_add_(
+            0, row, torch.where(counts, new - self.taken_for[row], 0).int()
+        )
+        self.taken_for += changed
+        self._count()
+
+    def _count(self) -> None:
+        """Bring β up to date."""
+        classes = self.network.num_classes
+        bins = torch.zeros(classes + 2, dtype=torch.int64, device=self.taken_for.device)
+        ones = torch.ones_like(self.taken_for, dtype=torch.int64)
+        bins.scatter_add_(0, self.taken_for.long() - NEVER_SEEN, ones)
+        most = bins[1:].max().clamp_min(1)  # of the classes, and of the samples of which the network was never sure
+        self.learned.copy_(bins[2:] / most)
+
+    def _of_all_ranks(self, rows: Tensor, filler: int) -> Tensor:
+        """Return rows (n,) of all processes; those with fewer than others add `filler`."""
+        if self._trainer is None or self._trainer.world_size == 1:
+            return rows
+        most = int(self.all_gather(torch.tensor(len(rows), device=rows.device)).max())  # type: ignore[union-attr]
+        rows = torch.cat([rows, rows.new_full((most - len(rows),), filler)])
+        gathered: Tensor = self.all_gather(rows).flatten()  # type: ignore[union-attr]
+        return gathered
+
+    def _make_room(self, num_samples: int) -> None:
+        missing = num_samples - len(self.taken_for)
+        if missing > 0:
+            self.taken_for = torch.cat([self.taken_for, self.taken_for.new_full((missing,), NEVER_SEEN)])
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        """Take over a state of any number of samples: a pool may have grown since, or be unknown until the fit."""
+        there = state_dict.get(f"{prefix}taken_for")
+        if there is not None and len(there) != len(self.taken_for):
+            self.taken_for = self.taken_for.new_full((len(there),), NEVER_SEEN)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)

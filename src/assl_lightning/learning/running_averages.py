@@ -1,0 +1,67 @@
+"""Running averages of what a training saw in its steps, as part of a module, so that checkpoints have them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor, nn
+
+
+class RunningAverages(nn.Module):
+    """average ← m · average + (1 − m) · value after each step; buffers in float32, by name.
+
+    Rounds of active learning are short: with m = 0.999, 130 steps leave 88 % of the initial value. With `warm_up`, m is
+    min(momentum, k / (k + 1)) at step k = 0, 1, …: the plain mean of all steps until that is 1 / (1 − momentum) steps
+    old, so that the initial value does not count.
+
+    A value that is not finite is left out.
+
+    Args:
+        momentum: in [0, 1).
+        warm_up: False: m is `momentum` at every step, as it was published.
+        from_first: names of averages whose initial value is their first value, with or without `warm_up`.
+        initial: the averages at the start, by name.
+
+    >>> running = RunningAverages(0.999, warm_up=True, confidence=torch.tensor(0.1))
+    >>> running.update(confidence=torch.tensor(0.4))
+    >>> running.update(confidence=torch.tensor(0.6))
+    >>> running["confidence"]
+    tensor(0.5000)
+    """
+
+    steps: Tensor
+
+    def __init__(
+        self,
+        momentum: float,
+        *,
+        warm_up: bool,
+        from_first: Collection[str] = (),
+        **initial: Tensor,
+    ) -> None:
+        super().__init__()
+        self.momentum, self.warm_up, self.from_first = momentum, warm_up, frozenset(from_first)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        for name, value in initial.items():
+            self.register_buffer(name, value.detach().clone().float())
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The average `name`."""
+        return self.get_buffer(name)
+
+    @torch.no_grad()
+    def update(self, **values: Tensor) -> None:
+        """Take in the values of a step."""
+        old = self.steps / (self.steps + 1)
+        for name, value in values.items():
+            average = self[name]
+            if self.warm_up:
+                momentum = old.clamp_max(self.momentum)
+            elif name in self.from_first:
+                momentum = torch.where(self.steps == 0, 0.0, self.momentum)
+            else:
+                momentum = torch.full_like(old, self.momentum)
+            new = momentum * average + (1 - momentum) * value.float()
+            average.copy_(torch.where(value.isfinite().all(), new, average))
+        self.steps += 1
