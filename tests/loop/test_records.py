@@ -18,6 +18,7 @@ from assl_lightning.loop.records import (
     read_config,
     read_records,
     trained_records,
+    with_later_keys,
     without_query,
     write_record,
 )
@@ -200,3 +201,17 @@ def write_state(run_dir: Path, state: str, record: RoundRecord | None) -> None:
     (run_dir / "round_01").mkdir(exist_ok=True)
     content = {"state": state} if record is None else {"state": state, "record": asdict(record)}
     (run_dir / "round_01" / "state.json").write_text(json.dumps(content))
+
+
+def test_what_a_class_did_not_take_yet_when_a_run_began_is_as_if_it_had_been_said() -> None:
+    strategy = {"_target_": "assl_lightning.acquisition.Herding", "trust": 1.0}
+    config = {"acquisition": {"name": "herding", "strategy": strategy}, "seed": 0}
+    assert with_later_keys(config) == {
+        "initial_features": "network",
+        "warm_up": None,
+        "acquisition": {"name": "herding", "strategy": {**strategy, "class_quota": 0.0}},
+        "seed": 0,
+    }
+    said = {"acquisition": {"strategy": {**strategy, "class_quota": 0.5}}, "warm_up": {"steps": 1}}
+    assert with_later_keys(said) == {**said, "initial_features": "network"}
+    assert "class_quota" not in strategy

@@ -37,6 +37,9 @@ FORMER_KEYS = ("acquisition.requires", "algorithm.produces")
 LATER_KEYS: Mapping[str, Any] = {"initial_features": "network", "warm_up": None}
 """Keys that configurations did not have at first, and their values in a run that does not say them."""
 
+LATER_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {"assl_lightning.acquisition.Herding": {"class_quota": 0.0}}
+"""Arguments that a class, by its `_target_`, did not have at first, and their values in a run that does not say them."""
+
 KEYS_WITHOUT_EFFECT = (
     *FORMER_KEYS,
     *("run_dir", "trainer.logger", "trainer.log_every_n_steps", "checkpoint", "change_devices"),
@@ -69,8 +72,15 @@ class RoundRecord:
 
 
 def with_later_keys(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a run's configuration with the keys that it was begun without."""
-    return {**config, **{key: value for key, value in LATER_KEYS.items() if key not in config}}
+    """Return a run's configuration with the keys, and the arguments of classes, that it was begun without."""
+    return {**LATER_KEYS, **_with_later_arguments(config)}
+
+
+def _with_later_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    found = {
+        key: _with_later_arguments(value) if isinstance(value, Mapping) else value for key, value in config.items()
+    }
+    return {**LATER_ARGUMENTS.get(str(config.get("_target_")), {}), **found}
 
 
 def command_of(config: Mapping[str, Any]) -> str:
