@@ -34,7 +34,7 @@ POOL = 500  # pictures of the run; the others are those that the network learns 
 
 
 def main(run_dir: Path = Path("runs/weights_from_elsewhere"), more: tuple[str, ...] = ()) -> int:
-    photos, weights = run_dir.parent / "photos", run_dir.parent / "eight_digits.pth"
+    photos, weights = run_dir.parent / "photos_of_digits", run_dir.parent / "eight_digits.pth"
     if not weights.exists():
         digits = load_digits()
         pictures = [as_picture(pixels) for pixels in digits.images]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,28 @@ def test_a_run_begins_with_weights_that_were_made_elsewhere(tmp_path: Path) -> N
     assert "runs/eight_digits.pth: taken, but for the head fc, which begins anew" in result.stderr + result.stdout
     (accuracy,) = re.findall(r"round 0/0: 10 labels, test accuracy ([\d.]+)", result.stderr + result.stdout)
     assert float(accuracy) > 0.5
+
+
+MY_MATCH = """
+from assl_lightning.learning import PseudoLabelling, PseudoLabels
+
+class MyMatch(PseudoLabelling):
+    def judge(self, weak, labelled, index):
+        confidence, label = weak.float().softmax(-1).max(-1)
+        return PseudoLabels(label, confidence)
+"""
+
+
+def test_an_algorithm_of_ones_own_runs_as_the_document_says(tmp_path: Path) -> None:
+    (tmp_path / "my_module.py").write_text(MY_MATCH)
+    (tmp_path / "conf" / "algorithm").mkdir(parents=True)
+    (tmp_path / "conf" / "algorithm" / "mymatch.yaml").write_text(
+        "defaults: [/_pseudo_labels]\n\nname: mymatch\nmodule:\n  _target_: my_module.MyMatch\n"
+    )
+    short = ["rounds=0", "steps_per_round=3", "algorithm.batch_size=4", "trainer.accelerator=cpu"]
+    command = ["-m", "assl_lightning", "--config-dir", "conf", "algorithm=mymatch", *short]
+    result = run_python(*command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert "round 0/0: 10 labels" in result.stderr + result.stdout
 
 
 def test_a_strategy_of_ones_own_runs_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

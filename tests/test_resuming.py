@@ -29,7 +29,9 @@ from assl_lightning.base.interruption import Interrupted
 from assl_lightning.data.pool import Answers
 from assl_lightning.learning.checkpointing import StepCheckpoints
 from assl_lightning.learning.datamodule import PoolDataModule
+from assl_lightning.learning.flexmatch import FlexMatch
 from assl_lightning.learning.simclr import SimCLR
+from assl_lightning.learning.softmatch import SoftMatch
 from assl_lightning.learning.supervised import Supervised
 from assl_lightning.loop import CheckpointSettings, RoundSettings, ScoreSettings, slurm
 from assl_lightning.loop.directory import RunDirectory
@@ -39,6 +41,7 @@ from assl_lightning.method.assl import ASSL
 from assl_lightning.method.assl_div import ASSLDiv
 from assl_lightning.method.candidates import Acquisition, Candidates, Selection
 from assl_lightning.method.features import SampleFeatures
+from assl_lightning.method.herding import Herding
 from assl_lightning.networks.small import SmallCNN
 from tests import small_runs
 from tests.damage import flip_a_bit
@@ -111,6 +114,18 @@ KINDS: dict[str, dict[str, Any]] = {
         "acquisition": CoreSet(),
     },
     "warm-up": {"make_warm_up": functools.partial(SimCLR, optimizer=SGD, steps=5, batch_size=8)},
+    "answers of earlier queries": {
+        "settings": replace(SETTINGS, acquisition_features="training"),
+        "acquisition": Herding(trust="audited", class_quota=0.5),
+    },
+    "running averages that go on": {
+        "settings": replace(SETTINGS, init="continue"),
+        "make_algorithm": lambda network: SoftMatch(network, optimizer=SGD),
+    },
+    "classes of samples that go on": {
+        "settings": replace(SETTINGS, init="continue"),
+        "make_algorithm": lambda network: FlexMatch(network, optimizer=SGD, threshold=0.5),
+    },
     "raw weights alone, one epoch": {"settings": replace(SETTINGS, weight_ema=None, steps_per_epoch=None)},
     "supervised": {
         "make_algorithm": lambda network: Supervised(network, optimizer=SGD, stop_at_train_accuracy=0.9),

@@ -57,8 +57,8 @@ def test_it_is_the_definition_step_by_step(target: Target, warm_up: bool) -> Non
     ("target", "prior", "message"),
     [
         ("unifrom", None, "target must be one of uniform, labelled, prior, none; got 'unifrom'"),
-        ("prior", None, "target=prior needs the frequencies of the classes"),
-        ("uniform", [0.25] * 4, "labelled and none take no prior; got target=uniform"),
+        ("prior", None, "prior must be given with target=prior, and only then; got target=prior, prior=None"),
+        ("uniform", [0.25] * 4, "prior must be given with target=prior, and only then; got target=uniform"),
         ("prior", [0.5, 0.5], "prior must be 4 frequencies of at least 0 that sum to 1.*got 2 that sum to 1"),
         ("prior", [1.2, -0.2, 0, 0], "prior must be 4 frequencies"),
         ("prior", [1, 1, 1, 1], "got 4 that sum to 4"),

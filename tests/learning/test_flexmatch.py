@@ -73,10 +73,16 @@ def test_a_sample_stays_what_it_was_taken_for_until_it_is_taken_for_another() ->
         assert learner.taken_for.tolist() == [NEVER_SEEN, expected, NEVER_SEEN]
 
 
-def test_of_a_sample_that_comes_twice_the_last_counts() -> None:
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [((0, 1), 1), ((1, 0), 0), ((0, None), 0), ((None, 0), 0), ((None, None), NEVER_SURE)],
+)
+def test_of_a_sample_that_comes_twice_the_last_confident_row_counts(
+    rows: tuple[int | None, ...], expected: int
+) -> None:
     learner = make(FlexMatch, classes=2, num_samples=3)
-    learner.judge(sure_of(0, 1, 1), sure_of(0), torch.tensor([2, 2, 0]))
-    assert learner.taken_for.tolist() == [1, NEVER_SEEN, 1]
+    learner.judge(sure_of(*rows, 1), sure_of(0), torch.tensor([2, 2, 0]))
+    assert learner.taken_for.tolist() == [1, NEVER_SEEN, expected]
 
 
 def test_the_order_of_the_batch_changes_nothing() -> None:

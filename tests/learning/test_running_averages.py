@@ -47,6 +47,14 @@ def test_a_value_that_is_not_finite_is_left_out(warm_up: bool, bad: float) -> No
     assert float(running["b"]) != 0.5
 
 
+@pytest.mark.parametrize("warm_up", [True, False])
+def test_a_first_value_that_is_not_finite_leaves_the_next_one_the_first(warm_up: bool) -> None:
+    running = RunningAverages(0.9, warm_up=warm_up, from_first=("a",), a=torch.tensor(7.0))
+    for value in (float("nan"), 0.4):
+        running.update(a=torch.tensor(value))
+    assert float(running["a"]) == pytest.approx(0.4)
+
+
 def test_it_is_saved_and_loaded() -> None:
     running, other = (RunningAverages(0.9, warm_up=True, a=torch.tensor(0.5)) for _ in range(2))
     running.update(a=torch.tensor(0.1))

@@ -72,7 +72,7 @@ def test_alignment_changes_no_label_and_equal_confidences_all_count() -> None:
     [
         ({"n_sigma": 0}, "n_sigma must be above 0"),
         ({"momentum": 1.0}, r"momentum must be in \[0, 1\)"),
-        ({"target": "prior"}, "needs the frequencies"),
+        ({"target": "prior"}, "prior must be given"),
     ],
 )
 def test_an_impossible_setting_is_refused(arguments: dict[str, Any], message: str) -> None:

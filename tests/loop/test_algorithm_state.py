@@ -78,6 +78,6 @@ def test_with_rand_it_begins_anew(tmp_path: Path, states: list[tuple[State, Stat
         settings=settings("rand"),
     )
     for start, end in states:
-        assert int(end["confidence.steps"]) == 8
-        assert int(start["confidence.steps"]) == 0
+        assert int(end["confidence.values_of_mean"]) == 8
+        assert int(start["confidence.values_of_mean"]) == 0
         assert float(start["confidence.variance"]) == 1.0

@@ -11,6 +11,7 @@ import torch
 
 from assl_lightning.acquisition import Herding
 from assl_lightning.data.pool import Pool
+from assl_lightning.loop.class_history import ClassHistory, write_history
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.queried import STATISTICS, answered_samples
 from assl_lightning.loop.settings import RoundSettings
@@ -60,7 +61,7 @@ def test_a_strategy_is_told_what_the_statistics_and_the_model_said_of_each_sampl
 def queried(tmp_path: Path, text: str) -> tuple[RunDirectory, Pool]:
     pool = Pool(POOL_SIZE, CLASSES)
     directory = RunDirectory(tmp_path)
-    (tmp_path / "round_00").mkdir()
+    (tmp_path / "round_00").mkdir(exist_ok=True)
     names = "rank,index,sample_id,score,uncertainty_mean,uncertainty_variance,inconsistency_mean"
     path = tmp_path / "round_00" / "queried.csv"
     path.write_text(f"{names},inconsistency_variance,visits,prediction\n{text}")
@@ -69,10 +70,24 @@ def queried(tmp_path: Path, text: str) -> tuple[RunDirectory, Pool]:
 
 
 def test_samples_without_an_answer_or_a_visit_say_nothing(tmp_path: Path) -> None:
-    directory, pool = queried(tmp_path, "0,0,a,,,,,,,1\n1,1,b,,0.5,0,0,0,2,1\n2,2,c,,0.5,0,0,0,2,1\n")
+    directory, pool = queried(tmp_path, "0,0,a,,,,,,0,1\n1,1,b,,0.5,0,0,0,2,1\n2,2,c,,0.5,0,0,0,2,1\n")
     told = answered_samples(directory, pool, 1)
     assert told.wrong.tolist() == [False]
     assert told.statistics.uncertainty_mean.tolist() == [0.5]
+
+
+def test_predictions_of_former_classes_are_those_of_today_and_say_nothing_where_that_is_not_known(
+    tmp_path: Path,
+) -> None:
+    directory, pool = queried(tmp_path, "0,0,a,,0.5,0,0,0,2,2\n1,1,b,,0.7,0,0,0,2,1\n")
+    begun = ClassHistory.begin(["a", "b", "c", "d"][:CLASSES])
+    merged = begun.merge(["a", "c"], "ac", 1)  # label 0 from now on; sample 0, taken for c, is of that class
+    write_history(tmp_path, merged)
+    assert answered_samples(directory, pool, 1).wrong.tolist() == [False, False]
+    write_history(tmp_path, begun.merge(["a", "c"], "ac", 0).undo(1))  # whoever was taken for ac was a, or c
+    directory, pool = queried(tmp_path, "0,0,a,,0.5,0,0,0,2,0\n1,1,b,,0.7,0,0,0,2,1\n")
+    told = answered_samples(directory, pool, 1)
+    assert told.statistics.uncertainty_mean.tolist() == pytest.approx([0.7])
 
 
 @pytest.mark.parametrize("text", ["0,0,a,,0.5,0,0,0,2,\n", "0,7000,a,,0.5,0,0,0,2,1\n", "0,0,a,,x,0,0,0,2,1\n"])
@@ -90,8 +105,9 @@ def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
 @pytest.mark.e2e
 def test_a_run_with_an_audited_trust_and_a_quota_is_the_same_again(tmp_path: Path) -> None:
     strategy = Herding(trust="audited", class_quota=0.5)
-    settings = replace(SETTINGS, acquisition_features="training")
+    settings = replace(SETTINGS, acquisition_features="training", unvisited="random", steps_per_round=2)
     first = run(tmp_path / "first", acquisition=strategy, settings=settings)
     again = run(tmp_path / "again", acquisition=strategy, settings=settings)
     assert [len(record.queried) for record in first] == [3, 3, 0]
+    assert first[0].drawn_at_random > 0, "some of the picks were never visited"
     assert [record.queried for record in first] == [record.queried for record in again]

@@ -281,7 +281,7 @@ def test_a_number_that_is_not_finite_is_an_error_that_names_the_sample(of: str) 
     [
         ({"weight": "entropy"}, "weight must be"),
         ({"trust": 1.5}, r"trust must be in \[0, 1\]"),
-        ({"trust": "audit"}, "trust must be one of audited; got 'audit'"),
+        ({"trust": "audit"}, r"trust must be a number in \[0, 1\], or audited; got 'audit'"),
         ({"trust": "audited", "weight": "margin"}, "trust=audited needs a weight whose statistics are kept"),
         ({"trust": "audited", "weight": "none"}, "trust=audited needs a weight whose statistics are kept"),
         ({"class_quota": -0.5}, "class_quota must be at least 0"),

@@ -24,13 +24,13 @@ class AdaMatch(PseudoLabelling):
     Args:
         network: gives logits, and features on request.
         optimizer: called once with the parameter groups.
-        threshold: τ > 0, relative; 0.95 in the paper.
-        target: what the classes' frequencies are aligned to: "labelled" in the paper, where the labelled images are a
-            sample of the others. Images that a strategy chose are none, so that the default is "uniform"; "prior" or
-            "none" suit pools whose classes are not about as frequent.
+        threshold: τ > 0, relative; 0.95 in USB's code.
+        target: what the classes' frequencies are aligned to: "labelled" in the paper, whose labelled images are a
+            random sample. Images that a strategy chose are not, so the default is "uniform"; "prior" or "none" suit
+            pools whose classes are not about as frequent.
         prior: (C,) frequencies, for target="prior".
-        momentum: m of the running averages, in [0, 1); 0.999 in the paper's code.
-        momentum_warm_up: m rises from 0, see `RunningAverages`; False in the paper.
+        momentum: m of the running averages, in [0, 1); 0.999 in USB's code.
+        momentum_warm_up: m rises from 0, see `RunningAverages`; False in USB's code.
         lambda_u: weight of the unsupervised loss, ≥ 0.
         weight_decay: of the parameters that are not exempt, ≥ 0.
         weight_decay_exempt: "by_module" | "by_name", see `parameter_groups`.

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import isclose
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from assl_lightning.base.arguments import require_one_of
+from assl_lightning.base.arguments import real_number, require_one_of
 from assl_lightning.learning.running_averages import RunningAverages
 
 Target = Literal["uniform", "labelled", "prior", "none"]
@@ -26,8 +26,8 @@ class DistributionAlignment(nn.Module):
     Args:
         num_classes: C.
         target: "uniform": Q = 1 / C; "labelled": the running mean of the predictions for labelled images; "prior": as
-            given; "none": p̃ = p. Images that were chosen to be labelled are no sample of the pool: a strategy that asks
-            for rare classes makes "labelled" teach that they are frequent.
+            given; "none": p̃ = p. Labelled images that a strategy chose are not a random sample of the pool: where it
+            asks for rare classes, "labelled" teaches that they are frequent.
         prior: (C,) frequencies ≥ 0 that sum to 1, for "prior" alone.
         momentum: of the running means, in [0, 1).
         warm_up: see `RunningAverages`.
@@ -69,13 +69,12 @@ class DistributionAlignment(nn.Module):
 def _check_prior(target: Target, prior: Sequence[float] | None, num_classes: int) -> None:
     """Raise unless there is a prior where the target is "prior", and one only there, and it can be one."""
     if (target == "prior") != (prior is not None):
-        raise ValueError(
-            f"target and prior must fit: target=prior needs the frequencies of the classes, and {get_args(Target)[0]}, "
-            f"labelled and none take no prior; got target={target}, prior={prior}"
-        )
+        raise ValueError(f"prior must be given with target=prior, and only then; got target={target}, prior={prior}")
     if prior is None:
         return
-    shares = [float(share) for share in prior]
+    if isinstance(prior, str) or not isinstance(prior, Sequence):
+        raise TypeError(f"prior must be a list of the frequencies of the {num_classes} classes; got {prior!r}")
+    shares = [real_number("prior", share) for share in prior]
     if len(shares) != num_classes or min(shares) < 0 or not isclose(sum(shares), 1, abs_tol=1e-3):
         raise ValueError(
             f"prior must be {num_classes} frequencies of at least 0 that sum to 1, in the order of the classes; got "

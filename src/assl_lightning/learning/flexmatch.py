@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from assl_lightning.base.rules import at_least, checked
-from assl_lightning.data.pool import Pool
+from assl_lightning.data.pool import UNLABELLED, Pool
 from assl_lightning.learning.algorithm import MakeOptimizer
 from assl_lightning.learning.pseudo_labels import PseudoLabelling, PseudoLabels
 from assl_lightning.learning.settings import Threshold, WeightDecayExempt
@@ -21,9 +22,9 @@ NEVER_SEEN, NEVER_SURE = -2, -1
 class FlexMatch(PseudoLabelling):
     """A pseudo-label ŷ counts from a confidence of τ · β_ŷ / (2 − β_ŷ).
 
-    β_c is how far class c is learned: the samples that were last taken for c with a confidence of τ, over the most of
-    such samples of any class. While more samples have never been taken for a class than that, they stand in its place.
-    At first all β are 0, and so every pseudo-label counts. A step is judged by the β of the step before.
+    β_c = n_c / max(n_0, n_1, …, n_unsure): n_c counts the samples whose last confident prediction (at least τ) was c,
+    and n_unsure the samples that were seen but never predicted with confidence. At first all β are 0, and so every
+    pseudo-label counts. A step is judged by the β of the step before.
 
     Only samples that training has seen are counted. The paper counts all: in a round that sees half of the pool no
     class would ever seem learned, and there would be no threshold.
@@ -65,15 +66,17 @@ class FlexMatch(PseudoLabelling):
         self._is_sized = size > 0
         self.register_buffer("taken_for", torch.full((size,), NEVER_SEEN, dtype=torch.int32))
         self.register_buffer("learned", torch.zeros(network.num_classes))
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, ["taken_for"])  # equal on all ranks
 
     def setup(self, stage: str) -> None:
-        """Make room for the datamodule's pool, and forget samples that have a label by now."""
+        """Make room for the datamodule's pool, and forget samples that are no longer unlabelled."""
         pool = getattr(getattr(self.trainer, "datamodule", None), "pool", None)
         if stage != "fit" or not isinstance(pool, Pool):
             return
         self._make_room(pool.num_samples)
         self._is_sized = True
-        self.taken_for[pool.labelled.to(self.taken_for.device)] = NEVER_SEEN
+        left = (pool.labelled_in_round != UNLABELLED).to(self.taken_for.device)
+        self.taken_for[: pool.num_samples].masked_fill_(left, NEVER_SEEN)
 
     def judge(self, weak: Tensor, labelled: Tensor, index: Tensor) -> PseudoLabels:
         """Return the most probable classes, of which those count that reach their threshold."""
@@ -87,22 +90,19 @@ class FlexMatch(PseudoLabelling):
         """Note what the samples of this step, of all processes, were taken for; then count.
 
         A sample that was taken for a class stays it until it is taken for another. Of a sample that comes twice in a
-        step, the last counts.
+        step, the last confident row counts. All processes must have as many rows.
         """
-        index, found = self._of_all_ranks(index, NEVER_SEEN), self._of_all_ranks(found, NEVER_SEEN)
+        if self._trainer is not None and self._trainer.world_size > 1:
+            of_ranks: Tensor = self.all_gather(torch.stack([index, found.long()]))  # type: ignore[assignment]
+            index, found = of_ranks.movedim(0, 1).flatten(1).unbind()
+            found = found.int()
         if not self._is_sized and len(index):
             self._make_room(int(index.max()) + 1)
-        order = torch.arange(len(index), device=index.device)
-        row = index.clamp_min(0)  # rows that fill up a batch are sample 0, and come before all others
-        last = torch.full((len(self.taken_for),), -1, device=index.device)
-        last = last.scatter_reduce(0, row, torch.where(index >= 0, order, -1), "amax")
-        counts = (last[row] == order) & (index >= 0)
-        kept = torch.maximum(self.taken_for[row], found.new_full((), NEVER_SURE))
-        new = torch.where(found >= 0, found, kept)
-        changed = torch.zeros_like(self.taken_for).scatter_add_(
-            0, row, torch.where(counts, new - self.taken_for[row], 0).int()
-        )
-        self.taken_for += changed
+        order = torch.arange(len(index), device=index.device) + len(index) * (found >= 0)  # confident rows come last
+        last = torch.full((len(self.taken_for),), -1, device=index.device).scatter_reduce(0, index, order, "amax")
+        before = self.taken_for[index]
+        new = torch.where(found >= 0, found, before.clamp_min(NEVER_SURE))
+        self.taken_for.scatter_add_(0, index, torch.where(last[index] == order, new - before, 0))
         self._count()
 
     def _count(self) -> None:
@@ -113,15 +113,6 @@ class FlexMatch(PseudoLabelling):
         bins.scatter_add_(0, self.taken_for.long() - NEVER_SEEN, ones)
         most = bins[1:].max().clamp_min(1)  # of the classes, and of the samples of which the network was never sure
         self.learned.copy_(bins[2:] / most)
-
-    def _of_all_ranks(self, rows: Tensor, filler: int) -> Tensor:
-        """Return rows (n,) of all processes; those with fewer than others add `filler`."""
-        if self._trainer is None or self._trainer.world_size == 1:
-            return rows
-        most = int(self.all_gather(torch.tensor(len(rows), device=rows.device)).max())  # type: ignore[union-attr]
-        rows = torch.cat([rows, rows.new_full((most - len(rows),), filler)])
-        gathered: Tensor = self.all_gather(rows).flatten()  # type: ignore[union-attr]
-        return gathered
 
     def _make_room(self, num_samples: int) -> None:
         missing = num_samples - len(self.taken_for)

@@ -25,10 +25,10 @@ class FreeMatch(PseudoLabelling):
     Args:
         network: gives logits, and features on request.
         optimizer: called once with the parameter groups.
-        fairness: λ_e ≥ 0, weight of the fairness term; 0.001 in the paper's settings.
-        max_threshold: in (0, 1], of t; 0.95 in the paper for SVHN, 1 elsewhere.
-        momentum: m of the running averages, in [0, 1); 0.999 in the paper.
-        momentum_warm_up: m rises from 0, see `RunningAverages`; False in the paper, whose trainings are a thousand
+        fairness: λ_e ≥ 0, weight of the fairness term; 0.001 in USB's configurations.
+        max_threshold: in (0, 1], of t; 0.95 in USB's configuration for SVHN, 1 elsewhere.
+        momentum: m of the running averages, in [0, 1); 0.999 in USB's code.
+        momentum_warm_up: m rises from 0, see `RunningAverages`; False in USB's code, whose trainings are a thousand
             times as long: after 130 steps as published the threshold is about 0.2.
         lambda_u: weight of the unsupervised loss, ≥ 0.
         weight_decay: of the parameters that are not exempt, ≥ 0.
@@ -93,9 +93,8 @@ def fairness_loss(strong: Tensor, weight: Tensor, probability: Tensor, histogram
     """Return Σ_c A_c · log(B_c + 10⁻¹²) ≤ 0, (); 0 where no strong view counts.
 
     A = norm(P / H), the pool's mean probability of each class over how often it is predicted, and B = norm(p̄ / h), the
-    same of the strong views that count. What is divided by 0 is 0.
-
-    It is a negative cross-entropy on purpose, as in the paper: less of it moves B away from A. Its weight is 0.001.
+    same of the strong views that count. A ratio is 0 where its divisor is 0. Minimising the term moves B away from A;
+    the sign is that of USB's code. Under DDP each process compares its own strong views.
 
     Args:
         strong: (Bu, C) logits, through which the gradient flows.
@@ -106,9 +105,10 @@ def fairness_loss(strong: Tensor, weight: Tensor, probability: Tensor, histogram
     counted = weight.sum()
     shares = weight / counted.clamp_min(1)
     predicted = strong.float().softmax(-1)
-    mean = shares @ predicted
-    classes = F.one_hot(predicted.detach().argmax(-1), strong.shape[-1]).float()
-    of_pool, of_strong = _norm(_divide(probability, histogram)), _norm(_divide(mean, shares @ classes))
+    mean = (shares.unsqueeze(1) * predicted).sum(0)  # no product of matrices, which autocast would round
+    classes = F.one_hot(predicted.detach().argmax(-1), strong.shape[-1])
+    share = (shares.unsqueeze(1) * classes).sum(0)
+    of_pool, of_strong = _norm(_divide(probability, histogram)), _norm(_divide(mean, share))
     term = (of_pool * (of_strong + _TINY).log()).sum()
     return torch.where(counted > 0, term, 0.0)
 

@@ -6,6 +6,7 @@ step is the same and is here.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -35,7 +36,7 @@ class StepLoss(NamedTuple):
     mask_rate: Tensor
 
 
-class PseudoLabelling(Algorithm):
+class PseudoLabelling(Algorithm, ABC):
     """One joint forward of labelled, weak and strong images; subclasses write `judge`.
 
     Args:
@@ -62,6 +63,7 @@ class PseudoLabelling(Algorithm):
         )
         self.lambda_u: float = checked("lambda_u", lambda_u, LossWeight)
 
+    @abstractmethod
     def judge(self, weak: Tensor, labelled: Tensor, index: Tensor) -> PseudoLabels:
         """Return the pseudo-labels of a step, and bring running averages up to date.
 
@@ -70,7 +72,6 @@ class PseudoLabelling(Algorithm):
             labelled: (B, C) logits of the labelled images, without a gradient.
             index: (Bu,) int64 pool indices of the unlabelled images.
         """
-        raise NotImplementedError
 
     def further_loss(self, strong: Tensor, pseudo: PseudoLabels) -> Tensor | None:
         """Return a () loss of the strong views' logits (Bu, C) to be added to the others, or None."""
@@ -117,8 +118,8 @@ class PseudoLabelling(Algorithm):
 
     def mean_over_ranks(self, rows: Tensor) -> Tensor:
         """Return the mean of rows (n, …) of all processes, (…); NaN where there is no row."""
-        count = torch.tensor(float(len(rows)), device=rows.device)
-        return self.sum_over_ranks(rows.sum(0)) / self.sum_over_ranks(count)
+        sums = self.sum_over_ranks(torch.cat([rows.sum(0).flatten(), rows.new_full((1,), len(rows))]))
+        return (sums[:-1] / sums[-1]).view(rows.shape[1:])
 
     def _features(self, batch: Batch) -> Tensor:
         """(B + 2 · Bu, d) of the labelled images, the weak and the strong views.

@@ -12,10 +12,10 @@ class RunningAverages(nn.Module):
     """average ← m · average + (1 − m) · value after each step; buffers in float32, by name.
 
     Rounds of active learning are short: with m = 0.999, 130 steps leave 88 % of the initial value. With `warm_up`, m is
-    min(momentum, k / (k + 1)) at step k = 0, 1, …: the plain mean of all steps until that is 1 / (1 − momentum) steps
-    old, so that the initial value does not count.
+    min(momentum, k / (k + 1)) at the k-th value, k = 0, 1, …: the average is the plain mean of the first
+    1 / (1 − momentum) values, and the initial one does not count.
 
-    A value that is not finite is left out.
+    A value that is not finite is left out, as if there had been no step.
 
     Args:
         momentum: in [0, 1).
@@ -30,8 +30,6 @@ class RunningAverages(nn.Module):
     tensor(0.5000)
     """
 
-    steps: Tensor
-
     def __init__(
         self,
         momentum: float,
@@ -42,9 +40,9 @@ class RunningAverages(nn.Module):
     ) -> None:
         super().__init__()
         self.momentum, self.warm_up, self.from_first = momentum, warm_up, frozenset(from_first)
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         for name, value in initial.items():
             self.register_buffer(name, value.detach().clone().float())
+            self.register_buffer(_count(name), torch.zeros((), dtype=torch.int64))
 
     def __getitem__(self, name: str) -> Tensor:
         """The average `name`."""
@@ -53,15 +51,18 @@ class RunningAverages(nn.Module):
     @torch.no_grad()
     def update(self, **values: Tensor) -> None:
         """Take in the values of a step."""
-        old = self.steps / (self.steps + 1)
         for name, value in values.items():
-            average = self[name]
+            average, count = self[name], self[_count(name)]
+            momentum = torch.full_like(count, self.momentum, dtype=torch.float32)
             if self.warm_up:
-                momentum = old.clamp_max(self.momentum)
+                momentum = torch.minimum(momentum, count / (count + 1))
             elif name in self.from_first:
-                momentum = torch.where(self.steps == 0, 0.0, self.momentum)
-            else:
-                momentum = torch.full_like(old, self.momentum)
+                momentum = torch.where(count == 0, 0.0, momentum)
             new = momentum * average + (1 - momentum) * value.float()
-            average.copy_(torch.where(value.isfinite().all(), new, average))
-        self.steps += 1
+            is_finite = value.isfinite().all()
+            average.copy_(torch.where(is_finite, new, average))
+            count += is_finite
+
+
+def _count(name: str) -> str:
+    return f"values_of_{name}"

@@ -31,8 +31,8 @@ class SoftMatch(PseudoLabelling):
         target: what the classes' frequencies are aligned to: "uniform" in the paper, which suits pools whose classes
             are about as frequent; "prior" or "none" for others.
         prior: (C,) frequencies, for target="prior".
-        momentum: m of the running averages, in [0, 1); 0.999 in the paper.
-        momentum_warm_up: m rises from 0, see `RunningAverages`; False in the paper, whose trainings are a thousand
+        momentum: m of the running averages, in [0, 1); 0.999 in USB's code.
+        momentum_warm_up: m rises from 0, see `RunningAverages`; False in USB's code, whose trainings are a thousand
             times as long: after 130 steps as published every pseudo-label weighs at least 0.98.
         lambda_u: weight of the unsupervised loss, ≥ 0.
         weight_decay: of the parameters that are not exempt, ≥ 0.
@@ -77,7 +77,7 @@ class SoftMatch(PseudoLabelling):
         aligned = self.alignment.align(probability, labelled.float().softmax(-1), self.mean_over_ranks)
         confidence = aligned.amax(-1)
         mean = self.mean_over_ranks(confidence)
-        count = self.sum_over_ranks(torch.tensor(float(len(confidence)), device=weak.device))
+        count = self.sum_over_ranks(confidence.new_full((), len(confidence)))
         variance = self.sum_over_ranks((confidence - mean).square().sum()) / (count - 1)
         self.confidence.update(mean=mean, variance=variance)
         below = (confidence - self.confidence["mean"]).clamp_max(0)

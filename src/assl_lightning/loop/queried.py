@@ -52,7 +52,8 @@ def answered_samples(directory: RunDirectory, pool: Pool, number: int) -> Answer
     Those that training had never visited are left out, and so are those whose predicted class was since divided.
     """
     history = read_history(directory.path)
-    kept: list[Row] = []
+    numbers: list[list[float]] = []
+    visits: list[int] = []
     wrong: list[bool] = []
     rounds_ago: list[int] = []
     for earlier in range(number):
@@ -61,12 +62,11 @@ def answered_samples(directory: RunDirectory, pool: Pool, number: int) -> Answer
         with directory.reading(earlier, QUERIED):
             for row in read_queried(path):
                 label, predicted = int(pool.labels[int(row["index"])]), present[int(row["prediction"])]
-                if label >= 0 and predicted is not None and row["visits"]:
-                    kept.append(row)
+                if label >= 0 and predicted is not None and int(row["visits"] or 0):
+                    numbers.append([float(row[name]) for name in STATISTICS])
+                    visits.append(int(row["visits"]))
                     wrong.append(predicted != label)
                     rounds_ago.append(number - earlier)
-    columns = {name: torch.tensor([float(row[name]) for row in kept], dtype=torch.float32) for name in STATISTICS}
-    visits = torch.tensor([int(row["visits"]) for row in kept], dtype=torch.int32)
-    return AnsweredSamples(
-        CandidateStatistics(**columns, visits=visits), torch.tensor(wrong).bool(), torch.tensor(rounds_ago).long()
-    )
+    columns = torch.tensor(numbers).reshape(-1, len(STATISTICS)).unbind(1)
+    statistics = CandidateStatistics(**dict(zip(STATISTICS, columns, strict=True)), visits=torch.tensor(visits).int())
+    return AnsweredSamples(statistics, torch.tensor(wrong).bool(), torch.tensor(rounds_ago).long())

@@ -179,8 +179,9 @@ class RoundTraining:
                     carried = carry_rows(
                         state, algorithm.network.head, classes.present_labels(number - 1), "network.head."
                     )
-                    of_network = {name: value for name, value in carried.items() if name.startswith("network.")}
-                    state = algorithm.state_dict() | of_network  # what an algorithm keeps of each class begins anew
+                    # counts and averages that an algorithm keeps of each class begin anew
+                    kept = {name for name, _ in algorithm.named_buffers() if not name.startswith("network.")}
+                    state = carried | {name: value for name, value in algorithm.state_dict().items() if name in kept}
                 algorithm.load_state_dict(state)
         elif self.warm_up is not None:
             self.warm_up.load_into(algorithm.network)

@@ -1,8 +1,9 @@
-"""Audit: how far a statistic told, of the samples that were labelled so far, which ones the model was wrong about."""
+"""Audit of a statistic: how well it ranked, of the samples that earlier queries got labelled, those that the model had
+wrong above the others.
+"""
 
 from __future__ import annotations
 
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 _MEMORY = 0.7  # weight of a query, for each round since
@@ -26,6 +27,8 @@ def audited_trust(statistic: Tensor, wrong: Tensor, rounds_ago: Tensor) -> float
     >>> round(audited_trust(torch.tensor([0.9, 0.8, 0.2, 0.1]), wrong, rounds_ago=torch.ones(4)), 3)
     0.123
     """
+    from sklearn.metrics import roc_auc_score  # here, so that the callback does not wait for it
+
     weight = _MEMORY ** rounds_ago.cpu().double()
     wrong = wrong.cpu()
     of_wrong, of_right = float(weight[wrong].sum()), float(weight[~wrong].sum())

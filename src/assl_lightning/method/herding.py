@@ -47,9 +47,9 @@ class Herding:
         weight: what w_x is made of: the upper confidence bound of the "uncertainty" (Eq. 3) or the "inconsistency"
             (Eq. 5) or their product, "both" (Eq. 6), of which the callback kept the statistics; or the "margin" between
             the two most probable classes, of the head on the features; or "none": all samples weigh the same.
-        trust: κ in [0, 1]: w = 1 − κ + κ · bound / mean bound. 0 is `weight="none"`. "audited": as far as the bounds
-            of samples that earlier queries got labelled had told which ones the model was wrong about,
-            `audit.audited_trust`; 0 in the first query. Not with the margin, which is not kept.
+        trust: κ in [0, 1]: w = 1 − κ + κ · bound / mean bound. 0 is `weight="none"`. "audited": by how well the bounds,
+            as they were when earlier queries picked their samples, ranked those that the model had wrong above the
+            others, `audit.audited_trust`; 0 in the first query. Not with the margin, which is not kept.
         width: σ > 0. None: the width at which as many samples as are labelled after this query, drawn at random, would
             cover half of the candidates, `coverage.half_covering_width`.
         copies: η in [0, 1], how far the weight of near copies is shared: each sample's is divided by the η-th power
@@ -80,7 +80,8 @@ class Herding:
         require_one_of("weight", self.weight, Weighing)
         check_bounds(self.c_u, self.c_i, "both")
         if isinstance(self.trust, str):
-            require_one_of("trust", self.trust, _Audited)
+            if self.trust != "audited":
+                raise ValueError(f"trust must be a number in [0, 1], or audited; got {self.trust!r}")
             if self.weight in ("margin", "none"):
                 raise ValueError(
                     f"trust=audited needs a weight whose statistics are kept, uncertainty, inconsistency or both; got "
