@@ -70,6 +70,7 @@ def test_a_run_grows_the_labelled_set_and_leaves_its_files(tmp_path: Path) -> No
     assert [record.unlabelled for record in records] == [56, 53, 50]
     assert [len(record.queried) for record in records] == [3, 3, 0]
     assert all(record.steps == 8 and record.coverage is not None and 0.8 < record.coverage <= 1 for record in records)
+    assert all(record.mask_rate is not None and 0 <= record.mask_rate <= 1 for record in records)
     assert all(record.seconds.keys() >= {"train", "test"} for record in records)
     assert [record.test_images for record in records] == [30] * len(records)
     assert records[0].seconds.keys() == {"train", "test", "acquire", "label"}

@@ -99,6 +99,7 @@ OF_A_RECORD: list[tuple[str, Any, str]] = [
     ("test_balanced_accuracy_raw", 2, "test_balanced_accuracy_raw must be a number"),
     ("coverage", -1, "coverage must be a number in [0, 1], NaN or null; got -1"),
     ("coverage", "all", "coverage must be a number"),
+    ("mask_rate", 1.5, "mask_rate must be a number in [0, 1], NaN or null; got 1.5"),
     ("queried", None, "queried must be a list of integers"),
     ("queried", 3, "queried must be a list of integers"),
     ("queried", "123", "queried must be a list of integers"),

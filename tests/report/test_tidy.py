@@ -18,7 +18,13 @@ def test_a_round_of_a_run_is_a_row(runs: Runs) -> None:
     assert rows[1] == {
         **{"setting": "digits smallcnn, init=rand", "method": "assl", "seed": "1", "round": "1", "labels": "20"},
         **{"steps": "100", "test_accuracy_ema": "0.6", "test_accuracy_raw": "0.59"},
-        **{"test_balanced_accuracy_ema": "0.25", "test_balanced_accuracy_raw": "", "coverage": "", "queried": "2"},
+        **{
+            "test_balanced_accuracy_ema": "0.25",
+            "test_balanced_accuracy_raw": "",
+            "coverage": "",
+            "mask_rate": "",
+            "queried": "2",
+        },
         **{"drawn_at_random": "0", "train_seconds": "1.5", "test_seconds": "", "acquire_seconds": ""},
         **{"label_seconds": "", "wait_seconds": "9.0"},
     }

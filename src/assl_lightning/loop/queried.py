@@ -1,19 +1,10 @@
-"""queried.csv of a round: what was known of each sample when it was picked."""
+"""queried.csv of a round: what was known of each sample when it was picked. Reports read it without torch."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
 from pathlib import Path
-
-import torch
-
-from assl_lightning.base.run_files import QUERIED
-from assl_lightning.data.pool import Pool
-from assl_lightning.loop.class_history import read_history
-from assl_lightning.loop.directory import RunDirectory
-from assl_lightning.method.candidates import AnsweredSamples
-from assl_lightning.method.statistics import CandidateStatistics
 
 Row = Mapping[str, str]
 
@@ -44,29 +35,3 @@ def read_queried(path: Path) -> list[Row]:
             f"{path} is not a table of queried samples ({error}, after line {line}); restore or remove it"
         ) from error
     return rows
-
-
-def answered_samples(directory: RunDirectory, pool: Pool, number: int) -> AnsweredSamples:
-    """Return the samples of the queries before round `number` that have a label now, with the statistics of their time.
-
-    Those that training had never visited are left out, and so are those whose predicted class was since divided.
-    """
-    history = read_history(directory.path)
-    numbers: list[list[float]] = []
-    visits: list[int] = []
-    wrong: list[bool] = []
-    rounds_ago: list[int] = []
-    for earlier in range(number):
-        path = directory.require(earlier, QUERIED)
-        present = range(pool.num_classes) if history is None else history.present_labels(earlier)
-        with directory.reading(earlier, QUERIED):
-            for row in read_queried(path):
-                label, predicted = int(pool.labels[int(row["index"])]), present[int(row["prediction"])]
-                if label >= 0 and predicted is not None and int(row["visits"] or 0):
-                    numbers.append([float(row[name]) for name in STATISTICS])
-                    visits.append(int(row["visits"]))
-                    wrong.append(predicted != label)
-                    rounds_ago.append(number - earlier)
-    columns = torch.tensor(numbers).reshape(-1, len(STATISTICS)).unbind(1)
-    statistics = CandidateStatistics(**dict(zip(STATISTICS, columns, strict=True)), visits=torch.tensor(visits).int())
-    return AnsweredSamples(statistics, torch.tensor(wrong).bool(), torch.tensor(rounds_ago).long())

@@ -64,6 +64,7 @@ class RoundRecord:
     test_images: int | None = None  # number of test images; None in older records
     num_classes: int | None = None  # number of classes; None in older records
     coverage: float | None = None  # share of the unlabelled samples that training visited; None without statistics
+    mask_rate: float | None = None  # mean weight of the pseudo-labels when it was last logged; None without them
     queried: list[int] = field(default_factory=list)  # in pick order; empty in the last round
     queried_labels: list[int] = field(default_factory=list)  # the oracle's answer to each; −1 without one
     skipped_steps: int = 0  # steps whose gradients were not finite, under `non_finite: skip`

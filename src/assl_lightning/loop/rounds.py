@@ -33,11 +33,11 @@ from assl_lightning.learning.datamodule import PoolDataModule
 from assl_lightning.learning.simclr import SimCLR
 from assl_lightning.learning.trained_model import TrainedModel
 from assl_lightning.loop import slurm
+from assl_lightning.loop.answered import answered_samples
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.first_query import FIRST_STRATEGIES, query_first
 from assl_lightning.loop.fitting import Fitting
 from assl_lightning.loop.oracles import LabelRequest, Oracle, Pending
-from assl_lightning.loop.queried import answered_samples
 from assl_lightning.loop.querying import query
 from assl_lightning.loop.records import RoundRecord, without_query
 from assl_lightning.loop.settings import RoundSettings

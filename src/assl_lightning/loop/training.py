@@ -28,6 +28,8 @@ from assl_lightning.method.statistics import SampleStatistics, pad_to
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.networks.class_rows import carry_rows
 
+_MASK_RATE = "mask_rate"  # as algorithms with pseudo-labels log it
+
 
 @dataclass(frozen=True)
 class RoundTraining:
@@ -95,13 +97,14 @@ class RoundTraining:
             labels=len(self.datamodule.pool.labelled),
             unlabelled=len(self.datamodule.pool.unlabelled),
             steps=trainer.global_step,
-            test_accuracy_ema=_accuracy(trainer, f"test_accuracy_{averaged}"),
-            test_accuracy_raw=_accuracy(trainer, "test_accuracy_raw"),
-            test_balanced_accuracy_ema=_accuracy(trainer, f"test_balanced_accuracy_{averaged}"),
-            test_balanced_accuracy_raw=_accuracy(trainer, "test_balanced_accuracy_raw"),
+            test_accuracy_ema=_share(trainer, f"test_accuracy_{averaged}"),
+            test_accuracy_raw=_share(trainer, "test_accuracy_raw"),
+            test_balanced_accuracy_ema=_share(trainer, f"test_balanced_accuracy_{averaged}"),
+            test_balanced_accuracy_raw=_share(trainer, "test_balanced_accuracy_raw"),
             test_images=self.datamodule.num_test_images,
             num_classes=self.datamodule.pool.num_classes,
             coverage=self._coverage(statistics),
+            mask_rate=_share(trainer, _MASK_RATE) if _MASK_RATE in trainer.callback_metrics else None,
             skipped_steps=skipped_steps,
             seconds=seconds,
         )
@@ -248,5 +251,5 @@ def _model(
     return TrainedModel(network, statistics, trainer.precision_plugin.forward_context, features)
 
 
-def _accuracy(trainer: Trainer, name: str) -> float:
+def _share(trainer: Trainer, name: str) -> float:
     return round(trainer.callback_metrics[name].item(), 7)  # the precision of a ratio in float32

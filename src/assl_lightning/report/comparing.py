@@ -12,6 +12,7 @@ from assl_lightning.report.sections.contrasts import Contrasts, contrast_blocks,
 from assl_lightning.report.sections.durations import time_blocks
 from assl_lightning.report.sections.histograms import histogram_blocks
 from assl_lightning.report.sections.labelling import Found, labelling_blocks
+from assl_lightning.report.sections.mask_rates import mask_rate_blocks
 from assl_lightning.report.sections.over_settings import over_settings_sections
 from assl_lightning.report.sections.pairwise import pairwise_blocks
 from assl_lightning.report.sections.provenance import provenance_blocks
@@ -62,11 +63,13 @@ def _sections(
 ) -> tuple[Section, ...]:
     seeds = shown_seeds(setting)
     asked, runs_on_page = people.get(setting.name, ()), sum(map(len, people.values()))
+    rates = mask_rate_blocks(setting)
     differences = "Differences" if compared is None else f"Differences to {compared.reference}"
     return (
         Section("Accuracy", accuracy_blocks(setting), level),
         Section(differences, contrast_blocks(setting, compared), level),
         Section("Time", time_blocks(setting, with_people=bool(asked)), level),
+        *((Section("Pseudo-labels", rates, level),) if rates else ()),
         *((Section("Labels by people", tuple(labelling_blocks(asked, runs_on_page)), level),) if asked else ()),
         Section("Classes of the queries", class_balance_blocks(setting), level),
         Section("Pictures of the queries", thumbnail_blocks(setting, seeds), level),

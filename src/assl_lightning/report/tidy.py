@@ -52,6 +52,7 @@ def _row(record: RoundRecord, parts: Sequence[str]) -> dict[str, object]:
         "test_balanced_accuracy_ema": record.test_balanced_accuracy_ema,
         "test_balanced_accuracy_raw": record.test_balanced_accuracy_raw,
         "coverage": record.coverage,
+        "mask_rate": record.mask_rate,
         "queried": len(record.queried),
         "drawn_at_random": record.drawn_at_random,
         **{f"{part}_seconds": record.seconds.get(part) for part in parts},

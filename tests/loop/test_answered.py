@@ -11,9 +11,10 @@ import torch
 
 from assl_lightning.acquisition import Herding
 from assl_lightning.data.pool import Pool
+from assl_lightning.loop.answered import answered_samples
 from assl_lightning.loop.class_history import ClassHistory, write_history
 from assl_lightning.loop.directory import RunDirectory
-from assl_lightning.loop.queried import STATISTICS, answered_samples
+from assl_lightning.loop.queried import STATISTICS
 from assl_lightning.loop.settings import RoundSettings
 from assl_lightning.method.candidates import Acquisition, AnsweredSamples, Candidates, Requirement, Selection
 from tests.small_runs import run
