@@ -166,7 +166,7 @@ BY_CLASSES: list[tuple[str, str]] = [
     ("+network._args_=5", "Unsupported _args_ type"),
     ("data.image_size=[99999999,99999999]", "(with channels=1, image_size=[99999999, 99999999])"),
     ("oracle.seed=x", "seed must be an integer of at least 0; got 'x'"),
-    ("algorithm.module.optimizer=5", "optimizer=5)"),
+    ("algorithm.module.optimizer=5", "optimizer=5,"),
     ("trainer.accelerator=tpuu", "invalid accelerator name"),
 ]
 

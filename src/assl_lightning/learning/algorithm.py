@@ -40,19 +40,22 @@ class TrainedNetwork(LightningModule):
         self.groups = groups
         self._sums: dict[str, Tensor] = {}
         self._logged_steps = 0
+        self.last_logged: dict[str, Tensor] = {}  # the means that were logged last, () each, by name
 
     def configure_optimizers(self) -> Optimizer:
         """Make the optimizer over the parameter groups; the learning rate is constant."""
         return self.optimizer_factory(self.groups)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the sums since the last logging."""
-        checkpoint[_SINCE_LOGGED] = {"sums": dict(self._sums), "steps": self._logged_steps}
+        """Add the sums since the last logging, and what was logged then."""
+        logged = dict(self.last_logged)
+        checkpoint[_SINCE_LOGGED] = {"sums": dict(self._sums), "steps": self._logged_steps, "logged": logged}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the sums since the last logging."""
+        """Restore the sums since the last logging, and what was logged then."""
         since = checkpoint.get(_SINCE_LOGGED, {"sums": {}, "steps": 0})
         self._sums, self._logged_steps = dict(since["sums"]), since["steps"]
+        self.last_logged = dict(since.get("logged", {}))
 
     def log_step(self, values: Mapping[str, Tensor], batch_size: int) -> None:
         """Add () tensors to running sums, and log their means once every `log_every_n_steps`.
@@ -67,6 +70,7 @@ class TrainedNetwork(LightningModule):
         if (self.trainer.global_step + 1) % interval == 0:
             means = {name: total / self._logged_steps for name, total in self._sums.items()}
             self.log_dict(means, batch_size=batch_size)
+            self.last_logged = means
             self._sums, self._logged_steps = {}, 0
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lightning.pytorch import Callback, Trainer
+from torch import Tensor
 
 from assl_lightning.base.processes import is_first_rank
 from assl_lightning.base.run_files import FINAL_CHECKPOINT, STATISTICS
@@ -27,8 +28,6 @@ from assl_lightning.method.candidates import Acquisition
 from assl_lightning.method.statistics import SampleStatistics, pad_to
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.networks.class_rows import carry_rows
-
-_MASK_RATE = "mask_rate"  # as algorithms with pseudo-labels log it
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,8 @@ class RoundTraining:
         statistics = None if score is None else score.statistics.to("cpu")
         if statistics is not None and is_first_rank():
             self.directory.save_tensors(number, STATISTICS, statistics.state_dict())
-        record = self._make_record(number, trainer, statistics, non_finite.skipped, seconds)
+        mask_rate = algorithm.last_logged.get("mask_rate")
+        record = self._make_record(number, trainer, statistics, mask_rate, non_finite.skipped, seconds)
         network = algorithm.network.to(trainer.strategy.root_device)
         if settings.acquisition_weights == "ema" and weight_ema is not None:
             network = weight_ema.averaged(network, prefix="network.")
@@ -88,6 +88,7 @@ class RoundTraining:
         number: int,
         trainer: Trainer,
         statistics: SampleStatistics | None,
+        mask_rate: Tensor | None,
         skipped_steps: int,
         seconds: dict[str, float],
     ) -> RoundRecord:
@@ -104,7 +105,7 @@ class RoundTraining:
             test_images=self.datamodule.num_test_images,
             num_classes=self.datamodule.pool.num_classes,
             coverage=self._coverage(statistics),
-            mask_rate=_share(trainer, _MASK_RATE) if _MASK_RATE in trainer.callback_metrics else None,
+            mask_rate=None if mask_rate is None else round(mask_rate.item(), 7),
             skipped_steps=skipped_steps,
             seconds=seconds,
         )
