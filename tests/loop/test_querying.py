@@ -1,13 +1,21 @@
-"""The head that a query hands to its strategy; what a query picks is in test_rounds.py and test_end_to_end.py."""
+"""What a query hands to its strategy; what it picks is in test_rounds.py and test_end_to_end.py."""
 
 from __future__ import annotations
+
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 from assl_lightning.base.ties import head_in_float64
-from assl_lightning.loop.querying import Head
+from assl_lightning.data.pool import Pool
+from assl_lightning.learning.trained_model import TrainedModel
+from assl_lightning.loop.querying import Head, query
+from assl_lightning.method.candidates import Candidates, Requirement, Selection
+from assl_lightning.method.features import SampleFeatures
+from assl_lightning.method.statistics import SampleStatistics
 from assl_lightning.networks.small import SmallCNN
+from tests.stripes import CLASSES, LABELS, POOL_SIZE, make_datamodule
 
 
 def make_network(dtype: torch.dtype = torch.float32) -> SmallCNN:
@@ -36,3 +44,36 @@ def test_in_float64_it_computes_what_float32_rounds() -> None:
     torch.testing.assert_close(logits, exact, rtol=1e-13, atol=1e-14)
     assert logits.dtype == torch.float64
     assert next(network.parameters()).dtype == torch.float32
+
+
+class Listener:
+    """The first candidates; keeps what it was given."""
+
+    requires: frozenset[Requirement] = frozenset({"statistics", "features", "labelled"})
+
+    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
+        self.given = candidates
+        return Selection(candidates.index[:budget])
+
+
+def test_with_features_of_training_each_sample_has_its_own_row_and_its_own_label() -> None:
+    pool = Pool(POOL_SIZE, CLASSES)
+    labelled = torch.tensor([41, 3, 17, 30])  # whose order is not that of the pool
+    pool.label(labelled, LABELS[labelled], 0)
+    number = torch.arange(POOL_SIZE)
+    features = SampleFeatures(POOL_SIZE)
+    features.update(number, torch.stack([number.float(), -number.float()], 1))
+    statistics = SampleStatistics(POOL_SIZE, alpha=1.0)
+    statistics.update(number, number / POOL_SIZE, number / POOL_SIZE)
+    datamodule = make_datamodule(pool)
+    datamodule.start_round(0, seed=0, steps_per_round=1)
+    listener = Listener()
+    trained = TrainedModel(SmallCNN(CLASSES, width=2), statistics, nullcontext, features)
+    query(listener, datamodule, trained, budget=5, unvisited="exclude")
+
+    given, known = listener.given, listener.given.require("labelled")
+    assert sorted([*given.index.tolist(), *known.index.tolist()]) == list(range(POOL_SIZE))
+    assert torch.equal(given.require("features")[:, 0].long(), given.index)
+    torch.testing.assert_close(given.require("statistics").uncertainty_mean * POOL_SIZE, given.index.float())
+    assert torch.equal(known.features[:, 0].long(), known.index)
+    assert torch.equal(known.labels, LABELS[known.index].long())

@@ -21,7 +21,7 @@ from assl_lightning.networks.base import FeatureNetwork
 
 
 class PseudoLabels(NamedTuple):
-    """What the unlabelled images of a step are taken for, and how much each counts."""
+    """The classes that the unlabelled images of a step are taken for, and how much each counts."""
 
     label: Tensor  # (Bu,) int64
     weight: Tensor  # (Bu,) float32 in [0, 1]
