@@ -153,6 +153,7 @@ results-fashion-mnist: install ## results/fashion_mnist: 35 runs, about an hour 
 	$(REPORT) runs/results/fashion_mnist --title "Fashion-MNIST" --output results/fashion_mnist
 
 # The runs of results/fewer_labels/PROTOCOL.md, in its order, two at a time; what is there when it is stopped can be reported.
+# Runs that are in results/fewer_labels/results.csv are not made again.
 
 FEWER_LABELS := runs/results/fewer_labels
 
@@ -164,6 +165,7 @@ data/mnist_5k: | install
 	$(BIN)/python -m benchmarks.regimes.mnist_5k $@
 
 results-fewer-labels: install data/letters data/mnist_5k ## results/fewer_labels: 1490 runs, about five hours of two cores
+	$(BIN)/python -m benchmarks.regimes.restore
 	$(BIN)/python -m benchmarks.regimes.plan | tr '\n' '\0' | $(ONE_THREAD) xargs -0 -r -n 1 -P 2 sh -c
 	$(REPORT).labels_needed $(FEWER_LABELS) --by-directory --baseline random --baseline margin --rule herding+warm --rule herding \
 		--title "Fewer labels" --output results/fewer_labels

@@ -4,6 +4,9 @@ For each training of each run: the classes that have no label, how much of the p
 the last query that repeats what has a label. For each statistic of a sample: does it tell which predictions are wrong,
 among the picks of the queries, and in the whole pool after the last training? All is read from the files of the runs,
 and from their data, which are loaded again.
+
+Runs that `restore` made have no such files: of the methods and regimes that they belong to, the numbers in the output
+directory are kept.
 """
 
 from __future__ import annotations
@@ -12,10 +15,12 @@ import argparse
 import csv
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from math import isnan, nan
+from pathlib import Path
 from statistics import fmean
+from typing import TypeVar, get_type_hints
 
 import numpy as np
 import torch
@@ -37,12 +42,19 @@ from assl_lightning.report.markdown import markdown_table
 from assl_lightning.report.tidy import rows_as_csv
 from assl_lightning.report.views import Table
 from benchmarks.regimes.near_copies import LIKE
+from benchmarks.regimes.restore import FROM_RESULTS
+
+ROUNDS, AUROCS = "diagnostics.csv", "auroc.csv"
+PICKS, LEFT = "picks", "left"
 
 _COMPONENTS = 50
 _NUMBERS = ("classes without a label", "coverage", "near copies")
 _OF_PICKS = ("uncertainty_mean", "inconsistency_mean", "score")
 _OF_POOL = ("uncertainty_mean", "inconsistency_mean", "uncertainty UCB", "inconsistency UCB", "both UCB", "1 − margin")
 _AT_ONCE = 1000  # images
+
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -147,6 +159,9 @@ def trainings(run: Run, method: str, data: Data) -> Iterator[Training]:
         )
 
 
+Key = tuple[str, str]
+"""A regime and a method."""
+
 Query = dict[str, tuple[list[float], list[bool]]]
 """Statistic → its value for each sample, and whether the prediction of the sample was wrong."""
 
@@ -215,14 +230,51 @@ def _mean(values: Sequence[float]) -> str:
     return f"{fmean(known):.2f}" if known else ""
 
 
-def auroc_table(found: Mapping[tuple[str, str], Sequence[Query]], names: Sequence[str], caption: str) -> Table:
+@dataclass(frozen=True)
+class Auroc:
+    """How well a statistic tells the wrong predictions of the runs of a method in a regime."""
+
+    of: str  # `PICKS` of the queries, or the `LEFT` of the pool after the last training
+    regime: str
+    method: str
+    statistic: str
+    auroc: float  # in [0, 1]; NaN if there is no pair
+    pairs: int
+
+
+def aurocs(of: str, key: Key, found: Sequence[Query], names: Sequence[str]) -> list[Auroc]:
+    """Return the AUROC of each statistic in `names` over the queries `found` of a regime and method."""
+    return [Auroc(of, *key, name, *auroc_within([query[name] for query in found])) for name in names]
+
+
+def auroc_table(found: Sequence[Auroc], caption: str) -> Table:
     """Return a row for each regime and method: each statistic's AUROC for wrong predictions, and the pairs for it."""
-    rows = []
-    for (regime, method), of_method in found.items():
-        scores = [auroc_within([query[name] for query in of_method]) for name in names]
-        cells = [f"{value:.3f} ({pairs:,})" if pairs else "" for value, pairs in scores]
-        rows.append((regime, method, *cells))
-    return Table(caption, ("regime", "method", *names), tuple(rows))
+    names = dict.fromkeys(value.statistic for value in found)
+    rows: dict[Key, list[str]] = defaultdict(list)
+    for value in found:
+        rows[value.regime, value.method].append(f"{value.auroc:.3f} ({value.pairs:,})" if value.pairs else "")
+    ordered = tuple((*key, *cells) for key, cells in sorted(rows.items()))
+    return Table(caption, ("regime", "method", *names), ordered)
+
+
+def read_earlier(output: Path, kept: Collection[Key]) -> tuple[list[Training], list[Auroc]]:
+    """Read what was written of the regimes and methods in `kept`."""
+    return (
+        [row for row in _read(output / ROUNDS, Training) if (row.regime, row.method) in kept],
+        [row for row in _read(output / AUROCS, Auroc) if (row.regime, row.method) in kept],
+    )
+
+
+def _read(path: Path, kind: type[Row]) -> list[Row]:
+    if not path.exists():
+        return []
+    types = get_type_hints(kind)
+    with path.open(newline="", encoding="utf-8") as file:
+        return [kind(**{name: types[name](value) for name, value in row.items()}) for row in csv.DictReader(file)]
+
+
+def _write(path: Path, rows: Sequence[Training | Auroc]) -> None:
+    write_text(path, rows_as_csv([vars(row) for row in rows]))
 
 
 OF_PICKS = (
@@ -244,24 +296,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--output", type=path_argument, required=True, help="directory of diagnostics.md and .csv")
     options = parser.parse_args(arguments)
-    data: dict[str, Data] = {}
-    found: list[Training] = []
-    asked: dict[tuple[str, str], list[Query]] = defaultdict(list)
-    left: dict[tuple[str, str], list[Query]] = defaultdict(list)
+    runs: dict[Key, list[Run]] = defaultdict(list)
     for run in find_runs(options.directories):
-        regime, method = str(run.config["name"]), run.directory.resolve().parent.name
+        runs[str(run.config["name"]), run.directory.resolve().parent.name].append(run)
+    kept = [key for key, of_key in runs.items() if any((run.directory / FROM_RESULTS).exists() for run in of_key)]
+    found, values = read_earlier(options.output, kept)
+    data: dict[str, Data] = {}
+    for key in runs.keys() - kept:
+        regime, method = key
         if regime not in data:
-            data[regime] = read_data(run)
-        found += trainings(run, method, data[regime])
-        asked[regime, method] += queries(run, data[regime])
-        left[regime, method].append(last_pool(run, data[regime]))
-    aurocs = (auroc_table(left, _OF_POOL, OF_POOL), auroc_table(asked, _OF_PICKS, OF_PICKS))
-    tables = [*round_tables(found), *aurocs]
+            data[regime] = read_data(runs[key][0])
+        of_regime = data[regime]
+        found += [training for run in runs[key] for training in trainings(run, method, of_regime)]
+        values += aurocs(LEFT, key, [last_pool(run, of_regime) for run in runs[key]], _OF_POOL)
+        values += aurocs(PICKS, key, [query for run in runs[key] for query in queries(run, of_regime)], _OF_PICKS)
+    found.sort(key=lambda training: (training.regime, training.method, training.seed, training.round))
+    values.sort(key=lambda value: (value.of, value.regime, value.method))
+    tables = [
+        *round_tables(found),
+        auroc_table([value for value in values if value.of == LEFT], OF_POOL),
+        auroc_table([value for value in values if value.of == PICKS], OF_PICKS),
+    ]
     text = "# Diagnostics\n\n" + "\n\n".join(f"**{table.caption}**\n\n{markdown_table(table)}" for table in tables)
-    rows = [{name: getattr(training, name) for name in Training.__annotations__} for training in found]
     options.output.mkdir(parents=True, exist_ok=True)
     write_text(options.output / "diagnostics.md", f"{text}\n")
-    write_text(options.output / "diagnostics.csv", rows_as_csv(rows))
+    _write(options.output / ROUNDS, found)
+    _write(options.output / AUROCS, values)
     print(text)
 
 

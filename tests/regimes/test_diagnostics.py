@@ -12,15 +12,18 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.regimes.diagnostics import (
+    LEFT,
     Training,
     auroc_table,
     auroc_within,
+    aurocs,
     groups_of,
     main,
     pixel_vectors,
     repeated_share,
     round_tables,
 )
+from benchmarks.regimes.restore import FROM_RESULTS
 
 
 def test_vectors_are_scikit_learns_principal_components_scaled_to_length_one() -> None:
@@ -89,10 +92,11 @@ def test_a_number_that_is_zero_everywhere_has_no_table() -> None:
 
 
 def test_auroc_has_a_row_for_each_method() -> None:
-    query = {name: ([1.0, 0.0], [True, False]) for name in ("uncertainty_mean", "inconsistency_mean")}
-    found = {("r", "m"): [query | {"score": ([nan, nan], [True, False])}]}
-    table = auroc_table(found, ("uncertainty_mean", "inconsistency_mean", "score"), "caption")
+    names = ("uncertainty_mean", "inconsistency_mean", "score")
+    query = {name: ([1.0, 0.0], [True, False]) for name in names[:2]} | {"score": ([nan, nan], [True, False])}
+    table = auroc_table(aurocs(LEFT, ("r", "m"), [query], names), "caption")
 
+    assert table.header == ("regime", "method", *names)
     assert table.rows == (("r", "m", "1.000 (1)", "1.000 (1)", ""),)
 
 
@@ -115,3 +119,7 @@ def test_the_command_reads_real_runs(tmp_path: Path, capsys: pytest.CaptureFixtu
     pairs = [cell.split("(")[1] for cell in row.split("|")[3:-1]]
     assert len(pairs) == 6, "each statistic of the pool tells something"
     assert len(set(pairs[:5])) == 1, "of samples that were visited, all are known"
+
+    (tmp_path / "near/random/seed_0" / FROM_RESULTS).touch()  # as if it had no pool.pt
+    assert main([str(tmp_path / "near"), "--output", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out == out, "what was written before is kept"

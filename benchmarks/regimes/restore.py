@@ -1,0 +1,102 @@
+"""`python -m benchmarks.regimes.restore`: run directories of the results that are in the repository.
+
+The runs themselves are too large to be kept there. From results/fewer_labels/results.csv this makes for each complete
+run a directory with the two files that `plan` and the report read, so that the protocol goes on where it ended, and a
+report has all runs. A directory that exists is left as it is. A directory made here cannot be gone on with, and has no
+diagnostics: which samples were queried is not in the table, and stands as 0, 1, 2, … in its records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from assl_lightning.base.atomic import write_text
+from assl_lightning.base.command_line import as_command
+from assl_lightning.base.paths import path_argument
+from assl_lightning.base.run_files import RECORDS
+from assl_lightning.config.compose import compose, conf_dir, with_config_dir
+from assl_lightning.config.schema import Config
+from assl_lightning.loop.records import write_config
+from benchmarks.regimes.plan import CONF, FIRST_SEED, RUNS, Sweep
+
+RESULTS = Path("results/fewer_labels/results.csv")
+FROM_RESULTS = "restored.txt"
+"""File in a directory that was made here."""
+
+_ACCURACIES = ("test_accuracy_ema", "test_accuracy_raw", "test_balanced_accuracy_ema", "test_balanced_accuracy_raw")
+_SECONDS = "_seconds"
+
+Row = dict[str, str]
+
+
+def restore(results: Path, runs: Path) -> int:
+    """Make the directories of the complete runs of a table; return how many were made.
+
+    Raises:
+        ConfigurationError: a regime or a method of the table is none of the protocol's.
+    """
+    with results.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    made = 0
+    with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="assl_lightning"):
+        for (regime, method, seed), of_run in groupby(rows, lambda row: (row["setting"], row["method"], row["seed"])):
+            number = int(seed) - FIRST_SEED
+            sweep = Sweep(regime, method, range(number, number + 1))
+            directory = sweep.directory(number, runs)
+            if not directory.exists():
+                overrides = with_config_dir(sweep.overrides(sweep.seeds, runs), CONF)
+                config = compose(GlobalHydra.instance().hydra, overrides)
+                made += _write(directory, config, list(of_run))
+    return made
+
+
+def _write(directory: Path, config: Config, rows: Sequence[Row]) -> bool:
+    """Write the directory of a run, with config.yaml last; False for a run that lacks rounds in the table."""
+    if len(rows) <= config.settings.rounds:
+        return False
+    directory.mkdir(parents=True)
+    write_text(directory / FROM_RESULTS, f"{__doc__}\n")
+    write_text(directory / RECORDS, "".join(f"{json.dumps(_record(row))}\n" for row in rows))
+    write_config(directory, config.as_dict())
+    return True
+
+
+def _record(row: Row) -> dict[str, object]:
+    numbers = ("round", "labels", "steps", "drawn_at_random")
+    shares = (*_ACCURACIES, "coverage", "mask_rate")
+    return {
+        **{name: int(row[name]) for name in numbers},
+        "unlabelled": 0,  # not in the table, and in no report
+        **{name: float(row[name]) for name in shares if row.get(name)},
+        "queried": list(range(int(row["queried"]))),
+        "seconds": {
+            name.removesuffix(_SECONDS): float(value)
+            for name, value in row.items()
+            if name.endswith(_SECONDS) and value
+        },
+    }
+
+
+@as_command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Make the directories and say how many there are."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.regimes.restore", description=__doc__)
+    parser.add_argument("--results", type=path_argument, default=RESULTS, help="the table")
+    parser.add_argument("--runs", type=path_argument, default=RUNS, help="the directory of the runs")
+    options = parser.parse_args(arguments)
+    made = restore(options.results, options.runs)
+    print(f"{made} runs of {shlex.quote(str(options.results))} in {options.runs}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
