@@ -31,7 +31,7 @@ $(INSTALLED): pyproject.toml
 
 demo: install ## a whole run on scikit-learn's digits, and beside it one that chooses at random; nothing to download
 	$(RUN)
-	$(RUN) name=digits_random acquisition=random initial_acquisition=random
+	$(RUN) name=digits_random acquisition=random initial_acquisition=random warm_up=none
 	$(REPORT) runs/digits runs/digits_random --title "Digits: herding and random" > /dev/null
 	@echo "both in one figure: runs/report/curves.png; all tables: runs/report/report.html"
 
@@ -102,7 +102,7 @@ results-kills: install ## results/kills.md: 200 kills of small runs that go on, 
 
 compare-digits: install ## the README's digits table and figure: 40 runs, about 40 minutes
 	$(RUN) -m +experiment=digits_supervised 'seed=range(10)' 'run_dir=runs/compare_digits/supervised/seed_$${seed}'
-	$(RUN) -m acquisition=random,assl,assl_div initial_acquisition=random initial_features=network 'seed=range(10)' \
+	$(RUN) -m acquisition=random,assl,assl_div initial_acquisition=random initial_features=network warm_up=none 'seed=range(10)' \
 		'run_dir=runs/compare_digits/$${acquisition.name}/seed_$${seed}'
 	$(REPORT) runs/compare_digits --title "Digits: test accuracy against labels"
 	cp runs/compare_digits/report/curves.png docs/figures/digits.png

@@ -37,6 +37,7 @@ from tests.same_run import differences_of_runs
 OVERRIDES = (
     "rounds=2",
     "labels_per_round=5",
+    "warm_up=none",
     "steps_per_round=40",
     "steps_per_epoch=10",
     "network.width=8",

@@ -27,7 +27,7 @@ pytestmark = [
 
 HERE = Path(__file__).parent
 SMALL = (
-    *("rounds=1", "labels_per_round=5", "steps_per_round=30", "steps_per_epoch=10", "network.width=4"),
+    *("rounds=1", "labels_per_round=5", "warm_up=none", "steps_per_round=30", "steps_per_epoch=10", "network.width=4"),
     *("algorithm.batch_size=8", "algorithm.mu=2", "trainer.log_every_n_steps=5", "trainer.accelerator=cpu"),
 )
 DDP = ("trainer.devices=2", "trainer.strategy=ddp")

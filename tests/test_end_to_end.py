@@ -26,7 +26,7 @@ def command(*overrides: str, cwd: Path) -> str:
 def test_the_default_run_shortened_leaves_a_table_records_queries_and_a_curve(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    short = ["rounds=1", "steps_per_round=60", "steps_per_epoch=30"]
+    short = ["rounds=1", "warm_up=none", "steps_per_round=60", "steps_per_epoch=30"]
     printed = command(*short, cwd=tmp_path)
     run_dir = tmp_path / "runs" / "digits" / "seed_0"
     records = read_records(run_dir)

@@ -66,7 +66,7 @@ def test_an_algorithm_of_ones_own_runs_as_the_document_says(tmp_path: Path) -> N
     (tmp_path / "conf" / "algorithm" / "mymatch.yaml").write_text(
         "defaults: [/_pseudo_labels]\n\nname: mymatch\nmodule:\n  _target_: my_module.MyMatch\n"
     )
-    short = ["rounds=0", "steps_per_round=3", "algorithm.batch_size=4", "trainer.accelerator=cpu"]
+    short = ["rounds=0", "warm_up=none", "steps_per_round=3", "algorithm.batch_size=4", "trainer.accelerator=cpu"]
     command = ["-m", "assl_lightning", "--config-dir", "conf", "algorithm=mymatch", *short]
     result = run_python(*command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert "round 0/0: 10 labels" in result.stderr + result.stdout
@@ -78,6 +78,7 @@ def test_a_strategy_of_ones_own_runs_from_the_command_line(tmp_path: Path, monke
         "acquisition.name=balanced",
         "acquisition.strategy._target_=new_acquisition.BalancedEntropy",
         "rounds=1",
+        "warm_up=none",
         "steps_per_round=3",
         "trainer.accelerator=cpu",
     ]

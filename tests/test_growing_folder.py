@@ -30,7 +30,15 @@ pytestmark = pytest.mark.e2e
 RUN = (
     *("data=folder", "data.root=photos", "oracle=file", "run_dir=run", "network=small_cnn", "network.width=4"),
     *("data.channels=1", "data.image_size=[8,8]", "data.num_classes=2", "data.source.class_names=[dark,light]"),
-    *("rounds=2", "initial_labels=4", "labels_per_round=3", "hold_out=4", "steps_per_round=3", "steps_per_epoch=3"),
+    *(
+        "rounds=2",
+        "initial_labels=4",
+        "labels_per_round=3",
+        "hold_out=4",
+        "warm_up=none",
+        "steps_per_round=3",
+        "steps_per_epoch=3",
+    ),
     *("algorithm.batch_size=2", "algorithm.mu=2", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1"),
     *("data.unreadable=exclude", "algorithm.weight_ema=0.8"),
 )

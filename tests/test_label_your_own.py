@@ -46,7 +46,7 @@ CLASSES = ("ok", "dent", "scratch")  # the document's, for clothes and digits th
 OF_FASHION_MNIST = {1: "scratch", 8: "dent", 9: "ok"}
 OF_DIGITS = {0: "ok", 1: "dent", 6: "scratch"}
 
-SHORT = ["steps_per_round=2", "algorithm.batch_size=4", "algorithm.mu=1", "trainer.accelerator=cpu"]
+SHORT = ["warm_up=none", "steps_per_round=2", "algorithm.batch_size=4", "algorithm.mu=1", "trainer.accelerator=cpu"]
 PATH = Path(__file__).parents[1] / "docs" / "label_your_own.md"
 DOCUMENT = PATH.read_text(encoding="utf-8")
 
@@ -211,7 +211,7 @@ def test_an_unlabelled_folder_becomes_a_classifier_by_the_keys_that_people_press
     command = [
         *("data=folder", "data.root=photos", f"data.source.class_names=[{','.join(CLASSES)}]", "data.num_classes=3"),
         *("data.channels=1", "data.image_size=[28,28]", "oracle=page", "hold_out=12", "initial_labels=6"),
-        *(f"initial_acquisition={initial}", "rounds=2", "labels_per_round=5", "steps_per_round=30"),
+        *(f"initial_acquisition={initial}", "rounds=2", "labels_per_round=5", "warm_up=none", "steps_per_round=30"),
         *("algorithm.batch_size=8", "algorithm.mu=3", "network.width=8", "trainer.accelerator=cpu"),
     ]
     run_dir = Path("runs/folder/seed_0")

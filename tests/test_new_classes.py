@@ -39,7 +39,7 @@ pytestmark = pytest.mark.e2e
 RUN = (
     *("data=folder", "data.root=photos", "oracle=file", "run_dir=run", "network=small_cnn", "network.width=4"),
     *("data.channels=1", "data.image_size=[8,8]", "rounds=3", "initial_labels=4", "labels_per_round=3", "hold_out=4"),
-    *("steps_per_round=3", "algorithm.batch_size=2", "algorithm.mu=2", "trainer.accelerator=cpu"),
+    *("warm_up=none", "steps_per_round=3", "algorithm.batch_size=2", "algorithm.mu=2", "trainer.accelerator=cpu"),
     *("algorithm.weight_ema=0.8", "oracle.show_predictions=true"),
 )
 TIMEOUT = 240  # seconds, of a command that takes twenty

@@ -22,7 +22,7 @@ README = (ROOT / "README.md").read_text()
 COMMANDS = [
     shlex.split(line, comments=True)[3:] for line in README.splitlines() if line.startswith("python -m assl_lightning ")
 ]
-SHORT = ["rounds=1", "steps_per_round=2", "trainer.accelerator=cpu"]
+SHORT = ["rounds=1", "warm_up=none", "steps_per_round=2", "trainer.accelerator=cpu"]
 
 
 def test_the_readme_has_its_commands() -> None:

@@ -25,7 +25,13 @@ from tests.same_run import differences_of_runs
 RUN = [
     *("data=image_folder", "data.root=photos", "data.num_classes=2", "data.image_size=[16,16]", "network.width=4"),
     *("rounds=1", "initial_labels=6", "labels_per_round=4", "algorithm.batch_size=4", "algorithm.mu=2"),
-    *("steps_per_round=6", "steps_per_epoch=3", "trainer.log_every_n_steps=2", "trainer.accelerator=cpu"),
+    *(
+        "warm_up=none",
+        "steps_per_round=6",
+        "steps_per_epoch=3",
+        "trainer.log_every_n_steps=2",
+        "trainer.accelerator=cpu",
+    ),
 ]
 STREAM = ["data.source.images=stream", "data.num_workers=0"]
 STREAM_BY_TWO = ["data.source.images=stream", "data.num_workers=2"]

@@ -22,7 +22,14 @@ Compose = Callable[..., Config]
 
 RUN = (
     *("data=image_folder", "data.root=photos", "data.num_classes=2", "data.image_size=[8,8]", "network=small_cnn"),
-    *("rounds=0", "steps_per_round=1", "initial_labels=6", "labels_per_round=1", "algorithm.batch_size=4"),
+    *(
+        "rounds=0",
+        "warm_up=none",
+        "steps_per_round=1",
+        "initial_labels=6",
+        "labels_per_round=1",
+        "algorithm.batch_size=4",
+    ),
     *("trainer.accelerator=cpu", "name=photos"),
 )
 LIST = Path("runs/photos/seed_0/unreadable.csv")

@@ -21,7 +21,7 @@ from tests.shell import run, run_python
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[1]
-SHORT = ["rounds=1", "steps_per_round=2", "algorithm.batch_size=4", "trainer.accelerator=cpu"]
+SHORT = ["rounds=1", "warm_up=none", "steps_per_round=2", "algorithm.batch_size=4", "trainer.accelerator=cpu"]
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.e2e
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "your_own_images.md").read_text()
 COMMANDS = re.findall(r"^python -m (assl_lightning\S*) (.+)$", DOCUMENT, re.MULTILINE)
-SHORT = ["rounds=1", "steps_per_round=2", "algorithm.batch_size=4", "trainer.accelerator=cpu"]
+SHORT = ["rounds=1", "warm_up=none", "steps_per_round=2", "algorithm.batch_size=4", "trainer.accelerator=cpu"]
 DIGITS = [
     *("data=image_folder", "data.root=digits", "data.num_classes=10", "data.channels=1", "data.image_size=[16,16]"),
     *("data.weak.flip=false", "trainer.accelerator=cpu"),
@@ -140,7 +140,7 @@ def test_digits_from_files_are_a_run_like_any_other_and_config_yaml_holds_what_w
     working_directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_digits(working_directory / "digits")
-    run = [*DIGITS, "rounds=1", "steps_per_round=60", "data.source.cache=cache"]
+    run = [*DIGITS, "rounds=1", "warm_up=none", "steps_per_round=60", "data.source.cache=cache"]
     assert check_main(run) == 0, capsys.readouterr()
     assert main(run) == 0, capsys.readouterr()
 

@@ -29,7 +29,14 @@ from tests.people.test_oracle import run as run_with_people
 from tests.same_run import differences_of_runs
 from tests.test_resuming import run
 
-SHORT = ["steps_per_round=2", "rounds=0", "initial_labels=12", "algorithm.batch_size=4", "trainer.accelerator=cpu"]
+SHORT = [
+    "warm_up=none",
+    "steps_per_round=2",
+    "rounds=0",
+    "initial_labels=12",
+    "algorithm.batch_size=4",
+    "trainer.accelerator=cpu",
+]
 
 
 @contextmanager

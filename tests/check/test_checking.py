@@ -31,7 +31,7 @@ from assl_lightning.method.features import SampleFeatures
 pytestmark = pytest.mark.e2e
 
 Compose = Callable[..., Config]
-SMALL = ("steps_per_round=4", "algorithm.batch_size=4", "trainer.accelerator=cpu")
+SMALL = ("warm_up=none", "steps_per_round=4", "algorithm.batch_size=4", "trainer.accelerator=cpu")
 
 
 class Outcome(NamedTuple):
@@ -341,7 +341,7 @@ def test_the_query_is_timed_with_as_many_candidates_as_the_run_will_have(
     monkeypatch.setattr(ASSLDiv, "acquire", note)
     config = compose_run(
         *("acquisition=assl_div", f"acquisition.features={features}", "trainer.accelerator=cpu"),
-        *("algorithm.batch_size=4", "algorithm.mu=2", "steps_per_round=50"),
+        *("algorithm.batch_size=4", "algorithm.mu=2", "warm_up=none", "steps_per_round=50"),
     )
     monkeypatch.setattr(trial, "_STEPS", 4)
     found = check_run(config)

@@ -27,7 +27,7 @@ TRIAL = Trial(
     line_bytes=400.0,
     config_bytes=2500,
 )
-RUN = ("rounds=3", "steps_per_round=600", "steps_per_epoch=200", "trainer.log_every_n_steps=100")
+RUN = ("rounds=3", "warm_up=none", "steps_per_round=600", "steps_per_epoch=200", "trainer.log_every_n_steps=100")
 
 
 def test_a_run_takes_its_steps_tests_acquisitions_and_starts(compose_run: Compose) -> None:

@@ -24,7 +24,14 @@ from assl_lightning.loop.records import read_records
 from tests.same_run import differences_of_runs
 
 SMALL = (
-    *("rounds=1", "labels_per_round=5", "steps_per_round=120", "network.width=4", "checkpoint.every_n_steps=1"),
+    *(
+        "rounds=1",
+        "labels_per_round=5",
+        "warm_up=none",
+        "steps_per_round=120",
+        "network.width=4",
+        "checkpoint.every_n_steps=1",
+    ),
     *("algorithm.batch_size=8", "algorithm.mu=2", "trainer.log_every_n_steps=5", "trainer.accelerator=cpu"),
 )
 PLUGINS = {"joblib": "hydra_plugins.hydra_joblib_launcher", "submitit_local": "hydra_plugins.hydra_submitit_launcher"}

@@ -518,6 +518,7 @@ print(main(["-m", "seed=1", "acquisition=random"]), sorted({"torch", "lightning"
 CPU = "trainer.accelerator=cpu"
 TINY = [
     CPU,
+    "warm_up=none",
     "steps_per_round=4",
     "network.width=2",
     "algorithm.batch_size=4",

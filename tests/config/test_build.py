@@ -30,7 +30,14 @@ from assl_lightning.loop.records import RoundRecord, read_records, trained_recor
 from assl_lightning.networks.base import FeatureNetwork
 
 Compose = Callable[..., Config]
-SHORT = ["rounds=1", "steps_per_round=2", "initial_labels=12", "algorithm.batch_size=4", "trainer.accelerator=cpu"]
+SHORT = [
+    "rounds=1",
+    "warm_up=none",
+    "steps_per_round=2",
+    "initial_labels=12",
+    "algorithm.batch_size=4",
+    "trainer.accelerator=cpu",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -363,7 +370,7 @@ def test_a_step_of_one_image_that_comes_up_in_a_run_is_named_by_its_keys(
     overrides = ["algorithm=supervised", "acquisition=random", "network=resnet18", "initial_labels=1"]
 
     with pytest.raises(ValueError, match="round 0: a step of one image cannot train this network") as caught:
-        running.run(compose_run(*overrides, "steps_per_round=1", "trainer.accelerator=cpu"), quiet)
+        running.run(compose_run(*overrides, "warm_up=none", "steps_per_round=1", "trainer.accelerator=cpu"), quiet)
 
     assert "it needs algorithm.batch_size of at least 2 on each device, and more than one labelled" in str(caught.value)
 

@@ -22,6 +22,7 @@ RUN = [
     *(
         "initial_labels=8",
         "labels_per_round=8",
+        "warm_up=none",
         "steps_per_round=20",
         "algorithm.batch_size=8",
         "trainer.accelerator=cpu",

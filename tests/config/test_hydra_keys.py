@@ -179,7 +179,14 @@ def test_hydras_own_subdirectory_is_taken_through_joblib_too(
 ) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     monkeypatch.chdir(tmp_path)
-    small = ["rounds=0", "steps_per_round=1", "network.width=4", "algorithm.batch_size=4", "trainer.accelerator=cpu"]
+    small = [
+        "rounds=0",
+        "warm_up=none",
+        "steps_per_round=1",
+        "network.width=4",
+        "algorithm.batch_size=4",
+        "trainer.accelerator=cpu",
+    ]
     through = ["-m", "hydra/launcher=joblib", "seed=0,1", *small]
 
     assert train.main([*through, "hydra.sweep.subdir=${hydra.job.num}"]) == 0

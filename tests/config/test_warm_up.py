@@ -25,6 +25,7 @@ SHORT = [
     *("rounds=0", "steps_per_round=2", "algorithm.batch_size=4", "algorithm.mu=2", "network.width=4"),
     *("trainer.accelerator=cpu", "run_dir=run", "initial_acquisition=random", "initial_features=network"),
 ]
+COLD = [*SHORT, "warm_up=none"]
 WARM = ["warm_up=simclr", "warm_up.steps=2", "warm_up.batch_size=4"]
 
 
@@ -35,9 +36,24 @@ def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_there_is_none_unless_it_is_asked_for(compose_run: Compose) -> None:
-    assert compose_run().warm_up is None
-    assert compose_run("warm_up=none") == compose_run()
+def test_the_default_is_one_and_the_settings_of_the_paper_have_none(compose_run: Compose) -> None:
+    assert compose_run() == compose_run("warm_up=simclr")
+    assert compose_run("warm_up=none").warm_up is None
+    assert compose_run("+experiment=svhn_vit").warm_up is None
+
+
+def test_a_network_with_given_weights_has_none_unless_it_is_asked_for(compose_run: Compose) -> None:
+    given = ("network=torchvision", "network.weights=resnet18.pth")
+    assert compose_run("network=torchvision") == compose_run("network=torchvision", "warm_up=simclr")
+    assert compose_run(*given) == compose_run(*given, "warm_up=none")
+    assert compose_run(*given, "warm_up=simclr").warm_up is not None
+
+
+def test_a_key_of_the_warm_up_that_given_weights_make_unnecessary_is_refused(compose_run: Compose) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        compose_run("network=torchvision", "network.weights=resnet18.pth", "warm_up.steps=100")
+    (line,) = caught.value.lines
+    assert line.startswith("warm_up.steps=100: there is no warm-up, since network.weights is given; add warm_up=simclr")
 
 
 def test_its_file_makes_the_module_that_it_describes(compose_run: Compose) -> None:
@@ -76,8 +92,8 @@ def test_an_impossible_value_is_one_line(compose_run: Compose, overrides: list[s
 
 def test_a_key_of_a_warm_up_that_there_is_not_says_how_to_have_one(compose_run: Compose) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        compose_run("warm_up.steps=100")
-    line = "warm_up.steps=100: there is no warm_up whose steps it could be; choose one of simclr, warm_up=OPTION"
+        compose_run("warm_up=none", "warm_up.steps=100")
+    line = "warm_up.steps=100: there is no warm_up whose steps it could be; choose one of auto, simclr, warm_up=OPTION"
     assert caught.value.lines == (line,)
 
 
@@ -122,7 +138,7 @@ def test_a_class_that_is_no_warm_up_is_named(compose_run: Compose) -> None:
 
 @pytest.mark.e2e
 def test_a_run_of_the_time_before_these_keys_goes_on_and_is_read(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(SHORT) == 0
+    assert main(COLD) == 0
     file = Path("run/config.yaml")
     config: Any = OmegaConf.load(file)
     for key in ("warm_up", "initial_features"):
@@ -131,9 +147,9 @@ def test_a_run_of_the_time_before_these_keys_goes_on_and_is_read(capsys: pytest.
     assert not {"warm_up", "initial_features"} & set(OmegaConf.load(file))
     assert main([*SHORT, *WARM]) == 1
     assert "another configuration (warm_up was None, now {'_target_'" in capsys.readouterr().err
-    assert main([*SHORT, "initial_features=pixels"]) == 1
+    assert main([*COLD, "initial_features=pixels"]) == 1
     assert "initial_features was 'network', now 'pixels'" in capsys.readouterr().err
-    assert main([*SHORT, "rounds=1"]) == 0
+    assert main([*COLD, "rounds=1"]) == 0
     assert len(read_records(Path("run"))) == 2
     assert load_classifier("run").network.num_classes == 10
 
@@ -144,7 +160,7 @@ def test_another_setting_of_a_warm_up_is_another_configuration(capsys: pytest.Ca
     weights = Path("run/warm_up.ckpt").read_bytes()
     assert main([*SHORT, *WARM, "warm_up.steps=3"]) == 1
     assert "another configuration (warm_up.steps was 2, now 3)" in capsys.readouterr().err
-    assert main(SHORT) == 1
+    assert main(COLD) == 1
     assert "another configuration (warm_up was {'_target_'" in capsys.readouterr().err
     assert main([*SHORT, *WARM, "rounds=1"]) == 0
     assert Path("run/warm_up.ckpt").read_bytes() == weights

@@ -27,7 +27,14 @@ from tests.emulated_device import EmulatedTensor, emulated_apple_gpu
 
 pytestmark = pytest.mark.filterwarnings("ignore:GPU available but not used")  # what the CPU does is compared
 
-TINY = ("rounds=1", "steps_per_round=3", "algorithm.batch_size=8", "trainer.log_every_n_steps=1", "init=continue")
+TINY = (
+    "rounds=1",
+    "warm_up=none",
+    "steps_per_round=3",
+    "algorithm.batch_size=8",
+    "trainer.log_every_n_steps=1",
+    "init=continue",
+)
 
 
 @pytest.fixture

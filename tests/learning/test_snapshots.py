@@ -375,7 +375,14 @@ def test_a_run_of_rounds_has_snapshots_where_its_configuration_asks_for_them(
         for arguments in ("every_n_steps: 2, max_samples: 30", "every_n_steps: 4, weights: ema")
     )
     config = compose_run(
-        *("rounds=1", "steps_per_round=4", "initial_labels=12", "algorithm.batch_size=4", "trainer.accelerator=cpu"),
+        *(
+            "rounds=1",
+            "warm_up=none",
+            "steps_per_round=4",
+            "initial_labels=12",
+            "algorithm.batch_size=4",
+            "trainer.accelerator=cpu",
+        ),
         f"+trainer.callbacks=[{raw}, {averaged}]",
     )
     running.run(config, Console(file=StringIO()))

@@ -259,7 +259,7 @@ def test_an_experiment_file_that_is_wrong_is_told(where: Path, capsys: pytest.Ca
 
 @pytest.mark.parametrize("place", ["/dev/null", "/dev/null/below"])
 def test_a_run_dir_that_cannot_be_one_is_named(capsys: pytest.CaptureFixture[str], place: str) -> None:
-    assert main([f"run_dir={place}", "rounds=0", "steps_per_round=1"]) == 1
+    assert main([f"run_dir={place}", "rounds=0", "warm_up=none", "steps_per_round=1"]) == 1
     (line,) = error_lines(capsys.readouterr().err)
     assert place in line
 

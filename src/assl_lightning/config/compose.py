@@ -32,6 +32,9 @@ from assl_lightning.config.yaml_numbers import find_misread
 _OF_FILES = ("_suffix", "_steps")
 """Keys that YAML files use among themselves; they are resolved and left out of a run's configuration."""
 
+_UNLESS = "_unless"
+"""Such a key of warm_up=auto: the weights that the network is given."""
+
 
 def compose(hydra: Any, overrides: Sequence[str]) -> Config:
     """The validated configuration of one run; `hydra` is `GlobalHydra.instance().hydra`."""
@@ -39,6 +42,7 @@ def compose(hydra: Any, overrides: Sequence[str]) -> Config:
         composed = hydra.compose_config("config", in_order(overrides), RunMode.RUN, from_shell=False)
         refuse_without_effect(composed.hydra)
         config = validate(composed)
+        _refuse_unused_warm_up(config, overrides)
         _refuse_misread_names(config, [str(place) for place in composed.hydra.searchpath])
         return config
 
@@ -48,7 +52,24 @@ def validate(composed: DictConfig) -> Config:
     job = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     _count_classes(job)
     plain: Any = OmegaConf.to_container(job, resolve=True, throw_on_missing=True)
+    plain["warm_up"] = _warm_up_of(plain["warm_up"])
     return read({key: value for key, value in plain.items() if key not in _OF_FILES})
+
+
+def _warm_up_of(node: Any) -> Any:
+    """Return the node of warm_up, without the key that warm_up=auto has; None if what that key names has a value."""
+    if not isinstance(node, dict) or _UNLESS not in node:
+        return node
+    return None if node[_UNLESS] is not None else {key: value for key, value in node.items() if key != _UNLESS}
+
+
+def _refuse_unused_warm_up(config: Config, overrides: Sequence[str]) -> None:
+    key = next((override for override in overrides if override.lstrip("+").startswith("warm_up.")), None)
+    if key is not None and config.warm_up is None:
+        raise ConfigurationError(
+            f"{key.lstrip('+')}: there is no warm-up, since network.weights is given; add warm_up=simclr to train those "
+            f"weights on all images before the first label"
+        )
 
 
 def in_order(overrides: Sequence[str]) -> list[str]:

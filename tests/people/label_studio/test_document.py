@@ -17,7 +17,7 @@ from tests.people.label_studio import real_server
 
 DOCUMENT = real_server.DOCUMENT.read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^python -m assl_lightning (.+)$", DOCUMENT, re.MULTILINE)
-SHORT = ["rounds=1", "steps_per_round=2", "algorithm.batch_size=4", "trainer.accelerator=cpu"]
+SHORT = ["rounds=1", "warm_up=none", "steps_per_round=2", "algorithm.batch_size=4", "trainer.accelerator=cpu"]
 
 
 @pytest.mark.skipif(not (conf_dir() / "oracle" / "label_studio.yaml").exists(), reason="no oracle=label_studio yet")
