@@ -75,7 +75,7 @@ class Classifier:
             OSError: a file cannot be read.
             TypeError: something that is no image.
         """
-        for source, probability in self._predict(_listed(images), skip_unreadable):
+        for source, probability in self.named_probabilities(images, skip_unreadable=skip_unreadable):
             confidence, label = probability.max(-1)
             prediction = Prediction(self.class_names[int(label)], float(confidence))
             prediction.source = source
@@ -83,7 +83,13 @@ class Classifier:
 
     def probabilities(self, images: Picture | Iterable[Picture], *, skip_unreadable: bool = False) -> Iterator[Tensor]:
         """Give (C,) probabilities for each image, in the order of `class_names`; otherwise as `classify`."""
-        return (probability for _, probability in self._predict(_listed(images), skip_unreadable))
+        return (probability for _, probability in self.named_probabilities(images, skip_unreadable=skip_unreadable))
+
+    def named_probabilities(
+        self, images: Picture | Iterable[Picture], *, skip_unreadable: bool = False
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Give the name of each image, as `Prediction.source`, and its (C,) probabilities; otherwise as `classify`."""
+        return self._predict(_listed(images), skip_unreadable)
 
     def _predict(self, pictures: list[_Named], skip_unreadable: bool) -> Iterator[tuple[str, Tensor]]:
         device = next(self.network.parameters()).device

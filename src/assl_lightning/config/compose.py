@@ -67,8 +67,8 @@ def _refuse_unused_warm_up(config: Config, overrides: Sequence[str]) -> None:
     key = next((override for override in overrides if override.lstrip("+").startswith("warm_up.")), None)
     if key is not None and config.warm_up is None:
         raise ConfigurationError(
-            f"{key.lstrip('+')}: there is no warm-up, since network.weights is given; add warm_up=simclr to train those "
-            f"weights on all images before the first label"
+            f"{key.lstrip('+')}: there is no warm-up, since network.weights is given; add warm_up=simclr to train "
+            f"those weights on all images before the first label"
         )
 
 

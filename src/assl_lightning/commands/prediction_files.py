@@ -1,0 +1,173 @@
+"""What `predict` writes: a table, a directory of links, a manifest, and tasks for Label Studio."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isnan
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from assl_lightning.base.atomic import open_atomic, write_text
+from assl_lightning.base.extras import install_command
+from assl_lightning.people.label_studio.convention import CONTROL, MODEL_VERSION, SERVERS_FILES
+
+COLUMNS = ("sample_id", "class", "confidence", "second_class", "second_confidence", "uncertainty")
+_PARQUET = ".parquet"
+
+
+@dataclass(frozen=True)
+class PredictedImage:
+    """The prediction of one image."""
+
+    sample_id: str  # or the file's name, of an image that is not in the pool
+    class_name: str
+    confidence: float  # in [0, 1]
+    second_class: str
+    second_confidence: float
+    uncertainty: float  # the running one of the newest training; NaN where it kept none
+    path: Path | None  # None where the data are not in files
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """An image with its label, or with a prediction that is taken for one."""
+
+    sample_id: str
+    class_name: str
+    path: Path
+    is_held_out: bool = False
+
+
+def write_table(images: Sequence[PredictedImage], path: Path) -> None:
+    """Write a row for each image: Parquet where the name ends in .parquet, else CSV.
+
+    Raises:
+        ImportError: it is Parquet, and pyarrow is not installed.
+    """
+    if path.suffix.lower() == _PARQUET:
+        _write_parquet(images, path)
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(_row(image) for image in images)
+    write_text(path, text.getvalue())
+
+
+def check_table(path: Path) -> None:
+    """Raise an ImportError where a table could not be written to `path`, before any work is done."""
+    if path.suffix.lower() == _PARQUET:
+        _pyarrow(path)
+
+
+def _row(image: PredictedImage) -> tuple[str, ...]:
+    numbers = (image.confidence, image.second_confidence, image.uncertainty)
+    confidence, second, uncertainty = ("" if isnan(number) else f"{number:.6g}" for number in numbers)
+    return image.sample_id, image.class_name, confidence, image.second_class, second, uncertainty
+
+
+def _pyarrow(path: Path) -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError(
+            f"{path} is to be a Parquet file, and pyarrow, which writes it, is not installed; install it with "
+            f"{install_command('parquet')}, or give a name that ends in .csv"
+        ) from error
+    return pyarrow
+
+
+def _write_parquet(images: Sequence[PredictedImage], path: Path) -> None:
+    pyarrow = _pyarrow(path)
+    values: tuple[list[Any], ...] = (
+        [image.sample_id for image in images],
+        [image.class_name for image in images],
+        [image.confidence for image in images],
+        [image.second_class for image in images],
+        [image.second_confidence for image in images],
+        [None if isnan(image.uncertainty) else image.uncertainty for image in images],
+    )
+    text, number = pyarrow.string(), pyarrow.float64()
+    kinds = (text, text, number, text, number, number)
+    arrays = [pyarrow.array(column, kind) for column, kind in zip(values, kinds, strict=True)]
+    with open_atomic(path) as file:
+        pyarrow.parquet.write_table(pyarrow.Table.from_arrays(arrays, names=list(COLUMNS)), file)
+
+
+def write_links(images: Sequence[LabelledImage], directory: Path) -> None:
+    """Make a new directory of links to the images, CLASS/SAMPLE_ID, as data=image_folder reads it.
+
+    Raises:
+        ValueError: the directory is not empty, or the name of a class cannot be that of a directory.
+        FileExistsError: it is a file.
+    """
+    check_links({image.class_name for image in images}, directory)
+    for image in images:
+        link = directory / image.class_name / _below(image.sample_id)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(image.path.resolve())
+
+
+def check_links(class_names: set[str], directory: Path) -> None:
+    """Raise where links could not be made, before any work is done; see `write_links`."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise ValueError(f"--folder {directory}: must be a directory that is new or empty; choose another")
+    odd = next((name for name in sorted(class_names) if "/" in name or name.startswith(".")), None)
+    if odd is not None:
+        raise ValueError(
+            f"--folder {directory}: the class {odd!r} cannot be the name of a directory; use --manifest, or rename it "
+            f"with python -m assl_lightning.classes"
+        )
+
+
+def _below(sample_id: str) -> Path:
+    return Path(*(part for part in Path(sample_id).parts if part not in ("/", "..")))
+
+
+def write_manifest(images: Sequence[LabelledImage], path: Path) -> None:
+    """Write a table that data=manifest reads: path, sample_id, label and split."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("path", "sample_id", "label", "split"))
+    for image in images:
+        split = "test" if image.is_held_out else "pool"
+        writer.writerow((image.path.resolve(), image.sample_id, image.class_name, split))
+    write_text(path, text.getvalue())
+
+
+def write_label_studio(images: Sequence[PredictedImage], path: Path, root: Path) -> None:
+    """Write tasks with predictions, for import into a Label Studio that serves the files below `root`.
+
+    Raises:
+        ValueError: an image does not lie below `root`.
+    """
+    top = root.resolve()
+    write_text(path, json.dumps([_task(image, top) for image in images], indent=1, ensure_ascii=False))
+
+
+def _task(image: PredictedImage, root: Path) -> dict[str, Any]:
+    resolved = image.path.resolve() if image.path is not None else None
+    if resolved is None or not resolved.is_relative_to(root):
+        raise ValueError(
+            f"--image-root {root}: must be a directory above the images, the document root of Label Studio; "
+            f"{image.path or image.sample_id} is not below it"
+        )
+    result = {
+        "from_name": CONTROL,
+        "to_name": "image",
+        "type": "choices",
+        "value": {"choices": [image.class_name]},
+    }
+    return {
+        "data": {
+            "image": SERVERS_FILES + quote(resolved.relative_to(root).as_posix()),
+            "sample_id": image.sample_id,
+        },
+        "predictions": [{"model_version": MODEL_VERSION, "score": image.confidence, "result": [result]}],
+    }

@@ -1,0 +1,207 @@
+"""What a run's newest network says of the images that have no label, and how far that can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from scipy.stats import binomtest
+from torch import Tensor
+
+from assl_lightning.base.run_files import POOL, STATISTICS
+from assl_lightning.config.classifier import Classifier, load_classifier
+from assl_lightning.config.prepare import load_source
+from assl_lightning.config.schema import read_written
+from assl_lightning.data.image_stream import StoredImages
+from assl_lightning.data.pool import HELD_OUT, UNLABELLED
+from assl_lightning.data.sources.base import PoolSource
+from assl_lightning.learning.calibration import fit_temperature
+from assl_lightning.loop.class_history import read_history
+from assl_lightning.loop.directory import RunDirectory
+from assl_lightning.loop.records import read_config
+from assl_lightning.method.statistics import SampleStatistics
+
+FEWEST_TO_CALIBRATE = 30  # labelled images that were not trained on
+_AT_ONCE = 256  # images in a forward pass
+
+Tell = Callable[[int, int], None]
+"""Called with the number of images that are done, and of all; 0 where that is not known."""
+
+
+def _in_silence(_done: int, _count: int) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions of M images, each the most probable class and the second."""
+
+    class_names: tuple[str, ...]  # C, those that the classes have now
+    label: Tensor  # (M,) int64 in [0, C)
+    confidence: Tensor  # (M,) float64 in [0, 1], the probability of `label`
+    second_label: Tensor  # (M,) int64
+    second_confidence: Tensor  # (M,) float64, at most `confidence`
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+@dataclass(frozen=True)
+class Check:
+    """Predictions of images whose labels are known and were not trained on: what the confidence is worth."""
+
+    kind: str  # "held-out" or "test"
+    confidence: Tensor  # (H,) float64
+    is_right: Tensor  # (H,) bool
+    temperature: float | None  # by which the logits are divided; None: fewer than `FEWEST_TO_CALIBRATE` images
+
+    def error_above(self, confidence: float) -> tuple[int, int, tuple[float, float]]:
+        """Return how many predictions of at least this confidence are wrong, how many there are, and their error's
+        95 % interval (Wilson); (0, 1) where there is none."""
+        above = self.confidence >= confidence
+        count, wrong = int(above.sum()), int((above & ~self.is_right).sum())
+        if not count:
+            return 0, 0, (0.0, 1.0)
+        found = binomtest(wrong, count).proportion_ci(0.95, method="wilson")
+        return wrong, count, (float(found.low), float(found.high))
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The images of the pool whose labels are known."""
+
+    index: Tensor  # (L,) int64
+    class_names: tuple[str, ...]  # L
+    is_held_out: tuple[bool, ...]  # L: only tested on
+
+
+class RunPredictor:
+    """The newest network of a run with its pool, its labels, and the temperature that they give it.
+
+    Raises:
+        ValueError: the directory holds no run, or none that has trained a network yet.
+        ConfigurationError: its configuration is not one of this version's, or its data cannot be read.
+    """
+
+    def __init__(self, run_dir: Path, *, device: str = "cpu") -> None:
+        self.classifier: Classifier = load_classifier(run_dir, device=device)
+        self._directory = RunDirectory(run_dir)
+        self._history = read_history(run_dir)
+        config = replace(read_written(read_config(run_dir)), run_dir=str(run_dir))
+        self.source: PoolSource = load_source(config)
+        self._number = self._directory.under_way()
+        self._pool = self._directory.load_tensors(self._number, POOL)
+        now = [self._present(name) for name in self.classifier.class_names]
+        self.class_names = tuple(dict.fromkeys(now))
+        self._present_label = torch.tensor([self.class_names.index(name) for name in now])
+        self.check = self._make_check()
+
+    def _present(self, name: str) -> str:
+        return name if self._history is None else self._history.resolve(name)
+
+    @property
+    def unlabelled(self) -> Tensor:
+        """(M,) int64 indices of the pool's images that have no label and can be read, ascending."""
+        index: Tensor = (self._pool["labelled_in_round"] == UNLABELLED).nonzero()[:, 0]
+        gone = torch.cat([self.source.unreadable, self.source.absent])
+        return index[~torch.isin(index, gone)]
+
+    @property
+    def labelled(self) -> Labelled:
+        """The images of the pool whose labels are known, and which are still there."""
+        since, labels = self._pool["labelled_in_round"], self._pool["labels"]
+        index = ((labels >= 0) & ((since >= 0) | (since == HELD_OUT))).nonzero()[:, 0]
+        index = index[~torch.isin(index, torch.cat([self.source.unreadable, self.source.absent]))]
+        names = self.source.class_names if self._history is None else self._history.names(self._number)
+        return Labelled(
+            index,
+            tuple(self._present(names[label]) for label in labels[index].tolist()),
+            tuple((since[index] == HELD_OUT).tolist()),
+        )
+
+    def predict_pool(self, index: Tensor, tell: Tell = _in_silence) -> Predictions:
+        """Predict the pool's images at `index` (M,) int64; images in files are read a few at a time."""
+        return self._collect(self._logits(self.source.pool_images, index, tell))
+
+    def predict_files(self, paths: Sequence[Path], tell: Tell = _in_silence) -> tuple[list[str], Predictions]:
+        """Predict image files, and all files below directories; those that cannot be read are left out with a warning.
+
+        Returns:
+            the names of the M files, and their predictions.
+
+        Raises:
+            ValueError: there is no image.
+        """
+        names: list[str] = []
+        log_probabilities = []
+        for name, probability in self.classifier.named_probabilities(paths, skip_unreadable=True):
+            names.append(name)
+            log_probabilities.append(probability.log())
+            if len(names) % _AT_ONCE == 0:
+                tell(len(names), 0)
+        if not names:
+            raise ValueError(f"{', '.join(map(str, paths))}: there is no image that can be read")
+        return names, self._collect(iter(torch.stack(log_probabilities).split(_AT_ONCE)))
+
+    def uncertainty(self, index: Tensor) -> Tensor:
+        """Return the running uncertainty (M,) float64 of samples from the newest training; NaN where it kept none."""
+        values = torch.full((len(index),), torch.nan, dtype=torch.float64)
+        for number in range(self._number, -1, -1):
+            if self._directory.has(number, STATISTICS):
+                state = self._directory.load_tensors(number, STATISTICS)
+                kept = SampleStatistics(int(state["num_samples"]), alpha=state["alpha"], variance=state["variance"])
+                kept.load_state_dict(state)
+                known = index < kept.num_samples  # images may have come since
+                seen = known.clone()
+                seen[known] = kept.visits[index[known]] > 0
+                values[seen] = kept.uncertainty_mean[index[seen]].double()
+                break
+        return values
+
+    def _make_check(self) -> Check | None:
+        held = self.labelled
+        place = torch.tensor(held.is_held_out, dtype=torch.bool)
+        if bool(place.any()):
+            kind, images, index = "held-out", self.source.pool_images, held.index[place]
+            names = [name for name, is_held in zip(held.class_names, held.is_held_out, strict=True) if is_held]
+        else:
+            kind, images = "test", self.source.test_images
+            index = torch.arange(len(images))
+            names = [self._present(self.source.class_names[label]) for label in self.source.test_labels.tolist()]
+        known = torch.tensor([name in self.class_names for name in names], dtype=torch.bool)
+        if not bool(known.any()):
+            return None
+        labels = torch.tensor([self.class_names.index(name) if name in self.class_names else -1 for name in names])
+        logits = torch.cat([self._merged(part) for part in self._logits(images, index)])
+        temperature = None
+        if int(known.sum()) >= FEWEST_TO_CALIBRATE:
+            temperature = fit_temperature(logits[known], labels[known])
+        confidence, predicted = (logits / (temperature or 1.0)).softmax(1).max(1)
+        return Check(kind, confidence, predicted == labels, temperature)
+
+    @torch.inference_mode()
+    def _logits(self, images: StoredImages, index: Tensor, tell: Tell = _in_silence) -> Iterator[Tensor]:
+        """Yield (b, classes of the network) float64 logits of some images at a time."""
+        network, normalise = self.classifier.network, self.classifier.normalise
+        device = next(network.parameters()).device
+        done = 0
+        for part in index.split(_AT_ONCE):
+            yield network(normalise(images[part].to(device))).double().cpu()
+            done += len(part)
+            tell(done, len(index))
+
+    def _merged(self, logits: Tensor) -> Tensor:
+        """Return logits (b, C) of the classes as they are now: a class that was merged has the sum of probabilities."""
+        parts = [logits[:, self._present_label == label].logsumexp(1) for label in range(len(self.class_names))]
+        return torch.stack(parts, dim=1)
+
+    def _collect(self, parts: Iterator[Tensor]) -> Predictions:
+        temperature = (self.check and self.check.temperature) or 1.0
+        found = [
+            (self._merged(part) / temperature).softmax(1).topk(min(2, len(self.class_names)), dim=1) for part in parts
+        ]
+        values = torch.cat([part.values for part in found]) if found else torch.empty(0, 2, dtype=torch.float64)
+        labels = torch.cat([part.indices for part in found]) if found else torch.empty(0, 2, dtype=torch.int64)
+        return Predictions(self.class_names, labels[:, 0], values[:, 0], labels[:, -1], values[:, -1])

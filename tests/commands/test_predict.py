@@ -1,0 +1,227 @@
+"""`python -m assl_lightning.predict` on real runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from assl_lightning.base.run_files import POOL
+from assl_lightning.commands import messages
+from assl_lightning.commands.classes import main as change_classes
+from assl_lightning.commands.predict import main
+from assl_lightning.commands.train import main as train
+from assl_lightning.config.classifier import load_classifier
+from assl_lightning.config.predictions import Check, RunPredictor
+from assl_lightning.data.image_table import read_manifest
+
+pytestmark = pytest.mark.e2e
+
+RUN = [
+    *("data=folder", "data.root=photos", "data.image_size=[16,16]", "data.source.labels=labels.csv", "rounds=1"),
+    "data.source.class_names=[blue,red]",
+    *("hold_out=40", "initial_labels=8", "labels_per_round=8", "warm_up=none", "steps_per_round=30"),
+    *("algorithm.batch_size=8", "trainer.accelerator=cpu", "network.width=4", "name=run"),
+]
+RUN_DIR = Path("runs/run/seed_0")
+COUNT = 120
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with photos, red ones and blue ones, and a run on them."""
+    root = tmp_path_factory.mktemp("made")
+    for number in range(COUNT):
+        path = root / "photos" / ("blue", "red")[number % 2] / f"{number:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        colour = ((30, number, 225 - number), (225 - number, number, 30))[number % 2]
+        Image.new("RGB", (20, 30), colour).save(path)
+    names = [f"{('blue', 'red')[number % 2]}/{number:03}.png" for number in range(COUNT)]
+    rows = "".join(f"{name},{name.partition('/')[0]}\n" for name in names)
+    (root / "labels.csv").write_text(f"sample_id,label\n{rows}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setattr(messages, "set_up_messages", lambda: None)
+        assert train(RUN) == 0
+    return root
+
+
+@pytest.fixture
+def place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of that directory, and make it the working directory."""
+    shutil.copytree(made, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    monkeypatch.setattr("assl_lightning.commands.predict.set_up_messages", lambda: None)
+    return tmp_path / "copy"
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_image_without_a_label_is_predicted_by_the_calibrated_network(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(RUN_DIR)]) == 0
+
+    rows = rows_of(RUN_DIR / "predictions.csv")
+    state = torch.load(RUN_DIR / "round_01" / POOL, weights_only=True)
+    names = [f"{('blue', 'red')[n % 2]}/{n:03}.png" for n in (*range(0, COUNT, 2), *range(1, COUNT, 2))]
+    unlabelled = {names[index] for index in (state["labelled_in_round"] == -1).nonzero()[:, 0].tolist()}
+    assert {row["sample_id"] for row in rows} == unlabelled
+    assert len(rows) == COUNT - 40 - 8 - 8
+
+    confidences = [float(row["confidence"]) for row in rows]
+    assert confidences == sorted(confidences, reverse=True)
+    out = capsys.readouterr().out
+    temperature = float(out.partition("(temperature ")[2].partition(")")[0])
+    classifier = load_classifier(RUN_DIR)
+    for row in rows[::7]:
+        (probability,) = classifier.probabilities(f"photos/{row['sample_id']}")
+        expected, label = (probability.double().log() / temperature).softmax(0).max(0)
+        assert row["class"] == classifier.class_names[int(label)]
+        assert float(row["confidence"]) == pytest.approx(float(expected), abs=5e-3)  # the temperature has two digits
+        assert float(row["second_confidence"]) == pytest.approx(1 - float(row["confidence"]), abs=1e-5)
+        assert {row["class"], row["second_class"]} == {"blue", "red"}
+        assert 0 <= float(row["uncertainty"]) <= 2**0.5
+    assert out.startswith(f"64 images without a label: {RUN_DIR / 'predictions.csv'}\n")
+    assert "confidence: calibrated on 40 held-out images" in out
+
+
+def test_what_can_be_trusted_is_told_with_its_error_and_put_together_with_the_labels(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--above", "0.9", "--folder", "sorted", "--manifest", "all.csv", "--output", "sure.csv"]
+    assert main([str(RUN_DIR), *arguments]) == 0
+
+    rows = rows_of(place / "sure.csv")
+    assert rows
+    assert all(float(row["confidence"]) >= 0.9 for row in rows)
+    assert "of 64 images without a label with a confidence of at least 0.9: sure.csv" in capsys.readouterr().out
+    table = read_manifest(place / "all.csv")
+    assert len(table.sample_ids) == 40 + 8 + 8 + len(rows)
+    assert table.splits.count("test") == 40
+    labelled = {name: table.class_names[label] for name, label in zip(table.sample_ids, table.labels, strict=True)}
+    assert all(labelled[row["sample_id"]] == row["class"] for row in rows)
+    links = [path for path in (place / "sorted").rglob("*") if path.is_symlink()]
+    assert len(links) == len(labelled)
+    for link in links:
+        class_name, *rest = link.relative_to(place / "sorted").parts
+        assert labelled["/".join(rest)] == class_name
+        assert link.resolve() == (place / "photos" / "/".join(rest)).resolve()
+
+
+def test_the_manifest_is_data_for_another_run(place: Path) -> None:
+    assert main([str(RUN_DIR), "--manifest", "all.csv"]) == 0
+
+    data = ["data=manifest", "data.source.manifest=all.csv", "data.num_classes=2", "data.image_size=[16,16]"]
+    rest = [item for item in RUN if not item.startswith(("data", "hold_out", "name"))]
+    assert train([*data, *rest, "name=again"]) == 0
+
+
+def test_named_images_are_predicted_and_those_that_cannot_be_read_are_listed(
+    place: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "new").mkdir()
+    Image.new("RGB", (9, 9), (200, 10, 30)).save(place / "new/red.png")
+    Image.new("RGB", (9, 9), (30, 10, 200)).save(place / "new/blue.png")
+    (place / "new/broken.png").write_bytes(b"no image")
+
+    assert main([str(RUN_DIR), "new", "--output", "new.csv"]) == 0
+
+    rows = rows_of(place / "new.csv")
+    assert {row["sample_id"]: row["class"] for row in rows} == {"new/red.png": "red", "new/blue.png": "blue"}
+    assert all(row["uncertainty"] == "" for row in rows)
+    assert "broken.png" in caplog.text
+    assert "\n2 images: new.csv\n" in f"\n{capsys.readouterr().out}"
+
+
+def test_parquet_has_the_same_rows(place: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    assert main([str(RUN_DIR), "--output", "p.parquet"]) == 0
+    assert main([str(RUN_DIR), "--output", "p.csv"]) == 0
+
+    found = parquet.read_table("p.parquet").to_pylist()
+    expected = rows_of(place / "p.csv")
+    assert [row["sample_id"] for row in found] == [row["sample_id"] for row in expected]
+    for row, of_csv in zip(found, expected, strict=True):
+        assert row["confidence"] == pytest.approx(float(of_csv["confidence"]), rel=1e-5)
+
+
+def test_tasks_for_label_studio_have_the_predictions(place: Path) -> None:
+    assert main([str(RUN_DIR), "--label-studio", "tasks.json", "--image-root", ".", "--output", "t.csv"]) == 0
+
+    tasks = json.loads((place / "tasks.json").read_text())
+    rows = rows_of(place / "t.csv")
+    assert [task["data"]["sample_id"] for task in tasks] == [row["sample_id"] for row in rows]
+    (prediction,) = tasks[0]["predictions"]
+    assert prediction["result"][0]["value"]["choices"] == [rows[0]["class"]]
+    assert tasks[0]["data"]["image"] == f"/data/local-files/?d=photos/{rows[0]['sample_id']}"
+
+
+def test_classes_that_were_renamed_have_their_present_names(place: Path) -> None:
+    for name in ("blue", "red"):
+        shutil.copytree(place / "photos" / name, place / "test" / name)
+    (place / "few.csv").write_text("sample_id,label\nblue/000.png,blue\nred/001.png,red\nred/003.png,red\n")
+    rest = [item for item in RUN if not item.startswith(("data.source.labels", "hold_out", "name", "initial_labels"))]
+    test = ["data.source.test_root=test", "data.source.labels=few.csv", "initial_labels=0"]
+    waits = [*rest, *test, "oracle=file", "run_dir=runs/waits"]
+    assert train(waits) == 0
+    assert change_classes(["runs/waits", "--rename", "red=crimson"]) == 0
+
+    assert main(["runs/waits", "--output", "w.csv"]) == 0
+    assert {row["class"] for row in rows_of(place / "w.csv")} <= {"blue", "crimson"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["nowhere"], "nowhere must be the directory of a run, but has no config.yaml"),
+        (["runs/run/seed_0", "photos"], "--output: name the table for the images that you name"),
+        (["runs/run/seed_0", "--above", "1.5"], "must be above 0 and at most 1; got 1.5"),
+        (["runs/run/seed_0", "--folder", "photos"], "--folder photos: must be a directory that is new or empty"),
+        (["runs/run/seed_0", "--label-studio", "t.json"], "--label-studio: add --image-root DIR"),
+        (["runs/run/seed_0", "photos", "--output", "o.csv", "--manifest", "m.csv"], "--manifest: is for the images of"),
+        (["runs/run/seed_0", "missing", "--output", "o.csv"], "there is no image that can be read"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_nothing_is_written(
+    place: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], line: str
+) -> None:
+    before = sorted(place.rglob("*"))
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert line in error
+    assert error.count("\n") == 1
+    assert sorted(place.rglob("*")) == before
+
+
+def test_a_run_that_has_trained_nothing_yet_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for checkpoint in RUN_DIR.glob("round_*/final.ckpt"):
+        checkpoint.unlink()
+    assert main([str(RUN_DIR)]) == 1
+    assert "must have trained a network, but has no final.ckpt yet; go on with it" in capsys.readouterr().err
+
+
+def test_the_error_of_trusted_predictions_is_counted() -> None:
+    check = Check("test", torch.tensor([0.99, 0.97, 0.9, 0.96]), torch.tensor([True, False, False, True]), None)
+
+    wrong, count, (low, high) = check.error_above(0.95)
+    assert (wrong, count) == (1, 3)
+    assert (low, high) == (pytest.approx(0.0615, abs=1e-3), pytest.approx(0.7923, abs=1e-3))
+    assert check.error_above(0.999) == (0, 0, (0.0, 1.0))
+
+
+def test_merged_classes_have_the_sum_of_their_probabilities(place: Path) -> None:
+    predictor = RunPredictor(RUN_DIR)
+    predictor.class_names = ("colour",)
+    predictor._present_label = torch.tensor([0, 0])
+    logits = torch.randn(5, 2, dtype=torch.float64)
+
+    torch.testing.assert_close(predictor._merged(logits)[:, 0], logits.logsumexp(1))
