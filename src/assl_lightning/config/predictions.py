@@ -64,8 +64,17 @@ class Check:
         count, wrong = int(above.sum()), int((above & ~self.is_right).sum())
         if not count:
             return 0, 0, (0.0, 1.0)
-        found = binomtest(wrong, count).proportion_ci(0.95, method="wilson")
-        return wrong, count, (float(found.low), float(found.high))
+        return wrong, count, _wilson(wrong, count)
+
+    @property
+    def accuracy_interval(self) -> tuple[float, float]:
+        """The 95 % interval of the accuracy on these images (Wilson), in [0, 1]."""
+        return _wilson(int(self.is_right.sum()), len(self.is_right))
+
+
+def _wilson(successes: int, count: int) -> tuple[float, float]:
+    found = binomtest(successes, count).proportion_ci(0.95, method="wilson")
+    return float(found.low), float(found.high)
 
 
 @dataclass(frozen=True)
@@ -97,6 +106,20 @@ class RunPredictor:
         self.class_names = tuple(dict.fromkeys(now))
         self._present_label = torch.tensor([self.class_names.index(name) for name in now])
         self.check = self._make_check()
+
+    @property
+    def temperature(self) -> float:
+        """The number by which logits are divided; 1 where there are too few labelled images to tell it."""
+        return (self.check.temperature if self.check is not None else None) or 1.0
+
+    @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """The outputs of the network that each class has: one, or several where classes were merged since."""
+        labels = self._present_label.tolist()
+        return tuple(
+            tuple(output for output, label in enumerate(labels) if label == present)
+            for present in range(len(self.class_names))
+        )
 
     def _present(self, name: str) -> str:
         return name if self._history is None else self._history.resolve(name)
@@ -194,13 +217,12 @@ class RunPredictor:
 
     def _merged(self, logits: Tensor) -> Tensor:
         """Return logits (b, C) of the classes as they are now: a class that was merged has the sum of probabilities."""
-        parts = [logits[:, self._present_label == label].logsumexp(1) for label in range(len(self.class_names))]
-        return torch.stack(parts, dim=1)
+        return torch.stack([logits[:, list(group)].logsumexp(1) for group in self.groups], dim=1)
 
     def _collect(self, parts: Iterator[Tensor]) -> Predictions:
-        temperature = (self.check and self.check.temperature) or 1.0
         found = [
-            (self._merged(part) / temperature).softmax(1).topk(min(2, len(self.class_names)), dim=1) for part in parts
+            (self._merged(part) / self.temperature).softmax(1).topk(min(2, len(self.class_names)), dim=1)
+            for part in parts
         ]
         values = torch.cat([part.values for part in found]) if found else torch.empty(0, 2, dtype=torch.float64)
         labels = torch.cat([part.indices for part in found]) if found else torch.empty(0, 2, dtype=torch.int64)
