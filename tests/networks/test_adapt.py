@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 
 import pytest
 import torch
@@ -107,3 +108,163 @@ def test_features_that_are_not_a_tensor_are_refused_with_their_type() -> None:
     adapted = with_features(Pair(), 10)
     with pytest.raises(ValueError, match=r"Pair without its last linear layer .* it gave a tuple"):
         adapted(torch.zeros(2, 1, 2, 2))
+
+
+class Net(nn.Module):
+    """A convolution, batch norm, dropout and `fc`; what `end` makes of the logits follows."""
+
+    def __init__(self, end: str = "logits") -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.3))
+        self.fc = nn.Linear(6, 4)
+        self.end = end
+        self.register_buffer("calls", torch.zeros(()))
+        self.calls: Tensor
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        self.calls = self.calls + 1
+        features = self.stem(images).mean((2, 3))
+        logits: Tensor = self.fc(features)
+        match self.end:
+            case "softmax":
+                return logits.softmax(-1)
+            case "log_softmax":
+                return nn.functional.log_softmax(logits, -1)
+            case "dropout":
+                return nn.functional.dropout(logits, 0.1, self.training)
+            case "temperature":
+                return logits / 2
+            case "pair while trained":
+                return (logits, logits) if self.training else logits
+            case "noise of Python":
+                logits = self.fc(features + random.random()) if self.training else logits
+            case "two views":
+                logits = (logits + self.fc(self.stem(images.flip(-1)).mean((2, 3)))) / 2
+        return logits
+
+
+SHAPE = (3, 8, 8)
+ENDINGS = {
+    "softmax": "in evaluation it gives their softmax",
+    "log_softmax": "in evaluation it gives their log-softmax",
+    "dropout": "while it is trained it gives something else",
+    "temperature": "in evaluation it gives something else",
+}
+
+
+@pytest.mark.parametrize("end", ENDINGS)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_follows_the_last_layer_is_refused_at_once_or_at_the_first_pass(end: str, at_once: bool) -> None:
+    message = f"Net must give the logits that its last linear layer fc computes; {ENDINGS[end]}; return the layer's own"
+    with pytest.raises(ValueError, match=message):
+        with_features(Net(end), 4, SHAPE if at_once else None)(torch.randn(3, *SHAPE))
+
+
+@pytest.mark.parametrize("end", [nn.Softmax(-1), nn.LogSoftmax(-1), nn.Dropout(0.5), nn.ReLU(), nn.BatchNorm1d(4)])
+def test_a_module_behind_the_last_layer_is_refused_with_weights_that_begin_at_zero(end: nn.Module) -> None:
+    head = nn.Linear(192, 4)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    with pytest.raises(ValueError, match=r"Sequential must give the logits that its last linear layer 1 computes; "):
+        with_features(nn.Sequential(nn.Flatten(), head, end), 4, SHAPE)
+    assert not head.weight.any()
+
+
+def test_another_output_while_it_is_trained_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"Net without its last linear layer must give features .* it gave a tuple"):
+        with_features(Net("pair while trained"), 4, SHAPE)
+
+
+@pytest.mark.parametrize("end", ["logits", "two views", "noise of Python"])
+def test_a_comparison_leaves_weights_buffers_modes_and_generators_as_they_were(end: str) -> None:
+    network = Net(end).train()
+    network.stem[1].eval()
+    state, modes = copy.deepcopy(network.state_dict()), [module.training for module in network.modules()]
+    drawn = torch.random.get_rng_state()
+    adapted = with_features(network, 4, SHAPE)
+    assert torch.equal(torch.random.get_rng_state(), drawn)
+    after = {name.removeprefix("body.").replace("head", "fc"): value for name, value in adapted.state_dict().items()}
+    assert after.keys() == state.keys()
+    assert all(torch.equal(after[name], value) for name, value in state.items())
+    assert [module.training for name, module in network.named_modules() if name != "fc"] == modes[:-1]
+
+
+def test_an_unchecked_network_is_compared_once_without_a_trace_in_the_step() -> None:
+    images = torch.randn(4, *SHAPE)
+    trained = []
+    for shape in (SHAPE, None):
+        torch.manual_seed(1)
+        adapted = with_features(Net(), 4, shape).train()
+        torch.manual_seed(2)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            adapted(images).float().square().mean().backward()
+        assert adapted.state_dict()["body.calls"] == 1
+        trained.append([*adapted.buffers(), *(parameter.grad for parameter in adapted.parameters())])
+    for one, other in zip(*trained, strict=True):
+        assert one is not None
+        assert other is not None
+        assert torch.equal(one, other)
+
+
+class Heads(nn.Module):
+    """Two layers with an output for each class, of which `used` makes the logits; `twice` names the first again."""
+
+    def __init__(self, used: str) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(192, 4), nn.Linear(192, 4)
+        self.used = used
+        if used == "twice":
+            self.second = self.first
+            self.used = "second"
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.get_submodule(self.used)(images.flatten(1))
+        return logits
+
+
+def test_the_last_of_several_heads_must_be_the_one_that_is_used() -> None:
+    with_features(Heads("second"), 4, SHAPE)
+    message = (
+        r"layer second computes, of 2 layers with 4 outputs the last one defined; in evaluation it gives something "
+        r"else, without calling the layer; return the layer's own output from forward, or define first last, or"
+    )
+    with pytest.raises(ValueError, match=message):
+        with_features(Heads("first"), 4, SHAPE)
+
+
+def test_a_head_with_two_names_is_taken_out_under_both() -> None:
+    network, images = Heads("twice"), torch.randn(2, *SHAPE)
+    expected = network(images)
+    adapted = with_features(network, 4, SHAPE)
+    assert len(list(adapted.parameters())) == 2
+    torch.testing.assert_close(adapted(images), expected)
+
+
+class Tied(nn.Module):
+    """The head and a layer before it share their weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode, self.decode = nn.Linear(192, 4, bias=False), nn.Linear(4, 192)
+        self.head = nn.Linear(192, 4)
+        self.head.weight = self.encode.weight
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.decode(self.encode(images.flatten(1))).relu())
+        return logits
+
+
+def test_weights_that_head_and_body_share_stay_shared() -> None:
+    network, images = Tied(), torch.randn(2, *SHAPE)
+    expected, weights = network(images), network.encode.weight.clone()
+    adapted = with_features(network, 4, SHAPE)
+    torch.testing.assert_close(adapted(images), expected)
+    assert adapted.head.get_parameter("weight") is network.encode.weight
+    assert torch.equal(network.encode.weight, weights)
+
+
+def test_layers_without_a_size_get_it_from_an_image_of_the_data() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.LazyLinear(4))
+    with pytest.raises(ValueError, match=r"has layers without a size yet, such as nn\.LazyLinear; pass an image"):
+        with_features(network, 4)
+    assert with_features(network, 4, SHAPE).feature_dim == 192

@@ -86,7 +86,7 @@ def make_network(config: Config) -> FeatureNetwork:
     """The network, with as many outputs as the data has classes."""
     network = instantiate_as(nn.Module, "network", config.network)
     with error_at("network", config.network):
-        return with_features(network, config.data.num_classes)
+        return with_features(network, config.data.num_classes, (config.data.channels, *config.data.image_size))
 
 
 def make_algorithm(config: Config, network: FeatureNetwork) -> Algorithm:
