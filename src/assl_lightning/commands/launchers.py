@@ -239,7 +239,7 @@ def _is_alive(process: int) -> bool:
 
 def run_composed(composed: DictConfig) -> Outcome:
     """Run one job, in any process of a launcher; it has been checked before."""
-    config = validate(composed)
+    config = validate(composed, HydraConfig.get().overrides.task if HydraConfig.initialized() else ())
     try:
         refuse_more_processes(config)
     except ConfigurationError as error:

@@ -293,7 +293,7 @@ def mean_accuracy_of_composed(composed: DictConfig) -> float:
     of_job = HydraConfig.get()
     job = Job(of_job.job.num + 1, tuple(of_job.overrides.task), None, of=_trials(of_job.sweeper))
     try:
-        config = validate(composed)
+        config = validate(composed, of_job.overrides.task)
         config = replace(config, run_dir=_append(config.run_dir, of_job.overrides.task))
         if of_job.launcher._target_ != BASIC_LAUNCHER:
             refuse_more_processes(config)

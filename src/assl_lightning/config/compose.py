@@ -26,6 +26,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from assl_lightning.base.shell import quote
 from assl_lightning.base.words import first_line, nearest, one_line
 from assl_lightning.config.hydra_keys import refuse_without_effect
+from assl_lightning.config.replaced import leave_out_foreign, with_open_nodes
 from assl_lightning.config.schema import Config, ConfigurationError, read, unknown_key
 from assl_lightning.config.yaml_numbers import find_misread
 
@@ -41,15 +42,16 @@ def compose(hydra: Any, overrides: Sequence[str]) -> Config:
     with one_line_errors(hydra, overrides), _without_job():
         composed = hydra.compose_config("config", in_order(overrides), RunMode.RUN, from_shell=False)
         refuse_without_effect(composed.hydra)
-        config = validate(composed)
+        config = validate(composed, overrides)
         _refuse_unused_warm_up(config, overrides)
         _refuse_misread_names(config, [str(place) for place in composed.hydra.searchpath])
         return config
 
 
-def validate(composed: DictConfig) -> Config:
-    """Resolve and read the configuration that Hydra composed."""
+def validate(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
+    """Resolve and read the configuration that Hydra composed from `overrides`."""
     job = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    leave_out_foreign(job, overrides)
     _count_classes(job)
     plain: Any = OmegaConf.to_container(job, resolve=True, throw_on_missing=True)
     plain["warm_up"] = _warm_up_of(plain["warm_up"])
@@ -75,10 +77,12 @@ def _refuse_unused_warm_up(config: Config, overrides: Sequence[str]) -> None:
 def in_order(overrides: Sequence[str]) -> list[str]:
     """Return the overrides with variants last: Hydra lets the last win, and a variant changes its experiment.
 
+    A key of a class that was named on the command line gets a plus-plus (`with_open_nodes`).
+
     >>> in_order(["+variant=continue", "+experiment=svhn_vit", "seed=1"])
     ['+experiment=svhn_vit', 'seed=1', '+variant=continue']
     """
-    return sorted(overrides, key=lambda override: override.startswith("+variant="))
+    return with_open_nodes(sorted(overrides, key=lambda override: override.startswith("+variant=")))
 
 
 def _count_classes(job: DictConfig) -> None:

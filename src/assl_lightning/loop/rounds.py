@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from assl_lightning.base.interruption import Interrupted, Interruption
 from assl_lightning.base.paths import expanded
@@ -28,6 +28,7 @@ from assl_lightning.data.contact_sheet import contact_sheet
 from assl_lightning.data.pixel_components import pixel_components
 from assl_lightning.data.pool import HELD_OUT, Pool
 from assl_lightning.data.sources.undecodable import Row
+from assl_lightning.learning.accepting import as_feature_network
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.datamodule import PoolDataModule
 from assl_lightning.learning.simclr import SimCLR
@@ -56,7 +57,7 @@ def run_rounds(
     *,
     pool: Pool,
     datamodule: PoolDataModule,
-    make_network: Callable[[], FeatureNetwork],
+    make_network: Callable[[], nn.Module],
     make_algorithm: Callable[[FeatureNetwork], Algorithm],
     make_trainer: Callable[..., Trainer],
     acquisition: Acquisition,
@@ -76,8 +77,10 @@ def run_rounds(
             samples behind those of the run: if the run waits for labels, they join the next round, and samples that are
             excluded by then leave the run, labelled or not.
         datamodule: the data of the same pool.
-        make_network: called once a round, under the same initial random state each time.
-        make_algorithm: called once a round with the network.
+        make_network: returns a network, whose logits decide: a `FeatureNetwork`, or any other classifier, which is
+            adapted (`networks.adapt.with_features`). Called once a round, under the same initial random state each
+            time, and once before the first.
+        make_algorithm: called with each network; returns an `Algorithm`.
         make_trainer: called once a round with keywords of `Trainer`: `max_epochs`, `callbacks`, `plugins`, `logger`,
             `default_root_dir` and some switches; `functools.partial(Trainer, accelerator="gpu")` is enough. To add
             callbacks or another logger, write a function that adds them to those of the call.
@@ -94,7 +97,9 @@ def run_rounds(
             with random ones.
 
     Raises:
-        ValueError: the settings contradict the pool, the algorithm or the run in `run_dir`; before any training.
+        ValueError: the settings contradict the pool, the algorithm or the run in `run_dir`, or the network or the
+            algorithm lacks what the loop needs; before any training.
+        TypeError: a part is of another kind; before any training.
         Interrupted: Ctrl-C or SIGTERM came while the call ran in the main thread. A training is saved at its next step,
             and the same call goes on from there. SIGUSR1 in a SLURM job does the same, and puts the job back into the
             queue; so does the signal of submitit, which manages its queue itself.
@@ -103,12 +108,16 @@ def run_rounds(
     interruption = Interruption((signal.SIGINT, signal.SIGTERM, *slurm.preemption_signals()))
     fitting = Fitting(make_trainer, settings, directory, clock, interruption)
     warm_up = None
+
+    def make_feature_network() -> FeatureNetwork:
+        return as_feature_network(make_network(), pool.num_classes, datamodule.pool_images.shape[1:])
+
     if make_warm_up is not None:
-        warm_up = WarmUp(fitting, datamodule, make_network, make_warm_up, make_progress)
+        warm_up = WarmUp(fitting, datamodule, make_feature_network, make_warm_up, make_progress)
     training = RoundTraining(
         fitting=fitting,
         datamodule=datamodule,
-        make_network=make_network,
+        make_network=make_feature_network,
         make_algorithm=make_algorithm,
         acquisition=acquisition,
         make_progress=make_progress,
@@ -201,7 +210,14 @@ class _Loop:
         wait_for_all_ranks()
 
     def _check_settings(self) -> None:
-        """Raise for the first setting that contradicts another one or the pool."""
+        """Raise for the first part of another kind, and the first setting that contradicts another one or the pool."""
+        for name, part, kind, needs in (
+            ("acquisition", self.acquisition, Acquisition, "`requires` and acquire(candidates, budget, generator)"),
+            ("oracle", self.oracle, Oracle, "answer(request)"),
+            ("datamodule", self.datamodule, PoolDataModule, "the pool's images; make a PoolDataModule of them"),
+        ):
+            if not isinstance(part, kind):
+                raise TypeError(f"{name} must be an object with {needs}; got {type(part).__name__}")
         if self.datamodule.pool is not self.pool:
             raise ValueError("datamodule and run_rounds must share one pool; they were given two")
         # samples that an oracle excludes were asked for and count; those excluded before the first request do not
@@ -223,6 +239,7 @@ class _Loop:
             )
         if not (settings.initial_labels or has_begun or len(self.pool.labelled)):
             raise ValueError("initial_labels must be at least 1 where no label is known beforehand; got 0")
+        self.training.check()
 
     # ---- labels
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from assl_lightning.base.processes import is_first_rank
 from assl_lightning.base.run_files import FINAL_CHECKPOINT, STATISTICS
+from assl_lightning.learning.accepting import check_algorithm
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.datamodule import PoolDataModule
 from assl_lightning.learning.non_finite import NonFinite
@@ -51,6 +52,15 @@ class RoundTraining:
     def directory(self) -> RunDirectory:
         """The directory of the run."""
         return self.fitting.directory
+
+    def check(self) -> None:
+        """Make a network and an algorithm and throw them away.
+
+        Raises:
+            TypeError, ValueError: they lack what the loop needs, or contradict the strategy or the settings.
+        """
+        algorithm = check_algorithm(self._initial_algorithm(), self.datamodule.pool_images.shape[1:])
+        self._check_requirements(algorithm)
 
     def train(self, number: int) -> tuple[TrainedModel, RoundRecord]:
         """Train a round, from its last checkpoint if there is one; return the model and the round's record.
@@ -196,9 +206,7 @@ class RoundTraining:
             return self.make_algorithm(self.make_network())
 
     def _score_callback(self, algorithm: Algorithm, number: int) -> ASSLScoreCallback | None:
-        contradictions = find_contradictions(self.acquisition, algorithm, self.settings, self.datamodule.mu)
-        if contradictions:
-            raise ValueError(str(contradictions[0]))
+        self._check_requirements(algorithm)
         if "statistics" not in algorithm.produces:
             return None
         score = self.settings.score
@@ -218,6 +226,11 @@ class RoundTraining:
             with self.directory.reading(number - 1, STATISTICS):
                 callback.load_state_dict({"statistics": pad_to(state, self.datamodule.pool.num_samples)})
         return callback
+
+    def _check_requirements(self, algorithm: Algorithm) -> None:
+        contradictions = find_contradictions(self.acquisition, algorithm, self.settings, self.datamodule.mu)
+        if contradictions:
+            raise ValueError(str(contradictions[0]))
 
     def _new_trainer(self, number: int, callbacks: list[Callback | None]) -> Trainer:
         return self.fitting.new_trainer(self.directory.round(number), self.datamodule.num_epochs, callbacks)
@@ -253,4 +266,9 @@ def _model(
 
 
 def _share(trainer: Trainer, name: str) -> float:
+    if name not in trainer.callback_metrics:
+        raise RuntimeError(
+            f"the test of the training logged no {name}; on_validation_epoch_end of the algorithm must log it, as that "
+            f"of Algorithm does; it logged {', '.join(sorted(trainer.callback_metrics)) or 'nothing'}"
+        )
     return round(trainer.callback_metrics[name].item(), 7)  # the precision of a ratio in float32
