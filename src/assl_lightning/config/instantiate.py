@@ -15,6 +15,7 @@ from assl_lightning.base.words import nearest, one_line
 from assl_lightning.config.refusals import error_at
 from assl_lightning.config.schema import Config, ConfigurationError, Node, show
 from assl_lightning.learning.accelerators import auto_accelerator
+from assl_lightning.learning.accepting import require_algorithm
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.simclr import SimCLR
 from assl_lightning.method.candidates import Acquisition
@@ -93,7 +94,7 @@ def make_algorithm(config: Config, network: FeatureNetwork) -> Algorithm:
     """The learning algorithm around a network."""
     make_module = instantiate_node("algorithm.module", config.algorithm.module | {"_partial_": True})
     with error_at("algorithm.module", config.algorithm.module):
-        algorithm: Algorithm = make_module(network)
+        algorithm = require_algorithm(make_module(network))
         algorithm.configure_optimizers()  # its arguments are looked at only when it is made
         return algorithm
 

@@ -25,13 +25,18 @@ def with_open_nodes(overrides: Sequence[str]) -> list[str]:
     >>> with_open_nodes(["network._target_=their.Net", "network.depth=3", "seed=1"])
     ['++network._target_=their.Net', '++network.depth=3', 'seed=1']
     """
-    keys = [override.partition("=")[0] for override in overrides]
-    named = {key.rpartition(".")[0] for key in keys if key.rpartition(".")[2] == _TARGET}
+    parted = [override.partition("=")[::2] for override in overrides]
+    named = {key.rpartition(".")[0] for key, _ in parted if key.rpartition(".")[2] == _TARGET}
     is_open = tuple(f"{node}." for node in (*named, *_OF_DATA_SETS) if node and node[0] not in "+~")
     return [
-        f"++{override}" if "=" in override and key.startswith(is_open) else override
-        for override, key in zip(overrides, keys, strict=True)
+        f"++{override}" if (key.startswith(is_open) and value) or _is_node(key, value) else override
+        for override, (key, value) in zip(overrides, parted, strict=True)
     ]
+
+
+def _is_node(key: str, value: str) -> bool:
+    """Return True for a key below a group whose value is a dictionary that names a class."""
+    return "." in key and key[0] not in "+~" and value.startswith("{") and _TARGET in value
 
 
 def leave_out_foreign(job: DictConfig, overrides: Sequence[str]) -> None:

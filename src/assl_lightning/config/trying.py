@@ -15,6 +15,7 @@ from assl_lightning.base.processes import check_that_results_return
 from assl_lightning.config.instantiate import check_kind, make_algorithm, make_network, make_warm_up, trainer_factory
 from assl_lightning.config.refusals import error_at
 from assl_lightning.config.schema import Config, ConfigurationError, show
+from assl_lightning.learning.accepting import check_algorithm
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.loop.fitting import check_precision
 
@@ -68,6 +69,8 @@ def try_network(config: Config) -> Algorithm:
             try_training(network, images, data.num_classes)
         if config.warm_up is not None:
             make_warm_up(config.warm_up, network)
+        with error_at("algorithm.module", config.algorithm.module):
+            check_algorithm(make_algorithm(config, network), images.shape[1:])
     return algorithm
 
 

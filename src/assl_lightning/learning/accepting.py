@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,14 +38,12 @@ def as_feature_network(made: object, num_classes: int, image_shape: Sequence[int
     return with_features(made, num_classes, image_shape)
 
 
-def check_algorithm(made: object, image_shape: Sequence[int]) -> Algorithm:
-    """Return `made` if the loop can train and test it; it is used up, since its test is rehearsed on blank images.
+def require_algorithm(made: object) -> Algorithm:
+    """Return what `make_algorithm` made.
 
     Raises:
         TypeError: it is no `Algorithm`.
-        ValueError: it lacks a part, or its test would not give what the records need.
     """
-    name = type(made).__name__
     if not isinstance(made, Algorithm):
         foreign = ", a LightningModule of another kind" if isinstance(made, LightningModule) else ""
         raise TypeError(
@@ -52,23 +51,33 @@ def check_algorithm(made: object, image_shape: Sequence[int]) -> Algorithm:
             f"the log; got {_kind(made)}{foreign}: derive it from Algorithm, give it `produces` and a training_step "
             f"that takes a Batch; {_GUIDE}"
         )
+    return made
+
+
+def check_algorithm(made: object, image_shape: Sequence[int]) -> None:
+    """Raise unless the loop can train and test `made`, which is used up: its test is rehearsed on blank images.
+
+    Raises:
+        TypeError: it is no `Algorithm`, or its network is of another kind.
+        ValueError: it lacks a part, or its test would not give what the records need.
+    """
+    name, made = type(made).__name__, require_algorithm(made)
     produces = getattr(made, "produces", None)
     if not isinstance(produces, (set, frozenset)) or not produces <= PRODUCTS:
         raise ValueError(
             f"{name}.produces must be frozenset(), or frozenset({{'statistics'}}) where its training_step returns "
-            f"index, logits_weak and logits_strong; got {'nothing' if produces is None else produces!r}; {_GUIDE}"
+            f"index, logits_weak and logits_strong; got {produces!r}; {_GUIDE}"
         )
     if type(made).training_step is LightningModule.training_step:
         raise ValueError(f"{name} must have a training_step(batch, batch_idx) that returns the loss; {_GUIDE}")
     if not isinstance(made.network, FeatureNetwork):
-        raise ValueError(
+        raise TypeError(
             f"{name}.network must be the network that make_algorithm was given; got {_kind(made.network)}; {_GUIDE}"
         )
     if made.configure_optimizers() is None:
         raise ValueError(f"{name}.configure_optimizers must return an optimizer; it returns None; {_GUIDE}")
     if any(getattr(type(made), hook) is not getattr(Algorithm, hook) for hook in _OF_TESTS):
         _rehearse(made, torch.zeros(2, *image_shape))
-    return made
 
 
 @torch.no_grad()
@@ -78,8 +87,10 @@ def _rehearse(algorithm: Algorithm, images: Tensor) -> None:
     algorithm.eval()
     logged: set[str] = set()
     try:
-        logits = algorithm(images)
-        _test(algorithm, images, logged)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            logits = algorithm(images)
+            _test(algorithm, images, logged)
     except Exception as error:
         if isinstance(error, RuntimeError) and "not attached to a `Trainer`" in str(error):
             return
@@ -117,4 +128,4 @@ def _test(algorithm: Algorithm, images: Tensor, logged: set[str]) -> None:
 
 
 def _kind(made: object) -> str:
-    return "None" if made is None else f"a {type(made).__name__}"
+    return "None" if made is None else type(made).__name__

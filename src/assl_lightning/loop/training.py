@@ -59,7 +59,8 @@ class RoundTraining:
         Raises:
             TypeError, ValueError: they lack what the loop needs, or contradict the strategy or the settings.
         """
-        algorithm = check_algorithm(self._initial_algorithm(), self.datamodule.pool_images.shape[1:])
+        algorithm = self._initial_algorithm()
+        check_algorithm(algorithm, self.datamodule.pool_images.shape[1:])
         self._check_requirements(algorithm)
 
     def train(self, number: int) -> tuple[TrainedModel, RoundRecord]:

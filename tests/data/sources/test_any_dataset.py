@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -18,6 +18,12 @@ from tests.stored_images import in_memory
 
 PIXELS = np.random.default_rng(0).integers(256, size=(12, 6, 5, 3), dtype=np.uint8)
 SHAPE: dict[str, Any] = {"image_size": [6, 5], "channels": 3, "num_classes": 2}
+
+
+class Named(NamedTuple):
+    title: str
+    image: Any
+    label: Any
 
 
 class Photos(Dataset[Any]):
@@ -35,7 +41,21 @@ class Photos(Dataset[Any]):
     def __getitem__(self, place: int) -> Any:
         number = self.order[place]
         image, label = Image.fromarray(PIXELS[number]), -1 if number < self.unlabelled else number % 2
-        return {"pair": (image, label), "keys": {"photo": image, "kind": label}, "image": image}[self.kind]
+        name, pixels = self.names[place], torch.from_numpy(PIXELS[number]).permute(2, 0, 1) / 255
+        one_hot = torch.eye(2)[label] if label >= 0 else None
+        shapes: dict[str, Any] = {
+            "pair": (image, label),
+            "keys": {"photo": image, "kind": label},
+            "image": image,
+            "index": (number, pixels, torch.tensor(label)),
+            "name": (image, label, name),
+            "no name": (image, label, ""),
+            "one-hot": (pixels, one_hot),
+            "named": Named(name, pixels, label),
+            "list": [pixels, [label]],
+            "named keys": {"photo": pixels, "kind": one_hot, "sample_id": name},
+        }
+        return shapes[self.kind]
 
 
 class Stream(IterableDataset[Any]):
@@ -53,6 +73,47 @@ def test_items_are_images_with_labels(kind: str) -> None:
     assert source.test_labels.tolist() == [0, 1, 0, 1]
     assert source.sample_ids == tuple(pool.names)
     assert source.class_names == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "has_names"),
+    [
+        ("index", {"fields": ["index", "image", "label"]}, False),
+        ("name", {"fields": ["image", "label", "sample_id"]}, True),
+        ("one-hot", {}, False),
+        ("named", {}, False),
+        ("named", {"fields": ["sample_id", "image", "label"]}, True),
+        ("list", {}, False),
+        ("named keys", {"image": "photo", "label": "kind", "fields": ["image", "label", "sample_id"]}, True),
+    ],
+)
+def test_items_of_other_shapes_give_the_same_pool(kind: str, given: dict[str, Any], has_names: bool) -> None:
+    plain = load_dataset(Photos(unlabelled=3), **SHAPE, test=Photos(order=(8, 9)), sample_ids="names")
+    source = load_dataset(Photos(kind, unlabelled=3), **SHAPE, test=Photos(kind, order=(8, 9)), **given)
+    assert torch.equal(in_memory(source.pool_images), in_memory(plain.pool_images))
+    assert torch.equal(in_memory(source.test_images), in_memory(plain.test_images))
+    assert source.hidden_labels.tolist() == plain.hidden_labels.tolist()
+    assert source.test_labels.tolist() == plain.test_labels.tolist()
+    assert (source.sample_ids == plain.sample_ids) == has_names
+
+
+def test_images_alone_are_a_pool_without_labels() -> None:
+    source = load_dataset(Photos("image"), **SHAPE, test=Photos())
+    assert (source.hidden_labels < 0).all()
+    assert len(source.pool_images) == len(source.test_images) == 12
+
+
+def test_an_item_of_names_that_cannot_be_decoded_has_its_place_for_a_name() -> None:
+    class Broken(Photos):
+        def __getitem__(self, place: int) -> Any:
+            if place == 5:
+                raise OSError("a lost disk")
+            return super().__getitem__(place)
+
+    given: dict[str, Any] = SHAPE | {"fields": ["image", "label", "sample_id"]}
+    source = load_dataset(Broken("name"), **given, test=Photos("name"))
+    assert source.sample_ids[4:7] == ("photo/4", "pool/000005-undecodable", "photo/6")
+    assert source.unreadable.tolist() == [5]
 
 
 def test_without_names_another_order_is_another_data_set() -> None:
@@ -105,9 +166,41 @@ def test_a_data_set_of_which_nothing_can_be_decoded_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"pool": Photos("image")}, "pool must have items .*; item 0 of Photos is a Image"),
-        ({"pool": Photos("keys")}, "dictionaries with the key image; item 0 of Photos is keys photo, kind"),
+        (
+            {"pool": [3, 4]},
+            r"pool must have items \(image, label\), .*; item 0 of list is a int; name its parts in order with "
+            r"data\.source\.fields, such as \[index,image,label\] or \[image,label,sample_id\]",
+        ),
+        (
+            {"pool": Photos("index")},
+            r"item 0 of Photos is 3 parts \(int, Tensor of shape \(3, 6, 5\), Tensor of shape \(\)\); name its parts",
+        ),
+        (
+            {"pool": Photos("index"), "fields": ["image", "label"]},
+            r"pool must have items \(image, label\), .* is 3 parts",
+        ),
+        (
+            {"pool": Photos("keys")},
+            "dictionaries with the key image; item 0 of Photos is a dictionary with the keys photo, kind: set "
+            "data.source.image=KEY and data.source.label=KEY to two of them",
+        ),
+        ({"fields": ["index", "label"]}, r"fields must name the parts .* with image once .* got \[index,label\]"),
+        ({"fields": ["image", "image"]}, r"got \[image,image\]"),
+        (
+            {"fields": ["image", "sample_id"], "sample_ids": "names"},
+            "sample_ids=names and the field sample_id both name",
+        ),
+        (
+            {"pool": Photos("no name"), "fields": ["image", "label", "sample_id"]},
+            "sample_id must name each item; item 0 of",
+        ),
         ({"pool": Stream()}, "a data set that streams cannot be a pool"),
+        ({"pool": Photos}, r"type is none: give one, on the command line with data\.source\.pool\._target_="),
+        (
+            {"pool": "their.Photos"},
+            r"pool must be a data set .*; their\.Photos is none: give one, on the command line with "
+            r"data\.source\.pool\._target_=package\.Class",
+        ),
         ({"sample_ids": "ids"}, "sample_ids=ids must name an attribute of Photos .* it has no such attribute"),
         ({"sample_ids": "too_few"}, "with a name for each of its 12 items; it has 11 names"),
         ({"sample_ids": "unnamed"}, "sample_ids=unnamed must name each item; item 11 has nan"),

@@ -35,6 +35,24 @@ def test_an_image_may_be_of_pillow_an_array_or_a_tensor(image: Any, expected: An
     np.testing.assert_array_equal(np.asarray(to_pillow(image, "item 0")), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_pixels_between_0_and_1_become_the_nearest_of_256_values(dtype: torch.dtype) -> None:
+    every = torch.arange(256, dtype=torch.uint8).view(1, 16, 16)
+    scaled = (every.double() / 255).to(dtype)
+    found = torch.from_numpy(np.array(to_pillow(scaled, "item 0")))
+    if dtype != torch.bfloat16:  # which has eight binary digits
+        assert torch.equal(found, every[0])
+    expected = [round(value * 255) for value in scaled.double().flatten().tolist()]  # Python's, halves to even
+    assert found.flatten().tolist() == expected
+    np.testing.assert_array_equal(np.array(to_pillow(scaled[0].double().numpy(), "item 0")).ravel(), expected)
+
+
+def test_halves_between_two_values_go_to_the_even_one() -> None:
+    halves = np.array([[0.5, 1.5, 2.5, 254.5]]) / 255
+    expected = [round(value * 255) for value in halves[0].tolist()]
+    assert np.array(to_pillow(halves, "item 0"))[0].tolist() == expected
+
+
 def test_what_pillow_holds_is_converted_as_files_are() -> None:
     sixteen_bits, transparent = GREY.astype(np.uint16) * 257, np.dstack([COLOUR, np.zeros_like(GREY)])
     items = read_items([(sixteen_bits, 0), (transparent, 1)], 2, FORM, Namer("pool"))
@@ -45,7 +63,18 @@ def test_what_pillow_holds_is_converted_as_files_are() -> None:
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (torch.rand(3, 6, 5), r"item 0: an image must be uint8 .* got torch\.float32 of shape \(3, 6, 5\); leave out"),
+        (
+            torch.ones(3, 6, 5).long(),
+            r"item 0: an image must be uint8, or floating .* got torch\.int64 of shape \(3, 6",
+        ),
+        (
+            torch.full((3, 6, 5), 1.5),
+            r"item 0: floating-point pixels must be in \[0, 1\], .* got in \[1\.5, 1\.5\]; leave",
+        ),
+        (torch.full((3, 6, 5), -0.1), r"got in \[-0\.1, -0\.1\]; leave out Normalize"),
+        (torch.full((3, 6, 5), torch.nan), r"got in \[nan, nan\]"),
+        (COLOUR.astype(np.float32), r"got in \[0, 255\]|got in \[\d+, \d+\]"),
+        (torch.rand(2, 6, 5), r"got torch\.float32 of shape \(2, 6, 5\)"),
         (COLOUR.transpose(2, 0, 1), r"got uint8 of shape \(3, 6, 5\)"),
         (COLOUR[None], r"of shape \(1, 6, 5, 3\)"),
         ("a.png", r"item 0: an image must be a Pillow image, an array or a tensor; got str"),
@@ -67,13 +96,44 @@ def test_an_image_that_nobody_can_be_sure_of_is_refused(image: Any, message: str
         (float("nan"), None),
         (" ", None),
         (-1, None),
+        (torch.tensor([3]), 3),
+        (np.array([-1]), None),
+        ([3], 3),
     ],
 )
 def test_a_label_may_be_a_number_a_name_or_nothing(label: Any, expected: Any) -> None:
     assert to_label(label, "item 0") == expected
 
 
-@pytest.mark.parametrize("label", [True, 1.0, -2, (1, 2), torch.tensor([1])])
+@pytest.mark.parametrize(
+    "one", [torch.eye(4), torch.eye(4).long(), np.eye(4) > 0, np.eye(4).tolist(), torch.eye(4).half()]
+)
+def test_a_label_may_be_one_hot_over_all_classes(one: Any) -> None:
+    assert [to_label(one[number], "item 0", num_classes=4) for number in range(4)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (
+            [0, 1, 0],
+            "item 0: a one-hot label must have a number for each of the 4 classes; it has 3; set data.num_classes",
+        ),
+        (
+            [0, 1, 1, 0],
+            r"item 0: a label must be one class, .* got \[0, 1, 1, 0\]: several classes for an image, and shares",
+        ),
+        ([0.0, 0.9, 0.1, 0.0], r"got \[0, 0\.9, 0\.1, 0\]: several"),
+        ([0, 0, 0, 0], r"got \[0, 0, 0, 0\]"),
+        ([0, 2, 0, 0], r"got \[0, 2, 0, 0\]"),
+    ],
+)
+def test_several_classes_for_an_image_are_refused(label: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        to_label(torch.tensor(label), "item 0", num_classes=4)
+
+
+@pytest.mark.parametrize("label", [True, 1.0, -2, (1, 2), torch.tensor([0, 1]), torch.eye(2), ["ok", "dent"]])
 def test_another_label_is_refused(label: Any) -> None:
     with pytest.raises(ValueError, match=r"item 0: a label must be a class's number or name, or None"):
         to_label(label, "item 0")

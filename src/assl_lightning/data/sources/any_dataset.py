@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from assl_lightning.base.tables import cell_text
 from assl_lightning.data.class_names import read_class_names
 from assl_lightning.data.decoding import ImageFormat, Resize
 from assl_lightning.data.sources.base import PoolSource
+from assl_lightning.data.sources.item_shape import IMAGE, LABEL, SAMPLE_ID, ItemShape
 from assl_lightning.data.sources.items import (
     DrawnTest,
     Fault,
@@ -36,13 +37,18 @@ def load_dataset(
     test_seed: int = 0,
     class_names: Sequence[str] | None = None,
     resize: Resize = "crop",
+    fields: Sequence[str] | None = None,
 ) -> PoolSource:
     """Return the images of the data set `pool` and those of `test`; None: `test_fraction` of the pool's labelled ones.
 
-    Both have a length and items (image, label), or dictionaries with the keys `image` and `label`. An image is a Pillow
-    image, or uint8 pixels as an array (height, width, channels) or a tensor (channels, height, width). A label is the
-    number or the name of a class; None and −1 are unknown. The classes are `class_names`, the attribute `classes` of
-    the pool, or numbers.
+    Both have a length and items (image, label), or dictionaries (and named tuples) with the keys `image` and `label`.
+    `fields` names the parts of items of another shape, such as ("index", "image", "label") or ("image", "label",
+    "sample_id"): "image" is needed; "label" and "sample_id" are read too, and parts of other names are not.
+
+    An image is a Pillow image, or pixels as an array (height, width, channels) or a tensor (channels, height, width):
+    uint8, or floating point in [0, 1], which become the nearest of 0, 1/255, …, 1 (see `to_pillow`). A label is the
+    number or the name of a class, or one-hot over the `num_classes`; None and −1 are unknown. The classes are
+    `class_names`, the attribute `classes` of the pool, or numbers.
 
     `sample_ids` names an attribute of `pool` that has the sample ids, one for each item. None: an id is the item's
     index and a digest of its pixels, so that the same items in another order are another data set.
@@ -52,8 +58,11 @@ def load_dataset(
     """
     form = ImageFormat(image_size, channels, resize)
     names = class_names or own_class_names(pool, num_classes) or numbered(num_classes)
-    of_pool = _read(pool, "pool", (image, label), form, _namer(pool, sample_ids))
-    of_test = None if test is None else _read(test, "test", (image, label), form, Namer("test"))
+    shape = ItemShape(image, label, None if fields is None else tuple(fields))
+    if sample_ids is not None and shape.has_names:
+        raise ValueError(f"sample_ids={sample_ids} and the field {SAMPLE_ID} both name the items; give one of them")
+    of_pool = _read(pool, "pool", shape, form, num_classes, _namer(pool, sample_ids))
+    of_test = None if test is None else _read(test, "test", shape, form, num_classes, Namer("test"))
     return make_source(of_pool, of_test, read_class_names(names), DrawnTest(test_fraction, test_seed))
 
 
@@ -73,27 +82,32 @@ def _namer(pool: Any, attribute: str | None) -> Namer:
     return Namer("pool", lambda index: cell_text(ids[index]))
 
 
-def _read(dataset: Any, part: str, keys: tuple[str, str], form: ImageFormat, name: Namer) -> Items:
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+def _read(dataset: Any, part: str, shape: ItemShape, form: ImageFormat, num_classes: int, name: Namer) -> Items:
+    if isinstance(dataset, (str, type)) or not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        advice = "a data set that streams cannot be a pool"
+        if isinstance(dataset, (str, type)):
+            advice = f"give one, on the command line with data.source.{part}._target_=package.Class"
         raise ValueError(
-            f"{part} must be a data set with a length and items by their indices; {type(dataset).__name__} is none: "
-            f"a data set that streams cannot be a pool"
+            f"{part} must be a data set with a length and items by their indices; "
+            f"{dataset if isinstance(dataset, str) else type(dataset).__name__} is none: {advice}"
         )
     refuse_pictures_of_runs(dataset)
-    return read_items(_pairs(dataset, part, keys), len(dataset), form, name)
+    names: dict[int, str] = {}
+    if shape.has_names:
+        name = Namer(part, lambda index: names.get(index, f"{part}/{index:06d}-undecodable"))
+    return read_items(_pairs(dataset, part, shape, names), len(dataset), form, name, num_classes)
 
 
-def _pairs(dataset: Any, part: str, keys: tuple[str, str]) -> Iterator[tuple[object, object]]:
+def _pairs(dataset: Any, part: str, shape: ItemShape, names: dict[int, str]) -> Iterator[tuple[object, object]]:
+    """Yield the image and the label of each item, and write its name, where items have one, into `names`."""
     for index, item in enumerate(iterate_items(dataset)):
         if isinstance(item, Fault):
             yield item, None
-        elif isinstance(item, Mapping) and keys[0] in item:
-            yield item[keys[0]], item.get(keys[1])
-        elif isinstance(item, (tuple, list)) and len(item) == 2:
-            yield item[0], item[1]
-        else:
-            found = f"keys {', '.join(map(str, item))}" if isinstance(item, Mapping) else f"a {type(item).__name__}"
-            raise ValueError(
-                f"{part} must have items (image, label), or dictionaries with the key {keys[0]}; item {index} of "
-                f"{type(dataset).__name__} is {found}"
-            )
+            continue
+        where = f"item {index} of {type(dataset).__name__}"
+        parts = shape.parts(item, part, where)
+        if shape.has_names:
+            names[index] = cell_text(parts.get(SAMPLE_ID))
+            if not names[index]:
+                raise ValueError(f"{SAMPLE_ID} must name each item; {where} has {parts.get(SAMPLE_ID)!r}")
+        yield parts[IMAGE], parts.get(LABEL)

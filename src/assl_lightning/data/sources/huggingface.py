@@ -68,11 +68,11 @@ def load_huggingface(
     rows = find_split(_load(path, name), split, "split")
     tests = None if test_split is None else find_split(_load(path, name), test_split, "test_split")
     _check_columns(rows, image, label, sample_id)
-    pool = _read(rows, form, image, label, sample_id, split or "rows")
+    pool = _read(rows, form, image, label, sample_id, split or "rows", num_classes)
     test = None
     if tests is not None:
         _check_columns(tests, image, label, None)
-        test = _read(tests, form, image, label, None, test_split or "rows")
+        test = _read(tests, form, image, label, None, test_split or "rows", num_classes)
     names = class_names or _class_names(rows, label, pool, num_classes)
     return make_source(pool, test, read_class_names(names), DrawnTest(test_fraction, test_seed))
 
@@ -132,7 +132,9 @@ def _class_names(rows: Any, label: str | None, pool: Items, num_classes: int) ->
     return names or class_order(texts) or numbered(num_classes)
 
 
-def _read(rows: Any, form: ImageFormat, image: str, label: str | None, sample_id: str | None, part: str) -> Items:
+def _read(
+    rows: Any, form: ImageFormat, image: str, label: str | None, sample_id: str | None, part: str, num_classes: int
+) -> Items:
     import datasets
 
     rows = rows.with_format(None).cast_column(image, datasets.Image(decode=False))
@@ -145,7 +147,10 @@ def _read(rows: Any, form: ImageFormat, image: str, label: str | None, sample_id
             columns = rows[first : first + _AT_ONCE]
             indices = range(first, first + len(columns[image]))
             contents = list(threads.map(_read_cell, indices, columns[image]))
-            labels += [to_label(columns[label][index - first] if label else None, f"row {index}") for index in indices]
+            labels += [
+                to_label(columns[label][index - first] if label else None, f"row {index}", num_classes)
+                for index in indices
+            ]
             sample_ids += (
                 [_name(name, index) for name, index in zip(columns[sample_id], indices, strict=True)]
                 if sample_id

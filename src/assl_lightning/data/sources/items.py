@@ -90,7 +90,9 @@ def _get_item(dataset: Any, index: int) -> tuple[object]:
     return (dataset[index],)
 
 
-def read_items(pairs: Iterable[tuple[object, object]], count: int, form: ImageFormat, name: Namer) -> Items:
+def read_items(
+    pairs: Iterable[tuple[object, object]], count: int, form: ImageFormat, name: Namer, num_classes: int | None = None
+) -> Items:
     """Read `count` pairs of an image (see `to_pillow`) and a label (see `to_label`).
 
     An image that raises when it is decoded is one of the faults, and so is a `Fault` in the place of an image.
@@ -100,7 +102,7 @@ def read_items(pairs: Iterable[tuple[object, object]], count: int, form: ImageFo
     sample_ids: list[str] = []
     faults: Faults = {}
     for index, (image, label) in enumerate(pairs):
-        labels.append(to_label(label, f"item {index}"))
+        labels.append(to_label(label, f"item {index}", num_classes))
         pixels, sample_id = _read_item(image, index, form, name)
         sample_ids.append(sample_id)
         if isinstance(pixels, str):
@@ -143,40 +145,70 @@ def to_pillow(image: object, where: str) -> Image.Image:
     """Return an image as a Pillow image, which it may be already.
 
     Arrays are uint8 (height, width) or (height, width, 1, 3 or 4), or uint16 (height, width); tensors have the channels
-    first.
+    first. Floating-point pixels in [0, 1], as ToTensor makes them, become round(255 · value), halves to the even
+    number: what was uint8 before is the same again.
 
     Raises:
         TypeError: it is none of these.
-        ValueError: it has another shape, or floating-point numbers, for instance, without a known white.
+        ValueError: it has another shape, or floating-point numbers outside [0, 1], for instance, without a known white.
     """
     if isinstance(image, Image.Image):
         return image
     if isinstance(image, Tensor):
-        array = image.cpu().numpy()
+        tensor = image.detach().cpu()
+        array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
         array = np.moveaxis(array, 0, -1) if array.ndim == 3 else array
     elif isinstance(image, np.ndarray):
         array = image
     else:
         raise TypeError(f"{where}: an image must be a Pillow image, an array or a tensor; got {type(image).__name__}")
+    if np.issubdtype(array.dtype, np.floating):
+        array = _to_uint8(array, where)
     is_grey = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1)
     if array.dtype == np.uint8 and (is_grey or (array.ndim == 3 and array.shape[2] in _CHANNELS)):
         return Image.fromarray(array[:, :, 0] if is_grey and array.ndim == 3 else array)
     if array.dtype == np.uint16 and is_grey:
         return Image.fromarray(array.reshape(array.shape[:2]))
     raise ValueError(
-        f"{where}: an image must be uint8 of shape (height, width), (height, width, 1, 3 or 4), a tensor (1, 3 or 4, "
-        f"height, width), or 16-bit grey; got {image.dtype} of shape {tuple(image.shape)}; leave out transforms such "
-        f"as ToTensor and Normalize"
+        f"{where}: an image must be uint8, or floating point in [0, 1], of shape (height, width), (height, width, 1, 3 "
+        f"or 4), a tensor (1, 3 or 4, height, width), or 16-bit grey; got {image.dtype} of shape {tuple(image.shape)}"
     )
 
 
-def to_label(label: object, where: str) -> Label:
+def _to_uint8(array: np.ndarray[Any, Any], where: str) -> np.ndarray[Any, Any]:
+    """Return floating-point pixels in [0, 1] as the nearest uint8, halves to the even number.
+
+    Raises:
+        ValueError: a pixel is outside [0, 1], or NaN.
+    """
+    values = array.astype(np.float64)
+    if not values.size or not (values.min() >= 0 and values.max() <= 1):
+        found = f"in [{values.min():g}, {values.max():g}]" if values.size else "none"
+        raise ValueError(
+            f"{where}: floating-point pixels must be in [0, 1], as ToTensor makes them; got {found}; leave out "
+            f"Normalize, or give the image as uint8 or as Pillow's"
+        )
+    pixels: np.ndarray[Any, Any] = np.rint(values * 255).astype(np.uint8)
+    return pixels
+
+
+def to_label(label: object, where: str, num_classes: int | None = None) -> Label:
     """Return a label as a whole number, a class's name, or None for −1, a blank text and a missing value such as NaN.
+
+    An array or a list of one number is that number. One of `num_classes` numbers is one-hot: 1 for the class and 0 for
+    the others; without `num_classes` it is refused.
 
     Raises:
         ValueError: it is something else.
     """
-    if isinstance(label, (Tensor, np.ndarray, np.generic)) and label.ndim == 0:
+    if isinstance(label, Tensor):
+        label = label.detach().cpu().numpy() if label.dtype != torch.bfloat16 else label.detach().cpu().float().numpy()
+    if isinstance(label, (list, tuple)) and all(isinstance(value, (int, float)) for value in label):
+        label = np.array(label)
+    is_numbers = isinstance(label, np.ndarray) and label.ndim == 1 and label.dtype.kind in "biuf"
+    if isinstance(label, np.ndarray) and is_numbers and label.size > 1 and num_classes is not None:
+        return _of_one_hot(label, where, num_classes)
+    if isinstance(label, (np.ndarray, np.generic)) and label.size == 1:
         label = label.item()
     if is_missing(label) or (isinstance(label, str) and not label.strip()):
         return None
@@ -188,6 +220,26 @@ def to_label(label: object, where: str) -> Label:
         f"{where}: a label must be a class's number or name, or None where unknown; got {label!r} of type "
         f"{type(label).__name__}"
     )
+
+
+def _of_one_hot(label: np.ndarray[Any, Any], where: str, num_classes: int) -> int:
+    """Return the class that is 1, where the others are 0.
+
+    Raises:
+        ValueError: it is not so, or there are not `num_classes` of them.
+    """
+    if label.size != num_classes:
+        raise ValueError(
+            f"{where}: a one-hot label must have a number for each of the {num_classes} classes; it has {label.size}; "
+            f"set data.num_classes, or give the class's number"
+        )
+    found = ", ".join(f"{value:g}" for value in label.tolist())
+    if (label == 1).sum() != 1 or (label == 0).sum() != label.size - 1:
+        raise ValueError(
+            f"{where}: a label must be one class, as a number, a name or one-hot; got [{found}]: several "
+            f"classes for an image, and shares of classes, are no labels of a classifier here"
+        )
+    return int(label.argmax())
 
 
 def short_digest(content: bytes) -> str:

@@ -69,8 +69,8 @@ def load_torchvision(
     of_test = None if test is None else _open(kind, taken, root, download, test)
     names = class_names or own_class_names(of_pool, num_classes) or numbered(num_classes)
     return make_source(
-        _read(of_pool, form, _name(dataset, pool or {})),
-        None if of_test is None else _read(of_test, form, _name(dataset, test or {})),
+        _read(of_pool, form, _name(dataset, pool or {}), num_classes),
+        None if of_test is None else _read(of_test, form, _name(dataset, test or {}), num_classes),
         read_class_names(names),
         DrawnTest(test_fraction, test_seed),
     )
@@ -120,9 +120,10 @@ def _name(dataset: str, arguments: Mapping[str, Any]) -> str:
     return "/".join([dataset, *parts])
 
 
-def _read(dataset: Any, form: ImageFormat, name: str) -> Items:
+def _read(dataset: Any, form: ImageFormat, name: str, num_classes: int) -> Items:
     refuse_pictures_of_runs(dataset)
-    return read_items(_pairs(dataset, name), len(dataset), form, Namer(name, lambda index: f"{name}/{index:06d}"))
+    namer = Namer(name, lambda index: f"{name}/{index:06d}")
+    return read_items(_pairs(dataset, name), len(dataset), form, namer, num_classes)
 
 
 def _pairs(dataset: Any, name: str) -> Iterator[tuple[object, object]]:
