@@ -15,7 +15,7 @@ PACKAGE = Path(assl_lightning.__file__).parent
 LAYERS: dict[str, int] = {
     "base": 0,
     **dict.fromkeys(("method", "networks", "augment", "data"), 1),
-    "acquisition": 2,
+    **dict.fromkeys(("acquisition", "pytorch_lightning"), 2),
     "learning": 3,
     "loop": 4,
     **dict.fromkeys(("people", "config"), 5),
@@ -24,7 +24,8 @@ LAYERS: dict[str, int] = {
     "check": 8,
     **dict.fromkeys(("__main__", "classes", "export", "ingest", "label", "predict", "status"), 9),
 }
-"""The first part of a module's name, which is its folder → its layer; the doors at the root are above all folders."""
+"""The first part of a module's name, which is its folder → its layer; the doors at the root are above all folders, and
+`pytorch_lightning` there has the callback once more."""
 
 LOWEST_LAYER = {"lightning": 1, "pytorch_lightning": 1, "hydra": 4}
 """A library → the lowest layer that may import it."""

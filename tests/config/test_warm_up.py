@@ -111,7 +111,7 @@ def flat(num_classes: int, channels: int) -> nn.Module:
         ),
         (["+warm_up.optimizer.leanring=1"], "warm_up.optimizer.leanring=1: Adam takes no argument 'leanring'"),
         (["warm_up.optimizer._target_=torch.optim.Adma"], "warm_up.optimizer._target_=torch.optim.Adma: cannot be"),
-        (["warm_up.optimizer._target_=torch.nn.Linear"], "warm_up.optimizer.lr=0.003: Linear takes no argument 'lr'"),
+        (["warm_up.optimizer._target_=torch.nn.Linear"], "warm_up: Linear.__init__() missing 1 required"),
         (
             [f"network._target_={__name__}.flat", "~network.width"],
             "warm_up: the features of AdaptedNetwork have no parameter that can be trained before the first label",

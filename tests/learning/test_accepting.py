@@ -123,7 +123,7 @@ REFUSED: list[tuple[Any, str]] = [
     (
         Foreign,
         "make_algorithm must return a subclass of assl_lightning.learning.Algorithm, .*; got Foreign, a "
-        r"LightningModule of another kind: derive it from Algorithm, give it `produces` and a training_step .*docs/your",
+        r"LightningModule of another kind: derive it from Algorithm, give it `produces` and a training_step .*docs/y",
     ),
     (lambda: None, "make_algorithm must return a subclass .*; got None: derive it"),
     (lambda: WithoutProducts(network()), r"WithoutProducts\.produces must be frozenset\(\), or .*; got None; docs"),
