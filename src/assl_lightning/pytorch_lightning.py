@@ -1,7 +1,8 @@
 """`ASSLScoreCallback` for programs that check its class against `pytorch_lightning`, such as its LightningCLI.
 
 `lightning.pytorch` and `pytorch_lightning` are two copies of one code, and each checks for callbacks of its own. In a
-list of callbacks (`Trainer(callbacks=[…])`) the class of `assl_lightning` works in both.
+list of callbacks (`Trainer(callbacks=[…])`) the class of `assl_lightning` works in both from 2.6 on; a Trainer of an
+older `pytorch_lightning` takes this one alone.
 """
 
 from __future__ import annotations

@@ -50,8 +50,11 @@ def of_trainer(trainer: Any) -> ASSLScoreCallback:
 
 
 def picks(library: Any) -> list[int]:
-    """What the callback of `lightning`, made without a command line, picks."""
-    callback = ASSLScoreCallback(12, alpha=0.5)
+    """What the callback picks that is made without a command line."""
+    from assl_lightning import pytorch_lightning as both
+
+    kind = both.ASSLScoreCallback if library.__name__ == "pytorch_lightning" else ASSLScoreCallback
+    callback = kind(12, alpha=0.5)
     module = make_module(library)()
     library.Trainer(callbacks=[callback], enable_checkpointing=False, enable_model_summary=False, **QUIET).fit(module)
     return callback.query(5).tolist()

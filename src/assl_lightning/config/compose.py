@@ -24,6 +24,7 @@ from omegaconf.errors import MissingMandatoryValue
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from assl_lightning.base.shell import quote
+from assl_lightning.base.versions import require_versions
 from assl_lightning.base.words import first_line, nearest, one_line
 from assl_lightning.config.hydra_keys import refuse_without_effect
 from assl_lightning.config.replaced import leave_out_foreign, with_open_nodes
@@ -38,7 +39,15 @@ _UNLESS = "_unless"
 
 
 def compose(hydra: Any, overrides: Sequence[str]) -> Config:
-    """The validated configuration of one run; `hydra` is `GlobalHydra.instance().hydra`."""
+    """The validated configuration of one run; `hydra` is `GlobalHydra.instance().hydra`.
+
+    Raises:
+        ConfigurationError: a line for each mistake, or for a Hydra or Lightning that is too old for the loop.
+    """
+    try:
+        require_versions("lightning", "hydra-core")
+    except ImportError as error:
+        raise ConfigurationError(str(error)) from error
     with one_line_errors(hydra, overrides), _without_job():
         composed = hydra.compose_config("config", in_order(overrides), RunMode.RUN, from_shell=False)
         refuse_without_effect(composed.hydra)

@@ -23,6 +23,7 @@ from assl_lightning.base.paths import expanded
 from assl_lightning.base.processes import from_first_rank, is_first_rank, open_process_group, wait_for_all_ranks
 from assl_lightning.base.run_files import FINAL_CHECKPOINT, INITIAL, POOL, STATE
 from assl_lightning.base.seeding import make_generator
+from assl_lightning.base.versions import require_versions
 from assl_lightning.base.words import first_few
 from assl_lightning.data.contact_sheet import contact_sheet
 from assl_lightning.data.pixel_components import pixel_components
@@ -100,10 +101,12 @@ def run_rounds(
         ValueError: the settings contradict the pool, the algorithm or the run in `run_dir`, or the network or the
             algorithm lacks what the loop needs; before any training.
         TypeError: a part is of another kind; before any training.
+        ImportError: Lightning is too old for the loop.
         Interrupted: Ctrl-C or SIGTERM came while the call ran in the main thread. A training is saved at its next step,
             and the same call goes on from there. SIGUSR1 in a SLURM job does the same, and puts the job back into the
             queue; so does the signal of submitit, which manages its queue itself.
     """
+    require_versions("lightning")
     directory = RunDirectory(expanded(run_dir))
     interruption = Interruption((signal.SIGINT, signal.SIGTERM, *slurm.preemption_signals()))
     fitting = Fitting(make_trainer, settings, directory, clock, interruption)

@@ -45,7 +45,8 @@ class ASSLScoreCallback(Callback):
     tensor([3, 0])
 
     Give it in a list (`Trainer(callbacks=[ASSLScoreCallback()])`); the same class then works in `lightning` and in
-    `pytorch_lightning` trainers. Under DDP every rank gathers all observations and holds the same table.
+    `pytorch_lightning` trainers. Before 2.6, and for its LightningCLI, the latter wants the class of
+    `assl_lightning.pytorch_lightning`. Under DDP every rank gathers all observations and holds the same table.
 
     Args:
         num_samples: N, the size of the pool that `index` counts in. None: the datamodule's `num_samples`.
