@@ -59,15 +59,20 @@ test-capabilities: install ## the tests of picks and scores with each instructio
 test-slow: install ## the tests that take longer or need data that is not in the package
 	$(BIN)/python -m pytest -m slow
 
-test-oldest: $(OLDEST)/.installed $(OLDEST)-activeml/.installed ## the tests with each dependency at its floor in pyproject.toml: 6 GB, then minutes
+OF_CALLBACK := tests/method tests/base/test_versions.py
+
+test-oldest: $(OLDEST)/.installed $(OLDEST)-callback/.installed $(OLDEST)-activeml/.installed ## the tests with each dependency at its floor in pyproject.toml, for the loop and for the callback alone: 9 GB, then minutes
+	$(ONE_THREAD) $(OLDEST)-callback/bin/python -m pytest $(ON_ALL_CORES) -m $(ALL) $(OF_CALLBACK)
 	$(ONE_THREAD) $(OLDEST)/bin/python -m pytest $(ON_ALL_CORES) -m $(ALL)
 	$(ONE_THREAD) $(OLDEST)-activeml/bin/python -m pytest $(ON_ALL_CORES) tests/acquisition tests/test_benchmarks.py
 
-# scikit-activeml needs newer packages than the floors, so it has an environment of its own. uv knows `lowest-direct`.
+# The callback works with an older Lightning and Hydra than the loop (the extra `loop`, which is in `test`), and scikit-activeml needs
+# newer packages than the floors, so each has an environment of its own. uv knows `lowest-direct`.
 
 $(OLDEST)/.installed: EXTRAS := test
+$(OLDEST)-callback/.installed: EXTRAS := test_callback
 $(OLDEST)-activeml/.installed: EXTRAS := test,activeml
-$(OLDEST)/.installed $(OLDEST)-activeml/.installed: pyproject.toml
+$(OLDEST)/.installed $(OLDEST)-callback/.installed $(OLDEST)-activeml/.installed: pyproject.toml
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --quiet uv
 	$(@D)/bin/python -m uv pip install --quiet --python $(@D) --resolution lowest-direct --editable '.[$(EXTRAS)]'
