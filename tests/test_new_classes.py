@@ -145,6 +145,9 @@ def killed_in_training(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         pytest.param(
             ("init=continue", "algorithm=softmatch"), True, id="with running averages", marks=pytest.mark.slow
         ),
+        pytest.param(
+            ("init=continue", "algorithm.module.balanced_head=true"), True, id="with two heads", marks=pytest.mark.slow
+        ),
         pytest.param((), None, id="rand", marks=pytest.mark.slow),
     ],
 )
@@ -181,7 +184,9 @@ def test_a_class_that_is_new_joins_the_batch_that_waits_and_the_next_training(
     assert load_classifier("run").class_names == THREE
 
     first_start, initial = starts
-    for name in ("network.head.weight", "network.head.bias"):
+    of_heads = [name for name in initial if name.startswith(("network.head.", "judging_head."))]
+    assert len(of_heads) == (4 if "algorithm.module.balanced_head=true" in init else 2)
+    for name in of_heads:
         fresh = _initial_head(init)[name]
         assert torch.equal(initial[name][2], fresh[2]), "a new row is drawn by the seed alone"
         kept = fresh[:2] if raw is None else before[name]

@@ -43,8 +43,13 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return paths
 
 
-def test_it_is_the_network_that_the_run_has_tested(photos: list[Path]) -> None:
-    assert main(RUN) == 0
+@pytest.mark.parametrize(
+    "switch",
+    [[], pytest.param(["algorithm.module.balanced_head=true"], marks=pytest.mark.slow)],
+    ids=["plain", "two heads"],
+)
+def test_it_is_the_network_that_the_run_has_tested(photos: list[Path], switch: list[str]) -> None:
+    assert main([*RUN, *switch]) == 0
     classifier = load_classifier("runs/run/seed_0")
     assert classifier.class_names == ("blue", "red")
     assert classifier.form == ImageFormat((16, 16), 3)

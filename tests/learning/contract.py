@@ -1,6 +1,7 @@
 """Checks that every algorithm must pass, each of an algorithm that is made anew where it is needed.
 
-`python tests/learning/contract.py OUTPUT DEVICES NAME…` trains the named ones on so many processes, to be compared.
+`python tests/learning/contract.py OUTPUT DEVICES NAME…` trains the named ones on so many processes, to be compared;
+"NAME OVERRIDE" is one with another setting.
 """
 
 from __future__ import annotations
@@ -54,17 +55,18 @@ def make_network() -> Plain:
         return Plain()
 
 
-def make_of_configuration(name: str) -> Make:
-    """Make `conf/algorithm/NAME.yaml` around a plain network."""
+def make_of_configuration(text: str) -> Make:
+    """Make the algorithm of "NAME", conf/algorithm/NAME.yaml, or of "NAME OVERRIDE …", around a plain network."""
+    name, *overrides = text.split()
     if not GlobalHydra.instance().is_initialized():
         with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="test"):
-            config = compose(GlobalHydra.instance().hydra, [f"algorithm={name}", "acquisition=random"])
+            config = compose(GlobalHydra.instance().hydra, [f"algorithm={name}", "acquisition=random", *overrides])
     return lambda: make_algorithm(config, make_network())
 
 
 def make_data() -> PoolDataModule:
     pool = Pool(POOL_SIZE, CLASSES)
-    labelled = torch.arange(0, POOL_SIZE, 7)  # so that a position in the unlabelled subset is not a pool index
+    labelled = torch.arange(0, POOL_SIZE, 7)[1:]  # so that a position in the unlabelled subset is not a pool index
     pool.label(labelled, LABELS[labelled], 0)
     return make_datamodule(pool, steps_per_round=STEPS, steps_per_epoch=STEPS_PER_EPOCH, seed=1)
 

@@ -16,7 +16,15 @@ from assl_lightning.config.compose import conf_dir
 from tests.learning import contract
 from tests.stripes import SGD
 
-NAMES = sorted(path.stem for path in (conf_dir() / "algorithm").glob("*.yaml"))
+OF_FILES = sorted(path.stem for path in (conf_dir() / "algorithm").glob("*.yaml"))
+SWITCHES = ("algorithm.module.balanced_head=true",)
+SWITCHED = [
+    f"{name} {switch}"
+    for name in OF_FILES
+    for switch in SWITCHES
+    if name != "supervised" and not name.endswith("_small")  # whose module is the same
+]
+NAMES = [*OF_FILES, *SWITCHED]
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended"),
@@ -89,11 +97,11 @@ class NeedsUnlabelled(FixMatch):
 
 
 class Forgetful(FixMatch):
-    """Its threshold follows the confidence that it saw, in an attribute that no checkpoint holds."""
+    """Its unlabelled loss weighs as much as the confidence that it saw, in an attribute that no checkpoint holds."""
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         output: Any = super().training_step(batch, batch_idx)
-        self.threshold = 0.5 * self.threshold + 0.5 * output["logits_weak"].softmax(-1).max(-1).values.mean().item()
+        self.lambda_u = 0.5 * self.lambda_u + 0.5 * output["logits_weak"].softmax(-1).max(-1).values.mean().item()
         return output
 
 

@@ -146,11 +146,12 @@ def test_a_file_fills_all_but_the_head(
     assert caplog.messages == [f"{file}: taken, but for the head classifier.3, which begins anew"]
 
 
-def test_a_runs_own_checkpoint_is_taken_with_its_head(tmp_path: Path) -> None:
+@pytest.mark.parametrize("beside", [[], ["judging_head.weight", "judging_head.bias", "running.confidence"]])
+def test_a_runs_own_checkpoint_is_taken_with_its_head(tmp_path: Path, beside: list[str]) -> None:
     trained = torchvision_network(TORCHVISION, 7)
-    torch.save(
-        {"state_dict": {f"network.{name}": value for name, value in trained.state_dict().items()}}, tmp_path / "w"
-    )
+    state = {f"network.{name}": value for name, value in trained.state_dict().items()}
+    state |= {name: torch.ones(7) for name in beside}  # what its algorithm kept
+    torch.save({"state_dict": state, "assl_lightning": {"step": 3}}, tmp_path / "w")
     again = torchvision_network(TORCHVISION, 7, weights=tmp_path / "w")
     torch.testing.assert_close(again.state_dict(), trained.state_dict(), rtol=0, atol=0)
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from assl_lightning.learning.flexmatch import FlexMatch as FlexMatch
     from assl_lightning.learning.freematch import FreeMatch as FreeMatch
     from assl_lightning.learning.non_finite import NonFinite as NonFinite
+    from assl_lightning.learning.pseudo_label_loss import PseudoLabels as PseudoLabels
     from assl_lightning.learning.pseudo_labels import PseudoLabelling as PseudoLabelling
-    from assl_lightning.learning.pseudo_labels import PseudoLabels as PseudoLabels
     from assl_lightning.learning.simclr import SimCLR as SimCLR
     from assl_lightning.learning.simclr import nt_xent as nt_xent
     from assl_lightning.learning.snapshots import PoolSnapshots as PoolSnapshots
@@ -38,7 +38,8 @@ __getattr__, __dir__ = make_face(
         "learning.flexmatch": ["FlexMatch"],
         "learning.freematch": ["FreeMatch"],
         "learning.non_finite": ["NonFinite"],
-        "learning.pseudo_labels": ["PseudoLabelling", "PseudoLabels"],
+        "learning.pseudo_label_loss": ["PseudoLabels"],
+        "learning.pseudo_labels": ["PseudoLabelling"],
         "learning.simclr": ["SimCLR", "nt_xent"],
         "learning.snapshots": ["PoolSnapshots"],
         "learning.softmatch": ["SoftMatch"],

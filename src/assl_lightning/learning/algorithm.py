@@ -82,6 +82,7 @@ class Algorithm(TrainedNetwork):
         optimizer: called once with the parameter groups, such as `functools.partial(torch.optim.SGD, lr=0.03)`.
         weight_decay: of the parameters that are not exempt, ≥ 0.
         weight_decay_exempt: which parameters do not decay; see `parameter_groups`.
+        further_heads: heads beside the network's own, by the attributes that they become.
     """
 
     produces: ClassVar[frozenset[str]]
@@ -94,10 +95,23 @@ class Algorithm(TrainedNetwork):
         optimizer: MakeOptimizer,
         weight_decay: float = 0.0,
         weight_decay_exempt: WeightDecayExempt = "by_module",
+        further_heads: Mapping[str, nn.Module] | None = None,
     ) -> None:
+        heads = dict(further_heads or {})
         groups = parameter_groups(network, weight_decay, weight_decay_exempt)
+        for head in heads.values():
+            for group, more in zip(groups, parameter_groups(head, weight_decay, weight_decay_exempt), strict=True):
+                group["params"] += more["params"]
         super().__init__(network, optimizer=optimizer, groups=groups)
+        for name, head in heads.items():
+            self.add_module(name, head)
+        self._further_heads = tuple(heads)
         self.test_counts = self.new_counts()
+
+    @property
+    def heads(self) -> dict[str, nn.Module]:
+        """The modules that end in a row for each class, by their names; the first is the network's own."""
+        return {"network.head": self.network.head, **{name: self.get_submodule(name) for name in self._further_heads}}
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, channels, height, width) → (B, C) logits."""

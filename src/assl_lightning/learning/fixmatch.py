@@ -7,7 +7,8 @@ from torch import Tensor
 
 from assl_lightning.base.rules import checked
 from assl_lightning.learning.algorithm import MakeOptimizer
-from assl_lightning.learning.pseudo_labels import PseudoLabelling, PseudoLabels, StepLoss, pseudo_label_loss
+from assl_lightning.learning.pseudo_label_loss import PseudoLabels, StepLoss, pseudo_label_loss
+from assl_lightning.learning.pseudo_labels import PseudoLabelling
 from assl_lightning.learning.settings import Temperature, Threshold, WeightDecayExempt
 from assl_lightning.networks.base import FeatureNetwork
 
@@ -23,6 +24,7 @@ class FixMatch(PseudoLabelling):
         lambda_u: weight of the unsupervised loss, ≥ 0.
         weight_decay: 5e-4 in kekmodel's code, which the paper builds on.
         weight_decay_exempt: "by_module" | "by_name", see `parameter_groups`.
+        balanced_head: see `PseudoLabelling`.
 
     >>> import torch
     >>> from functools import partial
@@ -42,6 +44,7 @@ class FixMatch(PseudoLabelling):
         lambda_u: float = 1.0,
         weight_decay: float = 5e-4,
         weight_decay_exempt: WeightDecayExempt = "by_module",
+        balanced_head: bool = False,
     ) -> None:
         super().__init__(
             network,
@@ -49,6 +52,7 @@ class FixMatch(PseudoLabelling):
             lambda_u=lambda_u,
             weight_decay=weight_decay,
             weight_decay_exempt=weight_decay_exempt,
+            balanced_head=balanced_head,
         )
         self.threshold: float = checked("threshold", threshold, Threshold)
         self.temperature: float = checked("temperature", temperature, Temperature)

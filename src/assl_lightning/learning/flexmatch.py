@@ -11,7 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 from assl_lightning.base.rules import at_least, checked
 from assl_lightning.data.pool import UNLABELLED, Pool
 from assl_lightning.learning.algorithm import MakeOptimizer
-from assl_lightning.learning.pseudo_labels import PseudoLabelling, PseudoLabels
+from assl_lightning.learning.pseudo_label_loss import PseudoLabels
+from assl_lightning.learning.pseudo_labels import PseudoLabelling
 from assl_lightning.learning.settings import Threshold, WeightDecayExempt
 from assl_lightning.networks.base import FeatureNetwork
 
@@ -38,6 +39,7 @@ class FlexMatch(PseudoLabelling):
         lambda_u: weight of the unsupervised loss, ≥ 0.
         weight_decay: of the parameters that are not exempt, ≥ 0.
         weight_decay_exempt: "by_module" | "by_name", see `parameter_groups`.
+        balanced_head: see `PseudoLabelling`.
     """
 
     taken_for: Tensor  # (N,) int32: the class that each sample was last taken for with confidence
@@ -53,6 +55,7 @@ class FlexMatch(PseudoLabelling):
         lambda_u: float = 1.0,
         weight_decay: float = 5e-4,
         weight_decay_exempt: WeightDecayExempt = "by_module",
+        balanced_head: bool = False,
     ) -> None:
         super().__init__(
             network,
@@ -60,6 +63,7 @@ class FlexMatch(PseudoLabelling):
             lambda_u=lambda_u,
             weight_decay=weight_decay,
             weight_decay_exempt=weight_decay_exempt,
+            balanced_head=balanced_head,
         )
         self.threshold: float = checked("threshold", threshold, Threshold)
         size = 0 if num_samples is None else checked("num_samples", num_samples, Annotated[int, at_least(1)])
@@ -70,6 +74,7 @@ class FlexMatch(PseudoLabelling):
 
     def setup(self, stage: str) -> None:
         """Make room for the datamodule's pool, and forget samples that are no longer unlabelled."""
+        super().setup(stage)
         pool = getattr(getattr(self.trainer, "datamodule", None), "pool", None)
         if stage != "fit" or not isinstance(pool, Pool):
             return

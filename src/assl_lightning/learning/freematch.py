@@ -8,7 +8,8 @@ from torch import Tensor
 
 from assl_lightning.base.rules import checked
 from assl_lightning.learning.algorithm import MakeOptimizer
-from assl_lightning.learning.pseudo_labels import PseudoLabelling, PseudoLabels
+from assl_lightning.learning.pseudo_label_loss import PseudoLabels
+from assl_lightning.learning.pseudo_labels import PseudoLabelling
 from assl_lightning.learning.running_averages import RunningAverages
 from assl_lightning.learning.settings import Decay, LossWeight, MostConfident, WeightDecayExempt
 from assl_lightning.networks.base import FeatureNetwork
@@ -33,6 +34,7 @@ class FreeMatch(PseudoLabelling):
         lambda_u: weight of the unsupervised loss, ≥ 0.
         weight_decay: of the parameters that are not exempt, ≥ 0.
         weight_decay_exempt: "by_module" | "by_name", see `parameter_groups`.
+        balanced_head: see `PseudoLabelling`.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class FreeMatch(PseudoLabelling):
         lambda_u: float = 1.0,
         weight_decay: float = 5e-4,
         weight_decay_exempt: WeightDecayExempt = "by_module",
+        balanced_head: bool = False,
     ) -> None:
         super().__init__(
             network,
@@ -54,6 +57,7 @@ class FreeMatch(PseudoLabelling):
             lambda_u=lambda_u,
             weight_decay=weight_decay,
             weight_decay_exempt=weight_decay_exempt,
+            balanced_head=balanced_head,
         )
         self.fairness: float = checked("fairness", fairness, LossWeight)
         self.max_threshold: float = checked("max_threshold", max_threshold, MostConfident)

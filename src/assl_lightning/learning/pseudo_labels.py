@@ -7,33 +7,21 @@ step is the same and is here.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from copy import deepcopy
+from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from assl_lightning.base.rules import checked
-from assl_lightning.learning.algorithm import Algorithm, MakeOptimizer, mean_cross_entropy
+from assl_lightning.data.pool import Pool
+from assl_lightning.learning.algorithm import Algorithm, MakeOptimizer
+from assl_lightning.learning.balanced_head import BalancedLoss
+from assl_lightning.learning.datamodule import PoolDataModule
+from assl_lightning.learning.pseudo_label_loss import PseudoLabels, pseudo_label_loss
 from assl_lightning.learning.settings import LossWeight, WeightDecayExempt
 from assl_lightning.method.contracts import Batch, StepOutput
 from assl_lightning.networks.base import FeatureNetwork
-
-
-class PseudoLabels(NamedTuple):
-    """The classes that the unlabelled images of a step are taken for, and how much each counts."""
-
-    label: Tensor  # (Bu,) int64
-    weight: Tensor  # (Bu,) float32 in [0, 1]
-
-
-class StepLoss(NamedTuple):
-    """The parts of the loss, each a () tensor; `mask_rate` in [0, 1] is the mean weight of the pseudo-labels."""
-
-    total: Tensor
-    supervised: Tensor
-    unsupervised: Tensor
-    mask_rate: Tensor
 
 
 class PseudoLabelling(Algorithm, ABC):
@@ -45,6 +33,10 @@ class PseudoLabelling(Algorithm, ABC):
         lambda_u: weight of the unsupervised loss, ≥ 0.
         weight_decay: of the parameters that are not exempt, ≥ 0.
         weight_decay_exempt: "by_module" | "by_name", see `parameter_groups`.
+        balanced_head: for pools whose classes are not about as frequent. The network's head then learns by
+            `BalancedLoss`, with features that both losses train, and is the one that predicts, here and in every step
+            output; `judge` and its loss have a head of their own, which begins with the same weights. The datamodule's
+            `pool` has the labels to count; without one call `balanced.count`.
     """
 
     produces: ClassVar[frozenset[str]] = frozenset({"statistics"})
@@ -57,11 +49,35 @@ class PseudoLabelling(Algorithm, ABC):
         lambda_u: float = 1.0,
         weight_decay: float = 5e-4,
         weight_decay_exempt: WeightDecayExempt = "by_module",
+        balanced_head: bool = False,
     ) -> None:
+        has_balanced = checked("balanced_head", balanced_head, bool)
         super().__init__(
-            network, optimizer=optimizer, weight_decay=weight_decay, weight_decay_exempt=weight_decay_exempt
+            network,
+            optimizer=optimizer,
+            weight_decay=weight_decay,
+            weight_decay_exempt=weight_decay_exempt,
+            further_heads={"judging_head": deepcopy(network.head)} if has_balanced else {},
         )
         self.lambda_u: float = checked("lambda_u", lambda_u, LossWeight)
+        self.balanced = BalancedLoss(network.num_classes) if has_balanced else None
+
+    def setup(self, stage: str) -> None:
+        """Count the labels of the datamodule's pool, for a balanced head.
+
+        Raises:
+            ValueError: there is a balanced head, and its labels were not counted.
+        """
+        if stage != "fit" or self.balanced is None:
+            return
+        pool = getattr(getattr(self.trainer, "datamodule", None), "pool", None)
+        if isinstance(pool, Pool):
+            self.balanced.count(pool.labels[pool.labelled])
+        elif not self.balanced.is_counted:
+            raise ValueError(
+                "balanced_head needs the labels of all labelled images: fit with a datamodule that has a Pool as its "
+                "pool, or call algorithm.balanced.count(labels) before the fit"
+            )
 
     @abstractmethod
     def judge(self, weak: Tensor, labelled: Tensor, index: Tensor) -> PseudoLabels:
@@ -82,22 +98,20 @@ class PseudoLabelling(Algorithm, ABC):
         num_labelled, num_unlabelled = len(batch["label"]), len(batch["index"])
         features = self._features(batch)
         sizes = [num_labelled, num_unlabelled, num_unlabelled]
-        labelled, weak, strong = self.network.head(features).split(sizes)
+        labelled, weak, strong = self._judging_head(features).split(sizes)
         features_labelled, features_weak, _ = features.split(sizes)
 
         pseudo = self.judge(weak.detach(), labelled.detach(), batch["index"])
         loss = pseudo_label_loss(labelled, batch["label"], strong, pseudo, lambda_u=self.lambda_u)
         further = self.further_loss(strong, pseudo)
         total = loss.total if further is None else loss.total + further
-        self.log_step(
-            {
-                "loss": total,
-                "loss_supervised": loss.supervised,
-                "loss_unsupervised": loss.unsupervised,
-                "mask_rate": loss.mask_rate,
-            },
-            batch_size=num_labelled,
-        )
+        logged = {"loss_supervised": loss.supervised, "loss_unsupervised": loss.unsupervised}
+        if self.balanced is not None:
+            labelled, weak, strong = self.network.head(features).split(sizes)
+            own = self.balanced.weigh(weak, self._progress())
+            logged["loss_balanced"] = self.balanced(labelled, batch["label"], strong, own)
+            total = total + logged["loss_balanced"]
+        self.log_step({"loss": total, **logged, "mask_rate": loss.mask_rate}, batch_size=num_labelled)
         return {
             "loss": total,
             "index": batch["index"],
@@ -121,6 +135,20 @@ class PseudoLabelling(Algorithm, ABC):
         sums = self.sum_over_ranks(torch.cat([rows.sum(0).flatten(), rows.new_full((1,), len(rows))]))
         return (sums[:-1] / sums[-1]).view(rows.shape[1:])
 
+    @property
+    def _judging_head(self) -> nn.Module:
+        return self.network.head if self.balanced is None else self.get_submodule("judging_head")
+
+    def _progress(self) -> float:
+        """Return the share of the fit's steps that are done, in [0, 1]; 0 without a fit."""
+        trainer = self._trainer
+        if trainer is None:
+            return 0.0
+        datamodule = getattr(trainer, "datamodule", None)
+        if isinstance(datamodule, PoolDataModule):
+            return trainer.global_step / datamodule.num_steps
+        return min(trainer.global_step / trainer.estimated_stepping_batches, 1.0)
+
     def _features(self, batch: Batch) -> Tensor:
         """(B + 2 · Bu, d) of the labelled images, the weak and the strong views.
 
@@ -136,25 +164,3 @@ class PseudoLabelling(Algorithm, ABC):
         with torch.no_grad():  # last: autocast may keep a weight as it first cast it, gradient or not (torch < 2.11)
             of_weak = self.network.features(weak)
         return torch.cat([of_labelled, of_weak, of_strong])
-
-
-def pseudo_label_loss(
-    logits_labelled: Tensor, label: Tensor, logits_strong: Tensor, pseudo: PseudoLabels, *, lambda_u: float = 1.0
-) -> StepLoss:
-    """Cross-entropy of the labelled, plus λ_u times that of the strong views with their pseudo-labels, weighted.
-
-    Args:
-        logits_labelled: (B, C).
-        label: (B,) int64.
-        logits_strong: (Bu, C).
-        pseudo: Bu rows.
-
-    The unsupervised part is a mean over all Bu rows, not over those that count. In float32 whatever the inputs. With
-    Bu = 0 the step is the supervised one.
-    """
-    supervised = mean_cross_entropy(logits_labelled, label)
-    if len(logits_strong) == 0:
-        return StepLoss(supervised, supervised, torch.zeros_like(supervised), torch.zeros_like(supervised))
-    entropy = F.cross_entropy(logits_strong.float(), pseudo.label, reduction="none")
-    unsupervised = (pseudo.weight * entropy).mean()
-    return StepLoss(supervised + lambda_u * unsupervised, supervised, unsupervised, pseudo.weight.mean())

@@ -54,6 +54,7 @@ ALGORITHM_ARGUMENTS: Mapping[str, Any] = {
     "momentum_warm_up": bool,
     "weight_decay": WeightDecay,
     "weight_decay_exempt": WeightDecayExempt,
+    "balanced_head": bool,
     "stop_at_train_accuracy": TrainAccuracy | None,
     "optimizer.lr": Annotated[float, above(0)],
     "optimizer.momentum": Annotated[float, BELOW_ONE],

@@ -10,7 +10,8 @@ from torch import Tensor
 from assl_lightning.base.rules import checked
 from assl_lightning.learning.algorithm import MakeOptimizer
 from assl_lightning.learning.alignment import DistributionAlignment, Target
-from assl_lightning.learning.pseudo_labels import PseudoLabelling, PseudoLabels
+from assl_lightning.learning.pseudo_label_loss import PseudoLabels
+from assl_lightning.learning.pseudo_labels import PseudoLabelling
 from assl_lightning.learning.running_averages import RunningAverages
 from assl_lightning.learning.settings import Decay, NumSigma, WeightDecayExempt
 from assl_lightning.networks.base import FeatureNetwork
@@ -37,6 +38,7 @@ class SoftMatch(PseudoLabelling):
         lambda_u: weight of the unsupervised loss, ≥ 0.
         weight_decay: of the parameters that are not exempt, ≥ 0.
         weight_decay_exempt: "by_module" | "by_name", see `parameter_groups`.
+        balanced_head: see `PseudoLabelling`.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class SoftMatch(PseudoLabelling):
         lambda_u: float = 1.0,
         weight_decay: float = 5e-4,
         weight_decay_exempt: WeightDecayExempt = "by_module",
+        balanced_head: bool = False,
     ) -> None:
         super().__init__(
             network,
@@ -59,6 +62,7 @@ class SoftMatch(PseudoLabelling):
             lambda_u=lambda_u,
             weight_decay=weight_decay,
             weight_decay_exempt=weight_decay_exempt,
+            balanced_head=balanced_head,
         )
         self.n_sigma: float = checked("n_sigma", n_sigma, NumSigma)
         momentum = checked("momentum", momentum, Decay)

@@ -37,9 +37,12 @@ FORMER_KEYS = ("acquisition.requires", "algorithm.produces")
 LATER_KEYS: Mapping[str, Any] = {"initial_features": "network", "warm_up": None}
 """Keys that configurations did not have at first, and their values in a run that does not say them."""
 
+_PSEUDO_LABELLING = ("AdaMatch", "FixMatch", "FlexMatch", "FreeMatch", "SoftMatch")
+
 LATER_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "assl_lightning.acquisition.Herding": {"class_quota": 0.0},
     "assl_lightning.data.load_dataset": {"fields": None},
+    **{f"assl_lightning.learning.{name}": {"balanced_head": False} for name in _PSEUDO_LABELLING},
 }
 """`_target_` of a class → arguments that it did not have at first, and their values in a run that does not say them."""
 

@@ -191,9 +191,9 @@ class RoundTraining:
                 state = checkpoint["current_model_state" if has_raw else "state_dict"]
                 classes = read_history(self.directory.path)
                 if classes is not None and classes.names(number - 1) != classes.names():
-                    carried = carry_rows(
-                        state, algorithm.network.head, classes.present_labels(number - 1), "network.head."
-                    )
+                    carried = state
+                    for name, head in algorithm.heads.items():
+                        carried = carry_rows(carried, head, classes.present_labels(number - 1), f"{name}.")
                     # counts and averages that an algorithm keeps of each class begin anew
                     kept = {name for name, _ in algorithm.named_buffers() if not name.startswith("network.")}
                     state = carried | {name: value for name, value in algorithm.state_dict().items() if name in kept}

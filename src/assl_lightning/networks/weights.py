@@ -19,6 +19,7 @@ from assl_lightning.base.words import first_few, first_line
 log = logging.getLogger(__name__)
 
 _KEYS = ("state_dict", "model")  # under which checkpoints have their weights
+_OF_RUN = "assl_lightning"  # key of a run's own checkpoint, in which an algorithm's state is beside its network's
 _NAMED = 5  # of the weights that do not fit, in an error
 _ODD_CONTENT = (AttributeError, AssertionError, EOFError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
@@ -83,6 +84,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     nested: Mapping[Any, Any] = next((content[key] for key in _KEYS if isinstance(content.get(key), Mapping)), content)
     weights = {str(name): value for name, value in nested.items() if isinstance(value, Tensor)}
+    if _OF_RUN in content:
+        weights = {name: value for name, value in weights.items() if name.startswith("network.")}
     if not weights:
         raise ValueError(f"{path} must hold weights by their names; it has {', '.join(map(str, nested)) or 'nothing'}")
     return weights
