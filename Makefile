@@ -9,7 +9,7 @@ OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-e2e test-all coverage test-capabilities test-slow test-oldest check format lint types wheel release bench compare-digits compare-fashion-mnist \
-	results-digits results-bald results-fashion-mnist results-fewer-labels results-instability results-kills results-picks clean
+	results-algorithms results-digits results-bald results-fashion-mnist results-fewer-labels results-instability results-kills results-picks clean
 
 RUN := $(BIN)/python -m assl_lightning
 ONE_THREAD := OMP_NUM_THREADS=1
@@ -175,6 +175,12 @@ results-fewer-labels: install data/letters data/mnist_5k ## results/fewer_labels
 	$(REPORT).labels_needed $(FEWER_LABELS) --by-directory --baseline random --baseline margin --rule herding+warm --rule herding \
 		--title "Fewer labels" --output results/fewer_labels
 	$(BIN)/python -m benchmarks.regimes.diagnostics $(FEWER_LABELS) --output results/fewer_labels
+
+# The same for results/algorithms/PROTOCOL.md.
+
+results-algorithms: install ## results/algorithms: 860 runs, about an hour and a quarter of two cores
+	$(BIN)/python -m benchmarks.algorithms.plan | tr '\n' '\0' | $(ONE_THREAD) xargs -0 -r -n 1 -P 2 sh -c
+	$(BIN)/python -m benchmarks.algorithms.report runs/results/algorithms --output results/algorithms
 
 results-instability: install ## results/instability: one run, about ten minutes of one core
 	$(ONE_THREAD) $(RUN) +experiment=instability_small run_dir=runs/results/instability

@@ -13,7 +13,8 @@ from assl_lightning.config.compose import with_config_dir
 from assl_lightning.config.schema import Config
 from assl_lightning.loop.records import RoundRecord, write_record
 from assl_lightning.report.labels_needed.starts import start_of
-from benchmarks.regimes.plan import CONF, FIRST_SEED, STAGES, STARTS, Sweep, main
+from benchmarks.planning import CONF, FIRST_SEED
+from benchmarks.regimes.plan import STAGES, STARTS, main, make_sweep
 
 pytestmark = pytest.mark.e2e
 
@@ -36,15 +37,15 @@ def test_no_run_is_planned_twice() -> None:
 
 def test_seeds_are_those_that_no_tuning_saw() -> None:
     assert FIRST_SEED == 1000
-    assert {min(stage.seeds) for stage in STAGES} == {0, 10}
+    assert {min(sweep.seeds) for sweep in SWEEPS} == {0, 10}
 
 
 @pytest.mark.parametrize("regime", sorted({sweep.regime for sweep in SWEEPS}))
 def test_every_regime_is_an_experiment_whose_runs_are_called_by_it(
     compose_run: Callable[..., Config], regime: str
 ) -> None:
-    sweep = Sweep(regime, "random", range(1))
-    overrides = [text.replace("seed=1000", "seed=7") for text in sweep.overrides([0], Path("runs"))]
+    sweep = make_sweep(regime, "random", range(1))
+    overrides = [text.replace("seed=1000", "seed=7") for text in sweep.words([0], Path("runs"))]
     config = compose_run(*with_config_dir(overrides, ROOT / CONF))
 
     assert config.name == regime
@@ -78,7 +79,7 @@ def test_a_start_is_the_same_in_every_regime(
 
 
 def test_a_command_is_a_sweep_over_the_seeds_that_are_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = next(STAGES[0].sweeps)
+    first = STAGES[0].sweeps[0]
     finish(first.directory(0, tmp_path))
     finish(first.directory(1, tmp_path), trained=1)
 
@@ -92,7 +93,7 @@ def test_a_command_is_a_sweep_over_the_seeds_that_are_left(tmp_path: Path, capsy
 
 
 def test_what_is_left_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    finish(next(STAGES[0].sweeps).directory(3, tmp_path))
+    finish(STAGES[0].sweeps[0].directory(3, tmp_path))
 
     assert main(["--runs", str(tmp_path), "--count"]) == 0
 
