@@ -14,7 +14,7 @@ import torch
 from assl_lightning.commands.messages import set_up_messages
 from benchmarks.figures import Figure, as_markdown, this_machine, write
 
-SECTIONS = ("step", "augmentation", "callback", "acquisition", "decoding", "paper_round", "start_up")
+SECTIONS = ("step", "learners", "augmentation", "callback", "acquisition", "decoding", "paper_round", "start_up")
 Measure = Callable[[torch.device, bool], Iterator[Figure]]
 
 

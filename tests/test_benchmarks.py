@@ -34,7 +34,7 @@ def test_every_section_gives_figures_and_only_those_of_a_gpu_or_a_missing_packag
     written: tuple[dict[str, Any], str],
 ) -> None:
     figures = written[0]["figures"]
-    sections = {"step", "augmentation", "callback", "acquisition", "decoding", "paper_round", "start_up"}
+    sections = {"step", "learners", "augmentation", "callback", "acquisition", "decoding", "paper_round", "start_up"}
     assert {figure["section"] for figure in figures} == sections
     for figure in figures:
         assert all(math.isfinite(value) and value >= 0 for value in figure["values"]), figure

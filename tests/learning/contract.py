@@ -26,6 +26,7 @@ from assl_lightning.config.instantiate import make_algorithm
 from assl_lightning.data.pool import Pool
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.datamodule import PoolDataModule
+from assl_lightning.learning.weight_ema import WeightEMA
 from assl_lightning.networks.base import FeatureNetwork
 from tests.stripes import CLASSES, LABELS, POOL_SIZE, make_datamodule
 
@@ -73,11 +74,25 @@ def make_data() -> PoolDataModule:
 
 def one_step(algorithm: Algorithm, **changes: Any) -> tuple[Any, Any]:
     """The batch of a first step, and what the algorithm returns of it."""
+    if algorithm.needs_weight_ema and algorithm._trainer is None:
+        begin_averages(algorithm)
     datamodule = make_data()
     batch: Any = datamodule.on_after_batch_transfer(next(iter(datamodule.train_dataloader())), 0)
     batch |= {name: change(batch[name]) for name, change in changes.items()}
     algorithm.log_step = lambda *_, **__: None  # type: ignore[method-assign]  # there is no trainer
     return batch, algorithm.training_step(batch, 0)
+
+
+_kept: list[Trainer] = []  # an algorithm has only a weak reference to its trainer
+
+
+def begin_averages(algorithm: Algorithm) -> None:
+    """Give an algorithm a trainer whose averaged weights are the present ones."""
+    weight_ema = WeightEMA(0.9)
+    trainer = Trainer(accelerator="cpu", callbacks=[weight_ema], logger=False, enable_checkpointing=False)
+    _kept.append(trainer)
+    algorithm.trainer = trainer
+    weight_ema.on_fit_start(trainer, algorithm)
 
 
 def check_step_output(make: Make) -> None:
@@ -157,7 +172,10 @@ def fit(make: Make, directory: Path, resume: Path | None = None, devices: int = 
         devices=devices,
         strategy="ddp" if devices > 1 else "auto",
         max_epochs=2,
-        callbacks=[ModelCheckpoint(directory, every_n_train_steps=1, save_top_k=-1, filename="{step}")],
+        callbacks=[
+            WeightEMA(0.9),
+            ModelCheckpoint(directory, every_n_train_steps=1, save_top_k=-1, filename="{step}"),
+        ],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,

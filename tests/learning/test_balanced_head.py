@@ -156,7 +156,7 @@ def test_both_losses_teach_the_features_and_each_its_own_head() -> None:
 def test_the_head_that_predicts_is_the_balanced_one() -> None:
     learner = with_shares([0] * 20 + [1, 2])
     with torch.no_grad():
-        learner.get_submodule("judging_head").weight.neg_()
+        learner.get_parameter("judging_head.weight").neg_()
     batch, output = contract.one_step(learner)
     with torch.no_grad():
         torch.testing.assert_close(output["logits_weak"], learner(batch["weak"]))
@@ -167,20 +167,22 @@ def test_the_head_that_predicts_is_the_balanced_one() -> None:
 
 
 def test_the_labels_of_the_pool_are_counted_before_the_fit(tmp_path: Path) -> None:
-    learner = contract.fit(lambda: FixMatch(contract.make_network(), optimizer=SGD, balanced_head=True), tmp_path)
-    assert learner.balanced is not None  # type: ignore[attr-defined]
+    learner = FixMatch(contract.make_network(), optimizer=SGD, balanced_head=True)
+    contract.fit(lambda: learner, tmp_path)
     pool = contract.make_data().pool
     counts = torch.bincount(pool.labels[pool.labelled].long(), minlength=3) + 1
     assert len(set(counts.tolist())) > 1
-    torch.testing.assert_close(learner.balanced.shares, counts.min() / counts)  # type: ignore[attr-defined]
-    assert learner._progress() == 1.0  # type: ignore[attr-defined]
+    assert learner.balanced is not None
+    torch.testing.assert_close(learner.balanced.shares, counts.min() / counts)
+    assert learner._progress() == 1.0
 
 
 @pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
-def test_without_a_pool_the_labels_must_be_counted() -> None:
+def test_without_a_pool_the_labels_must_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     learner = FixMatch(contract.make_network(), optimizer=SGD, balanced_head=True)
     batch, _ = contract.one_step(FixMatch(contract.make_network(), optimizer=SGD))
-    loader: Any = DataLoader([batch] * 4, batch_size=None)
+    batches: Any = [batch] * 4
+    loader = DataLoader(batches, batch_size=None)
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=2,
@@ -201,6 +203,6 @@ def test_without_a_pool_the_labels_must_be_counted() -> None:
         progress.append(share)
         return weigh(weak, share)
 
-    learner.balanced.weigh = watched  # type: ignore[method-assign]
+    monkeypatch.setattr(learner.balanced, "weigh", watched)
     trainer.fit(learner, loader)
     assert progress == [step / 8 for step in range(8)]

@@ -17,7 +17,8 @@ from tests.learning import contract
 from tests.stripes import SGD
 
 OF_FILES = sorted(path.stem for path in (conf_dir() / "algorithm").glob("*.yaml"))
-SWITCHES = ("algorithm.module.balanced_head=true",)
+BALANCED, TEACHER = "algorithm.module.balanced_head=true", "algorithm.module.teacher=ema"
+SWITCHES = (BALANCED, TEACHER, f"{BALANCED} {TEACHER}")
 SWITCHED = [
     f"{name} {switch}"
     for name in OF_FILES

@@ -203,11 +203,11 @@ def write_state(run_dir: Path, state: str, record: RoundRecord | None) -> None:
     (run_dir / "round_01" / "state.json").write_text(json.dumps(content))
 
 
-def test_a_run_that_began_before_the_balanced_head_has_none() -> None:
+def test_a_run_that_began_before_there_were_a_balanced_head_and_a_teacher_has_none() -> None:
     for name in ("AdaMatch", "FixMatch", "FlexMatch", "FreeMatch", "SoftMatch"):
         module = {"_target_": f"assl_lightning.learning.{name}", "lambda_u": 1.0}
         found = with_later_keys({"algorithm": {"module": module}})
-        assert found["algorithm"] == {"module": {**module, "balanced_head": False}}
+        assert found["algorithm"] == {"module": {**module, "balanced_head": False, "teacher": "student"}}
 
 
 def test_what_a_class_did_not_take_yet_when_a_run_began_is_as_if_it_had_been_said() -> None:

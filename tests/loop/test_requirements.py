@@ -58,6 +58,15 @@ def test_what_fits_together_is_no_contradiction(
     assert find_contradictions(strategy, make(algorithm), settings, mu) == []
 
 
+def test_a_teacher_of_averaged_weights_needs_them() -> None:
+    learner = FixMatch(SmallCNN(3, width=4), optimizer=functools.partial(torch.optim.SGD, lr=0.1), teacher="ema")
+    assert find_contradictions(ASSL(), learner, RoundSettings(), 7) == []
+    (found,) = find_contradictions(ASSL(), learner, RoundSettings(weight_ema=None), 7)
+    assert str(found).startswith(
+        "teacher=ema, weight_ema=None: the teacher has the averaged weights, and there are none"
+    )
+
+
 WRONG: list[tuple[Any, type[Algorithm], RoundSettings, int, list[str]]] = [
     (ASSL(), Supervised, RoundSettings(), 0, ["acquisition=ASSL, algorithm=Supervised: ASSL needs statistics"]),
     (RandomSampling(), FixMatch, RoundSettings(), 0, ["mu=0, algorithm=FixMatch: mu must be at least 1"]),

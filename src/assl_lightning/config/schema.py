@@ -178,7 +178,7 @@ def explain(contradiction: Contradiction, **names: str) -> str:
         contradiction: names settings as Python does.
         names: option of a group whose class the contradiction names: algorithm="fixmatch".
     """
-    keys = {**KEYS, "mu": "algorithm.mu"}
+    keys = {**KEYS, "mu": "algorithm.mu", "teacher": "algorithm.module.teacher"}
     shown = (show(keys.get(name, name), names.get(name, value)) for name, value in contradiction.settings.items())
     return f"{', '.join(shown)}: {contradiction.reason}"
 

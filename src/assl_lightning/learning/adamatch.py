@@ -12,7 +12,7 @@ from assl_lightning.learning.algorithm import MakeOptimizer
 from assl_lightning.learning.alignment import DistributionAlignment, Target
 from assl_lightning.learning.pseudo_label_loss import PseudoLabels
 from assl_lightning.learning.pseudo_labels import PseudoLabelling
-from assl_lightning.learning.settings import Decay, Threshold, WeightDecayExempt
+from assl_lightning.learning.settings import Decay, TeacherWeights, Threshold, WeightDecayExempt
 from assl_lightning.networks.base import FeatureNetwork
 
 
@@ -35,7 +35,7 @@ class AdaMatch(PseudoLabelling):
         lambda_u: weight of the unsupervised loss, ≥ 0.
         weight_decay: of the parameters that are not exempt, ≥ 0.
         weight_decay_exempt: "by_module" | "by_name", see `parameter_groups`.
-        balanced_head: see `PseudoLabelling`.
+        balanced_head, teacher: see `PseudoLabelling`.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class AdaMatch(PseudoLabelling):
         weight_decay: float = 5e-4,
         weight_decay_exempt: WeightDecayExempt = "by_module",
         balanced_head: bool = False,
+        teacher: TeacherWeights = "student",
     ) -> None:
         super().__init__(
             network,
@@ -60,6 +61,7 @@ class AdaMatch(PseudoLabelling):
             weight_decay=weight_decay,
             weight_decay_exempt=weight_decay_exempt,
             balanced_head=balanced_head,
+            teacher=teacher,
         )
         self.threshold: float = checked("threshold", threshold, Threshold)
         self.alignment = DistributionAlignment(

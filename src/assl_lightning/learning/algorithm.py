@@ -109,6 +109,11 @@ class Algorithm(TrainedNetwork):
         self.test_counts = self.new_counts()
 
     @property
+    def needs_weight_ema(self) -> bool:
+        """True if the fit must have a `WeightEMA`, whose averages training looks at."""
+        return False
+
+    @property
     def heads(self) -> dict[str, nn.Module]:
         """The modules that end in a row for each class, by their names; the first is the network's own."""
         return {"network.head": self.network.head, **{name: self.get_submodule(name) for name in self._further_heads}}

@@ -9,7 +9,7 @@ from assl_lightning.base.rules import checked
 from assl_lightning.learning.algorithm import MakeOptimizer
 from assl_lightning.learning.pseudo_label_loss import PseudoLabels, StepLoss, pseudo_label_loss
 from assl_lightning.learning.pseudo_labels import PseudoLabelling
-from assl_lightning.learning.settings import Temperature, Threshold, WeightDecayExempt
+from assl_lightning.learning.settings import TeacherWeights, Temperature, Threshold, WeightDecayExempt
 from assl_lightning.networks.base import FeatureNetwork
 
 
@@ -24,7 +24,7 @@ class FixMatch(PseudoLabelling):
         lambda_u: weight of the unsupervised loss, ≥ 0.
         weight_decay: 5e-4 in kekmodel's code, which the paper builds on.
         weight_decay_exempt: "by_module" | "by_name", see `parameter_groups`.
-        balanced_head: see `PseudoLabelling`.
+        balanced_head, teacher: see `PseudoLabelling`.
 
     >>> import torch
     >>> from functools import partial
@@ -45,6 +45,7 @@ class FixMatch(PseudoLabelling):
         weight_decay: float = 5e-4,
         weight_decay_exempt: WeightDecayExempt = "by_module",
         balanced_head: bool = False,
+        teacher: TeacherWeights = "student",
     ) -> None:
         super().__init__(
             network,
@@ -53,6 +54,7 @@ class FixMatch(PseudoLabelling):
             weight_decay=weight_decay,
             weight_decay_exempt=weight_decay_exempt,
             balanced_head=balanced_head,
+            teacher=teacher,
         )
         self.threshold: float = checked("threshold", threshold, Threshold)
         self.temperature: float = checked("temperature", temperature, Temperature)

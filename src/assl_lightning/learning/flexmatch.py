@@ -13,7 +13,7 @@ from assl_lightning.data.pool import UNLABELLED, Pool
 from assl_lightning.learning.algorithm import MakeOptimizer
 from assl_lightning.learning.pseudo_label_loss import PseudoLabels
 from assl_lightning.learning.pseudo_labels import PseudoLabelling
-from assl_lightning.learning.settings import Threshold, WeightDecayExempt
+from assl_lightning.learning.settings import TeacherWeights, Threshold, WeightDecayExempt
 from assl_lightning.networks.base import FeatureNetwork
 
 NEVER_SEEN, NEVER_SURE = -2, -1
@@ -39,7 +39,7 @@ class FlexMatch(PseudoLabelling):
         lambda_u: weight of the unsupervised loss, ≥ 0.
         weight_decay: of the parameters that are not exempt, ≥ 0.
         weight_decay_exempt: "by_module" | "by_name", see `parameter_groups`.
-        balanced_head: see `PseudoLabelling`.
+        balanced_head, teacher: see `PseudoLabelling`.
     """
 
     taken_for: Tensor  # (N,) int32: the class that each sample was last taken for with confidence
@@ -56,6 +56,7 @@ class FlexMatch(PseudoLabelling):
         weight_decay: float = 5e-4,
         weight_decay_exempt: WeightDecayExempt = "by_module",
         balanced_head: bool = False,
+        teacher: TeacherWeights = "student",
     ) -> None:
         super().__init__(
             network,
@@ -64,6 +65,7 @@ class FlexMatch(PseudoLabelling):
             weight_decay=weight_decay,
             weight_decay_exempt=weight_decay_exempt,
             balanced_head=balanced_head,
+            teacher=teacher,
         )
         self.threshold: float = checked("threshold", threshold, Threshold)
         size = 0 if num_samples is None else checked("num_samples", num_samples, Annotated[int, at_least(1)])

@@ -11,7 +11,7 @@ from assl_lightning.learning.algorithm import MakeOptimizer
 from assl_lightning.learning.pseudo_label_loss import PseudoLabels
 from assl_lightning.learning.pseudo_labels import PseudoLabelling
 from assl_lightning.learning.running_averages import RunningAverages
-from assl_lightning.learning.settings import Decay, LossWeight, MostConfident, WeightDecayExempt
+from assl_lightning.learning.settings import Decay, LossWeight, MostConfident, TeacherWeights, WeightDecayExempt
 from assl_lightning.networks.base import FeatureNetwork
 
 _TINY = 1e-12  # in the logarithm
@@ -34,7 +34,7 @@ class FreeMatch(PseudoLabelling):
         lambda_u: weight of the unsupervised loss, ≥ 0.
         weight_decay: of the parameters that are not exempt, ≥ 0.
         weight_decay_exempt: "by_module" | "by_name", see `parameter_groups`.
-        balanced_head: see `PseudoLabelling`.
+        balanced_head, teacher: see `PseudoLabelling`.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class FreeMatch(PseudoLabelling):
         weight_decay: float = 5e-4,
         weight_decay_exempt: WeightDecayExempt = "by_module",
         balanced_head: bool = False,
+        teacher: TeacherWeights = "student",
     ) -> None:
         super().__init__(
             network,
@@ -58,6 +59,7 @@ class FreeMatch(PseudoLabelling):
             weight_decay=weight_decay,
             weight_decay_exempt=weight_decay_exempt,
             balanced_head=balanced_head,
+            teacher=teacher,
         )
         self.fairness: float = checked("fairness", fairness, LossWeight)
         self.max_threshold: float = checked("max_threshold", max_threshold, MostConfident)

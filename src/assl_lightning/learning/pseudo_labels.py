@@ -7,21 +7,34 @@ step is the same and is here.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.rules import checked
 from assl_lightning.data.pool import Pool
 from assl_lightning.learning.algorithm import Algorithm, MakeOptimizer
 from assl_lightning.learning.balanced_head import BalancedLoss
 from assl_lightning.learning.datamodule import PoolDataModule
 from assl_lightning.learning.pseudo_label_loss import PseudoLabels, pseudo_label_loss
-from assl_lightning.learning.settings import LossWeight, WeightDecayExempt
+from assl_lightning.learning.settings import LossWeight, TeacherWeights, WeightDecayExempt
+from assl_lightning.learning.teacher import Teacher, weight_ema_of
 from assl_lightning.method.contracts import Batch, StepOutput
 from assl_lightning.networks.base import FeatureNetwork
+
+PREDICTING = "network.head"
+"""The name of the head that predicts."""
+
+
+class Teaching(NamedTuple):
+    """The logits that pseudo-labels come from, without a gradient."""
+
+    labelled: Tensor  # (B, C)
+    weak: Tensor  # (Bu, C)
 
 
 class PseudoLabelling(Algorithm, ABC):
@@ -37,6 +50,9 @@ class PseudoLabelling(Algorithm, ABC):
             `BalancedLoss`, with features that both losses train, and is the one that predicts, here and in every step
             output; `judge` and its loss have a head of their own, which begins with the same weights. The datamodule's
             `pool` has the labels to count; without one call `balanced.count`.
+        teacher: whose predictions for the weak views are the pseudo-labels: "student", the network's in the same step,
+            or "ema", those of the averaged weights in evaluation mode, by one forward pass more; see `Teacher`. What a
+            step returns is the student's.
     """
 
     produces: ClassVar[frozenset[str]] = frozenset({"statistics"})
@@ -50,6 +66,7 @@ class PseudoLabelling(Algorithm, ABC):
         weight_decay: float = 5e-4,
         weight_decay_exempt: WeightDecayExempt = "by_module",
         balanced_head: bool = False,
+        teacher: TeacherWeights = "student",
     ) -> None:
         has_balanced = checked("balanced_head", balanced_head, bool)
         super().__init__(
@@ -61,6 +78,19 @@ class PseudoLabelling(Algorithm, ABC):
         )
         self.lambda_u: float = checked("lambda_u", lambda_u, LossWeight)
         self.balanced = BalancedLoss(network.num_classes) if has_balanced else None
+        require_one_of("teacher", teacher, TeacherWeights)
+        # a tuple, so that no module registers it, with all its weights once more
+        self._teacher: tuple[Teacher, ...] = (Teacher(self),) if teacher == "ema" else ()
+
+    @property
+    def needs_weight_ema(self) -> bool:
+        """True if the fit must have a `WeightEMA`."""
+        return bool(self._teacher)
+
+    def on_fit_start(self) -> None:
+        """Raise a ValueError if there are no averaged weights, and the pseudo-labels are to be theirs."""
+        if self._teacher:
+            weight_ema_of(self.trainer)
 
     def setup(self, stage: str) -> None:
         """Count the labels of the datamodule's pool, for a balanced head.
@@ -98,17 +128,19 @@ class PseudoLabelling(Algorithm, ABC):
         num_labelled, num_unlabelled = len(batch["label"]), len(batch["index"])
         features = self._features(batch)
         sizes = [num_labelled, num_unlabelled, num_unlabelled]
-        labelled, weak, strong = self._judging_head(features).split(sizes)
+        logits = {name: head(features).split(sizes) for name, head in self.heads.items()}
         features_labelled, features_weak, _ = features.split(sizes)
+        teaching = self._teaching(batch, logits)
 
-        pseudo = self.judge(weak.detach(), labelled.detach(), batch["index"])
+        labelled, _, strong = logits[self._judging]
+        pseudo = self.judge(teaching[self._judging].weak, teaching[self._judging].labelled, batch["index"])
         loss = pseudo_label_loss(labelled, batch["label"], strong, pseudo, lambda_u=self.lambda_u)
         further = self.further_loss(strong, pseudo)
         total = loss.total if further is None else loss.total + further
         logged = {"loss_supervised": loss.supervised, "loss_unsupervised": loss.unsupervised}
+        labelled, weak, strong = logits[PREDICTING]
         if self.balanced is not None:
-            labelled, weak, strong = self.network.head(features).split(sizes)
-            own = self.balanced.weigh(weak, self._progress())
+            own = self.balanced.weigh(teaching[PREDICTING].weak, self._progress())
             logged["loss_balanced"] = self.balanced(labelled, batch["label"], strong, own)
             total = total + logged["loss_balanced"]
         self.log_step({"loss": total, **logged, "mask_rate": loss.mask_rate}, batch_size=num_labelled)
@@ -136,8 +168,19 @@ class PseudoLabelling(Algorithm, ABC):
         return (sums[:-1] / sums[-1]).view(rows.shape[1:])
 
     @property
-    def _judging_head(self) -> nn.Module:
-        return self.network.head if self.balanced is None else self.get_submodule("judging_head")
+    def _judging(self) -> str:
+        """The name of the head whose predictions are judged."""
+        return PREDICTING if self.balanced is None else "judging_head"
+
+    def _teaching(self, batch: Batch, logits: Mapping[str, Sequence[Tensor]]) -> dict[str, Teaching]:
+        """Return what teaches each head, by name and without a gradient: the student's `logits`, or the teacher's."""
+        if not self._teacher:
+            return {name: Teaching(of[0].detach(), of[1].detach()) for name, of in logits.items()}
+        (teacher,) = self._teacher
+        images = torch.cat([batch["labelled_image"], batch["weak"]])
+        predicted = teacher.predict(images, weight_ema_of(self.trainer))
+        sizes = [len(batch["labelled_image"]), len(batch["weak"])]
+        return {name: Teaching(*of.split(sizes)) for name, of in predicted.items()}
 
     def _progress(self) -> float:
         """Return the share of the fit's steps that are done, in [0, 1]; 0 without a fit."""

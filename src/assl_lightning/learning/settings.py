@@ -30,6 +30,9 @@ Decay = Annotated[float, BELOW_ONE]
 Weights = Literal["raw", "ema"]
 """The weights as trained, or their average."""
 
+TeacherWeights = Literal["student", "ema"]
+"""Whose predictions are the pseudo-labels: those of the weights that are trained, or of their average."""
+
 OnNonFinite = Literal["stop", "skip"]
 
 Threshold = Annotated[float, above(0)]
@@ -55,6 +58,7 @@ ALGORITHM_ARGUMENTS: Mapping[str, Any] = {
     "weight_decay": WeightDecay,
     "weight_decay_exempt": WeightDecayExempt,
     "balanced_head": bool,
+    "teacher": TeacherWeights,
     "stop_at_train_accuracy": TrainAccuracy | None,
     "optimizer.lr": Annotated[float, above(0)],
     "optimizer.momentum": Annotated[float, BELOW_ONE],

@@ -13,7 +13,7 @@ from assl_lightning.learning.alignment import DistributionAlignment, Target
 from assl_lightning.learning.pseudo_label_loss import PseudoLabels
 from assl_lightning.learning.pseudo_labels import PseudoLabelling
 from assl_lightning.learning.running_averages import RunningAverages
-from assl_lightning.learning.settings import Decay, NumSigma, WeightDecayExempt
+from assl_lightning.learning.settings import Decay, NumSigma, TeacherWeights, WeightDecayExempt
 from assl_lightning.networks.base import FeatureNetwork
 
 _LEAST = 1e-12  # of the variance: all confidences may be the same
@@ -38,7 +38,7 @@ class SoftMatch(PseudoLabelling):
         lambda_u: weight of the unsupervised loss, ≥ 0.
         weight_decay: of the parameters that are not exempt, ≥ 0.
         weight_decay_exempt: "by_module" | "by_name", see `parameter_groups`.
-        balanced_head: see `PseudoLabelling`.
+        balanced_head, teacher: see `PseudoLabelling`.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class SoftMatch(PseudoLabelling):
         weight_decay: float = 5e-4,
         weight_decay_exempt: WeightDecayExempt = "by_module",
         balanced_head: bool = False,
+        teacher: TeacherWeights = "student",
     ) -> None:
         super().__init__(
             network,
@@ -63,6 +64,7 @@ class SoftMatch(PseudoLabelling):
             weight_decay=weight_decay,
             weight_decay_exempt=weight_decay_exempt,
             balanced_head=balanced_head,
+            teacher=teacher,
         )
         self.n_sigma: float = checked("n_sigma", n_sigma, NumSigma)
         momentum = checked("momentum", momentum, Decay)

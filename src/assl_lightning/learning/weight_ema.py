@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, TypeVar
 
@@ -40,6 +41,11 @@ class WeightEMA(Callback):
         self._last_step = 0
         self._counts: MulticlassStatScores | None = None
 
+    @property
+    def averages(self) -> Mapping[str, Tensor]:
+        """The averaged parameters, by their names in the module; on its device during a fit, empty before one."""
+        return self._averages
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Forget the last fit's average."""
         if stage == "fit":
@@ -51,7 +57,6 @@ class WeightEMA(Callback):
         self._averages = {name: value.detach().clone().to(pl_module.device) for name, value in source.items()}
         self._last_step = trainer.global_step
 
-    @torch.no_grad()
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -59,6 +64,11 @@ class WeightEMA(Callback):
         if trainer.global_step == self._last_step:
             return
         self._last_step = trainer.global_step
+        self.average(pl_module)
+
+    @torch.no_grad()
+    def average(self, pl_module: LightningModule) -> None:
+        """Take the present weights into the average."""
         weights = [parameter.detach() for parameter in pl_module.parameters()]
         torch._foreach_lerp_(list(self._averages.values()), weights, 1 - self.decay)
         self._updates += 1

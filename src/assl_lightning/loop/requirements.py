@@ -43,6 +43,11 @@ def find_contradictions(
             f"images alone, choose Supervised",
         ),
         (
+            algorithm.needs_weight_ema and settings.weight_ema is None,
+            {"teacher": "ema", "weight_ema": None},
+            "the teacher has the averaged weights, and there are none; give a decay below 1, or set teacher to student",
+        ),
+        (
             of_training and "logits" in required,
             training | {"acquisition": strategy},
             f"features of training are for strategies that need no logits, which only a pass over the pool gives, and "
