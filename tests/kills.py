@@ -2,7 +2,8 @@
 
     python tests/kills.py --kills 200 --output results/kills.md
 
-With --warm-up the network is warmed up before the first label.
+With --warm-up the network is warmed up before the first label. With --every-algorithm the runs take turns with all
+learners from pseudo-labels, and with both switches of one of them; each gets its share of the kills.
 
 Each run is a process of its own, forked from this one so that it need not import everything again, which does what the
 command line does. It gets SIGKILL at a random instant, or as soon as a file is being written. Where a run ends before
@@ -32,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from assl_lightning.commands.train import main as command_line
 from assl_lightning.config import build  # noqa: F401  what a run would import
+from assl_lightning.config.compose import conf_dir
 from tests.same_run import differences_of_runs
 
 OVERRIDES = (
@@ -48,6 +50,7 @@ OVERRIDES = (
     "checkpoint.every_n_steps=3",
 )
 WARM_UP = ("warm_up=simclr", "warm_up.steps=30", "warm_up.batch_size=8", "initial_acquisition=kmeans_plus_plus")
+SWITCHES = ("algorithm=freematch_small", "algorithm.module.balanced_head=true", "algorithm.module.teacher=ema")
 _LONGEST_WAIT = 4.0  # seconds until a kill at a random instant: a bit longer than it takes to get to the first step
 _WRITING = 0.5  # the share of kills that wait for a file to be written
 
@@ -142,8 +145,16 @@ def _where(run_dir: Path) -> str:
     return "before the first round, between two rounds or in the report"
 
 
-def _report(outcome: Outcome, seconds: float, *, is_warm: bool) -> str:
+def learners() -> list[tuple[str, ...]]:
+    """What the command line says of each learner from pseudo-labels, and of one with a balanced head and a teacher."""
+    names = sorted(path.stem for path in (conf_dir() / "algorithm").glob("*_small.yaml"))
+    return [*((f"algorithm={name}",) for name in names), SWITCHES]
+
+
+def _report(outcome: Outcome, seconds: float, *, is_warm: bool, algorithms: int) -> str:
     option, warm_up = (" --warm-up", "a warm-up of 30 steps, ") if is_warm else ("", "")
+    if algorithms > 1:
+        option, warm_up = f"{option} --every-algorithm", f"{algorithms} algorithms in turn, {warm_up}"
     rows = "\n".join(f"| {where} | {count} |" for where, count in outcome.kills.most_common())
     found = "\n".join(outcome.differences) or "none"
     return f"""# A run that is killed is the same run
@@ -168,16 +179,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--warm-up", action="store_true", help="kill runs with a warm-up")
+    parser.add_argument("--every-algorithm", action="store_true", help="kill runs of each algorithm in turn")
     parser.add_argument("--luck", type=int, default=0, help="seed of the instants")
     parser.add_argument("--output", type=Path, help="where the report goes; else it is printed")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     overrides = [*OVERRIDES, *(WARM_UP if options.warm_up else ())]
+    turns: list[tuple[str, ...]] = learners() if options.every_algorithm else [()]
     outcome, luck, started = Outcome(), random.Random(options.luck), time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
         while outcome.kills.total() < options.kills:
-            kill_until_it_ends(Path(directory), outcome.runs, options.kills, luck, outcome, overrides)
-    text = _report(outcome, time.monotonic() - started, is_warm=options.warm_up)
+            wanted = min(options.kills, -(-(outcome.runs + 1) * options.kills // len(turns)))
+            of_run = [*overrides, *turns[outcome.runs % len(turns)]]
+            kill_until_it_ends(Path(directory), outcome.runs, wanted, luck, outcome, of_run)
+    text = _report(outcome, time.monotonic() - started, is_warm=options.warm_up, algorithms=len(turns))
     if options.output is None:
         sys.stdout.write(text)
     else:

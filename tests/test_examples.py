@@ -27,6 +27,7 @@ EXPECTED = {
     "add_to_your_trainer": "label these next: [",
     "custom_observe": "label these next: [",
     "new_acquisition": "picked, best first: [11, 14, 12, 15]",
+    "thresholds_by_class": "label these next: [",
     "rounds_from_python": "round 2: 60 labels, test accuracy 0.",
 }
 

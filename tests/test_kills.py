@@ -12,7 +12,7 @@ import pytest
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-@pytest.mark.parametrize("options", [[], ["--warm-up"]], ids=["cold", "warm"])
+@pytest.mark.parametrize("options", [[], ["--warm-up"], ["--every-algorithm"]], ids=["cold", "warm", "every algorithm"])
 def test_a_run_that_is_killed_again_and_again_ends_as_the_undisturbed_one(tmp_path: Path, options: list[str]) -> None:
     command = [sys.executable, str(Path(__file__).with_name("kills.py")), "--kills", "20", *options]
     ended = subprocess.run(
