@@ -178,7 +178,7 @@ results-fewer-labels: install data/letters data/mnist_5k ## results/fewer_labels
 
 # The same for results/algorithms/PROTOCOL.md.
 
-results-algorithms: install ## results/algorithms: 860 runs, about an hour and a quarter of two cores
+results-algorithms: install ## results/algorithms: 1080 runs, about an hour and a half of two cores
 	$(BIN)/python -m benchmarks.algorithms.plan | tr '\n' '\0' | $(ONE_THREAD) xargs -0 -r -n 1 -P 2 sh -c
 	$(BIN)/python -m benchmarks.algorithms.report runs/results/algorithms --output results/algorithms
 

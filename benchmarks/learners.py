@@ -30,6 +30,7 @@ LEARNERS = {
     "freematch": ["algorithm=freematch_small"],
     "flexmatch": ["algorithm=flexmatch_small"],
     "adamatch": ["algorithm=adamatch_small"],
+    "uda": ["algorithm=uda_small"],
     "fixmatch, balanced_head=true": [f"{_MODULE}balanced_head=true"],
     "fixmatch, teacher=ema": [f"{_MODULE}teacher=ema"],
 }

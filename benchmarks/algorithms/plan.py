@@ -29,7 +29,11 @@ REGIMES = {
 SUPERVISED = ("+variant=supervised", "algorithm.batch_size=32", "algorithm.weight_ema=0.98")
 """The labelled images alone, with the labelled batch, steps and averaging of the others."""
 
-SWITCHES = {"balanced": "algorithm.module.balanced_head=true", "untargeted": "algorithm.module.target=none"}
+SWITCHES = {
+    "balanced": "algorithm.module.balanced_head=true",
+    "teacher": "algorithm.module.teacher=ema",
+    "untargeted": "algorithm.module.target=none",
+}
 """Second part of a method's name → what it sets."""
 
 
@@ -59,6 +63,14 @@ STAGES = (
     Stage("long tail", _sweeps(TAIL, IN_A_TAIL, range(10))),
     Stage("more seeds", (*_sweeps(BUDGETS, PLAIN, range(10, 20)), *_sweeps(TAIL, IN_A_TAIL, range(10, 20)))),
     Stage("fashion", _sweeps(FASHION, PLAIN, range(5))),
+    Stage(
+        "uda and the teacher",
+        (
+            *_sweeps(BUDGETS, ("uda", "fixmatch+teacher"), range(20)),
+            *_sweeps(TAIL, ("uda", "uda+balanced"), range(20)),
+            *_sweeps(FASHION, ("uda",), range(5)),
+        ),
+    ),
 )
 """In this order: what is done when time runs out is worth something."""
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from assl_lightning.learning.softmatch import SoftMatch as SoftMatch
     from assl_lightning.learning.step_seed import StepSeed as StepSeed
     from assl_lightning.learning.supervised import Supervised as Supervised
+    from assl_lightning.learning.uda import UDA as UDA
     from assl_lightning.learning.weight_ema import WeightEMA as WeightEMA
 
 __getattr__, __dir__ = make_face(
@@ -45,6 +46,7 @@ __getattr__, __dir__ = make_face(
         "learning.softmatch": ["SoftMatch"],
         "learning.step_seed": ["StepSeed"],
         "learning.supervised": ["Supervised"],
+        "learning.uda": ["UDA"],
         "learning.weight_ema": ["WeightEMA"],
     },
 )

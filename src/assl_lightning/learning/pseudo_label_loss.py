@@ -14,7 +14,7 @@ from assl_lightning.learning.algorithm import mean_cross_entropy
 class PseudoLabels(NamedTuple):
     """The classes that the unlabelled images of a step are taken for, and how much each counts."""
 
-    label: Tensor  # (Bu,) int64
+    label: Tensor  # (Bu,) int64, or the probabilities of the classes (Bu, C) float32
     weight: Tensor  # (Bu,) float32 in [0, 1]
 
 
