@@ -60,9 +60,10 @@ def _step(setup: Setup, overrides: list[str], device: torch.device) -> Callable[
     pool.label(first, first % pool.num_classes, 0)
     algorithm = parts.make_algorithm(parts.make_network()).to(device).train()
     weight_ema = WeightEMA(config.settings.weight_ema or 0.999)
-    trainer = Trainer(
-        accelerator="auto", devices=1, callbacks=[weight_ema], logger=False, enable_checkpointing=False, barebones=False
+    trainer: Any = Trainer(
+        accelerator="auto", devices=1, callbacks=[weight_ema], logger=False, enable_checkpointing=False
     )
+    trainer.datamodule = parts.datamodule
     algorithm.trainer = trainer
     algorithm.log_step = lambda *_, **__: None  # type: ignore[method-assign]
     _count(algorithm, pool.labels[pool.labelled])
