@@ -81,3 +81,20 @@ def test_with_rand_it_begins_anew(tmp_path: Path, states: list[tuple[State, Stat
         assert int(end["confidence.values_of_mean"]) == 8
         assert int(start["confidence.values_of_mean"]) == 0
         assert float(start["confidence.variance"]) == 1.0
+
+
+@pytest.mark.parametrize("init", ["continue", "rand"])
+def test_the_head_that_judges_goes_on_or_begins_with_the_weights_of_the_other(
+    tmp_path: Path, states: list[tuple[State, State]], init: Init
+) -> None:
+    run(
+        tmp_path / "run",
+        make_algorithm=lambda network: SoftMatch(network, optimizer=SGD, balanced_head=True, teacher="ema"),
+        settings=settings(init),
+    )
+    (first, end), (second, _) = states
+    for leaf in ("weight", "bias"):
+        assert torch.equal(first[f"judging_head.{leaf}"], first[f"network.head.{leaf}"])
+        assert not torch.equal(end[f"judging_head.{leaf}"], end[f"network.head.{leaf}"]), "each has learned its own"
+        expected = end if init == "continue" else first
+        assert torch.equal(second[f"judging_head.{leaf}"], expected[f"judging_head.{leaf}"])
