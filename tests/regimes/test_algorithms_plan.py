@@ -22,6 +22,9 @@ pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = [sweep for stage in STAGES for sweep in stage.sweeps]
+_OF_REGIMES, _OF_METHODS = {one.regime: one for one in SWEEPS}, {one.method: one for one in SWEEPS}
+DIFFERENT = list(dict.fromkeys([*_OF_REGIMES.values(), *_OF_METHODS.values()]))
+"""A sweep of each regime, and one of each method."""
 
 
 def test_no_run_is_planned_twice_and_every_method_of_a_regime_has_the_same_seeds() -> None:
@@ -38,9 +41,7 @@ def test_no_run_is_planned_twice_and_every_method_of_a_regime_has_the_same_seeds
         assert len(counts) == 1
 
 
-@pytest.mark.parametrize(
-    "sweep", {(one.regime, one.method): one for one in SWEEPS}.values(), ids=lambda one: f"{one.regime}/{one.method}"
-)
+@pytest.mark.parametrize("sweep", DIFFERENT, ids=lambda one: f"{one.regime}/{one.method}")
 def test_every_sweep_is_of_one_training_at_the_defaults_of_the_default_run(
     compose_run: Callable[..., Config], sweep: Sweep
 ) -> None:
