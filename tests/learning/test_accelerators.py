@@ -24,6 +24,8 @@ from assl_lightning.learning import accelerators
 from tests import emulated_device
 from tests.acquisition.test_contract import acquire, every_strategy, make_candidates, make_strategy
 from tests.emulated_device import EmulatedTensor, emulated_apple_gpu
+from tests.learning.contract import make_of_configuration
+from tests.learning.test_waiting import LEARNERS, step_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:GPU available but not used")  # what the CPU does is compared
 
@@ -155,6 +157,14 @@ def devices_and_picks(
     assert main() == 0
     records = [json.loads(line) for line in (run_dir / "rounds.jsonl").read_text().splitlines()]
     return OmegaConf.load(run_dir / "config.yaml").history.devices, records[0]["queried"]
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_steps_of_every_algorithm_are_those_of_the_cpu(apple_gpu: torch.device, name: str) -> None:
+    make = make_of_configuration(name)
+    here, there = (step_of(make(), device) for device in (torch.device("cpu"), apple_gpu))
+    for _ in range(2):
+        torch.testing.assert_close(there().cpu(), here())
 
 
 @pytest.mark.e2e

@@ -20,7 +20,7 @@ from tests.stripes import SGD
 LEARNERS = [name for name in NAMES if not name.partition(" ")[0].endswith("_small")]  # whose module is the same
 
 
-def step_of(algorithm: Algorithm, device: torch.device) -> Callable[[], Any]:
+def step_of(algorithm: Algorithm, device: torch.device) -> Callable[[], Tensor]:
     """A step in the middle of a fit on a device, with backward pass and averaging of the weights; nothing is logged."""
     datamodule = contract.make_data()
     batch: Any = datamodule.on_after_batch_transfer(next(iter(datamodule.train_dataloader())), 0)
@@ -33,11 +33,13 @@ def step_of(algorithm: Algorithm, device: torch.device) -> Callable[[], Any]:
     algorithm.to(device)
     weight_ema.on_fit_start(trainer, algorithm)
 
-    def step() -> None:
+    def step() -> Tensor:
         assert trainer  # which the algorithm has a weak reference to
         output: Any = algorithm.training_step(batch, 0)
         output["loss"].backward()
         weight_ema.average(algorithm)
+        loss: Tensor = output["loss"].detach()
+        return loss
 
     return step
 
