@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from assl_lightning import ASSLScoreCallback
 from assl_lightning.config.compose import compose, conf_dir
+from assl_lightning.method.candidate_statistics import CandidateStatistics
 from assl_lightning.method.candidates import Acquisition, Candidates, LabelledSamples
-from assl_lightning.method.statistics import CandidateStatistics
 from benchmarks.callback import make_callback, table_fits
 from benchmarks.figures import Figure, Target
 from benchmarks.measuring import in_fresh_process, peak_bytes, seconds

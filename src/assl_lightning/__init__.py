@@ -11,6 +11,7 @@ from assl_lightning.base.faces import make_face
 from assl_lightning.base.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from assl_lightning import observe as observe
     from assl_lightning.config.classifier import load_classifier as load_classifier
     from assl_lightning.data.pool import Pool as Pool
     from assl_lightning.learning.datamodule import PoolDataModule as PoolDataModule
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from assl_lightning.method.assl import ASSL as ASSL
     from assl_lightning.method.callback import ASSLScoreCallback as ASSLScoreCallback
     from assl_lightning.method.contracts import Observation as Observation
+    from assl_lightning.method.indexed_dataset import IndexedDataset as IndexedDataset
     from assl_lightning.method.statistics import SampleStatistics as SampleStatistics
 
 __all__ = [
@@ -29,12 +31,14 @@ __all__ = [
     "ASSLScoreCallback",
     "FixMatch",
     "HeldBackLabels",
+    "IndexedDataset",
     "Observation",
     "Pool",
     "PoolDataModule",
     "RoundSettings",
     "SampleStatistics",
     "load_classifier",
+    "observe",
     "run_rounds",
     "scores",
 ]
@@ -52,7 +56,9 @@ __getattr__, __dir__ = make_face(
         "method.assl": ["ASSL"],
         "method.callback": ["ASSLScoreCallback"],
         "method.contracts": ["Observation"],
+        "method.indexed_dataset": ["IndexedDataset"],
         "method.scores": ["scores"],
         "method.statistics": ["SampleStatistics"],
+        "observe": ["observe"],
     },
 )

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from assl_lightning.base.seeding import Draws, derive_key
+from assl_lightning.method.candidate_statistics import CandidateStatistics
 from assl_lightning.method.candidates import Acquisition, AnsweredSamples, Candidates, LabelledSamples, Selection
-from assl_lightning.method.statistics import CandidateStatistics
 
 CLASSES, FEATURES = 5, 16
 

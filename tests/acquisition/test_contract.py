@@ -16,8 +16,8 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from assl_lightning.config.compose import compose, conf_dir
+from assl_lightning.method.candidate_statistics import CandidateStatistics
 from assl_lightning.method.candidates import Acquisition, Candidates, LabelledSamples, Requirement, Selection
-from assl_lightning.method.statistics import CandidateStatistics
 from tests.acquisition.exact_candidates import make_answered
 
 NAMES = [

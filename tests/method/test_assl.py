@@ -10,8 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from assl_lightning.method import top_k
 from assl_lightning.method.assl import ASSL, confidence_bound
+from assl_lightning.method.candidate_statistics import CandidateStatistics
 from assl_lightning.method.candidates import Candidates
-from assl_lightning.method.statistics import CandidateStatistics
 
 
 def make_candidates(rows: int, seed: int = 0) -> Candidates:

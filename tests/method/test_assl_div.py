@@ -11,9 +11,9 @@ from torch import Tensor
 
 from assl_lightning.method.assl import Factors, confidence_bound
 from assl_lightning.method.assl_div import ASSLDiv
+from assl_lightning.method.candidate_statistics import CandidateStatistics
 from assl_lightning.method.candidates import Candidates
 from assl_lightning.method.d2_sampling import FirstCentre
-from assl_lightning.method.statistics import CandidateStatistics
 
 
 def make_candidates(score: Tensor, features: Tensor, index: Tensor | None = None) -> Candidates:

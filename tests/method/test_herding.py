@@ -12,11 +12,11 @@ from torch import Tensor
 
 from assl_lightning.method import coverage
 from assl_lightning.method.audit import audited_trust
+from assl_lightning.method.candidate_statistics import CandidateStatistics
 from assl_lightning.method.candidates import AnsweredSamples, Candidates, LabelledSamples
 from assl_lightning.method.class_quota import equal_shares
 from assl_lightning.method.coverage import half_covering_width, unit_vectors
 from assl_lightning.method.herding import Herding
-from assl_lightning.method.statistics import CandidateStatistics
 
 Rows = list[list[float]]
 

@@ -9,8 +9,8 @@ from assl_lightning.data.pool import Pool
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.queried import STATISTICS, read_queried
+from assl_lightning.method.candidate_statistics import CandidateStatistics
 from assl_lightning.method.candidates import AnsweredSamples
-from assl_lightning.method.statistics import CandidateStatistics
 
 
 def answered_samples(directory: RunDirectory, pool: Pool, number: int) -> AnsweredSamples:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from assl_lightning.method.assl import ASSL as ASSL
     from assl_lightning.method.assl_div import ASSLDiv as ASSLDiv
     from assl_lightning.method.callback import ASSLScoreCallback as ASSLScoreCallback
-    from assl_lightning.method.callback import observe_step_output as observe_step_output
+    from assl_lightning.method.candidate_statistics import CandidateStatistics as CandidateStatistics
     from assl_lightning.method.candidates import Acquisition as Acquisition
     from assl_lightning.method.candidates import Candidates as Candidates
     from assl_lightning.method.candidates import LabelledSamples as LabelledSamples
@@ -25,9 +25,12 @@ if TYPE_CHECKING:
     from assl_lightning.method.contracts import EvaluationBatch as EvaluationBatch
     from assl_lightning.method.contracts import Observation as Observation
     from assl_lightning.method.contracts import StepOutput as StepOutput
+    from assl_lightning.method.contracts import TrainingStep as TrainingStep
     from assl_lightning.method.features import SampleFeatures as SampleFeatures
     from assl_lightning.method.herding import Herding as Herding
-    from assl_lightning.method.statistics import CandidateStatistics as CandidateStatistics
+    from assl_lightning.method.indexed_dataset import IndexedDataset as IndexedDataset
+    from assl_lightning.method.observers import Observer as Observer
+    from assl_lightning.method.observers import observe_step_output as observe_step_output
     from assl_lightning.method.statistics import SampleStatistics as SampleStatistics
 
 __getattr__, __dir__ = make_face(
@@ -35,12 +38,15 @@ __getattr__, __dir__ = make_face(
     {
         "method.assl": ["ASSL"],
         "method.assl_div": ["ASSLDiv"],
-        "method.callback": ["ASSLScoreCallback", "observe_step_output"],
+        "method.callback": ["ASSLScoreCallback"],
+        "method.candidate_statistics": ["CandidateStatistics"],
         "method.candidates": ["Acquisition", "Candidates", "LabelledSamples", "Selection"],
-        "method.contracts": ["Batch", "EvaluationBatch", "Observation", "StepOutput"],
+        "method.contracts": ["Batch", "EvaluationBatch", "Observation", "StepOutput", "TrainingStep"],
         "method.features": ["SampleFeatures"],
         "method.herding": ["Herding"],
+        "method.indexed_dataset": ["IndexedDataset"],
+        "method.observers": ["Observer", "observe_step_output"],
         "method.scores": ["scores"],
-        "method.statistics": ["CandidateStatistics", "SampleStatistics"],
+        "method.statistics": ["SampleStatistics"],
     },
 )

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.rules import checked
+from assl_lightning.method.candidate_statistics import CandidateStatistics, upper_confidence_bound
 from assl_lightning.method.candidates import Candidates, Requirement, Selection
 from assl_lightning.method.settings import ConfidenceValue
-from assl_lightning.method.statistics import CandidateStatistics, upper_confidence_bound
 from assl_lightning.method.top_k import RunningTopK, check_budget, check_shape, chunks
 
 Factors = Literal["both", "uncertainty", "inconsistency"]

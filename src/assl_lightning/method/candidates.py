@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, overload, runtime_checkable
 import torch
 from torch import Tensor
 
-from assl_lightning.method.statistics import CandidateStatistics
+from assl_lightning.method.candidate_statistics import CandidateStatistics
 
 Requirement = Literal["statistics", "logits", "features", "labelled", "head", "answered"]
 

@@ -6,10 +6,11 @@ always a sample's position in the pool, 0 ≤ index < N: the only index space of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Batch(TypedDict):
@@ -48,6 +49,8 @@ class StepOutput(TypedDict, total=False):
 class Observation:
     """Two numbers for each observed sample, from any model and task; larger means label sooner.
 
+    Without a second view there is an uncertainty alone; it counts as an inconsistency of 0.
+
     >>> import torch
     >>> Observation(index=torch.tensor([7]), uncertainty=torch.tensor([0.4]), inconsistency=torch.tensor([1.2])).index
     tensor([7])
@@ -55,7 +58,47 @@ class Observation:
 
     index: Tensor  # (B,) int64
     uncertainty: Tensor  # (B,)
-    inconsistency: Tensor  # (B,)
+    inconsistency: Tensor | None  # (B,)
     features: Tensor | None = None  # (B, d)
     labelled_index: Tensor | None = None  # (L,) int64, labelled samples of the same batch
     labelled_features: Tensor | None = None  # (L, d)
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """A training batch that has just been trained on, as an observer sees it."""
+
+    outputs: Any  # what `training_step` returned
+    batch: Any  # as the module saw it, without the index
+    module: nn.Module  # the LightningModule
+    indices: Mapping[str, Tensor] = field(default_factory=dict)  # stream → (B,) int64, of each `IndexedDataset`
+    is_first: bool = False  # no step was observed before: checks may wait for the device
+
+    def index_of(self, stream: str | None) -> Tensor | None:
+        """Return the index (B,) of a stream; of the only one if `stream` is None.
+
+        A stream's name is "" for a single loader, else the loader's key, or its position, among the trainer's loaders.
+
+        Raises:
+            KeyError: there is no such stream, or there are several and none is named.
+        """
+        if stream is not None:
+            if stream not in self.indices:
+                raise KeyError(
+                    f"stream={stream!r} must name a loader whose data set is an IndexedDataset; there are: "
+                    f"{_listed(self.indices)}"
+                )
+            return self.indices[stream]
+        if len(self.indices) > 1:
+            named = "unlabelled" if "unlabelled" in self.indices else None
+            if named is None:
+                raise KeyError(
+                    f"several loaders have an IndexedDataset: {_listed(self.indices)}; name the one whose samples are "
+                    f"to be scored, with stream=…"
+                )
+            return self.indices[named]
+        return next(iter(self.indices.values()), None)
+
+
+def _listed(names: Mapping[str, Tensor]) -> str:
+    return ", ".join(repr(name) for name in names) or "none"

@@ -20,12 +20,12 @@ from assl_lightning.base.rules import BELOW_ONE, UP_TO_ONE, above, at_least, che
 from assl_lightning.base.ties import head_in_float64
 from assl_lightning.method.assl import check_bounds, confidence_bound
 from assl_lightning.method.audit import audited_trust
+from assl_lightning.method.candidate_statistics import CandidateStatistics
 from assl_lightning.method.candidates import Candidates, Requirement, Selection
 from assl_lightning.method.class_quota import equal_shares
 from assl_lightning.method.coverage import Sketch, density, half_covering_width, labelled_vectors, sketch
 from assl_lightning.method.greedy import Refresh
 from assl_lightning.method.scores import margin
-from assl_lightning.method.statistics import CandidateStatistics
 from assl_lightning.method.top_k import check_finite
 
 Weighing = Literal["uncertainty", "inconsistency", "both", "margin", "none"]

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Subset
 
+from assl_lightning.method.indexed_dataset import IndexedDataset
 from assl_lightning.method.top_k import chunks
 
 
@@ -17,7 +19,7 @@ def as_mask(what: str, samples: Tensor | Iterable[int], num_samples: int, device
     Args:
         what: a word for one of them, for the errors, such as "candidate".
         samples: a mask of the pool, (N,) bool, or distinct pool indices in any order, (M,); a tensor, an array, a
-            column of pandas by its values, or any iterable of whole numbers.
+            column of pandas by its values, any iterable of whole numbers, or a `Subset` of the pool.
         num_samples: N.
 
     Raises:
@@ -60,6 +62,8 @@ def count_true(mask: Tensor) -> int:
 def _as_tensor(what: str, samples: Tensor | Iterable[int]) -> Tensor:
     """Return the samples as a tensor of whole numbers, or of True and False."""
     kinds = f"{what}s must be pool indices, which are whole numbers, or a mask of the pool, which is bool"
+    if isinstance(samples, (Subset, IndexedDataset)):
+        samples = positions_of(samples)
     if not isinstance(samples, Tensor):
         # An array or a column of pandas has a type; of the column the values count, not its own index.
         array = np.asarray(samples if hasattr(samples, "__array__") else list(samples))
@@ -67,7 +71,19 @@ def _as_tensor(what: str, samples: Tensor | Iterable[int]) -> Tensor:
             # torch shares an array's memory, and warns where it may not write there
             samples = torch.as_tensor(array if array.flags.writeable else array.copy())
         else:
-            raise TypeError(f"{kinds}; got {array.dtype}")
+            hint = (
+                "; names are known where the pool is IndexedDataset(pool, names=…)" if array.dtype.kind == "U" else ""
+            )
+            raise TypeError(f"{kinds}; got {array.dtype}{hint}")
     if samples.numel() and (samples.is_floating_point() or samples.is_complex()):
         raise TypeError(f"{kinds}; got {samples.dtype}")
     return samples
+
+
+def positions_of(cut: Subset[object] | IndexedDataset) -> Tensor:
+    """Return the pool indices (M,) int64 of the samples of a `Subset` of the pool, of a Subset of that, and so on."""
+    if isinstance(cut, IndexedDataset):
+        return torch.arange(len(cut)) if cut.index is None else cut.index
+    indices = torch.as_tensor(np.asarray(cut.indices))
+    inner = cut.dataset
+    return positions_of(inner)[indices] if isinstance(inner, (Subset, IndexedDataset)) else indices

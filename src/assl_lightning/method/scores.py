@@ -1,8 +1,9 @@
 """Uncertainty, and inconsistency, of predictions: logits (…, C) → (…), larger means label sooner.
 
-Every function reduces the last axis, is differentiable almost everywhere and waits for no device. float64 logits give
-float64; any other floating type gives float32, computed in float32 whatever autocast is in force. Logits of ±10⁴ give
-finite numbers, and a NaN logit gives NaN: a broken model is not "certain".
+Every function reduces the axis `dim` of the classes, the last one if it is not named. It is differentiable almost
+everywhere and waits for no device. float64 logits give float64; any other floating type gives float32, computed in
+float32 whatever autocast is in force. Logits of ±10⁴ give finite numbers, and a NaN logit gives NaN: a broken model is
+not "certain".
 
     Lim, Na and Kwak 2023: Active Semi-Supervised Learning by Exploring Per-Sample Uncertainty and Consistency
     Settles 2009: Active Learning Literature Survey, §3.1
@@ -17,11 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def pseudo_el2n(logits: Tensor) -> Tensor:
+def pseudo_el2n(logits: Tensor, dim: int | None = None) -> Tensor:
     """Return the distance of the prediction from its own pseudo-label, ‖p − onehot(argmax p)‖₂: Lim et al. 2023, Eq. 1.
 
     Args:
-        logits: (…, C), C ≥ 2.
+        logits: (…, C), C ≥ 2; with `dim`, the classes along that axis.
+        dim: the classes' axis, such as 1 for (B, C, H, W); None: the last one, of logits with at most three axes.
 
     Returns:
         (…) in [0, √(1 − 1/C)]: 0 for a one-hot prediction, the upper end for a uniform one.
@@ -29,7 +31,7 @@ def pseudo_el2n(logits: Tensor) -> Tensor:
     >>> pseudo_el2n(torch.tensor([[0.0, 0.0], [30.0, 0.0]]))
     tensor([7.0711e-01, 1.3234e-13])
     """
-    _check_logits(logits)
+    logits = _classes_last(logits, dim)
     with _full_precision(logits):
         others = _other_probabilities(_to_float(logits))
         # The pseudo-label's own term is Σ of the others: 1 − p_max is 0 in float32 from a gap of 17 between the logits
@@ -40,12 +42,13 @@ def pseudo_el2n(logits: Tensor) -> Tensor:
         return squares.sqrt() * scale.squeeze(-1)
 
 
-def symmetric_kl(logits_a: Tensor, logits_b: Tensor) -> Tensor:
+def symmetric_kl(logits_a: Tensor, logits_b: Tensor, dim: int | None = None) -> Tensor:
     """Return the disagreement of two views of a sample, (KL(a ‖ b) + KL(b ‖ a)) / 2 in nats: Lim et al. 2023, Eq. 4.
 
     Args:
         logits_a: (…, C), C ≥ 2.
         logits_b: the same shape; the order of the two does not matter.
+        dim: the classes' axis, such as 1 for (B, C, H, W); None: the last one, of logits with at most three axes.
 
     Returns:
         (…) ≥ 0 without an upper bound: 0 for equal predictions.
@@ -53,8 +56,7 @@ def symmetric_kl(logits_a: Tensor, logits_b: Tensor) -> Tensor:
     >>> symmetric_kl(torch.tensor([2.0, 0.0]), torch.tensor([0.0, 0.0]))
     tensor(0.3808)
     """
-    _check_logits(logits_a)
-    _check_logits(logits_b)
+    logits_a, logits_b = _classes_last(logits_a, dim), _classes_last(logits_b, dim)
     if logits_a.shape != logits_b.shape:
         raise ValueError(
             f"symmetric_kl compares two predictions of the same samples, so both logits must have one shape; "
@@ -71,11 +73,12 @@ def symmetric_kl(logits_a: Tensor, logits_b: Tensor) -> Tensor:
         return 0.5 * terms.sum(-1)
 
 
-def entropy(logits: Tensor) -> Tensor:
+def entropy(logits: Tensor, dim: int | None = None) -> Tensor:
     """Return the entropy of the prediction, −Σ p log p in nats.
 
     Args:
-        logits: (…, C), C ≥ 2.
+        logits: (…, C), C ≥ 2; with `dim`, the classes along that axis.
+        dim: the classes' axis, such as 1 for (B, C, H, W); None: the last one, of logits with at most three axes.
 
     Returns:
         (…) in [0, log C]: 0 for a one-hot prediction; precise also where p_max rounds to 1.
@@ -83,7 +86,7 @@ def entropy(logits: Tensor) -> Tensor:
     >>> entropy(torch.tensor([[0.0, 0.0], [30.0, 0.0]]))
     tensor([6.9315e-01, 2.9009e-12])
     """
-    _check_logits(logits)
+    logits = _classes_last(logits, dim)
     with _full_precision(logits):
         # −log p = d + log(1 + Σ e⁻ᵈ), d = z_max − z: a sum of numbers ≥ 0.
         logits = _to_float(logits)
@@ -92,11 +95,12 @@ def entropy(logits: Tensor) -> Tensor:
         return torch.log1p(total) + (ratio * gap).sum(-1) / (1 + total)
 
 
-def margin(logits: Tensor) -> Tensor:
+def margin(logits: Tensor, dim: int | None = None) -> Tensor:
     """Return the margin between the two most probable classes with its sign turned, p₂ − p₁: larger, label sooner.
 
     Args:
-        logits: (…, C), C ≥ 2.
+        logits: (…, C), C ≥ 2; with `dim`, the classes along that axis.
+        dim: the classes' axis, such as 1 for (B, C, H, W); None: the last one, of logits with at most three axes.
 
     Returns:
         (…) in [−1, 0]: 0 where the two are equally probable; precise also where they nearly are.
@@ -104,18 +108,19 @@ def margin(logits: Tensor) -> Tensor:
     >>> margin(torch.tensor([[0.0, 0.0], [1e4, -1e4]]))
     tensor([ 0., -1.])
     """
-    _check_logits(logits)
+    logits = _classes_last(logits, dim)
     with _full_precision(logits):
         logits = _to_float(logits)
         first, second = logits.topk(2, dim=-1).values.unbind(-1)
         return F.softmax(logits, dim=-1).amax(-1) * torch.expm1(second - first)
 
 
-def least_confidence(logits: Tensor) -> Tensor:
+def least_confidence(logits: Tensor, dim: int | None = None) -> Tensor:
     """Return the probability of all but the most probable class, 1 − p_max, precise also where p_max rounds to 1.
 
     Args:
-        logits: (…, C), C ≥ 2.
+        logits: (…, C), C ≥ 2; with `dim`, the classes along that axis.
+        dim: the classes' axis, such as 1 for (B, C, H, W); None: the last one, of logits with at most three axes.
 
     Returns:
         (…) in [0, 1 − 1/C].
@@ -123,7 +128,7 @@ def least_confidence(logits: Tensor) -> Tensor:
     >>> least_confidence(torch.tensor([[0.0, 0.0], [30.0, 0.0]]))
     tensor([5.0000e-01, 9.3576e-14])
     """
-    _check_logits(logits)
+    logits = _classes_last(logits, dim)
     with _full_precision(logits):
         return _other_probabilities(_to_float(logits)).sum(-1)
 
@@ -150,10 +155,20 @@ def _full_precision(logits: Tensor) -> AbstractContextManager[object]:
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
-def _check_logits(logits: Tensor) -> None:
+def _classes_last(logits: Tensor, dim: int | None) -> Tensor:
+    """Return the logits with the classes on the last axis, or raise where they cannot be logits."""
     if not logits.is_floating_point():
         raise TypeError(
             f"logits must be a floating-point tensor, the network's output before softmax; got {logits.dtype}"
         )
+    if dim is None and logits.ndim > 3:
+        raise ValueError(
+            f"logits of shape {tuple(logits.shape)} may have their classes on axis 1, as (B, C, H, W), or on the last "
+            f"one: say which with dim=1 or dim=-1"
+        )
+    if dim is not None and not -logits.ndim <= dim < logits.ndim:
+        raise ValueError(f"logits of shape {tuple(logits.shape)} have no axis dim={dim}")
+    logits = logits if dim is None or logits.ndim == 0 else logits.movedim(dim, -1)
     if logits.ndim == 0 or logits.shape[-1] < 2:
         raise ValueError(f"logits must have shape (…, C) with at least C = 2 classes; got {tuple(logits.shape)}")
+    return logits

@@ -11,8 +11,7 @@ visit of a sample with an observed value x (its uncertainty u or its inconsisten
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -20,33 +19,15 @@ from torch import Tensor
 
 from assl_lightning.base.arguments import whole_number
 from assl_lightning.base.rules import checked
+from assl_lightning.method.assl import Factors
+from assl_lightning.method.candidate_statistics import CandidateStatistics, upper_confidence_bound
+from assl_lightning.method.query import query
 from assl_lightning.method.settings import Alpha, Variance
 
 NOTHING = -1
 """Index of a row that observed no sample."""
 
 _COLUMNS = ("uncertainty_mean", "inconsistency_mean", "uncertainty_variance", "inconsistency_variance")
-
-
-@dataclass(frozen=True)
-class CandidateStatistics:
-    """Rows of `SampleStatistics`, one for each sample; float32 but for `visits`. Candidates have all been visited."""
-
-    uncertainty_mean: Tensor  # (M,)
-    uncertainty_variance: Tensor  # (M,)
-    inconsistency_mean: Tensor  # (M,)
-    inconsistency_variance: Tensor  # (M,)
-    visits: Tensor  # (M,) int32
-
-    def take(self, positions: Tensor | slice) -> CandidateStatistics:
-        """Return the rows at `positions`, (m,) int64; a slice gives views, not copies."""
-        return CandidateStatistics(
-            uncertainty_mean=self.uncertainty_mean[positions],
-            uncertainty_variance=self.uncertainty_variance[positions],
-            inconsistency_mean=self.inconsistency_mean[positions],
-            inconsistency_variance=self.inconsistency_variance[positions],
-            visits=self.visits[positions],
-        )
 
 
 class SampleStatistics:
@@ -236,6 +217,28 @@ class SampleStatistics:
         values = self._values[:-1][index]  # (M, 4), a whole row at a time, since the numbers of a row lie side by side
         return CandidateStatistics(visits=self.visits[index], **dict(zip(_COLUMNS, values.unbind(-1), strict=True)))
 
+    def query(
+        self,
+        k: int,
+        candidates: Tensor | Iterable[int] | None = None,
+        labelled: Tensor | Iterable[int] | None = None,
+        *,
+        c_u: float = 0.5,
+        c_i: float = 2.0,
+        factors: Factors = "both",
+    ) -> Tensor:
+        """Return the k candidates of the largest scores, (k,) int64 on the CPU, best first; ties to the lower index.
+
+        For a training loop of one's own, without Lightning. The arguments and errors are those of
+        `ASSLScoreCallback.query`, which has the same picks where it keeps no features.
+
+        >>> table = SampleStatistics(4)
+        >>> table.update(torch.tensor([0, 3, 2]), torch.tensor([0.2, 0.6, 0.1]), torch.tensor([1.0, 2.0, 0.3]))
+        >>> table.query(2, candidates=[0, 1, 2])
+        tensor([0, 2])
+        """
+        return query(self.rows(slice(None)), k, candidates, labelled, c_u=c_u, c_i=c_i, factors=factors)
+
     def to(self, device: torch.device | str) -> SampleStatistics:
         """Move the tensors to `device` and return the table."""
         self._values, self._visits = self._values.to(device), self._visits.to(device)
@@ -290,11 +293,6 @@ def pad_to(state: Mapping[str, Any], num_samples: int) -> dict[str, Any]:
         return dict(state)
     grown = {name: torch.nn.functional.pad(state[name], (0, more)) for name in (*_COLUMNS, "visits")}
     return {**state, **grown, "num_samples": num_samples}
-
-
-def upper_confidence_bound(mean: Tensor, variance: Tensor, c: float) -> Tensor:
-    """Return mean + c·√variance of Eq. 3 and 5, elementwise; c ≥ 0 weighs the standard deviation."""
-    return mean + c * variance.sqrt()
 
 
 def _scan(decay: Tensor, offset: Tensor) -> Tensor:

@@ -1,0 +1,122 @@
+"""Take the index out of each training batch before the module, and any of its hooks, sees the batch.
+
+Lightning calls `convert_input` of the trainer's precision plugin on every batch first of all; `IndexTaker` stands there
+while a fit trains. Nothing of the module is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from assl_lightning.method.indexed_dataset import IndexedDataset, find_indexed, named_samples, take_index
+
+Streams = Any
+"""The structure of the trainer's loaders, with the `IndexedDataset`s of each, a list, in its place."""
+
+
+def find_streams(trainer: Trainer) -> Streams:
+    """Find the `IndexedDataset`s of the loader that a trainer trains on, or of each of its loaders."""
+    streams = _streams_of(trainer.train_dataloader)
+    combined = getattr(getattr(trainer, "fit_loop", None), "_combined_loader", None)
+    if getattr(combined, "_mode", None) != "sequential" or isinstance(streams, list):
+        return streams
+    found = [indexed for _, indexed in _leaves(streams)]  # one loader after another: each batch is of one of them
+    return [each for indexed in found for each in indexed] if all(found) else []
+
+
+def _streams_of(loaders: Any) -> Streams:
+    if isinstance(loaders, Mapping):
+        return {key: _streams_of(loader) for key, loader in loaders.items()}
+    if isinstance(loaders, (list, tuple)):
+        return tuple(_streams_of(loader) for loader in loaders)
+    iterables = getattr(loaders, "iterables", None)  # a CombinedLoader within
+    return _streams_of(iterables) if iterables is not None else find_indexed(getattr(loaders, "dataset", None))
+
+
+def indexed_datasets(streams: Streams) -> list[IndexedDataset]:
+    """Return the `IndexedDataset`s of all streams."""
+    return [indexed for _, found in _leaves(streams) for indexed in found]
+
+
+def pool_size(streams: Streams) -> int | None:
+    """Return the size of the pool that the streams' positions count in; None where it cannot be known."""
+    whole = {len(indexed) for indexed in indexed_datasets(streams) if indexed.index is None}
+    return whole.pop() if len(whole) == 1 else None
+
+
+def sample_names(streams: Streams) -> dict[int, str]:
+    """Return pool index → name, of the samples that have one."""
+    return {index: name for indexed in indexed_datasets(streams) for index, name in named_samples(indexed)}
+
+
+class IndexTaker:
+    """Stand before a precision plugin's `convert_input`, and keep the indices of the last training batch.
+
+    Attributes:
+        indices: stream → (B,) int64 on the CPU; "" is the stream of a single loader.
+        streams: see `find_streams`.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.indices: dict[str, Tensor] = {}
+        self.streams: Streams = []
+        self._trainer = trainer
+        self._plugin = trainer.precision_plugin
+        self._convert = trainer.precision_plugin.convert_input
+
+    @classmethod
+    def stand_in(cls, trainer: Trainer, streams: Streams) -> IndexTaker | None:
+        """Take the indices of the streams from now on; None if no stream has any. Callbacks of one trainer share it."""
+        taker = trainer.precision_plugin.__dict__.get("convert_input")
+        if not isinstance(taker, cls):
+            if not indexed_datasets(streams):
+                return None
+            taker = cls(trainer)
+            trainer.precision_plugin.__dict__["convert_input"] = taker
+        taker.streams = streams
+        return taker
+
+    def indices_on(self, device: torch.device) -> dict[str, Tensor]:
+        """Return the indices of the last training batch, by stream, on `device`."""
+        return {name: index.to(device, non_blocking=True) for name, index in self.indices.items()}
+
+    def stand_back(self) -> None:
+        """Put the plugin back."""
+        if self._plugin.__dict__.get("convert_input") is self:
+            del self._plugin.__dict__["convert_input"]
+
+    def __call__(self, batch: Any) -> Any:
+        if self._trainer.training:
+            self.indices = {}
+            batch = self._take(batch, self.streams, "")
+        return self._convert(batch)
+
+    def _take(self, batch: Any, streams: Streams, name: str) -> Any:
+        if batch is None or not indexed_datasets(streams):
+            return batch
+        if isinstance(streams, Mapping):
+            taken = {key: self._take(part, streams.get(key, []), _join(name, key)) for key, part in batch.items()}
+            return type(batch)(taken)
+        if isinstance(streams, tuple):
+            parts = (self._take(part, streams[i], _join(name, i)) for i, part in enumerate(batch))
+            return type(batch)(parts)
+        self.indices[name], batch = take_index(batch, f"the batch of stream {name!r}" if name else "the batch")
+        return batch
+
+
+def _join(name: str, key: Any) -> str:
+    return f"{name}.{key}" if name else str(key)
+
+
+def _leaves(streams: Streams, name: str = "") -> Iterator[tuple[str, list[IndexedDataset]]]:
+    if isinstance(streams, list):
+        yield name, streams
+        return
+    items = streams.items() if isinstance(streams, Mapping) else enumerate(streams)
+    for key, part in items:
+        yield from _leaves(part, _join(name, key))

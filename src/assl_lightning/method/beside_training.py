@@ -1,0 +1,68 @@
+"""Forward passes beside the training, which leave weights, buffers, modes and generators as they were."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from assl_lightning.base.seeding import derive_key
+
+
+@contextmanager
+def side_pass(module: nn.Module, key: int | None = None, *, keep_buffers: bool = True) -> Iterator[None]:
+    """Run the block in evaluation mode, without gradients and with generators of its own; then put all of it back.
+
+    For passes of one's own in an `observe` function: in training mode a pass would move the statistics of batch norms,
+    and what it draws would change the training that follows.
+
+    Args:
+        module: the module, all of whose parts go to evaluation mode.
+        key: seeds torch's, NumPy's and Python's generators within the block; None: they go on from where they are.
+        keep_buffers: also put the module's buffers back; for a block that makes no pass this is not needed.
+
+    >>> dropout = nn.Dropout(0.5)
+    >>> with side_pass(dropout):
+    ...     dropout(torch.ones(3))
+    tensor([1., 1., 1.])
+    >>> dropout.training
+    True
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()] if keep_buffers else []
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    with torch.no_grad(), torch.random.fork_rng(_cuda_devices(module)):
+        try:
+            if key is not None:
+                _seed(key)
+            for part, _ in modes:
+                part.training = False
+            yield
+        finally:
+            for part, mode in modes:
+                part.training = mode
+            for buffer, value in buffers:
+                buffer.copy_(value)
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
+
+
+def step_key(seed: int, step: int, rank: int) -> int:
+    """Return the key of a step's passes: it depends on the training's seed, and on no generator's state."""
+    return derive_key(seed, "observe", step, rank)
+
+
+def _seed(key: int) -> None:
+    torch.manual_seed(key)
+    random.seed(key)
+    np.random.seed(key % 2**32)
+
+
+def _cuda_devices(module: nn.Module) -> list[int]:
+    """Return the GPUs that the module is on, whose generators are to be put back."""
+    devices = {parameter.device for parameter in module.parameters()}
+    return sorted({device.index or 0 for device in devices if device.type == "cuda"})

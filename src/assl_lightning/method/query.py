@@ -1,0 +1,96 @@
+"""Choose the samples to label next from the statistics that a training kept, with features where there are some."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from assl_lightning.base.arguments import require_one_of, whole_number
+from assl_lightning.base.seeding import make_generator
+from assl_lightning.method.assl import ASSL, Factors
+from assl_lightning.method.candidate_statistics import CandidateStatistics
+from assl_lightning.method.candidates import Candidates, LabelledSamples
+from assl_lightning.method.features import SampleFeatures
+from assl_lightning.method.herding import Herding
+from assl_lightning.method.pool_mask import as_mask, count_true
+
+Samples = Tensor | Iterable[int]
+"""A mask of the pool, or pool indices; see `pool_mask.as_mask`."""
+
+
+def query(
+    statistics: CandidateStatistics,
+    k: int,
+    candidates: Samples | None = None,
+    labelled: Samples | None = None,
+    *,
+    c_u: float,
+    c_i: float,
+    factors: Factors = "both",
+    features: SampleFeatures | None = None,
+) -> Tensor:
+    """Return k candidates to label next: (k,) int64 pool indices on the CPU, best first; see `ASSLScoreCallback.query`.
+
+    Args:
+        statistics: those of the whole pool, N rows.
+        k: how many, ≥ 1.
+        candidates: which to choose from; None: every visited sample, but the labelled ones.
+        labelled: which have a label.
+        c_u: standard deviations that are added to the uncertainty, ≥ 0.
+        c_i: standard deviations that are added to the inconsistency, ≥ 0.
+        factors: "both" bounds multiplied (Eq. 6), or "uncertainty" or "inconsistency" alone.
+        features: of the samples; with them, and `labelled`, the picks are those of `Herding`.
+    """
+    k = whole_number("k", k)
+    require_one_of("factors", factors, Factors)
+    num_samples, device = len(statistics.visits), statistics.visits.device
+    mask = None if candidates is None else as_mask("candidate", candidates, num_samples, device)
+    known = None if labelled is None else as_mask("labelled sample", labelled, num_samples, device)
+    if known is not None:
+        both = torch.zeros_like(known) if mask is None else mask & known
+        if count_true(both):
+            raise ValueError(
+                f"candidates must have no label yet; {count_true(both)} of them are labelled too, such as "
+                f"{int(both.nonzero()[0])}"
+            )
+        mask = ~known if mask is None else mask
+    best = ASSL(c_u, c_i, factors).rank(statistics, min(k, num_samples), mask=mask)
+    if k > best.seen:
+        count = num_samples if mask is None else count_true(mask)
+        raise ValueError(
+            f"asked for {k} samples, but training visited only {best.seen} of the {count} candidates; "
+            f"ask for fewer, or train until every candidate was drawn at least once"
+        )
+    if known is None or mask is None or features is None:
+        return best.picks()
+    index = (mask & (statistics.visits > 0)).nonzero()[:, 0]
+    strategy = Herding(weight="inconsistency" if factors == "inconsistency" else "uncertainty", c_u=c_u, c_i=c_i)
+    return _cover(statistics, features, k, index, known.nonzero()[:, 0], strategy)
+
+
+def _cover(
+    statistics: CandidateStatistics,
+    features: SampleFeatures,
+    k: int,
+    index: Tensor,
+    labelled: Tensor,
+    strategy: Herding,
+) -> Tensor:
+    """Return the k picks of `strategy` among the visited candidates at `index` (M,), with `labelled` (L,)."""
+    unseen = labelled[~features.seen(labelled).to(labelled.device)]
+    if len(unseen):
+        raise ValueError(
+            f"{len(unseen)} of the {len(labelled)} labelled samples have no features, such as sample "
+            f"{int(unseen[0])}; return labelled_index and features_labelled from training_step, or name the labelled "
+            f"rows in the maker (labelled=…), and train until every labelled sample was drawn at least once"
+        )
+    nothing = torch.full_like(labelled, -1)  # herding reads no labels
+    candidates = Candidates(
+        index,
+        statistics=statistics.take(index),
+        features=features.rows(index),
+        labelled=LabelledSamples(labelled, nothing, None, features.rows(labelled)),
+    )
+    return strategy.acquire(candidates, k, make_generator(0, "query")).index

@@ -1,0 +1,53 @@
+"""Bring a callback's state back from processes that Lightning starts for a fit and ends after it.
+
+With ddp_spawn, ddp_fork and ddp_notebook the fit runs in other processes, in copies of the callback. Lightning brings
+the weights back by a temporary file; so does this.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from assl_lightning.base.atomic import open_atomic
+
+
+class StateCarrier:
+    """A place where a started process leaves the state for the one that it was started from, on the same machine."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._directory = Path(tempfile.gettempdir()) / f"assl_lightning_{uuid.uuid4().hex}"
+        self._path = self._directory / "state.pt"
+
+    def leave(self, trainer: Trainer, state: dict[str, Any]) -> None:
+        """Save the state, in the machine's first process that Lightning has started; elsewhere do nothing."""
+        launcher = getattr(trainer.strategy, "launcher", None)
+        if getattr(launcher, "_start_method", None) is None or os.getpid() == self._process or trainer.local_rank:
+            return
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        with open_atomic(self._path) as file:
+            torch.save(state, file)
+
+    def take(self) -> dict[str, Any] | None:
+        """Return the state that a started process left, once, in the process that it is meant for; else None."""
+        if os.getpid() != self._process:
+            return None
+        state = self.look()
+        if state is not None:
+            shutil.rmtree(self._directory)
+        return state
+
+    def look(self) -> dict[str, Any] | None:
+        """Return the state that a started process left, in any process, and leave it there; None if there is none."""
+        if not self._path.exists():
+            return None
+        state: dict[str, Any] = torch.load(self._path, map_location="cpu", weights_only=True)
+        return state

@@ -1,0 +1,54 @@
+"""Names of samples, such as paths, beside their pool indices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from assl_lightning.base.words import first_few
+
+
+def names_of(index: Iterable[int], names: Mapping[int, str]) -> list[str]:
+    """Return the name of each sample.
+
+    Raises:
+        ValueError: a sample has no name.
+    """
+    index = list(index)
+    without = [sample for sample in index if sample not in names]
+    if without:
+        raise ValueError(
+            f"{len(without)} of the {len(index)} picks have no name, such as sample {without[0]}; give names with "
+            f"IndexedDataset(pool, names=…), or from_checkpoint(…, names=…)"
+        )
+    return [names[sample] for sample in index]
+
+
+def indices_of(what: str, samples: Any, names: Mapping[int, str]) -> Any:
+    """Return the pool indices of samples that are given by name; anything else as it is.
+
+    Raises:
+        ValueError: a name is unknown, or that of several samples.
+    """
+    if isinstance(samples, (str, bytes)) or not isinstance(samples, Iterable) or hasattr(samples, "__array__"):
+        return samples
+    if not names or (not isinstance(samples, (list, tuple, set, frozenset, dict)) and not _is_view(samples)):
+        return samples
+    given = list(samples)
+    if not given or not all(isinstance(sample, str) for sample in given):
+        return given
+    known: dict[str, int] = {}
+    repeated = set()
+    for index, name in names.items():
+        if known.setdefault(name, index) != index:
+            repeated.add(name)
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise ValueError(f"these {what}s are no names of samples: {first_few(unknown, 3)}")
+    if several := [name for name in given if name in repeated]:
+        raise ValueError(f"these {what}s are the names of several samples: {first_few(several, 3)}; give pool indices")
+    return [known[name] for name in given]
+
+
+def _is_view(samples: object) -> bool:
+    return isinstance(samples, (type({}.keys()), type({}.values())))

@@ -1,0 +1,25 @@
+"""Picks as a table of CSV, for people who label."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+
+COLUMNS = ("rank", "index", "name", "score")
+
+
+def picks_as_csv(index: Sequence[int], score: Sequence[float], names: Mapping[int, str]) -> str:
+    """Return one line for each pick, best first, under the header rank,index,name,score.
+
+    >>> print(picks_as_csv([7, 2], [0.5, 0.25], {7: "a.png"}), end="")
+    rank,index,name,score
+    1,7,a.png,0.5
+    2,2,,0.25
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for rank, (sample, number) in enumerate(zip(index, score, strict=True), start=1):
+        writer.writerow([rank, sample, names.get(sample, ""), f"{number:.6g}"])
+    return text.getvalue()

@@ -1,0 +1,111 @@
+"""`observe.second_view`: a pass of another view beside a training that has one view of each sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from torch import Tensor, nn
+
+from assl_lightning.base.arguments import whole_number
+from assl_lightning.method.beside_training import side_pass, step_key
+from assl_lightning.method.contracts import TrainingStep
+from assl_lightning.method.view_scores import Views
+from assl_lightning.observe.hooked_views import HookedViews, Rows, check_rows, rows_of
+from assl_lightning.observe.module_calls import ModuleCalls, picked
+
+
+def flipped(images: Tensor) -> Tensor:
+    """Mirror the last axis of images (B, …, W): left becomes right."""
+    return images.flip(-1)
+
+
+class second_view(HookedViews):  # noqa: N801
+    """Pass each batch, and another view of it, through a part of the module again, and compare both predictions.
+
+    For supervised trainers, whose step sees one view of each sample (lightning-hydra-template, torchgeo's
+    ClassificationTask and SemanticSegmentationTask, torchvision's reference scripts): without a second view there is an
+    uncertainty, and no inconsistency. It costs two forward passes in a step that is observed.
+
+    Both passes are made after the step, in evaluation mode, without gradients, and with generators of their own, under
+    the trainer's precision. Weights, buffers, modes and generators are then as they would have been: the training is
+    the same to the last bit.
+
+    Args:
+        name: dotted name of the part, as in `named_modules()`; its first argument is the batch (B, …).
+        view: makes the other view of a batch, (B, …) → (B, …); it may draw from torch's, NumPy's or Python's generator.
+            None: images mirrored left to right.
+        undo: brings predictions of the other view back to the places of the first, for dense tasks, such as the mirror
+            for mirrored images; None: they have no places.
+        call: number of the part's call in `training_step` whose input is taken, from 0 on.
+        every: make the passes in each `every`-th step, and skip the others.
+        rows: which rows of the call belong to the scored samples: "all", or the "first" or "last".
+        output: key, position or attribute of the logits, where the part returns several things.
+        features: see `HookedViews`; of the training's own pass.
+        head: see `HookedViews`.
+        stream: see `HookedViews`.
+        from_probabilities: see `HookedViews`.
+
+    >>> second_view("net", every=2).every
+    2
+    """
+
+    def __init__(
+        self,
+        name: str,
+        view: Callable[[Tensor], Tensor] | None = None,
+        *,
+        undo: Callable[[Tensor], Tensor] | None = None,
+        call: int = 0,
+        every: int = 1,
+        rows: Rows = "all",
+        output: str | int | None = None,
+        features: str | None = None,
+        head: str | None = None,
+        stream: str | None = None,
+        from_probabilities: bool = False,
+    ) -> None:
+        super().__init__(
+            features=features, head=head, stream=stream, labelled_stream=None, from_probabilities=from_probabilities
+        )
+        self.view = view or flipped
+        self.undo = undo
+        self.number = whole_number("call", call)
+        self.every = whole_number("every", every, least=1)
+        self.rows = check_rows(rows)
+        self._network = self.watch(ModuleCalls(name, output, keep_inputs=True))
+        self._step = 0
+
+    def start(self, module: nn.Module) -> None:
+        """Hook the part, and count the steps from 0."""
+        super().start(module)
+        self._step = 0
+
+    def find(self, step: TrainingStep) -> Views | None:
+        """Return the predictions of both passes, or None in a step that is skipped."""
+        self.end_step()
+        self._step += 1
+        if (self._step - 1) % self.every:
+            return None
+        index = self.index(step)
+        what = f"call {self.number} of {self._network.name!r}"
+        images = picked(self._network.call(self.number).inputs, 0, self._network.name)
+        images = rows_of(images, len(index), self.rows, what)
+        features = self.features_of(self.number)
+        if features is not None:
+            features = rows_of(features, len(index), self.rows, "the call of the features")
+        network = self._network.module
+        assert network is not None, "the hooks were set at the start of the fit"
+        key = step_key(0, self._step, int(getattr(step.module, "global_rank", 0)))
+        with side_pass(network, key), _precision_of(step.module):
+            weak = picked(network(images), self._network.output, self._network.name)
+            strong = picked(network(self.view(images)), self._network.output, self._network.name)
+            strong = strong if self.undo is None else self.undo(strong)
+        return Views(index, weak, strong, features)
+
+
+def _precision_of(module: nn.Module) -> AbstractContextManager[Any]:
+    """Return the context in which the module's trainer, if it has one, makes forward passes."""
+    trainer = getattr(module, "_trainer", None)
+    return nullcontext() if trainer is None else trainer.precision_plugin.forward_context()
