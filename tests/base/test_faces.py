@@ -30,7 +30,19 @@ FACES = {
 
 
 def test_every_folder_with_public_names_has_a_face() -> None:
-    folders = ("acquisition", "augment", "config", "data", "learning", "loop", "method", "networks", "observe", "people", "report")
+    folders = (
+        "acquisition",
+        "augment",
+        "config",
+        "data",
+        "learning",
+        "loop",
+        "method",
+        "networks",
+        "observe",
+        "people",
+        "report",
+    )
     assert list(FACES) == ["assl_lightning", *(f"assl_lightning.{folder}" for folder in folders)]
 
 

@@ -6,7 +6,7 @@ while a fit trains. Nothing of the module is changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -21,12 +21,7 @@ Streams = Any
 
 def find_streams(trainer: Trainer) -> Streams:
     """Find the `IndexedDataset`s of the loader that a trainer trains on, or of each of its loaders."""
-    streams = _streams_of(trainer.train_dataloader)
-    combined = getattr(getattr(trainer, "fit_loop", None), "_combined_loader", None)
-    if getattr(combined, "_mode", None) != "sequential" or isinstance(streams, list):
-        return streams
-    found = [indexed for _, indexed in _leaves(streams)]  # one loader after another: each batch is of one of them
-    return [each for indexed in found for each in indexed] if all(found) else []
+    return _streams_of(trainer.train_dataloader)
 
 
 def _streams_of(loaders: Any) -> Streams:
@@ -40,7 +35,10 @@ def _streams_of(loaders: Any) -> Streams:
 
 def indexed_datasets(streams: Streams) -> list[IndexedDataset]:
     """Return the `IndexedDataset`s of all streams."""
-    return [indexed for _, found in _leaves(streams) for indexed in found]
+    if isinstance(streams, list):
+        return streams
+    parts = streams.values() if isinstance(streams, Mapping) else streams
+    return [indexed for part in parts for indexed in indexed_datasets(part)]
 
 
 def pool_size(streams: Streams) -> int | None:
@@ -81,8 +79,15 @@ class IndexTaker:
         taker.streams = streams
         return taker
 
-    def indices_on(self, device: torch.device) -> dict[str, Tensor]:
-        """Return the indices of the last training batch, by stream, on `device`."""
+    def indices_on(self, device: torch.device, batch: Any) -> dict[str, Tensor]:
+        """Return the indices of the last training batch, by stream, on `device`.
+
+        A module with `training_step(dataloader_iter)` fetches its batches itself; the index is then still in `batch`.
+        """
+        if not self.indices:
+            self._take(batch, self.streams, "")
+            taken, self.indices = self.indices, {}
+            return {name: index.to(device, non_blocking=True) for name, index in taken.items()}
         return {name: index.to(device, non_blocking=True) for name, index in self.indices.items()}
 
     def stand_back(self) -> None:
@@ -111,12 +116,3 @@ class IndexTaker:
 
 def _join(name: str, key: Any) -> str:
     return f"{name}.{key}" if name else str(key)
-
-
-def _leaves(streams: Streams, name: str = "") -> Iterator[tuple[str, list[IndexedDataset]]]:
-    if isinstance(streams, list):
-        yield name, streams
-        return
-    items = streams.items() if isinstance(streams, Mapping) else enumerate(streams)
-    for key, part in items:
-        yield from _leaves(part, _join(name, key))

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from assl_lightning.base.seeding import derive_key
 
 
 @contextmanager
-def side_pass(module: nn.Module, key: int | None = None, *, keep_buffers: bool = True) -> Iterator[None]:
+def side_pass(module: nn.Module, key: int | None = None) -> Iterator[None]:
     """Run the block in evaluation mode, without gradients and with generators of its own; then put all of it back.
 
     For passes of one's own in an `observe` function: in training mode a pass would move the statistics of batch norms,
@@ -23,7 +24,6 @@ def side_pass(module: nn.Module, key: int | None = None, *, keep_buffers: bool =
     Args:
         module: the module, all of whose parts go to evaluation mode.
         key: seeds torch's, NumPy's and Python's generators within the block; None: they go on from where they are.
-        keep_buffers: also put the module's buffers back; for a block that makes no pass this is not needed.
 
     >>> dropout = nn.Dropout(0.5)
     >>> with side_pass(dropout):
@@ -33,9 +33,15 @@ def side_pass(module: nn.Module, key: int | None = None, *, keep_buffers: bool =
     True
     """
     modes = [(part, part.training) for part in module.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()] if keep_buffers else []
+    buffers: list[tuple[Tensor, Tensor]] = []
+
+    def copy_buffers(*_: object) -> None:
+        if not buffers:  # before the first call of a module, so that a block without any copies nothing
+            buffers.extend((buffer, buffer.clone()) for buffer in module.buffers())
+
     python_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.no_grad(), torch.random.fork_rng(_cuda_devices(module)):
+        watch = register_module_forward_pre_hook(copy_buffers)
         try:
             if key is not None:
                 _seed(key)
@@ -43,6 +49,7 @@ def side_pass(module: nn.Module, key: int | None = None, *, keep_buffers: bool =
                 part.training = False
             yield
         finally:
+            watch.remove()
             for part, mode in modes:
                 part.training = mode
             for buffer, value in buffers:

@@ -374,7 +374,7 @@ class ASSLScoreCallback(Callback):
             self._table.check()
 
     def _observe_batch(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any) -> None:
-        indices = {} if self._taker is None else self._taker.indices_on(module.device)
+        indices = {} if self._taker is None else self._taker.indices_on(module.device, batch)
         is_first = self._observed_batches == 0
         observation = self._observer.observe(TrainingStep(outputs, batch, module, indices, is_first))
         if observation is not None:

@@ -35,7 +35,8 @@ class IndexedDataset(Dataset[Any]):
 
     Raises:
         TypeError: the data set has no length, or cannot be indexed.
-        ValueError: `names` or `index` are not as many as the samples, or an index is negative or occurs twice.
+        ValueError: `names` or `index` are not as many as the samples, an index is negative or occurs twice, or the
+            data set is an IndexedDataset already, or was cut from one.
 
     >>> IndexedDataset([("cat.png", 0), ("dog.png", 1)])[1]
     ('dog.png', 1, tensor(1))
@@ -56,6 +57,10 @@ class IndexedDataset(Dataset[Any]):
             raise TypeError(
                 f"IndexedDataset needs a map-style data set, with len() and [position]; got {type(dataset).__name__}, "
                 f"whose samples have no position"
+            )
+        if find_indexed(dataset):
+            raise ValueError(
+                "the samples have a position already: the data set, or what it was cut from, is wrapped twice"
             )
         self.dataset = dataset
         self.names = None if names is None else [str(name) for name in names]
@@ -86,9 +91,7 @@ class IndexedDataset(Dataset[Any]):
         index = torch.tensor(position) if self.index is None else self.index[position].clone()
         if isinstance(sample, Mapping):
             if KEY in sample:
-                raise ValueError(
-                    f"a sample has the key {KEY!r} already: the data set is wrapped twice, or uses the name"
-                )
+                raise ValueError(f"a sample has the key {KEY!r} already; rename it")
             if type(sample) is dict:
                 return {**sample, KEY: index}
             sample = copy(sample)

@@ -89,8 +89,12 @@ class ViewObserver(Observer):
                 f"dense task, (B, C, H, W), wrap the maker: observe.dense(observe.…, dim=1); a network with one logit "
                 f"a sample: observe.binary(observe.…)"
             )
-        if dense and not -values.ndim <= dim < values.ndim:
-            raise ValueError(f"'{name}' has the shape {tuple(values.shape)}, in which there is no axis dim={dim}")
+        if dense and (values.ndim < 3 or not -values.ndim <= dim < values.ndim or dim % values.ndim == 0):
+            raise ValueError(
+                f"'{name}' must have a row of classes for each place of a sample, such as (B, C, H, W); got shape "
+                f"{tuple(values.shape)} with the classes on dim={dim}. With one row for each sample leave "
+                f"observe.dense out"
+            )
         count = values.shape[dim]
         if is_first:
             check_kind(name, values, from_probabilities=self.from_probabilities, dim=dim)
@@ -158,7 +162,7 @@ class OwnFunction(Observer):
         rank = int(getattr(step.module, "global_rank", 0))
         key = step_key(0, self._step, rank)
         more = {"index": step.index_of(None)} if self._wants_index else {}
-        with side_pass(step.module, key, keep_buffers=False):
+        with side_pass(step.module, key):
             return self.function(step.outputs, step.batch, step.module, **more)
 
 

@@ -1,0 +1,134 @@
+"""With the callback and any maker a training leaves the weights, buffers, modes and generators as without."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from assl_lightning import ASSLScoreCallback, IndexedDataset, Observation, observe, scores
+from tests.observe.fits import Module, N, assert_same_state, fit, pool, state_of
+
+
+def noisy(images: Tensor) -> Tensor:
+    """A view that draws from every generator there is."""
+    return images + 0.1 * torch.randn_like(images) + random.random() + float(np.random.rand())
+
+
+class Student(Module):
+    """Calls of every kind: a joint one, one for each view, a teacher's, and outputs under the three keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.teacher = type(self.model)()
+        self.head = nn.Linear(4, 1)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        x, y = batch
+        joint = self.model(torch.cat([x, x + 0.1, x + 0.2]))
+        with torch.no_grad():
+            teacher = self.teacher(x)
+        z = self.model(x)
+        loss = nn.functional.cross_entropy(z, y) + joint.square().mean() + (z - teacher).square().mean()
+        dense = z[:, :, None] + torch.zeros(3)
+        self.head(z)
+        return {"loss": loss, "logits_weak": z, "logits_strong": teacher, "dense": dense.detach()}
+
+
+def own_function(outputs: Any, batch: Any, module: Any, index: Tensor) -> Observation:
+    """What examples/custom_observe.py does: passes in the user's own function."""
+    x = batch[0]
+    return Observation(
+        index, scores.entropy(module.model(x)), scores.symmetric_kl(module.model(noisy(x)), module.model(x))
+    )
+
+
+MAKERS: dict[str, Callable[[], Any]] = {
+    "keys": observe.keys,
+    "forward": lambda: observe.forward("model", 0, 1, rows="first", head="model.fc"),
+    "split": lambda: observe.split("model", ["labelled", "weak", "strong"], features="model.body"),
+    "teacher_student": lambda: observe.teacher_student("teacher", "model", student_call=1),
+    "second_view": lambda: observe.second_view("model", noisy, call=1, every=2),
+    "dense": lambda: observe.dense(observe.second_view("model.body", noisy, call=1)),
+    "binary": lambda: observe.binary(observe.forward("head", 0)),
+    "own function": lambda: own_function,
+}
+
+
+def test_every_maker_is_here() -> None:
+    assert {*observe.__all__} - {"side_pass"} == MAKERS.keys() - {"own function"}
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_a_training_is_the_same_to_the_last_bit(maker: str) -> None:
+    states = []
+    for make in (None, MAKERS[maker]):
+        module = Student()
+        callbacks = []
+        if make is not None:
+            callbacks = [ASSLScoreCallback(N, observe=make())]
+        data = DataLoader(IndexedDataset(pool()) if callbacks else pool(), batch_size=8, shuffle=True)
+        fit(module, data, *callbacks)
+        states.append(state_of(module))
+        if callbacks:
+            assert int(callbacks[0].statistics.visits.sum()) >= N
+            assert not module.model._forward_hooks, "the hooks are gone"
+    assert_same_state(*states)
+
+
+def test_without_the_care_the_training_would_differ() -> None:
+    """The module is one on which a careless pass shows, or the test above could not fail."""
+
+    class Careless(ASSLScoreCallback):
+        def on_train_batch_end(self, trainer: Any, pl_module: LightningModule, *rest: Any) -> None:
+            pl_module.model(noisy(rest[1][0]))  # type: ignore[operator]
+
+        def on_train_end(self, *_: Any) -> None:
+            self._stop()
+
+    states = []
+    for callbacks in ((), (Careless(N),)):
+        module = Student()
+        fit(module, DataLoader(pool(), batch_size=8), *callbacks)
+        states.append(state_of(module))
+    differing = [name for name in states[0] if not np.array_equal(states[0][name], states[1][name])]
+    assert {"model.body.1.running_mean", "model.calls", "torch", "numpy"} <= set(differing)
+
+
+def test_a_side_pass_puts_everything_back_after_an_error() -> None:
+    module = Student()
+    module.teacher.eval()
+    before = state_of(module)
+
+    def passes() -> None:
+        with observe.side_pass(module, key=4):
+            assert not any(part.training for part in module.modules())
+            assert not module.model(noisy(torch.ones(2, 3, 4, 4))).requires_grad
+            raise RuntimeError("within")
+
+    with pytest.raises(RuntimeError, match="within"):
+        passes()
+    assert_same_state(before, state_of(module))
+    assert [part.training for part in module.children()] == [True, False, True]
+
+
+def test_a_view_of_a_later_step_is_another_one() -> None:
+    seen = []
+
+    def view(images: Tensor) -> Tensor:
+        seen.append(torch.rand(()).item())
+        return images
+
+    fit(
+        Student(),
+        DataLoader(IndexedDataset(pool()), 8),
+        ASSLScoreCallback(observe=observe.second_view("model", view, call=1)),
+    )
+    assert len(set(seen)) == len(seen) == 6
