@@ -77,8 +77,9 @@ def test_a_batch_of_a_collate_fn_of_ones_own_has_its_index_where_it_was(kind: st
 
 def test_subsets_concatenations_and_cut_pools_have_positions_of_the_pool() -> None:
     pool = IndexedDataset(Samples(KINDS["tuple"]))
-    assert [int(sample[-1]) for sample in Subset(Subset(pool, [6, 2, 4]), [0, 2])] == [6, 4]
-    assert Subset(pool, [6, 2]).__getitems__([1, 0])[0][-1] == 2  # type: ignore[attr-defined]
+    twice = Subset(Subset(pool, [6, 2, 4]), [0, 2])
+    assert [int(twice[i][-1]) for i in range(2)] == [6, 4]
+    assert Subset(pool, [6, 2]).__getitems__([1, 0])[0][-1] == 2
     assert pool[-1][-1] == 6
     cut = IndexedDataset(Samples(KINDS["tuple"], 3), index=[9, 4, 30])
     assert [int(cut[i][-1]) for i in range(3)] == [9, 4, 30]

@@ -9,6 +9,7 @@ from typing import Any, Literal, overload
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+from torch.utils.data import Subset
 
 from assl_lightning.base.arguments import require_one_of, whole_number
 from assl_lightning.base.atomic import write_text
@@ -18,6 +19,7 @@ from assl_lightning.method.contracts import Observation, TrainingStep
 from assl_lightning.method.features import SampleFeatures
 from assl_lightning.method.first_observation import check_first
 from assl_lightning.method.gathering import GatheredRows, RankGather
+from assl_lightning.method.indexed_dataset import IndexedDataset
 from assl_lightning.method.observers import KEYS, Observer, as_observer
 from assl_lightning.method.query import query
 from assl_lightning.method.returning import StateCarrier
@@ -28,7 +30,7 @@ from assl_lightning.method.statistics import SampleStatistics, pad_to
 from assl_lightning.method.write_picks import picks_as_csv
 
 Observe = Callable[[Any, Any, LightningModule], Observation | None]
-Samples = Tensor | Iterable[int] | Iterable[str]
+Samples = Tensor | Iterable[int] | Iterable[str] | Subset[Any] | IndexedDataset
 
 
 class ASSLScoreCallback(Callback):

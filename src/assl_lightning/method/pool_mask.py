@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,11 @@ from torch.utils.data import Subset
 from assl_lightning.method.indexed_dataset import IndexedDataset
 from assl_lightning.method.top_k import chunks
 
+Samples = Tensor | Iterable[int] | Subset[Any] | IndexedDataset
+"""A mask of the pool, pool indices, or a part of the pool; see `as_mask`."""
 
-def as_mask(what: str, samples: Tensor | Iterable[int], num_samples: int, device: torch.device) -> Tensor:
+
+def as_mask(what: str, samples: Samples, num_samples: int, device: torch.device) -> Tensor:
     """Return samples as a mask of the pool, (N,) bool on `device`.
 
     Args:
@@ -59,7 +63,7 @@ def count_true(mask: Tensor) -> int:
     return sum(int(mask[rows].count_nonzero()) for rows in chunks(len(mask)))
 
 
-def _as_tensor(what: str, samples: Tensor | Iterable[int]) -> Tensor:
+def _as_tensor(what: str, samples: Samples) -> Tensor:
     """Return the samples as a tensor of whole numbers, or of True and False."""
     kinds = f"{what}s must be pool indices, which are whole numbers, or a mask of the pool, which is bool"
     if isinstance(samples, (Subset, IndexedDataset)):
@@ -80,7 +84,7 @@ def _as_tensor(what: str, samples: Tensor | Iterable[int]) -> Tensor:
     return samples
 
 
-def positions_of(cut: Subset[object] | IndexedDataset) -> Tensor:
+def positions_of(cut: Subset[Any] | IndexedDataset) -> Tensor:
     """Return the pool indices (M,) int64 of the samples of a `Subset` of the pool, of a Subset of that, and so on."""
     if isinstance(cut, IndexedDataset):
         return torch.arange(len(cut)) if cut.index is None else cut.index

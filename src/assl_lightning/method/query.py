@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
@@ -14,10 +12,7 @@ from assl_lightning.method.candidate_statistics import CandidateStatistics
 from assl_lightning.method.candidates import Candidates, LabelledSamples
 from assl_lightning.method.features import SampleFeatures
 from assl_lightning.method.herding import Herding
-from assl_lightning.method.pool_mask import as_mask, count_true
-
-Samples = Tensor | Iterable[int]
-"""A mask of the pool, or pool indices; see `pool_mask.as_mask`."""
+from assl_lightning.method.pool_mask import Samples, as_mask, count_true
 
 
 def query(

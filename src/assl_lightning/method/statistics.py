@@ -11,7 +11,7 @@ visit of a sample with an observed value x (its uncertainty u or its inconsisten
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from assl_lightning.base.arguments import whole_number
 from assl_lightning.base.rules import checked
 from assl_lightning.method.assl import Factors
 from assl_lightning.method.candidate_statistics import CandidateStatistics, upper_confidence_bound
+from assl_lightning.method.pool_mask import Samples
 from assl_lightning.method.query import query
 from assl_lightning.method.settings import Alpha, Variance
 
@@ -220,8 +221,8 @@ class SampleStatistics:
     def query(
         self,
         k: int,
-        candidates: Tensor | Iterable[int] | None = None,
-        labelled: Tensor | Iterable[int] | None = None,
+        candidates: Samples | None = None,
+        labelled: Samples | None = None,
         *,
         c_u: float = 0.5,
         c_i: float = 2.0,

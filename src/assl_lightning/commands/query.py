@@ -1,0 +1,69 @@
+"""`python -m assl_lightning.query CHECKPOINT --k 100`: which samples to label next, from a checkpoint of any trainer.
+
+For trainings that are configured and not written: the checkpoint is one that Lightning wrote in a fit with
+`ASSLScoreCallback`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from assl_lightning.base.atomic import write_text
+from assl_lightning.base.command_line import Parser, as_command
+from assl_lightning.base.paths import path_argument
+from assl_lightning.base.tables import read_text
+
+
+@as_command
+def main(arguments: list[str] | None = None) -> int:
+    """Print the picks as CSV, or write them to a file, and return the exit code."""
+    options = _parser().parse_args(arguments)
+    names = None if options.names is None else _lines(options.names)
+    candidates = None if options.candidates is None else _samples(options.candidates)
+    labelled = None if options.labelled is None else _samples(options.labelled)
+
+    from assl_lightning.method.callback import ASSLScoreCallback  # here, so that --help does not wait for torch
+
+    scores = ASSLScoreCallback.from_checkpoint(
+        options.checkpoint, name=options.callback, c_u=options.c_u, c_i=options.c_i, names=names
+    )
+    table = scores.picks_table(options.k, candidates, labelled, options.factors)
+    if options.to is None:
+        sys.stdout.write(table)
+    else:
+        write_text(options.to, table)
+        sys.stdout.write(f"{options.to}: {options.k} samples to label, best first\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="python -m assl_lightning.query", description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("checkpoint", type=path_argument, help="a checkpoint of a fit with ASSLScoreCallback")
+    parser.add_argument("--k", type=int, default=100, help="how many samples (100)")
+    file: dict[str, Any] = {"type": path_argument, "metavar": "FILE"}
+    parser.add_argument("--names", **file, help="a name of each sample of the pool, one a line, in its order")
+    parser.add_argument("--candidates", **file, help="which to choose from: an index or name a line (all visited)")
+    parser.add_argument("--labelled", **file, help="which have a label: an index or name a line")
+    parser.add_argument("--factors", choices=["both", "uncertainty", "inconsistency"], help="bounds to rank by")
+    parser.add_argument("--c-u", type=float, default=0.5, help="confidence value of the uncertainty (0.5)")
+    parser.add_argument("--c-i", type=float, default=2.0, help="confidence value of the inconsistency (2)")
+    parser.add_argument("--callback", help="the callback's name, where the trainer had several")
+    parser.add_argument("--to", **file, help="write the table here, instead of printing it")
+    return parser
+
+
+def _lines(path: Path) -> list[str]:
+    text, faults = read_text(path, str(path))
+    if faults:
+        raise ValueError(faults[0])
+    return text.splitlines()
+
+
+def _samples(path: Path) -> Sequence[int] | list[str]:
+    """Return the pool indices, or else the names, in a file."""
+    lines = [line.strip() for line in _lines(path) if line.strip()]
+    return [int(line) for line in lines] if all(line.isdecimal() for line in lines) else lines
