@@ -1,8 +1,13 @@
-"""Score samples of a module whose training step cannot be changed, with an `observe` function.
+"""Score samples of a module whose training step cannot be changed, with an `observe` function of your own.
 
-`observe(outputs, batch, module)` is called after every training batch with what the hook `on_train_batch_end` gets. It
-returns an `Observation` (one uncertainty and one inconsistency for each index) or None to skip the batch. Whatever the
-task, it is reduced to one number per sample there. Run it: python examples/custom_observe.py
+`observe(outputs, batch, module)` is called after every training batch with what the hook `on_train_batch_end` gets, and
+with the samples' `index` if it has such a parameter. It returns an `Observation` (one uncertainty and one inconsistency
+for each index) or None to skip the batch. Whatever the task, it is reduced to one number per sample there.
+
+The function runs in evaluation mode, without gradients and with random numbers of its own; modes, buffers and
+generators are put back: the training is the same with and without it. For most trainers a maker of
+`assl_lightning.observe` does this in a line (docs/your_trainer.md): here `observe.second_view("network", every=2)`
+would do. Run it: python examples/custom_observe.py
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from assl_lightning import ASSLScoreCallback, Observation, scores
+from assl_lightning import ASSLScoreCallback, IndexedDataset, Observation, scores
 
 
 class Untouchable(LightningModule):
@@ -23,38 +28,35 @@ class Untouchable(LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.network = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+        layers = [nn.Flatten(), nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Dropout(0.2), nn.Linear(64, 10)]
+        self.network = nn.Sequential(*layers)
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        return nn.functional.cross_entropy(self.network(batch["image"]), batch["label"])
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        image, label = batch
+        return nn.functional.cross_entropy(self.network(image), label)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def observe(outputs: Any, batch: dict[str, Tensor], module: LightningModule) -> Observation | None:
+def observe(outputs: Any, batch: list[Tensor], module: LightningModule, index: Tensor) -> Observation | None:
     """Two small forward passes of our own, since the step keeps its logits to itself; every other batch will do."""
     if module.global_step % 2:
         return None
-    image = batch["image"]
+    image, _ = batch
     logits = module.network(image)
     logits_moved = module.network(image.roll(1, -1))
-    return Observation(batch["id"], scores.entropy(logits), scores.symmetric_kl(logits, logits_moved))
-
-
-def collate(rows: list[tuple[Tensor, ...]]) -> dict[str, Tensor]:
-    index, image, label = (torch.stack(column) for column in zip(*rows, strict=True))
-    return {"id": index, "image": image, "label": label}
+    return Observation(index, scores.entropy(logits), scores.symmetric_kl(logits, logits_moved))
 
 
 def main() -> Tensor:
     torch.manual_seed(0)
     digits = load_digits()
     image = torch.tensor(digits.images, dtype=torch.float32) / 16
-    pool = TensorDataset(torch.arange(len(image)), image, torch.tensor(digits.target))
+    pool = IndexedDataset(TensorDataset(image, torch.tensor(digits.target)))
     callback = ASSLScoreCallback(num_samples=len(pool), observe=observe)
     trainer = Trainer(max_epochs=4, callbacks=[callback], logger=False, enable_checkpointing=False)
-    trainer.fit(Untouchable(), DataLoader(pool, batch_size=64, shuffle=True, collate_fn=collate))
+    trainer.fit(Untouchable(), DataLoader(pool, batch_size=64, shuffle=True))
 
     visits = callback.statistics.visits
     print(f"visits: {int(visits.min())} to {int(visits.max())} a sample")

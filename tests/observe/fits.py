@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
@@ -88,7 +88,7 @@ def fit(module: LightningModule, data: Any, *callbacks: Any, **settings: Any) ->
         enable_model_summary=False,
         **({"max_epochs": 2} | settings),
     )
-    trainer.fit(module, data)
+    trainer.fit(module, **{"datamodule" if isinstance(data, LightningDataModule) else "train_dataloaders": data})
     return trainer
 
 

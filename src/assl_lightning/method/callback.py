@@ -29,7 +29,7 @@ from assl_lightning.method.settings import ScoreSettings, Variance
 from assl_lightning.method.statistics import SampleStatistics, pad_to
 from assl_lightning.method.write_picks import picks_as_csv
 
-Observe = Callable[[Any, Any, LightningModule], Observation | None]
+Observe = Callable[..., Observation | None] | type[Observer]
 Samples = Tensor | Iterable[int] | Iterable[str] | Subset[Any] | IndexedDataset
 
 

@@ -91,13 +91,13 @@ class dense(AroundViews):  # noqa: N801
         if not is_there:
             keys = ", ".join(map(str, batch)) if isinstance(batch, Mapping) else type(batch).__name__
             raise KeyError(f"target={self.target!r} must be a key or position of the batch; it has {keys}")
-        target: Tensor = batch[self.target].flatten(1)
-        if target.shape != values.shape:
+        target: Tensor = batch[self.target]
+        if target.numel() != values.numel():
             raise ValueError(
-                f"target={self.target!r} has {tuple(target.shape)} samples and places, but the predictions "
-                f"{tuple(values.shape)}; both must have one number for each place"
+                f"target={self.target!r} has the shape {tuple(target.shape)}, but the predictions have {len(values)} "
+                f"samples of {values.shape[1]} places; the target must have one number for each place"
             )
-        return torch.ne(target, self.ignore_index)
+        return torch.ne(target.reshape(values.shape), self.ignore_index)
 
     def _reduce(self, values: Tensor, counts: Tensor | None) -> Tensor:
         """Reduce (B, places) to (B,); 0 where no place counts."""
