@@ -77,7 +77,7 @@ class Pairs(Dataset[Any]):
         return (x, x.roll(1, -1) + 0.3), int(labels()[i])
 
 
-def fit(module: LightningModule, data: Any, *callbacks: Any, **settings: Any) -> Trainer:
+def fit(module: LightningModule, data: Any, *callbacks: Any, validation: Any = None, **settings: Any) -> Trainer:
     seed(3)
     trainer = Trainer(
         accelerator="cpu",
@@ -88,7 +88,10 @@ def fit(module: LightningModule, data: Any, *callbacks: Any, **settings: Any) ->
         enable_model_summary=False,
         **({"max_epochs": 2} | settings),
     )
-    trainer.fit(module, **{"datamodule" if isinstance(data, LightningDataModule) else "train_dataloaders": data})
+    if isinstance(data, LightningDataModule):
+        trainer.fit(module, datamodule=data)
+    else:
+        trainer.fit(module, data, validation)
     return trainer
 
 

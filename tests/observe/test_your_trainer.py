@@ -237,7 +237,7 @@ class SegmentationTask(Module):
 @pytest.mark.parametrize("classes", [2, 1])
 def test_torchgeos_segmentation(classes: int, reducer: str) -> None:
     module = SegmentationTask(classes)
-    network = observe.second_view("model", undo=lambda logits: logits.flip(-1))
+    network = observe.second_view("model", undo=observe.mirror)
     inner = observe.binary(network) if classes == 1 else network
     maker = observe.dense(inner, reducer=reducer, share=0.3, ignore_index=255, target="mask")  # type: ignore[arg-type]
     callback = ASSLScoreCallback(observe=maker)

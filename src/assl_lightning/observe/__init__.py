@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from assl_lightning.observe.forward_calls import forward as forward
     from assl_lightning.observe.joint_forward import split as split
     from assl_lightning.observe.one_logit import binary as binary
+    from assl_lightning.observe.other_view import mirror as mirror
     from assl_lightning.observe.other_view import second_view as second_view
     from assl_lightning.observe.step_output import keys as keys
     from assl_lightning.observe.two_networks import teacher_student as teacher_student
 
-__all__ = ["binary", "dense", "forward", "keys", "second_view", "side_pass", "split", "teacher_student"]
+__all__ = ["binary", "dense", "forward", "keys", "mirror", "second_view", "side_pass", "split", "teacher_student"]
 
 __getattr__, __dir__ = make_face(
     __name__,
@@ -40,7 +41,7 @@ __getattr__, __dir__ = make_face(
         "observe.forward_calls": ["forward"],
         "observe.joint_forward": ["split"],
         "observe.one_logit": ["binary"],
-        "observe.other_view": ["second_view"],
+        "observe.other_view": ["mirror", "second_view"],
         "observe.step_output": ["keys"],
         "observe.two_networks": ["teacher_student"],
     },

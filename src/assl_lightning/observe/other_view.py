@@ -16,8 +16,8 @@ from assl_lightning.observe.hooked_views import HookedViews, Rows, check_rows, r
 from assl_lightning.observe.module_calls import ModuleCalls, picked
 
 
-def flipped(images: Tensor) -> Tensor:
-    """Mirror the last axis of images (B, …, W): left becomes right."""
+def mirror(images: Tensor) -> Tensor:
+    """Mirror images, or predictions of their places, (B, …, W) → (B, …, W): left becomes right."""
     return images.flip(-1)
 
 
@@ -36,7 +36,7 @@ class second_view(HookedViews):  # noqa: N801
         name: dotted name of the part, as in `named_modules()`; its first argument is the batch (B, …).
         view: makes the other view of a batch, (B, …) → (B, …); it may draw from torch's, NumPy's or Python's generator.
             None: images mirrored left to right.
-        undo: brings predictions of the other view back to the places of the first, for dense tasks, such as the mirror
+        undo: brings predictions of the other view back to the places of the first, for dense tasks, such as `mirror`
             for mirrored images; None: they have no places.
         call: number of the part's call in `training_step` whose input is taken, from 0 on.
         every: make the passes in each `every`-th step, and skip the others.
@@ -69,7 +69,7 @@ class second_view(HookedViews):  # noqa: N801
         super().__init__(
             features=features, head=head, stream=stream, labelled_stream=None, from_probabilities=from_probabilities
         )
-        self.view = view or flipped
+        self.view = view or mirror
         self.undo = undo
         self.number = whole_number("call", call)
         self.every = whole_number("every", every, least=1)

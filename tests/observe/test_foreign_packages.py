@@ -1,0 +1,175 @@
+"""The three lines with the modules and data sets of other packages, where they are installed.
+
+torchgeo and lightly need much that this package does not: install them elsewhere, and name the place in PYTHONPATH.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from assl_lightning import ASSLScoreCallback, IndexedDataset, observe
+from tests.observe.fits import assert_same_state, el2n, fit, state_of, symmetric_kl
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+N = 12
+
+
+class Scenes(Dataset[Any]):
+    """Samples as torchgeo's data sets give them."""
+
+    def __init__(self, key: str) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.image = torch.rand(N, 3, 32, 32, generator=generator)
+        self.target = torch.randint(0, 3, (N, 32, 32) if key == "mask" else (N,), generator=generator)
+        self.key = key
+
+    def __len__(self) -> int:
+        return N
+
+    def __getitem__(self, i: int) -> dict[str, Tensor]:
+        return {"image": self.image[i], self.key: self.target[i]}
+
+
+class Recorded:
+    """What parts of a module put out while it trains, in float64, by hooks of the test's own."""
+
+    def __init__(self, module: nn.Module, *names: str) -> None:
+        self.calls: dict[str, list[Tensor]] = {name: [] for name in names}
+        for name in names:
+            module.get_submodule(name).register_forward_hook(self.hook(name))
+
+    def hook(self, name: str) -> Callable[..., None]:
+        def note(part: nn.Module, inputs: Any, output: Tensor) -> None:
+            self.calls[name].append(output.detach().double())
+
+        return note
+
+
+def same_with_and_without(make: Callable[[], LightningModule], data: Dataset[Any], callback: ASSLScoreCallback) -> None:
+    states = []
+    for callbacks, dataset in (((), data), ((callback,), IndexedDataset(data))):
+        torch.manual_seed(0)
+        module = make()
+        fit(
+            module,
+            DataLoader(dataset, batch_size=6, shuffle=True),
+            *callbacks,
+            validation=DataLoader(data, batch_size=6),
+        )
+        state = state_of(module)
+        states.append({name: value for name, value in state.items() if "metrics" not in name})
+    assert_same_state(*states)
+    assert callback.statistics.visits.tolist() == [2] * N
+
+
+@pytest.fixture(scope="module")
+def torchgeo() -> Any:
+    return pytest.importorskip("torchgeo.trainers", exc_type=ImportError)
+
+
+def test_torchgeos_classification(torchgeo: Any) -> None:
+    def make() -> LightningModule:
+        task: LightningModule = torchgeo.ClassificationTask(model="resnet18", in_channels=3, num_classes=3)
+        return task
+
+    one, two = (
+        ASSLScoreCallback(observe=observe.forward("model")),
+        ASSLScoreCallback(observe=observe.second_view("model")),
+    )
+    for callback in (one, two):
+        same_with_and_without(make, Scenes("label"), callback)
+    torch.manual_seed(0)
+    module, callback = make(), ASSLScoreCallback(observe=observe.forward("model", head="model.fc"))
+    recorded = Recorded(module, "model")
+    data = DataLoader(Scenes("label"), batch_size=N)
+    fit(module, DataLoader(IndexedDataset(Scenes("label")), batch_size=N), callback, validation=data, max_epochs=1)
+    z = recorded.calls["model"][1]  # the first one checks the validation
+    expected = 0.8 * torch.stack([el2n(row) for row in z])
+    torch.testing.assert_close(callback.statistics.uncertainty_mean.double(), expected, rtol=1e-5, atol=1e-7)
+    assert len(callback.query(3, labelled=[0, 1])) == 3
+
+
+def test_torchgeos_segmentation(torchgeo: Any) -> None:
+    def make() -> LightningModule:
+        task: LightningModule = torchgeo.SemanticSegmentationTask(backbone="resnet18", in_channels=3, num_classes=3)
+        return task
+
+    def maker() -> Any:
+        views = observe.second_view("model", undo=observe.mirror)
+        return observe.dense(views, ignore_index=2, target="mask")
+
+    same_with_and_without(make, Scenes("mask"), ASSLScoreCallback(observe=maker()))
+    torch.manual_seed(0)
+    module, callback, data = make(), ASSLScoreCallback(observe=maker()), Scenes("mask")
+    recorded = Recorded(module, "model")
+    loader = DataLoader(IndexedDataset(data), batch_size=N)
+    fit(module, loader, callback, validation=DataLoader(data, batch_size=N), max_epochs=1, num_sanity_val_steps=0)
+    weak, strong = recorded.calls["model"][1:3]  # after the training's own, and before the validation's
+    strong = strong.flip(-1)
+    for i in range(3):
+        places = (data.target[i] != 2).nonzero().tolist()
+        u = torch.stack([el2n(weak[i, :, r, c]) for r, c in places]).mean()
+        v = torch.stack([symmetric_kl(weak[i, :, r, c], strong[i, :, r, c]) for r, c in places]).mean()
+        torch.testing.assert_close(callback.statistics.uncertainty_mean[i].double(), 0.8 * u, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(callback.statistics.inconsistency_mean[i].double(), 0.8 * v, rtol=1e-4, atol=1e-6)
+
+
+def test_lightlys_dino() -> None:
+    lightly = pytest.importorskip("lightly", exc_type=ImportError)
+    from torchvision.datasets import FakeData
+    from torchvision.models import resnet18
+
+    heads, losses = (pytest.importorskip(f"lightly.{name}") for name in ("models.modules.heads", "loss"))
+    data_of, transforms = (pytest.importorskip(f"lightly.{name}") for name in ("data", "transforms.dino_transform"))
+
+    class Dino(LightningModule):
+        """As in lightly's documents."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            backbone = nn.Sequential(*list(resnet18().children())[:-1])
+            self.student_backbone, self.teacher_backbone = backbone, copy.deepcopy(backbone)
+            self.student_head = heads.DINOProjectionHead(512, 64, 32, 40, freeze_last_layer=1)
+            self.teacher_head = heads.DINOProjectionHead(512, 64, 32, 40)
+            self.criterion = losses.DINOLoss(output_dim=40, warmup_teacher_temp_epochs=1)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            views = batch[0]
+            with torch.no_grad():
+                teacher_out = [self.teacher_head(self.teacher_backbone(view).flatten(1)) for view in views[:2]]
+            student_out = [self.student_head(self.student_backbone(view).flatten(1)) for view in views]
+            loss: Tensor = self.criterion(teacher_out, student_out, epoch=self.current_epoch)
+            return loss
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.01)
+
+    transform = transforms.DINOTransform(global_crop_size=32, local_crop_size=16, n_local_views=2)
+    images = FakeData(N, (3, 40, 40), num_classes=2)
+    data = data_of.LightlyDataset.from_torch_dataset(images, transform=transform)
+
+    def maker() -> Any:
+        return observe.teacher_student("teacher_head", "student_head", student_call=1, features="teacher_backbone")
+
+    same_with_and_without(Dino, data, ASSLScoreCallback(observe=maker()))
+    torch.manual_seed(0)
+    module, callback = Dino(), ASSLScoreCallback(observe=maker())
+    recorded = Recorded(module, "teacher_head", "student_head")
+    fit(module, DataLoader(IndexedDataset(data), batch_size=N), callback, max_epochs=1)
+    weak, strong = recorded.calls["teacher_head"][0], recorded.calls["student_head"][1]
+    rows = list(zip(weak, strong, strict=True))
+    u, v = torch.stack([el2n(z) for z in weak]), torch.stack([symmetric_kl(z, other) for z, other in rows])
+    torch.testing.assert_close(callback.statistics.uncertainty_mean.double(), 0.8 * u, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(callback.statistics.inconsistency_mean.double(), 0.8 * v, rtol=1e-4, atol=1e-7)
+    assert callback.features.rows(torch.arange(N)).shape == (N, 512)
+    assert lightly.__name__ in sys.modules
