@@ -430,3 +430,59 @@ def test_a_network_with_one_logit() -> None:
     data = IndexedDataset(TensorDataset(images(), labels() % 2))
     fit(module, DataLoader(data, batch_size=8, shuffle=True), callback)
     assert_reference(callback, module)
+
+
+CLI_CONFIG = """
+trainer:
+  accelerator: cpu
+  max_epochs: 2
+  logger: false
+  enable_checkpointing: false
+  enable_progress_bar: false
+  enable_model_summary: false
+  callbacks:
+    - class_path: assl_lightning.ASSLScoreCallback
+      init_args:
+        query_to: {directory}/to_label.csv
+        query_k: 5
+        observe:
+          class_path: assl_lightning.observe.dense
+          init_args:
+            reducer: top
+            inner:
+              class_path: assl_lightning.observe.second_view
+              init_args:
+                name: model.body.0
+"""
+
+
+class CliData(LightningDataModule):
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(IndexedDataset(pool()), batch_size=8)
+
+
+class CliModule(Module):
+    def __init__(self) -> None:
+        super().__init__()
+
+
+@pytest.mark.filterwarnings("ignore")  # of jsonargparse's own
+def test_lightning_cli_from_yaml_alone(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("jsonargparse")
+    from lightning.pytorch.cli import LightningCLI
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["trainer"])
+    (tmp_path / "config.yaml").write_text(CLI_CONFIG.format(directory=tmp_path))
+    cli = LightningCLI(
+        CliModule,
+        CliData,
+        args=["fit", "--config", "config.yaml"],
+        save_config_callback=None,
+        seed_everything_default=7,
+    )
+    trainer: Any = cli.trainer
+    (callback,) = (each for each in trainer.callbacks if isinstance(each, ASSLScoreCallback))
+    assert callback.statistics.visits.tolist() == [2] * N
+    picks = [int(line.split(",")[1]) for line in (tmp_path / "to_label.csv").read_text().splitlines()[1:]]
+    assert picks == callback.query(5).tolist()
