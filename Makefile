@@ -170,7 +170,7 @@ data/mnist_5k: | install
 	$(BIN)/python -m benchmarks.regimes.mnist_5k $@
 
 results-fewer-labels: install data/letters data/mnist_5k ## results/fewer_labels: 1490 runs, about five hours of two cores
-	$(BIN)/python -m benchmarks.regimes.restore
+	$(BIN)/python -m benchmarks.restore fewer_labels
 	$(BIN)/python -m benchmarks.regimes.plan | tr '\n' '\0' | $(ONE_THREAD) xargs -0 -r -n 1 -P 2 sh -c
 	$(REPORT).labels_needed $(FEWER_LABELS) --by-directory --baseline random --baseline margin --rule herding+warm --rule herding \
 		--title "Fewer labels" --output results/fewer_labels
@@ -179,6 +179,7 @@ results-fewer-labels: install data/letters data/mnist_5k ## results/fewer_labels
 # The same for results/algorithms/PROTOCOL.md.
 
 results-algorithms: install ## results/algorithms: 1080 runs, about an hour and a half of two cores
+	$(BIN)/python -m benchmarks.restore algorithms
 	$(BIN)/python -m benchmarks.algorithms.plan | tr '\n' '\0' | $(ONE_THREAD) xargs -0 -r -n 1 -P 2 sh -c
 	$(BIN)/python -m benchmarks.algorithms.report runs/results/algorithms --output results/algorithms
 

@@ -16,7 +16,7 @@ from benchmarks.planning import Stage, Sweep, print_plan
 
 RUNS = Path("runs/results/algorithms")
 
-AT_RANDOM = ("acquisition=random", "initial_acquisition=random", "rounds=0")
+AT_RANDOM = ("acquisition=random", "initial_acquisition=random", "warm_up=none", "rounds=0")
 STEPS = "steps_per_round=300"  # half of the default run's, for the time
 
 REGIMES = {

@@ -42,7 +42,7 @@ from assl_lightning.report.markdown import markdown_table
 from assl_lightning.report.tidy import rows_as_csv
 from assl_lightning.report.views import Table
 from benchmarks.regimes.near_copies import LIKE
-from benchmarks.regimes.restore import FROM_RESULTS
+from benchmarks.restore import FROM_RESULTS
 
 ROUNDS, AUROCS = "diagnostics.csv", "auroc.csv"
 PICKS, LEFT = "picks", "left"

@@ -46,7 +46,8 @@ def test_an_older_version_is_one_sentence_with_the_command(monkeypatch: pytest.M
     with_versions(monkeypatch, lightning="2.4.0", hydra_core="1.3.2")
     begins = (
         r"the loop of rounds needs lightning>=2\.6\.6 and hydra-core>=1\.3\.8; installed is lightning 2\.4\.0 and "
-        r"hydra-core 1\.3\.2, which is enough for ASSLScoreCallback alone; install what the loop needs with pip install "
+        r"hydra-core 1\.3\.2, which is enough for ASSLScoreCallback alone; install what the loop needs with "
+        r"pip install "
     )
     with pytest.raises(ImportError, match=begins):
         require_versions("lightning", "hydra-core")

@@ -36,7 +36,8 @@ def expected(images: torch.Tensor) -> torch.Tensor:
     predictor = RunPredictor(RUN_DIR)
     classifier = predictor.classifier
     with torch.inference_mode():
-        return (classifier.network(classifier.normalise(images)) / predictor.temperature).softmax(1)
+        logits: torch.Tensor = classifier.network(classifier.normalise(images))
+    return (logits / predictor.temperature).softmax(1)
 
 
 def test_onnx_takes_any_number_of_images_and_tells_its_classes(place: Path) -> None:

@@ -23,7 +23,7 @@ from benchmarks.regimes.diagnostics import (
     repeated_share,
     round_tables,
 )
-from benchmarks.regimes.restore import FROM_RESULTS
+from benchmarks.restore import FROM_RESULTS
 
 
 def test_vectors_are_scikit_learns_principal_components_scaled_to_length_one() -> None:

@@ -11,8 +11,8 @@ import pytest
 from assl_lightning.report.analysis.grouping import group
 from assl_lightning.report.analysis.runs import find_runs
 from assl_lightning.report.tidy import tidy_csv
-from benchmarks.regimes.plan import Sweep
-from benchmarks.regimes.restore import FROM_RESULTS, RESULTS, main, restore
+from benchmarks.regimes.plan import make_sweep
+from benchmarks.restore import FROM_RESULTS, RESULTS, TABLE, main, restore
 
 pytestmark = pytest.mark.e2e
 
@@ -25,7 +25,7 @@ SEED = 1003
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a part of the repository's table: one seed of two methods."""
     monkeypatch.chdir(ROOT)
-    header, *lines = RESULTS.read_text().splitlines()
+    header, *lines = (RESULTS / "fewer_labels" / TABLE).read_text().splitlines()
     kept = [line for line in lines if line.startswith(tuple(f"digits_tail50,{name},{SEED}," for name in METHODS))]
     path = tmp_path / "results.csv"
     path.write_text("\n".join([header, *kept]) + "\n")
@@ -49,7 +49,7 @@ def test_the_plan_leaves_them_out_and_they_are_made_once(table: Path, tmp_path: 
     restore(table, tmp_path / "runs")
     number = SEED - 1000
 
-    assert Sweep("digits_tail50", "herding", range(number, number + 2)).left(tmp_path / "runs") == [number + 1]
+    assert make_sweep("digits_tail50", "herding", range(number, number + 2)).left(tmp_path / "runs") == [number + 1]
     assert (tmp_path / f"runs/digits_tail50/herding/seed_{SEED}" / FROM_RESULTS).exists()
     assert restore(table, tmp_path / "runs") == 0
 
@@ -63,6 +63,6 @@ def test_a_run_that_lacks_rounds_is_left_to_be_run(table: Path, tmp_path: Path) 
 
 def test_the_command_says_how_many(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command: Callable[..., object] = main
-    command(["--results", str(table), "--runs", str(tmp_path / "runs")])
+    command(["fewer_labels", "--results", str(table), "--runs", str(tmp_path / "runs")])
 
     assert capsys.readouterr().out.startswith("2 runs of ")

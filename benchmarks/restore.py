@@ -1,8 +1,8 @@
-"""`python -m benchmarks.regimes.restore`: run directories of the results that are in the repository.
+"""`python -m benchmarks.restore NAME`: run directories of the results that are in the repository.
 
-The runs themselves are too large to be kept there. From results/fewer_labels/results.csv this makes for each complete
-run a directory with the two files that `plan` and the report read, so that the protocol goes on where it ended, and a
-report has all runs. A directory that exists is left as it is. A directory made here cannot be gone on with, and has no
+The runs themselves are too large to be kept there. From results/NAME/results.csv this makes for each complete run a
+directory with the two files that a plan and a report read, so that a protocol goes on where it ended, and its report
+has all runs. A directory that exists is left as it is. A directory made here cannot be gone on with, and has no
 diagnostics: which samples were queried is not in the table, and stands as 0, 1, 2, … in its records.
 """
 
@@ -13,7 +13,7 @@ import csv
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -27,9 +27,15 @@ from assl_lightning.base.run_files import RECORDS
 from assl_lightning.config.compose import compose, conf_dir, with_config_dir
 from assl_lightning.config.schema import Config
 from assl_lightning.loop.records import write_config
-from benchmarks.regimes.plan import CONF, FIRST_SEED, RUNS, Sweep
+from benchmarks.algorithms import plan as algorithms
+from benchmarks.planning import CONF, FIRST_SEED, Sweep
+from benchmarks.regimes import plan as regimes
 
-RESULTS = Path("results/fewer_labels/results.csv")
+RESULTS = Path("results")
+TABLE = "results.csv"
+PLANS = {"fewer_labels": (regimes.make_sweep, regimes.RUNS), "algorithms": (algorithms.make_sweep, algorithms.RUNS)}
+"""Name of a protocol → what makes its sweeps, and where its runs are."""
+
 FROM_RESULTS = "restored.txt"
 """File in a directory that was made here."""
 
@@ -39,7 +45,11 @@ _SECONDS = "_seconds"
 Row = dict[str, str]
 
 
-def restore(results: Path, runs: Path) -> int:
+MakeSweep = Callable[[str, str, range], Sweep]
+"""Called with a regime, a method, and seeds."""
+
+
+def restore(results: Path, runs: Path, make_sweep: MakeSweep = regimes.make_sweep) -> int:
     """Make the directories of the complete runs of a table; return how many were made.
 
     Raises:
@@ -51,10 +61,10 @@ def restore(results: Path, runs: Path) -> int:
     with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="assl_lightning"):
         for (regime, method, seed), of_run in groupby(rows, lambda row: (row["setting"], row["method"], row["seed"])):
             number = int(seed) - FIRST_SEED
-            sweep = Sweep(regime, method, range(number, number + 1))
+            sweep = make_sweep(regime, method, range(number, number + 1))
             directory = sweep.directory(number, runs)
             if not directory.exists():
-                overrides = with_config_dir(sweep.overrides(sweep.seeds, runs), CONF)
+                overrides = with_config_dir(sweep.words(sweep.seeds, runs), CONF)
                 config = compose(GlobalHydra.instance().hydra, overrides)
                 made += _write(directory, config, list(of_run))
     return made
@@ -90,12 +100,15 @@ def _record(row: Row) -> dict[str, object]:
 @as_command
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make the directories and say how many there are."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.regimes.restore", description=__doc__)
-    parser.add_argument("--results", type=path_argument, default=RESULTS, help="the table")
-    parser.add_argument("--runs", type=path_argument, default=RUNS, help="the directory of the runs")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.restore", description=__doc__)
+    parser.add_argument("name", choices=PLANS, metavar="NAME", help=", ".join(PLANS))
+    parser.add_argument("--results", type=path_argument, help="the table, if it is another")
+    parser.add_argument("--runs", type=path_argument, help="the directory of the runs, if it is another")
     options = parser.parse_args(arguments)
-    made = restore(options.results, options.runs)
-    print(f"{made} runs of {shlex.quote(str(options.results))} in {options.runs}")
+    make_sweep, runs = PLANS[options.name]
+    table, runs = options.results or RESULTS / options.name / TABLE, options.runs or runs
+    made = restore(table, runs, make_sweep) if table.exists() else 0
+    print(f"{made} runs of {shlex.quote(str(table))} in {runs}")
 
 
 if __name__ == "__main__":
