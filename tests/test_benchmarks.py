@@ -63,7 +63,7 @@ def test_the_parts_of_a_step_are_all_there(written: tuple[dict[str, Any], str]) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["stepp"], "no section 'stepp'; there are step, augmentation"),
+        (["stepp"], "no section 'stepp'; there are step, learners, augmentation"),
         (["--output", "a_file/results"], "--output a_file/results: cannot be made (Not a directory); name a directory"),
     ],
 )
