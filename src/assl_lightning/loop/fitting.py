@@ -39,8 +39,12 @@ class Fitting:
 
     @contextmanager
     def initial_weights(self) -> Iterator[None]:
-        """Draw in this block the initial weights of a network, which are the same each time."""
-        with torch.random.fork_rng():
+        """Draw in this block the initial weights of a network, which are the same each time.
+
+        Networks are made on the CPU. Generators of other devices are seeded too, and left so: to put those of all GPUs
+        back, each process would open a context on each of them.
+        """
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_key(self.settings.seed, "initial_weights"))
             yield
 
