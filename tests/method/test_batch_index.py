@@ -318,3 +318,22 @@ def test_a_fit_that_ends_with_an_error_leaves_the_trainer_and_the_module_as_they
         failing.fit(module, DataLoader(IndexedDataset(Samples(KINDS["tuple"][0])), batch_size=6))
     assert "convert_input" not in failing.precision_plugin.__dict__
     assert not module.model._forward_hooks
+
+
+def test_the_index_leaves_the_batches_of_pytorch_lightning_too() -> None:
+    import pytorch_lightning
+
+    class Other(pytorch_lightning.LightningModule):
+        training_step = Module.training_step
+        configure_optimizers = Module.configure_optimizers
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model, self.find = nn.Linear(2, 3), unpack
+            self.trained: list[float] = []
+
+    callback: Any = forward()
+    quiet: Any = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    other = pytorch_lightning.Trainer(accelerator="cpu", max_epochs=2, callbacks=[callback], **quiet)
+    other.fit(Other(), DataLoader(IndexedDataset(Samples(KINDS["tuple"][0])), batch_size=6))
+    assert callback.statistics.visits.tolist() == [2] * N
