@@ -16,6 +16,7 @@ from assl_lightning.report.sections.mask_rates import mask_rate_blocks
 from assl_lightning.report.sections.over_settings import over_settings_sections
 from assl_lightning.report.sections.pairwise import pairwise_blocks
 from assl_lightning.report.sections.provenance import provenance_blocks
+from assl_lightning.report.sections.random_picks import random_pick_blocks
 from assl_lightning.report.sections.thumbnails import shown_seeds, thumbnail_blocks
 from assl_lightning.report.views import Page, Section
 
@@ -63,12 +64,13 @@ def _sections(
 ) -> tuple[Section, ...]:
     seeds = shown_seeds(setting)
     asked, runs_on_page = people.get(setting.name, ()), sum(map(len, people.values()))
-    rates = mask_rate_blocks(setting)
+    rates, at_random = mask_rate_blocks(setting), random_pick_blocks(setting)
     differences = "Differences" if compared is None else f"Differences to {compared.reference}"
     return (
         Section("Accuracy", accuracy_blocks(setting), level),
         Section(differences, contrast_blocks(setting, compared), level),
         Section("Time", time_blocks(setting, with_people=bool(asked)), level),
+        *((Section("Accuracy without a hold-out", at_random, level),) if at_random else ()),
         *((Section("Pseudo-labels", rates, level),) if rates else ()),
         *((Section("Labels by people", tuple(labelling_blocks(asked, runs_on_page)), level),) if asked else ()),
         Section("Classes of the queries", class_balance_blocks(setting), level),

@@ -1,0 +1,49 @@
+"""Predictions of images picked at random, before their labels were trained on: an accuracy without a test set."""
+
+from __future__ import annotations
+
+from assl_lightning.base.run_files import QUERIED, round_directory
+from assl_lightning.loop.queried import read_queried
+from assl_lightning.loop.records import RoundRecord
+from assl_lightning.report.analysis.labelling import Agreement, agreement
+from assl_lightning.report.analysis.runs import Run
+
+_UNANSWERED = -1
+_RANDOM = "assl_lightning.acquisition.RandomSampling"
+
+
+def picked_at_random(run: Run, queried: int) -> int:
+    """Return how many of `queried` picks of a run's strategy, the last ones, are a uniform draw from its candidates.
+
+    All of the strategy `random`; the `random_share` of others, rounded down, as `Herding` makes them.
+    """
+    strategy = run.config["acquisition"].get("strategy") or {}
+    if strategy.get("_target_") == _RANDOM:
+        return queried
+    return int(float(strategy.get("random_share") or 0) * queried)
+
+
+def predicted_at_random(run: Run, record: RoundRecord) -> Agreement:
+    """Count, of a round's picks that were drawn at random and answered, those that the round's model was right about.
+
+    The model is the one that chose, with the weights of `acquisition.weights`, before it was trained on the answers.
+    So the share estimates its accuracy on the images that it could pick, without bias and without a hold-out.
+    """
+    count = picked_at_random(run, len(record.queried))
+    if not count or not record.queried_labels:
+        return Agreement(0, 0)
+    rows = read_queried(round_directory(run.directory, record.round) / QUERIED)
+    if len(rows) != len(record.queried):  # the file is not there any more
+        return Agreement(0, 0)
+    answered = zip(rows[-count:], record.queried_labels[-count:], strict=True)
+    return agreement(
+        [
+            int(row["prediction"]) == label if label != _UNANSWERED and row.get("prediction") else None
+            for row, label in answered
+        ]
+    )
+
+
+def added(parts: list[Agreement]) -> Agreement:
+    """Add up the counts of several rounds or runs."""
+    return Agreement(sum(part.n for part in parts), sum(part.agreeing for part in parts))
