@@ -27,6 +27,7 @@ from assl_lightning.commands import messages
 from assl_lightning.commands.classes import main as classes_main
 from assl_lightning.commands.ingest import main as ingest_main
 from assl_lightning.commands.label import main as label_main
+from assl_lightning.commands.predict import main as predict_main
 from assl_lightning.commands.status import main as status_main
 from assl_lightning.commands.train import main
 from assl_lightning.config.classifier import load_classifier
@@ -139,6 +140,7 @@ MAINS: Mapping[str, Callable[[list[str]], int]] = {
     "assl_lightning.check": check_main,
     "assl_lightning.classes": classes_main,
     "assl_lightning.ingest": ingest_main,
+    "assl_lightning.predict": predict_main,
     "assl_lightning.report": report_main,
     "assl_lightning.status": status_main,
 }
@@ -348,9 +350,9 @@ def test_the_documents_commands_lead_from_a_folder_to_a_classifier(
         write_class_names(run_dir)
         return capsys.readouterr().out
 
-    for command in COMMANDS:
-        printed = type_in(*command)
-    assert printed.endswith("report.html\n")
+    *_, reported, predicted = (type_in(*command) for command in COMMANDS)
+    assert reported.endswith("report.html\n")
+    assert "20 images without a label: runs/castings/seed_0/predictions.csv\n" in predicted
     assert [record.labels for record in read_records(run_dir)] == [30, 60, 90, 120]
     assert {path.name for path in Path("runs").iterdir()} == {"castings", "known", "pretrained"}
 

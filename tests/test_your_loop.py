@@ -29,7 +29,7 @@ pytestmark = pytest.mark.e2e
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "your_loop.md").read_text()
 CODE = "\n\n".join(re.findall(r"^```python\n(.+?)^```", DOCUMENT, re.MULTILINE | re.DOTALL))
 COMMANDS = re.findall(r"^python -m assl_lightning (.+)$", DOCUMENT, re.MULTILINE)
-SHORT = ["rounds=1", "steps_per_round=2", "algorithm.batch_size=4", "trainer.accelerator=cpu"]
+SHORT = ["rounds=1", "warm_up=none", "steps_per_round=2", "algorithm.batch_size=4", "trainer.accelerator=cpu"]
 SETTINGS = RoundSettings(rounds=1, initial_labels=6, labels_per_round=3, steps_per_round=4)
 
 

@@ -149,17 +149,17 @@ BY_CLASSES: list[tuple[str, str]] = [
     ("+trainer.callbacks=5", "trainer.callbacks=5: must be a list of callbacks"),
     ("+trainer.plugins=x", "plugins=x)"),
     # that would do something else
-    ("network._target_=os.system", "system takes no argument 'num_classes'"),
-    ("network._target_=builtins.eval", "eval takes no argument 'num_classes'"),
+    ("network._target_=os.system", "Target 'os.system' is blocklisted"),
+    ("network._target_=builtins.eval", "Target 'builtins.eval' is blocklisted"),
     ("network._target_=subprocess.run", "blocklisted"),
-    ("network._target_=shutil.rmtree", "rmtree takes no argument"),
-    ("network._target_=pickle.loads", "loads takes no argument"),
+    ("network._target_=shutil.rmtree", "Target 'shutil.rmtree' is blocklisted"),
+    ("network._target_=pickle.loads", "Target 'pickle.loads' is blocklisted"),
     (f"network.width={{_target_: os.system, command: 'touch {MADE}'}}", "Target 'os.system' is blocklisted"),
     (f'network.width={{_target_: builtins.eval, _args_: ["{TOUCH}"]}}', "Target 'builtins.eval' is blocklisted"),
     (f'+trainer.callbacks=[{{_target_: builtins.exec, _args_: ["{TOUCH}"]}}]', "Target 'builtins.exec' is blocklisted"),
     ("trainer._target_=subprocess.run", "Target 'subprocess.run' is blocklisted"),
-    ("oracle._target_=os.system", "system takes no argument"),
-    ("algorithm.module.optimizer._target_=os.system", "system takes no argument 'lr'"),
+    ("oracle._target_=os.system", "Target 'os.system' is blocklisted"),
+    ("algorithm.module.optimizer._target_=os.system", "Target 'os.system' is blocklisted"),
     # arguments
     ("network.width=1e30", "width must be an integer of at least 1"),
     ("network.width=100000000000", "(with num_classes=10, channels=1, width=100000000000)"),
@@ -191,7 +191,7 @@ SWEEPS: list[tuple[str, str]] = [
     ("hydra.launcher=nope", "hydra.launcher=nope: must be a group of keys"),
     ("+hydra.sweeper.params={seed: 5}", "+hydra.sweeper.params={seed: 5}: "),
     ("+hydra.sweeper.params.seed=5", "+hydra.sweeper.params.seed=5: "),
-    ("network._target_=os.system,builtins.eval", "job 2 (network._target_=builtins.eval): "),
+    ("network._target_=os.system,builtins.eval", "job 2 (network._target_=builtins.eval): network: Target"),
 ]
 
 

@@ -66,7 +66,8 @@ class Job:
 
     @property
     def _overrides_in_words(self) -> str:
-        return " ".join(override for override in self.overrides if not override.startswith("run_dir="))
+        typed = (override.removeprefix("++") for override in self.overrides)  # added where a class is replaced
+        return " ".join(override for override in typed if not override.startswith("run_dir="))
 
 
 def sweep(hydra: Any, overrides: Sequence[str]) -> int:
