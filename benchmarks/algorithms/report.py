@@ -21,6 +21,7 @@ from assl_lightning.report.output import write_files
 from assl_lightning.report.sections.contrasts import LEVEL
 from assl_lightning.report.tidy import tidy_csv
 from assl_lightning.report.views import Page, Section, Table
+from benchmarks.algorithms.plan import REGIMES
 
 REFERENCE = "fixmatch"
 
@@ -45,7 +46,10 @@ def regimes_of(runs: Sequence[Run]) -> list[Regime]:
     methods = dict.fromkeys(run.directory.parent.name for run in runs if run.is_complete)
     without = [name.partition("+")[0] for name in methods if "+" in name]
     baselines = dict.fromkeys([REFERENCE, *(name for name in without if name in methods)])
-    return find_regimes(runs, Question(tuple(baselines), by_directory=True))
+    found = find_regimes(runs, Question(tuple(baselines), by_directory=True))
+    return sorted(
+        found, key=lambda regime: list(REGIMES).index(regime.name) if regime.name in REGIMES else len(REGIMES)
+    )
 
 
 def page_of(regimes: Sequence[Regime], incomplete: int) -> Page:
