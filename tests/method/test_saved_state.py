@@ -95,6 +95,20 @@ def test_no_code_of_a_checkpoint_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not Path("ran").exists()
 
 
+@pytest.mark.parametrize("legacy", [True, False])
+def test_no_code_of_a_file_of_the_oldest_form_runs(
+    legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if legacy:  # as torch saved before version 1.6
+        torch.save({"hyper_parameters": Evil()}, "evil.ckpt", _use_new_zipfile_serialization=False)
+    else:
+        Path("evil.ckpt").write_bytes(pickle.dumps(Evil(), protocol=2))
+    with pytest.raises(ValueError, match=r"evil\.ckpt"):
+        ASSLScoreCallback.from_checkpoint("evil.ckpt")
+    assert not Path("ran").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

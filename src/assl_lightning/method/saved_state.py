@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -92,4 +92,9 @@ class _Unpickler(pickle.Unpickler):
         return _LeftOut
 
 
-_TensorsOnly = SimpleNamespace(Unpickler=_Unpickler, load=pickle.load, __name__="tensors_only")
+def _load(file: IO[bytes], **options: Any) -> Any:
+    """Unpickle as `pickle.load` does, by `_Unpickler`; torch calls it for files of its oldest form."""
+    return _Unpickler(file, **options).load()
+
+
+_TensorsOnly = SimpleNamespace(Unpickler=_Unpickler, load=_load, __name__="tensors_only")
