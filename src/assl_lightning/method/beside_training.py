@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from assl_lightning.base.generators import generators_kept
 from assl_lightning.base.seeding import derive_key
 
 
@@ -40,11 +41,13 @@ def side_pass(module: nn.Module, key: int | None = None) -> Iterator[None]:
             buffers.extend((buffer, buffer.clone()) for buffer in module.buffers())
 
     python_state, numpy_state = random.getstate(), np.random.get_state()
-    with torch.no_grad(), torch.random.fork_rng(_cuda_devices(module)):
+    devices = {parameter.device for parameter in module.parameters()}
+    with torch.no_grad(), generators_kept(devices, key):
         watch = register_module_forward_pre_hook(copy_buffers)
         try:
             if key is not None:
-                _seed(key)
+                random.seed(key)
+                np.random.seed(key % 2**32)
             for part, _ in modes:
                 part.training = False
             yield
@@ -61,15 +64,3 @@ def side_pass(module: nn.Module, key: int | None = None) -> Iterator[None]:
 def step_key(seed: int, step: int, rank: int) -> int:
     """Return the key of a step's passes: it depends on the training's seed, and on no generator's state."""
     return derive_key(seed, "observe", step, rank)
-
-
-def _seed(key: int) -> None:
-    torch.manual_seed(key)
-    random.seed(key)
-    np.random.seed(key % 2**32)
-
-
-def _cuda_devices(module: nn.Module) -> list[int]:
-    """Return the GPUs that the module is on, whose generators are to be put back."""
-    devices = {parameter.device for parameter in module.parameters()}
-    return sorted({device.index or 0 for device in devices if device.type == "cuda"})

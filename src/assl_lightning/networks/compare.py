@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from assl_lightning.base.generators import generators_kept
 from assl_lightning.networks.base import FeatureNetwork
 
 _TOLERANCE = 1e-3  # of the largest logit; a layer that is applied in another order of sums differs by about 1e-6
@@ -84,16 +85,10 @@ def _traceless(network: FeatureNetwork, device: torch.device) -> Iterator[None]:
         if buffer is not None
     ]
     weights = [(parameter, parameter.clone()) for parameter in network.head.parameters()]
-    generators = [torch.random] if device.type == "cpu" else [torch.random, torch.get_device_module(device)]
-    states = [generator.get_rng_state() for generator in generators]
-    torch.default_generator.manual_seed(0)  # torch.manual_seed would seed every other device too
-    for generator in generators[1:]:
-        generator.manual_seed(0)
     try:
-        yield
+        with generators_kept([device], key=0):
+            yield
     finally:
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_rng_state(state)
         for parameter, value in weights:
             parameter.copy_(value)
         for module, name, buffer, value in buffers:
