@@ -385,6 +385,10 @@ class ASSLScoreCallback(Callback):
                 self._has_one_view = observation.inconsistency is None
             self._observed_batches += 1
         rows = self._gather.gather(observation, trainer, module)
+        if is_first and self._gather.has_one_view is not None:  # also on a rank that observes nothing
+            self._has_one_view = self._gather.has_one_view
+        if is_first and rows is not None:
+            self._factors(None)
         if rows is not None:
             self._update(rows)
 
@@ -414,7 +418,8 @@ class ASSLScoreCallback(Callback):
     def _write_picks(self, path: Path) -> None:
         visited = int(self.statistics.visits.count_nonzero())
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, self.picks_table(min(self.query_k, visited)))
+        picks = self.picks_table(min(self.query_k, visited)) if visited else picks_as_csv([], [], self._names)
+        write_text(path, picks)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the module and the trainer as they were."""

@@ -36,6 +36,7 @@ class RankGather:
         self.keep_features = keep_features
         self.rows = self.labelled_rows = self.width = 0
         self.is_agreed = False
+        self.has_one_view: bool | None = None  # None: there is one process, or nothing was observed so far
 
     def gather(self, observation: Observation | None, trainer: Trainer, module: Any) -> GatheredRows | None:
         """Return the rows of all ranks, on every rank the same; None if no rank has observed anything so far."""
@@ -54,17 +55,19 @@ class RankGather:
         return GatheredRows(index, uncertainty, inconsistency, features, labelled_index, labelled_features)
 
     def _agree(self, observation: Observation | None, module: LightningModule) -> None:
-        rows, width, labelled = -1, -1, -1
+        rows, width, labelled, one_view = -1, -1, -1, -1
         if observation is not None:
             rows = len(observation.index)
             if self.keep_features and observation.features is not None:
                 width = observation.features.shape[1]
             if self.keep_features and observation.labelled_index is not None:
                 labelled = len(observation.labelled_index)
-        sizes = torch.tensor([rows, width, labelled], device=module.device)
+            one_view = int(observation.inconsistency is None)
+        sizes = torch.tensor([rows, width, labelled, one_view], device=module.device)
         most: Tensor = module.all_gather(sizes).flatten(0, -2).amax(0)  # type: ignore[union-attr]
-        rows, self.width, self.labelled_rows = map(int, most)
+        rows, self.width, self.labelled_rows, one_view = map(int, most)
         self.is_agreed = rows >= 0
+        self.has_one_view = one_view == 1 if self.is_agreed else None
         self.rows = max(rows, 0)
 
     def _nothing(self, module: LightningModule) -> Observation:
