@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import tempfile
@@ -89,3 +90,10 @@ def test_a_state_is_left_by_started_processes_alone(tmp_path: Path, monkeypatch:
     assert left["a"].tolist() == [1, 1]
     assert carrier.take() is None
     assert not list(tmp_path.iterdir())
+
+    carrier._process += 1
+    carrier.leave(trainer_that_starts("spawn"), {"a": torch.ones(2)})
+    assert list(tmp_path.iterdir())
+    del carrier
+    gc.collect()
+    assert not list(tmp_path.iterdir()), "what nobody takes is removed with the callback"

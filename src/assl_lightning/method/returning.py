@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 import uuid
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,12 @@ from lightning.pytorch import Trainer
 from assl_lightning.base.atomic import open_atomic
 
 
+def _remove(directory: Path, process: int) -> None:
+    """Remove what was never taken, at the end of the process that it was meant for."""
+    if os.getpid() == process:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 class StateCarrier:
     """A place where a started process leaves the state for the one that it was started from, on the same machine."""
 
@@ -26,6 +33,7 @@ class StateCarrier:
         self._process = os.getpid()
         self._directory = Path(tempfile.gettempdir()) / f"assl_lightning_{uuid.uuid4().hex}"
         self._path = self._directory / "state.pt"
+        weakref.finalize(self, _remove, self._directory, self._process)
 
     def leave(self, trainer: Trainer, state: dict[str, Any]) -> None:
         """Save the state, in the machine's first process that Lightning has started; elsewhere do nothing."""
