@@ -100,16 +100,23 @@ def with_features(network: nn.Module, num_classes: int, image_shape: Sequence[in
     """
     images = None
     if image_shape is not None:
-        images = torch.randn(2, *image_shape, generator=torch.Generator().manual_seed(0))
+        images = _like_weights(network, torch.randn(2, *image_shape, generator=torch.Generator().manual_seed(0)))
     adapted = network if isinstance(network, FeatureNetwork) else _adapt(network, num_classes, images)
     if adapted.num_classes != num_classes:
         raise ValueError(
             f"the network must have {num_classes} classes, as the data; {type(network).__name__} has "
             f"{adapted.num_classes}; set its num_classes to ${{data.num_classes}}"
         )
-    if isinstance(adapted, AdaptedNetwork) and not adapted.is_checked and images is not None:
+    if isinstance(adapted, AdaptedNetwork) and not (adapted.is_checked or images is None or images.is_meta):
         adapted.check(images)
     return adapted
+
+
+def _like_weights(network: nn.Module, images: Tensor) -> Tensor:
+    """Return the images on the device and in the precision of the network's first weights."""
+    weights = (weight for weight in network.parameters() if weight.is_floating_point() and not is_lazy(weight))
+    first = next(weights, None)
+    return images if first is None else images.to(first.device, first.dtype)
 
 
 def _adapt(network: nn.Module, num_classes: int, images: Tensor | None) -> AdaptedNetwork:
