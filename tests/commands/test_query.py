@@ -60,6 +60,18 @@ def test_candidates_labelled_factors_and_a_file(
     assert [int(line.split(",")[1]) for line in out.read_text().splitlines()[1:]] == expected
 
 
+def test_names_that_look_like_numbers_are_names_where_there_are_names(
+    fitted: tuple[Path, ASSLScoreCallback], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, callback = fitted
+    names, candidates = path.with_name("numbers.txt"), path.with_name("candidates.txt")
+    names.write_text("".join(f"{23 - i}\n" for i in range(24)))  # sample 0 is called 23
+    candidates.write_text("23\n22\n21\n")
+    assert main([str(path), "--k", "3", "--names", str(names), "--candidates", str(candidates)]) == 0
+    picks = [int(row.split(",")[1]) for row in capsys.readouterr().out.splitlines()[1:]]
+    assert picks == callback.query(3, candidates=[0, 1, 2]).tolist()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

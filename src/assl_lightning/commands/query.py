@@ -23,8 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the picks as CSV, or write them to a file, and return the exit code."""
     options = _parser().parse_args(arguments)
     names = None if options.names is None else _lines(options.names)
-    candidates = None if options.candidates is None else _samples(options.candidates)
-    labelled = None if options.labelled is None else _samples(options.labelled)
+    candidates = None if options.candidates is None else _samples(options.candidates, names)
+    labelled = None if options.labelled is None else _samples(options.labelled, names)
 
     from assl_lightning.method.callback import ASSLScoreCallback  # here, so that --help does not wait for torch
 
@@ -60,10 +60,12 @@ def _lines(path: Path) -> list[str]:
     text, faults = read_text(path, str(path))
     if faults:
         raise ValueError(faults[0])
-    return text.splitlines()
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
 
 
-def _samples(path: Path) -> Sequence[int] | list[str]:
-    """Return the pool indices, or else the names, in a file."""
+def _samples(path: Path, names: Sequence[str] | None) -> Sequence[int] | list[str]:
+    """Return the names in a file, or else the pool indices; lines that are all among the `names` are names."""
     lines = [line.strip() for line in _lines(path) if line.strip()]
+    if names is not None and set(lines) <= set(names):
+        return lines
     return [int(line) for line in lines] if all(line.isdecimal() for line in lines) else lines
