@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from omegaconf import OmegaConf
 
+from assl_lightning.loop.class_history import ClassHistory, write_history
 from assl_lightning.report.analysis.labelling import Agreement
 from assl_lightning.report.analysis.random_picks import picked_at_random, predicted_at_random
 from assl_lightning.report.analysis.runs import Run, find_runs
@@ -59,6 +61,26 @@ def test_the_last_picks_count_where_they_were_answered_and_predicted(runs: Runs)
 
     found = only(run)
     assert predicted_at_random(found, found.records[0]) == Agreement(2, 1)
+
+
+def test_samples_that_had_no_score_are_no_draw_of_the_strategy(runs: Runs) -> None:
+    run = runs.add("herding", 0, [0.5, 0.6], queried_labels=[0, 1, 2, 3, 0, 0], changes=herding(0.5))
+    lines = [json.loads(line) for line in (run / "rounds.jsonl").read_text().splitlines()]
+    (run / "rounds.jsonl").write_text("".join(json.dumps({**line, "drawn_at_random": 2}) + "\n" for line in lines))
+    write_predictions(run, [1, 1, 2, 0, 1, 1])
+
+    found = only(run)
+    assert predicted_at_random(found, found.records[0]) == Agreement(2, 1), "the third and the fourth pick"
+
+
+def test_predictions_and_answers_are_compared_as_present_classes(runs: Runs) -> None:
+    run = runs.add("random", 0, [0.5, 0.6], queried_labels=[0, 1, 1, 2], changes=RANDOM)
+    write_predictions(run, [0, 1, 2, 3])  # ok, dent, scratch, hole; then dent and scratch are merged
+    history = ClassHistory.begin(["ok", "dent", "scratch", "hole"]).merge(["dent", "scratch"], "damage", 1)
+    write_history(run, history)
+
+    found = only(run)
+    assert predicted_at_random(found, found.records[0]) == Agreement(4, 4)
 
 
 def test_a_run_whose_files_are_gone_tells_nothing(runs: Runs) -> None:

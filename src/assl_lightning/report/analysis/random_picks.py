@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from assl_lightning.base.run_files import QUERIED, round_directory
+from assl_lightning.loop.class_history import read_history
 from assl_lightning.loop.queried import read_queried
 from assl_lightning.loop.records import RoundRecord
+from assl_lightning.report.analysis.classes import present_labels
 from assl_lightning.report.analysis.labelling import Agreement, agreement
 from assl_lightning.report.analysis.runs import Run
 
@@ -29,19 +33,24 @@ def predicted_at_random(run: Run, record: RoundRecord) -> Agreement:
     The model is the one that chose, with the weights of `acquisition.weights`, before it was trained on the answers.
     So the share estimates its accuracy on the images that it could pick, without bias and without a hold-out.
     """
-    count = picked_at_random(run, len(record.queried))
-    if not count or not record.queried_labels:
+    chosen = len(record.queried) - record.drawn_at_random  # the others, which had no score, come last
+    count = picked_at_random(run, chosen)
+    rows = read_queried(round_directory(run.directory, record.round) / QUERIED) if count else []
+    labels = present_labels(run, record)
+    if not count or not labels or len(rows) != len(record.queried):  # the file is not there any more
         return Agreement(0, 0)
-    rows = read_queried(round_directory(run.directory, record.round) / QUERIED)
-    if len(rows) != len(record.queried):  # the file is not there any more
-        return Agreement(0, 0)
-    answered = zip(rows[-count:], record.queried_labels[-count:], strict=True)
-    return agreement(
-        [
-            int(row["prediction"]) == label if label != _UNANSWERED and row.get("prediction") else None
-            for row, label in answered
-        ]
-    )
+    history = read_history(run.directory)
+    present = None if history is None else history.present_labels(record.round)
+    answered = zip(rows[chosen - count : chosen], labels[chosen - count : chosen], strict=True)
+    return agreement([_is_right(row.get("prediction"), label, present) for row, label in answered])
+
+
+def _is_right(prediction: str | None, label: int, present: Sequence[int | None] | None) -> bool | None:
+    """Compare a prediction, a class of its round, with the label, a present class; None where one is not known."""
+    if not prediction or label == _UNANSWERED:
+        return None
+    predicted = int(prediction) if present is None else present[int(prediction)]
+    return None if predicted is None else predicted == label
 
 
 def added(parts: list[Agreement]) -> Agreement:
