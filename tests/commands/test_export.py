@@ -10,12 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from assl_lightning.commands import exporting
 from assl_lightning.commands.export import main
+from assl_lightning.commands.exporting import published_names
+from assl_lightning.commands.predicting import RunPredictor
 from assl_lightning.commands.train import main as train
-from assl_lightning.config import exporting
 from assl_lightning.config.classifier import load_classifier
-from assl_lightning.config.exporting import published_names
-from assl_lightning.config.predictions import RunPredictor
+from assl_lightning.networks.adapt import with_features
 from tests.commands.finished_run import COUNT, RUN, RUN_DIR
 
 pytestmark = pytest.mark.e2e
@@ -91,6 +92,20 @@ def test_weights_of_a_torchvision_network_have_its_names(place: Path) -> None:
     with torch.inference_mode():
         images = classifier.normalise(pixels()[:COUNT])
         torch.testing.assert_close(network(images), classifier.network(images))
+
+
+def test_weights_of_classes_that_were_merged_since_are_refused(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(RunPredictor, "groups", ((0, 1),))
+    monkeypatch.setattr(RunPredictor, "_merged", lambda _, logits: logits.logsumexp(1, keepdim=True).expand(-1, 2))
+    assert main([str(RUN_DIR), "--format", "safetensors"]) == 1
+    assert "--format safetensors: classes were merged since the newest training" in capsys.readouterr().err
+
+
+def test_a_network_that_is_one_layer_keeps_its_names() -> None:
+    adapted = with_features(torch.nn.Linear(3, 2), 2)
+    assert published_names(adapted) == {"head.weight": "weight", "head.bias": "bias"}
 
 
 def test_an_own_network_keeps_its_names() -> None:

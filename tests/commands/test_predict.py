@@ -11,13 +11,16 @@ import pytest
 import torch
 from PIL import Image
 
-from assl_lightning.base.run_files import POOL
+from assl_lightning.base.run_files import LEDGER, POOL
 from assl_lightning.commands.classes import main as change_classes
 from assl_lightning.commands.predict import main
+from assl_lightning.commands.predicting import Check, RunPredictor
+from assl_lightning.commands.prediction_files import LabelledImage, write_links
 from assl_lightning.commands.train import main as train
 from assl_lightning.config.classifier import load_classifier
-from assl_lightning.config.predictions import Check, RunPredictor
+from assl_lightning.data.answers import Answer
 from assl_lightning.data.image_table import read_manifest
+from assl_lightning.people.ledger import Ledger
 from tests.commands.finished_run import COUNT, RUN, RUN_DIR
 
 pytestmark = pytest.mark.e2e
@@ -88,6 +91,38 @@ def test_the_manifest_is_data_for_another_run(place: Path) -> None:
     assert train([*data, *rest, "name=again"]) == 0
 
 
+def test_answers_since_the_newest_training_count_as_labels(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(RUN_DIR), "--output", "before.csv"]) == 0
+    sure, unsure, bad = (rows_of(place / "before.csv")[row]["sample_id"] for row in (0, -1, 5))
+    ledger = Ledger(RUN_DIR / LEDGER)
+    ledger.append([Answer(sure, "label", "Ann", "page", 1, "red"), Answer(unsure, "label", "Ann", "page", 1, "blue")])
+    ledger.append([Answer(bad, "bad", "Ann", "page", 1)])
+    capsys.readouterr()
+
+    assert main([str(RUN_DIR), "--output", "after.csv", "--manifest", "all.csv"]) == 0
+
+    assert "3 answers of people since the newest training: taken over here" in capsys.readouterr().out
+    names = {row["sample_id"] for row in rows_of(place / "after.csv")}
+    assert names == {row["sample_id"] for row in rows_of(place / "before.csv")} - {sure, unsure, bad}
+    labels = {row["sample_id"]: row["label"] for row in rows_of(place / "all.csv")}
+    assert (labels[sure], labels[unsure]) == ("red", "blue")
+    assert bad not in labels
+
+
+def test_links_have_their_files_suffix_and_none_is_lost(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("1.png", "2.png", "3.png")]
+    for path in paths:
+        path.touch()
+    names = ("17", "../a.png", "a.png")
+    images = [LabelledImage(name, "ok", path) for name, path in zip(names, paths, strict=True)]
+
+    write_links(images, tmp_path / "out")
+
+    links = {str(link.relative_to(tmp_path / "out")): link.resolve().name for link in (tmp_path / "out").rglob("*.png")}
+    assert links == {"ok/17.png": "1.png", "ok/a.png": "2.png", "ok/a_2.png": "3.png"}
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
 def test_named_images_are_predicted_and_those_that_cannot_be_read_are_listed(
     place: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -149,7 +184,17 @@ def test_classes_that_were_renamed_have_their_present_names(place: Path) -> None
         (["runs/run/seed_0", "photos"], "--output: name the table for the images that you name"),
         (["runs/run/seed_0", "--above", "1.5"], "must be above 0 and at most 1; got 1.5"),
         (["runs/run/seed_0", "--folder", "photos"], "--folder photos: must be a directory that is new or empty"),
+        (
+            ["runs/run/seed_0", "--folder", "photos/sorted"],
+            "--folder photos/sorted: must not lie among the pool's images",
+        ),
         (["runs/run/seed_0", "--label-studio", "t.json"], "--label-studio: add --image-root DIR"),
+        (
+            ["runs/run/seed_0", "--label-studio", "t.json", "--image-root", "runs"],
+            "--image-root runs: must be a directory",
+        ),
+        (["runs/run/seed_0", "--output", "none/p.csv"], "none/p.csv cannot be written: there is no directory none"),
+        (["runs/run/seed_0", "--manifest", "none/m.csv"], "none/m.csv cannot be written: there is no directory none"),
         (["runs/run/seed_0", "photos", "--output", "o.csv", "--manifest", "m.csv"], "--manifest: is for the images of"),
         (["runs/run/seed_0", "missing", "--output", "o.csv"], "there is no image that can be read"),
     ],
@@ -173,7 +218,7 @@ def test_a_run_that_has_trained_nothing_yet_is_refused(place: Path, capsys: pyte
 
 
 def test_the_error_of_trusted_predictions_is_counted() -> None:
-    check = Check("test", torch.tensor([0.99, 0.97, 0.9, 0.96]), torch.tensor([True, False, False, True]), None)
+    check = Check("test", torch.tensor([0.99, 0.97, 0.9, 0.96]), torch.tensor([True, False, False, True]), 4, None)
 
     wrong, count, (low, high) = check.error_above(0.95)
     assert (wrong, count) == (1, 3)

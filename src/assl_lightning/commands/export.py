@@ -17,7 +17,7 @@ from assl_lightning.commands.messages import set_up_messages
 from assl_lightning.commands.model_card import model_card
 
 if TYPE_CHECKING:
-    from assl_lightning.config.exporting import Format
+    from assl_lightning.commands.exporting import Format
 
 CARD = "README.md"
 FORMATS = ("onnx", "torch_export", "safetensors")
@@ -32,8 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     output: Path = options.output or Path(options.run_dir) / f"export_{kind}"
     if output.exists():
         raise ValueError(f"--output {output}: is there already; remove it, or name another directory")
-    from assl_lightning.config.exporting import FILES, Format, metadata_of, write_model
-    from assl_lightning.config.predictions import RunPredictor
+    from assl_lightning.commands.exporting import FILES, Format, metadata_of, write_model
+    from assl_lightning.commands.predicting import RunPredictor
 
     assert get_args(Format) == FORMATS
     predictor = RunPredictor(options.run_dir)

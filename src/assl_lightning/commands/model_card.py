@@ -12,8 +12,8 @@ from assl_lightning.base.words import counted, per_cent
 from assl_lightning.loop.records import read_config, trained_records
 
 if TYPE_CHECKING:
-    from assl_lightning.config.exporting import Format, Metadata
-    from assl_lightning.config.predictions import Check
+    from assl_lightning.commands.exporting import Format, Metadata
+    from assl_lightning.commands.predicting import Check
 
 
 def model_card(run_dir: Path, kind: Format, file: str, model: Metadata, check: Check | None) -> str:
@@ -29,6 +29,7 @@ def model_card(run_dir: Path, kind: Format, file: str, model: Metadata, check: C
     config = read_config(run_dir)
     network = config["network"]
     target = str(network["_target_"])
+    record = trained_records(run_dir, config["rounds"])[-1]
     texts = Environment(  # Markdown, so nothing is escaped
         loader=PackageLoader("assl_lightning.commands"),
         undefined=StrictUndefined,
@@ -43,7 +44,8 @@ def model_card(run_dir: Path, kind: Format, file: str, model: Metadata, check: C
         model=model,
         network=f"{target} {network['name']}" if "name" in network else target,
         is_timm=target.endswith("timm_network") and kind == "safetensors",
-        record=trained_records(run_dir, config["rounds"])[-1],
+        record=record,
+        rounds=counted(record.round, "round"),
         accuracy=None if check is None else _accuracy(check),
         **{group: config[group]["name"] for group in ("data", "acquisition", "algorithm")},
         seed=config["seed"],

@@ -21,6 +21,7 @@ from assl_lightning.commands.prediction_files import (
     LabelledImage,
     PredictedImage,
     check_links,
+    check_root,
     check_table,
     write_label_studio,
     write_links,
@@ -29,7 +30,7 @@ from assl_lightning.commands.prediction_files import (
 )
 
 if TYPE_CHECKING:
-    from assl_lightning.config.predictions import Check, Predictions, RunPredictor, Tell
+    from assl_lightning.commands.predicting import Predictions, RunPredictor, Tell
 
 log = logging.getLogger(__name__)
 
@@ -45,16 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     set_up_messages()
     table = options.output or _beside_the_run(options)
     check_table(table)
-    from assl_lightning.config.predictions import RunPredictor  # torch is imported once the arguments are right
+    for path in (table, options.manifest, options.label_studio, options.folder):
+        if path is not None and not path.parent.is_dir():
+            raise FileNotFoundError(f"{path} cannot be written: there is no directory {path.parent}; make it first")
+    from assl_lightning.commands.predicting import RunPredictor  # torch is imported once the arguments are right
 
     predictor = RunPredictor(options.run_dir, device=options.device)
-    if options.folder:
-        check_links(set(predictor.class_names), options.folder)
     _check_files(options, predictor)
     images = _predict(options, predictor)
     shown = [image for image in images if options.above is None or image.confidence >= options.above]
-    lines = [*_write(options, shown, table, predictor), *_worth(options, images, predictor.check)]
-    lines[0] = f"{_counted(options, shown, images)}: {lines[0]}"
+    written, *others = _write(options, shown, table, predictor)
+    lines = [f"{_counted(options, shown, images)}: {written}", *others, *_worth(options, images, predictor)]
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
@@ -126,20 +128,22 @@ def _beside_the_run(options: argparse.Namespace) -> Path:
 
 
 def _check_files(options: argparse.Namespace, predictor: RunPredictor) -> None:
-    """Raise where something was asked for that needs the pool's files, and they are not there."""
+    """Raise where something was asked for that cannot be written, before any image is predicted."""
     asked = [name for name in ("folder", "manifest", "label_studio") if getattr(options, name)]
     if not asked:
         return
     first = f"--{asked[0].replace('_', '-')}"
     if options.paths:
         raise ValueError(f"{first}: is for the images of the pool; leave out {options.paths[0]}")
-    if not predictor.source.paths:
+    paths = predictor.source.paths
+    if not paths:
         raise ValueError(f"{first}: needs images in files; this run's data have none, so that only --output can be had")
-    if options.label_studio and not options.image_root:
-        raise ValueError("--label-studio: add --image-root DIR, the document root from which Label Studio serves files")
-    root = options.folder and next((path for path in predictor.source.paths if options.folder in path.parents), None)
-    if root:
-        raise ValueError(f"--folder {options.folder}: must not hold the pool's images, such as {root}; choose another")
+    if options.folder:
+        check_links({*predictor.class_names, *predictor.labelled.class_names}, options.folder, paths)
+    if options.label_studio:
+        if not options.image_root:
+            raise ValueError("--label-studio: add --image-root DIR, the document root of Label Studio")
+        check_root(paths, options.image_root)
 
 
 def _predict(options: argparse.Namespace, predictor: RunPredictor) -> list[PredictedImage]:
@@ -200,12 +204,16 @@ def _counted(options: argparse.Namespace, shown: Sequence[PredictedImage], image
     return f"{len(shown):,} of {all_of_them} with a confidence of at least {options.above:g}"
 
 
-def _worth(options: argparse.Namespace, images: Sequence[PredictedImage], check: Check | None) -> Iterator[str]:
+def _worth(options: argparse.Namespace, images: Sequence[PredictedImage], predictor: RunPredictor) -> Iterator[str]:
     """Yield what is known of the confidence, and of the error of predictions that are trusted."""
+    if predictor.newer_answers and not options.paths:
+        answers = counted(predictor.newer_answers, "answer")
+        yield f"{answers} of people since the newest training: taken over here, though it has not seen them"
+    check = predictor.check
     if check is None:
         yield "confidence: as the network gives it; there are no labelled images by which it could be checked"
         return
-    count = counted(len(check.confidence), f"{check.kind} image")
+    count = counted(check.calibrating, f"{check.kind} image")
     if check.temperature is None:
         yield f"confidence: as the network gives it, since {count} are too few to calibrate it"
     else:
@@ -213,12 +221,12 @@ def _worth(options: argparse.Namespace, images: Sequence[PredictedImage], check:
     bound = options.above or _TRUSTED
     share = sum(image.confidence >= bound for image in images) / max(len(images), 1)
     wrong, above, (low, high) = check.error_above(bound)
-    found = f"{per_cent(share)} % of the images have a confidence of at least {bound:g}; of {check.kind} images"
+    found = f"{per_cent(share)} % of the images have a confidence of at least {bound:g}"
     if not above:
-        yield f"{found} none has, so that nothing is known of the error"
+        yield f"{found}; none of the {check.kind} images has, so that nothing is known of their error"
         return
     error = f"{per_cent(wrong / above)} % [{per_cent(low)}, {per_cent(high)}]"
-    yield f"{found} with as much {wrong} of {above} are wrong: {error}"
+    yield f"{found}; of the {above} {check.kind} images that have as much {wrong} are wrong: {error}"
 
 
 @contextmanager

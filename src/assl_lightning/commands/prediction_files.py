@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
@@ -101,23 +104,36 @@ def _write_parquet(images: Sequence[PredictedImage], path: Path) -> None:
 
 
 def write_links(images: Sequence[LabelledImage], directory: Path) -> None:
-    """Make a new directory of links to the images, CLASS/SAMPLE_ID, as data=image_folder reads it.
+    """Make a new directory of links to the images, CLASS/SAMPLE_ID, as data=image_folder reads it; all of it or none.
 
-    Raises:
-        ValueError: the directory is not empty, or the name of a class cannot be that of a directory.
-        FileExistsError: it is a file.
+    A name without the suffix of its file gets it. Of two images whose names would be the same, the second has a number.
     """
-    check_links({image.class_name for image in images}, directory)
-    for image in images:
-        link = directory / image.class_name / _below(image.sample_id)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(image.path.resolve())
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as temporary:
+        made = Path(temporary) / directory.name
+        made.mkdir()
+        for image in images:
+            link = _unused(made / image.class_name / _below(image.sample_id, image.path.suffix))
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(image.path.resolve())
+        if directory.exists():
+            directory.rmdir()  # it is empty
+        shutil.move(made, directory)
 
 
-def check_links(class_names: set[str], directory: Path) -> None:
-    """Raise where links could not be made, before any work is done; see `write_links`."""
+def check_links(class_names: set[str], directory: Path, images: Sequence[Path]) -> None:
+    """Raise a ValueError where `write_links` could not make the directory, before any work is done.
+
+    It must be new or empty, not lie among the pool's `images`, which it would join, and have classes that can be the
+    names of directories.
+    """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ValueError(f"--folder {directory}: must be a directory that is new or empty; choose another")
+    top = Path(os.path.commonpath([path.resolve().parent for path in images]))
+    if directory.resolve().is_relative_to(top):
+        raise ValueError(
+            f"--folder {directory}: must not lie among the pool's images, below {top}, which its links would join; "
+            f"choose another"
+        )
     odd = next((name for name in sorted(class_names) if "/" in name or name.startswith(".")), None)
     if odd is not None:
         raise ValueError(
@@ -126,8 +142,17 @@ def check_links(class_names: set[str], directory: Path) -> None:
         )
 
 
-def _below(sample_id: str) -> Path:
-    return Path(*(part for part in Path(sample_id).parts if part not in ("/", "..")))
+def _below(sample_id: str, suffix: str) -> Path:
+    path = Path(*(part for part in Path(sample_id).parts if part not in ("/", "..")))
+    return path if path.suffix else path.with_name(f"{path.name}{suffix}")
+
+
+def _unused(link: Path) -> Path:
+    """Return the path, or, where there is one already, with a number before the suffix."""
+    number, found = 2, link
+    while found.is_symlink():
+        found, number = link.with_name(f"{link.stem}_{number}{link.suffix}"), number + 1
+    return found
 
 
 def write_manifest(images: Sequence[LabelledImage], path: Path) -> None:
@@ -141,33 +166,31 @@ def write_manifest(images: Sequence[LabelledImage], path: Path) -> None:
     write_text(path, text.getvalue())
 
 
-def write_label_studio(images: Sequence[PredictedImage], path: Path, root: Path) -> None:
-    """Write tasks with predictions, for import into a Label Studio that serves the files below `root`.
+def check_root(images: Sequence[Path], root: Path) -> None:
+    """Raise a ValueError unless all images lie below `root`, the document root of a Label Studio."""
+    outside = next((path for path in images if not path.resolve().is_relative_to(root.resolve())), None)
+    if outside is not None:
+        raise ValueError(
+            f"--image-root {root}: must be a directory above the images, the document root of Label Studio; {outside} "
+            f"is not below it"
+        )
 
-    Raises:
-        ValueError: an image does not lie below `root`.
-    """
-    top = root.resolve()
-    write_text(path, json.dumps([_task(image, top) for image in images], indent=1, ensure_ascii=False))
+
+def write_label_studio(images: Sequence[PredictedImage], path: Path, root: Path) -> None:
+    """Write tasks with predictions, for import into a Label Studio that serves the files below `root`."""
+    write_text(path, json.dumps([_task(image, root.resolve()) for image in images], indent=1, ensure_ascii=False))
 
 
 def _task(image: PredictedImage, root: Path) -> dict[str, Any]:
-    resolved = image.path.resolve() if image.path is not None else None
-    if resolved is None or not resolved.is_relative_to(root):
-        raise ValueError(
-            f"--image-root {root}: must be a directory above the images, the document root of Label Studio; "
-            f"{image.path or image.sample_id} is not below it"
-        )
+    assert image.path is not None
     result = {
         "from_name": CONTROL,
         "to_name": "image",
         "type": "choices",
         "value": {"choices": [image.class_name]},
     }
+    place = image.path.resolve().relative_to(root).as_posix()
     return {
-        "data": {
-            "image": SERVERS_FILES + quote(resolved.relative_to(root).as_posix()),
-            "sample_id": image.sample_id,
-        },
+        "data": {"image": SERVERS_FILES + quote(place), "sample_id": image.sample_id},
         "predictions": [{"model_version": MODEL_VERSION, "score": image.confidence, "result": [result]}],
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from assl_lightning.base.extras import install_command
-from assl_lightning.config.predictions import RunPredictor
+from assl_lightning.commands.predicting import RunPredictor
+from assl_lightning.networks.adapt import AdaptedNetwork
 
 Format = Literal["onnx", "torch_export", "safetensors"]
 
@@ -98,6 +98,11 @@ def write_model(predictor: RunPredictor, kind: Format, path: Path) -> float:
         ImportError: a package is missing.
         ValueError: the two disagree; the file is removed.
     """
+    if kind == "safetensors" and any(len(group) > 1 for group in predictor.groups):
+        raise ValueError(
+            "--format safetensors: classes were merged since the newest training, so that the network has more outputs "
+            "than there are classes; train another round, or use another --format, which adds up their probabilities"
+        )
     model = PixelClassifier(predictor).eval()
     images = _real_images(predictor)
     with torch.inference_mode():
@@ -196,17 +201,14 @@ def published_names(network: nn.Module) -> dict[str, str]:
 
     An adapted classifier has its own weights below `body`, and its last layer as `head`.
     """
-    own: Sequence[str] = getattr(network, "names", ())
-    names = {}
-    for name in network.state_dict():
-        first, _, rest = name.partition(".")
-        if own and first == "body":
-            names[name] = rest
-        elif own and first == "head":
-            names[name] = f"{own[0]}.{rest}"
-        else:
-            names[name] = name
-    return names
+    names = list(network.state_dict())
+    if not isinstance(network, AdaptedNetwork):
+        return {name: name for name in names}
+    head = f"{network.names[0]}." if network.names else ""
+    return {
+        name: f"{head}{name.removeprefix('head.')}" if name.startswith("head.") else name.removeprefix("body.")
+        for name in names
+    }
 
 
 _WRITERS = {"onnx": _export_onnx, "torch_export": _export_torch, "safetensors": _export_safetensors}

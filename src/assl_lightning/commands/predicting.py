@@ -10,18 +10,20 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from assl_lightning.base.run_files import POOL, STATISTICS
+from assl_lightning.base.run_files import LEDGER, POOL, STATISTICS
 from assl_lightning.config.classifier import Classifier, load_classifier
 from assl_lightning.config.prepare import load_source
 from assl_lightning.config.schema import read_written
+from assl_lightning.data.answers import Conflicts, resolve
 from assl_lightning.data.image_stream import StoredImages
-from assl_lightning.data.pool import HELD_OUT, UNLABELLED
+from assl_lightning.data.pool import EXCLUDED, HELD_OUT, UNLABELLED, Pool
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.learning.calibration import fit_temperature
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.records import read_config
 from assl_lightning.method.statistics import SampleStatistics
+from assl_lightning.people.ledger import Ledger
 
 FEWEST_TO_CALIBRATE = 30  # labelled images that were not trained on
 _AT_ONCE = 256  # images in a forward pass
@@ -55,6 +57,7 @@ class Check:
     kind: str  # "held-out" or "test"
     confidence: Tensor  # (H,) float64
     is_right: Tensor  # (H,) bool
+    calibrating: int  # how many of them are of classes that the network knows
     temperature: float | None  # by which the logits are divided; None: fewer than `FEWEST_TO_CALIBRATE` images
 
     def error_above(self, confidence: float) -> tuple[int, int, tuple[float, float]]:
@@ -101,7 +104,8 @@ class RunPredictor:
         config = replace(read_written(read_config(run_dir)), run_dir=str(run_dir))
         self.source: PoolSource = load_source(config)
         self._number = self._directory.under_way()
-        self._pool = self._directory.load_tensors(self._number, POOL)
+        self.pool = self._load_pool()
+        self.newer_answers = self._take_newer_answers(config.oracle.get("conflicts", "error"))
         now = [self._present(name) for name in self.classifier.class_names]
         self.class_names = tuple(dict.fromkeys(now))
         self._present_label = torch.tensor([self.class_names.index(name) for name in now])
@@ -124,25 +128,56 @@ class RunPredictor:
     def _present(self, name: str) -> str:
         return name if self._history is None else self._history.resolve(name)
 
+    def _load_pool(self) -> Pool:
+        """Return the run's pool with the classes that there are now, and with the images that have come since."""
+        pool = Pool(len(self.source.sample_ids), len(self.source.class_names), self.source.sample_ids)
+        known = len(self._directory.load_tensors(self._number, POOL)["labels"])
+        self._directory.load_pool(self._number, pool, grown=known < pool.num_samples)
+        return pool
+
+    def _take_newer_answers(self, conflicts: Conflicts) -> int:
+        """Take over what people have answered since the newest training; return how many samples it changes.
+
+        A bad image leaves the pool. A sample that is skipped, or that people differ about, stays as it is.
+        """
+        index_of = {name: index for index, name in enumerate(self.source.sample_ids)}
+        label_of = {name: label for label, name in enumerate(self.source.class_names)}
+        answers = resolve(Ledger(self._directory.path / LEDGER).active_answers(), conflicts)
+        changed = 0
+        for name, answer in answers.items():
+            index = index_of.get(name)
+            if index is None or answer.kind not in ("label", "bad"):
+                continue
+            label, since = label_of.get(answer.label or "", -1), int(self.pool.labelled_in_round[index])
+            if answer.kind == "bad":
+                changed += since != EXCLUDED
+                self.pool.labelled_in_round[index], self.pool.labels[index] = EXCLUDED, -1
+            elif label >= 0 and (since == UNLABELLED or int(self.pool.labels[index]) != label):
+                changed += 1
+                self.pool.labels[index] = label
+                if since == UNLABELLED:
+                    self.pool.labelled_in_round[index] = self._number + 1
+        return changed
+
     @property
     def unlabelled(self) -> Tensor:
         """(M,) int64 indices of the pool's images that have no label and can be read, ascending."""
-        index: Tensor = (self._pool["labelled_in_round"] == UNLABELLED).nonzero()[:, 0]
-        gone = torch.cat([self.source.unreadable, self.source.absent])
-        return index[~torch.isin(index, gone)]
+        return self._readable(self.pool.unlabelled)
 
     @property
     def labelled(self) -> Labelled:
-        """The images of the pool whose labels are known, and which are still there."""
-        since, labels = self._pool["labelled_in_round"], self._pool["labels"]
-        index = ((labels >= 0) & ((since >= 0) | (since == HELD_OUT))).nonzero()[:, 0]
-        index = index[~torch.isin(index, torch.cat([self.source.unreadable, self.source.absent]))]
-        names = self.source.class_names if self._history is None else self._history.names(self._number)
+        """The images of the pool whose labels are known, and which can be read."""
+        since = self.pool.labelled_in_round
+        index = self._readable(((self.pool.labels >= 0) & ((since >= 0) | (since == HELD_OUT))).nonzero()[:, 0])
+        names = self.source.class_names
         return Labelled(
             index,
-            tuple(self._present(names[label]) for label in labels[index].tolist()),
+            tuple(names[label] for label in self.pool.labels[index].tolist()),
             tuple((since[index] == HELD_OUT).tolist()),
         )
+
+    def _readable(self, index: Tensor) -> Tensor:
+        return index[~torch.isin(index, torch.cat([self.source.unreadable, self.source.absent]))]
 
     def predict_pool(self, index: Tensor, tell: Tell = _in_silence) -> Predictions:
         """Predict the pool's images at `index` (M,) int64; images in files are read a few at a time."""
@@ -184,25 +219,27 @@ class RunPredictor:
         return values
 
     def _make_check(self) -> Check | None:
-        held = self.labelled
-        place = torch.tensor(held.is_held_out, dtype=torch.bool)
-        if bool(place.any()):
-            kind, images, index = "held-out", self.source.pool_images, held.index[place]
-            names = [name for name, is_held in zip(held.class_names, held.is_held_out, strict=True) if is_held]
+        """Predict the hold-out, or the data's test set where the hold-out is smaller, and too small to calibrate by."""
+        labelled = self.labelled
+        place = torch.tensor(labelled.is_held_out, dtype=torch.bool)
+        held_out, test = int(place.sum()), len(self.source.test_images)
+        if held_out >= FEWEST_TO_CALIBRATE or held_out >= test:
+            kind, images, index = "held-out", self.source.pool_images, labelled.index[place]
+            numbers = self.pool.labels[index].tolist()
         else:
-            kind, images = "test", self.source.test_images
-            index = torch.arange(len(images))
-            names = [self._present(self.source.class_names[label]) for label in self.source.test_labels.tolist()]
-        known = torch.tensor([name in self.class_names for name in names], dtype=torch.bool)
+            kind, images, index = "test", self.source.test_images, torch.arange(test)
+            numbers = self.source.test_labels.tolist()
+        place_of = {name: label for label, name in enumerate(self.class_names)}
+        labels = torch.tensor([place_of.get(self.source.class_names[number], -1) for number in numbers])
+        known = labels >= 0  # of the others, whose classes have come since the training, every prediction is wrong
         if not bool(known.any()):
             return None
-        labels = torch.tensor([self.class_names.index(name) if name in self.class_names else -1 for name in names])
         logits = torch.cat([self._merged(part) for part in self._logits(images, index)])
-        temperature = None
-        if int(known.sum()) >= FEWEST_TO_CALIBRATE:
-            temperature = fit_temperature(logits[known], labels[known])
+        calibrating = int(known.sum())
+        is_enough = calibrating >= FEWEST_TO_CALIBRATE
+        temperature = fit_temperature(logits[known], labels[known]) if is_enough else None
         confidence, predicted = (logits / (temperature or 1.0)).softmax(1).max(1)
-        return Check(kind, confidence, predicted == labels, temperature)
+        return Check(kind, confidence, predicted == labels, calibrating, temperature)
 
     @torch.inference_mode()
     def _logits(self, images: StoredImages, index: Tensor, tell: Tell = _in_silence) -> Iterator[Tensor]:
@@ -211,7 +248,7 @@ class RunPredictor:
         device = next(network.parameters()).device
         done = 0
         for part in index.split(_AT_ONCE):
-            yield network(normalise(images[part].to(device))).double().cpu()
+            yield network(normalise(images[part].to(device))).cpu().double()  # some devices have no float64
             done += len(part)
             tell(done, len(index))
 
