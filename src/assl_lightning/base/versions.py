@@ -10,8 +10,8 @@ from assl_lightning.base.extras import install_command
 NEEDED = {"lightning": "2.6.6", "hydra-core": "1.3.8"}
 """A package → the lowest version with which the loop is tested: those of the extra `loop` in pyproject.toml.
 
-Lightning reads checkpoints without running their code (`Trainer.fit(weights_only=True)`) from 2.6 on, and 2.6.6 closes
-two more ways; Hydra refuses dangerous `_target_`s from 1.3.4 on.
+Lightning reads checkpoints without running their code (`Trainer.fit(weights_only=True)`) from 2.6 on; before 2.6.6
+there were two ways around that. Hydra refuses dangerous `_target_`s from 1.3.4 on.
 """
 
 
