@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from assl_lightning.base.command_line import Parser
 from assl_lightning.base.paths import path_argument
 from assl_lightning.base.run_files import CONFIG
 from assl_lightning.loop.records import complete_records, read_config
@@ -64,7 +64,7 @@ def print_plan(
     Args:
         runs: the directory of the runs, if the `arguments` do not name another.
     """
-    parser = argparse.ArgumentParser(prog=prog, description=description)
+    parser = Parser(prog=prog, description=description)
     parser.add_argument("--runs", type=path_argument, default=runs, help="the directory of the runs")
     parser.add_argument("--stages", type=int, default=len(stages), help="only the first stages, as many as this")
     parser.add_argument("--count", action="store_true", help="count the runs that are left and all runs, of each stage")

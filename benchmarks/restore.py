@@ -8,7 +8,6 @@ diagnostics: which samples were queried is not in the table, and stands as 0, 1,
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import shlex
@@ -21,9 +20,9 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from assl_lightning.base.atomic import write_text
-from assl_lightning.base.command_line import as_command
+from assl_lightning.base.command_line import Parser, as_command
 from assl_lightning.base.paths import path_argument
-from assl_lightning.base.run_files import RECORDS
+from assl_lightning.base.run_files import CONFIG, RECORDS
 from assl_lightning.config.compose import compose, conf_dir, with_config_dir
 from assl_lightning.config.schema import Config
 from assl_lightning.loop.records import write_config
@@ -63,7 +62,7 @@ def restore(results: Path, runs: Path, make_sweep: MakeSweep = regimes.make_swee
             number = int(seed) - FIRST_SEED
             sweep = make_sweep(regime, method, range(number, number + 1))
             directory = sweep.directory(number, runs)
-            if not directory.exists():
+            if not (directory / CONFIG).exists():
                 overrides = with_config_dir(sweep.words(sweep.seeds, runs), CONF)
                 config = compose(GlobalHydra.instance().hydra, overrides)
                 made += _write(directory, config, list(of_run))
@@ -74,7 +73,7 @@ def _write(directory: Path, config: Config, rows: Sequence[Row]) -> bool:
     """Write the directory of a run, with config.yaml last; False for a run that lacks rounds in the table."""
     if len(rows) <= config.settings.rounds:
         return False
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     write_text(directory / FROM_RESULTS, f"{__doc__}\n")
     write_text(directory / RECORDS, "".join(f"{json.dumps(_record(row))}\n" for row in rows))
     write_config(directory, config.as_dict())
@@ -100,7 +99,7 @@ def _record(row: Row) -> dict[str, object]:
 @as_command
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make the directories and say how many there are."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.restore", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.restore", description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("name", choices=PLANS, metavar="NAME", help=", ".join(PLANS))
     parser.add_argument("--results", type=path_argument, help="the table, if it is another")
     parser.add_argument("--runs", type=path_argument, help="the directory of the runs, if it is another")
