@@ -22,6 +22,7 @@ from assl_lightning.loop.records import (
     without_query,
     write_record,
 )
+from assl_lightning.loop.settings import KEYS as SETTING_KEYS
 
 RECORD = RoundRecord(
     round=0,
@@ -127,7 +128,8 @@ LEAVES = (
         ["1e-3", "5.0e-05", "1_0", "0x10", "010", "1:30", "2024-01-01", "null", "no", "on", "~", "", " a: "]
     )
 )
-KEYS = st.text(st.characters(categories=["Ll"]), min_size=1)
+# not a setting, which earlier versions had at the top and which is read from there into its group
+KEYS = st.text(st.characters(categories=["Ll"]), min_size=1).filter(lambda key: key not in SETTING_KEYS)
 CONFIGS = st.dictionaries(
     KEYS, st.recursive(LEAVES, lambda node: st.lists(node) | st.dictionaries(KEYS, node), max_leaves=8), min_size=1
 )
