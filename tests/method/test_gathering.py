@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from assl_lightning.method.gathering import RankGather
 from tests.shell import run_python
 
 SCRIPT = """
@@ -77,3 +80,22 @@ def test_a_rank_may_observe_nothing(skips: dict[int, list[int]], tmp_path: Path)
     first, second = ((tmp_path / f"fit.py.{rank}").read_text() for rank in (0, 1))
     assert first == second
     assert first.startswith(f"{visits} {sum(visits)} ")
+
+
+@pytest.mark.parametrize(("others", "expected"), [([8, -1, -1, 1], True), ([8, -1, -1, 0], False)])
+def test_a_rank_that_observes_nothing_learns_of_the_others_views(others: list[int], expected: bool) -> None:
+    def all_gather(sizes: torch.Tensor) -> torch.Tensor:
+        return torch.stack([sizes, torch.tensor(others)])
+
+    gather = RankGather(keep_features=False)
+    gather._agree(None, SimpleNamespace(device=torch.device("cpu"), all_gather=all_gather))  # type: ignore[arg-type]
+    assert gather.has_one_view is expected
+    assert gather.rows == 8
+
+
+def test_as_long_as_no_rank_has_observed_anything_the_views_are_not_known() -> None:
+    gather = RankGather(keep_features=False)
+    module = SimpleNamespace(device=torch.device("cpu"), all_gather=lambda sizes: torch.stack([sizes, sizes]))
+    gather._agree(None, module)  # type: ignore[arg-type]
+    assert gather.has_one_view is None
+    assert not gather.is_agreed

@@ -152,3 +152,23 @@ def test_a_table_of_ones_own_loop_has_the_picks_of_the_callback() -> None:
     table.load_state_dict(callback.statistics.state_dict())
     assert table.query(7, candidates=range(15)).tolist() == callback.query(7, candidates=range(15)).tolist()
     assert table.query(7, labelled=[4, 5]).tolist() == [i for i in callback.query(N).tolist() if i not in (4, 5)][:7]
+
+
+def test_both_factors_with_one_view_end_the_training_at_its_first_batch(tmp_path: Path) -> None:
+    module = TwoCalls()
+    steps: list[int] = []
+    module.on_train_batch_end = lambda *_: steps.append(1)  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="factors must be 'uncertainty' here"):
+        fitted(observe.forward("model", 0), module, factors="both", query_to=tmp_path / "to_label.csv")
+    assert steps == []
+
+
+def test_a_table_of_picks_has_a_header_alone_where_nothing_was_visited(tmp_path: Path) -> None:
+    path = tmp_path / "to_label.csv"
+
+    def nowhere(outputs: Any, batch: Any, module: Any, index: Tensor) -> Observation:
+        nothing = torch.full_like(index, -1)
+        return Observation(nothing, torch.zeros(len(index)), torch.zeros(len(index)))
+
+    fitted(nowhere, query_to=path)
+    assert path.read_text() == "rank,index,name,score\n"

@@ -268,3 +268,18 @@ def test_layers_without_a_size_get_it_from_an_image_of_the_data() -> None:
     with pytest.raises(ValueError, match=r"has layers without a size yet, such as nn\.LazyLinear; pass an image"):
         with_features(network, 4)
     assert with_features(network, 4, SHAPE).feature_dim == 192
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_network_is_compared_in_its_own_precision(dtype: torch.dtype) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 4)).to(dtype)
+    assert with_features(network, 4, (3, 2, 2)).feature_dim == 12
+    with pytest.raises(ValueError, match="softmax"):
+        with_features(nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.Softmax(1)).to(dtype), 4, (3, 2, 2))
+
+
+def test_a_network_without_numbers_is_compared_at_its_first_forward_pass() -> None:
+    with torch.device("meta"):
+        network = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
+    adapted = with_features(network, 4, (3, 2, 2))
+    assert not adapted.is_checked

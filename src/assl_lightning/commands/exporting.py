@@ -56,7 +56,7 @@ class PixelClassifier(nn.Module):
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a program must know to use the model."""
+    """The classes, sizes and numbers that a program needs to use the model."""
 
     class_names: tuple[str, ...]  # in the order of the probabilities
     channels: int
@@ -91,12 +91,14 @@ def metadata_of(predictor: RunPredictor) -> Metadata:
 def write_model(predictor: RunPredictor, kind: Format, path: Path) -> float:
     """Write the model, read it back, and compare it with the network on real images.
 
+    After an error the file may be there: `path` is to lie in a directory that is removed then.
+
     Returns:
         the largest difference of a probability.
 
     Raises:
         ImportError: a package is missing.
-        ValueError: the two disagree; the file is removed.
+        ValueError: the two disagree, or the format cannot hold classes that were merged.
     """
     if kind == "safetensors" and any(len(group) > 1 for group in predictor.groups):
         raise ValueError(
@@ -108,12 +110,8 @@ def write_model(predictor: RunPredictor, kind: Format, path: Path) -> float:
     with torch.inference_mode():
         expected = model(images)
     metadata = metadata_of(predictor).as_text()
-    try:
-        found = _WRITERS[kind](model, images, metadata, path)
-        return _compare(found, expected, path.name)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+    found = _WRITERS[kind](model, images, metadata, path)
+    return _compare(found, expected, path.name)
 
 
 def _compare(found: Tensor, expected: Tensor, name: str) -> float:

@@ -1,4 +1,4 @@
-"""What a run's newest network says of the images that have no label, and how far that can be trusted."""
+"""Predictions of a run's newest network for the images that have no label, and how far they can be trusted."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ Tell = Callable[[int, int], None]
 """Called with the number of images that are done, and of all; 0 where that is not known."""
 
 
-def _in_silence(_done: int, _count: int) -> None:
-    """Tell nobody."""
+def _without_progress(_done: int, _count: int) -> None:
+    """Show no progress."""
 
 
 @dataclass(frozen=True)
@@ -179,11 +179,11 @@ class RunPredictor:
     def _readable(self, index: Tensor) -> Tensor:
         return index[~torch.isin(index, torch.cat([self.source.unreadable, self.source.absent]))]
 
-    def predict_pool(self, index: Tensor, tell: Tell = _in_silence) -> Predictions:
+    def predict_pool(self, index: Tensor, tell: Tell = _without_progress) -> Predictions:
         """Predict the pool's images at `index` (M,) int64; images in files are read a few at a time."""
         return self._collect(self._logits(self.source.pool_images, index, tell))
 
-    def predict_files(self, paths: Sequence[Path], tell: Tell = _in_silence) -> tuple[list[str], Predictions]:
+    def predict_files(self, paths: Sequence[Path], tell: Tell = _without_progress) -> tuple[list[str], Predictions]:
         """Predict image files, and all files below directories; those that cannot be read are left out with a warning.
 
         Returns:
@@ -242,7 +242,7 @@ class RunPredictor:
         return Check(kind, confidence, predicted == labels, calibrating, temperature)
 
     @torch.inference_mode()
-    def _logits(self, images: StoredImages, index: Tensor, tell: Tell = _in_silence) -> Iterator[Tensor]:
+    def _logits(self, images: StoredImages, index: Tensor, tell: Tell = _without_progress) -> Iterator[Tensor]:
         """Yield (b, classes of the network) float64 logits of some images at a time."""
         network, normalise = self.classifier.network, self.classifier.normalise
         device = next(network.parameters()).device

@@ -1,4 +1,4 @@
-"""What `predict` writes: a table, a directory of links, a manifest, and tasks for Label Studio."""
+"""Files of predictions: a table, a directory of links, a manifest, and tasks for Label Studio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the callback asks for the observation of a step: its observers, and functions of the user's own."""
+"""Observers of a training step, which the callback asks: the makers, and functions of the user's own."""
 
 from __future__ import annotations
 

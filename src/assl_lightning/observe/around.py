@@ -1,4 +1,4 @@
-"""What `dense` and `binary` share: a maker around another one, whose predictions it reads in another way."""
+"""The base of `dense` and `binary`: a maker around another one, whose predictions it reads in another way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `forward`, `split` and `teacher_student` share: predictions and features from hooks on a module's parts."""
+"""The base of `forward`, `split` and `teacher_student`: predictions and features from hooks on a module's parts."""
 
 from __future__ import annotations
 
