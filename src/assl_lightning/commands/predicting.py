@@ -11,6 +11,7 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from assl_lightning.base.run_files import LEDGER, POOL, STATISTICS
+from assl_lightning.base.words import first_line
 from assl_lightning.config.classifier import Classifier, load_classifier
 from assl_lightning.config.prepare import load_source
 from assl_lightning.config.schema import read_written
@@ -89,6 +90,15 @@ class Labelled:
     is_held_out: tuple[bool, ...]  # L: only tested on
 
 
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch raises either, by whether it knows the device
+        raise ValueError(
+            f"--device {device}: must be a device of torch that is there, such as cpu or cuda ({first_line(error)})"
+        ) from error
+
+
 class RunPredictor:
     """The newest network of a run with its pool, its labels, and the temperature that they give it.
 
@@ -98,6 +108,7 @@ class RunPredictor:
     """
 
     def __init__(self, run_dir: Path, *, device: str = "cpu") -> None:
+        _check_device(device)
         self.classifier: Classifier = load_classifier(run_dir, device=device)
         self._directory = RunDirectory(run_dir)
         self._history = read_history(run_dir)

@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m assl_lightning.query", description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("checkpoint", type=path_argument, help="a checkpoint of a fit with ASSLScoreCallback")
-    parser.add_argument("--k", type=int, default=100, help="how many samples (100)")
+    parser.add_argument("--k", type=_number, default=100, help="how many samples (100)")
     file: dict[str, Any] = {"type": path_argument, "metavar": "FILE"}
     parser.add_argument("--names", **file, help="a name of each sample of the pool, one a line, in its order")
     parser.add_argument("--candidates", **file, help="which to choose from: an index or name a line (all visited)")
@@ -54,6 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--callback", help="the callback's name, where the trainer had several")
     parser.add_argument("--to", **file, help="write the table here, instead of printing it")
     return parser
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number, at least 1; got {text}")
+    return int(text)
 
 
 def _lines(path: Path) -> list[str]:
