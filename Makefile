@@ -9,7 +9,7 @@ OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-e2e test-all coverage test-capabilities test-slow test-oldest check format lint types wheel release bench compare-digits compare-fashion-mnist \
-	results-algorithms results-digits results-bald results-fashion-mnist results-fewer-labels results-instability results-kills results-picks clean
+	results-algorithms results-digits results-bald results-fashion-mnist results-fewer-labels results-herding-terms results-instability results-kills results-picks clean
 
 RUN := $(BIN)/python -m assl_lightning
 ONE_THREAD := OMP_NUM_THREADS=1
@@ -177,6 +177,12 @@ results-fewer-labels: install data/letters data/mnist_5k ## results/fewer_labels
 	$(BIN)/python -m benchmarks.regimes.diagnostics $(FEWER_LABELS) --output results/fewer_labels
 
 # The same for results/algorithms/PROTOCOL.md.
+
+results-herding-terms: install ## results/herding_terms: 320 runs, about three quarters of an hour of two cores
+	$(BIN)/python -m benchmarks.restore herding_terms
+	$(BIN)/python -m benchmarks.regimes.ablation | tr '\n' '\0' | $(ONE_THREAD) xargs -0 -r -n 1 -P 2 sh -c
+	$(REPORT).labels_needed runs/results/herding_terms --by-directory --baseline random --baseline herding \
+		--title "Terms of herding" --output results/herding_terms
 
 results-algorithms: install ## results/algorithms: 1080 runs, about an hour and a half of two cores
 	$(BIN)/python -m benchmarks.restore algorithms

@@ -14,7 +14,12 @@ from assl_lightning.base.run_files import CONFIG
 from assl_lightning.loop.records import complete_records, read_config
 
 CONF = Path("benchmarks/regimes/conf")
-FIRST_SEED = 1000  # seeds below 100 were for tuning
+FIRST_SEED = 1000  # of confirmation; seeds below 100 are for tuning
+
+
+def confirmation(first: int, end: int) -> range:
+    """Return the seeds of confirmation from number `first` to before `end`."""
+    return range(FIRST_SEED + first, FIRST_SEED + end)
 
 
 @dataclass(frozen=True)
@@ -23,12 +28,12 @@ class Sweep:
 
     regime: str
     method: str
-    seeds: range  # counted from FIRST_SEED
+    seeds: range
     overrides: tuple[str, ...]  # what the command line says beside the seeds and their directories
 
     def directory(self, seed: int, runs: Path) -> Path:
         """The directory of a run."""
-        return runs / self.regime / self.method / f"seed_{FIRST_SEED + seed}"
+        return runs / self.regime / self.method / f"seed_{seed}"
 
     def left(self, runs: Path) -> list[int]:
         """The seeds whose runs are not complete."""
@@ -38,7 +43,7 @@ class Sweep:
         """What the command line says of the runs with these seeds."""
         return [
             *self.overrides,
-            f"seed={','.join(str(FIRST_SEED + seed) for seed in seeds)}",
+            f"seed={','.join(str(seed) for seed in seeds)}",
             f"run_dir={runs / self.regime / self.method}/seed_${{seed}}",
         ]
 

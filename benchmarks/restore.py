@@ -27,12 +27,17 @@ from assl_lightning.config.compose import compose, conf_dir, with_config_dir
 from assl_lightning.config.schema import Config
 from assl_lightning.loop.records import write_config
 from benchmarks.algorithms import plan as algorithms
-from benchmarks.planning import CONF, FIRST_SEED, Sweep
+from benchmarks.planning import CONF, Sweep
+from benchmarks.regimes import ablation
 from benchmarks.regimes import plan as regimes
 
 RESULTS = Path("results")
 TABLE = "results.csv"
-PLANS = {"fewer_labels": (regimes.make_sweep, regimes.RUNS), "algorithms": (algorithms.make_sweep, algorithms.RUNS)}
+PLANS = {
+    "fewer_labels": (regimes.make_sweep, regimes.RUNS),
+    "herding_terms": (ablation.make_sweep, ablation.RUNS),
+    "algorithms": (algorithms.make_sweep, algorithms.RUNS),
+}
 """Name of a protocol → what makes its sweeps, and where its runs are."""
 
 FROM_RESULTS = "restored.txt"
@@ -59,9 +64,8 @@ def restore(results: Path, runs: Path, make_sweep: MakeSweep = regimes.make_swee
     made = 0
     with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="assl_lightning"):
         for (regime, method, seed), of_run in groupby(rows, lambda row: (row["setting"], row["method"], row["seed"])):
-            number = int(seed) - FIRST_SEED
-            sweep = make_sweep(regime, method, range(number, number + 1))
-            directory = sweep.directory(number, runs)
+            sweep = make_sweep(regime, method, range(int(seed), int(seed) + 1))
+            directory = sweep.directory(int(seed), runs)
             if not (directory / CONFIG).exists():
                 overrides = with_config_dir(sweep.words(sweep.seeds, runs), CONF)
                 config = compose(GlobalHydra.instance().hydra, overrides)

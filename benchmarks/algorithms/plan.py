@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from assl_lightning.base.command_line import as_command
-from benchmarks.planning import Stage, Sweep, print_plan
+from benchmarks.planning import Stage, Sweep, confirmation, print_plan
 
 RUNS = Path("runs/results/algorithms")
 
@@ -59,16 +59,18 @@ BUDGETS = tuple(name for name in REGIMES if name.startswith("digits_") and name 
 FASHION = tuple(name for name in REGIMES if name.startswith("fashion_"))
 
 STAGES = (
-    Stage("digits", _sweeps(BUDGETS, PLAIN, range(10))),
-    Stage("long tail", _sweeps(TAIL, IN_A_TAIL, range(10))),
-    Stage("more seeds", (*_sweeps(BUDGETS, PLAIN, range(10, 20)), *_sweeps(TAIL, IN_A_TAIL, range(10, 20)))),
-    Stage("fashion", _sweeps(FASHION, PLAIN, range(5))),
+    Stage("digits", _sweeps(BUDGETS, PLAIN, confirmation(0, 10))),
+    Stage("long tail", _sweeps(TAIL, IN_A_TAIL, confirmation(0, 10))),
+    Stage(
+        "more seeds", (*_sweeps(BUDGETS, PLAIN, confirmation(10, 20)), *_sweeps(TAIL, IN_A_TAIL, confirmation(10, 20)))
+    ),
+    Stage("fashion", _sweeps(FASHION, PLAIN, confirmation(0, 5))),
     Stage(
         "uda and the teacher",
         (
-            *_sweeps(BUDGETS, ("uda", "fixmatch+teacher"), range(20)),
-            *_sweeps(TAIL, ("uda", "uda+balanced"), range(20)),
-            *_sweeps(FASHION, ("uda",), range(5)),
+            *_sweeps(BUDGETS, ("uda", "fixmatch+teacher"), confirmation(0, 20)),
+            *_sweeps(TAIL, ("uda", "uda+balanced"), confirmation(0, 20)),
+            *_sweeps(FASHION, ("uda",), confirmation(0, 5)),
         ),
     ),
 )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from assl_lightning.base.command_line import as_command
-from benchmarks.planning import Stage, Sweep, print_plan
+from benchmarks.planning import Stage, Sweep, confirmation, print_plan
 
 RUNS = Path("runs/results/fewer_labels")
 
@@ -46,14 +46,14 @@ OTHERS = (
 )
 
 STAGES = (
-    _stage("core", (*CORE, "fashion"), (*FOUR, "random+warm"), range(10)),
-    _stage("more regimes", MORE, FOUR, range(10)),
-    _stage("more seeds", CORE, FOUR, range(10, 30)),
+    _stage("core", (*CORE, "fashion"), (*FOUR, "random+warm"), confirmation(0, 10)),
+    _stage("more regimes", MORE, FOUR, confirmation(0, 10)),
+    _stage("more seeds", CORE, FOUR, confirmation(10, 30)),
     _stage(
         "rules and starts",
         ("digits_tail50", "letters"),
         (*OTHERS, *(f"{rule}+warm" for rule in ("margin", *OTHERS)), "herding+pixels", "random+pixels"),
-        range(5),
+        confirmation(0, 5),
     ),
 )
 """In this order: what is done when time runs out is worth something."""

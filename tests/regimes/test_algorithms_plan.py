@@ -45,7 +45,7 @@ def test_no_run_is_planned_twice_and_every_method_of_a_regime_has_the_same_seeds
 def test_every_sweep_is_of_one_training_at_the_defaults_of_the_default_run(
     compose_run: Callable[..., Config], sweep: Sweep
 ) -> None:
-    words = [word.replace("seed=1000", "seed=7") for word in sweep.words([0], Path("runs"))]
+    words = sweep.words([7], Path("runs"))
     config = compose_run(*with_config_dir(words, ROOT / CONF))
     default = compose_run()
     assert (config.name, config.run_dir) == (sweep.regime, f"runs/{sweep.regime}/{sweep.method}/seed_7")
@@ -60,7 +60,7 @@ def test_every_sweep_is_of_one_training_at_the_defaults_of_the_default_run(
 
 def test_a_command_is_a_sweep_over_the_seeds_that_are_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = STAGES[0].sweeps[0]
-    write(first.directory(3, tmp_path), 0.5)
+    write(first.directory(1003, tmp_path), 0.5)
     assert main(["--runs", str(tmp_path), "--stages", "1"]) == 0
     words = shlex.split(capsys.readouterr().out.splitlines()[0])
     assert "seed=" + ",".join(str(1000 + seed) for seed in range(10) if seed != 3) in words

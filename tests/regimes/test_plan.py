@@ -14,6 +14,7 @@ from assl_lightning.config.schema import Config
 from assl_lightning.loop.records import RoundRecord, write_record
 from assl_lightning.report.labels_needed.starts import start_of
 from benchmarks.planning import CONF, FIRST_SEED
+from benchmarks.regimes import ablation
 from benchmarks.regimes.plan import STAGES, STARTS, main, make_sweep
 
 pytestmark = pytest.mark.e2e
@@ -37,7 +38,7 @@ def test_no_run_is_planned_twice() -> None:
 
 def test_seeds_are_those_that_no_tuning_saw() -> None:
     assert FIRST_SEED == 1000
-    assert {min(sweep.seeds) for sweep in SWEEPS} == {0, 10}
+    assert {min(sweep.seeds) for sweep in SWEEPS} == {1000, 1010}
 
 
 @pytest.mark.parametrize("regime", sorted({sweep.regime for sweep in SWEEPS}))
@@ -45,7 +46,7 @@ def test_every_regime_is_an_experiment_whose_runs_are_called_by_it(
     compose_run: Callable[..., Config], regime: str
 ) -> None:
     sweep = make_sweep(regime, "random", range(1))
-    overrides = [text.replace("seed=1000", "seed=7") for text in sweep.words([0], Path("runs"))]
+    overrides = sweep.words([7], Path("runs"))
     config = compose_run(*with_config_dir(overrides, ROOT / CONF))
 
     assert config.name == regime
@@ -80,8 +81,8 @@ def test_a_start_is_the_same_in_every_regime(
 
 def test_a_command_is_a_sweep_over_the_seeds_that_are_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = STAGES[0].sweeps[0]
-    finish(first.directory(0, tmp_path))
-    finish(first.directory(1, tmp_path), trained=1)
+    finish(first.directory(1000, tmp_path))
+    finish(first.directory(1001, tmp_path), trained=1)
 
     assert main(["--runs", str(tmp_path), "--stages", "1"]) == 0
 
@@ -93,7 +94,7 @@ def test_a_command_is_a_sweep_over_the_seeds_that_are_left(tmp_path: Path, capsy
 
 
 def test_what_is_left_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    finish(STAGES[0].sweeps[0].directory(3, tmp_path))
+    finish(STAGES[0].sweeps[0].directory(1003, tmp_path))
 
     assert main(["--runs", str(tmp_path), "--count"]) == 0
 
@@ -108,3 +109,25 @@ def test_the_protocol_has_the_numbers_of_runs(capsys: pytest.CaptureFixture[str]
     rows = [line.split("|") for line in protocol.splitlines() if line.startswith(("| 1 ", "| 2 ", "| 3 ", "| 4 "))]
 
     assert [int(row[5]) for row in rows] == [sum(len(sweep.seeds) for sweep in stage.sweeps) for stage in STAGES]
+
+
+@pytest.mark.parametrize("method", ablation.RULES)
+def test_the_ablation_changes_one_term_of_herding(compose_run: Callable[..., Config], method: str) -> None:
+    """So says its protocol, which has the number of runs too."""
+
+    def terms(*overrides: str) -> dict[str, object]:
+        config = compose_run(*overrides)
+        return {"features": config.settings.acquisition_features, **config.acquisition.strategy}
+
+    words = ablation.make_sweep("digits_short", method, range(1)).words([7], Path("runs"))
+    found, default = terms(*with_config_dir(words, ROOT / CONF)), terms("acquisition=herding")
+    differing = [name for name, value in found.items() if default.get(name) != value]
+
+    assert len(differing) == (method != "herding") or method == "random"
+    protocol = (ROOT / "results" / "herding_terms" / "PROTOCOL.md").read_text()
+    assert f"`{method}`" in protocol
+    assert f"{sum(len(sweep.seeds) for stage in ablation.STAGES for sweep in stage.sweeps)} runs" in protocol
+
+
+def test_the_seeds_of_the_ablation_are_in_no_claim() -> None:
+    assert max(max(sweep.seeds) for stage in ablation.STAGES for sweep in stage.sweeps) < 100

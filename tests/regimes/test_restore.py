@@ -47,9 +47,7 @@ def test_a_report_has_the_same_table(table: Path, tmp_path: Path) -> None:
 
 def test_the_plan_leaves_them_out_and_they_are_made_once(table: Path, tmp_path: Path) -> None:
     restore(table, tmp_path / "runs")
-    number = SEED - 1000
-
-    assert make_sweep("digits_tail50", "herding", range(number, number + 2)).left(tmp_path / "runs") == [number + 1]
+    assert make_sweep("digits_tail50", "herding", range(SEED, SEED + 2)).left(tmp_path / "runs") == [SEED + 1]
     assert (tmp_path / f"runs/digits_tail50/herding/seed_{SEED}" / FROM_RESULTS).exists()
     assert restore(table, tmp_path / "runs") == 0
 
