@@ -126,7 +126,7 @@ def test_a_query_by_a_further_statistic_ranks_what_was_visited(name: Any) -> Non
         callback.query(21, by=name)
     with pytest.raises(ValueError, match="give `by` or `factors`, not both"):
         callback.query(2, by=name, factors="both")
-    with pytest.raises(KeyError, match=f"'{name}' was not kept: make the callback"):
+    with pytest.raises(ValueError, match=f"'{name}' was not kept: make the callback"):
         with_table(NUM_SAMPLES).query(2, by=name)
 
 

@@ -267,8 +267,8 @@ class ASSLScoreCallback(Callback):
             ValueError: fewer than k candidates were visited; what training never saw has no score. Or the candidates
                 are not distinct, or no mask of this pool, or labelled too. Or a labelled sample has no features. Or
                 there is one view, and `factors` is "both". Or a name is unknown, or a pick has none.
+                Or `by` was not kept.
             IndexError: a candidate lies outside the pool.
-            KeyError: `by` was not kept.
         """
         table = self.statistics
         among = indices_of("candidate", candidates, self._names)
@@ -277,7 +277,7 @@ class ASSLScoreCallback(Callback):
             if factors is not None:
                 raise ValueError(f"give `by` or `factors`, not both; got by={by!r} and factors={factors!r}")
             table.check()
-            picks = query_further(table.further[by], table.visits, k, among, known)
+            picks = query_further(table.further.require(by), table.visits, k, among, known)
         else:
             picks = query(
                 table.rows(slice(None)), k, among, known, c_u=self.c_u, c_i=self.c_i, factors=self._factors(factors),
@@ -308,7 +308,7 @@ class ASSLScoreCallback(Callback):
         if by is None:
             score = confidence_bound(self.statistics.rows(place), self.c_u, self.c_i, self._factors(factors))
         else:
-            further = self.statistics.further[by]
+            further = self.statistics.further.require(by)
             score = further.score(further.rows(place))
         return picks_as_csv(picks.tolist(), score.tolist(), self._names)
 

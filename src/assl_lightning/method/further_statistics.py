@@ -40,10 +40,13 @@ class FurtherStatistics(Mapping[FurtherName, FurtherStatistic]):
         """W, how many numbers a sample all of them observe; None before the first update."""
         self._of = {kind.name: kind(num_samples, alpha) for kind in _CLASSES if kind.name in names}
 
-    def __getitem__(self, name: str) -> FurtherStatistic:
-        """Return the statistic of a name, or raise a KeyError that says how to have it kept."""
+    def __getitem__(self, name: FurtherName) -> FurtherStatistic:
+        return self._of[name]
+
+    def require(self, name: FurtherName) -> FurtherStatistic:
+        """Return the statistic of a name, or raise a ValueError that says how to have it kept."""
         if name not in self._of:
-            raise KeyError(
+            raise ValueError(
                 f"{name!r} was not kept: make the callback, or the table, with further=[{name!r}]; kept are: "
                 f"{', '.join(self._of) or 'none'}"
             )
