@@ -130,6 +130,10 @@ def make_candidates(size: Size, device: torch.device) -> Candidates:
         features=features,
         labelled=LabelledSamples(index[size.candidates :], labels, labelled_logits, labelled_features),
         head=head,
+        forgetting=torch.randint(10, (size.candidates,), generator=generator, dtype=torch.int32),
+        view_variance=torch.rand(size.candidates, generator=generator),
+        mean_probabilities=logits.softmax(1).cpu(),
+        flipped_logits=logits.roll(1, dims=1),
     )
 
 

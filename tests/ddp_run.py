@@ -26,6 +26,7 @@ from assl_lightning.loop import CheckpointSettings, RoundSettings
 from assl_lightning.method.assl import ASSL
 from assl_lightning.method.callback import ASSLScoreCallback
 from assl_lightning.method.candidates import Candidates, Requirement, Selection
+from assl_lightning.method.settings import FURTHER
 from assl_lightning.networks.base import FeatureNetwork
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # it is run as a script
@@ -46,9 +47,9 @@ SETTINGS = RoundSettings(
 
 
 class BesideFeatures:
-    """ASSL, but for that it also asks for features of both kinds of samples, which are kept for it."""
+    """ASSL, but for that it also asks for features of both kinds of samples, and further statistics: they are kept."""
 
-    requires: frozenset[Requirement] = frozenset({"statistics", "features", "labelled"})
+    requires: frozenset[Requirement] = frozenset({"statistics", "features", "labelled", *FURTHER})
 
     def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
         return ASSL().acquire(candidates, budget, generator)

@@ -101,6 +101,12 @@ def test_statistics_are_the_same_on_all_ranks_and_those_of_one_process(ranks: tu
             assert torch.equal(half[name], other[name])
             torch.testing.assert_close(half[name], whole[name], atol=1e-5, rtol=1e-4)
             assert whole[name].max() > 1e-3, "or the tolerance would hide everything"
+        of_one, of_first, of_second = (table["further"] for table in (whole, half, other))
+        assert set(of_one) == {"forgetting", "view_variance", "mean_probabilities"}
+        for name, columns in of_one.items():
+            for column, values in columns.items():
+                assert torch.equal(of_first[name][column], of_second[name][column])
+                torch.testing.assert_close(of_first[name][column], values, atol=1e-5, rtol=1e-4)
 
 
 def test_kept_features_are_the_same_on_all_ranks_and_those_of_one_process(ranks: tuple[dict[str, Any], ...]) -> None:

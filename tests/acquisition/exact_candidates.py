@@ -35,6 +35,10 @@ def make_exact_candidates(rows: int = 300, *, distinct: int = 100) -> Candidates
     row = torch.arange(rows) % distinct
     u, u_variance, i, i_variance = (sixteenths("statistics", distinct, 4)[row].abs() + 1).unbind(1)
     labelled = sixteenths("labelled", 12, FEATURES).relu()
+    further = sixteenths("further", distinct, 2)[row].abs()
+    weights = sixteenths("mean", distinct, CLASSES).abs() + 1 / 16
+    weights[distinct // 2 :] = weights[: distinct - distinct // 2].roll(1, dims=1)
+    mean = weights / weights.sum(1, keepdim=True)  # of an exact sum; a division is rounded alike everywhere
     return Candidates(
         index=3 * torch.arange(rows) + 7,
         statistics=CandidateStatistics(u, u_variance, i, i_variance, torch.ones(rows, dtype=torch.int32)),
@@ -43,6 +47,10 @@ def make_exact_candidates(rows: int = 300, *, distinct: int = 100) -> Candidates
         labelled=LabelledSamples(3 * torch.arange(12), torch.arange(12) % CLASSES, head(labelled), labelled),
         head=head,
         answered=make_answered(),
+        forgetting=(16 * further[:, 0]).int(),
+        view_variance=further[:, 1] / 4,
+        mean_probabilities=mean[row],
+        flipped_logits=logits[row].roll(2, dims=1),
     )
 
 

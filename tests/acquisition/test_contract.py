@@ -60,8 +60,14 @@ def make_candidates(rows: int, *, alike: bool = False, seed: int = 0) -> Candida
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn(rows, FEATURES, generator=generator)
     columns = torch.rand(4, rows, generator=generator)
+    further = torch.Generator().manual_seed(seed + 1)
+    counts, variance = torch.randint(5, (rows,), generator=further).int(), torch.rand(rows, generator=further)
+    mean = torch.randn(rows, CLASSES, generator=further).softmax(1)
+    flipped = torch.randn(rows, CLASSES, generator=further)
     if alike:
         features, columns = features[:1].repeat(rows, 1), columns[:, :1].repeat(1, rows)
+        counts, variance = counts[:1].repeat(rows), variance[:1].repeat(rows)
+        mean, flipped = mean[:1].repeat(rows, 1), flipped[:1].repeat(rows, 1)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         head = nn.Linear(FEATURES, CLASSES).requires_grad_(False)
@@ -81,6 +87,10 @@ def make_candidates(rows: int, *, alike: bool = False, seed: int = 0) -> Candida
         ),
         head=head,
         answered=make_answered(),
+        forgetting=counts,
+        view_variance=variance,
+        mean_probabilities=mean,
+        flipped_logits=flipped,
     )
 
 
@@ -94,6 +104,10 @@ def permute(candidates: Candidates, order: Tensor) -> Candidates:
         statistics=candidates.statistics.take(order),
         logits=candidates.logits[order],
         features=candidates.features[order],
+        forgetting=candidates.require("forgetting")[order],
+        view_variance=candidates.require("view_variance")[order],
+        mean_probabilities=candidates.require("mean_probabilities")[order],
+        flipped_logits=candidates.require("flipped_logits")[order],
     )
 
 
@@ -122,8 +136,8 @@ def scores_of(strategy: Acquisition, candidates: Candidates) -> Tensor:
 
 def test_there_are_strategies() -> None:
     expected = """
-    alfa_mix alfa_mix_closed assl assl_div badge bald cdal coreset dcom entropy least_confidence margin prob_cover
-    pseudo_el2n random scikit_activeml typiclust
+    alfa_mix alfa_mix_closed assl assl_div badge bald cdal coreset dcom entropy flip forgetting least_confidence margin
+    prob_cover pseudo_el2n random scikit_activeml temporal_entropy temporal_margin typiclust view_variance
     """
     assert set(expected.split()) <= set(NAMES)
 

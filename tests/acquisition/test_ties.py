@@ -18,7 +18,7 @@ from assl_lightning.acquisition import alfa_mix_flips, bald, ball_cover, dcom, p
 from assl_lightning.base import copies
 from assl_lightning.base.ties import comparable, head_in_float64
 from assl_lightning.config.compose import conf_dir
-from assl_lightning.method import coverage, greedy, scores, top_k
+from assl_lightning.method import coverage, greedy, mean_probabilities, scores, top_k
 from tests.acquisition.exact_candidates import make_exact_candidates, pick, select
 from tests.acquisition.test_contract import OWN_DRAWS, every_strategy, make_strategy, permute
 
@@ -58,6 +58,7 @@ def test_blocks_of_any_size_give_the_same_picks(name: str, size: int, monkeypatc
         (bald, "_BLOCK_CPU", 80 * size),
         (alfa_mix_flips, "_BLOCK_CPU", 16 * size),
         (copies, "_BLOCK_CPU", 8 * size),
+        (mean_probabilities, "_BLOCK", size),
     ):
         monkeypatch.setattr(module, constant, value)
     assert pick(strategy, candidates) == expected

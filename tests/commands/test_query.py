@@ -16,6 +16,20 @@ from tests.observe.fits import N, fit, pool
 from tests.shell import run_python
 
 
+def test_picks_by_a_further_statistic(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    callback = ASSLScoreCallback(observe=observe.forward("model", 0, 1), further=["view_variance"])
+    trainer: Trainer = fit(TwoCalls(), DataLoader(IndexedDataset(pool()), batch_size=8), callback)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    assert main([str(tmp_path / "last.ckpt"), "--k", "3", "--by", "view_variance"]) == 0
+    rows = capsys.readouterr().out.splitlines()[1:]
+    variance = callback.statistics.further["view_variance"].rows(slice(None))
+    assert [int(row.split(",")[1]) for row in rows] == variance.argsort(descending=True)[:3].tolist()
+    assert [float(row.split(",")[3]) for row in rows] == pytest.approx(sorted(variance.tolist())[:-4:-1])
+    assert main([str(tmp_path / "last.ckpt"), "--by", "forgetting"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: 'forgetting' was not kept: make the callback, or the table, with further=")
+
+
 @pytest.fixture
 def fitted(tmp_path: Path) -> tuple[Path, ASSLScoreCallback]:
     callback = ASSLScoreCallback(observe=observe.forward("model", 0, 1))

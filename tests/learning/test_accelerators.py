@@ -21,6 +21,7 @@ from assl_lightning.augment import Normalise, StrongAugment, WeakAugment
 from assl_lightning.base.seeding import Draws
 from assl_lightning.commands.train import main
 from assl_lightning.learning import accelerators
+from assl_lightning.method.settings import FURTHER
 from tests import emulated_device
 from tests.acquisition.test_contract import acquire, every_strategy, make_candidates, make_strategy
 from tests.emulated_device import EmulatedTensor, emulated_apple_gpu
@@ -97,7 +98,7 @@ class FixMatchOfSomebody(LightningModule):
 
 
 def fit(accelerator: str) -> ASSLScoreCallback:
-    callback = ASSLScoreCallback(24, keep_features=True)
+    callback = ASSLScoreCallback(24, keep_features=True, further=FURTHER)
     x = torch.randn(30, 3, generator=torch.Generator().manual_seed(1))
     trainer = Trainer(
         accelerator=accelerator,
@@ -118,9 +119,14 @@ def test_the_callback_keeps_the_cpus_statistics_in_anybodys_trainer(apple_gpu: t
     assert there.statistics.visits.device.type == "mps"
     torch.testing.assert_close(there.scores().cpu(), here.scores())
     assert torch.equal(there.query(9), here.query(9))
+    for name in FURTHER:
+        assert torch.equal(there.query(9, by=name), here.query(9, by=name))
+        rows = [callback.statistics.further[name].rows(slice(None)) for callback in (there, here)]
+        torch.testing.assert_close(rows[0].cpu(), rows[1])
     kept = [callback.features.rows(torch.arange(24)) for callback in (there, here)]
     assert torch.equal(kept[0].cpu(), kept[1])
-    there.statistics.update(*(value.to(apple_gpu) for value in (torch.tensor([24]), torch.ones(1), torch.ones(1))))
+    outside = (value.to(apple_gpu) for value in (torch.tensor([24]), torch.ones(1), torch.ones(1)))
+    there.statistics.update(*outside, further=torch.zeros(1, 6).to(apple_gpu))
     with pytest.raises(IndexError, match=r"observed index 24, outside the pool's 0 … 23"):
         there.query(9)
 

@@ -13,6 +13,7 @@ from assl_lightning.learning.trained_model import TrainedModel
 from assl_lightning.loop.querying import Head, query
 from assl_lightning.method.candidates import Candidates, Requirement, Selection
 from assl_lightning.method.features import SampleFeatures
+from assl_lightning.method.settings import FURTHER
 from assl_lightning.method.statistics import SampleStatistics
 from assl_lightning.networks.small import SmallCNN
 from tests.stripes import CLASSES, LABELS, POOL_SIZE, make_datamodule
@@ -44,6 +45,34 @@ def test_in_float64_it_computes_what_float32_rounds() -> None:
     torch.testing.assert_close(logits, exact, rtol=1e-13, atol=1e-14)
     assert logits.dtype == torch.float64
     assert next(network.parameters()).dtype == torch.float32
+
+
+def test_further_statistics_and_mirror_images_are_filled_for_a_strategy_that_requires_them() -> None:
+    pool = Pool(POOL_SIZE, CLASSES)
+    pool.label(torch.tensor([41, 3]), LABELS[[41, 3]], 0)
+    datamodule = make_datamodule(pool)
+    datamodule.start_round(0, seed=0, steps_per_round=1)
+    statistics = SampleStatistics(POOL_SIZE, further=FURTHER)
+    index = torch.arange(POOL_SIZE - 6)  # the last six were never visited
+    weak, strong = torch.randn(2, len(index), CLASSES, generator=torch.Generator().manual_seed(0))
+    statistics.update(index, index / 99, index / 99, further=statistics.further.observe(weak, strong))
+    listener, network = Listener(), SmallCNN(CLASSES, width=2)
+    listener.requires = frozenset({*FURTHER, "logits", "flipped_logits"})
+    trained = TrainedModel(network, statistics, nullcontext)
+    query(listener, datamodule, trained, budget=5, unvisited="exclude")
+    given = listener.given
+    assert len(given) == POOL_SIZE - 8
+    for name in FURTHER:
+        assert torch.equal(given.require(name), statistics.further[name].rows(given.index))
+    torch.testing.assert_close(given.require("mean_probabilities"), weak.softmax(1)[given.index], rtol=1e-5, atol=1e-6)
+    with torch.no_grad():
+        mirrored = network(datamodule.plain_view(given.index).flip(-1))
+    torch.testing.assert_close(given.require("flipped_logits"), mirrored, rtol=1e-4, atol=1e-5)
+    assert given.statistics is None
+
+    query(listener, datamodule, trained, budget=5, unvisited="infer")
+    assert len(listener.given) == POOL_SIZE - 2
+    assert listener.given.require("mean_probabilities").sum(1).tolist() == pytest.approx([1.0] * (POOL_SIZE - 2))
 
 
 class Listener:

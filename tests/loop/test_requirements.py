@@ -12,6 +12,8 @@ import torch
 from assl_lightning.acquisition.badge import BADGE
 from assl_lightning.acquisition.bald import BALD
 from assl_lightning.acquisition.coreset import CoreSet
+from assl_lightning.acquisition.flip import Flip
+from assl_lightning.acquisition.forgetting import Forgetting
 from assl_lightning.acquisition.kmeans_plus_plus import KMeansPlusPlus
 from assl_lightning.acquisition.random import RandomSampling
 from assl_lightning.acquisition.uncertainty import Entropy
@@ -45,6 +47,8 @@ FITTING: list[tuple[Any, type[Algorithm], RoundSettings, int]] = [
     (KMeansPlusPlus(), FixMatch, TRAINING, 7),
     (CoreSet(), FixMatch, TRAINING, 7),
     (BALD(), FixMatch, TRAINING, 7),
+    (Forgetting(), FixMatch, RoundSettings(score=ScoreSettings(reset=False), unvisited="infer"), 7),
+    (Flip(), Supervised, RoundSettings(), 0),
     # features of training are nothing to a strategy without features
     (ASSL(), FixMatch, replace(TRAINING, unvisited="infer", acquisition_weights="ema"), 7),
     (Entropy(), Supervised, replace(TRAINING, score=ScoreSettings(reset=False)), 0),
@@ -69,6 +73,13 @@ def test_a_teacher_of_averaged_weights_needs_them() -> None:
 
 WRONG: list[tuple[Any, type[Algorithm], RoundSettings, int, list[str]]] = [
     (ASSL(), Supervised, RoundSettings(), 0, ["acquisition=ASSL, algorithm=Supervised: ASSL needs statistics"]),
+    (
+        Forgetting(),
+        Supervised,
+        RoundSettings(),
+        0,
+        ["acquisition=Forgetting, algorithm=Supervised: Forgetting needs statistics of unlabelled images, and Super"],
+    ),
     (RandomSampling(), FixMatch, RoundSettings(), 0, ["mu=0, algorithm=FixMatch: mu must be at least 1"]),
     (
         BADGE(),
@@ -99,7 +110,7 @@ WRONG: list[tuple[Any, type[Algorithm], RoundSettings, int, list[str]]] = [
         7,
         [
             "acquisition=Misspelt: what Misspelt requires must be fields of Candidates, statistics, logits, features, "
-            "labelled, head, answered; got logit"
+            "labelled, head, answered, forgetting, view_variance, mean_probabilities, flipped_logits; got logit"
         ],
     ),
 ]

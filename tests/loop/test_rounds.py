@@ -19,6 +19,7 @@ from assl_lightning import FixMatch
 from assl_lightning.acquisition.badge import BADGE
 from assl_lightning.acquisition.bald import BALD
 from assl_lightning.acquisition.coreset import CoreSet
+from assl_lightning.acquisition.forgetting import Forgetting
 from assl_lightning.acquisition.random import RandomSampling
 from assl_lightning.acquisition.uncertainty import Entropy
 from assl_lightning.base.seeding import make_generator
@@ -32,6 +33,7 @@ from assl_lightning.loop.records import RoundRecord, read_records
 from assl_lightning.method.assl import ASSL
 from assl_lightning.method.assl_div import ASSLDiv
 from assl_lightning.method.candidates import Candidates, Requirement, Selection
+from assl_lightning.method.settings import FURTHER
 from assl_lightning.networks.small import SmallCNN
 from tests import small_runs
 from tests.acquisition.two_passes import TwoPasses
@@ -260,6 +262,42 @@ def test_statistics_go_on_over_rounds_on_request(tmp_path: Path) -> None:
         for name in ("on", "afresh")
     }
     assert visits == {"on": 2 * 8 * 12, "afresh": 8 * 12}
+
+
+class ByChanges:
+    """Forgetting, which also asks for the other further statistics and keeps what it was given."""
+
+    requires: frozenset[Requirement] = frozenset(FURTHER)
+
+    def __init__(self) -> None:
+        self.given: list[Candidates] = []
+
+    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
+        self.given.append(candidates)
+        return Forgetting().acquire(candidates, budget, generator)
+
+
+def test_further_statistics_of_a_stopped_run_go_on_to_the_last_bit_and_over_rounds(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, score=ScoreSettings(reset=False))
+    straight, stopped = ByChanges(), ByChanges()
+    records = run(tmp_path / "straight", settings=settings, acquisition=straight)
+    made: list[int] = []
+
+    def make_trainer(**keywords: Any) -> Trainer:
+        made.append(1)
+        return small_runs.make_trainer(kind=StoppingTrainer if len(made) == 2 else Trainer, **keywords)
+
+    with pytest.raises(Stop):
+        run(tmp_path / "run", settings=settings, acquisition=stopped, make_trainer=make_trainer)
+    resumed = run(tmp_path / "run", settings=settings, acquisition=stopped)
+    assert without_times(resumed) == without_times(records)
+    assert len(stopped.given) == len(straight.given) == 2
+    for mine, theirs in zip(stopped.given, straight.given, strict=True):
+        for name in FURTHER:
+            assert torch.equal(mine.require(name), theirs.require(name))
+    assert straight.given[1].require("forgetting").max() > 0
+    names = [set(torch.load(tmp_path / "run" / f"round_0{n}" / "statistics.pt")["further"]) for n in (0, 1)]
+    assert names == [set(FURTHER)] * 2
 
 
 def test_the_final_checkpoint_loads_into_a_new_algorithm(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from assl_lightning import ASSLScoreCallback, Observation, SampleStatistics
 from assl_lightning.method import scores, top_k
+from assl_lightning.method.settings import FURTHER
 
 NUM_SAMPLES = 24
 
@@ -76,8 +77,14 @@ def fit(callback: Any, module: Any = None, data: Any = None, trainer_class: Any 
 def expected_statistics(module: Somebody, **settings: Any) -> SampleStatistics:
     statistics = SampleStatistics(NUM_SAMPLES, **settings)
     for index, weak, strong in module.seen:
-        statistics.update(index, scores.pseudo_el2n(weak), scores.symmetric_kl(weak, strong))
+        further = statistics.further.observe(weak, strong) if statistics.further else None
+        statistics.update(index, scores.pseudo_el2n(weak), scores.symmetric_kl(weak, strong), further=further)
     return statistics
+
+
+def further_rows(callback: ASSLScoreCallback | SampleStatistics) -> dict[str, Tensor]:
+    statistics = callback if isinstance(callback, SampleStatistics) else callback.statistics
+    return {name: statistic.rows(slice(None)) for name, statistic in statistics.further.items()}
 
 
 @pytest.mark.parametrize("detach", [True, False])
@@ -88,6 +95,56 @@ def test_it_keeps_the_statistics_of_what_training_returned(detach: bool) -> None
     assert callback.statistics.visits.tolist() == [2] * NUM_SAMPLES
     torch.testing.assert_close(callback.scores(), expected.score(1.0, 3.0))
     assert not callback.scores().requires_grad
+
+
+def test_it_keeps_further_statistics_on_request() -> None:
+    callback = ASSLScoreCallback(NUM_SAMPLES, alpha=0.5, further=FURTHER)
+    twice = torch.tensor([0, 1, 2, 1, 1, 5]).repeat(4)
+    _, module = fit(callback, data=loader(twice))
+    expected = expected_statistics(module, alpha=0.5, further=FURTHER)
+    assert set(further_rows(callback)) == set(FURTHER)
+    for name, rows in further_rows(expected).items():
+        assert torch.equal(further_rows(callback)[name], rows)
+        assert rows[[0, 1, 2, 5]].any() or name == "forgetting"
+    assert torch.equal(callback.scores().nan_to_num(), expected.score(0.5, 2.0).nan_to_num())
+
+
+@pytest.mark.parametrize("name", FURTHER)
+def test_a_query_by_a_further_statistic_ranks_what_was_visited(name: Any) -> None:
+    callback = ASSLScoreCallback(NUM_SAMPLES, further=[name])
+    fit(callback, data=loader(torch.arange(20)), max_epochs=4)
+    statistic = callback.statistics.further[name]
+    score = statistic.score(statistic.rows(slice(None)))[:20]
+    picks = callback.query(6, by=name)
+    assert score[picks].tolist() == sorted(score.tolist(), reverse=True)[:6]
+    assert torch.equal(callback.query(6, by=name), picks), "ties are drawn in the same way"
+    rest = callback.query(5, [2, 9, 4, 15, 11, 7, 22], labelled=[1], by=name)
+    assert set(rest.tolist()) < {2, 9, 4, 15, 11, 7}
+    table = callback.picks_table(2, by=name).splitlines()
+    assert [int(line.split(",")[1]) for line in table[1:]] == picks[:2].tolist()
+    with pytest.raises(ValueError, match="training visited only 20 of the 24 candidates"):
+        callback.query(21, by=name)
+    with pytest.raises(ValueError, match="give `by` or `factors`, not both"):
+        callback.query(2, by=name, factors="both")
+    with pytest.raises(ValueError, match=f"'{name}' was not kept: make the callback"):
+        with_table(NUM_SAMPLES).query(2, by=name)
+
+
+def test_further_statistics_need_logits_and_two_views_where_there_is_a_variance() -> None:
+    def observe(outputs: Any, batch: Any, module: LightningModule) -> Observation:
+        return Observation(batch[0], torch.ones(len(batch[0])), None)
+
+    with pytest.raises(KeyError, match="needs the logits of each sample: return logits_weak"):
+        fit(ASSLScoreCallback(NUM_SAMPLES, observe=observe, further=["forgetting"]), Somebody(keys=()))
+
+    def with_logits(outputs: Any, batch: Any, module: LightningModule) -> Observation:
+        return replace(observe(outputs, batch, module), logits_weak=batch[1])
+
+    callback = ASSLScoreCallback(NUM_SAMPLES, observe=with_logits, further=["forgetting"])
+    fit(callback, Somebody(keys=()))
+    assert callback.statistics.further["forgetting"].rows(slice(None)).tolist() == [0] * NUM_SAMPLES
+    with pytest.raises(ValueError, match="view_variance needs two views of each sample, and the training has one"):
+        fit(ASSLScoreCallback(NUM_SAMPLES, observe=with_logits, further=["view_variance"]), Somebody(keys=()))
 
 
 def test_a_test_after_the_fit_leaves_the_statistics_alone() -> None:
@@ -421,12 +478,15 @@ def fit_pool(callback: ASSLScoreCallback, num_samples: int) -> None:
 
 
 def test_without_a_reset_a_table_grows_with_its_pool() -> None:
-    callback = ASSLScoreCallback(reset=False, keep_features=True)
+    callback = ASSLScoreCallback(reset=False, keep_features=True, further=FURTHER)
     fit_pool(callback, 24)
+    further = further_rows(callback)
     features = callback.features.rows(torch.arange(24))
     callback.setup(SimpleNamespace(datamodule=PoolOf(30), strategy=None), Somebody(), "fit")  # type: ignore[arg-type]
     assert callback.statistics.visits.tolist() == [1] * 24 + [0] * 6
     assert torch.equal(callback.features.rows(torch.arange(30)), torch.cat([features, torch.zeros(6, 4)]))
+    for name, rows in further_rows(callback).items():
+        assert torch.equal(rows, torch.cat([further[name], rows.new_zeros(6, *rows.shape[1:])]))
     fit_pool(callback, 30)
     assert callback.statistics.visits.tolist() == [2] * 24 + [1] * 6
     assert max(callback.query(30).tolist()) == 29
@@ -495,11 +555,11 @@ def test_a_value_that_is_not_finite_ends_the_fit_at_the_next_reading_and_names_t
 
 
 def test_the_table_is_part_of_a_checkpoint_and_comes_back(tmp_path: Path) -> None:
-    whole, first = ASSLScoreCallback(NUM_SAMPLES), ASSLScoreCallback(NUM_SAMPLES)
+    whole, first = (ASSLScoreCallback(NUM_SAMPLES, further=FURTHER) for _ in range(2))
     fit(whole, max_epochs=3)
     trainer, _ = fit(first, max_epochs=1)
     trainer.save_checkpoint(tmp_path / "half.ckpt", weights_only=False)
-    rest = ASSLScoreCallback(NUM_SAMPLES)
+    rest = ASSLScoreCallback(NUM_SAMPLES, further=FURTHER)
     trainer = Trainer(
         accelerator="cpu",
         callbacks=[rest],
@@ -514,6 +574,11 @@ def test_the_table_is_part_of_a_checkpoint_and_comes_back(tmp_path: Path) -> Non
     trainer.fit(Somebody(), loader(), ckpt_path=tmp_path / "half.ckpt", **safely)  # lightning ≥ 2.6 has the argument
     assert rest.statistics.visits.tolist() == [3] * NUM_SAMPLES
     assert torch.equal(rest.scores(), whole.scores())
+    for name, rows in further_rows(whole).items():
+        assert torch.equal(further_rows(rest)[name], rows)
+    found = ASSLScoreCallback.from_checkpoint(tmp_path / "half.ckpt")
+    for name, rows in further_rows(first).items():
+        assert torch.equal(further_rows(found)[name], rows)
 
 
 def test_a_saved_state_is_of_use_without_a_fit() -> None:
@@ -549,7 +614,7 @@ def test_an_impossible_constant_is_refused_where_it_was_written(setting: dict[st
 
 def test_the_batch_hook_reads_no_number_on_the_host_after_the_first_batch() -> None:
     """Tensors on the meta device have shapes but no numbers, so whatever would wait for a device raises."""
-    callback = ASSLScoreCallback(NUM_SAMPLES, keep_features=True)
+    callback = ASSLScoreCallback(NUM_SAMPLES, keep_features=True, further=FURTHER)
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
     module = Somebody()
     callback.setup(trainer, module, "fit")

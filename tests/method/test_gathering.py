@@ -52,13 +52,16 @@ class Skipping(observe.forward):
         return None if self.step in SKIPS[trainer.global_rank] else found
 
 if __name__ == "__main__":
-    callback = ASSLScoreCallback(observe=Skipping("model", 0, 1, head="model"))
+    further = ["forgetting", "mean_probabilities", "view_variance"]
+    callback = ASSLScoreCallback(observe=Skipping("model", 0, 1, head="model"), further=further)
     trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=1, logger=False, callbacks=[callback],
                       enable_checkpointing=False, enable_progress_bar=False, use_distributed_sampler=False)
     trainer.fit(Plain(), DataLoader(IndexedDataset(Rows()), batch_sampler=OfRank()))
     seen = int(callback.features.seen(torch.arange(24)).sum())
     with open(f"{{__file__}}.{{trainer.global_rank}}", "w") as out:
         print(callback.statistics.visits.tolist(), seen, callback.scores().nansum().item(), file=out)
+        for name in further:
+            print(callback.statistics.further[name].rows(slice(None)).tolist(), file=out)
 """
 
 
@@ -82,7 +85,7 @@ def test_a_rank_may_observe_nothing(skips: dict[int, list[int]], tmp_path: Path)
     assert first.startswith(f"{visits} {sum(visits)} ")
 
 
-@pytest.mark.parametrize(("others", "expected"), [([8, -1, -1, 1], True), ([8, -1, -1, 0], False)])
+@pytest.mark.parametrize(("others", "expected"), [([8, -1, -1, 1, 3], True), ([8, -1, -1, 0, 3], False)])
 def test_a_rank_that_observes_nothing_learns_of_the_others_views(others: list[int], expected: bool) -> None:
     def all_gather(sizes: torch.Tensor) -> torch.Tensor:
         return torch.stack([sizes, torch.tensor(others)])
@@ -91,6 +94,7 @@ def test_a_rank_that_observes_nothing_learns_of_the_others_views(others: list[in
     gather._agree(None, SimpleNamespace(device=torch.device("cpu"), all_gather=all_gather))  # type: ignore[arg-type]
     assert gather.has_one_view is expected
     assert gather.rows == 8
+    assert gather.further_width == 3
 
 
 def test_as_long_as_no_rank_has_observed_anything_the_views_are_not_known() -> None:

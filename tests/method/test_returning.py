@@ -38,13 +38,15 @@ class Plain(LightningModule):
 if __name__ == "__main__":
     x = torch.randn(24, 3, generator=torch.Generator().manual_seed(1))
     pool = IndexedDataset(TensorDataset(x), names=[f"{{i}}.png" for i in range(24)])
-    callback = ASSLScoreCallback(observe=observe.forward("model", 0, 1, head="model"), reset=False)
+    callback = ASSLScoreCallback(observe=observe.forward("model", 0, 1, head="model"), reset=False,
+                                 further=["mean_probabilities", "view_variance", "forgetting"])
     for fit in range(2):
         trainer = Trainer(accelerator="cpu", devices={devices}, strategy={strategy!r}, max_epochs=1, logger=False,
                           callbacks=[callback], enable_checkpointing=False, enable_progress_bar=False)
         trainer.fit(Plain(), DataLoader(pool, batch_size=12 // {devices}, shuffle=False))
     print(json.dumps({{"visits": callback.statistics.visits.tolist(), "scores": callback.scores().tolist(),
                       "picks": callback.query(3, names=True),
+                      "further": [each.rows(slice(None)).tolist() for each in callback.statistics.further.values()],
                       "seen": int(callback.features.seen(torch.arange(24)).sum())}}))
 """
 
@@ -64,6 +66,8 @@ def test_the_table_of_started_processes_comes_back(strategy: str, tmp_path: Path
     assert together["seen"] == alone["seen"] == 24
     assert together["picks"] == alone["picks"]
     torch.testing.assert_close(torch.tensor(together["scores"]), torch.tensor(alone["scores"]), rtol=1e-4, atol=1e-6)
+    for rows, expected in zip(together["further"], alone["further"], strict=True):
+        torch.testing.assert_close(torch.tensor(rows), torch.tensor(expected), rtol=1e-4, atol=1e-6)
     assert not list(tmp_path.glob("assl_lightning_*")), "nothing is left behind"
 
 

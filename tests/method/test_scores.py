@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from assl_lightning.method.scores import entropy, least_confidence, margin, pseudo_el2n, symmetric_kl
+from assl_lightning.method.scores import entropy, least_confidence, margin, pseudo_el2n, symmetric_kl, view_variance
 
 Score = Callable[[Tensor], Tensor]
 
@@ -103,6 +103,38 @@ def test_symmetric_kl_equals_the_loop_over_its_definition(classes: int, spread: 
     ]
     tolerance = {torch.float32: 1e-5, torch.float64: 1e-12}[dtype]
     assert_close(symmetric_kl(a, b), torch.tensor(expected, dtype=dtype), rtol=tolerance, atol=tolerance / 10)
+
+
+def reference_view_variance(row_a: list[float], row_b: list[float]) -> float:
+    """Gao et al. 2020: Σ_c Var over the views of p_c, here of two views, each of weight ½."""
+    variance = 0.0
+    for a, b in zip(reference_softmax(row_a), reference_softmax(row_b), strict=True):
+        mean = (a + b) / 2
+        variance += ((a - mean) ** 2 + (b - mean) ** 2) / 2
+    return variance
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 100])
+@pytest.mark.parametrize("spread", [0.1, 3.0, 30.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_variance_over_views_equals_the_loop_over_its_definition(
+    classes: int, spread: float, dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(classes)
+    a, b = torch.randn(2, 6, classes, generator=generator, dtype=dtype) * spread
+    expected = [reference_view_variance(*pair) for pair in zip(a.tolist(), b.tolist(), strict=True)]
+    tolerance = {torch.float32: 1e-5, torch.float64: 1e-12}[dtype]
+    assert_close(view_variance(a, b), torch.tensor(expected, dtype=dtype), rtol=tolerance, atol=tolerance / 100)
+    assert torch.equal(view_variance(b, a), view_variance(a, b))
+    assert_close(view_variance(a.T, b.T, dim=0), view_variance(a, b))
+
+
+def test_the_variance_over_views_goes_from_0_to_a_half_and_of_a_nan_is_nan() -> None:
+    a = torch.tensor([[50.0, 0.0], [1.0, 2.0], [math.nan, 0.0]])
+    b = torch.tensor([[0.0, 50.0], [1.0, 2.0], [0.0, 0.0]])
+    assert_close(view_variance(a, b), torch.tensor([0.5, 0.0, math.nan]), equal_nan=True)
+    with pytest.raises(ValueError, match=r"view_variance compares .*one shape; got \(3, 2\) and \(2, 2\)"):
+        view_variance(a, b[:2])
 
 
 def exact_softmax(row: list[float]) -> list[Decimal]:

@@ -16,17 +16,21 @@ if TYPE_CHECKING:
     from assl_lightning.acquisition.cdal import CDAL as CDAL
     from assl_lightning.acquisition.coreset import CoreSet as CoreSet
     from assl_lightning.acquisition.dcom import DCoM as DCoM
+    from assl_lightning.acquisition.flip import Flip as Flip
+    from assl_lightning.acquisition.forgetting import Forgetting as Forgetting
     from assl_lightning.acquisition.highest_score import HighestScore as HighestScore
     from assl_lightning.acquisition.kmeans_plus_plus import KMeansPlusPlus as KMeansPlusPlus
     from assl_lightning.acquisition.prob_cover import ProbCover as ProbCover
     from assl_lightning.acquisition.random import RandomSampling as RandomSampling
     from assl_lightning.acquisition.scikit_activeml import ScikitActiveML as ScikitActiveML
+    from assl_lightning.acquisition.temporal_mean import TemporalMean as TemporalMean
     from assl_lightning.acquisition.typiclust import TypiClust as TypiClust
     from assl_lightning.acquisition.uncertainty import Entropy as Entropy
     from assl_lightning.acquisition.uncertainty import LeastConfidence as LeastConfidence
     from assl_lightning.acquisition.uncertainty import Margin as Margin
     from assl_lightning.acquisition.uncertainty import PseudoEL2N as PseudoEL2N
     from assl_lightning.acquisition.uncertainty_herding import UncertaintyHerding as UncertaintyHerding
+    from assl_lightning.acquisition.view_variance import ViewVariance as ViewVariance
     from assl_lightning.method.assl import ASSL as ASSL
     from assl_lightning.method.assl_div import ASSLDiv as ASSLDiv
     from assl_lightning.method.candidates import Acquisition as Acquisition
@@ -44,14 +48,18 @@ __getattr__, __dir__ = make_face(
         "acquisition.cdal": ["CDAL"],
         "acquisition.coreset": ["CoreSet"],
         "acquisition.dcom": ["DCoM"],
+        "acquisition.flip": ["Flip"],
+        "acquisition.forgetting": ["Forgetting"],
         "acquisition.highest_score": ["HighestScore"],
         "acquisition.kmeans_plus_plus": ["KMeansPlusPlus"],
         "acquisition.prob_cover": ["ProbCover"],
         "acquisition.random": ["RandomSampling"],
         "acquisition.scikit_activeml": ["ScikitActiveML"],
+        "acquisition.temporal_mean": ["TemporalMean"],
         "acquisition.typiclust": ["TypiClust"],
         "acquisition.uncertainty": ["Entropy", "LeastConfidence", "Margin", "PseudoEL2N"],
         "acquisition.uncertainty_herding": ["UncertaintyHerding"],
+        "acquisition.view_variance": ["ViewVariance"],
         "method.assl": ["ASSL"],
         "method.assl_div": ["ASSLDiv"],
         "method.candidates": ["Acquisition", "Candidates", "LabelledSamples", "Selection"],

@@ -257,7 +257,10 @@ def mark_visited(score: ASSLScoreCallback, index: torch.Tensor) -> None:
     index = index.to(device)
     index = index[statistics.visits[index] == 0]
     for part in index.split(4096):
-        statistics.update(part, *torch.rand(2, len(part), device=device).unbind(), assume_unique=True)
+        numbers = torch.rand(2, len(part), device=device).unbind()
+        width = statistics.further.width
+        further = None if width is None else torch.rand(len(part), width, device=device)
+        statistics.update(part, *numbers, assume_unique=True, further=further)
     if score.keep_features:
         mark_seen(score.features, index)
 

@@ -16,6 +16,7 @@ from assl_lightning.base.atomic import write_text
 from assl_lightning.base.command_line import Parser, as_command
 from assl_lightning.base.paths import path_argument
 from assl_lightning.base.tables import read_text
+from assl_lightning.method.settings import FURTHER
 
 
 @as_command
@@ -31,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     scores = ASSLScoreCallback.from_checkpoint(
         options.checkpoint, name=options.callback, c_u=options.c_u, c_i=options.c_i, names=names
     )
-    table = scores.picks_table(options.k, candidates, labelled, options.factors)
+    table = scores.picks_table(options.k, candidates, labelled, options.factors, options.by)
     if options.to is None:
         sys.stdout.write(table)
     else:
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--candidates", **file, help="which to choose from: an index or name a line (all visited)")
     parser.add_argument("--labelled", **file, help="which have a label: an index or name a line")
     parser.add_argument("--factors", choices=["both", "uncertainty", "inconsistency"], help="bounds to rank by")
+    parser.add_argument("--by", choices=FURTHER, help="rank by a further statistic that the callback kept, instead")
     parser.add_argument("--c-u", type=float, default=0.5, help="confidence value of the uncertainty (0.5)")
     parser.add_argument("--c-i", type=float, default=2.0, help="confidence value of the inconsistency (2)")
     parser.add_argument("--callback", help="the callback's name, where the trainer had several")

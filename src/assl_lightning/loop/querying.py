@@ -15,10 +15,12 @@ from assl_lightning.learning.datamodule import PoolDataModule
 from assl_lightning.learning.trained_model import TrainedModel
 from assl_lightning.loop.histograms import Histogram, histogram
 from assl_lightning.loop.queried import STATISTICS
+from assl_lightning.loop.requirements import OF_TRAINING
 from assl_lightning.loop.settings import Unvisited
 from assl_lightning.method import scores
 from assl_lightning.method.candidates import Acquisition, AnsweredSamples, Candidates, LabelledSamples, Selection
 from assl_lightning.method.features import SampleFeatures
+from assl_lightning.method.settings import FURTHER
 from assl_lightning.method.statistics import SampleStatistics
 from assl_lightning.networks.base import FeatureNetwork
 
@@ -74,7 +76,7 @@ def query(
     trained.network.eval()  # a head that a strategy calls must not drop out
     index = _candidate_indices(datamodule, budget)
     known = torch.ones_like(index, dtype=torch.bool)
-    learned = {"statistics"} if trained.features is None else {"statistics", "features"}  # known of visited samples
+    learned = OF_TRAINING if trained.features is None else OF_TRAINING | {"features"}  # known of visited samples
     if learned & acquisition.requires and trained.statistics is not None:
         known = trained.statistics.visits[index] > 0
         if unvisited == "infer" and trained.features is None and not known.all():
@@ -136,13 +138,17 @@ def _parts(statistics: SampleStatistics, index: Tensor) -> dict[str, Tensor]:
 def _candidates(
     index: Tensor, acquisition: Acquisition, datamodule: PoolDataModule, trained: TrainedModel
 ) -> Candidates:
-    """Fill what the strategy requires; one pass over the pool at most, and none where none is needed.
+    """Fill what the strategy requires; one pass over the pool at most, or two for mirror images, and none where none is
+    needed.
 
     With features of training there is none: a strategy that also requires logits was refused before the training.
     """
     found: dict[str, Any] = {}
     if "statistics" in acquisition.requires and trained.statistics is not None:
         found["statistics"] = trained.statistics.rows(index)
+    for name in FURTHER:
+        if name in acquisition.requires and trained.statistics is not None:
+            found[name] = trained.statistics.further[name].rows(index)
     if "head" in acquisition.requires:
         found["head"] = Head(trained.network)
     needs = acquisition.requires & {"logits", "features", "labelled"}
@@ -160,6 +166,10 @@ def _candidates(
         found |= {"logits": logits[: len(index)], "features": features[: len(index)]}
         if "labelled" in needs:
             found["labelled"] = LabelledSamples(labelled, labels, logits[len(index) :], features[len(index) :])
+    if "flipped_logits" in acquisition.requires:
+        found["flipped_logits"], _ = trained.evaluate(
+            lambda part: datamodule.plain_view(part).flip(-1), index, datamodule.test_batch_size
+        )
     return Candidates(index, **found)
 
 
@@ -208,7 +218,11 @@ def _infer_statistics(index: Tensor, datamodule: PoolDataModule, trained: Traine
             trained.evaluate(view.__getitem__, rows, len(part))[0].cpu()
             for view in datamodule.augmented_views(part.to(device), "infer")
         )
-        trained.statistics.update(part, scores.pseudo_el2n(weak), scores.symmetric_kl(weak, strong), assume_unique=True)
+        table = trained.statistics
+        further = table.further.observe(weak, strong) if table.further else None
+        table.update(
+            part, scores.pseudo_el2n(weak), scores.symmetric_kl(weak, strong), assume_unique=True, further=further
+        )
 
 
 def _check_selection(selection: object, candidates: Candidates, name: str) -> None:

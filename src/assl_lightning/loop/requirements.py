@@ -12,6 +12,10 @@ from typing import get_args
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.loop.settings import Contradiction, RoundSettings
 from assl_lightning.method.candidates import Acquisition, Requirement
+from assl_lightning.method.settings import FURTHER
+
+OF_TRAINING: frozenset[Requirement] = frozenset({"statistics", *FURTHER})
+"""What strategies require that only a training with unlabelled images leaves, of the samples that it visited."""
 
 
 def find_contradictions(
@@ -20,7 +24,7 @@ def find_contradictions(
     """Return every contradiction; `mu` is the number of unlabelled images for each labelled one of a step."""
     strategy, learner = type(acquisition).__name__, type(algorithm).__name__
     required, fields = acquisition.requires, get_args(Requirement)
-    keeps_statistics = "statistics" in algorithm.produces
+    keeps_statistics, needs_statistics = "statistics" in algorithm.produces, bool(OF_TRAINING & required)
     of_training = settings.acquisition_features == "training" and "features" in required
     training = {"acquisition_features": "training"}
     rules: tuple[tuple[bool, Mapping[str, object], str], ...] = (
@@ -31,7 +35,7 @@ def find_contradictions(
             f"{', '.join(sorted(required - set(fields)))}",
         ),
         (
-            "statistics" in required and not keeps_statistics,
+            needs_statistics and not keeps_statistics,
             {"acquisition": strategy, "algorithm": learner},
             f"{strategy} needs statistics of unlabelled images, and {learner} keeps none; choose FixMatch, or an "
             f"acquisition without them, such as random",
@@ -54,7 +58,7 @@ def find_contradictions(
             f"{strategy} needs them; set features to inference",
         ),
         (
-            of_training and not keeps_statistics and "statistics" not in required,  # which has a line of its own
+            of_training and not keeps_statistics and not needs_statistics,  # which has a line of its own
             training | {"algorithm": learner},
             f"features of training need an algorithm that looks at unlabelled images, and {learner} keeps nothing of "
             f"them; choose FixMatch, or set features to inference",

@@ -26,6 +26,7 @@ from assl_lightning.loop.settings import RoundSettings
 from assl_lightning.loop.warming_up import WarmUp
 from assl_lightning.method.callback import ASSLScoreCallback
 from assl_lightning.method.candidates import Acquisition
+from assl_lightning.method.settings import FURTHER
 from assl_lightning.method.statistics import SampleStatistics, pad_to
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.networks.class_rows import carry_rows
@@ -221,6 +222,7 @@ class RoundTraining:
             reset=score.reset,
             keep_features=self.settings.acquisition_features == "training" and "features" in self.acquisition.requires,
             skip_non_finite=self.settings.non_finite == "skip",
+            further=[name for name in FURTHER if name in self.acquisition.requires],
         )
         if not score.reset and number > 0:
             state = self.directory.load_tensors(number - 1, STATISTICS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -18,14 +19,15 @@ from assl_lightning.method.batch_index import IndexTaker, find_streams, pool_siz
 from assl_lightning.method.contracts import Observation, TrainingStep
 from assl_lightning.method.features import SampleFeatures
 from assl_lightning.method.first_observation import check_first
+from assl_lightning.method.further_statistics import check_names
 from assl_lightning.method.gathering import GatheredRows, RankGather
 from assl_lightning.method.indexed_dataset import IndexedDataset
 from assl_lightning.method.observers import KEYS, Observer, as_observer
-from assl_lightning.method.query import query
+from assl_lightning.method.query import query, query_further
 from assl_lightning.method.returning import StateCarrier
 from assl_lightning.method.sample_names import indices_of, names_of
 from assl_lightning.method.saved_state import STATE_KEY, read_state
-from assl_lightning.method.settings import ScoreSettings, Variance
+from assl_lightning.method.settings import FurtherName, ScoreSettings, Variance
 from assl_lightning.method.statistics import SampleStatistics, pad_to
 from assl_lightning.method.write_picks import picks_as_csv
 
@@ -81,6 +83,11 @@ class ASSLScoreCallback(Callback):
         query_to: a file of CSV that the end of a fit writes, with the `query_k` samples to label next among all that
             were visited; for trainings that are configured and not written.
         query_k: how many samples `query_to` has; fewer where fewer were visited.
+        further: names of other published statistics to keep beside the two, for `query(…, by=name)`: "forgetting" (how
+            often the predicted class changed, Eq. 2; 8 bytes a sample), "view_variance" (variance of the probabilities
+            over both views, a mean over the visits; 4), "mean_probabilities" (their moving average; 4·C). They need
+            the logits (B, C), which the makers give; a function of your own returns `logits_weak` and, for the
+            variance, `logits_strong` in its `Observation`.
     """
 
     def __init__(
@@ -100,6 +107,7 @@ class ASSLScoreCallback(Callback):
         factors: Factors | None = None,
         query_to: str | Path | None = None,
         query_k: int = 100,
+        further: Sequence[str] = (),
     ) -> None:
         super().__init__()
         settings = ScoreSettings(alpha, c_u, c_i, variance, reset)
@@ -110,6 +118,7 @@ class ASSLScoreCallback(Callback):
         self._observer = as_observer(observe)
         self.keep_features = self._observer.gives_features if keep_features is None else keep_features
         self.skip_non_finite = skip_non_finite
+        self.further = check_names(further)
         self.name = name
         if factors is not None:
             require_one_of("factors", factors, Factors)
@@ -153,7 +162,7 @@ class ASSLScoreCallback(Callback):
         kept = state["statistics"]
         callback = cls(
             kept["num_samples"], kept["alpha"], c_u, c_i, variance=kept["variance"], keep_features="features" in state,
-            name=name or "default",
+            name=name or "default", further=list(kept.get("further", ())),
         )  # fmt: skip
         callback.load_state_dict(state)
         if names is not None:
@@ -205,6 +214,7 @@ class ASSLScoreCallback(Callback):
         labelled: Samples | None = None,
         *,
         factors: Factors | None = None,
+        by: FurtherName | None = None,
         names: Literal[False] = False,
     ) -> Tensor: ...
     @overload
@@ -215,6 +225,7 @@ class ASSLScoreCallback(Callback):
         labelled: Samples | None = None,
         *,
         factors: Factors | None = None,
+        by: FurtherName | None = None,
         names: Literal[True],
     ) -> list[str]: ...
     def query(
@@ -224,6 +235,7 @@ class ASSLScoreCallback(Callback):
         labelled: Samples | None = None,
         *,
         factors: Factors | None = None,
+        by: FurtherName | None = None,
         names: bool = False,
     ) -> Tensor | list[str]:
         """Return k candidates to label next: (k,) int64 pool indices on the CPU, best first; or their names.
@@ -245,6 +257,9 @@ class ASSLScoreCallback(Callback):
             factors: "both" bounds multiplied (Eq. 6), or "uncertainty" or "inconsistency" alone; where the training has
                 one view of each sample, there is "uncertainty" alone. None: as the callback was made. Covering picks
                 are weighed by the uncertainty, or by the inconsistency if it is named.
+            by: a statistic of `further`, to rank by instead, largest first: the number of changes ("forgetting", with
+                ties drawn at random, always in the same way), the mean variance over views ("view_variance"), or the
+                entropy of the mean probabilities ("mean_probabilities"). Such picks cover nothing.
             names: return the names of `IndexedDataset(pool, names=…)`, (k,), instead of indices.
 
         Raises:
@@ -252,19 +267,22 @@ class ASSLScoreCallback(Callback):
             ValueError: fewer than k candidates were visited; what training never saw has no score. Or the candidates
                 are not distinct, or no mask of this pool, or labelled too. Or a labelled sample has no features. Or
                 there is one view, and `factors` is "both". Or a name is unknown, or a pick has none.
+                Or `by` was not kept.
             IndexError: a candidate lies outside the pool.
         """
         table = self.statistics
-        picks = query(
-            table.rows(slice(None)),
-            k,
-            indices_of("candidate", candidates, self._names),
-            indices_of("labelled sample", labelled, self._names),
-            c_u=self.c_u,
-            c_i=self.c_i,
-            factors=self._factors(factors),
-            features=self._features,
-        )
+        among = indices_of("candidate", candidates, self._names)
+        known = indices_of("labelled sample", labelled, self._names)
+        if by is not None:
+            if factors is not None:
+                raise ValueError(f"give `by` or `factors`, not both; got by={by!r} and factors={factors!r}")
+            table.check()
+            picks = query_further(table.further.require(by), table.visits, k, among, known)
+        else:
+            picks = query(
+                table.rows(slice(None)), k, among, known, c_u=self.c_u, c_i=self.c_i, factors=self._factors(factors),
+                features=self._features,
+            )  # fmt: skip
         return names_of(picks.tolist(), self._names) if names else picks
 
     def _factors(self, factors: Factors | None) -> Factors:
@@ -282,12 +300,16 @@ class ASSLScoreCallback(Callback):
         candidates: Samples | None = None,
         labelled: Samples | None = None,
         factors: Factors | None = None,
+        by: FurtherName | None = None,
     ) -> str:
         """Return the picks of `query` as CSV, with the columns rank, index, name and score."""
-        factors = self._factors(factors)
-        picks = self.query(k, candidates, labelled, factors=factors)
-        rows = self.statistics.rows(picks.to(self.statistics.visits.device))
-        score = confidence_bound(rows, self.c_u, self.c_i, factors)
+        picks = self.query(k, candidates, labelled, factors=factors, by=by)
+        place = picks.to(self.statistics.visits.device)
+        if by is None:
+            score = confidence_bound(self.statistics.rows(place), self.c_u, self.c_i, self._factors(factors))
+        else:
+            further = self.statistics.further.require(by)
+            score = further.score(further.rows(place))
         return picks_as_csv(picks.tolist(), score.tolist(), self._names)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -380,6 +402,8 @@ class ASSLScoreCallback(Callback):
         is_first = self._observed_batches == 0
         observation = self._observer.observe(TrainingStep(outputs, batch, module, indices, is_first))
         if observation is not None:
+            if self.further:
+                observation = self._with_further(observation)
             if is_first:
                 check_first(observation, self._table.num_samples, self.keep_features)
                 self._has_one_view = observation.inconsistency is None
@@ -392,9 +416,21 @@ class ASSLScoreCallback(Callback):
         if rows is not None:
             self._update(rows)
 
+    def _with_further(self, observation: Observation) -> Observation:
+        """Add what the further statistics observe of the logits."""
+        weak, strong = observation.logits_weak, observation.logits_strong
+        if weak is None:
+            raise KeyError(
+                f"further={list(self.further)} needs the logits of each sample: return logits_weak (B, C), and "
+                f"logits_strong where there are two views, in the Observation of `observe`"
+            )
+        return replace(observation, further=self._table.further.observe(weak, strong))
+
     def _update(self, rows: GatheredRows) -> None:
         """Update the tables; the labelled rows come last, so that they win of a sample in both streams."""
-        self._table.update(rows.index, rows.uncertainty, rows.inconsistency, assume_unique=self.assume_unique)
+        self._table.update(
+            rows.index, rows.uncertainty, rows.inconsistency, assume_unique=self.assume_unique, further=rows.further
+        )
         if self._features is None:
             return
         if rows.features is not None:
@@ -456,7 +492,9 @@ class ASSLScoreCallback(Callback):
         return {"statistics": self._statistics.state_dict(), **kept}
 
     def _new_statistics(self, num_samples: int) -> SampleStatistics:
-        return SampleStatistics(num_samples, self.alpha, self.variance, skip_non_finite=self.skip_non_finite)
+        return SampleStatistics(
+            num_samples, self.alpha, self.variance, skip_non_finite=self.skip_non_finite, further=self.further
+        )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the table of a checkpoint."""

@@ -14,7 +14,18 @@ from torch import Tensor
 
 from assl_lightning.method.candidate_statistics import CandidateStatistics
 
-Requirement = Literal["statistics", "logits", "features", "labelled", "head", "answered"]
+Requirement = Literal[
+    "statistics",
+    "logits",
+    "features",
+    "labelled",
+    "head",
+    "answered",
+    "forgetting",
+    "view_variance",
+    "mean_probabilities",
+    "flipped_logits",
+]
 
 
 @dataclass(frozen=True)
@@ -60,12 +71,20 @@ class Candidates:
     labelled: LabelledSamples | None = None
     head: Callable[[Tensor], Tensor] | None = None  # (…, d) → (…, C)
     answered: AnsweredSamples | None = None
+    # further statistics, which the callback keeps while training runs where a strategy requires them
+    forgetting: Tensor | None = None  # (M,) int32, changes of the predicted class
+    view_variance: Tensor | None = None  # (M,)
+    mean_probabilities: Tensor | None = None  # (M, C) with the sum 1
+    flipped_logits: Tensor | None = None  # (M, C) of a further pass, over the mirror images
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
 
     @overload
-    def require(self, name: Literal["logits", "features"]) -> Tensor: ...
+    def require(
+        self,
+        name: Literal["logits", "features", "forgetting", "view_variance", "mean_probabilities", "flipped_logits"],
+    ) -> Tensor: ...
     @overload
     def require(self, name: Literal["statistics"]) -> CandidateStatistics: ...
     @overload

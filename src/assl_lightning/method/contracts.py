@@ -62,6 +62,9 @@ class Observation:
     features: Tensor | None = None  # (B, d)
     labelled_index: Tensor | None = None  # (L,) int64, labelled samples of the same batch
     labelled_features: Tensor | None = None  # (L, d)
+    logits_weak: Tensor | None = None  # (B, C), of which further statistics are made
+    logits_strong: Tensor | None = None  # (B, C)
+    further: Tensor | None = None  # (B, W), which the callback makes of the logits
 
 
 @dataclass(frozen=True)

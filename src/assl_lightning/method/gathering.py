@@ -23,6 +23,7 @@ class GatheredRows:
     features: Tensor | None  # (M, d) float16; None where they are not kept
     labelled_index: Tensor | None  # (L,) int64
     labelled_features: Tensor | None  # (L, d) float16
+    further: Tensor | None  # (M, W) float32; None where no further statistics are kept
 
 
 class RankGather:
@@ -34,7 +35,7 @@ class RankGather:
 
     def __init__(self, keep_features: bool) -> None:
         self.keep_features = keep_features
-        self.rows = self.labelled_rows = self.width = 0
+        self.rows = self.labelled_rows = self.width = self.further_width = 0
         self.is_agreed = False
         self.has_one_view: bool | None = None  # None: there is one process, or nothing was observed so far
 
@@ -52,10 +53,12 @@ class RankGather:
         uncertainty, inconsistency = self._all(values, 0.0, self.rows, trainer, module).unbind(-1)
         index = self._all(observation.index, NOTHING, self.rows, trainer, module)
         features, labelled_index, labelled_features = self._features(observation, trainer, module)
-        return GatheredRows(index, uncertainty, inconsistency, features, labelled_index, labelled_features)
+        further = observation.further
+        further = None if further is None else self._all(further, 0.0, self.rows, trainer, module)
+        return GatheredRows(index, uncertainty, inconsistency, features, labelled_index, labelled_features, further)
 
     def _agree(self, observation: Observation | None, module: LightningModule) -> None:
-        rows, width, labelled, one_view = -1, -1, -1, -1
+        rows, width, labelled, one_view, further = -1, -1, -1, -1, -1
         if observation is not None:
             rows = len(observation.index)
             if self.keep_features and observation.features is not None:
@@ -63,9 +66,10 @@ class RankGather:
             if self.keep_features and observation.labelled_index is not None:
                 labelled = len(observation.labelled_index)
             one_view = int(observation.inconsistency is None)
-        sizes = torch.tensor([rows, width, labelled, one_view], device=module.device)
+            further = -1 if observation.further is None else observation.further.shape[1]
+        sizes = torch.tensor([rows, width, labelled, one_view, further], device=module.device)
         most: Tensor = module.all_gather(sizes).flatten(0, -2).amax(0)  # type: ignore[union-attr]
-        rows, self.width, self.labelled_rows, one_view = map(int, most)
+        rows, self.width, self.labelled_rows, one_view, self.further_width = map(int, most)
         self.is_agreed = rows >= 0
         self.has_one_view = one_view == 1 if self.is_agreed else None
         self.rows = max(rows, 0)
@@ -74,7 +78,8 @@ class RankGather:
         device = module.device
         none, no_numbers = torch.empty(0, dtype=torch.int64, device=device), torch.empty(0, device=device)
         features = torch.empty(0, self.width, device=device) if self.width >= 0 else None
-        return Observation(none, no_numbers, no_numbers, features)
+        further = torch.empty(0, self.further_width, device=device) if self.further_width >= 0 else None
+        return Observation(none, no_numbers, no_numbers, features, further=further)
 
     def _features(
         self, observation: Observation, trainer: Trainer, module: LightningModule

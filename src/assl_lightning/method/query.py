@@ -11,8 +11,10 @@ from assl_lightning.method.assl import ASSL, Factors
 from assl_lightning.method.candidate_statistics import CandidateStatistics
 from assl_lightning.method.candidates import Candidates, LabelledSamples
 from assl_lightning.method.features import SampleFeatures
+from assl_lightning.method.further_statistic import FurtherStatistic
 from assl_lightning.method.herding import Herding
 from assl_lightning.method.pool_mask import Samples, as_mask, count_true
+from assl_lightning.method.top_k import top_k_with_drawn_ties
 
 
 def query(
@@ -40,7 +42,44 @@ def query(
     """
     k = whole_number("k", k)
     require_one_of("factors", factors, Factors)
-    num_samples, device = len(statistics.visits), statistics.visits.device
+    num_samples = len(statistics.visits)
+    mask, known = _masks(statistics.visits, candidates, labelled)
+    best = ASSL(c_u, c_i, factors).rank(statistics, min(k, num_samples), mask=mask)
+    _check_count(k, best.seen, num_samples, mask)
+    if known is None or mask is None or features is None:
+        return best.picks()
+    index = (mask & (statistics.visits > 0)).nonzero()[:, 0]
+    strategy = Herding(weight="inconsistency" if factors == "inconsistency" else "uncertainty", c_u=c_u, c_i=c_i)
+    return _cover(statistics, features, k, index, known.nonzero()[:, 0], strategy)
+
+
+def query_further(
+    statistic: FurtherStatistic,
+    visits: Tensor,
+    k: int,
+    candidates: Samples | None = None,
+    labelled: Samples | None = None,
+) -> Tensor:
+    """Return the k candidates of the largest scores of a further statistic: (k,) int64 pool indices, best first.
+
+    Args:
+        statistic: of the whole pool, N samples.
+        visits: (N,) int32.
+        k: how many, ≥ 1.
+        candidates: which to choose from; None: every visited sample, but the labelled ones.
+        labelled: which have a label.
+    """
+    k = whole_number("k", k)
+    mask, _ = _masks(visits, candidates, labelled)
+    eligible = visits > 0 if mask is None else mask & (visits > 0)
+    index = eligible.nonzero()[:, 0]
+    _check_count(k, len(index), len(visits), mask)
+    return top_k_with_drawn_ties(statistic.score(statistic.rows(index)), index, k, make_generator(0, "query"))
+
+
+def _masks(visits: Tensor, candidates: Samples | None, labelled: Samples | None) -> tuple[Tensor | None, Tensor | None]:
+    """Return the candidates and the labelled samples as masks (N,), None where they are not given."""
+    num_samples, device = len(visits), visits.device
     mask = None if candidates is None else as_mask("candidate", candidates, num_samples, device)
     known = None if labelled is None else as_mask("labelled sample", labelled, num_samples, device)
     if known is not None:
@@ -51,18 +90,16 @@ def query(
                 f"{int(both.nonzero()[0])}"
             )
         mask = ~known if mask is None else mask
-    best = ASSL(c_u, c_i, factors).rank(statistics, min(k, num_samples), mask=mask)
-    if k > best.seen:
+    return mask, known
+
+
+def _check_count(k: int, seen: int, num_samples: int, mask: Tensor | None) -> None:
+    if k > seen:
         count = num_samples if mask is None else count_true(mask)
         raise ValueError(
-            f"asked for {k} samples, but training visited only {best.seen} of the {count} candidates; "
+            f"asked for {k} samples, but training visited only {seen} of the {count} candidates; "
             f"ask for fewer, or train until every candidate was drawn at least once"
         )
-    if known is None or mask is None or features is None:
-        return best.picks()
-    index = (mask & (statistics.visits > 0)).nonzero()[:, 0]
-    strategy = Herding(weight="inconsistency" if factors == "inconsistency" else "uncertainty", c_u=c_u, c_i=c_i)
-    return _cover(statistics, features, k, index, known.nonzero()[:, 0], strategy)
 
 
 def _cover(

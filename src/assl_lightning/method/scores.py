@@ -7,6 +7,7 @@ not "certain".
 
     Lim, Na and Kwak 2023: Active Semi-Supervised Learning by Exploring Per-Sample Uncertainty and Consistency
     Settles 2009: Active Learning Literature Survey, §3.1
+    Gao et al. 2020: Consistency-based Semi-supervised Active Learning: Towards Minimizing Labeling Cost
 """
 
 from __future__ import annotations
@@ -56,21 +57,31 @@ def symmetric_kl(logits_a: Tensor, logits_b: Tensor, dim: int | None = None) -> 
     >>> symmetric_kl(torch.tensor([2.0, 0.0]), torch.tensor([0.0, 0.0]))
     tensor(0.3808)
     """
-    logits_a, logits_b = _classes_last(logits_a, dim), _classes_last(logits_b, dim)
-    if logits_a.shape != logits_b.shape:
-        raise ValueError(
-            f"symmetric_kl compares two predictions of the same samples, so both logits must have one shape; "
-            f"got {tuple(logits_a.shape)} and {tuple(logits_b.shape)}"
-        )
+    logits_a, logits_b = _same_shape("symmetric_kl", _classes_last(logits_a, dim), _classes_last(logits_b, dim))
     with _full_precision(logits_a):
-        logits_a, logits_b = _to_float(logits_a), _to_float(logits_b)
-        # log a − log b from differences of the logits: those of two logarithms lose what is small in them.
-        shift = logits_a.amax(-1, keepdim=True) - logits_b.amax(-1, keepdim=True)
-        normaliser = torch.log1p(_ratios(logits_a)[1]) - torch.log1p(_ratios(logits_b)[1])
-        distance = ((logits_a - logits_b) - shift - normaliser.unsqueeze(-1)).abs()
-        larger = torch.maximum(F.softmax(logits_a, dim=-1), F.softmax(logits_b, dim=-1))
-        terms = larger * -torch.expm1(-distance) * distance  # |a − b| · |log a − log b|
-        return 0.5 * terms.sum(-1)
+        difference, distance = _differences(logits_a, logits_b)
+        return 0.5 * (difference * distance).sum(-1)
+
+
+def view_variance(logits_a: Tensor, logits_b: Tensor, dim: int | None = None) -> Tensor:
+    """Return the variance of the predicted probabilities over two views, summed over classes: Gao et al. 2020.
+
+    Both views weigh ½, so that it is Σ_c ((a_c − b_c) / 2)².
+
+    Args:
+        logits_a: (…, C), C ≥ 2.
+        logits_b: the same shape; the order of the two does not matter.
+        dim: the classes' axis, such as 1 for (B, C, H, W); None: the last one, of logits with at most three axes.
+
+    Returns:
+        (…) in [0, ½]: 0 for equal predictions, ½ for two certain ones of different classes.
+
+    >>> view_variance(torch.tensor([0.0, 80.0]), torch.tensor([0.0, 0.0]))
+    tensor(0.1250)
+    """
+    logits_a, logits_b = _same_shape("view_variance", _classes_last(logits_a, dim), _classes_last(logits_b, dim))
+    with _full_precision(logits_a):
+        return 0.25 * _differences(logits_a, logits_b)[0].square().sum(-1)
 
 
 def entropy(logits: Tensor, dim: int | None = None) -> Tensor:
@@ -143,6 +154,26 @@ def _ratios(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Return p / p_max by class (…, C), 0 at the largest (the first of several), and their sum (…): 1 / p_max − 1."""
     ratio = (logits - logits.amax(-1, keepdim=True)).exp().scatter(-1, logits.argmax(-1, keepdim=True), 0.0)
     return ratio, ratio.sum(-1)
+
+
+def _differences(logits_a: Tensor, logits_b: Tensor) -> tuple[Tensor, Tensor]:
+    """Return |a − b| and |log a − log b| of two predictions, (…, C) each, precise also where both are small."""
+    logits_a, logits_b = _to_float(logits_a), _to_float(logits_b)
+    # log a − log b from differences of the logits: those of two logarithms lose what is small in them.
+    shift = logits_a.amax(-1, keepdim=True) - logits_b.amax(-1, keepdim=True)
+    normaliser = torch.log1p(_ratios(logits_a)[1]) - torch.log1p(_ratios(logits_b)[1])
+    distance = ((logits_a - logits_b) - shift - normaliser.unsqueeze(-1)).abs()
+    larger = torch.maximum(F.softmax(logits_a, dim=-1), F.softmax(logits_b, dim=-1))
+    return larger * -torch.expm1(-distance), distance
+
+
+def _same_shape(name: str, logits_a: Tensor, logits_b: Tensor) -> tuple[Tensor, Tensor]:
+    if logits_a.shape != logits_b.shape:
+        raise ValueError(
+            f"{name} compares two predictions of the same samples, so both logits must have one shape; "
+            f"got {tuple(logits_a.shape)} and {tuple(logits_b.shape)}"
+        )
+    return logits_a, logits_b
 
 
 def _to_float(logits: Tensor) -> Tensor:

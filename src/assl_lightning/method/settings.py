@@ -1,9 +1,9 @@
-"""The constants of the paper's Eq. 3, 5 and 6, with their ranges; nothing here imports torch."""
+"""The constants of the paper's Eq. 3, 5 and 6, with their ranges, and names; nothing here imports torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from assl_lightning.base.rules import SHARE, at_least, check_fields
 
@@ -15,6 +15,11 @@ ConfidenceValue = Annotated[float, at_least(0)]
 
 Variance = Literal["post", "pre"]
 """The mean that a visit's deviation is taken from: the one just updated, as the paper prints it, or the one before."""
+
+
+FurtherName = Literal["forgetting", "view_variance", "mean_probabilities"]
+FURTHER: tuple[FurtherName, ...] = get_args(FurtherName)
+"""Names of the statistics that can be kept beside uncertainty and inconsistency; see `further_statistic`."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ visit of a sample with an observed value x (its uncertainty u or its inconsisten
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,9 +21,11 @@ from assl_lightning.base.arguments import whole_number
 from assl_lightning.base.rules import checked
 from assl_lightning.method.assl import Factors
 from assl_lightning.method.candidate_statistics import CandidateStatistics, upper_confidence_bound
+from assl_lightning.method.further_statistics import FurtherStatistics, pad_columns
 from assl_lightning.method.pool_mask import Samples
 from assl_lightning.method.query import query
 from assl_lightning.method.settings import Alpha, Variance
+from assl_lightning.method.visits import scan
 
 NOTHING = -1
 """Index of a row that observed no sample."""
@@ -42,6 +44,7 @@ class SampleStatistics:
             factor (1 − α)², so UCB_post(c) = UCB_pre((1 − α)·c).
         skip_non_finite: a value that is not finite is left out in silence, instead of being an error.
         device: where the tensors live.
+        further: names of further statistics, `further_statistics`; each takes more bytes a sample.
 
     >>> statistics = SampleStatistics(num_samples=3)
     >>> statistics.update(torch.tensor([2, 0, 2]), torch.tensor([0.5, 0.1, 0.5]), torch.tensor([1.0, 0.2, 1.0]))
@@ -62,6 +65,7 @@ class SampleStatistics:
         *,
         skip_non_finite: bool = False,
         device: torch.device | str = "cpu",
+        further: Sequence[str] = (),
     ) -> None:
         self.num_samples = num_samples = whole_number("num_samples", num_samples, least=1)
         self.alpha: float = checked("alpha", alpha, Alpha)
@@ -75,8 +79,18 @@ class SampleStatistics:
         # and float32 does not hold every index.
         self._fault = torch.full((2,), -1, dtype=torch.int64, device=device)
         self._fault_values = torch.zeros(2, dtype=torch.float32, device=device)
+        self.further = FurtherStatistics(further, num_samples, self.alpha)
+        self.further.to(device)
 
-    def update(self, index: Tensor, uncertainty: Tensor, inconsistency: Tensor, *, assume_unique: bool = False) -> None:
+    def update(
+        self,
+        index: Tensor,
+        uncertainty: Tensor,
+        inconsistency: Tensor,
+        *,
+        assume_unique: bool = False,
+        further: Tensor | None = None,
+    ) -> None:
         """Count one visit for each row, in order; a sample that occurs twice is visited twice.
 
         Args:
@@ -84,11 +98,15 @@ class SampleStatistics:
             uncertainty: (B,) floating, ≥ 0 for pseudo-EL2N.
             inconsistency: (B,) floating, ≥ 0 for the symmetric KL divergence.
             assume_unique: promise that no index occurs twice; saves a sort. A broken promise keeps one visit's values.
+            further: (B, W), what `self.further.observe` returned; needed where there are further statistics.
         """
         self._check_shapes(index, uncertainty, inconsistency)
         observed = torch.stack([uncertainty.detach().float(), inconsistency.detach().float()], dim=-1)  # (B, 2)
         in_pool = (index >= 0) & (index < self.num_samples)
         valid = in_pool & observed.square().isfinite().all(-1)  # squares, because the variance must stay finite too
+        if self.further:
+            further = self._checked_further(further, len(index))
+            valid &= further.isfinite().all(-1)
         self._note_fault(index, observed, (in_pool if self.skip_non_finite else valid) | (index == NOTHING))
         row = torch.where(valid, index, self.num_samples)
         observed = torch.where(valid[:, None], observed, 0.0)
@@ -96,6 +114,9 @@ class SampleStatistics:
             self._visit_once(row, observed)
         else:
             self._visit_in_order(row, observed)
+        if self.further and further is not None:
+            further = torch.where(valid[:, None], further, 0.0)
+            self.further.update(row, further, self._visits, assume_unique=assume_unique)
         self._visits.index_add_(0, row, torch.ones_like(row, dtype=torch.int32))
         self._updates += 1
 
@@ -120,11 +141,11 @@ class SampleStatistics:
         first, last = torch.cat([edge, differs])[:, None], torch.cat([differs, edge])  # (B, 1), (B,)
 
         decay = torch.where(first, 0.0, 1 - self.alpha)  # (B, 1)
-        mean = _scan(decay, self.alpha * observed + torch.where(first, (1 - self.alpha) * before_mean, 0.0))
+        mean = scan(decay, self.alpha * observed + torch.where(first, (1 - self.alpha) * before_mean, 0.0))
         earlier = torch.where(first, before_mean, mean.roll(1, 0))
         deviation = observed - (mean if self.variance == "post" else earlier)
         spread = self.alpha * deviation.square()
-        variance = _scan(decay, spread + torch.where(first, (1 - self.alpha) * before_variance, 0.0))
+        variance = scan(decay, spread + torch.where(first, (1 - self.alpha) * before_variance, 0.0))
         self._values[torch.where(last, row, self.num_samples)] = torch.cat([mean, variance], dim=-1)
 
     def _check_shapes(self, index: Tensor, uncertainty: Tensor, inconsistency: Tensor) -> None:
@@ -138,6 +159,15 @@ class SampleStatistics:
                 f"uncertainty and inconsistency must have one number for each of the {len(index)} indices; got shapes "
                 f"{tuple(uncertainty.shape)} and {tuple(inconsistency.shape)}"
             )
+
+    def _checked_further(self, further: Tensor | None, rows: int) -> Tensor:
+        if further is None or further.ndim != 2 or len(further) != rows:
+            got = "nothing" if further is None else f"shape {tuple(further.shape)}"
+            raise ValueError(
+                f"this table keeps {', '.join(self.further)}: give update(…, further=…) what table.further.observe("
+                f"logits_weak, logits_strong) returned, a row for each of the {rows} indices; got {got}"
+            )
+        return further
 
     def _note_fault(self, index: Tensor, observed: Tensor, valid: Tensor) -> None:
         if not len(index):
@@ -162,7 +192,8 @@ class SampleStatistics:
         uncertainty, inconsistency = self._fault_values.tolist()
         raise ValueError(
             f"update {update} observed uncertainty {uncertainty} and inconsistency {inconsistency} for sample "
-            f"{index}; both must be finite and below 1e19, so look for a diverging loss or a division by zero"
+            f"{index}; both must be finite and below 1e19{', and so must the logits' if self.further else ''}, so look "
+            f"for a diverging loss or a division by zero"
         )
 
     @property
@@ -244,12 +275,14 @@ class SampleStatistics:
         """Move the tensors to `device` and return the table."""
         self._values, self._visits = self._values.to(device), self._visits.to(device)
         self._fault, self._fault_values = self._fault.to(device), self._fault_values.to(device)
+        self.further.to(device)
         return self
 
-    def state_dict(self) -> dict[str, Tensor | int | float | str]:
+    def state_dict(self) -> dict[str, Any]:
         """Return tensors and plain values only, loadable with `weights_only=True`. Raises the errors of `check`."""
         self.check()
         columns = {name: getattr(self, name).clone() for name in _COLUMNS}
+        further = {"further": self.further.state_dict()} if self.further else {}
         return {
             "num_samples": self.num_samples,
             "alpha": self.alpha,
@@ -257,10 +290,15 @@ class SampleStatistics:
             "updates": self._updates,
             **columns,
             "visits": self.visits.clone(),
+            **further,
         }
 
-    def load_state_dict(self, state: dict[str, Tensor | int | float | str]) -> None:
-        """Take over the state of a `state_dict`; another pool size, α or variance is an error."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the state of a `state_dict`.
+
+        Raises:
+            ValueError: it has another pool size, α or variance, or lacks a further statistic of this table.
+        """
         for name in ("num_samples", "alpha", "variance"):
             if state[name] != getattr(self, name):
                 raise ValueError(
@@ -269,6 +307,7 @@ class SampleStatistics:
                 )
         columns = {name: self._checked(name, state[name], torch.float32) for name in _COLUMNS}
         visits = self._checked("visits", state["visits"], torch.int32)
+        self.further.load_state_dict(state.get("further", {}), self._values.device)
         for column, name in enumerate(_COLUMNS):
             self._values[:-1, column] = columns[name].to(self._values.device)
         self._visits[:-1] = visits.to(self._visits.device)
@@ -293,17 +332,5 @@ def pad_to(state: Mapping[str, Any], num_samples: int) -> dict[str, Any]:
     if not more:
         return dict(state)
     grown = {name: torch.nn.functional.pad(state[name], (0, more)) for name in (*_COLUMNS, "visits")}
-    return {**state, **grown, "num_samples": num_samples}
-
-
-def _scan(decay: Tensor, offset: Tensor) -> Tensor:
-    """Return the value after each of a row of maps x ↦ decay·x + offset: decay (B, 1), offset (B, 2) → (B, 2).
-
-    Hillis and Steele's prefix scan over the composition of affine maps.
-    """
-    shift = 1
-    while shift < len(offset):
-        offset = torch.cat([offset[:shift], offset[shift:] + decay[shift:] * offset[:-shift]])
-        decay = torch.cat([decay[:shift], decay[shift:] * decay[:-shift]])
-        shift *= 2
-    return offset
+    further = {"further": pad_columns(state["further"], more)} if "further" in state else {}
+    return {**state, **grown, **further, "num_samples": num_samples}

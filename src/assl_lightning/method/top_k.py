@@ -164,6 +164,20 @@ def top_k(score: Tensor, index: Tensor, budget: int) -> Tensor:
     return best.picks()
 
 
+def top_k_with_drawn_ties(score: Tensor, index: Tensor, budget: int, generator: torch.Generator) -> Tensor:
+    """Return what `top_k` does, but draw among equal scores, of which a count has many: samples of one class may lie
+    side by side in a pool, and would be picked together.
+
+    The draw depends on the indices and the generator, not on the order of the candidates.
+    """
+    check_shape("score", score, index)
+    position = torch.arange(len(index), device=index.device)
+    ascending, position = in_index_order(index, position)
+    place = torch.randperm(len(index), generator=generator)  # of each candidate in index order, on the CPU
+    ranked = top_k(score[position.to(score.device)], place.to(score.device), budget)
+    return ascending.cpu()[torch.argsort(place)[ranked]]
+
+
 def _wrong_value(name: str, first: int, value: float, count: int, expected: str) -> ValueError:
     return ValueError(
         f"the {name} of sample {first} is {value}, not {expected} (nor is that of {count - 1} others); look for a "

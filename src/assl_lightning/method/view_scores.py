@@ -38,7 +38,7 @@ def observe_views(views: Views) -> Observation:
 
 
 def to_observation(views: Views, uncertainty: Tensor, inconsistency: Tensor | None) -> Observation:
-    """Return two numbers for each row (B,), beside the rows' index and features."""
+    """Return two numbers for each row (B,), beside the rows' index, features and logits."""
     return Observation(
         views.index,
         uncertainty,
@@ -46,6 +46,8 @@ def to_observation(views: Views, uncertainty: Tensor, inconsistency: Tensor | No
         views.features,
         views.labelled_index,
         views.labelled_features,
+        views.weak,
+        views.strong,
     )
 
 
