@@ -21,7 +21,8 @@ from assl_lightning.method.first_observation import check_first
 from assl_lightning.method.gathering import GatheredRows, RankGather
 from assl_lightning.method.indexed_dataset import IndexedDataset
 from assl_lightning.method.observers import KEYS, Observer, as_observer
-from assl_lightning.method.query import query
+from assl_lightning.method.query import query, query_regions
+from assl_lightning.method.regions import RegionGrid, are_pairs
 from assl_lightning.method.returning import StateCarrier
 from assl_lightning.method.sample_names import indices_of, names_of
 from assl_lightning.method.saved_state import STATE_KEY, read_state
@@ -30,7 +31,7 @@ from assl_lightning.method.statistics import SampleStatistics, pad_to
 from assl_lightning.method.write_picks import picks_as_csv
 
 Observe = Callable[..., Observation | None] | type[Observer]
-Samples = Tensor | Iterable[int] | Iterable[str] | Subset[Any] | IndexedDataset
+Samples = Tensor | Iterable[int] | Iterable[str] | Iterable[tuple[int | str, int]] | Subset[Any] | IndexedDataset
 
 
 class ASSLScoreCallback(Callback):
@@ -55,8 +56,8 @@ class ASSLScoreCallback(Callback):
     ddp_spawn, ddp_fork or ddp_notebook the table is in the process that called `fit`, on the CPU.
 
     Args:
-        num_samples: N, the size of the pool that the index counts in. None: the datamodule's `num_samples`, or the
-            length of the loader's data set where that is an `IndexedDataset`.
+        num_samples: N, the size of the pool that the index counts in; also with `observe.regions` its images. None: the
+            datamodule's `num_samples`, or the length of the loader's data set where that is an `IndexedDataset`.
         alpha: weight of the new observation, in (0, 1] (Eq. 3).
         c_u: confidence value of the uncertainty's upper bound, ≥ 0 (Eq. 3).
         c_i: confidence value of the inconsistency's upper bound, ≥ 0 (Eq. 5).
@@ -109,6 +110,9 @@ class ASSLScoreCallback(Callback):
         self.assume_unique = assume_unique
         self._observer = as_observer(observe)
         self.keep_features = self._observer.gives_features if keep_features is None else keep_features
+        self.grid: RegionGrid | None = self._observer.grid
+        if self.grid is not None and self.keep_features:
+            raise ValueError("regions have no features: leave keep_features out, and choose by scores alone")
         self.skip_non_finite = skip_non_finite
         self.name = name
         if factors is not None:
@@ -151,17 +155,17 @@ class ASSLScoreCallback(Callback):
         """
         state = read_state(path, name)
         kept = state["statistics"]
+        rows, columns = state.get("regions", (1, 1))
+        num_samples = kept["num_samples"] // (rows * columns)
         callback = cls(
-            kept["num_samples"], kept["alpha"], c_u, c_i, variance=kept["variance"], keep_features="features" in state,
+            num_samples, kept["alpha"], c_u, c_i, variance=kept["variance"], keep_features="features" in state,
             name=name or "default",
         )  # fmt: skip
         callback.load_state_dict(state)
         if names is not None:
             callback._names = names if isinstance(names, Mapping) else dict(enumerate(names))
-            if not isinstance(names, Mapping) and len(names) != kept["num_samples"]:
-                raise ValueError(
-                    f"names must be as many as the samples of {path}, {kept['num_samples']}; got {len(names)}"
-                )
+            if not isinstance(names, Mapping) and len(names) != num_samples:
+                raise ValueError(f"names must be as many as the samples of {path}, {num_samples}; got {len(names)}")
         return callback
 
     @property
@@ -171,7 +175,10 @@ class ASSLScoreCallback(Callback):
 
     @property
     def statistics(self) -> SampleStatistics:
-        """Table of the statistics, on the training device; it exists from the start of `fit` on, and stays after it."""
+        """Table of the statistics, on the training device; it exists from the start of `fit` on, and stays after it.
+
+        With `observe.regions` it has a row for each region, image after image; `grid.pairs` says which.
+        """
         self._bring_back()
         return self._table
 
@@ -194,8 +201,12 @@ class ASSLScoreCallback(Callback):
         return self._features
 
     def scores(self) -> Tensor:
-        """Return the score of Eq. 6, (N,) float32, NaN where training never visited. Larger means label sooner."""
-        return self.statistics.score(self.c_u, self.c_i)
+        """Return the score of Eq. 6, (N,) float32, NaN where training never visited. Larger means label sooner.
+
+        With `observe.regions` those of each region, (N, R).
+        """
+        score = self.statistics.score(self.c_u, self.c_i)
+        return score if self.grid is None else score.unflatten(0, (-1, self.grid.count))
 
     @overload
     def query(
@@ -206,6 +217,7 @@ class ASSLScoreCallback(Callback):
         *,
         factors: Factors | None = None,
         names: Literal[False] = False,
+        per_image: int | None = None,
     ) -> Tensor: ...
     @overload
     def query(
@@ -216,7 +228,8 @@ class ASSLScoreCallback(Callback):
         *,
         factors: Factors | None = None,
         names: Literal[True],
-    ) -> list[str]: ...
+        per_image: int | None = None,
+    ) -> list[Any]: ...
     def query(
         self,
         k: int,
@@ -225,8 +238,12 @@ class ASSLScoreCallback(Callback):
         *,
         factors: Factors | None = None,
         names: bool = False,
-    ) -> Tensor | list[str]:
+        per_image: int | None = None,
+    ) -> Tensor | list[Any]:
         """Return k candidates to label next: (k,) int64 pool indices on the CPU, best first; or their names.
+
+        With `observe.regions` they are regions, pairs (image, region) (k, 2); candidates and labelled are then images,
+        which stand for all of their regions, or regions themselves: a mask (N, R) bool, or distinct pairs.
 
         With `labelled`, where features are kept (`keep_features`), the picks are those of `Herding`: they cover what
         is uncertain and unlike the labelled samples, and unlike one another. Of more than 8,192 candidates 8,192 are
@@ -245,7 +262,9 @@ class ASSLScoreCallback(Callback):
             factors: "both" bounds multiplied (Eq. 6), or "uncertainty" or "inconsistency" alone; where the training has
                 one view of each sample, there is "uncertainty" alone. None: as the callback was made. Covering picks
                 are weighed by the uncertainty, or by the inconsistency if it is named.
-            names: return the names of `IndexedDataset(pool, names=…)`, (k,), instead of indices.
+            names: return the names of `IndexedDataset(pool, names=…)`, (k,), instead of indices; with regions pairs
+                (name, region).
+            per_image: the most regions of one image, where regions are scored; None: as many as there are.
 
         Raises:
             TypeError: the candidates, the labelled, or k, are no whole numbers.
@@ -254,18 +273,25 @@ class ASSLScoreCallback(Callback):
                 there is one view, and `factors` is "both". Or a name is unknown, or a pick has none.
             IndexError: a candidate lies outside the pool.
         """
-        table = self.statistics
-        picks = query(
-            table.rows(slice(None)),
-            k,
-            indices_of("candidate", candidates, self._names),
-            indices_of("labelled sample", labelled, self._names),
-            c_u=self.c_u,
-            c_i=self.c_i,
-            factors=self._factors(factors),
-            features=self._features,
-        )
+        rows = self.statistics.rows(slice(None))
+        among = [self._indices_of("candidate", candidates), self._indices_of("labelled sample", labelled)]
+        bounds: dict[str, Any] = {"c_u": self.c_u, "c_i": self.c_i, "factors": self._factors(factors)}
+        if self.grid is not None:
+            pairs = query_regions(rows, self.grid, k, *among, per_image=per_image, **bounds)
+            if not names:
+                return pairs
+            return list(zip(names_of(pairs[:, 0].tolist(), self._names), pairs[:, 1].tolist(), strict=True))
+        if per_image is not None:
+            raise ValueError("per_image goes with regions, which observe.regions(…) scores; here are whole samples")
+        picks = query(rows, k, *among, features=self._features, **bounds)
         return names_of(picks.tolist(), self._names) if names else picks
+
+    def _indices_of(self, what: str, samples: Any) -> Any:
+        """Return samples without names; also regions, whose images may be named."""
+        if self.grid is not None and are_pairs(samples):
+            images, regions = zip(*samples, strict=True)
+            return list(zip(indices_of(what, images, self._names), regions, strict=True))
+        return indices_of(what, samples, self._names)
 
     def _factors(self, factors: Factors | None) -> Factors:
         factors = factors or self.factors or ("uncertainty" if self._has_one_view else "both")
@@ -282,13 +308,19 @@ class ASSLScoreCallback(Callback):
         candidates: Samples | None = None,
         labelled: Samples | None = None,
         factors: Factors | None = None,
+        per_image: int | None = None,
     ) -> str:
-        """Return the picks of `query` as CSV, with the columns rank, index, name and score."""
+        """Return the picks of `query` as CSV, with the columns rank, index, name, region if there are, and score."""
         factors = self._factors(factors)
-        picks = self.query(k, candidates, labelled, factors=factors)
-        rows = self.statistics.rows(picks.to(self.statistics.visits.device))
+        picks = self.query(k, candidates, labelled, factors=factors, per_image=per_image)
+        index, region, table_rows = picks, None, picks
+        if self.grid is not None:
+            index, region = picks.unbind(1)
+            table_rows = index * self.grid.count + region
+        rows = self.statistics.rows(table_rows.to(self.statistics.visits.device))
         score = confidence_bound(rows, self.c_u, self.c_i, factors)
-        return picks_as_csv(picks.tolist(), score.tolist(), self._names)
+        of_image = None if region is None else region.tolist()
+        return picks_as_csv(index.tolist(), score.tolist(), self._names, of_image)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make a fresh table, unless `reset` is off; Lightning restores a checkpoint's state after this."""
@@ -299,7 +331,7 @@ class ASSLScoreCallback(Callback):
         self._gather = RankGather(self.keep_features)
         num_samples = self._known_size(trainer)
         if num_samples is not None:
-            self._make_tables(num_samples)
+            self._make_tables(self._table_rows(num_samples))
         elif self.reset:  # the loader's data set tells the size, once it is there
             self._statistics = self._features = None
 
@@ -309,6 +341,10 @@ class ASSLScoreCallback(Callback):
         if given is None:
             given = getattr(getattr(trainer, "datamodule", None), "num_samples", None)
         return None if given is None else whole_number("num_samples", given, least=1)
+
+    def _table_rows(self, num_samples: int) -> int:
+        """Return the number of rows of a pool's table: that of its samples, or of all of their regions."""
+        return num_samples if self.grid is None else num_samples * self.grid.count
 
     def _make_tables(self, num_samples: int) -> None:
         if self.reset or self._statistics is None:
@@ -336,7 +372,8 @@ class ASSLScoreCallback(Callback):
         """Find the loaders whose data sets carry an index, make the table where they tell its size, and move it."""
         streams = find_streams(trainer)
         if self._known_size(trainer) is None:
-            self._make_tables_of(pool_size(streams))
+            size = pool_size(streams)
+            self._make_tables_of(None if size is None else self._table_rows(size))
         self._table.to(pl_module.device)
         if self._features is not None:
             self._features.to(pl_module.device)
@@ -453,6 +490,8 @@ class ASSLScoreCallback(Callback):
         kept: dict[str, Any] = {} if self._features is None else {"features": self._features.state_dict()}
         if self._has_one_view:
             kept["views"] = 1
+        if self.grid is not None:
+            kept["regions"] = [self.grid.rows, self.grid.columns]
         return {"statistics": self._statistics.state_dict(), **kept}
 
     def _new_statistics(self, num_samples: int) -> SampleStatistics:
@@ -461,6 +500,13 @@ class ASSLScoreCallback(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the table of a checkpoint."""
         state = state_dict["statistics"]
+        grid = RegionGrid(*state_dict["regions"]) if "regions" in state_dict else None
+        if self._observer.grid not in (None, grid):
+            raise ValueError(
+                f"these statistics were kept of {grid or 'whole samples'}, but here the maker has "
+                f"{self._observer.grid}; load them into a callback with the same regions"
+            )
+        self.grid = grid
         if self._statistics is None:
             self._statistics = self._new_statistics(state["num_samples"])
         self._statistics.load_state_dict(state)

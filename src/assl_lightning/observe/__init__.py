@@ -8,6 +8,7 @@
 | `teacher_student` | has two networks that see a view each |
 | `second_view` | has one view of each sample: a pass of another view is made beside it |
 | `dense` | around another maker: predicts for each pixel or token |
+| `regions` | around another maker: the same, for regions of images instead of whole ones |
 | `binary` | around another maker: has one logit for each sample |
 
 All are classes, so that Hydra's `_target_: assl_lightning.observe.forward` and LightningCLI's `class_path:
@@ -28,10 +29,22 @@ if TYPE_CHECKING:
     from assl_lightning.observe.one_logit import binary as binary
     from assl_lightning.observe.other_view import mirror as mirror
     from assl_lightning.observe.other_view import second_view as second_view
+    from assl_lightning.observe.parts_of_images import regions as regions
     from assl_lightning.observe.step_output import keys as keys
     from assl_lightning.observe.two_networks import teacher_student as teacher_student
 
-__all__ = ["binary", "dense", "forward", "keys", "mirror", "second_view", "side_pass", "split", "teacher_student"]
+__all__ = [
+    "binary",
+    "dense",
+    "forward",
+    "keys",
+    "mirror",
+    "regions",
+    "second_view",
+    "side_pass",
+    "split",
+    "teacher_student",
+]
 
 __getattr__, __dir__ = make_face(
     __name__,
@@ -42,6 +55,7 @@ __getattr__, __dir__ = make_face(
         "observe.joint_forward": ["split"],
         "observe.one_logit": ["binary"],
         "observe.other_view": ["mirror", "second_view"],
+        "observe.parts_of_images": ["regions"],
         "observe.step_output": ["keys"],
         "observe.two_networks": ["teacher_student"],
     },
