@@ -271,7 +271,7 @@ class Crops(Dataset):  # two crops of each of 12 images, which both come in one 
         return 24
     def __getitem__(self, i):
         x = torch.randn(3, 6, 6, generator=torch.Generator().manual_seed(i // 2))
-        start = slice(i % 3, i % 3 + 4)
+        start = slice(i % 3, i % 3 + 3)
         return i // 2, x[:, start, start], RegionGrid(3, 2).map(6, 6)[start, start]
 
 class Plain(LightningModule):
