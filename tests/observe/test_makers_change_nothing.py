@@ -64,7 +64,8 @@ MAKERS: dict[str, Callable[[], Any]] = {
 
 
 def test_every_maker_is_here() -> None:
-    assert {*observe.__all__} - {"side_pass", "mirror"} == MAKERS.keys() - {"own function"}
+    elsewhere = {"detections"}  # test_detections.py
+    assert {*observe.__all__} - {"side_pass", "mirror"} - elsewhere == MAKERS.keys() - {"own function"}
 
 
 @pytest.mark.parametrize("maker", MAKERS)

@@ -9,6 +9,7 @@
 | `second_view` | has one view of each sample: a pass of another view is made beside it |
 | `dense` | around another maker: predicts for each pixel or token |
 | `regions` | around another maker: the same, for regions of images instead of whole ones |
+| `detections` | has a detector, which gives boxes |
 | `binary` | around another maker: has one logit for each sample |
 
 All are classes, so that Hydra's `_target_: assl_lightning.observe.forward` and LightningCLI's `class_path:
@@ -24,6 +25,7 @@ from assl_lightning.base.faces import make_face
 if TYPE_CHECKING:
     from assl_lightning.method.beside_training import side_pass as side_pass
     from assl_lightning.observe.dense_predictions import dense as dense
+    from assl_lightning.observe.detected_objects import detections as detections
     from assl_lightning.observe.forward_calls import forward as forward
     from assl_lightning.observe.joint_forward import split as split
     from assl_lightning.observe.one_logit import binary as binary
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "binary",
     "dense",
+    "detections",
     "forward",
     "keys",
     "mirror",
@@ -51,6 +54,7 @@ __getattr__, __dir__ = make_face(
     {
         "method.beside_training": ["side_pass"],
         "observe.dense_predictions": ["dense"],
+        "observe.detected_objects": ["detections"],
         "observe.forward_calls": ["forward"],
         "observe.joint_forward": ["split"],
         "observe.one_logit": ["binary"],
