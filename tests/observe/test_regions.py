@@ -217,7 +217,7 @@ def test_boxes_are_where_the_map_has_their_region() -> None:
     [
         ({"region_map": NOWHERE}, r"region_map='somewhere' must be a key or position of the batch; it has image, mask"),
         ({"region_map": "image"}, r"region_map='image' has the shape \(5, 3, 8, 8\), but the predictions are of 5 im"),
-        ({"region_map": "region_map", "stride": 2}, r"\(5, 4, 4\) at every 2th pixel, .* of 8 × 8 places: crop and fl"),
+        ({"region_map": "region_map", "stride": 2}, r"\(5, 4, 4\) at stride=2, .* of 8 × 8 places: crop and fl"),
         ({"region_map": "mask"}, None),  # 0, 1 and 255 might be regions
         ({"region_map": lambda batch: batch["region_map"] + 3}, r"the regions 0 … 5 of 2 × 3, .* it has 6\. Make it w"),
         ({"region_map": lambda batch: batch["region_map"] / 2}, r"it has (0|1|2)\.5\. Make it with RegionGrid\(2, 3\)"),

@@ -96,7 +96,7 @@ class regions(PlaceObserver):  # noqa: N801
         if self.stride > 1:
             maps = maps[..., self.stride // 2 :: self.stride, self.stride // 2 :: self.stride]
         if maps.numel() != images * height * width or maps.shape[-2:] != (height, width):
-            at_stride = f" at every {self.stride}th pixel" if self.stride > 1 else ""
+            at_stride = f" at stride={self.stride}" if self.stride > 1 else ""
             raise ValueError(
                 f"region_map={self.region_map!r} has the shape {tuple(maps.shape)}{at_stride}, but the predictions are "
                 f"of {images} images of {height} × {width} places: crop and flip the map as the image, and say "
@@ -108,9 +108,9 @@ class regions(PlaceObserver):  # noqa: N801
 
     def _check_map(self, maps: Tensor) -> None:
         """Raise for numbers that are no regions, in the first batch; waits for the device."""
-        count = self.grid.count
-        is_known = ((maps >= 0) & (maps < count)) | (maps == PADDING[0]) | (maps == PADDING[1])
-        is_known &= maps == maps.round() if maps.is_floating_point() else True
+        count, whole = self.grid.count, maps.long()
+        is_known = ((whole >= 0) & (whole < count)) | (whole == PADDING[0]) | (whole == PADDING[1])
+        is_known &= maps == whole
         if not bool(is_known.all()):
             raise ValueError(
                 f"region_map={self.region_map!r} must hold the regions 0 … {count - 1} of {self.grid.rows} × "
