@@ -19,7 +19,8 @@ from tests.shell import run_python
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[1]
-WITH_A_TEST = {ROOT / "examples" / name for name in ("assl_in_one_file.py", "weights_from_elsewhere.py")}
+OF_THEIR_OWN = ("assl_in_one_file.py", "weights_from_elsewhere.py", "segmentation.py", "detection.py")
+WITH_A_TEST = {ROOT / "examples" / name for name in OF_THEIR_OWN}
 EXAMPLES = sorted({*(ROOT / "examples").glob("*.py")} - WITH_A_TEST)
 
 
@@ -41,6 +42,36 @@ def test_an_example_runs_as_it_stands(
     monkeypatch.setattr(lightning.pytorch, "Trainer", partial(Trainer, accelerator="cpu"))
     run_path(str(example), run_name="__main__")
     assert EXPECTED[example.stem] in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("example", ["segmentation", "detection"])
+def test_a_dense_example_runs_with_two_seeds_of_a_short_training(
+    example: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(lightning.pytorch, "Trainer", partial(Trainer, accelerator="cpu"))
+    main_of = run_path(str(ROOT / "examples" / f"{example}.py"))["main"]
+    found = main_of(seeds=2, epochs=1, labels=16, pool_size=48, k=4)
+    printed = capsys.readouterr().out
+    for name, (mean, half) in found.items():
+        assert f"{name}: {mean:+.{1 if example == 'segmentation' else 2}f} ± " in printed
+        assert half >= 0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    ("example", "names"), [("segmentation", ["images, mean", "regions"]), ("detection", ["images"])]
+)
+def test_the_picks_of_a_dense_example_hold_more_error_than_random_ones(
+    example: str, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it stands, with all of its seeds: the 95 % interval of the paired difference lies above 0."""
+    monkeypatch.setattr(lightning.pytorch, "Trainer", partial(Trainer, accelerator="cpu"))
+    found = run_path(str(ROOT / "examples" / f"{example}.py"))["main"]()
+    for name in names:
+        mean, half = found[name]
+        assert mean - half > 0, (name, mean, half)
 
 
 def test_a_run_begins_with_weights_that_were_made_elsewhere(tmp_path: Path) -> None:

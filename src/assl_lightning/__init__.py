@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from assl_lightning.loop.oracles import HeldBackLabels as HeldBackLabels
     from assl_lightning.loop.rounds import run_rounds as run_rounds
     from assl_lightning.loop.settings import RoundSettings as RoundSettings
+    from assl_lightning.method import reducers as reducers
     from assl_lightning.method import scores as scores
     from assl_lightning.method.assl import ASSL as ASSL
     from assl_lightning.method.callback import ASSLScoreCallback as ASSLScoreCallback
     from assl_lightning.method.contracts import Observation as Observation
     from assl_lightning.method.indexed_dataset import IndexedDataset as IndexedDataset
+    from assl_lightning.method.regions import RegionGrid as RegionGrid
     from assl_lightning.method.statistics import SampleStatistics as SampleStatistics
 
 __all__ = [
@@ -35,10 +37,12 @@ __all__ = [
     "Observation",
     "Pool",
     "PoolDataModule",
+    "RegionGrid",
     "RoundSettings",
     "SampleStatistics",
     "load_classifier",
     "observe",
+    "reducers",
     "run_rounds",
     "scores",
 ]
@@ -57,6 +61,8 @@ __getattr__, __dir__ = make_face(
         "method.callback": ["ASSLScoreCallback"],
         "method.contracts": ["Observation"],
         "method.indexed_dataset": ["IndexedDataset"],
+        "method.reducers": ["reducers"],
+        "method.regions": ["RegionGrid"],
         "method.scores": ["scores"],
         "method.statistics": ["SampleStatistics"],
         "observe": ["observe"],

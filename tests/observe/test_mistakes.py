@@ -142,7 +142,11 @@ def test_what_does_not_fit_the_training_is_told_at_its_first_batch(make: Any, me
         (lambda: observe.forward("model", features="a", head="b"), ValueError, "not both"),
         (lambda: observe.split("model", ["strong"]), ValueError, "one of them 'weak'; got strong"),
         (lambda: observe.binary(NO_MAKER), TypeError, "binary goes around another maker, such as observe.binary"),
-        (lambda: observe.dense(observe.keys(), reducer=SOME), ValueError, "reducer must be one of mean, top"),
+        (
+            lambda: observe.dense(observe.keys(), reducer=SOME),
+            ValueError,
+            "one of mean, top, per_class",
+        ),
         (lambda: observe.dense(observe.keys(), ignore_index=255), ValueError, "ignore_index and target go together"),
         (lambda: observe.second_view("model", every=0), ValueError, "every must be at least 1"),
         (lambda: ASSLScoreCallback(N, observe=observe.forward), TypeError, r"needs arguments: call it"),
@@ -199,6 +203,8 @@ def test_no_maker_reads_a_number_on_the_host_after_the_first_batch() -> None:
         observe.teacher_student("model", "model", student_call=1),
         observe.binary(observe.forward("head", 0)),
         observe.dense(observe.forward("map", 0), reducer="top", ignore_index=255, target="mask"),
+        observe.dense(observe.forward("map", 0), reducer="per_class"),
+        observe.regions(observe.forward("map", 0), 2, 2, region_map="mask", ignore_index=255, target="mask"),
     ]
     outputs = {name: torch.empty(8, C, device="meta") for name in ("logits_weak", "logits_strong")}
     index = torch.empty(8, dtype=torch.int64, device="meta")
@@ -212,5 +218,5 @@ def test_no_maker_reads_a_number_on_the_host_after_the_first_batch() -> None:
         module.map(x[:, :, None, None].expand(-1, -1, 2, 2))
         with torch.no_grad():
             observation = maker.observe(TrainingStep(outputs, {"mask": mask}, module, {"": index}))
-        assert observation.uncertainty.shape == (8,), maker
+        assert observation.uncertainty.shape == (8 * (1 if maker.grid is None else maker.grid.count),), maker
         maker.stop()

@@ -233,7 +233,7 @@ class SegmentationTask(Module):
         return F.cross_entropy(y_hat, batch["mask"], ignore_index=255)
 
 
-@pytest.mark.parametrize("reducer", ["mean", "top"])
+@pytest.mark.parametrize("reducer", ["mean", "top", "per_class"])
 @pytest.mark.parametrize("classes", [2, 1])
 def test_torchgeos_segmentation(classes: int, reducer: str) -> None:
     module = SegmentationTask(classes)
@@ -249,7 +249,10 @@ def test_torchgeos_segmentation(classes: int, reducer: str) -> None:
         places = (mask != 255).nonzero().tolist()
         u = torch.stack([el2n(weak[i, :, r, c]) for r, c in places])
         v = torch.stack([symmetric_kl(weak[i, :, r, c], strong[i, :, r, c]) for r, c in places])
-        most = len(places) if reducer == "mean" else -int(-0.3 * len(places) // 1)
+        if reducer == "per_class":
+            of = torch.tensor([int(weak[i, :, r, c].argmax()) for r, c in places])
+            u, v = (torch.stack([values[of == each].mean() for each in of.unique()]) for values in (u, v))
+        most = -int(-0.3 * len(places) // 1) if reducer == "top" else len(places)
         u, v = (values.sort(descending=True).values[:most].mean() for values in (u, v))
         table = callback.statistics
         torch.testing.assert_close(table.uncertainty_mean[i].double(), 0.8 * u, rtol=1e-5, atol=1e-7)

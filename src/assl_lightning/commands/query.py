@@ -32,12 +32,16 @@ def main(arguments: list[str] | None = None) -> int:
     scores = ASSLScoreCallback.from_checkpoint(
         options.checkpoint, name=options.callback, c_u=options.c_u, c_i=options.c_i, names=names
     )
-    table = scores.picks_table(options.k, candidates, labelled, options.factors, options.by)
+    table = scores.picks_table(
+        options.k, candidates, labelled, options.factors, by=options.by, per_image=options.per_image
+    )
     if options.to is None:
         sys.stdout.write(table)
     else:
         write_text(options.to, table)
-        sys.stdout.write(f"{options.to}: {options.k} samples to label, best first\n")
+        sys.stdout.write(
+            f"{options.to}: {options.k} {'samples' if scores.grid is None else 'regions'} to label, best first\n"
+        )
     return 0
 
 
@@ -51,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--labelled", **file, help="which have a label: an index or name a line")
     parser.add_argument("--factors", choices=["both", "uncertainty", "inconsistency"], help="bounds to rank by")
     parser.add_argument("--by", choices=FURTHER, help="rank by a further statistic that the callback kept, instead")
+    parser.add_argument("--per-image", type=_number, help="at most so many regions of an image (observe.regions)")
     parser.add_argument("--c-u", type=float, default=0.5, help="confidence value of the uncertainty (0.5)")
     parser.add_argument("--c-i", type=float, default=2.0, help="confidence value of the inconsistency (2)")
     parser.add_argument("--callback", help="the callback's name, where the trainer had several")

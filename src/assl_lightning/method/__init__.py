@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from assl_lightning.base.faces import make_face
 
 if TYPE_CHECKING:
+    from assl_lightning.method import reducers as reducers
     from assl_lightning.method import scores as scores
     from assl_lightning.method.assl import ASSL as ASSL
     from assl_lightning.method.assl_div import ASSLDiv as ASSLDiv
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from assl_lightning.method.indexed_dataset import IndexedDataset as IndexedDataset
     from assl_lightning.method.observers import Observer as Observer
     from assl_lightning.method.observers import observe_step_output as observe_step_output
+    from assl_lightning.method.regions import RegionGrid as RegionGrid
     from assl_lightning.method.statistics import SampleStatistics as SampleStatistics
 
 __getattr__, __dir__ = make_face(
@@ -46,6 +48,8 @@ __getattr__, __dir__ = make_face(
         "method.herding": ["Herding"],
         "method.indexed_dataset": ["IndexedDataset"],
         "method.observers": ["Observer", "observe_step_output"],
+        "method.reducers": ["reducers"],
+        "method.regions": ["RegionGrid"],
         "method.scores": ["scores"],
         "method.statistics": ["SampleStatistics"],
     },

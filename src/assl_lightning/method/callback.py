@@ -23,7 +23,8 @@ from assl_lightning.method.further_statistics import check_names
 from assl_lightning.method.gathering import GatheredRows, RankGather
 from assl_lightning.method.indexed_dataset import IndexedDataset
 from assl_lightning.method.observers import KEYS, Observer, as_observer
-from assl_lightning.method.query import query, query_further
+from assl_lightning.method.query import query, query_further, query_regions
+from assl_lightning.method.regions import RegionGrid, are_pairs
 from assl_lightning.method.returning import StateCarrier
 from assl_lightning.method.sample_names import indices_of, names_of
 from assl_lightning.method.saved_state import STATE_KEY, read_state
@@ -32,7 +33,7 @@ from assl_lightning.method.statistics import SampleStatistics, pad_to
 from assl_lightning.method.write_picks import picks_as_csv
 
 Observe = Callable[..., Observation | None] | type[Observer]
-Samples = Tensor | Iterable[int] | Iterable[str] | Subset[Any] | IndexedDataset
+Samples = Tensor | Iterable[int] | Iterable[str] | Iterable[tuple[int | str, int]] | Subset[Any] | IndexedDataset
 
 
 class ASSLScoreCallback(Callback):
@@ -57,8 +58,8 @@ class ASSLScoreCallback(Callback):
     ddp_spawn, ddp_fork or ddp_notebook the table is in the process that called `fit`, on the CPU.
 
     Args:
-        num_samples: N, the size of the pool that the index counts in. None: the datamodule's `num_samples`, or the
-            length of the loader's data set where that is an `IndexedDataset`.
+        num_samples: N, the size of the pool that the index counts in; also with `observe.regions` its images. None: the
+            datamodule's `num_samples`, or the length of the loader's data set where that is an `IndexedDataset`.
         alpha: weight of the new observation, in (0, 1] (Eq. 3).
         c_u: confidence value of the uncertainty's upper bound, ≥ 0 (Eq. 3).
         c_i: confidence value of the inconsistency's upper bound, ≥ 0 (Eq. 5).
@@ -117,8 +118,13 @@ class ASSLScoreCallback(Callback):
         self.assume_unique = assume_unique
         self._observer = as_observer(observe)
         self.keep_features = self._observer.gives_features if keep_features is None else keep_features
+        self.grid: RegionGrid | None = self._observer.grid
+        if self.grid is not None and self.keep_features:
+            raise ValueError("regions have no features: leave keep_features out, and choose by scores alone")
         self.skip_non_finite = skip_non_finite
         self.further = check_names(further)
+        if self.grid is not None and self.further:
+            raise ValueError("regions have no further statistics: leave `further` out, and choose by scores alone")
         self.name = name
         if factors is not None:
             require_one_of("factors", factors, Factors)
@@ -160,17 +166,17 @@ class ASSLScoreCallback(Callback):
         """
         state = read_state(path, name)
         kept = state["statistics"]
+        rows, columns = state.get("regions", (1, 1))
+        num_samples = kept["num_samples"] // (rows * columns)
         callback = cls(
-            kept["num_samples"], kept["alpha"], c_u, c_i, variance=kept["variance"], keep_features="features" in state,
+            num_samples, kept["alpha"], c_u, c_i, variance=kept["variance"], keep_features="features" in state,
             name=name or "default", further=list(kept.get("further", ())),
         )  # fmt: skip
         callback.load_state_dict(state)
         if names is not None:
             callback._names = names if isinstance(names, Mapping) else dict(enumerate(names))
-            if not isinstance(names, Mapping) and len(names) != kept["num_samples"]:
-                raise ValueError(
-                    f"names must be as many as the samples of {path}, {kept['num_samples']}; got {len(names)}"
-                )
+            if not isinstance(names, Mapping) and len(names) != num_samples:
+                raise ValueError(f"names must be as many as the samples of {path}, {num_samples}; got {len(names)}")
         return callback
 
     @property
@@ -180,7 +186,10 @@ class ASSLScoreCallback(Callback):
 
     @property
     def statistics(self) -> SampleStatistics:
-        """Table of the statistics, on the training device; it exists from the start of `fit` on, and stays after it."""
+        """Table of the statistics, on the training device; it exists from the start of `fit` on, and stays after it.
+
+        With `observe.regions` it has a row for each region, image after image; `grid.pairs` says which.
+        """
         self._bring_back()
         return self._table
 
@@ -203,8 +212,12 @@ class ASSLScoreCallback(Callback):
         return self._features
 
     def scores(self) -> Tensor:
-        """Return the score of Eq. 6, (N,) float32, NaN where training never visited. Larger means label sooner."""
-        return self.statistics.score(self.c_u, self.c_i)
+        """Return the score of Eq. 6, (N,) float32, NaN where training never visited. Larger means label sooner.
+
+        With `observe.regions` those of each region, (N, R).
+        """
+        score = self.statistics.score(self.c_u, self.c_i)
+        return score if self.grid is None else score.unflatten(0, (-1, self.grid.count))
 
     @overload
     def query(
@@ -216,6 +229,7 @@ class ASSLScoreCallback(Callback):
         factors: Factors | None = None,
         by: FurtherName | None = None,
         names: Literal[False] = False,
+        per_image: int | None = None,
     ) -> Tensor: ...
     @overload
     def query(
@@ -227,7 +241,8 @@ class ASSLScoreCallback(Callback):
         factors: Factors | None = None,
         by: FurtherName | None = None,
         names: Literal[True],
-    ) -> list[str]: ...
+        per_image: int | None = None,
+    ) -> list[Any]: ...
     def query(
         self,
         k: int,
@@ -237,8 +252,12 @@ class ASSLScoreCallback(Callback):
         factors: Factors | None = None,
         by: FurtherName | None = None,
         names: bool = False,
-    ) -> Tensor | list[str]:
+        per_image: int | None = None,
+    ) -> Tensor | list[Any]:
         """Return k candidates to label next: (k,) int64 pool indices on the CPU, best first; or their names.
+
+        With `observe.regions` they are regions, pairs (image, region) (k, 2); candidates and labelled are then images,
+        which stand for all of their regions, or regions themselves: a mask (N, R) bool, or distinct pairs.
 
         With `labelled`, where features are kept (`keep_features`), the picks are those of `Herding`: they cover what
         is uncertain and unlike the labelled samples, and unlike one another. Of more than 8,192 candidates 8,192 are
@@ -260,7 +279,9 @@ class ASSLScoreCallback(Callback):
             by: a statistic of `further`, to rank by instead, largest first: the number of changes ("forgetting", with
                 ties drawn at random, always in the same way), the mean variance over views ("view_variance"), or the
                 entropy of the mean probabilities ("mean_probabilities"). Such picks cover nothing.
-            names: return the names of `IndexedDataset(pool, names=…)`, (k,), instead of indices.
+            names: return the names of `IndexedDataset(pool, names=…)`, (k,), instead of indices; with regions pairs
+                (name, region).
+            per_image: the most regions of one image, where regions are scored; None: as many as there are.
 
         Raises:
             TypeError: the candidates, the labelled, or k, are no whole numbers.
@@ -271,19 +292,31 @@ class ASSLScoreCallback(Callback):
             IndexError: a candidate lies outside the pool.
         """
         table = self.statistics
-        among = indices_of("candidate", candidates, self._names)
-        known = indices_of("labelled sample", labelled, self._names)
-        if by is not None:
-            if factors is not None:
-                raise ValueError(f"give `by` or `factors`, not both; got by={by!r} and factors={factors!r}")
-            table.check()
-            picks = query_further(table.further.require(by), table.visits, k, among, known)
+        rows = table.rows(slice(None))
+        among = [self._indices_of("candidate", candidates), self._indices_of("labelled sample", labelled)]
+        bounds: dict[str, Any] = {"c_u": self.c_u, "c_i": self.c_i, "factors": self._factors(factors)}
+        if self.grid is not None:
+            pairs = query_regions(rows, self.grid, k, *among, per_image=per_image, **bounds)
+            if not names:
+                return pairs
+            return list(zip(names_of(pairs[:, 0].tolist(), self._names), pairs[:, 1].tolist(), strict=True))
+        if per_image is not None:
+            raise ValueError("per_image goes with regions, which observe.regions(…) scores; here are whole samples")
+        if by is None:
+            picks = query(rows, k, *among, features=self._features, **bounds)
+        elif factors is not None:
+            raise ValueError(f"give `by` or `factors`, not both; got by={by!r} and factors={factors!r}")
         else:
-            picks = query(
-                table.rows(slice(None)), k, among, known, c_u=self.c_u, c_i=self.c_i, factors=self._factors(factors),
-                features=self._features,
-            )  # fmt: skip
+            table.check()
+            picks = query_further(table.further.require(by), table.visits, k, *among)
         return names_of(picks.tolist(), self._names) if names else picks
+
+    def _indices_of(self, what: str, samples: Any) -> Any:
+        """Return samples without names; also regions, whose images may be named."""
+        if self.grid is not None and are_pairs(samples):
+            images, regions = zip(*samples, strict=True)
+            return list(zip(indices_of(what, images, self._names), regions, strict=True))
+        return indices_of(what, samples, self._names)
 
     def _factors(self, factors: Factors | None) -> Factors:
         factors = factors or self.factors or ("uncertainty" if self._has_one_view else "both")
@@ -301,16 +334,22 @@ class ASSLScoreCallback(Callback):
         labelled: Samples | None = None,
         factors: Factors | None = None,
         by: FurtherName | None = None,
+        per_image: int | None = None,
     ) -> str:
-        """Return the picks of `query` as CSV, with the columns rank, index, name and score."""
-        picks = self.query(k, candidates, labelled, factors=factors, by=by)
-        place = picks.to(self.statistics.visits.device)
+        """Return the picks of `query` as CSV, with the columns rank, index, name, region if there are, and score."""
+        picks = self.query(k, candidates, labelled, factors=factors, by=by, per_image=per_image)
+        index, region, place = picks, None, picks
+        if self.grid is not None:
+            index, region = picks.unbind(1)
+            place = index * self.grid.count + region
+        place = place.to(self.statistics.visits.device)
         if by is None:
             score = confidence_bound(self.statistics.rows(place), self.c_u, self.c_i, self._factors(factors))
         else:
             further = self.statistics.further.require(by)
             score = further.score(further.rows(place))
-        return picks_as_csv(picks.tolist(), score.tolist(), self._names)
+        of_image = None if region is None else region.tolist()
+        return picks_as_csv(index.tolist(), score.tolist(), self._names, of_image)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make a fresh table, unless `reset` is off; Lightning restores a checkpoint's state after this."""
@@ -321,7 +360,7 @@ class ASSLScoreCallback(Callback):
         self._gather = RankGather(self.keep_features)
         num_samples = self._known_size(trainer)
         if num_samples is not None:
-            self._make_tables(num_samples)
+            self._make_tables(self._table_rows(num_samples))
         elif self.reset:  # the loader's data set tells the size, once it is there
             self._statistics = self._features = None
 
@@ -331,6 +370,10 @@ class ASSLScoreCallback(Callback):
         if given is None:
             given = getattr(getattr(trainer, "datamodule", None), "num_samples", None)
         return None if given is None else whole_number("num_samples", given, least=1)
+
+    def _table_rows(self, num_samples: int) -> int:
+        """Return the number of rows of a pool's table: that of its samples, or of all of their regions."""
+        return num_samples if self.grid is None else num_samples * self.grid.count
 
     def _make_tables(self, num_samples: int) -> None:
         if self.reset or self._statistics is None:
@@ -358,7 +401,8 @@ class ASSLScoreCallback(Callback):
         """Find the loaders whose data sets carry an index, make the table where they tell its size, and move it."""
         streams = find_streams(trainer)
         if self._known_size(trainer) is None:
-            self._make_tables_of(pool_size(streams))
+            size = pool_size(streams)
+            self._make_tables_of(None if size is None else self._table_rows(size))
         self._table.to(pl_module.device)
         if self._features is not None:
             self._features.to(pl_module.device)
@@ -489,6 +533,8 @@ class ASSLScoreCallback(Callback):
         kept: dict[str, Any] = {} if self._features is None else {"features": self._features.state_dict()}
         if self._has_one_view:
             kept["views"] = 1
+        if self.grid is not None:
+            kept["regions"] = [self.grid.rows, self.grid.columns]
         return {"statistics": self._statistics.state_dict(), **kept}
 
     def _new_statistics(self, num_samples: int) -> SampleStatistics:
@@ -499,6 +545,13 @@ class ASSLScoreCallback(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the table of a checkpoint."""
         state = state_dict["statistics"]
+        grid = RegionGrid(*state_dict["regions"]) if "regions" in state_dict else None
+        if self._observer.grid not in (None, grid):
+            raise ValueError(
+                f"these statistics were kept of {grid or 'whole samples'}, but here the maker has "
+                f"{self._observer.grid}; load them into a callback with the same regions"
+            )
+        self.grid = grid
         if self._statistics is None:
             self._statistics = self._new_statistics(state["num_samples"])
         self._statistics.load_state_dict(state)

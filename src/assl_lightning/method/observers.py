@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from assl_lightning.method.beside_training import side_pass, step_key
 from assl_lightning.method.contracts import Observation, TrainingStep
+from assl_lightning.method.regions import RegionGrid
 from assl_lightning.method.view_scores import Views, as_logits, check_kind, observe_views
 
 KEYS = ("index", "logits_weak", "logits_strong")
@@ -27,6 +28,9 @@ class Observer(ABC):
 
     gives_features = False
     """Its observations have features, so that the callback keeps them unless it is told otherwise."""
+
+    grid: RegionGrid | None = None
+    """The regions of each image that it scores one by one; None: it scores whole samples."""
 
     def start(self, module: nn.Module) -> None:  # noqa: B027
         """Prepare for a fit of `module`, such as by hooks on its parts."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from assl_lightning.base.arguments import require_one_of, whole_number
 from assl_lightning.base.seeding import make_generator
-from assl_lightning.method.assl import ASSL, Factors
+from assl_lightning.method.assl import ASSL, Factors, confidence_bound
 from assl_lightning.method.candidate_statistics import CandidateStatistics
 from assl_lightning.method.candidates import Candidates, LabelledSamples
 from assl_lightning.method.features import SampleFeatures
 from assl_lightning.method.further_statistic import FurtherStatistic
 from assl_lightning.method.herding import Herding
 from assl_lightning.method.pool_mask import Samples, as_mask, count_true
+from assl_lightning.method.regions import RegionGrid
 from assl_lightning.method.top_k import top_k_with_drawn_ties
 
 
@@ -100,6 +103,51 @@ def _check_count(k: int, seen: int, num_samples: int, mask: Tensor | None) -> No
             f"asked for {k} samples, but training visited only {seen} of the {count} candidates; "
             f"ask for fewer, or train until every candidate was drawn at least once"
         )
+
+
+def query_regions(
+    statistics: CandidateStatistics,
+    grid: RegionGrid,
+    k: int,
+    candidates: Any = None,
+    labelled: Any = None,
+    *,
+    c_u: float,
+    c_i: float,
+    factors: Factors = "both",
+    per_image: int | None = None,
+) -> Tensor:
+    """Return k regions to label next: (k, 2) int64 pairs (image, region) on the CPU, best first.
+
+    Args:
+        statistics: those of every region of the pool, N · R rows.
+        grid: its regions.
+        k: how many, ≥ 1.
+        candidates: images or regions to choose from, as `RegionGrid.mask` takes them; None: every visited region, but
+            the labelled ones.
+        labelled: images or regions that have a label; candidates of them are left out.
+        c_u: standard deviations that are added to the uncertainty, ≥ 0.
+        c_i: standard deviations that are added to the inconsistency, ≥ 0.
+        factors: "both" bounds multiplied (Eq. 6), or "uncertainty" or "inconsistency" alone.
+        per_image: the most regions of one image, ≥ 1; None: as many as there are.
+    """
+    k = whole_number("k", k)
+    require_one_of("factors", factors, Factors)
+    num_images, device = len(statistics.visits) // grid.count, statistics.visits.device
+    mask = None if candidates is None else grid.mask("candidate", candidates, num_images, device)
+    if labelled is not None:
+        unknown = ~grid.mask("labelled sample", labelled, num_images, device)
+        mask = unknown if mask is None else mask & unknown
+    if per_image is not None:
+        per_image = whole_number("per_image", per_image, least=1)
+        bound = confidence_bound(statistics, c_u, c_i, factors)
+        mask = grid.at_most(per_image, bound, statistics, mask)
+        if k > (found := count_true(mask)):
+            raise ValueError(
+                f"asked for {k} regions, but with at most {per_image} an image only {found} of the candidates were "
+                f"visited; ask for fewer, or allow more an image"
+            )
+    return grid.pairs(query(statistics, k, mask, c_u=c_u, c_i=c_i, factors=factors))
 
 
 def _cover(

@@ -32,15 +32,15 @@ def pseudo_el2n(logits: Tensor, dim: int | None = None) -> Tensor:
     >>> pseudo_el2n(torch.tensor([[0.0, 0.0], [30.0, 0.0]]))
     tensor([7.0711e-01, 1.3234e-13])
     """
-    logits = _classes_last(logits, dim)
+    axis = _axis(logits, dim)
     with _full_precision(logits):
-        others = _other_probabilities(_to_float(logits))
+        others = _other_probabilities(_to_float(logits), axis)
         # The pseudo-label's own term is Σ of the others: 1 − p_max is 0 in float32 from a gap of 17 between the logits
         # on. The scale keeps the squares of numbers below 10⁻¹⁹ from vanishing: ranks hold up to a gap of 87.
-        scale = others.amax(-1, keepdim=True).clamp_min(torch.finfo(others.dtype).tiny)
+        scale = others.amax(axis, keepdim=True).clamp_min(torch.finfo(others.dtype).tiny)
         difference = others / scale
-        squares = difference.sum(-1).square() + difference.square().sum(-1)  # (1 − p_max)² + Σ_{c ≠ ŷ} p_c²
-        return squares.sqrt() * scale.squeeze(-1)
+        squares = difference.sum(axis).square() + difference.square().sum(axis)  # (1 − p_max)² + Σ_{c ≠ ŷ} p_c²
+        return squares.sqrt() * scale.squeeze(axis)
 
 
 def symmetric_kl(logits_a: Tensor, logits_b: Tensor, dim: int | None = None) -> Tensor:
@@ -57,10 +57,11 @@ def symmetric_kl(logits_a: Tensor, logits_b: Tensor, dim: int | None = None) -> 
     >>> symmetric_kl(torch.tensor([2.0, 0.0]), torch.tensor([0.0, 0.0]))
     tensor(0.3808)
     """
-    logits_a, logits_b = _same_shape("symmetric_kl", _classes_last(logits_a, dim), _classes_last(logits_b, dim))
+    axis = _axis(logits_a, dim)
+    _check_same_shape("symmetric_kl", logits_a, logits_b)
     with _full_precision(logits_a):
-        difference, distance = _differences(logits_a, logits_b)
-        return 0.5 * (difference * distance).sum(-1)
+        difference, distance = _differences(logits_a, logits_b, axis)
+        return 0.5 * (difference * distance).sum(axis)
 
 
 def view_variance(logits_a: Tensor, logits_b: Tensor, dim: int | None = None) -> Tensor:
@@ -79,9 +80,10 @@ def view_variance(logits_a: Tensor, logits_b: Tensor, dim: int | None = None) ->
     >>> view_variance(torch.tensor([0.0, 80.0]), torch.tensor([0.0, 0.0]))
     tensor(0.1250)
     """
-    logits_a, logits_b = _same_shape("view_variance", _classes_last(logits_a, dim), _classes_last(logits_b, dim))
+    axis = _axis(logits_a, dim)
+    _check_same_shape("view_variance", logits_a, logits_b)
     with _full_precision(logits_a):
-        return 0.25 * _differences(logits_a, logits_b)[0].square().sum(-1)
+        return 0.25 * _differences(logits_a, logits_b, axis)[0].square().sum(axis)
 
 
 def entropy(logits: Tensor, dim: int | None = None) -> Tensor:
@@ -97,13 +99,13 @@ def entropy(logits: Tensor, dim: int | None = None) -> Tensor:
     >>> entropy(torch.tensor([[0.0, 0.0], [30.0, 0.0]]))
     tensor([6.9315e-01, 2.9009e-12])
     """
-    logits = _classes_last(logits, dim)
+    axis = _axis(logits, dim)
     with _full_precision(logits):
         # −log p = d + log(1 + Σ e⁻ᵈ), d = z_max − z: a sum of numbers ≥ 0.
         logits = _to_float(logits)
-        ratio, total = _ratios(logits)
-        gap = torch.where(ratio > 0, logits.amax(-1, keepdim=True) - logits, 0.0)  # so that 0 · ∞ is 0
-        return torch.log1p(total) + (ratio * gap).sum(-1) / (1 + total)
+        ratio, total = _ratios(logits, axis)
+        gap = torch.where(ratio > 0, logits.amax(axis, keepdim=True) - logits, 0.0)  # so that 0 · ∞ is 0
+        return torch.log1p(total) + (ratio * gap).sum(axis) / (1 + total)
 
 
 def margin(logits: Tensor, dim: int | None = None) -> Tensor:
@@ -119,11 +121,11 @@ def margin(logits: Tensor, dim: int | None = None) -> Tensor:
     >>> margin(torch.tensor([[0.0, 0.0], [1e4, -1e4]]))
     tensor([ 0., -1.])
     """
-    logits = _classes_last(logits, dim)
+    axis = _axis(logits, dim)
     with _full_precision(logits):
         logits = _to_float(logits)
-        first, second = logits.topk(2, dim=-1).values.unbind(-1)
-        return F.softmax(logits, dim=-1).amax(-1) * torch.expm1(second - first)
+        first, second = logits.topk(2, dim=axis).values.unbind(axis)
+        return F.softmax(logits, dim=axis).amax(axis) * torch.expm1(second - first)
 
 
 def least_confidence(logits: Tensor, dim: int | None = None) -> Tensor:
@@ -139,41 +141,40 @@ def least_confidence(logits: Tensor, dim: int | None = None) -> Tensor:
     >>> least_confidence(torch.tensor([[0.0, 0.0], [30.0, 0.0]]))
     tensor([5.0000e-01, 9.3576e-14])
     """
-    logits = _classes_last(logits, dim)
+    axis = _axis(logits, dim)
     with _full_precision(logits):
-        return _other_probabilities(_to_float(logits)).sum(-1)
+        return _other_probabilities(_to_float(logits), axis).sum(axis)
 
 
-def _other_probabilities(logits: Tensor) -> Tensor:
+def _other_probabilities(logits: Tensor, axis: int) -> Tensor:
     """Return the softmax (…, C) with a zero at its largest entry (the first of several)."""
-    probabilities = F.softmax(logits, dim=-1)
-    return probabilities.scatter(-1, logits.argmax(-1, keepdim=True), 0.0)
+    return F.softmax(logits, dim=axis).scatter(axis, logits.max(axis, keepdim=True).indices, 0.0)
 
 
-def _ratios(logits: Tensor) -> tuple[Tensor, Tensor]:
+def _ratios(logits: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     """Return p / p_max by class (…, C), 0 at the largest (the first of several), and their sum (…): 1 / p_max − 1."""
-    ratio = (logits - logits.amax(-1, keepdim=True)).exp().scatter(-1, logits.argmax(-1, keepdim=True), 0.0)
-    return ratio, ratio.sum(-1)
+    largest, where = logits.max(axis, keepdim=True)
+    ratio = (logits - largest).exp().scatter(axis, where, 0.0)
+    return ratio, ratio.sum(axis)
 
 
-def _differences(logits_a: Tensor, logits_b: Tensor) -> tuple[Tensor, Tensor]:
+def _differences(logits_a: Tensor, logits_b: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     """Return |a − b| and |log a − log b| of two predictions, (…, C) each, precise also where both are small."""
     logits_a, logits_b = _to_float(logits_a), _to_float(logits_b)
     # log a − log b from differences of the logits: those of two logarithms lose what is small in them.
-    shift = logits_a.amax(-1, keepdim=True) - logits_b.amax(-1, keepdim=True)
-    normaliser = torch.log1p(_ratios(logits_a)[1]) - torch.log1p(_ratios(logits_b)[1])
-    distance = ((logits_a - logits_b) - shift - normaliser.unsqueeze(-1)).abs()
-    larger = torch.maximum(F.softmax(logits_a, dim=-1), F.softmax(logits_b, dim=-1))
+    shift = logits_a.amax(axis, keepdim=True) - logits_b.amax(axis, keepdim=True)
+    normaliser = torch.log1p(_ratios(logits_a, axis)[1]) - torch.log1p(_ratios(logits_b, axis)[1])
+    distance = ((logits_a - logits_b) - shift - normaliser.unsqueeze(axis)).abs()
+    larger = torch.maximum(F.softmax(logits_a, dim=axis), F.softmax(logits_b, dim=axis))
     return larger * -torch.expm1(-distance), distance
 
 
-def _same_shape(name: str, logits_a: Tensor, logits_b: Tensor) -> tuple[Tensor, Tensor]:
+def _check_same_shape(name: str, logits_a: Tensor, logits_b: Tensor) -> None:
     if logits_a.shape != logits_b.shape:
         raise ValueError(
             f"{name} compares two predictions of the same samples, so both logits must have one shape; "
             f"got {tuple(logits_a.shape)} and {tuple(logits_b.shape)}"
         )
-    return logits_a, logits_b
 
 
 def _to_float(logits: Tensor) -> Tensor:
@@ -186,8 +187,11 @@ def _full_precision(logits: Tensor) -> AbstractContextManager[object]:
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
-def _classes_last(logits: Tensor, dim: int | None) -> Tensor:
-    """Return the logits with the classes on the last axis, or raise where they cannot be logits."""
+def _axis(logits: Tensor, dim: int | None) -> int:
+    """Return the classes' axis, or raise where they cannot be logits.
+
+    The classes stay there: of (B, C, H, W) a softmax along axis 1 takes a CPU a twentieth of that along a last one.
+    """
     if not logits.is_floating_point():
         raise TypeError(
             f"logits must be a floating-point tensor, the network's output before softmax; got {logits.dtype}"
@@ -199,7 +203,7 @@ def _classes_last(logits: Tensor, dim: int | None) -> Tensor:
         )
     if dim is not None and not -logits.ndim <= dim < logits.ndim:
         raise ValueError(f"logits of shape {tuple(logits.shape)} have no axis dim={dim}")
-    logits = logits if dim is None or logits.ndim == 0 else logits.movedim(dim, -1)
-    if logits.ndim == 0 or logits.shape[-1] < 2:
+    axis = -1 if dim is None else dim
+    if logits.ndim == 0 or logits.shape[axis] < 2:
         raise ValueError(f"logits must have shape (…, C) with at least C = 2 classes; got {tuple(logits.shape)}")
-    return logits
+    return axis

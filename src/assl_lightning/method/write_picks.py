@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 COLUMNS = ("rank", "index", "name", "score")
 
 
-def picks_as_csv(index: Sequence[int], score: Sequence[float], names: Mapping[int, str]) -> str:
-    """Return one line for each pick, best first, under the header rank,index,name,score.
+def picks_as_csv(
+    index: Sequence[int], score: Sequence[float], names: Mapping[int, str], region: Sequence[int] | None = None
+) -> str:
+    """Return one line for each pick, best first, under the header rank,index,name,score; with a region before score.
 
     >>> print(picks_as_csv([7, 2], [0.5, 0.25], {7: "a.png"}), end="")
     rank,index,name,score
@@ -19,7 +21,9 @@ def picks_as_csv(index: Sequence[int], score: Sequence[float], names: Mapping[in
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for rank, (sample, number) in enumerate(zip(index, score, strict=True), start=1):
-        writer.writerow([rank, sample, names.get(sample, ""), f"{number:.6g}"])
+    header: list[str] = list(COLUMNS)
+    writer.writerow(header if region is None else [*header[:-1], "region", header[-1]])
+    for i, (sample, number) in enumerate(zip(index, score, strict=True)):
+        of_image = [] if region is None else [region[i]]
+        writer.writerow([i + 1, sample, names.get(sample, ""), *of_image, f"{number:.6g}"])
     return text.getvalue()

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from assl_lightning.base.arguments import require_one_of, whole_number
+from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.rules import SHARE, checked
-from assl_lightning.method import scores
+from assl_lightning.method import reducers
 from assl_lightning.method.contracts import Observation, TrainingStep
 from assl_lightning.method.observers import ViewObserver
 from assl_lightning.method.statistics import NOTHING
-from assl_lightning.method.view_scores import Views, to_observation
-from assl_lightning.observe.around import AroundViews
+from assl_lightning.method.view_scores import to_observation
+from assl_lightning.observe.places import OfBatch, PlaceObserver, Places
 
-Reducer = Literal["mean", "top"]
-"""From the numbers of a sample's places to one: their mean, or the mean of the largest."""
+Reducer = Literal["mean", "top", "per_class"]
+"""From the numbers of a sample's places to one; see `method/reducers.py`."""
 
 
-class dense(AroundViews):  # noqa: N801
+class dense(PlaceObserver):  # noqa: N801
     """Score each pixel, voxel or token by Eq. 1 and 4, and reduce the numbers of a sample to one.
 
     For torchgeo's SemanticSegmentationTask, segmentation_models_pytorch, torchvision's segmentation, and taggers of
@@ -32,10 +31,12 @@ class dense(AroundViews):  # noqa: N801
     Args:
         inner: the maker that finds the logits.
         dim: the classes' axis.
-        reducer: "mean" of a sample's places, or "top": the mean of its `share` of largest numbers, for small objects.
+        reducer: "mean" of a sample's places; "top": the mean of its `share` of largest numbers, for small objects;
+            "per_class": the mean over the classes that the weak view predicts of each class's mean, for rare ones.
         share: of the places that "top" takes, in (0, 1].
         ignore_index: places where `target` has this value do not count; a sample without any other is left out.
-        target: key or position in the batch of the targets (B, H, W) that `ignore_index` is looked for in.
+        target: where the targets (B, H, W) lie in the batch that `ignore_index` is looked for in: key, position, or a
+            function of the batch.
 
     >>> from assl_lightning import observe
     >>> observe.dense(observe.forward("model", weak=0), reducer="top", share=0.05).reducer
@@ -50,71 +51,29 @@ class dense(AroundViews):  # noqa: N801
         reducer: Reducer = "mean",
         share: float = 0.1,
         ignore_index: int | None = None,
-        target: str | int | None = None,
+        target: OfBatch | None = None,
     ) -> None:
-        super().__init__(inner)
-        self.dim = whole_number("dim", dim)
+        super().__init__(inner, dim, ignore_index, target)
         require_one_of("reducer", reducer, Reducer)
         self.reducer = reducer
         self.share = checked("share", share, Annotated[float, SHARE])
-        if (ignore_index is None) != (target is None):
-            raise ValueError(
-                "ignore_index and target go together: which value, and where in the batch it is looked for"
-            )
-        self.ignore_index, self.target = ignore_index, target
-
-    def find(self, step: TrainingStep) -> Views | None:
-        """Return what the inner maker finds."""
-        return self.inner.find(step)
 
     def observe(self, step: TrainingStep) -> Observation | None:
         """Return the reduced numbers of each sample."""
-        views = self.logits(step, dim=self.dim, dense=True)
-        if views is None:
+        places = self.places(step)
+        if places is None:
             return None
-        uncertainty = scores.pseudo_el2n(views.weak, dim=self.dim).flatten(1)  # (B, places)
-        counts = self._counting_places(step, uncertainty)
-        if counts is not None:
-            views = _without_empty(views, counts)
-        inconsistency = None
-        if views.strong is not None:
-            inconsistency = scores.symmetric_kl(views.weak, views.strong, dim=self.dim).flatten(1)
-            inconsistency = self._reduce(inconsistency, counts)
-        return to_observation(views, self._reduce(uncertainty, counts), inconsistency)
+        views = places.views
+        if places.counts is not None:
+            views = replace(views, index=torch.where(places.counts.any(1), views.index, NOTHING))
+        inconsistency = None if places.inconsistency is None else self._reduce(places.inconsistency, places)
+        return to_observation(views, self._reduce(places.uncertainty, places), inconsistency)
 
-    def _counting_places(self, step: TrainingStep, values: Tensor) -> Tensor | None:
-        """Return which places (B, places) count; None where all do."""
-        if self.target is None or self.ignore_index is None:
-            return None
-        batch = step.batch
-        is_there = self.target in batch if isinstance(batch, Mapping) else isinstance(self.target, int)
-        if not is_there:
-            keys = ", ".join(map(str, batch)) if isinstance(batch, Mapping) else type(batch).__name__
-            raise KeyError(f"target={self.target!r} must be a key or position of the batch; it has {keys}")
-        target: Tensor = batch[self.target]
-        if target.numel() != values.numel():
-            raise ValueError(
-                f"target={self.target!r} has the shape {tuple(target.shape)}, but the predictions have {len(values)} "
-                f"samples of {values.shape[1]} places; the target must have one number for each place"
-            )
-        return torch.ne(target.reshape(values.shape), self.ignore_index)
-
-    def _reduce(self, values: Tensor, counts: Tensor | None) -> Tensor:
-        """Reduce (B, places) to (B,); 0 where no place counts."""
-        if counts is None:
-            counts = torch.ones_like(values, dtype=torch.bool)
-        number = counts.sum(1)
+    def _reduce(self, values: Tensor, places: Places) -> Tensor:
         if self.reducer == "top":
-            largest = (
-                values.masked_fill(~counts, -torch.inf).topk(math.ceil(self.share * values.shape[1]), dim=1).values
-            )
-            number = (self.share * number).ceil()
-            counts = torch.arange(largest.shape[1], device=values.device) < number[:, None]
-            values = largest
-        return torch.where(counts, values, 0.0).sum(1) / number.clamp_min(1)
-
-
-def _without_empty(views: Views, counts: Tensor) -> Views:
-    """Leave samples out that have no place that counts."""
-    index = torch.where(counts.any(1), views.index, NOTHING)
-    return Views(index, views.weak, views.strong, views.features, views.labelled_index, views.labelled_features)
+            return reducers.top_share(values, self.share, places.counts)
+        if self.reducer == "per_class":
+            weak = places.views.weak
+            classes = weak.argmax(self.dim).flatten(1)
+            return reducers.per_class(values, classes, weak.shape[self.dim], places.counts)
+        return reducers.mean(values, places.counts)

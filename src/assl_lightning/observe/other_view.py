@@ -98,14 +98,14 @@ class second_view(HookedViews):  # noqa: N801
         network = self._network.module
         assert network is not None, "the hooks were set at the start of the fit"
         key = step_key(0, self._step, int(getattr(step.module, "global_rank", 0)))
-        with side_pass(network, key), _precision_of(step.module):
+        with side_pass(network, key), precision_of(step.module):
             weak = picked(network(images), self._network.output, self._network.name)
             strong = picked(network(self.view(images)), self._network.output, self._network.name)
             strong = strong if self.undo is None else self.undo(strong)
         return Views(index, weak, strong, features)
 
 
-def _precision_of(module: nn.Module) -> AbstractContextManager[Any]:
+def precision_of(module: nn.Module) -> AbstractContextManager[Any]:
     """Return the context in which the module's trainer, if it has one, makes forward passes."""
     trainer = getattr(module, "_trainer", None)
     return nullcontext() if trainer is None else trainer.precision_plugin.forward_context()
