@@ -59,6 +59,8 @@ PARTS = {
     "assl_lightning/networks/": "forward",
     "learning/datamodule.py": "batch",
     "assl_lightning/learning/": "loss and sums",
+    "lightning/pytorch/loops/": "Lightning",
+    "lightning/pytorch/core/": "Lightning",
 }
 _REST = "the rest"
 
@@ -208,6 +210,9 @@ def _count(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], stays: bool
             given = args[2:] or (kwargs.get("non_blocking", False),)
             is_pinned = to_device and source.data_ptr() in _pinned
             _count_copy("to the device" if to_device else "to the host", waits=not (given[0] and is_pinned))
+            return
+        is_cast = kwargs.get("dtype", source.dtype) != source.dtype or kwargs.get("memory_format") is not None
+        if name == "_to_copy" and not is_cast:  # on a real device `to` finds nothing to do
             return
     launches = 0 if name in NO_LAUNCH else SEVERAL.get(name, 1)
     if name.startswith(("_foreach_", "_fused_", "_amp_foreach_")):
