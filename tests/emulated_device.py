@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ from torch.optim import optimizer as optimizers
 from torch.utils import _foreach_utils
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
+
+from assl_lightning.base import kernels
 
 APPLE, CUDA = torch.device("mps", 0), torch.device("cuda", 0)
 MAY_MIX_DEVICES = {"index", "index_put", "index_put_", "_index_put_impl_", "copy_", "_to_copy", "set_"}
@@ -295,8 +298,11 @@ def emulated_apple_gpu() -> Iterator[torch.device]:
 
 
 @contextmanager
-def emulated_cuda_gpu() -> Iterator[Counts]:
-    """Within, torch and Lightning find one CUDA device, `cuda:0`, and `accelerator=auto` takes it; gives its counts."""
+def emulated_cuda_gpu(*, has_triton: bool = False) -> Iterator[Counts]:
+    """Within, torch and Lightning find one CUDA device, `cuda:0`, and `accelerator=auto` takes it; gives its counts.
+
+    With `has_triton` kernels run in Triton's interpreter, a launch each; call `interpreted_kernels` first.
+    """
     generator, emulation = torch.Generator(), Emulation(CUDA, has_float64=True)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {
@@ -320,6 +326,8 @@ def emulated_cuda_gpu() -> Iterator[Counts]:
             "is_current_stream_capturing": lambda: False,
         }.items():
             patch.setattr(torch.cuda, name, value)
+        patch.setattr(kernels, "has_triton", lambda: has_triton)
+        patch.setattr(kernels, "launch", partial(_interpret, kernels.launch))
         patch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: None, raising=False)
         patch.setattr(torch.Tensor, "pin_memory", _pin)
         for module in (optimizers, _foreach_utils):
@@ -329,6 +337,15 @@ def emulated_cuda_gpu() -> Iterator[Counts]:
         with _emulated(emulation):
             yield emulation.counts
     _pinned.clear()
+
+
+def _interpret(launch: Any, kernel: Any, programs: int, *arguments: Any, **constants: Any) -> None:
+    """Run a kernel on the held values."""
+    for tensor in arguments:
+        assert isinstance(tensor, EmulatedTensor) or not isinstance(tensor, torch.Tensor), "of the CPU"
+    _present[-1].counts.launches[_part()] += 1
+    with torch._C._DisableTorchDispatch(), torch.utils._python_dispatch._disable_current_modes():
+        launch(kernel, programs, *map(_held, arguments), **constants)
 
 
 def _pin(tensor: torch.Tensor, *_: object) -> torch.Tensor:

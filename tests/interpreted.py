@@ -1,37 +1,39 @@
 """Triton's kernels without a GPU: its interpreter runs them on tensors of the CPU, program by program.
 
-Triton reads TRITON_INTERPRET when it is imported, and again at each kernel's definition, so both are imported here,
-when tests are collected, before another module imports Triton.
+Triton reads TRITON_INTERPRET when it is imported, and at each kernel's definition. Therefore `conftest` imports this
+module, and it imports Triton, before a test or torch does. On a machine with an NVIDIA GPU Triton is left as it is.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
-import torch
 
-from assl_lightning.base import kernels
+INTERPRETS = find_spec("triton") is not None and not Path("/dev/nvidia0").exists()
+KERNELS = ("assl_lightning.augment.fused_kernel", "assl_lightning.method.score_kernels")
+
+
+def _import(*names: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        for name in names:
+            import_module(name)
+
+
+if INTERPRETS:
+    _import("triton", "triton.language")
+    with suppress(ImportError):
+        _import("triton.experimental.gluon")  # which the first launch would import
 
 
 @cache
 def interpreted_kernels() -> bool:
-    """Import Triton and all kernels of this package for the interpreter; return False where there is no Triton.
-
-    On a machine with a GPU they are left as they are: `pytest -m gpu` runs them there.
-    """
-    if not kernels.has_triton() or torch.cuda.is_available():
-        return False
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRITON_INTERPRET", "1")
-        import triton.language
-        from triton.runtime.interpreter import InterpretedFunction
-
-        from assl_lightning.augment import fused_kernel
-
-        with suppress(ImportError):
-            import triton.experimental.gluon  # which the first launch would import
-    assert isinstance(fused_kernel.make_views, InterpretedFunction)
-    assert isinstance(triton.language.sum, InterpretedFunction), "Triton was imported before"
-    return True
+    """Import the kernels of this package for the interpreter; return False where there is none."""
+    if INTERPRETS:
+        _import(*KERNELS)
+    return INTERPRETS

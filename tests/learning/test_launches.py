@@ -23,6 +23,7 @@ from assl_lightning.learning.step_seed import StepSeed
 from assl_lightning.learning.weight_ema import WeightEMA
 from assl_lightning.networks.resnet import ResNet18
 from tests.emulated_device import Counts, emulated_cuda_gpu
+from tests.interpreted import interpreted_kernels
 
 WARM_UP, STEPS = 2, 1  # the counted steps come after the first ones, which make tables and buffers
 AT_MOST = {
@@ -33,7 +34,7 @@ AT_MOST = {
     "backward": 103,
     "optimizer": 2,
     "weight average": 1,
-    "score callback": 90,
+    "score callback": 89,
     "non-finite": 5,
     "batch": 2,
     "Lightning": 3,
@@ -57,7 +58,7 @@ class Window(Callback):
                 self.kept[name] = Counter(getattr(self.counts, name))
 
 
-def counted_steps(non_finite: OnNonFinite = "stop") -> dict[str, Counter[str]]:
+def counted_steps(non_finite: OnNonFinite = "stop", *, has_triton: bool = False) -> dict[str, Counter[str]]:
     """Launches, waits and copies of `STEPS` steps of ResNet-18, as a round trains it."""
     images = torch.randint(0, 256, (40, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     pool = Pool(40, 10)
@@ -74,7 +75,7 @@ def counted_steps(non_finite: OnNonFinite = "stop") -> dict[str, Counter[str]]:
         mu=2,
         steps_per_round=WARM_UP + STEPS + 1,
     )
-    with emulated_cuda_gpu() as counts:
+    with emulated_cuda_gpu(has_triton=has_triton) as counts:
         window = Window(counts)
         score = ASSLScoreCallback(40, assume_unique=True)
         trainer = Trainer(
@@ -115,3 +116,16 @@ def test_leaving_steps_out_waits_for_nothing_and_launches_a_few_kernels(counted:
     assert sum(skipping["copies"].values()) == STEPS
     more = skipping["launches"].total() - counted["launches"].total()
     assert more <= 20 * STEPS
+
+
+@pytest.mark.skipif(not interpreted_kernels(), reason="Triton comes with torch's wheels for CUDA on Linux")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of the interpreter
+def test_with_triton_a_step_launches_a_third(caplog: pytest.LogCaptureFixture) -> None:
+    fused = counted_steps(has_triton=True)
+    assert "by torch's operators" not in caplog.text
+    assert fused["waits"] == Counter()
+    assert sum(fused["copies"].values()) == STEPS
+    assert fused["launches"]["views"] == STEPS, "one launch"
+    assert fused["launches"]["normalisation"] == 0
+    assert fused["launches"]["score callback"] <= 4 * STEPS
+    assert fused["launches"].total() <= 260 * STEPS

@@ -1,7 +1,7 @@
 """All views of a step in one launch on a CUDA device, the third way to compute them beside `dense` and `compiled`.
 
-What a view is stands in `weak`, `strong` and `normalise`. The kernel was compared with `dense` in Triton's interpreter
-on a CPU, bit for bit, and has not met a GPU yet: therefore it is compared with `dense` on each device before it is used.
+What a view is stands in `weak`, `strong` and `normalise`. In Triton's interpreter on a CPU the kernel has the bits of
+`dense`. It has not met a GPU yet: therefore it is compared with `dense` on each device before it is used there.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Rows(NamedTuple):
 
 
 class StepViews(NamedTuple):
-    """Normalised float32 views (b, channels, height, width), channels last in memory."""
+    """Normalised float32 views (b, channels, height, width) of a step."""
 
     labelled: Tensor
     weak: Tensor
@@ -70,7 +70,7 @@ class FusedViews:
 
         channels, height, width = pool.shape[1:]
         sizes = [len(labelled.index), len(unlabelled.index), len(unlabelled.index)]
-        views = torch.empty(sum(sizes), height, width, channels, dtype=torch.float32, device=pool.device)
+        views = torch.empty(sum(sizes), channels, height, width, dtype=torch.float32, device=pool.device)
         sides = [int(size * self.strong.cutout_fraction) for size in (height, width)]
         padding = [int(size * self.weak.pad_fraction) for size in (height, width)]
         block = max(256, 1 << (height * width - 1).bit_length())
@@ -105,7 +105,7 @@ class FusedViews:
             SIDE_X=sides[1],
             num_warps=min(16, max(2, block // _PIXELS_PER_WARP)),
         )
-        return StepViews(*views.permute(0, 3, 1, 2).split(sizes))
+        return StepViews(*views.split(sizes))
 
     def with_dense(self, pool: Tensor, labelled: Rows, unlabelled: Rows, strong: Draws) -> StepViews:
         """Return the same views, made by the dense plan."""

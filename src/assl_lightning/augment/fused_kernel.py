@@ -1,8 +1,8 @@
 # mypy: ignore-errors
 """The views of a step in one launch: draws, crop, flip, the operations, Cutout and normalisation, a program a view.
 
-The formulas are those of `weak`, `strong`, `dense` and `normalise`; a program computes only the operations that its view
-has drawn. An image of one channel is held as one, of three as three vectors of pixels (`red`, `green`, `blue`), int32.
+The formulas are those of `weak`, `strong`, `dense` and `normalise`; a program computes only the operations that its
+view has drawn. Channels are vectors of pixels, int32: `red`, `green` and `blue`, or `red` alone.
 """
 
 import triton
@@ -166,7 +166,7 @@ def make_views(
     num_labelled, num_unlabelled,
     codes, matrices, curves, stretches, factors,  # tables of `ops`
     moments,  # (2, C) float32: mean and std
-    views,  # (num_labelled + 2 · num_unlabelled, H, W, C) float32: labelled, weak, strong
+    views,  # (num_labelled + 2 · num_unlabelled, C, H, W) float32: labelled, weak, strong
     C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, BLOCK: tl.constexpr,
     AUGMENTS_LABELLED: tl.constexpr, FLIP: tl.constexpr, PAD_Y: tl.constexpr, PAD_X: tl.constexpr,
     NUM_OPS: tl.constexpr, NUM_CODES: tl.constexpr, LARGEST: tl.constexpr, PROBABILITY: tl.constexpr,
@@ -175,7 +175,9 @@ def make_views(
     view = tl.program_id(0)
     is_labelled = view < num_labelled
     is_strong = view >= num_labelled + num_unlabelled
-    position = tl.where(is_labelled, view, tl.where(is_strong, view - num_labelled - num_unlabelled, view - num_labelled))
+    position = tl.where(
+        is_labelled, view, tl.where(is_strong, view - num_labelled - num_unlabelled, view - num_labelled)
+    )
     of_labelled, of_unlabelled = tl.where(is_labelled, position, 0), tl.where(is_labelled, 0, position)
     image = tl.load(labelled + of_labelled, mask=is_labelled, other=0)
     image += tl.load(unlabelled + of_unlabelled, mask=is_labelled == 0, other=0)
@@ -204,11 +206,10 @@ def make_views(
 
     if is_strong:
         for number in tl.static_range(NUM_OPS):
-            slot: tl.constexpr = OPERATION + number * EACH
-            code = tl.load(codes + _integer(key, row, slot, NUM_CODES)).to(tl.int32)
-            magnitude = 1 + _integer(key, row, slot + 1, LARGEST)
-            code = tl.where(_is_drawn(key, row, slot + 2, PROBABILITY), code, 0)
-            sign = 1 - 2 * _integer(key, row, slot + 3, 2)
+            code = tl.load(codes + _integer(key, row, OPERATION + number * EACH, NUM_CODES)).to(tl.int32)
+            magnitude = 1 + _integer(key, row, OPERATION + number * EACH + 1, LARGEST)
+            code = tl.where(_is_drawn(key, row, OPERATION + number * EACH + 2, PROBABILITY), code, 0)
+            sign = 1 - 2 * _integer(key, row, OPERATION + number * EACH + 3, 2)
             red, green, blue = _change(
                 red, green, blue, code, magnitude, sign, matrices, curves, stretches, factors, at, y, x, is_pixel,
                 C, H, W, BLOCK,
@@ -220,8 +221,8 @@ def make_views(
             if C == 3:
                 green, blue = tl.where(is_grey, GREY, green), tl.where(is_grey, GREY, blue)
 
-    to = views + view.to(tl.int64) * (C * P) + at * C
+    to = views + view.to(tl.int64) * (C * P) + at
     tl.store(to, _normalised(red, moments, moments + C), mask=is_pixel)
     if C == 3:
-        tl.store(to + 1, _normalised(green, moments + 1, moments + C + 1), mask=is_pixel)
-        tl.store(to + 2, _normalised(blue, moments + 2, moments + C + 2), mask=is_pixel)
+        tl.store(to + P, _normalised(green, moments + 1, moments + C + 1), mask=is_pixel)
+        tl.store(to + 2 * P, _normalised(blue, moments + 2, moments + C + 2), mask=is_pixel)
