@@ -58,6 +58,8 @@ PARTS = {
     "torch/autograd/graph.py": "backward",
     "learning/weight_ema.py": "weight average",
     "learning/non_finite.py": "non-finite",
+    "learning/kept_buffers.py": "non-finite",
+    "learning/fused_optimizers.py": "non-finite",
     "assl_lightning/method/": "score callback",
     "assl_lightning/networks/": "forward",
     "learning/datamodule.py": "batch",

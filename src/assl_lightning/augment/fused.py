@@ -30,7 +30,8 @@ _TRIED = 32  # images of the comparison
 _PIXELS_PER_WARP = 256
 
 
-class Rows(NamedTuple):
+@dataclass(frozen=True)
+class Rows:
     """Images of the pool, and the draws of their views."""
 
     index: Tensor  # (b,) int64, positions in the pool

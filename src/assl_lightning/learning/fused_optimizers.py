@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
-
-if TYPE_CHECKING:
-    from lightning.pytorch import Trainer
-
-    from assl_lightning.learning.algorithm import MakeOptimizer
 
 _OWN_CHOICE = {"fused", "foreach", "differentiable", "capturable"}
 """Arguments by which somebody has said how the step is computed."""
 
 
-def make_optimizer(make: MakeOptimizer, groups: Iterable[dict[str, Any]], trainer: Trainer | None) -> Optimizer:
+def make_optimizer(
+    make: Callable[[Iterable[dict[str, Any]]], Optimizer], groups: Iterable[dict[str, Any]], trainer: Trainer | None
+) -> Optimizer:
     """Make the optimizer of `groups`; SGD, Adam and AdamW with `fused=True` where their weights are on a CUDA device.
 
     An optimizer that is not a `functools.partial` of these, or that says itself how its step is computed, is made as it
