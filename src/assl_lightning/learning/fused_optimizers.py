@@ -39,10 +39,9 @@ def has_scaler(trainer: Trainer) -> bool:
 
 def can_skip_on_the_device(optimizer: Optimizer) -> bool:
     """Return if `skip_where` works for an optimizer."""
-    inner = getattr(optimizer, "_optimizer", optimizer)  # LightningOptimizer's
-    if type(inner) not in (SGD, Adam, AdamW):
+    if type(optimizer) not in (SGD, Adam, AdamW):
         return False
-    return all(group["fused"] and not group.get("dampening", 0) for group in inner.param_groups)
+    return all(group.get("fused") and not group.get("dampening", 0) for group in optimizer.param_groups)
 
 
 def skip_where(optimizer: Optimizer, flag: Tensor) -> None:
