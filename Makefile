@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-e2e test-all coverage test-capabilities test-slow test-oldest check format lint types wheel release bench compare-digits compare-fashion-mnist \
+.PHONY: help install demo test test-e2e test-all coverage test-capabilities test-slow test-oldest check format lint types wheel release bench device-check compare-digits compare-fashion-mnist \
 	results-algorithms results-digits results-bald results-fashion-mnist results-fewer-labels results-herding-terms results-instability results-kills results-picks clean
 
 RUN := $(BIN)/python -m assl_lightning
@@ -101,6 +101,11 @@ release: wheel ## publish dist/ on the package index; the token is in TWINE_PASS
 
 bench: install ## benchmarks/results: speed against floors, on whatever device there is; half an hour of two CPU cores
 	$(BIN)/python -m benchmarks
+
+device-check: install ## what only a GPU can show, in one table (device_check/): agreement, waits, launches, steps a second; under nine minutes
+	if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; \
+	then $(BIN)/python -m benchmarks.device_check --output device_check; \
+	else echo "no CUDA device here: what needs one is not measured"; $(BIN)/python -m benchmarks.device_check --output device_check --device cpu --quick; fi
 
 results-kills: install ## results/kills.md: 200 kills of small runs that go on, a quarter of an hour of one core
 	$(ONE_THREAD) $(BIN)/python tests/kills.py --kills 200 --output results/kills.md

@@ -10,11 +10,13 @@ from hydra.core.global_hydra import GlobalHydra
 
 from assl_lightning.config.compose import compose, conf_dir
 from assl_lightning.config.schema import Config
+from tests.interpreted import INTERPRETS
 from tests.isolation import _isolated, _nowhere, pytest_collection_finish, pytest_configure, pytest_runtest_setup
 from tests.operations import watch
 from tests.unprivileged import shared_directory
 
 __all__ = [
+    "INTERPRETS",
     "_isolated",
     "_nowhere",
     "pytest_collection_finish",

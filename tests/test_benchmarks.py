@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks import device_check
 from benchmarks.__main__ import main
 from benchmarks.figures import Figure, Target, as_markdown, number, this_machine
 from benchmarks.measuring import in_turns, ratios
@@ -75,6 +76,52 @@ def test_nonsense_is_one_line_before_anything_is_measured(
     with pytest.raises(SystemExit):
         main(arguments)
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="of machines without a GPU")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--device", "cuda"],
+            "--device cuda: torch sees no CUDA device here; --device cpu --quick shows that the check",
+        ),
+        (
+            ["--device", "cpu"],
+            "a CPU takes hours for the paper's step: add --quick, or use a machine with a CUDA device",
+        ),
+        ([], "a CPU takes hours for the paper's step: add --quick"),
+    ],
+)
+def test_the_check_of_a_device_says_in_one_line_what_it_needs(
+    arguments: list[str], message: str, tmp_path: Path, capsys: Any
+) -> None:
+    with pytest.raises(SystemExit):
+        device_check.main(["--output", str(tmp_path), *arguments])
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="of machines without a GPU")
+def test_the_check_of_a_device_runs_without_one_and_measures_nothing_of_it(tmp_path: Path) -> None:
+    command = ["-m", "benchmarks.device_check", "--quick", "--device", "cpu", "--output", str(tmp_path)]
+    run_python(*command, cwd=ROOT, env={**os.environ, "PYTHONWARNINGS": "ignore"}, timeout=600)
+    figures = json.loads((tmp_path / "device_check.json").read_text())["figures"]
+    assert {figure["section"] for figure in figures} == {"agreement", "kernels", "step", "variants"}
+    assert not any(figure["note"].startswith("Failed") for figure in figures)
+    for figure in figures:
+        needs_gpu = figure["section"] in ("kernels", "variants") or figure["what"].endswith(("a step", "memory"))
+        assert bool(figure["values"]) is not needs_gpu, figure
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton comes with torch's wheels for CUDA on Linux")
+def test_the_kernels_compile_for_a_gpu_without_spills_and_with_products_and_sums_rounded_apart() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    table = run_python("-m", "benchmarks.compile_kernels", cwd=ROOT, env=environment, timeout=300).stdout
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+    assert {row[0] for row in rows} == {"make_views", "score_rows", "visit_rows"}
+    assert all(row[3:] == ["0", "0"] for row in rows)
 
 
 def test_a_part_or_a_quick_look_leaves_the_files_of_a_whole_run(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from assl_lightning.learning import accelerators
 from assl_lightning.method.settings import FURTHER
 from tests import emulated_device
 from tests.acquisition.test_contract import acquire, every_strategy, make_candidates, make_strategy
-from tests.emulated_device import EmulatedTensor, emulated_apple_gpu
+from tests.emulated_device import EmulatedTensor, emulated_apple_gpu, emulated_cuda_gpu
 from tests.learning.contract import make_of_configuration
 from tests.learning.test_waiting import LEARNERS, step_of
 
@@ -183,6 +183,17 @@ def test_the_main_job_runs_there_unasked_and_picks_as_on_the_cpu(
     assert (there, here) == ("1 × mps", "1 × cpu")
     assert len(picks_here) == 10
     assert picks_there == picks_here
+
+
+@pytest.mark.e2e
+@pytest.mark.any_device
+def test_the_main_job_runs_on_a_cuda_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accelerators.auto_accelerator.cache_clear()
+    with emulated_cuda_gpu():
+        devices, picks = devices_and_picks(tmp_path, "auto", monkeypatch, "non_finite=skip")
+    accelerators.auto_accelerator.cache_clear()
+    assert devices == "1 × cuda"
+    assert len(set(picks)) == 10
 
 
 def lacks_scatter(real: Any, operator: Any, *rest: Any) -> Any:

@@ -24,8 +24,11 @@ BAD_STEPS = (3, 4)
 class Bad(LightningModule):
     """Its loss or its gradient is not finite at certain steps; a batch norm sees the bad numbers too."""
 
-    def __init__(self, bad_steps: tuple[int, ...] = BAD_STEPS, *, gradient_alone: bool = False) -> None:
+    def __init__(
+        self, bad_steps: tuple[int, ...] = BAD_STEPS, *, gradient_alone: bool = False, fused: bool | None = None
+    ) -> None:
         super().__init__()
+        self.fused = fused
         torch.manual_seed(0)
         self.layers = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
         self.bad_steps, self.gradient_alone = bad_steps, gradient_alone
@@ -42,7 +45,7 @@ class Bad(LightningModule):
         return (self.forward(batch).mean() * 0).sqrt()  # 0, with the gradient 0 · ∞
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1, fused=self.fused)
 
 
 def fit(module: Bad, on_non_finite: OnNonFinite, **keywords: Any) -> tuple[NonFinite, Trainer]:
@@ -97,20 +100,25 @@ def test_no_checkpoint_holds_what_came_of_it(tmp_path: Path, gradient_alone: boo
 
 
 @pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
+@pytest.mark.parametrize("fused", [None, True])  # fused: without a number that the host reads
+@pytest.mark.parametrize("bad_steps", [BAD_STEPS, (0, 2)])  # 0: before there is a momentum
 @pytest.mark.parametrize("gradient_alone", [False, True])
-def test_steps_that_are_skipped_leave_weights_momentum_and_batch_norm_as_they_were(gradient_alone: bool) -> None:
-    skipping = Bad(gradient_alone=gradient_alone)
+def test_steps_that_are_skipped_leave_weights_momentum_and_batch_norm_as_they_were(
+    gradient_alone: bool, bad_steps: tuple[int, ...], fused: bool | None
+) -> None:
+    skipping = Bad(bad_steps, gradient_alone=gradient_alone, fused=fused)
     callback, trainer = fit(skipping, "skip")
     assert callback.skipped == 2
+    assert callback.state_dict() == {"skipped": 2}
     assert trainer.global_step == 8
 
     class Without(Bad):
         """The bad steps return nothing, which is Lightning's own way to leave a step out."""
 
         def training_step(self, batch: Tensor, batch_idx: int) -> Any:
-            return None if batch_idx in BAD_STEPS else super().training_step(batch, batch_idx)
+            return None if batch_idx in bad_steps else super().training_step(batch, batch_idx)
 
-    expected = Without()
+    expected = Without(bad_steps, fused=fused)
     fit(expected, "stop")
     for name, value in expected.state_dict().items():
         assert torch.equal(skipping.state_dict()[name], value), name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -283,3 +284,16 @@ def test_a_network_without_numbers_is_compared_at_its_first_forward_pass() -> No
         network = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
     adapted = with_features(network, 4, (3, 2, 2))
     assert not adapted.is_checked
+
+
+def in_place(network: nn.Module) -> nn.Module:
+    network.compile()
+    return network
+
+
+@pytest.mark.parametrize("compiled", [torch.compile, in_place])
+def test_a_compiled_network_is_refused_since_nothing_compiled_would_run(
+    compiled: Callable[[nn.Module], nn.Module],
+) -> None:
+    with pytest.raises(ValueError, match="must not be compiled as a whole; got a compiled SmallCNN, of which nothing"):
+        with_features(compiled(SmallCNN(4)), 4)

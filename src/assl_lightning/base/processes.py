@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
@@ -27,7 +28,25 @@ def is_first_rank() -> bool:
 def wait_for_all_ranks() -> None:
     """Wait until all ranks are here: what the first one has written is then there for the others to read."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()
+        has_gpus = torch.distributed.get_backend() == "nccl"  # which would guess the device from the rank
+        torch.distributed.barrier(device_ids=[torch.cuda.current_device()] if has_gpus else None)
+
+
+def open_host_group() -> Any:
+    """Return a process group of all ranks that works on the CPU, so that they agree without waiting for a device.
+
+    All ranks must call it at the same time, the first time. Where the group of all ranks works on the CPU, it is that
+    one.
+    """
+    everybody = torch.distributed.group.WORLD
+    if torch.distributed.get_backend() == "gloo":
+        return everybody
+    if everybody not in _host_groups:
+        _host_groups[everybody] = torch.distributed.new_group(backend="gloo")
+    return _host_groups[everybody]
+
+
+_host_groups: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # by the group of all ranks
 
 
 def from_first_rank(make: Callable[[], Made]) -> Made:

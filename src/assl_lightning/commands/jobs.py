@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import nan
 from statistics import fmean
 
-from assl_lightning.base.command_line import lines_of, print_errors
+from assl_lightning.base.command_line import line_of, lines_of, print_errors
 from assl_lightning.base.interruption import Interrupted, OtherRankError
 from assl_lightning.config.schema import Config, read
 
@@ -46,13 +46,29 @@ def run_job(config: Config) -> Outcome:
     except OtherRankError:
         return Outcome()  # the first rank has the line and the exit code
     except Exception as error:
-        return Outcome(lines_of(error))
+        return Outcome((_out_of_memory(error),) if _is_out_of_memory(error) else lines_of(error))
     finally:
         gc.collect()  # Trainers are reference cycles, which would keep networks and images alive
         os.environ.pop(RUN_IN_CHILD, None)
         if started_here:
             _forget_processes()
     return Outcome(mean_accuracy=fmean(record.test_accuracy_ema for record in records) if records else nan)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return if a tensor found no room, on a GPU or on the CPU."""
+    is_of_torch = isinstance(error, RuntimeError)
+    return is_of_torch and any(words in str(error) for words in ("out of memory", "can't allocate memory"))
+
+
+def _out_of_memory(error: Exception) -> str:
+    """Return the line of a run that found no room for a tensor: what to lower."""
+    what = ". ".join(line_of(error).split(". ")[:2])  # the rest is about torch's allocator
+    return (
+        f"{what}; lower algorithm.batch_size or algorithm.mu, or choose trainer.precision=bf16-mixed or a smaller "
+        f"network, each in another run_dir; or keep the run as it is, and end other programs that use this memory, or "
+        f"give it more devices (trainer.devices=2 change_devices=true)"
+    )
 
 
 def run_in_child() -> int | None:

@@ -14,6 +14,7 @@ from torchmetrics.classification import MulticlassStatScores
 
 from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.rules import checked
+from assl_lightning.learning.fused_optimizers import make_optimizer
 from assl_lightning.learning.settings import WeightDecay, WeightDecayExempt
 from assl_lightning.method.contracts import EvaluationBatch
 from assl_lightning.networks.base import FeatureNetwork
@@ -44,7 +45,7 @@ class TrainedNetwork(LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         """Make the optimizer over the parameter groups; the learning rate is constant."""
-        return self.optimizer_factory(self.groups)
+        return make_optimizer(self.optimizer_factory, self.groups, self._trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the sums since the last logging, and what was logged then."""
@@ -62,9 +63,13 @@ class TrainedNetwork(LightningModule):
 
         One `log_dict` costs as much as a small training step, and a value that is read makes the host wait.
         """
-        for name, value in values.items():
-            before = self._sums.get(name)
-            self._sums[name] = value.detach() if before is None else before.to(value.device) + value.detach()
+        present = {name: value.detach() for name, value in values.items()}
+        known = [name for name in present if name in self._sums]
+        sums = [self._sums[name].to(present[name].device) for name in known]  # a checkpoint's are on the CPU
+        if known:
+            added = torch._foreach_add(sums, [present[name] for name in known])
+            present |= dict(zip(known, added, strict=True))
+        self._sums |= present
         self._logged_steps += 1
         interval = max(self.trainer.log_every_n_steps, 1)  # type: ignore[attr-defined]
         if (self.trainer.global_step + 1) % interval == 0:

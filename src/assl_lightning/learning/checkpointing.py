@@ -19,6 +19,7 @@ from lightning.pytorch.loops.progress import _BatchProgress
 
 from assl_lightning.base import tensor_files
 from assl_lightning.base.interruption import Interruption
+from assl_lightning.base.processes import open_host_group
 from assl_lightning.learning.settings import CheckpointSettings
 
 CHECKPOINT_IDENTITY = "assl_lightning"
@@ -49,8 +50,8 @@ class StepCheckpoints(Checkpoint):
     by then. The last step of a fit is not saved here. The rows of a CSV logger are in the checkpoint, and a fit that
     goes on writes them again, because Lightning's logger begins with an empty file.
 
-    Under DDP the first rank's clock and any rank's signal count for all of them, agreed on in each step, as Lightning
-    agrees on SIGTERM.
+    Under DDP the first rank's clock and any rank's signal count for all of them, agreed on in each step between the
+    hosts, which do not wait for their devices. Lightning's own agreement on SIGTERM, which waits, is then left out.
 
     Args:
         path_of_step: where the checkpoint of a step goes.
@@ -86,6 +87,7 @@ class StepCheckpoints(Checkpoint):
         self._is_first = True
         self._signum = 0  # as agreed on when it last was time to ask
         self._logged: list[str] = []
+        self._hosts: Any = None  # the group over which the ranks agree
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, write the earlier log rows again, and take the signals back from Lightning."""
@@ -95,6 +97,10 @@ class StepCheckpoints(Checkpoint):
         self._logged = []
         if self.interruption is not None:
             self.interruption.install()
+        if trainer.world_size > 1 and torch.distributed.is_initialized():
+            self._hosts = open_host_group()
+            if self.interruption is not None:  # its handlers note signals in place of Lightning's
+                trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _agree_on_nothing  # type: ignore[method-assign]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Save the previous step, if a checkpoint is due and the optimizer made a step."""
@@ -133,8 +139,9 @@ class StepCheckpoints(Checkpoint):
         by_time = self.every_n_seconds is not None and self.clock() - self._saved_at >= self.every_n_seconds
         signum = 0 if self.interruption is None else self.interruption.signum or 0
         if trainer.world_size > 1:
-            of_rank = torch.tensor([by_time and trainer.is_global_zero, signum], device=trainer.strategy.root_device)
-            by_time, signum = trainer.strategy.reduce(of_rank, reduce_op="max").tolist()
+            of_rank = torch.tensor([by_time and trainer.is_global_zero, signum])
+            torch.distributed.all_reduce(of_rank, torch.distributed.ReduceOp.MAX, group=self._hosts)
+            by_time, signum = of_rank.tolist()
         if self.interruption is not None and signum:
             self.interruption.signum = int(signum)
         return bool(by_time), int(signum)
@@ -151,6 +158,10 @@ class StepCheckpoints(Checkpoint):
             self.on_saved(step)
         if self.interruption is not None and self._signum:  # a later signal is not agreed on yet
             self.interruption.raise_if_asked(f"step {step} is saved, and the same command goes on from there")
+
+
+def _agree_on_nothing() -> None:
+    """Stand in for Lightning's broadcast of a SIGTERM that it has noted."""
 
 
 _LOGGED = "assl_lightning_metrics_csv"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from assl_lightning.augment.fused import Rows, StepViews, fused_views
 from assl_lightning.base.arguments import whole_number
 from assl_lightning.base.rules import checked
 from assl_lightning.base.seeding import Draws, derive_key
@@ -214,20 +215,35 @@ class PoolDataModule(LoadingDataModule):
 
     @torch.no_grad()
     def _training_batch(self, item: dict[str, Any]) -> Batch:
-        labelled, unlabelled = self._images_of_step(item)
-        if self.labelled_view == "weak":
-            labelled = self.weak(labelled, self._draws("labelled_view", item["step"], item["labelled_row"]))
-        row = item["unlabelled_row"]
+        views = self._views(item)
         return {
             "step": item["step"],
             "ends_pass": item["ends_pass"],
             "labelled_index": item["labelled"],
-            "labelled_image": self.normalise(labelled),
+            "labelled_image": views.labelled,
             "label": item["label"],
             "index": item["unlabelled"],
-            "weak": self.normalise(self.weak(unlabelled, self._draws("weak_view", item["step"], row))),
-            "strong": self.normalise(self.strong(unlabelled, self._draws("strong_view", item["step"], row))),
+            "weak": views.weak,
+            "strong": views.strong,
         }
+
+    def _views(self, item: dict[str, Any]) -> StepViews:
+        """Make the views of a step: in one launch where a kernel can, else by the plan of the device."""
+        augments_labelled = self.labelled_view == "weak"
+        of_labelled = self._draws("labelled_view", item["step"], item["labelled_row"])
+        weak, strong = (
+            self._draws(name, item["step"], item["unlabelled_row"]) for name in ("weak_view", "strong_view")
+        )
+        if item["labelled"].device.type == "cuda" and not isinstance(self.pool_images, StreamedImages):
+            pool = self._on_device("pool_images", item["labelled"])
+            fused = fused_views(pool, self.weak, self.strong, self.normalise, augments_labelled)
+            if fused is not None:
+                return fused(pool, Rows(item["labelled"], of_labelled), Rows(item["unlabelled"], weak), strong)
+        labelled, unlabelled = self._images_of_step(item)
+        if augments_labelled:
+            labelled = self.weak(labelled, of_labelled)
+        made = labelled, self.weak(unlabelled, weak), self.strong(unlabelled, strong)
+        return StepViews(*map(self.normalise, made))
 
     @torch.no_grad()
     def plain_view(self, index: Tensor) -> Tensor:

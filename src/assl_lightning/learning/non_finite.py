@@ -11,6 +11,8 @@ from torch.optim import Optimizer
 
 from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.words import first_few
+from assl_lightning.learning.fused_optimizers import can_skip_on_the_device, has_scaler, skip_where
+from assl_lightning.learning.kept_buffers import KeptBuffers
 from assl_lightning.learning.samplers import StepSampler
 from assl_lightning.learning.settings import OnNonFinite
 from assl_lightning.learning.view_pairs import PairSampler, ViewPairDataModule
@@ -29,8 +31,9 @@ class NonFinite(Callback):
     steps, before each test and before each checkpoint, so that no checkpoint holds weights from such a step; the
     weights of each checkpoint are checked, too.
 
-    "skip" waits for the device once a step. Where a gradient is not finite, the optimizer makes no step: neither
-    weights nor momentum nor the batch norms' running statistics change, and the step counts in `skipped`. Under 16-bit
+    "skip" leaves a step out where a gradient is not finite: neither weights nor momentum nor the batch norms' running
+    statistics change, and the step counts in `skipped`. With a fused optimizer (SGD, Adam and AdamW are, on CUDA) this
+    happens on the device; any other is asked to step by the host, which waits for the device once a step. Under 16-bit
     floats with a gradient scaler it is the scaler that leaves the step out, as it does when it lowers its scale.
 
     Args:
@@ -44,19 +47,28 @@ class NonFinite(Callback):
         super().__init__()
         require_one_of("on_non_finite", on_non_finite, OnNonFinite)
         self.on_non_finite = on_non_finite
-        self.skipped = 0
+        self._skipped = 0
+        self._skipped_there: Tensor | None = None  # () int64 on the device: those that the host has not read
         self._first: Tensor | None = None  # () int64 on the device: the first step whose loss was not finite, or −1
-        self._buffers: list[tuple[Tensor, Tensor]] = []
+        self._buffers = KeptBuffers()
+
+    @property
+    def skipped(self) -> int:
+        """Number of steps that were left out; waits for the device."""
+        if self._skipped_there is not None:
+            self._skipped, self._skipped_there = self._skipped + int(self._skipped_there), None
+        return self._skipped
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Reset the count and the note of a fault."""
         if stage == "fit":
-            self.skipped, self._first = 0, None
+            self._skipped, self._skipped_there, self._first = 0, None, None
+            self._buffers = KeptBuffers()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Under "skip", keep a copy of the buffers."""
         if self.on_non_finite == "skip":
-            self._buffers = [(buffer, buffer.clone()) for buffer in pl_module.buffers()]
+            self._buffers.keep(pl_module.buffers())
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Under "skip", remove the gradients if one is not finite; gradients are the same on all ranks."""
@@ -64,12 +76,19 @@ class NonFinite(Callback):
             return
         gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
         norms = torch.stack(torch._foreach_norm(gradients))  # a norm that overflows is of no use either
-        if norms.isfinite().all():
+        is_fault = ~norms.isfinite().all()
+        is_scaled = has_scaler(trainer)
+        if can_skip_on_the_device(optimizer) and not is_scaled:
+            skip_where(optimizer, is_fault)
+            self._buffers.put_back_where(is_fault)
+            before = self._skipped_there
+            self._skipped_there = is_fault.long() if before is None else before + is_fault
             return
-        self.skipped += 1
-        for buffer, before in self._buffers:
-            buffer.copy_(before)
-        if getattr(trainer.precision_plugin, "scaler", None) is None:
+        if not is_fault:
+            return
+        self._skipped += 1
+        self._buffers.put_back()
+        if not is_scaled:
             optimizer.zero_grad(set_to_none=True)
 
     def on_train_batch_end(
@@ -79,9 +98,10 @@ class NonFinite(Callback):
         if self.on_non_finite != "stop" or not outputs:
             return
         loss = outputs["loss"].detach()
-        first = torch.full((), -1, device=loss.device) if self._first is None else self._first
-        step = torch.full((), trainer.global_step - 1, device=loss.device)
-        self._first = torch.where((first < 0) & ~loss.isfinite(), step, first)
+        if self._first is None:
+            self._first = torch.full((), -1, device=loss.device)
+        is_fault = loss - loss != 0  # a launch less than `isfinite` for each of its operators
+        self._first.masked_fill_((self._first < 0) & is_fault, trainer.global_step - 1)
         if trainer.global_step % max(trainer.log_every_n_steps, 1) == 0:  # type: ignore[attr-defined]
             self.check(trainer)
 
@@ -122,7 +142,7 @@ class NonFinite(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the number of skipped steps."""
-        self.skipped = int(state_dict["skipped"])
+        self._skipped, self._skipped_there = int(state_dict["skipped"]), None
 
 
 def _round_of(trainer: Trainer) -> str:

@@ -49,8 +49,9 @@ class RankGather:
             observation = self._nothing(module)
         uncertainty, inconsistency = observation.uncertainty.float(), observation.inconsistency
         inconsistency = torch.zeros_like(uncertainty) if inconsistency is None else inconsistency.float()
-        values = torch.stack([uncertainty, inconsistency], dim=-1)  # (B, 2)
-        uncertainty, inconsistency = self._all(values, 0.0, self.rows, trainer, module).unbind(-1)
+        if trainer.world_size > 1:
+            values = torch.stack([uncertainty, inconsistency], dim=-1)  # (B, 2)
+            uncertainty, inconsistency = self._all(values, 0.0, self.rows, trainer, module).unbind(-1)
         index = self._all(observation.index, NOTHING, self.rows, trainer, module)
         features, labelled_index, labelled_features = self._features(observation, trainer, module)
         further = observation.further

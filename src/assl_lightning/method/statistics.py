@@ -22,6 +22,7 @@ from assl_lightning.base.rules import checked
 from assl_lightning.method.assl import Factors
 from assl_lightning.method.candidate_statistics import CandidateStatistics, upper_confidence_bound
 from assl_lightning.method.further_statistics import FurtherStatistics, pad_columns
+from assl_lightning.method.fused_scores import can_visit, visit
 from assl_lightning.method.pool_mask import Samples
 from assl_lightning.method.query import query
 from assl_lightning.method.settings import Alpha, Variance
@@ -102,6 +103,24 @@ class SampleStatistics:
         """
         self._check_shapes(index, uncertainty, inconsistency)
         observed = torch.stack([uncertainty.detach().float(), inconsistency.detach().float()], dim=-1)  # (B, 2)
+        if can_visit(index) and not self.further:
+            self._visit_in_one_launch(index, observed)
+        else:
+            self._visit(index, observed, further, assume_unique=assume_unique)
+        self._updates += 1
+
+    def _visit_in_one_launch(self, index: Tensor, observed: Tensor) -> None:
+        visit(
+            index.contiguous(),
+            observed,
+            (self._values, self._visits, self._fault, self._fault_values),
+            self._updates,
+            self.alpha,
+            is_post=self.variance == "post",
+            skips=self.skip_non_finite,
+        )
+
+    def _visit(self, index: Tensor, observed: Tensor, further: Tensor | None, *, assume_unique: bool) -> None:
         in_pool = (index >= 0) & (index < self.num_samples)
         valid = in_pool & observed.square().isfinite().all(-1)  # squares, because the variance must stay finite too
         if self.further:
@@ -118,7 +137,6 @@ class SampleStatistics:
             further = torch.where(valid[:, None], further, 0.0)
             self.further.update(row, further, self._visits, assume_unique=assume_unique)
         self._visits.index_add_(0, row, torch.ones_like(row, dtype=torch.int32))
-        self._updates += 1
 
     def _visit_once(self, row: Tensor, observed: Tensor) -> None:
         before_mean, before_variance = self._values[row].split(2, dim=-1)  # (B, 2) each

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from assl_lightning.method import scores
 from assl_lightning.method.contracts import Observation
+from assl_lightning.method.fused_scores import fused_scores
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ def observe_views(views: Views) -> Observation:
 
     `weak` and `strong` are logits (B, C).
     """
+    fused = fused_scores(views.weak, views.strong)
+    if fused is not None:
+        return to_observation(views, *fused)
     uncertainty = scores.pseudo_el2n(views.weak)
     inconsistency = None if views.strong is None else scores.symmetric_kl(views.weak, views.strong)
     return to_observation(views, uncertainty, inconsistency)

@@ -95,9 +95,11 @@ def with_features(network: nn.Module, num_classes: int, image_shape: Sequence[in
             compared at the first forward pass.
 
     Raises:
-        ValueError: a `FeatureNetwork` of another number of classes, a network without such a layer, or one whose
-            outputs are not those of the layer. Or it has layers without a size yet, and there is no `image_shape`.
+        ValueError: a compiled network, a `FeatureNetwork` of another number of classes, a network without such a layer,
+            or one whose outputs are not those of the layer. Or it has layers without a size yet, and there is no
+            `image_shape`.
     """
+    _check_that_it_is_not_compiled(network)
     images = None
     if image_shape is not None:
         images = _like_weights(network, torch.randn(2, *image_shape, generator=torch.Generator().manual_seed(0)))
@@ -110,6 +112,18 @@ def with_features(network: nn.Module, num_classes: int, image_shape: Sequence[in
     if isinstance(adapted, AdaptedNetwork) and not (adapted.is_checked or images is None or images.is_meta):
         adapted.check(images)
     return adapted
+
+
+def _check_that_it_is_not_compiled(network: nn.Module) -> None:
+    """Raise for a network that torch.compile was given: training calls its `features` and its `head`, not itself."""
+    is_wrapped = "_orig_mod" in dict(network.named_children())
+    if is_wrapped or getattr(network, "_compiled_call_impl", None) is not None:
+        inner = network.get_submodule("_orig_mod") if is_wrapped else network
+        raise ValueError(
+            f"the network must not be compiled as a whole; got a compiled {type(inner).__name__}, of which nothing "
+            f"compiled would run, because training calls its features and its head; leave torch.compile out, or "
+            f"compile a part inside of it, such as network.body = torch.compile(network.body)"
+        )
 
 
 def _like_weights(network: nn.Module, images: Tensor) -> Tensor:
