@@ -47,6 +47,16 @@ def test_kappa_and_its_error_are_those_of_scikit_learn_left_out_one_by_one(seed:
     assert isclose(found.kappa_error, jackknife_error_of_sklearn(table), rel_tol=0.02)
 
 
+def test_the_least_kappa_of_a_class_is_that_of_scikit_learn() -> None:
+    draw = np.random.default_rng(5)
+    first = draw.integers(0, 4, 300)
+    second = np.where(draw.random(300) < 0.3, draw.integers(0, 4, 300), first)
+    by_class = [cohen_kappa_score(first == label, second == label) for label in range(4)]
+    assert isclose(count(first, second).least_class_kappa, min(by_class), abs_tol=1e-12)
+    two = count(first % 2, second % 2)
+    assert isclose(two.least_class_kappa, two.kappa)
+
+
 def test_classes_that_do_not_occur_change_nothing_and_the_order_of_the_two_neither() -> None:
     first, second = [0, 7, 7, 3, 3, 0], [0, 7, 3, 3, 3, 7]
     found = count(first, second)
@@ -56,7 +66,7 @@ def test_classes_that_do_not_occur_change_nothing_and_the_order_of_the_two_neith
 
 
 def test_one_class_for_all_images_is_complete_agreement() -> None:
-    assert count([2, 2, 2], [2, 2, 2]) == Agreement(3, 3, 1.0, 0.0)
+    assert count([2, 2, 2], [2, 2, 2]) == Agreement(3, 3, 1.0, 0.0, 1.0)
     assert count([2, 2, 2], [1, 1, 1]).kappa == 0
 
 

@@ -16,7 +16,7 @@ def rounds(
 ) -> list[Progress]:
     def agreement(values: Sequence[float | None], number: int) -> Agreement | None:
         kappa = values[number] if number < len(values) else None
-        return None if kappa is None else Agreement(100, 90, kappa, 0.01)
+        return None if kappa is None else Agreement(100, 90, kappa, 0.01, kappa)
 
     return [
         Progress(

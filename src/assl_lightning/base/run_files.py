@@ -31,6 +31,9 @@ FINAL_CHECKPOINT = "final.ckpt"
 STATISTICS = "statistics.pt"
 """The table of the running statistics of a trained round, below `round_directory`."""
 
+PREDICTIONS = "predictions.pt"
+"""The latest predictions of the unlabelled samples while a round trained, below `round_directory`."""
+
 TO_LABEL = "to_label"
 """The directory of what people are asked to label before a round trains, below `round_directory`."""
 

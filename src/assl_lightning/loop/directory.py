@@ -17,6 +17,7 @@
 <run_dir>/round_00/queried.png      a `contact_sheet` of the first hundred of them
 <run_dir>/round_00/histograms.json  distributions of score and statistics, in the pool and among the queried samples
 <run_dir>/round_00/statistics.pt    the table of `SampleStatistics`
+<run_dir>/round_00/predictions.pt   each sample's latest prediction in training (`learning.latest_predictions`)
 <run_dir>/round_00/final.ckpt       raw and averaged weights; removed when the next round is complete
 """
 

@@ -18,6 +18,7 @@ from assl_lightning.base.run_files import CONFIG, POOL, RECORDS, STATE, round_di
 from assl_lightning.base.words import one_line, shortened
 from assl_lightning.loop.settings import in_groups
 from assl_lightning.loop.targets import with_present_targets
+from assl_lightning.stopping.agreement import Agreement
 
 State = Literal["training", "trained", "waiting"]
 """The state of an incomplete round; "waiting": for labels."""
@@ -76,6 +77,8 @@ class RoundRecord:
     skipped_steps: int = 0  # steps whose gradients were not finite, under `non_finite: skip`
     drawn_at_random: int = 0  # queried samples without a score: too few were visited, or `unvisited: random`
     seconds: dict[str, float] = field(default_factory=dict)  # by part: train, test, acquire, label
+    agreement: dict[str, float] = field(default_factory=dict)  # `Agreement` with the round before; empty: not known
+    floor: dict[str, float] = field(default_factory=dict)  # `Agreement` with a second training on the same labels
 
 
 def with_later_keys(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,6 +168,16 @@ def _is_share(value: object) -> bool:
     return is_unknown or (is_number(value) and 0 <= value <= 1)
 
 
+def _is_agreement(value: object) -> bool:
+    if not isinstance(value, dict) or not all(map(is_number, value.values())):
+        return False
+    try:
+        Agreement.of(value)
+    except ValueError:
+        return False
+    return True
+
+
 _VALUES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "int": ("an integer of at least 0", _is_count),
     "int | None": ("an integer of at least 0, or null", lambda value: value is None or _is_count(value)),
@@ -182,10 +195,11 @@ _VALUES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
         "a dictionary of finite numbers",
         lambda value: isinstance(value, dict) and all(map(is_number, value.values())),
     ),
+    "agreement": ("empty, or have the fields of an Agreement, with at least 1 image", _is_agreement),
 }
 """A field's type, or its kind in `_NARROWER` → a description of its values, and the check of a value."""
 
-_NARROWER = {"queried_labels": "labels"}
+_NARROWER = {"queried_labels": "labels", "agreement": "agreement", "floor": "agreement"}
 
 
 def write_state(run_dir: Path, number: int, state: State, record: RoundRecord | None = None) -> None:

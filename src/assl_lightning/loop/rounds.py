@@ -40,6 +40,7 @@ from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.first_query import FIRST_STRATEGIES, query_first
 from assl_lightning.loop.fitting import Fitting
 from assl_lightning.loop.oracles import LabelRequest, Oracle, Pending
+from assl_lightning.loop.progress import outlook_of
 from assl_lightning.loop.querying import query
 from assl_lightning.loop.records import RoundRecord, without_query
 from assl_lightning.loop.settings import RoundSettings
@@ -197,7 +198,7 @@ class _Loop:
             return records
         for number in range(len(records), self.settings.rounds + 1):
             self.interruption.raise_if_asked("the same command goes on from the last complete round")
-            record = self._round(number)
+            record = self._round(number, records)
             if record is None:
                 return records
             records.append(record)
@@ -333,13 +334,14 @@ class _Loop:
 
     # ---- one round
 
-    def _round(self, number: int) -> RoundRecord | None:
+    def _round(self, number: int, before: Sequence[RoundRecord]) -> RoundRecord | None:
         """Train, query and label; return None while the answers are pending. Each of the three starts from files."""
         state, record = self.directory.read_state(number)
         self.directory.load_pool(number, self.pool, grown=state == "waiting")
         trained = None
         if record is None:
             trained, record = self._train(number)
+            self._tell([*before, record])
         if number < self.settings.rounds:
             if state == "waiting":
                 with self.directory.reading(number, STATE):
@@ -371,6 +373,13 @@ class _Loop:
         if number < self.settings.rounds:
             self.interruption.raise_if_asked(f"round {number} is trained, and the same command goes on with its query")
         return trained, record
+
+    def _tell(self, records: Sequence[RoundRecord]) -> None:
+        """Say what the rounds so far tell about labelling more."""
+        outlook = outlook_of(records, self.settings.as_dict())
+        if outlook.is_known:
+            for name, sentence in outlook.lines():
+                log.info("round %d, %s: %s", records[-1].round, name, sentence)
 
     def _query(self, record: RoundRecord, trained: TrainedModel) -> tuple[RoundRecord, LabelRequest]:
         started = self.clock()

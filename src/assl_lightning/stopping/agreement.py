@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from math import sqrt
 
 import numpy as np
@@ -31,6 +32,7 @@ class Agreement:
     agreeing: int  # of them, with the same prediction
     kappa: float  # Cohen's κ in [−1, 1]; 1 = all agree, 0 = as many as by chance
     kappa_error: float  # its standard error for many images, ≥ 0
+    least_class_kappa: float  # the smallest κ of the questions "this class or another one", over all classes
 
     @property
     def changed(self) -> float:
@@ -53,8 +55,8 @@ class Agreement:
 
     @property
     def most_f_change(self) -> float | None:
-        """The bound on the difference of a class's F-measure, 4(1 − κ)/κ; None where it says nothing, at 1 or more."""
-        return f_change_bound(self.kappa)
+        """The bound on the difference of the F-measure of any class on these images; None where it says nothing."""
+        return f_change_bound(self.least_class_kappa)
 
     def as_dict(self) -> dict[str, float]:
         """Return the fields, for a record."""
@@ -69,11 +71,13 @@ class Agreement:
         """
         if not fields:
             return None
-        if fields.keys() != {"images", "agreeing", "kappa", "kappa_error"} or fields["images"] < 1:
+        names = [entry.name for entry in dataclass_fields(cls)]
+        if fields.keys() != set(names) or fields["images"] < 1:
             raise ValueError(
-                f"an agreement must have images (1 or more), agreeing, kappa and kappa_error; got {dict(fields)}"
+                f"an agreement must have images (1 or more) and {', '.join(names[1:])}; got {dict(fields)}"
             )
-        return cls(int(fields["images"]), int(fields["agreeing"]), fields["kappa"], fields["kappa_error"])
+        images, agreeing, *others = (fields[name] for name in names)
+        return cls(int(images), int(agreeing), *others)
 
 
 def count(first: NDArray[np.int64] | list[int], second: NDArray[np.int64] | list[int]) -> Agreement:
@@ -95,7 +99,7 @@ def of_table(table: NDArray[np.int64]) -> Agreement:
     observed, by_chance = float(np.trace(share)), float(rows @ columns)
     agreeing = int(np.trace(table))
     if by_chance >= 1:  # both give one class to all images
-        return Agreement(images, agreeing, 1.0, 0.0)
+        return Agreement(images, agreeing, 1.0, 0.0, 1.0)
     kappa = (observed - by_chance) / (1 - by_chance)
     # p_ii (1 − (p_i. + p_.i)(1 − κ))² + (1 − κ)² p_ij (p_.i + p_j.)² for i ≠ j
     on_diagonal = np.diag(share) * (1 - (rows + columns) * (1 - kappa)) ** 2
@@ -103,13 +107,15 @@ def of_table(table: NDArray[np.int64]) -> Agreement:
     off_diagonal = (1 - kappa) ** 2 * (crossed.sum() - np.trace(crossed))
     variance = on_diagonal.sum() + off_diagonal - (kappa - by_chance * (1 - kappa)) ** 2
     error = sqrt(max(float(variance), 0.0) / images) / (1 - by_chance)
-    return Agreement(images, agreeing, float(kappa), error)
+    of_class = 2 * (np.diag(share) - rows * columns) / (rows + columns - 2 * rows * columns)  # κ of two by two
+    return Agreement(images, agreeing, float(kappa), error, float(of_class.min()))
 
 
 def f_change_bound(kappa: float) -> float | None:
     """Return 4(1 − κ)/κ, by which the F-measures of two binary classifiers of this κ differ at most; None if ≥ 1.
 
-    With more than two classes it holds for one class against the others, with the κ of that question.
+    With more than two classes it holds for one class against the others, with the κ of that question. Bloodgood and
+    Grothendieck, CoNLL 2013.
 
     >>> round(f_change_bound(0.99), 4), f_change_bound(0.5)
     (0.0404, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ def expected_accuracy(
     Returns:
         None where fewer than `LEAST_ROUNDS` different numbers of labels have an accuracy.
     """
-    known = [(count, value) for count, value in zip(labels, accuracies, strict=True) if value == value and count > 0]
+    known = [(count, value) for count, value in zip(labels, accuracies, strict=True) if not isnan(value) and count > 0]
     if len({count for count, _ in known}) < LEAST_ROUNDS:
         return None
     x, y = np.array([count for count, _ in known], float), np.array([value for _, value in known])

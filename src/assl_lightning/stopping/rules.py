@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 from statistics import fmean
 from typing import Annotated, ClassVar
 
@@ -95,7 +96,7 @@ class StopOnPlateau(StopRule):
 
     def decide(self, rounds: Sequence[Progress]) -> str | None:
         """Return why no more is to be labelled, or None."""
-        accuracies = [progress.accuracy for progress in rounds if progress.accuracy == progress.accuracy]
+        accuracies = [progress.accuracy for progress in rounds if not isnan(progress.accuracy)]
         if len(accuracies) <= self.rounds:
             return None
         before, last = max(accuracies[: -self.rounds]), max(accuracies[-self.rounds :])
@@ -127,7 +128,7 @@ class StopOnAccuracy(StopRule):
     def decide(self, rounds: Sequence[Progress]) -> str | None:
         """Return why no more is to be labelled, or None."""
         last, low = rounds[-1], None
-        if last.test_images and last.accuracy == last.accuracy:
+        if last.test_images and not isnan(last.accuracy):
             low, _ = wilson(round(last.accuracy * last.test_images), last.test_images)
         reached = low if self.certain else last.accuracy
         if reached is None or not reached >= self.accuracy:
