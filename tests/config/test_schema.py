@@ -100,6 +100,7 @@ def plain() -> dict[str, Any]:
             "features": "inference",
         },
         "warm_up": None,
+        "stop": None,
         "trainer": {
             "_target_": "a.Trainer",
             "devices": 1,

@@ -179,6 +179,7 @@ def _shorten(config: Config, run_dir: Path, devices: int) -> Config:
         ),
         algorithm=replace(config.algorithm, batch_size=max(config.algorithm.batch_size // devices, 1)),
         warm_up=warm_up,
+        stop=None,
         trainer=trainer,
     )
 

@@ -29,6 +29,7 @@ from assl_lightning.loop.records import (
     read_config,
     read_records,
     read_state,
+    reason_of_end,
     trained_records,
 )
 from assl_lightning.loop.warm_up_record import WarmUpRecord, read_warm_up
@@ -180,6 +181,9 @@ def wait_for_answers(
 
 def _progress(run_dir: Path, number: int, rounds: int, config: Mapping[str, Any]) -> tuple[str, str]:
     """Return what a run does that does not wait for people, in round `number`, and the next step."""
+    if reason := reason_of_end(run_dir, rounds):
+        further = f"another number of rounds, another rule, or stop=none goes on with {command_of(config)}"
+        return f"ended by its rule: {reason}", f"{command('report', run_dir)} shows its rounds; {further}"
     if number > rounds:
         more = f"more of them with rounds={rounds + 1} or more"
         return "finished", f"{command('report', run_dir)} compares its rounds; {more}"

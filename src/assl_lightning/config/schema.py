@@ -104,6 +104,7 @@ class Config:
     algorithm: AlgorithmSection
     acquisition: AcquisitionSection
     warm_up: Node | None  # the training before the first label; None: there is none
+    stop: Node | None  # the rule that may end the run early; None: there is none
     trainer: Node
     oracle: Node
 

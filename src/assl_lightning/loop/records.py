@@ -35,7 +35,7 @@ COMMAND = "command"
 FORMER_KEYS = ("acquisition.requires", "algorithm.produces")
 """Keys that configurations had once; a run made with them goes on, and what they say is ignored."""
 
-LATER_KEYS: Mapping[str, Any] = {"initial_features": "network", "warm_up": None}
+LATER_KEYS: Mapping[str, Any] = {"initial_features": "network", "warm_up": None, "stop": None}
 """Keys that configurations did not have at first, and their values in a run that does not say them."""
 
 _PSEUDO_LABELLING = ("AdaMatch", "FixMatch", "FlexMatch", "FreeMatch", "SoftMatch")
@@ -46,6 +46,9 @@ LATER_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     **{f"assl_lightning.learning.{name}": {"balanced_head": False, "teacher": "student"} for name in _PSEUDO_LABELLING},
 }
 """`_target_` of a class → arguments that it did not have at first, and their values in a run that does not say them."""
+
+STOPPING_KEYS = ("stop",)
+"""Keys, with all below them, that say when a run ends, and change none of its rounds."""
 
 KEYS_WITHOUT_EFFECT = (
     *FORMER_KEYS,
@@ -79,6 +82,18 @@ class RoundRecord:
     seconds: dict[str, float] = field(default_factory=dict)  # by part: train, test, acquire, label
     agreement: dict[str, float] = field(default_factory=dict)  # `Agreement` with the round before; empty: not known
     floor: dict[str, float] = field(default_factory=dict)  # `Agreement` with a second training on the same labels
+    stopped: dict[str, Any] | None = None
+    """A rule ended the run here: `rule`, the `rounds` that were asked for, `reason`, and `overruled` if it went on."""
+
+    def is_stopped(self, rounds: int) -> bool:
+        """True if a rule ended the run here, when it was to make `rounds` acquisitions, and nothing was asked since."""
+        if self.stopped is None or self.stopped.get("overruled") or self.queried:
+            return False
+        return bool(self.stopped["rounds"] == rounds > self.round)
+
+    def overruled(self) -> RoundRecord:
+        """Return the record of a run that goes on although a rule has ended it here."""
+        return self if self.stopped is None else replace(self, stopped={**self.stopped, "overruled": True})
 
 
 def with_later_keys(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,6 +193,13 @@ def _is_agreement(value: object) -> bool:
     return True
 
 
+def _is_stop(value: object) -> bool:
+    if value is None:
+        return True
+    texts = [value.get(name) for name in ("rule", "reason")] if isinstance(value, dict) else [None]
+    return all(isinstance(text, str) for text in texts) and _is_count(cast(dict[str, Any], value).get("rounds"))
+
+
 _VALUES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "int": ("an integer of at least 0", _is_count),
     "int | None": ("an integer of at least 0, or null", lambda value: value is None or _is_count(value)),
@@ -195,11 +217,12 @@ _VALUES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
         "a dictionary of finite numbers",
         lambda value: isinstance(value, dict) and all(map(is_number, value.values())),
     ),
+    "stopped": ("null, or have the texts rule and reason, and a number of rounds", _is_stop),
     "agreement": ("empty, or have the fields of an Agreement, with at least 1 image", _is_agreement),
 }
 """A field's type, or its kind in `_NARROWER` → a description of its values, and the check of a value."""
 
-_NARROWER = {"queried_labels": "labels", "agreement": "agreement", "floor": "agreement"}
+_NARROWER = {"queried_labels": "labels", "agreement": "agreement", "floor": "agreement", "stopped": "stopped"}
 
 
 def write_state(run_dir: Path, number: int, state: State, record: RoundRecord | None = None) -> None:
@@ -237,10 +260,23 @@ def read_state(run_dir: Path, number: int) -> tuple[State, RoundRecord | None]:
 def complete_records(run_dir: Path, rounds: int) -> tuple[RoundRecord, ...]:
     """Read the `rounds` + 1 records of a run that has made `rounds` acquisitions; none of an unfinished run.
 
-    Later records of an extended run are left out.
+    Later records of an extended run are left out. A run that a rule ended has fewer, and is not unfinished.
     """
     records = read_records(run_dir)
-    return tuple(records[: rounds + 1]) if len(records) > rounds else ()
+    is_whole = len(records) > rounds or reason_of_end(run_dir, rounds) is not None
+    return tuple(records[: rounds + 1]) if is_whole else ()
+
+
+def reason_of_end(run_dir: Path, rounds: int) -> str | None:
+    """Return why a rule ended a run before its `rounds` acquisitions; None where none did, or the run goes on.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    records = read_records(run_dir)
+    if not records or not records[-1].is_stopped(rounds) or read_state(run_dir, records[-1].round)[1] is not None:
+        return None
+    return str((records[-1].stopped or {})["reason"])
 
 
 def trained_records(run_dir: Path, rounds: int) -> list[RoundRecord]:

@@ -40,7 +40,7 @@ from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.first_query import FIRST_STRATEGIES, query_first
 from assl_lightning.loop.fitting import Fitting
 from assl_lightning.loop.oracles import LabelRequest, Oracle, Pending
-from assl_lightning.loop.progress import outlook_of
+from assl_lightning.loop.progress import outlook_of, progress_of
 from assl_lightning.loop.querying import query
 from assl_lightning.loop.records import RoundRecord, without_query
 from assl_lightning.loop.settings import RoundSettings
@@ -48,11 +48,13 @@ from assl_lightning.loop.training import RoundTraining
 from assl_lightning.loop.warming_up import WarmUp
 from assl_lightning.method.candidates import Acquisition
 from assl_lightning.networks.base import FeatureNetwork
+from assl_lightning.stopping.rules import StopRule
 
 log = logging.getLogger(__name__)
 
 _MOST_LOOKED_AT = 20_000  # images, before the first label
 _MAX_THUMBNAILS = 100  # of a round's queries
+_GO_ON = "Another number of rounds, another rule, or stop=none goes on with it"
 
 
 def run_rounds(
@@ -70,6 +72,7 @@ def run_rounds(
     clock: Callable[[], float] = time.perf_counter,
     unreadable: Sequence[Row] = (),
     make_warm_up: Callable[[FeatureNetwork], SimCLR] | None = None,
+    stop: StopRule | None = None,
 ) -> list[RoundRecord]:
     """Run active learning, or go on with it, and return the records of all complete rounds.
 
@@ -97,6 +100,8 @@ def run_rounds(
         make_warm_up: called once, with the network, before the first label is asked for: it trains the features of all
             of the pool's images that are neither held out nor excluded, and rounds begin with them. None: they begin
             with random ones.
+        stop: a rule that may end the run after a round, which then asks for no labels. Given other `rounds`, another
+            rule or none, the call goes on; a rule that was overruled in this way is not asked again.
 
     Raises:
         ValueError: the settings contradict the pool, the algorithm or the run in `run_dir`, or the network or the
@@ -126,6 +131,7 @@ def run_rounds(
         acquisition=acquisition,
         make_progress=make_progress,
         warm_up=warm_up,
+        stop=stop,
     )
     loop = _Loop(
         pool=pool,
@@ -139,6 +145,7 @@ def run_rounds(
         interruption=interruption,
         unreadable=unreadable,
         gone=pool.excluded,
+        stop=stop,
     )
     try:
         with interruption:
@@ -162,6 +169,7 @@ class _Loop:
     interruption: Interruption
     unreadable: Sequence[Row]
     gone: Tensor  # (G,) int64, excluded when the call began: they leave the run at the next round, labelled or not
+    stop: StopRule | None
 
     def run(self) -> list[RoundRecord]:
         self._check_settings()
@@ -189,8 +197,10 @@ class _Loop:
             self.directory.tidy(records[-1])
         if len(records) > self.settings.rounds:
             log.info("the run in %s is finished; nothing to do", self.directory.path)
-            last = records[-1].round
-            self.directory.load_pool(last, self.pool, grown=self.directory.read_state(last)[0] == "waiting")
+            self._load_last(records[-1])
+            return records
+        if must_reopen and self._has_ended(records[-1]):
+            self._load_last(records[-1])
             return records
         if must_reopen:
             self._reopen(records.pop())
@@ -202,15 +212,32 @@ class _Loop:
             if record is None:
                 return records
             records.append(record)
+            if record.is_stopped(self.settings.rounds):
+                break
         self.interruption.raise_if_asked("all rounds are complete")
         return records
+
+    def _has_ended(self, last: RoundRecord) -> bool:
+        """True, with a message, if this very rule has ended the run, and nothing else is asked for since."""
+        if last.stopped is None or self.stop is None or not last.is_stopped(self.settings.rounds):
+            return False
+        if last.stopped["rule"] != self.stop.name or self.directory.read_state(last.round)[1] is not None:
+            return False
+        reason = last.stopped["reason"]
+        log.info("the run in %s ended after round %d: %s. %s", self.directory.path, last.round, reason, _GO_ON)
+        return True
+
+    def _load_last(self, last: RoundRecord) -> None:
+        """Restore the labels of the last round of a run that makes no more."""
+        has_grown = self.directory.read_state(last.round)[0] == "waiting"
+        self.directory.load_pool(last.round, self.pool, grown=has_grown)
 
     def _reopen(self, record: RoundRecord) -> None:
         """Set the last round of a finished run back to "trained" when it gets more rounds, so that it queries."""
         state, _ = self.directory.read_state(record.round)
         if state == "training" and is_first_rank():
             self.directory.require(record.round, FINAL_CHECKPOINT)
-            self.directory.write_state(record.round, "trained", record)
+            self.directory.write_state(record.round, "trained", record.overruled())
         wait_for_all_ranks()
 
     def _check_settings(self) -> None:
@@ -342,7 +369,12 @@ class _Loop:
         if record is None:
             trained, record = self._train(number)
             self._tell([*before, record])
-        if number < self.settings.rounds:
+        if state != "waiting" and number < self.settings.rounds:
+            record = self._decide(record, before)
+        if record.stopped is not None and record.is_stopped(self.settings.rounds):
+            reason = record.stopped["reason"]
+            log.info("the run ends after round %d of %d: %s. %s", number, self.settings.rounds, reason, _GO_ON)
+        elif number < self.settings.rounds:
             if state == "waiting":
                 with self.directory.reading(number, STATE):
                     queried = torch.tensor(record.queried, dtype=torch.int64)
@@ -373,6 +405,16 @@ class _Loop:
         if number < self.settings.rounds:
             self.interruption.raise_if_asked(f"round {number} is trained, and the same command goes on with its query")
         return trained, record
+
+    def _decide(self, record: RoundRecord, before: Sequence[RoundRecord]) -> RoundRecord:
+        """Ask the rule whether the run ends here, unless it was overruled; note its reason in the record."""
+        rounds = [*before, record]
+        if self.stop is None or self.stop.name in [one.stopped["rule"] for one in rounds if one.stopped is not None]:
+            return record
+        reason = self.stop.decide(progress_of(rounds))
+        if reason is None:
+            return record
+        return replace(record, stopped={"rule": self.stop.name, "rounds": self.settings.rounds, "reason": reason})
 
     def _tell(self, records: Sequence[RoundRecord]) -> None:
         """Say what the rounds so far tell about labelling more."""

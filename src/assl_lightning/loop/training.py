@@ -31,6 +31,7 @@ from assl_lightning.method.candidates import Acquisition
 from assl_lightning.method.statistics import SampleStatistics, pad_to
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.networks.class_rows import carry_rows
+from assl_lightning.stopping.rules import StopRule
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class RoundTraining:
     acquisition: Acquisition
     make_progress: Callable[..., Callback] | None
     warm_up: WarmUp | None  # None: trainings begin at random weights
+    stop: StopRule | None = None
 
     @property
     def settings(self) -> RoundSettings:
@@ -252,7 +254,7 @@ class RoundTraining:
         return LatestPredictions(pool.num_samples, pool.num_classes, assume_unique=self.datamodule.draws_distinct)
 
     def _check_requirements(self, algorithm: Algorithm) -> None:
-        contradictions = find_contradictions(self.acquisition, algorithm, self.settings, self.datamodule.mu)
+        contradictions = find_contradictions(self.acquisition, algorithm, self.settings, self.datamodule.mu, self.stop)
         if contradictions:
             raise ValueError(str(contradictions[0]))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from math import isnan
 from statistics import fmean
 from typing import Annotated, ClassVar
@@ -31,6 +31,12 @@ class StopRule(ABC):
 
     needs_agreement: ClassVar[bool] = False
     """True if the rule cannot decide without `Progress.agreement`."""
+
+    @property
+    def name(self) -> str:
+        """The rule with its constants, by which a run that it ended knows it again."""
+        kind = type(self)
+        return repr(self) if is_dataclass(self) else f"{kind.__module__}.{kind.__qualname__}"
 
     @abstractmethod
     def decide(self, rounds: Sequence[Progress]) -> str | None:

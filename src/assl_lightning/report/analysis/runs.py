@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assl_lightning.base.run_files import CONFIG, RECORDS, STATE, round_directory
-from assl_lightning.loop.records import RoundRecord, read_config, trained_records, with_later_keys
+from assl_lightning.loop.records import RoundRecord, read_config, reason_of_end, trained_records, with_later_keys
 from assl_lightning.loop.warm_up_record import WarmUpRecord, read_warm_up
 
 GROUPS = ("data", "network", "algorithm", "acquisition")
@@ -45,8 +45,13 @@ class Run:
 
     @property
     def is_complete(self) -> bool:
-        """True if all trainings are done, one more than acquisitions."""
-        return len(self.all_records) > int(self.config["rounds"])
+        """True if all trainings are done, one more than acquisitions, or a rule ended the run."""
+        return len(self.all_records) > int(self.config["rounds"]) or self.reason_of_end is not None
+
+    @property
+    def reason_of_end(self) -> str | None:
+        """Why a rule ended the run before its last round, or None."""
+        return reason_of_end(self.directory, int(self.config["rounds"]))
 
     @property
     def all_records(self) -> tuple[RoundRecord, ...]:
