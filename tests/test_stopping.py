@@ -9,10 +9,12 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from sklearn.metrics import cohen_kappa_score
+from torch import Tensor
 
 from assl_lightning.acquisition import RandomSampling
 from assl_lightning.check.directory import read_directory
@@ -172,3 +174,28 @@ def test_the_predictions_of_a_round_are_compared_with_those_of_the_round_before(
     kappa = cohen_kappa_score(first[unlabelled], second[unlabelled])
     assert record.agreement["kappa"] == pytest.approx(kappa, abs=1e-12)
     assert read_records(runs / "whole")[0].agreement == {}
+
+
+def test_a_round_that_is_trained_twice_knows_how_far_the_two_agree(runs: Path, tmp_path: Path) -> None:
+    settings = replace(GOES_ON, repeat_round=1)
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", _StopRepeat(1, 3), settings=settings, stop=None)
+    assert list((tmp_path / "run/round_01/repeat/resume").iterdir())
+    records = run(tmp_path / "run", settings=settings, stop=None)
+    run(tmp_path / "again", settings=settings, stop=None)
+    assert list(differences_of_runs(tmp_path / "again", tmp_path / "run")) == []
+    assert [bool(record.floor) for record in records] == [False, True, False, False]
+    floor = records[1].floor
+    assert floor["images"] > 30
+    assert 0 < floor["agreeing"] < floor["images"], "the two trainings are not the same"
+    assert not (tmp_path / "run/round_01/repeat").exists()
+    without = [replace(record, floor={}) for record in records]
+    assert rounds_alone(without) == rounds_alone(read_records(runs / "whole")), "nothing else of the run changes"
+
+
+class _StopRepeat(StopAt):
+    """Ends the second training of a round."""
+
+    def on_before_backward(self, trainer: Any, module: Any, loss: Tensor) -> None:
+        if Path(trainer.default_root_dir).name == "repeat":
+            super().on_before_backward(trainer, module, loss)

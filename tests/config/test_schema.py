@@ -101,6 +101,7 @@ def plain() -> dict[str, Any]:
         },
         "warm_up": None,
         "stop": None,
+        "repeat_round": None,
         "trainer": {
             "_target_": "a.Trainer",
             "devices": 1,

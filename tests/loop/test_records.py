@@ -219,9 +219,10 @@ def test_what_a_class_did_not_take_yet_when_a_run_began_is_as_if_it_had_been_sai
         "initial_features": "network",
         "warm_up": None,
         "stop": None,
+        "repeat_round": None,
         "acquisition": {"name": "herding", "strategy": {**strategy, "class_quota": 0.0}},
         "seed": 0,
     }
     said = {"acquisition": {"strategy": {**strategy, "class_quota": 0.5}}, "warm_up": {"steps": 1}}
-    assert with_later_keys(said) == {**said, "initial_features": "network", "stop": None}
+    assert with_later_keys(said) == {**said, "initial_features": "network", "stop": None, "repeat_round": None}
     assert "class_quota" not in strategy

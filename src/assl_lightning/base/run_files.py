@@ -40,6 +40,9 @@ TO_LABEL = "to_label"
 RESUME = "resume"
 """The directory of the checkpoints of an unfinished training, below that of its round or of the warm-up."""
 
+REPEAT = "repeat"
+"""The directory of a second training on the same labels, below `round_directory`, while it goes on."""
+
 WARM_UP = "warm_up"
 """The directory of what the training before the first label writes on its way."""
 

@@ -35,7 +35,7 @@ COMMAND = "command"
 FORMER_KEYS = ("acquisition.requires", "algorithm.produces")
 """Keys that configurations had once; a run made with them goes on, and what they say is ignored."""
 
-LATER_KEYS: Mapping[str, Any] = {"initial_features": "network", "warm_up": None, "stop": None}
+LATER_KEYS: Mapping[str, Any] = {"initial_features": "network", "warm_up": None, "stop": None, "repeat_round": None}
 """Keys that configurations did not have at first, and their values in a run that does not say them."""
 
 _PSEUDO_LABELLING = ("AdaMatch", "FixMatch", "FlexMatch", "FreeMatch", "SoftMatch")
@@ -47,7 +47,7 @@ LATER_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
 }
 """`_target_` of a class → arguments that it did not have at first, and their values in a run that does not say them."""
 
-STOPPING_KEYS = ("stop",)
+STOPPING_KEYS = ("stop", "repeat_round")
 """Keys, with all below them, that say when a run ends, and change none of its rounds."""
 
 KEYS_WITHOUT_EFFECT = (

@@ -368,6 +368,10 @@ class _Loop:
         trained = None
         if record is None:
             trained, record = self._train(number)
+            if number != self.settings.repeat_round:
+                self._tell([*before, record])
+        if number == self.settings.repeat_round and state != "waiting" and not record.floor:
+            record = self._repeat(record)
             self._tell([*before, record])
         if state != "waiting" and number < self.settings.rounds:
             record = self._decide(record, before)
@@ -405,6 +409,19 @@ class _Loop:
         if number < self.settings.rounds:
             self.interruption.raise_if_asked(f"round {number} is trained, and the same command goes on with its query")
         return trained, record
+
+    def _repeat(self, record: RoundRecord) -> RoundRecord:
+        """Train the round a second time, to know how far two trainings on the same labels agree."""
+        log.info("round %d is trained once more on its labels, since repeat_round=%d", record.round, record.round)
+        started = self.clock()
+        with self.interruption.deferred():
+            floor = self.training.repeat(record.round)
+            seconds = record.seconds | {"repeat": self.clock() - started}
+            record = replace(record, floor=floor, seconds=seconds)
+            if is_first_rank():
+                self.directory.write_state(record.round, "trained", record)
+        wait_for_all_ranks()
+        return record
 
     def _decide(self, record: RoundRecord, before: Sequence[RoundRecord]) -> RoundRecord:
         """Ask the rule whether the run ends here, unless it was overruled; note its reason in the record."""

@@ -70,6 +70,8 @@ class RoundSettings:
         weight_ema: decay of the averaged weights that are tested; None: the raw weights alone.
         non_finite: what becomes of a step whose loss or gradients are not finite: "stop" ends the run with the step and
             its samples, "skip" leaves the weights as they were and counts it; see `NonFinite`.
+        repeat_round: a round that is trained twice on the same labels, so that the agreement of two such trainings is
+            known beside that of successive rounds; None: none is.
         checkpoint: how often a training is saved from within.
         change_devices: go on with other devices than the run had so far, which is else refused.
         config: whatever else tells this run from another; joins these settings in config.yaml, which a run that goes
@@ -93,6 +95,7 @@ class RoundSettings:
     acquisition_features: Features = "inference"
     weight_ema: Decay | None = 0.999
     non_finite: OnNonFinite = "stop"
+    repeat_round: Annotated[int, at_least(0)] | None = None
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     change_devices: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,8 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from assl_lightning.base.processes import is_first_rank
-from assl_lightning.base.run_files import FINAL_CHECKPOINT, PREDICTIONS, STATISTICS
+from assl_lightning.base.run_files import FINAL_CHECKPOINT, PREDICTIONS, REPEAT, RESUME, STATISTICS
+from assl_lightning.base.seeding import derive_key
 from assl_lightning.learning.accepting import check_algorithm
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.datamodule import PoolDataModule
@@ -21,6 +23,7 @@ from assl_lightning.learning.weight_ema import WeightEMA
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.loop.comparing import compare_predictions
 from assl_lightning.loop.directory import RunDirectory
+from assl_lightning.loop.fit_checkpoints import FitCheckpoints
 from assl_lightning.loop.fitting import Fitting, Times
 from assl_lightning.loop.records import RoundRecord
 from assl_lightning.loop.requirements import find_contradictions
@@ -100,6 +103,35 @@ class RoundTraining:
         if settings.acquisition_weights == "ema" and weight_ema is not None:
             network = weight_ema.averaged(network, prefix="network.")
         return _model(trainer, network, statistics, score), record
+
+    def repeat(self, number: int) -> dict[str, float]:
+        """Train a round once more, on the same labels and from the same weights, with other draws in its steps.
+
+        Nothing stays of it but the fields of the `Agreement` of its latest predictions with those of the round; {}
+        where the algorithm looks at no unlabelled images. A training that was stopped goes on from its checkpoint.
+
+        Raises:
+            Interrupted: a signal came; the training is saved.
+        """
+        self._start_round(number, derive_key(self.settings.seed, "repeat"))
+        algorithm = self._new_algorithm(number)
+        latest = self._latest_predictions(algorithm)
+        directory = self.directory.round(number) / REPEAT
+        agreement: dict[str, float] = {}
+        if latest is not None:
+            weight_ema = None if self.settings.weight_ema is None else WeightEMA(self.settings.weight_ema)
+            checkpoints = FitCheckpoints(directory / RESUME, self.directory.config, {"repeated_round": number})
+            saving = self.fitting.step_checkpoints(checkpoints)
+            seeding = StepSeed(self.datamodule.seed, number)
+            callbacks = [seeding, NonFinite(self.settings.non_finite), latest, weight_ema, saving]
+            trainer = self.fitting.new_trainer(directory, self.datamodule.num_epochs, callbacks)
+            self.fitting.fit(trainer, algorithm, self.datamodule, checkpoints)
+            first: Tensor = self.directory.load_tensors(number, PREDICTIONS)["classes"]
+            agreement = compare_predictions(first, latest.classes.cpu(), self.datamodule.pool.unlabelled)
+        if is_first_rank():
+            shutil.rmtree(directory, ignore_errors=True)
+        self._start_round(number)
+        return agreement
 
     def _agreement(self, number: int, classes: Tensor) -> dict[str, float]:
         """Write the latest predictions (N,) of a round, and compare them with those of the round before."""
@@ -188,10 +220,10 @@ class RoundTraining:
         trainer = self._new_trainer(0, [])
         return _model(trainer, self._new_algorithm(0).network.to(trainer.strategy.root_device))
 
-    def _start_round(self, number: int) -> None:
+    def _start_round(self, number: int, seed: int | None = None) -> None:
         self.datamodule.start_round(
             number,
-            seed=self.settings.seed,
+            seed=self.settings.seed if seed is None else seed,
             steps_per_round=self.settings.steps_per_round,
             steps_per_epoch=self.settings.steps_per_epoch,
         )
