@@ -102,6 +102,7 @@ def plain() -> dict[str, Any]:
         "warm_up": None,
         "stop": None,
         "repeat_round": None,
+        "schedule": None,
         "trainer": {
             "_target_": "a.Trainer",
             "devices": 1,

@@ -172,6 +172,6 @@ def _steps_of(config: Config, number: int) -> int:
     """Return the largest number of steps of a training: an algorithm may stop after `max_passes` over its labels."""
     algorithm, settings = config.algorithm, config.settings
     if algorithm.labelled_stream == "passes" and algorithm.max_passes is not None:
-        labels = settings.initial_labels + number * settings.labels_per_round
+        labels = settings.initial_labels + settings.labels_between(0, number)
         return min(settings.steps_per_round, algorithm.max_passes * batches_per_pass(labels, algorithm.batch_size))
     return settings.steps_per_round

@@ -20,6 +20,7 @@ from assl_lightning.base.shell import command
 from assl_lightning.base.words import first_line
 from assl_lightning.base.words import seconds as seconds_in_words
 from assl_lightning.data.answers import Conflicts, resolve
+from assl_lightning.loop.budget import describe_batches, planned_labels
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.loop.progress import outlook_of
 from assl_lightning.loop.records import (
@@ -263,12 +264,11 @@ def _answers_in_files(batch: LabelBatch, left: set[str]) -> tuple[int, list[str]
 
 
 def _labels_of_later_rounds(rounds: int, config: Mapping[str, Any]) -> str:
-    each = config.get("labels_per_round")
-    if rounds < 1 or not isinstance(each, int):
+    end = config.get("rounds")
+    first = end - rounds if isinstance(end, int) else 0
+    if rounds < 1 or planned_labels(config, first) is None:
         return ""
-    return f"{rounds * each} more to label, " + (
-        f"{each} in each of {rounds} rounds" if rounds > 1 else "in the last round"
-    )
+    return describe_batches(lambda number: planned_labels(config, number) or 0, first, first + rounds, "more to label")
 
 
 def _oracle(config: Mapping[str, Any]) -> Mapping[str, Any]:

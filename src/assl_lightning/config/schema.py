@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from math import isqrt
+from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from assl_lightning.base.arguments import is_integer, is_number
@@ -306,6 +307,12 @@ def _convert(hint: Any, value: object) -> Any:
             return _WRONG
         converted = [_convert(element, item) for item in value]
         return _WRONG if _WRONG in converted else tuple(converted)
+    if get_origin(hint) is UnionType:
+        return next((found for part in get_args(hint) if (found := _convert(part, value)) is not _WRONG), _WRONG)
+    return _convert_plain(hint, value)
+
+
+def _convert_plain(hint: Any, value: object) -> Any:
     if hint is float:
         return float(value) if is_number(value) else _WRONG
     if hint is int:
@@ -314,6 +321,8 @@ def _convert(hint: Any, value: object) -> Any:
 
 
 def _expected(hint: Any) -> str:
+    if get_origin(hint) is UnionType:
+        return " or ".join(map(_expected, get_args(hint)))
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(get_args(hint))
     if get_origin(hint) is tuple:

@@ -35,7 +35,10 @@ COMMAND = "command"
 FORMER_KEYS = ("acquisition.requires", "algorithm.produces")
 """Keys that configurations had once; a run made with them goes on, and what they say is ignored."""
 
-LATER_KEYS: Mapping[str, Any] = {"initial_features": "network", "warm_up": None, "stop": None, "repeat_round": None}
+LATER_KEYS: Mapping[str, Any] = {
+    "initial_features": "network",
+    **dict.fromkeys(("warm_up", "stop", "repeat_round", "schedule")),
+}
 """Keys that configurations did not have at first, and their values in a run that does not say them."""
 
 _PSEUDO_LABELLING = ("AdaMatch", "FixMatch", "FlexMatch", "FreeMatch", "SoftMatch")

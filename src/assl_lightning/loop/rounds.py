@@ -36,6 +36,7 @@ from assl_lightning.learning.simclr import SimCLR
 from assl_lightning.learning.trained_model import TrainedModel
 from assl_lightning.loop import slurm
 from assl_lightning.loop.answered import answered_samples
+from assl_lightning.loop.budget import describe_batches
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.first_query import FIRST_STRATEGIES, query_first
 from assl_lightning.loop.fitting import Fitting
@@ -343,9 +344,8 @@ class _Loop:
         left = self.settings.rounds - number
         if not left:
             return " (these are the last)"
-        each = self.settings.labels_per_round
-        rounds = f"{each} in each of {left} rounds" if left > 1 else "in the last round"
-        return f" ({left * each} more to label after these, {rounds})"
+        what = "more to label after these"
+        return f" ({describe_batches(self.settings.labels_after, number, self.settings.rounds, what)})"
 
     def _check_labels(self) -> None:
         """Raise where there is no label to train on, or none to test with."""
@@ -452,7 +452,7 @@ class _Loop:
             self.acquisition,
             self.datamodule,
             trained,
-            budget=min(self.settings.labels_per_round, left),  # fewer are left if images have gone
+            budget=min(self.settings.labels_after(record.round), left),  # fewer are left if images have gone
             unvisited=self.settings.unvisited,
             answered=lambda: answered_samples(self.directory, self.pool, record.round),
         )

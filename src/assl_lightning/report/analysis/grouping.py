@@ -29,7 +29,7 @@ WHERE_IMAGES_LIE = ("data.root", "data.source.root", "data.source.download")
 
 _NOT_COMPARED = (*("seed", "name", "rounds"), *STOPPING_KEYS, *PROVENANCE_KEYS, *KEYS_WITHOUT_EFFECT, *WHERE_IMAGES_LIE)
 
-_SETTING = ("data", "network", "hold_out", "initial_labels", "labels_per_round")
+_SETTING = ("data", "network", "hold_out", "initial_labels", "labels_per_round", "schedule")
 
 
 def group(runs: Sequence[Run], *, by_setting: bool = False, by_name: bool = False) -> list[Setting]:
