@@ -103,6 +103,7 @@ def plain() -> dict[str, Any]:
         "stop": None,
         "repeat_round": None,
         "schedule": None,
+        "cost_per_label": None,
         "trainer": {
             "_target_": "a.Trainer",
             "devices": 1,

@@ -47,7 +47,11 @@ def _run_in_words(config: Config) -> str:
         labels += f" ({settings.initial_labels:,} + {first_few((f'{batch:,}' for batch in batches), 10, ' + ')})"
     trainings = counted(settings.rounds + 1, "training")
     steps = counted(settings.steps_per_round, "step")
-    return f"{config.name}, {config.acquisition.name}, seed {settings.seed}: {trainings} of {steps}, {labels}"
+    cost = ""
+    if config.cost_per_label is not None:
+        total = settings.total_labels
+        cost = f"; {counted(total, 'label')} at {config.cost_per_label:,g} cost {total * config.cost_per_label:,.2f}"
+    return f"{config.name}, {config.acquisition.name}, seed {settings.seed}: {trainings} of {steps}, {labels}{cost}"
 
 
 def _data_in_words(report: Report) -> str:

@@ -99,6 +99,9 @@ class Config:
     name: Annotated[str, _NOT_EMPTY]
     run_dir: Annotated[str, _PATH]
     known_labels: Literal["hidden", "given"]
+    cost_per_label: (
+        Annotated[float, at_least(0)] | None
+    )  # in any currency, for the check and the report; None: not known
     settings: RoundSettings  # whose keys stand at the top, but for `KEYS`
     data: DataSection
     network: Node

@@ -32,7 +32,7 @@ def labels_after(batches: int | Sequence[int], schedule: Schedule | None, number
     """
     listed = _as_list(batches)
     each: int = listed[min(number, len(listed) - 1)]
-    return each * 2 ** min(number, _MOST_DOUBLINGS) if schedule == "geometric" else each
+    return each << min(number, _MOST_DOUBLINGS) if schedule == "geometric" else each
 
 
 def labels_between(batches: int | Sequence[int], schedule: Schedule | None, first: int, end: int) -> int:
@@ -47,7 +47,7 @@ def labels_between(batches: int | Sequence[int], schedule: Schedule | None, firs
 def _labels_until(batches: int | Sequence[int], schedule: Schedule | None, end: int) -> int:
     listed = _as_list(batches)
     if schedule == "geometric":
-        return int(listed[0]) * (2 ** min(end, _MOST_DOUBLINGS) - 1)
+        return int(listed[0]) * ((1 << min(end, _MOST_DOUBLINGS)) - 1)
     return int(sum(listed[:end]) + max(end - len(listed), 0) * listed[-1])
 
 

@@ -37,7 +37,7 @@ FORMER_KEYS = ("acquisition.requires", "algorithm.produces")
 
 LATER_KEYS: Mapping[str, Any] = {
     "initial_features": "network",
-    **dict.fromkeys(("warm_up", "stop", "repeat_round", "schedule")),
+    **dict.fromkeys(("warm_up", "stop", "repeat_round", "schedule", "cost_per_label")),
 }
 """Keys that configurations did not have at first, and their values in a run that does not say them."""
 
@@ -50,8 +50,8 @@ LATER_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
 }
 """`_target_` of a class → arguments that it did not have at first, and their values in a run that does not say them."""
 
-STOPPING_KEYS = ("stop", "repeat_round")
-"""Keys, with all below them, that say when a run ends, and change none of its rounds."""
+STOPPING_KEYS = ("stop", "repeat_round", "cost_per_label")
+"""Keys, with all below them, that say when a run ends and what it costs, and change none of its rounds."""
 
 KEYS_WITHOUT_EFFECT = (
     *FORMER_KEYS,

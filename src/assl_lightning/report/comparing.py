@@ -70,7 +70,7 @@ def _sections(
     return (
         Section("Accuracy", accuracy_blocks(setting), level),
         Section(differences, contrast_blocks(setting, compared), level),
-        Section("Shall we label more?", labelling_more_blocks(setting), level),
+        Section("Shall we label more?", labelling_more_blocks(setting, asked), level),
         Section("Time", time_blocks(setting, with_people=bool(asked)), level),
         *((Section("Accuracy without a hold-out", at_random, level),) if at_random else ()),
         *((Section("Pseudo-labels", rates, level),) if rates else ()),

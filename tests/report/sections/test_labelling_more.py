@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assl_lightning.report.sections.labelling import find_labelling
 from assl_lightning.report.sections.labelling_more import labelling_more_blocks
 from assl_lightning.report.views import Block, Paragraph, Table
 from assl_lightning.stopping.agreement import count
+from tests.report.asked import ask, say
 
 if TYPE_CHECKING:
     from tests.report.conftest import Runs
@@ -65,3 +67,38 @@ def test_what_is_not_known_is_said(runs: Runs) -> None:
     sentences = [block.text for block in labelling_more_blocks(runs.setting()) if isinstance(block, Paragraph)]
     assert sentences[0].startswith("How many predictions changed from round to round is not known")
     assert "there are 3 rounds, and a curve of accuracy against labels needs 4" in sentences[1]
+
+
+def test_a_run_that_a_rule_ended_says_why(runs: Runs) -> None:
+    run = runs.add("herding", 0, COURSE, changes={"rounds": 9})
+    lines = [json.loads(line) for line in (run / "rounds.jsonl").read_text().splitlines()]
+    lines[-1]["stopped"] = {"rule": "R()", "rounds": 9, "reason": "it is enough"}
+    (run / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rows = rows_of(labelling_more_blocks(runs.setting()), "Runs that a rule ended")
+    assert rows == {"herding": ("0", "4 of 9", "it is enough")}
+
+
+def test_labels_cost_what_was_asked_for_by_the_price_of_one(runs: Runs) -> None:
+    changes = {"cost_per_label": 0.25, "hold_out": 20}
+    for seed in range(2):
+        runs.add("herding", seed, COURSE, queried_labels=[0, 1, 2], changes=changes)
+    rows = rows_of(labelling_more_blocks(runs.setting()), "What the labels cost")
+    assert rows["herding"] == ("45", "–", "11.25")  # 20 + 10 + 5 · 3
+
+
+def test_a_price_that_only_some_runs_have_makes_no_cost(runs: Runs) -> None:
+    runs.add("herding", 0, COURSE, changes={"cost_per_label": 0.25})
+    runs.add("herding", 1, COURSE)
+    rows = rows_of(labelling_more_blocks(runs.setting()), "What the labels cost")
+    assert rows["herding"] == ("10", "–", "–")
+
+
+def test_peoples_minutes_are_those_of_their_timed_answers(runs: Runs) -> None:
+    run = runs.add("herding", 0, COURSE)
+    ask(run, 1, {"a.png": "ok", "b.png": "ok", "c.png": "dent"})
+    for name, seconds in (("a.png", 30.0), ("b.png", 60.0), ("c.png", None)):
+        say(run, 1, name, "ok", seconds=seconds)
+    setting = runs.setting()
+    (asked,) = find_labelling([setting]).values()
+    rows = rows_of(labelling_more_blocks(setting, asked), "What the labels cost")
+    assert rows["herding"][1] == "1.5 (2 of 3 answers timed)"

@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
+from assl_lightning.base.arguments import is_number
 from assl_lightning.base.words import UNKNOWN, counted, per_cent, points
 from assl_lightning.loop.progress import outlook_of, progress_of
-from assl_lightning.report.analysis.runs import Method, Setting
+from assl_lightning.report.analysis.labelling import work_of
+from assl_lightning.report.analysis.runs import Method, Run, Setting
+from assl_lightning.report.sections.labelling import Found
 from assl_lightning.report.views import Block, Paragraph, Table
 from assl_lightning.stopping.agreement import Agreement
 from assl_lightning.stopping.learning_curve import LEAST_ROUNDS
 
 
-def labelling_more_blocks(setting: Setting) -> tuple[Block, ...]:
-    """Show the agreement of successive rounds and the accuracy expected of the next batch."""
-    return *_agreement_blocks(setting), *_expected_blocks(setting)
+def labelling_more_blocks(setting: Setting, asked: Sequence[Found] = ()) -> tuple[Block, ...]:
+    """Show what changed between rounds, the accuracy to expect, which runs a rule ended, and what the labels cost.
+
+    `asked` are the runs of the setting in which people labelled, as `find_labelling` finds them.
+    """
+    return *_agreement_blocks(setting), *_expected_blocks(setting), *_end_blocks(setting), _cost_table(setting, asked)
 
 
 # --- predictions that changed ----------------------------------------------------------------------------------------
@@ -124,3 +130,52 @@ def _expected_row(method: Method) -> tuple[str, ...]:
         f"[{per_cent(low)}, {per_cent(high)}]",
         points(value - now),
     )
+
+
+# --- the end, and the cost -------------------------------------------------------------------------------------------
+
+
+def _end_blocks(setting: Setting) -> tuple[Block, ...]:
+    """Say why a rule ended runs before their last round."""
+    ended = [
+        (method.name, f"{seed}", f"{run.all_records[-1].round} of {run.config['rounds']}", reason)
+        for method in setting.methods.values()
+        for seed, run in method.runs.items()
+        if (reason := run.reason_of_end) is not None
+    ]
+    header = ("method", "seed", "after round", "reason")
+    return (Table("Runs that a rule ended", header, tuple(ended), is_text=True),) if ended else ()
+
+
+def _cost_table(setting: Setting, asked: Sequence[Found]) -> Table:
+    """Return the labels that each method asked for, people's minutes and money, where they are known; means per run."""
+    minutes: dict[str, list[float]] = {}
+    timed: dict[str, tuple[int, int]] = {}
+    for name, _, labelling in asked:
+        work = work_of(labelling.given)
+        minutes.setdefault(name, []).append(work.seconds / 60)
+        before = timed.get(name, (0, 0))
+        timed[name] = (before[0] + work.timed, before[1] + work.answers)
+    rows = []
+    for method in setting.methods.values():
+        labels = [_labels_asked_for(run) for run in method.runs.values()]
+        costs = [run.config.get("cost_per_label") for run in method.runs.values()]
+        known = [count * cost for count, cost in zip(labels, costs, strict=True) if is_number(cost)]
+        spent = minutes.get(method.name)
+        with_time = f" ({timed[method.name][0]:,} of {timed[method.name][1]:,} answers timed)" if spent else ""
+        rows.append(
+            (
+                method.name,
+                f"{fmean(labels):,.0f}",
+                f"{fmean(spent):,.1f}{with_time}" if spent else UNKNOWN,
+                f"{fmean(known):,.2f}" if len(known) == len(labels) else UNKNOWN,
+            )
+        )
+    header = ("per run", "labels asked for", "people's minutes", "cost (cost_per_label)")
+    return Table("What the labels cost", header, tuple(rows))
+
+
+def _labels_asked_for(run: Run) -> int:
+    """Count the labels of the hold-out, the initial ones and those of the queries; known ones were not asked for."""
+    first = int(run.config.get("hold_out") or 0) + int(run.config["initial_labels"])
+    return first + sum(len(record.queried) for record in run.all_records)
