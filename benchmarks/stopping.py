@@ -3,7 +3,8 @@
     python -m benchmarks.stopping results/*/results.csv --output results/stopping/tables.md
 
 Each file is the results.csv of a report: a row for each round of each run. A rule sees the rounds one after the other.
-Where it decides to end, the labels of the later rounds are saved, and the accuracy that they brought is lost. The same rounds show how good the accuracy is that a curve through the first ones expects of the next.
+Where it decides to end, the labels of the later rounds are saved, and the accuracy that they brought is lost. The same
+rounds show how good the accuracy is that a curve through the first ones expects of the next.
 """
 
 from __future__ import annotations
