@@ -9,7 +9,7 @@ OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-e2e test-all coverage test-capabilities test-slow test-oldest check format lint types wheel release bench device-check compare-digits compare-fashion-mnist \
-	results-algorithms results-digits results-bald results-fashion-mnist results-fewer-labels results-herding-terms results-instability results-kills results-picks clean
+	results-algorithms results-digits results-bald results-fashion-mnist results-fewer-labels results-herding-terms results-instability results-kills results-picks results-stopping clean
 
 RUN := $(BIN)/python -m assl_lightning
 ONE_THREAD := OMP_NUM_THREADS=1
@@ -197,6 +197,13 @@ results-algorithms: install ## results/algorithms: 1080 runs, about an hour and 
 results-instability: install ## results/instability: one run, about ten minutes of one core
 	$(ONE_THREAD) $(RUN) +experiment=instability_small run_dir=runs/results/instability
 	$(BIN)/python -m assl_lightning.report.instability runs/results/instability --output runs/results/report
+
+results-stopping: install ## results/stopping: what rules for stopping save and lose, with 5 runs that know their agreement, ten minutes of one core
+	$(ONE_THREAD) $(RUN) -m +experiment=digits_short 'seed=range(5)' rounds=9 repeat_round=6 'run_dir=runs/results/stopping/seed_$${seed}'
+	$(REPORT) runs/results/stopping --title "Digits: runs with the agreement of rounds" > /dev/null
+	mkdir -p results/stopping
+	cp runs/results/stopping/report/results.csv results/stopping/
+	$(BIN)/python -m benchmarks.stopping results/*/results.csv --output results/stopping/tables.md
 
 results-picks: results-digits results-fashion-mnist ## results/picks.md: what switches change in the picks, twenty minutes of one core beside those
 	for sweep in "digits digits_short range(10) digits/rand" "fashion_mnist fashion_short 0,1,2,3,4 fashion_mnist"; do \

@@ -213,7 +213,7 @@ def _fused_scores(device: torch.device, repeats: int) -> Iterator[Figure]:
 
     def by_operators() -> None:
         values = torch.stack([scores.pseudo_el2n(weak), scores.symmetric_kl(weak, strong)], dim=1)
-        table._visit(index, values, True)
+        table._visit(index, values, None, assume_unique=True)
 
     def by_kernels() -> None:
         table._visit_in_one_launch(index, fused_scores._score(weak, strong))

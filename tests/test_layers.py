@@ -14,7 +14,7 @@ PACKAGE = Path(assl_lightning.__file__).parent
 
 LAYERS: dict[str, int] = {
     "base": 0,
-    **dict.fromkeys(("method", "networks", "augment", "data"), 1),
+    **dict.fromkeys(("method", "networks", "augment", "data", "stopping"), 1),
     **dict.fromkeys(("acquisition", "observe", "pytorch_lightning"), 2),
     "learning": 3,
     "loop": 4,

@@ -35,7 +35,18 @@ def contents(group: str, option: str) -> dict[str, Any]:
 
 
 ADDED = ("experiment", "variant")
-GROUPS = ("acquisition", "algorithm", "data", *ADDED, "network", "oracle", "trainer", "trainer/logger", "warm_up")
+GROUPS = (
+    "acquisition",
+    "algorithm",
+    "data",
+    *ADDED,
+    "network",
+    "oracle",
+    "stop",
+    "trainer",
+    "trainer/logger",
+    "warm_up",
+)
 CHOICES = [f"{'+' if group in ADDED else ''}{group}={option}" for group in GROUPS for option in options(group)]
 
 BESIDE = {

@@ -100,6 +100,10 @@ def plain() -> dict[str, Any]:
             "features": "inference",
         },
         "warm_up": None,
+        "stop": None,
+        "repeat_round": None,
+        "schedule": None,
+        "cost_per_label": None,
         "trainer": {
             "_target_": "a.Trainer",
             "devices": 1,

@@ -218,9 +218,14 @@ def test_what_a_class_did_not_take_yet_when_a_run_began_is_as_if_it_had_been_sai
     assert with_later_keys(config) == {
         "initial_features": "network",
         "warm_up": None,
+        "stop": None,
+        "repeat_round": None,
+        "schedule": None,
+        "cost_per_label": None,
         "acquisition": {"name": "herding", "strategy": {**strategy, "class_quota": 0.0}},
         "seed": 0,
     }
     said = {"acquisition": {"strategy": {**strategy, "class_quota": 0.5}}, "warm_up": {"steps": 1}}
-    assert with_later_keys(said) == {**said, "initial_features": "network"}
+    absent = dict.fromkeys(("stop", "repeat_round", "schedule", "cost_per_label"))
+    assert with_later_keys(said) == {**said, "initial_features": "network", **absent}
     assert "class_quota" not in strategy

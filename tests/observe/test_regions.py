@@ -257,6 +257,8 @@ def test_what_cannot_be_asked_is_told() -> None:
         observe.regions(observe.forward("model", head="model"), 2, 2)
     with pytest.raises(ValueError, match="regions have no features: leave keep_features out"):
         ASSLScoreCallback(observe=observe.regions(observe.forward("model"), 2, 2), keep_features=True)
+    with pytest.raises(ValueError, match="regions have no further statistics: leave `further` out"):
+        ASSLScoreCallback(observe=observe.regions(observe.forward("model"), 2, 2), further=["forgetting"])
 
 
 SCRIPT = """

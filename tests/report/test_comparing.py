@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 TITLES = [
     "Accuracy",
     "Differences to random",
+    "Shall we label more?",
     "Time",
     "Classes of the queries",
     "Pictures of the queries",

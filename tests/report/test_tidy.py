@@ -25,6 +25,7 @@ def test_a_round_of_a_run_is_a_row(runs: Runs) -> None:
             "mask_rate": "",
             "queried": "2",
         },
+        **dict.fromkeys(("predictions_compared", "predictions_agreeing", "kappa", "kappa_same_labels"), ""),
         **{"drawn_at_random": "0", "train_seconds": "1.5", "test_seconds": "", "acquire_seconds": ""},
         **{"label_seconds": "", "wait_seconds": "9.0"},
     }

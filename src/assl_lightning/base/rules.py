@@ -67,7 +67,7 @@ def take_apart(hint: Any) -> TypeParts:
     >>> take_apart(Annotated[int, at_least(1)] | None)[::2]
     (<class 'int'>, True)
     """
-    may_be_none = get_origin(hint) in (Union, types.UnionType)  # all unions of settings are with None
+    may_be_none = get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint)
     if may_be_none:
         (hint,) = (part for part in get_args(hint) if part is not type(None))
     if get_origin(hint) is Annotated:
@@ -82,7 +82,8 @@ def checked(name: str, value: Any, hint: Any) -> Any:
     Args:
         name: of the argument, for the message.
         value: also a number of numpy or torch.
-        hint: its type: int, float, bool or a `Literal`, maybe with a rule and with None. Another type is not checked.
+        hint: its type: int, float, bool, a `Literal`, or an int or a tuple of them, maybe with a rule and with None.
+            Another type is not checked.
 
     Raises:
         TypeError: the value is of another type.
@@ -95,6 +96,9 @@ def checked(name: str, value: Any, hint: Any) -> Any:
     kind, rule, may_be_none = take_apart(hint)
     if value is None and may_be_none:
         return None
+    if kind == int | tuple[int, ...]:
+        is_list = isinstance(value, (list, tuple))
+        value = tuple(whole_number(name, item) for item in value) if is_list else whole_number(name, value)
     if get_origin(kind) is Literal:
         require_one_of(name, value, kind)
     elif kind is int:

@@ -31,11 +31,17 @@ FINAL_CHECKPOINT = "final.ckpt"
 STATISTICS = "statistics.pt"
 """The table of the running statistics of a trained round, below `round_directory`."""
 
+PREDICTIONS = "predictions.pt"
+"""The latest predictions of the unlabelled samples while a round trained, below `round_directory`."""
+
 TO_LABEL = "to_label"
 """The directory of what people are asked to label before a round trains, below `round_directory`."""
 
 RESUME = "resume"
 """The directory of the checkpoints of an unfinished training, below that of its round or of the warm-up."""
+
+REPEAT = "repeat"
+"""The directory of a second training on the same labels, below `round_directory`, while it goes on."""
 
 WARM_UP = "warm_up"
 """The directory of what the training before the first label writes on its way."""

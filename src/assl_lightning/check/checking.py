@@ -71,7 +71,7 @@ def check_run(config: Config) -> Report:
         may_exclude = config.data.unreadable == "exclude"
         settings = config.settings
         findings += check_images(source, settings.initial_labels, may_exclude=may_exclude, hold_out=settings.hold_out)
-        if directory.complete_rounds <= settings.rounds:
+        if directory.complete_rounds <= settings.rounds and not directory.has_ended:
             trial = _try(config, source, findings)
     free = shutil.disk_usage(free_at).free
     if trial is not None:

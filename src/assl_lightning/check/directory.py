@@ -10,6 +10,7 @@ from assl_lightning.base.command_line import line_of
 from assl_lightning.base.run_files import LOCK
 from assl_lightning.check.findings import Finding, wrong
 from assl_lightning.loop.directory import RunDirectory
+from assl_lightning.loop.records import read_config, reason_of_end
 from assl_lightning.loop.settings import RoundSettings
 
 
@@ -21,6 +22,7 @@ class DirectoryState:
     complete_rounds: int = 0
     num_bytes: int = 0  # of the files that are there now
     findings: tuple[Finding, ...] = ()
+    has_ended: bool = False  # a rule has ended the run, which would do nothing
     is_warm: bool = False  # the warm-up of its network is complete
 
 
@@ -41,12 +43,20 @@ def read_directory(run_dir: Path, settings: RoundSettings) -> DirectoryState:
         if (run_dir / LOCK).exists():
             with directory.held():
                 pass
+        reason = reason_of_end(run_dir, settings.rounds)
+        is_same_rule = read_config(run_dir).get("stop") == settings.as_dict().get("stop")
         complete, is_warm = len(directory.records()), directory.read_warm_up() is not None
     except Exception as error:  # a broken config.yaml may raise any error of the YAML parser
         return _refused(f"{line_of(error)}.")
     num_bytes = weigh(run_dir)
-    if complete > settings.rounds:
-        return DirectoryState(f"finished, all {complete} rounds; the run would do nothing", complete, num_bytes)
+    has_ended = reason is not None and is_same_rule
+    if complete > settings.rounds or has_ended:
+        how = (
+            f"ended by its rule after round {complete - 1}: {reason}"
+            if has_ended
+            else f"finished, all {complete} rounds"
+        )
+        return DirectoryState(f"{how}; the run would do nothing", complete, num_bytes, has_ended=has_ended)
     begun = f"{complete} of {settings.rounds + 1} rounds are complete" if complete else "in its first round"
     return DirectoryState(f"holds this run, to go on with: {begun}", complete, num_bytes, is_warm=is_warm)
 

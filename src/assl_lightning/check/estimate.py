@@ -64,6 +64,9 @@ def extrapolate(
     steps = [_steps_of(config, number) for number in range(settings.rounds + 1)]
     tests = [-(-count // (settings.steps_per_epoch or settings.steps_per_round)) for count in steps]
     steps_left, tests_left = steps[complete_rounds:], tests[complete_rounds:]
+    repeated = settings.repeat_round
+    if repeated is not None and complete_rounds <= repeated <= settings.rounds:
+        steps_left, tests_left = [*steps_left, steps[repeated]], [*tests_left, tests[repeated]]
     log_every: int = config.trainer.get("log_every_n_steps", 50)
     rows = sum(steps) // log_every + warm_up_steps // log_every + sum(tests)
     seconds = (
@@ -71,7 +74,7 @@ def extrapolate(
         Item("warm-up step", trial.warm_up_step_seconds, 0 if is_warm else warm_up_steps),
         Item("training step", trial.step_seconds, sum(steps_left)),
         Item("test", trial.test_seconds, sum(tests_left)),
-        Item("acquisition", trial.query_seconds, max(len(steps_left) - 1, 0)),
+        Item("acquisition", trial.query_seconds, max(settings.rounds - complete_rounds, 0)),
         Item("start and end of a training", trial.setup_seconds, len(steps_left)),
     )
     kept = (
@@ -169,6 +172,6 @@ def _steps_of(config: Config, number: int) -> int:
     """Return the largest number of steps of a training: an algorithm may stop after `max_passes` over its labels."""
     algorithm, settings = config.algorithm, config.settings
     if algorithm.labelled_stream == "passes" and algorithm.max_passes is not None:
-        labels = settings.initial_labels + number * settings.labels_per_round
+        labels = settings.initial_labels + settings.labels_between(0, number)
         return min(settings.steps_per_round, algorithm.max_passes * batches_per_pass(labels, algorithm.batch_size))
     return settings.steps_per_round

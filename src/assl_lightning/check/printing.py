@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from assl_lightning.base.words import counted
+from assl_lightning.base.words import counted, first_few
 from assl_lightning.check.checking import Report
 from assl_lightning.check.estimate import Estimate, Item, duration, size
 from assl_lightning.config.schema import Config
@@ -42,9 +42,16 @@ def _run_in_words(config: Config) -> str:
     labels = f"{settings.initial_labels:,} to {last:,} labels" if settings.rounds else counted(last, "label")
     if settings.hold_out:
         labels += f", and {settings.hold_out:,} for the test"
+    if settings.rounds > 1 and len({settings.labels_after(number) for number in range(settings.rounds)}) > 1:
+        batches = [settings.labels_after(number) for number in range(settings.rounds)]
+        labels += f" ({settings.initial_labels:,} + {first_few((f'{batch:,}' for batch in batches), 10, ' + ')})"
     trainings = counted(settings.rounds + 1, "training")
     steps = counted(settings.steps_per_round, "step")
-    return f"{config.name}, {config.acquisition.name}, seed {settings.seed}: {trainings} of {steps}, {labels}"
+    cost = ""
+    if config.cost_per_label is not None:
+        total = settings.total_labels
+        cost = f"; {counted(total, 'label')} at {config.cost_per_label:,g} cost {total * config.cost_per_label:,.2f}"
+    return f"{config.name}, {config.acquisition.name}, seed {settings.seed}: {trainings} of {steps}, {labels}{cost}"
 
 
 def _data_in_words(report: Report) -> str:

@@ -176,9 +176,11 @@ def _shorten(config: Config, run_dir: Path, devices: int) -> Config:
             rounds=min(config.settings.rounds, 1),
             steps_per_round=min(config.settings.steps_per_round, _STEPS),
             steps_per_epoch=None,
+            repeat_round=None,
         ),
         algorithm=replace(config.algorithm, batch_size=max(config.algorithm.batch_size // devices, 1)),
         warm_up=warm_up,
+        stop=None,
         trainer=trainer,
     )
 

@@ -20,7 +20,9 @@ from assl_lightning.base.shell import command
 from assl_lightning.base.words import first_line
 from assl_lightning.base.words import seconds as seconds_in_words
 from assl_lightning.data.answers import Conflicts, resolve
+from assl_lightning.loop.budget import describe_batches, planned_labels
 from assl_lightning.loop.class_history import read_history
+from assl_lightning.loop.progress import outlook_of
 from assl_lightning.loop.records import (
     RoundRecord,
     command_of,
@@ -28,6 +30,7 @@ from assl_lightning.loop.records import (
     read_config,
     read_records,
     read_state,
+    reason_of_end,
     trained_records,
 )
 from assl_lightning.loop.warm_up_record import WarmUpRecord, read_warm_up
@@ -35,6 +38,7 @@ from assl_lightning.people.batch import TABLE, LabelBatch, find_batches, waiting
 from assl_lightning.people.judging import unanswered
 from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.returned import RETURNED, read_returned
+from assl_lightning.stopping.outlook import Outlook
 
 
 @as_command
@@ -71,6 +75,7 @@ class Status:
     classes: str = ""  # the classes, where they have changed
     warm_up: WarmUpRecord | None = None  # the training before the first label, if it is complete
     waiting_round: int | None = None  # the round that waits for labels, as its directory is numbered
+    outlook: Outlook | None = None  # what the rounds so far say of labelling more; None without a round
 
     @property
     def goes_on(self) -> bool:
@@ -97,6 +102,8 @@ class Status:
             yield f"  labels     {last.labels} trained on{asked}"
             accuracies = " ".join(f"{100 * record.test_accuracy_ema:.1f}" for record in self.records)
             yield f"  accuracy   {accuracies} % (averaged weights, by round)"
+        if self.outlook is not None:
+            yield from (f"  {name:<10} {sentence}" for name, sentence in self.outlook.lines())
         yield f"  next       {self.next}"
         if self.then:
             yield f"  then       {self.then}"
@@ -115,6 +122,7 @@ def read_status(run_dir: Path) -> Status:
     if not is_integer(rounds):
         raise ValueError(f"{run_dir / CONFIG} must say how many rounds there are; got {rounds!r}. Restore it")
     complete = num_complete(read_records(run_dir), rounds)
+    records = trained_records(run_dir, rounds)
     batch = next((batch for batch in reversed(find_batches(run_dir)) if batch.is_open), None)
     if batch is None:
         doing, next_step = _progress(run_dir, complete, rounds, config)
@@ -128,7 +136,7 @@ def read_status(run_dir: Path) -> Status:
         name=str(config.get("name") or run_dir.name),
         rounds=rounds,
         complete=complete,
-        records=tuple(trained_records(run_dir, rounds)),
+        records=tuple(records),
         doing=doing,
         next=next_step,
         then=then,
@@ -137,6 +145,7 @@ def read_status(run_dir: Path) -> Status:
         classes=_changed_classes(run_dir),
         warm_up=read_warm_up(run_dir),
         waiting_round=None if batch is None else batch.round,
+        outlook=outlook_of(records, config) if records else None,
     )
 
 
@@ -173,6 +182,9 @@ def wait_for_answers(
 
 def _progress(run_dir: Path, number: int, rounds: int, config: Mapping[str, Any]) -> tuple[str, str]:
     """Return what a run does that does not wait for people, in round `number`, and the next step."""
+    if reason := reason_of_end(run_dir, rounds):
+        further = f"another number of rounds, another rule, or stop=none goes on with {command_of(config)}"
+        return f"ended by its rule: {reason}", f"{command('report', run_dir)} shows its rounds; {further}"
     if number > rounds:
         more = f"more of them with rounds={rounds + 1} or more"
         return "finished", f"{command('report', run_dir)} compares its rounds; {more}"
@@ -252,12 +264,11 @@ def _answers_in_files(batch: LabelBatch, left: set[str]) -> tuple[int, list[str]
 
 
 def _labels_of_later_rounds(rounds: int, config: Mapping[str, Any]) -> str:
-    each = config.get("labels_per_round")
-    if rounds < 1 or not isinstance(each, int):
+    end = config.get("rounds")
+    first = end - rounds if isinstance(end, int) else 0
+    if rounds < 1 or planned_labels(config, first) is None:
         return ""
-    return f"{rounds * each} more to label, " + (
-        f"{each} in each of {rounds} rounds" if rounds > 1 else "in the last round"
-    )
+    return describe_batches(lambda number: planned_labels(config, number) or 0, first, first + rounds, "more to label")
 
 
 def _oracle(config: Mapping[str, Any]) -> Mapping[str, Any]:

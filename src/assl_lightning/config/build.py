@@ -17,6 +17,7 @@ from assl_lightning.config.instantiate import (
     instantiate_node,
     make_algorithm,
     make_network,
+    make_stop,
     make_strategy,
     make_warm_up,
     trainer_factory,
@@ -39,6 +40,7 @@ from assl_lightning.loop.records import CLASSES
 from assl_lightning.loop.settings import RoundSettings
 from assl_lightning.method.candidates import Acquisition
 from assl_lightning.networks.base import FeatureNetwork
+from assl_lightning.stopping.rules import StopRule
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Parts:
     oracle: Oracle
     unreadable: tuple[Row, ...]
     make_warm_up: Callable[[FeatureNetwork], SimCLR] | None
+    stop: StopRule | None
 
 
 def make_settings(config: Config, source: PoolSource | None = None) -> RoundSettings:
@@ -124,6 +127,7 @@ def make_parts(config: Config, source: PoolSource) -> Parts:
         oracle=oracle,
         unreadable=rows_of(source),
         make_warm_up=None if config.warm_up is None else partial(make_warm_up, config.warm_up),
+        stop=make_stop(config),
     )
 
 

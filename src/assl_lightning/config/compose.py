@@ -86,11 +86,13 @@ def _refuse_unused_warm_up(config: Config, overrides: Sequence[str]) -> None:
 def in_order(overrides: Sequence[str]) -> list[str]:
     """Return the overrides with variants last: Hydra lets the last win, and a variant changes its experiment.
 
-    A key of a class that was named on the command line gets a plus-plus (`with_open_nodes`).
+    A key of a class that was named on the command line gets a plus-plus (`with_open_nodes`). `stop=null` chooses the
+    option `none`, since Hydra takes no null for a group.
 
     >>> in_order(["+variant=continue", "+experiment=svhn_vit", "seed=1"])
     ['+experiment=svhn_vit', 'seed=1', '+variant=continue']
     """
+    overrides = ["stop=none" if override == "stop=null" else override for override in overrides]
     return with_open_nodes(sorted(overrides, key=lambda override: override.startswith("+variant=")))
 
 

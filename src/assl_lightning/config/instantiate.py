@@ -21,6 +21,7 @@ from assl_lightning.learning.simclr import SimCLR
 from assl_lightning.method.candidates import Acquisition
 from assl_lightning.networks.adapt import with_features
 from assl_lightning.networks.base import FeatureNetwork
+from assl_lightning.stopping.rules import StopRule
 
 Kind = TypeVar("Kind")
 
@@ -35,6 +36,8 @@ def nodes(config: Config) -> Iterator[tuple[str, Node]]:
     yield "acquisition.strategy", config.acquisition.strategy
     if config.warm_up is not None:
         yield "warm_up", config.warm_up
+    if config.stop is not None:
+        yield "stop", config.stop
     yield "trainer", config.trainer
     yield "oracle", config.oracle
 
@@ -114,6 +117,15 @@ def make_strategy(config: Config) -> Acquisition:
     strategy: Acquisition = instantiate_node("acquisition.strategy", config.acquisition.strategy)
     check_kind(strategy, Acquisition, "acquisition.strategy", config.acquisition.strategy)
     return strategy
+
+
+def make_stop(config: Config) -> StopRule | None:
+    """The rule that may end the run early, where there is one."""
+    if config.stop is None:
+        return None
+    rule: StopRule = instantiate_node("stop", config.stop)
+    check_kind(rule, StopRule, "stop", config.stop)
+    return rule
 
 
 def trainer_factory(config: Config) -> Callable[..., Trainer]:

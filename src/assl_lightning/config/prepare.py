@@ -15,7 +15,14 @@ import torch
 
 from assl_lightning.base.run_files import CONFIG
 from assl_lightning.config.class_list import explained, plan_classes, source_node
-from assl_lightning.config.instantiate import check_arguments, instantiate_as, instantiate_node, make_strategy, nodes
+from assl_lightning.config.instantiate import (
+    check_arguments,
+    instantiate_as,
+    instantiate_node,
+    make_stop,
+    make_strategy,
+    nodes,
+)
 from assl_lightning.config.refusals import error_at
 from assl_lightning.config.schema import Config, ConfigurationError, check_budget, explain, left_open, show
 from assl_lightning.config.trying import check_single_images, try_network, try_trainer
@@ -83,7 +90,7 @@ def check(config: Config) -> None:
 def _check_requirements(config: Config, strategy: Acquisition, algorithm: Algorithm) -> None:
     """Raise a line for each contradiction between the strategy, the algorithm and the settings."""
     names = {"acquisition": config.acquisition.name, "algorithm": config.algorithm.name}
-    found = find_contradictions(strategy, algorithm, config.settings, config.algorithm.mu)
+    found = find_contradictions(strategy, algorithm, config.settings, config.algorithm.mu, make_stop(config))
     if found:
         raise ConfigurationError(explain(contradiction, **names) for contradiction in found)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from math import isqrt
+from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from assl_lightning.base.arguments import is_integer, is_number
@@ -98,12 +99,16 @@ class Config:
     name: Annotated[str, _NOT_EMPTY]
     run_dir: Annotated[str, _PATH]
     known_labels: Literal["hidden", "given"]
+    cost_per_label: (
+        Annotated[float, at_least(0)] | None
+    )  # in any currency, for the check and the report; None: not known
     settings: RoundSettings  # whose keys stand at the top, but for `KEYS`
     data: DataSection
     network: Node
     algorithm: AlgorithmSection
     acquisition: AcquisitionSection
     warm_up: Node | None  # the training before the first label; None: there is none
+    stop: Node | None  # the rule that may end the run early; None: there is none
     trainer: Node
     oracle: Node
 
@@ -305,6 +310,12 @@ def _convert(hint: Any, value: object) -> Any:
             return _WRONG
         converted = [_convert(element, item) for item in value]
         return _WRONG if _WRONG in converted else tuple(converted)
+    if get_origin(hint) is UnionType:
+        return next((found for part in get_args(hint) if (found := _convert(part, value)) is not _WRONG), _WRONG)
+    return _convert_plain(hint, value)
+
+
+def _convert_plain(hint: Any, value: object) -> Any:
     if hint is float:
         return float(value) if is_number(value) else _WRONG
     if hint is int:
@@ -313,6 +324,8 @@ def _convert(hint: Any, value: object) -> Any:
 
 
 def _expected(hint: Any) -> str:
+    if get_origin(hint) is UnionType:
+        return " or ".join(map(_expected, get_args(hint)))
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(get_args(hint))
     if get_origin(hint) is tuple:

@@ -13,10 +13,12 @@
 <run_dir>/round_00/state.json       training | trained | waiting, until the round's line is written; kept if the run
                                     ended before the answers to its last request came
 <run_dir>/round_00/resume/          the last two checkpoints of an unfinished training (`fit_checkpoints`)
+<run_dir>/round_00/repeat/          an unfinished second training on the same labels (`repeat_round`)
 <run_dir>/round_00/queried.csv      samples of the round's query, best first
 <run_dir>/round_00/queried.png      a `contact_sheet` of the first hundred of them
 <run_dir>/round_00/histograms.json  distributions of score and statistics, in the pool and among the queried samples
 <run_dir>/round_00/statistics.pt    the table of `SampleStatistics`
+<run_dir>/round_00/predictions.pt   each sample's latest prediction in training (`learning.latest_predictions`)
 <run_dir>/round_00/final.ckpt       raw and averaged weights; removed when the next round is complete
 """
 

@@ -18,6 +18,7 @@ from assl_lightning.base.run_files import CONFIG, POOL, RECORDS, STATE, round_di
 from assl_lightning.base.words import one_line, shortened
 from assl_lightning.loop.settings import in_groups
 from assl_lightning.loop.targets import with_present_targets
+from assl_lightning.stopping.agreement import Agreement
 
 State = Literal["training", "trained", "waiting"]
 """The state of an incomplete round; "waiting": for labels."""
@@ -34,7 +35,10 @@ COMMAND = "command"
 FORMER_KEYS = ("acquisition.requires", "algorithm.produces")
 """Keys that configurations had once; a run made with them goes on, and what they say is ignored."""
 
-LATER_KEYS: Mapping[str, Any] = {"initial_features": "network", "warm_up": None}
+LATER_KEYS: Mapping[str, Any] = {
+    "initial_features": "network",
+    **dict.fromkeys(("warm_up", "stop", "repeat_round", "schedule", "cost_per_label")),
+}
 """Keys that configurations did not have at first, and their values in a run that does not say them."""
 
 _PSEUDO_LABELLING = ("AdaMatch", "FixMatch", "FlexMatch", "FreeMatch", "SoftMatch")
@@ -45,6 +49,9 @@ LATER_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     **{f"assl_lightning.learning.{name}": {"balanced_head": False, "teacher": "student"} for name in _PSEUDO_LABELLING},
 }
 """`_target_` of a class → arguments that it did not have at first, and their values in a run that does not say them."""
+
+STOPPING_KEYS = ("stop", "repeat_round", "cost_per_label")
+"""Keys, with all below them, that say when a run ends and what it costs, and change none of its rounds."""
 
 KEYS_WITHOUT_EFFECT = (
     *FORMER_KEYS,
@@ -76,6 +83,20 @@ class RoundRecord:
     skipped_steps: int = 0  # steps whose gradients were not finite, under `non_finite: skip`
     drawn_at_random: int = 0  # queried samples without a score: too few were visited, or `unvisited: random`
     seconds: dict[str, float] = field(default_factory=dict)  # by part: train, test, acquire, label
+    agreement: dict[str, float] = field(default_factory=dict)  # `Agreement` with the round before; empty: not known
+    floor: dict[str, float] = field(default_factory=dict)  # `Agreement` with a second training on the same labels
+    stopped: dict[str, Any] | None = None
+    """A rule ended the run here: `rule`, the `rounds` that were asked for, `reason`, and `overruled` if it went on."""
+
+    def is_stopped(self, rounds: int) -> bool:
+        """True if a rule ended the run here, when it was to make `rounds` acquisitions, and nothing was asked since."""
+        if self.stopped is None or self.stopped.get("overruled") or self.queried:
+            return False
+        return bool(self.stopped["rounds"] == rounds > self.round)
+
+    def overruled(self) -> RoundRecord:
+        """Return the record of a run that goes on although a rule has ended it here."""
+        return self if self.stopped is None else replace(self, stopped={**self.stopped, "overruled": True})
 
 
 def with_later_keys(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,6 +186,23 @@ def _is_share(value: object) -> bool:
     return is_unknown or (is_number(value) and 0 <= value <= 1)
 
 
+def _is_agreement(value: object) -> bool:
+    if not isinstance(value, dict) or not all(map(is_number, value.values())):
+        return False
+    try:
+        Agreement.of(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_stop(value: object) -> bool:
+    if value is None:
+        return True
+    texts = [value.get(name) for name in ("rule", "reason")] if isinstance(value, dict) else [None]
+    return all(isinstance(text, str) for text in texts) and _is_count(cast(dict[str, Any], value).get("rounds"))
+
+
 _VALUES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "int": ("an integer of at least 0", _is_count),
     "int | None": ("an integer of at least 0, or null", lambda value: value is None or _is_count(value)),
@@ -182,10 +220,12 @@ _VALUES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
         "a dictionary of finite numbers",
         lambda value: isinstance(value, dict) and all(map(is_number, value.values())),
     ),
+    "stopped": ("null, or have the texts rule and reason, and a number of rounds", _is_stop),
+    "agreement": ("empty, or have the fields of an Agreement, with at least 1 image", _is_agreement),
 }
 """A field's type, or its kind in `_NARROWER` → a description of its values, and the check of a value."""
 
-_NARROWER = {"queried_labels": "labels"}
+_NARROWER = {"queried_labels": "labels", "agreement": "agreement", "floor": "agreement", "stopped": "stopped"}
 
 
 def write_state(run_dir: Path, number: int, state: State, record: RoundRecord | None = None) -> None:
@@ -223,10 +263,23 @@ def read_state(run_dir: Path, number: int) -> tuple[State, RoundRecord | None]:
 def complete_records(run_dir: Path, rounds: int) -> tuple[RoundRecord, ...]:
     """Read the `rounds` + 1 records of a run that has made `rounds` acquisitions; none of an unfinished run.
 
-    Later records of an extended run are left out.
+    Later records of an extended run are left out. A run that a rule ended has fewer, and is not unfinished.
     """
     records = read_records(run_dir)
-    return tuple(records[: rounds + 1]) if len(records) > rounds else ()
+    is_whole = len(records) > rounds or reason_of_end(run_dir, rounds) is not None
+    return tuple(records[: rounds + 1]) if is_whole else ()
+
+
+def reason_of_end(run_dir: Path, rounds: int) -> str | None:
+    """Return why a rule ended a run before its `rounds` acquisitions; None where none did, or the run goes on.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    records = read_records(run_dir)
+    if not records or not records[-1].is_stopped(rounds) or read_state(run_dir, records[-1].round)[1] is not None:
+        return None
+    return str((records[-1].stopped or {})["reason"])
 
 
 def trained_records(run_dir: Path, rounds: int) -> list[RoundRecord]:

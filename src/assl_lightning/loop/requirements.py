@@ -13,13 +13,14 @@ from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.loop.settings import Contradiction, RoundSettings
 from assl_lightning.method.candidates import Acquisition, Requirement
 from assl_lightning.method.settings import FURTHER
+from assl_lightning.stopping.rules import StopRule
 
 OF_TRAINING: frozenset[Requirement] = frozenset({"statistics", *FURTHER})
 """What strategies require that only a training with unlabelled images leaves, of the samples that it visited."""
 
 
 def find_contradictions(
-    acquisition: Acquisition, algorithm: Algorithm, settings: RoundSettings, mu: int
+    acquisition: Acquisition, algorithm: Algorithm, settings: RoundSettings, mu: int, stop: StopRule | None = None
 ) -> list[Contradiction]:
     """Return every contradiction; `mu` is the number of unlabelled images for each labelled one of a step."""
     strategy, learner = type(acquisition).__name__, type(algorithm).__name__
@@ -45,6 +46,12 @@ def find_contradictions(
             {"mu": mu, "algorithm": learner},
             f"mu must be at least 1, since {learner} keeps statistics of unlabelled images; to learn from labelled "
             f"images alone, choose Supervised",
+        ),
+        (
+            stop is not None and stop.needs_agreement and not keeps_statistics,
+            {"stop": type(stop).__name__, "algorithm": learner},
+            f"this rule compares predictions of unlabelled images, and {learner} looks at none in training; choose "
+            f"FixMatch, or another rule, such as plateau",
         ),
         (
             algorithm.needs_weight_ema and settings.weight_ema is None,

@@ -36,10 +36,12 @@ from assl_lightning.learning.simclr import SimCLR
 from assl_lightning.learning.trained_model import TrainedModel
 from assl_lightning.loop import slurm
 from assl_lightning.loop.answered import answered_samples
+from assl_lightning.loop.budget import describe_batches
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.first_query import FIRST_STRATEGIES, query_first
 from assl_lightning.loop.fitting import Fitting
 from assl_lightning.loop.oracles import LabelRequest, Oracle, Pending
+from assl_lightning.loop.progress import outlook_of, progress_of
 from assl_lightning.loop.querying import query
 from assl_lightning.loop.records import RoundRecord, without_query
 from assl_lightning.loop.settings import RoundSettings
@@ -47,11 +49,13 @@ from assl_lightning.loop.training import RoundTraining
 from assl_lightning.loop.warming_up import WarmUp
 from assl_lightning.method.candidates import Acquisition
 from assl_lightning.networks.base import FeatureNetwork
+from assl_lightning.stopping.rules import StopRule
 
 log = logging.getLogger(__name__)
 
 _MOST_LOOKED_AT = 20_000  # images, before the first label
 _MAX_THUMBNAILS = 100  # of a round's queries
+_GO_ON = "Another number of rounds, another rule, or stop=none goes on with it"
 
 
 def run_rounds(
@@ -69,6 +73,7 @@ def run_rounds(
     clock: Callable[[], float] = time.perf_counter,
     unreadable: Sequence[Row] = (),
     make_warm_up: Callable[[FeatureNetwork], SimCLR] | None = None,
+    stop: StopRule | None = None,
 ) -> list[RoundRecord]:
     """Run active learning, or go on with it, and return the records of all complete rounds.
 
@@ -96,6 +101,8 @@ def run_rounds(
         make_warm_up: called once, with the network, before the first label is asked for: it trains the features of all
             of the pool's images that are neither held out nor excluded, and rounds begin with them. None: they begin
             with random ones.
+        stop: a rule that may end the run after a round, which then asks for no labels. Given other `rounds`, another
+            rule or none, the call goes on; a rule that was overruled in this way is not asked again.
 
     Raises:
         ValueError: the settings contradict the pool, the algorithm or the run in `run_dir`, or the network or the
@@ -125,6 +132,7 @@ def run_rounds(
         acquisition=acquisition,
         make_progress=make_progress,
         warm_up=warm_up,
+        stop=stop,
     )
     loop = _Loop(
         pool=pool,
@@ -138,6 +146,7 @@ def run_rounds(
         interruption=interruption,
         unreadable=unreadable,
         gone=pool.excluded,
+        stop=stop,
     )
     try:
         with interruption:
@@ -161,6 +170,7 @@ class _Loop:
     interruption: Interruption
     unreadable: Sequence[Row]
     gone: Tensor  # (G,) int64, excluded when the call began: they leave the run at the next round, labelled or not
+    stop: StopRule | None
 
     def run(self) -> list[RoundRecord]:
         self._check_settings()
@@ -188,8 +198,10 @@ class _Loop:
             self.directory.tidy(records[-1])
         if len(records) > self.settings.rounds:
             log.info("the run in %s is finished; nothing to do", self.directory.path)
-            last = records[-1].round
-            self.directory.load_pool(last, self.pool, grown=self.directory.read_state(last)[0] == "waiting")
+            self._load_last(records[-1])
+            return records
+        if must_reopen and self._has_ended(records[-1]):
+            self._load_last(records[-1])
             return records
         if must_reopen:
             self._reopen(records.pop())
@@ -197,19 +209,36 @@ class _Loop:
             return records
         for number in range(len(records), self.settings.rounds + 1):
             self.interruption.raise_if_asked("the same command goes on from the last complete round")
-            record = self._round(number)
+            record = self._round(number, records)
             if record is None:
                 return records
             records.append(record)
+            if record.is_stopped(self.settings.rounds):
+                break
         self.interruption.raise_if_asked("all rounds are complete")
         return records
+
+    def _has_ended(self, last: RoundRecord) -> bool:
+        """True, with a message, if this very rule has ended the run, and nothing else is asked for since."""
+        if last.stopped is None or self.stop is None or not last.is_stopped(self.settings.rounds):
+            return False
+        if last.stopped["rule"] != self.stop.name or self.directory.read_state(last.round)[1] is not None:
+            return False
+        reason = last.stopped["reason"]
+        log.info("the run in %s ended after round %d: %s. %s", self.directory.path, last.round, reason, _GO_ON)
+        return True
+
+    def _load_last(self, last: RoundRecord) -> None:
+        """Restore the labels of the last round of a run that makes no more."""
+        has_grown = self.directory.read_state(last.round)[0] == "waiting"
+        self.directory.load_pool(last.round, self.pool, grown=has_grown)
 
     def _reopen(self, record: RoundRecord) -> None:
         """Set the last round of a finished run back to "trained" when it gets more rounds, so that it queries."""
         state, _ = self.directory.read_state(record.round)
         if state == "training" and is_first_rank():
             self.directory.require(record.round, FINAL_CHECKPOINT)
-            self.directory.write_state(record.round, "trained", record)
+            self.directory.write_state(record.round, "trained", record.overruled())
         wait_for_all_ranks()
 
     def _check_settings(self) -> None:
@@ -315,9 +344,8 @@ class _Loop:
         left = self.settings.rounds - number
         if not left:
             return " (these are the last)"
-        each = self.settings.labels_per_round
-        rounds = f"{each} in each of {left} rounds" if left > 1 else "in the last round"
-        return f" ({left * each} more to label after these, {rounds})"
+        what = "more to label after these"
+        return f" ({describe_batches(self.settings.labels_after, number, self.settings.rounds, what)})"
 
     def _check_labels(self) -> None:
         """Raise where there is no label to train on, or none to test with."""
@@ -333,14 +361,24 @@ class _Loop:
 
     # ---- one round
 
-    def _round(self, number: int) -> RoundRecord | None:
+    def _round(self, number: int, before: Sequence[RoundRecord]) -> RoundRecord | None:
         """Train, query and label; return None while the answers are pending. Each of the three starts from files."""
         state, record = self.directory.read_state(number)
         self.directory.load_pool(number, self.pool, grown=state == "waiting")
         trained = None
         if record is None:
             trained, record = self._train(number)
-        if number < self.settings.rounds:
+            if number != self.settings.repeat_round:
+                self._tell([*before, record])
+        if number == self.settings.repeat_round and state != "waiting" and not record.floor:
+            record = self._repeat(record)
+            self._tell([*before, record])
+        if state != "waiting" and number < self.settings.rounds:
+            record = self._decide(record, before)
+        if record.stopped is not None and record.is_stopped(self.settings.rounds):
+            reason = record.stopped["reason"]
+            log.info("the run ends after round %d of %d: %s. %s", number, self.settings.rounds, reason, _GO_ON)
+        elif number < self.settings.rounds:
             if state == "waiting":
                 with self.directory.reading(number, STATE):
                     queried = torch.tensor(record.queried, dtype=torch.int64)
@@ -372,6 +410,36 @@ class _Loop:
             self.interruption.raise_if_asked(f"round {number} is trained, and the same command goes on with its query")
         return trained, record
 
+    def _repeat(self, record: RoundRecord) -> RoundRecord:
+        """Train the round a second time, to know how far two trainings on the same labels agree."""
+        log.info("round %d is trained once more on its labels, since repeat_round=%d", record.round, record.round)
+        started = self.clock()
+        with self.interruption.deferred():
+            floor = self.training.repeat(record.round)
+            seconds = record.seconds | {"repeat": self.clock() - started}
+            record = replace(record, floor=floor, seconds=seconds)
+            if is_first_rank():
+                self.directory.write_state(record.round, "trained", record)
+        wait_for_all_ranks()
+        return record
+
+    def _decide(self, record: RoundRecord, before: Sequence[RoundRecord]) -> RoundRecord:
+        """Ask the rule whether the run ends here, unless it was overruled; note its reason in the record."""
+        rounds = [*before, record]
+        if self.stop is None or self.stop.name in [one.stopped["rule"] for one in rounds if one.stopped is not None]:
+            return record
+        reason = self.stop.decide(progress_of(rounds))
+        if reason is None:
+            return record
+        return replace(record, stopped={"rule": self.stop.name, "rounds": self.settings.rounds, "reason": reason})
+
+    def _tell(self, records: Sequence[RoundRecord]) -> None:
+        """Say what the rounds so far tell about labelling more."""
+        outlook = outlook_of(records, self.settings.as_dict())
+        if outlook.is_known:
+            for name, sentence in outlook.lines():
+                log.info("round %d, %s: %s", records[-1].round, name, sentence)
+
     def _query(self, record: RoundRecord, trained: TrainedModel) -> tuple[RoundRecord, LabelRequest]:
         started = self.clock()
         left = len(self.pool.unlabelled)
@@ -384,7 +452,7 @@ class _Loop:
             self.acquisition,
             self.datamodule,
             trained,
-            budget=min(self.settings.labels_per_round, left),  # fewer are left if images have gone
+            budget=min(self.settings.labels_after(record.round), left),  # fewer are left if images have gone
             unvisited=self.settings.unvisited,
             answered=lambda: answered_samples(self.directory, self.pool, record.round),
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
 from assl_lightning.base.rules import at_least, check_fields
 from assl_lightning.learning.settings import CheckpointSettings, Decay, OnNonFinite, Steps, Weights
+from assl_lightning.loop.budget import Batches, Schedule, labels_after, labels_between
 from assl_lightning.method.settings import ScoreSettings
 
 Init = Literal["rand", "continue"]
@@ -56,7 +58,10 @@ class RoundSettings:
             there is a warm-up, else the pixels.
         hold_out: samples that are drawn uniformly from the pool before the first training, labelled with the initial
             ones, and make up the test set: no training and no acquisition sees them. 0: the data have a test set.
-        labels_per_round: K, asked for after each training but the last.
+        labels_per_round: K, asked for after each training but the last; or a list with a number for each, of which the
+            last one holds for all further rounds.
+        schedule: "geometric": each batch is twice the one before, and `labels_per_round` the first; None: as
+            `labels_per_round` says.
         steps_per_round: optimizer steps of a training.
         steps_per_epoch: a test follows every so many steps; None: once a round.
         init: "rand" restores the same initial weights each round, "continue" goes on from the last round's.
@@ -70,6 +75,8 @@ class RoundSettings:
         weight_ema: decay of the averaged weights that are tested; None: the raw weights alone.
         non_finite: what becomes of a step whose loss or gradients are not finite: "stop" ends the run with the step and
             its samples, "skip" leaves the weights as they were and counts it; see `NonFinite`.
+        repeat_round: a round that is trained twice on the same labels, so that the agreement of two such trainings is
+            known beside that of successive rounds; None: none is.
         checkpoint: how often a training is saved from within.
         change_devices: go on with other devices than the run had so far, which is else refused.
         config: whatever else tells this run from another; joins these settings in config.yaml, which a run that goes
@@ -82,7 +89,8 @@ class RoundSettings:
     initial_acquisition: InitialAcquisition = "random"
     initial_features: InitialFeatures = "network"
     hold_out: Annotated[int, at_least(0)] = 0
-    labels_per_round: Annotated[int, at_least(1)] = 100
+    labels_per_round: Batches = 100
+    schedule: Schedule | None = None
     steps_per_round: Steps = 5120
     steps_per_epoch: Steps | None = None
     init: Init = "rand"
@@ -93,6 +101,7 @@ class RoundSettings:
     acquisition_features: Features = "inference"
     weight_ema: Decay | None = 0.999
     non_finite: OnNonFinite = "stop"
+    repeat_round: Annotated[int, at_least(0)] | None = None
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     change_devices: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -108,7 +117,15 @@ class RoundSettings:
     @property
     def total_labels(self) -> int:
         """Labels that the run asks for: those that the last round trains on, and those of the hold-out."""
-        return self.first_labels + self.rounds * self.labels_per_round
+        return self.first_labels + self.labels_between(0, self.rounds)
+
+    def labels_after(self, number: int) -> int:
+        """Labels that are asked for after the training of round `number`."""
+        return labels_after(self.labels_per_round, self.schedule, number)
+
+    def labels_between(self, first: int, end: int) -> int:
+        """Labels that are asked for after the trainings of the rounds `first` to `end` − 1."""
+        return labels_between(self.labels_per_round, self.schedule, first, end)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of config.yaml: each setting under its key, and `config`."""
@@ -125,6 +142,12 @@ class RoundSettings:
             )
             for name in ("acquisition_weights", "continue_from")
             if getattr(self, name) == "ema" and self.weight_ema is None
+        ] + [
+            Contradiction(
+                {"schedule": self.schedule, "labels_per_round": self.labels_per_round},
+                "a schedule grows from one number, and a list says each; leave one of them out",
+            )
+            for _ in range(self.schedule is not None and not isinstance(self.labels_per_round, int))
         ]
 
     def find_shortage(self, num_images: int, pool: str = "the pool", because: str = "") -> list[Contradiction]:
@@ -143,11 +166,15 @@ class RoundSettings:
         if self.first_labels > num_images:  # fewer rounds do not help
             together = " together" if self.hold_out else ""
             return [Contradiction(at_first, f"must be at most {num_images}{together}, the images in {pool}{why}")]
-        possible = (num_images - self.first_labels) // self.labels_per_round
+        left = num_images - self.first_labels
+        possible = bisect_right(range(self.rounds), left, key=lambda rounds: self.labels_between(0, rounds)) - 1
+        is_one = isinstance(self.labels_per_round, int) and self.schedule is None
+        schedule = {"schedule": self.schedule} if self.schedule else {}
+        asked = "rounds × labels_per_round" if is_one else f"what {self.rounds} rounds ask for"
         return [
             Contradiction(
-                {"rounds": self.rounds, "labels_per_round": self.labels_per_round, **at_first},
-                f"{' + '.join(at_first)} + rounds × labels_per_round = {self.total_labels} labels, but {pool} has "
+                {"rounds": self.rounds, "labels_per_round": self.labels_per_round, **schedule, **at_first},
+                f"{' + '.join(at_first)} + {asked} = {self.total_labels} labels, but {pool} has "
                 f"{num_images} images{why}; lower one of them, for example rounds={possible}",
             )
         ]

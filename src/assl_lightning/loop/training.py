@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from assl_lightning.base.processes import is_first_rank
-from assl_lightning.base.run_files import FINAL_CHECKPOINT, STATISTICS
+from assl_lightning.base.run_files import FINAL_CHECKPOINT, PREDICTIONS, REPEAT, RESUME, STATISTICS
+from assl_lightning.base.seeding import derive_key
 from assl_lightning.learning.accepting import check_algorithm
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.datamodule import PoolDataModule
+from assl_lightning.learning.latest_predictions import LatestPredictions
 from assl_lightning.learning.non_finite import NonFinite
 from assl_lightning.learning.step_seed import StepSeed
 from assl_lightning.learning.trained_model import TrainedModel
 from assl_lightning.learning.weight_ema import WeightEMA
 from assl_lightning.loop.class_history import read_history
+from assl_lightning.loop.comparing import compare_predictions
 from assl_lightning.loop.directory import RunDirectory
+from assl_lightning.loop.fit_checkpoints import FitCheckpoints
 from assl_lightning.loop.fitting import Fitting, Times
 from assl_lightning.loop.records import RoundRecord
 from assl_lightning.loop.requirements import find_contradictions
@@ -30,6 +35,7 @@ from assl_lightning.method.settings import FURTHER
 from assl_lightning.method.statistics import SampleStatistics, pad_to
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.networks.class_rows import carry_rows
+from assl_lightning.stopping.rules import StopRule
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class RoundTraining:
     acquisition: Acquisition
     make_progress: Callable[..., Callback] | None
     warm_up: WarmUp | None  # None: trainings begin at random weights
+    stop: StopRule | None = None
 
     @property
     def settings(self) -> RoundSettings:
@@ -75,9 +82,10 @@ class RoundTraining:
         algorithm = self._new_algorithm(number)
         score = self._score_callback(algorithm, number)
         weight_ema = None if settings.weight_ema is None else WeightEMA(settings.weight_ema)
+        latest = self._latest_predictions(algorithm)
         times, non_finite = Times(self.fitting.clock), NonFinite(settings.non_finite)
         checkpoints = self.fitting.step_checkpoints(self.directory.checkpoints(number))
-        callbacks = [StepSeed(settings.seed, number), non_finite, score, weight_ema, times, checkpoints]
+        callbacks = [StepSeed(settings.seed, number), non_finite, score, latest, weight_ema, times, checkpoints]
         trainer = self._new_trainer(number, [*callbacks, self._progress(number)])
         self._fit(trainer, algorithm, number)
         seconds = {"train": times.of_fit - times.of_tests, "test": times.of_tests}
@@ -90,10 +98,53 @@ class RoundTraining:
             self.directory.save_tensors(number, STATISTICS, statistics.state_dict())
         mask_rate = algorithm.last_logged.get("mask_rate")
         record = self._make_record(number, trainer, statistics, mask_rate, non_finite.skipped, seconds)
+        if latest is not None:
+            record = replace(record, agreement=self._agreement(number, latest.classes.cpu()))
         network = algorithm.network.to(trainer.strategy.root_device)
         if settings.acquisition_weights == "ema" and weight_ema is not None:
             network = weight_ema.averaged(network, prefix="network.")
         return _model(trainer, network, statistics, score), record
+
+    def repeat(self, number: int) -> dict[str, float]:
+        """Train a round once more, on the same labels and from the same weights, with other draws in its steps.
+
+        Nothing stays of it but the fields of the `Agreement` of its latest predictions with those of the round; {}
+        where the algorithm looks at no unlabelled images. A training that was stopped goes on from its checkpoint.
+
+        Raises:
+            Interrupted: a signal came; the training is saved.
+        """
+        self._start_round(number, derive_key(self.settings.seed, "repeat"))
+        algorithm = self._new_algorithm(number)
+        latest = self._latest_predictions(algorithm)
+        directory = self.directory.round(number) / REPEAT
+        agreement: dict[str, float] = {}
+        if latest is not None:
+            weight_ema = None if self.settings.weight_ema is None else WeightEMA(self.settings.weight_ema)
+            checkpoints = FitCheckpoints(directory / RESUME, self.directory.config, {"repeated_round": number})
+            saving = self.fitting.step_checkpoints(checkpoints)
+            seeding = StepSeed(self.datamodule.seed, number)
+            callbacks = [seeding, NonFinite(self.settings.non_finite), latest, weight_ema, saving]
+            trainer = self.fitting.new_trainer(directory, self.datamodule.num_epochs, callbacks)
+            self.fitting.fit(trainer, algorithm, self.datamodule, checkpoints)
+            first: Tensor = self.directory.load_tensors(number, PREDICTIONS)["classes"]
+            agreement = compare_predictions(first, latest.classes.cpu(), self.datamodule.pool.unlabelled)
+        if is_first_rank():
+            shutil.rmtree(directory, ignore_errors=True)
+        self._start_round(number)
+        return agreement
+
+    def _agreement(self, number: int, classes: Tensor) -> dict[str, float]:
+        """Write the latest predictions (N,) of a round, and compare them with those of the round before."""
+        if is_first_rank():
+            self.directory.save_tensors(number, PREDICTIONS, {"classes": classes.clone()})
+        if number == 0 or not self.directory.has(number - 1, PREDICTIONS):  # a run of an early version has none
+            return {}
+        before: Tensor = self.directory.load_tensors(number - 1, PREDICTIONS)["classes"]
+        history = read_history(self.directory.path)
+        present = None if history is None else history.present_labels(number - 1)
+        with self.directory.reading(number - 1, PREDICTIONS):
+            return compare_predictions(before, classes, self.datamodule.pool.unlabelled, present)
 
     def _make_record(
         self,
@@ -170,10 +221,10 @@ class RoundTraining:
         trainer = self._new_trainer(0, [])
         return _model(trainer, self._new_algorithm(0).network.to(trainer.strategy.root_device))
 
-    def _start_round(self, number: int) -> None:
+    def _start_round(self, number: int, seed: int | None = None) -> None:
         self.datamodule.start_round(
             number,
-            seed=self.settings.seed,
+            seed=self.settings.seed if seed is None else seed,
             steps_per_round=self.settings.steps_per_round,
             steps_per_epoch=self.settings.steps_per_epoch,
         )
@@ -230,8 +281,14 @@ class RoundTraining:
                 callback.load_state_dict({"statistics": pad_to(state, self.datamodule.pool.num_samples)})
         return callback
 
+    def _latest_predictions(self, algorithm: Algorithm) -> LatestPredictions | None:
+        if "statistics" not in algorithm.produces:
+            return None
+        pool = self.datamodule.pool
+        return LatestPredictions(pool.num_samples, pool.num_classes, assume_unique=self.datamodule.draws_distinct)
+
     def _check_requirements(self, algorithm: Algorithm) -> None:
-        contradictions = find_contradictions(self.acquisition, algorithm, self.settings, self.datamodule.mu)
+        contradictions = find_contradictions(self.acquisition, algorithm, self.settings, self.datamodule.mu, self.stop)
         if contradictions:
             raise ValueError(str(contradictions[0]))
 

@@ -12,6 +12,7 @@ from assl_lightning.report.sections.contrasts import Contrasts, contrast_blocks,
 from assl_lightning.report.sections.durations import time_blocks
 from assl_lightning.report.sections.histograms import histogram_blocks
 from assl_lightning.report.sections.labelling import Found, labelling_blocks
+from assl_lightning.report.sections.labelling_more import labelling_more_blocks
 from assl_lightning.report.sections.mask_rates import mask_rate_blocks
 from assl_lightning.report.sections.over_settings import over_settings_sections
 from assl_lightning.report.sections.pairwise import pairwise_blocks
@@ -69,6 +70,7 @@ def _sections(
     return (
         Section("Accuracy", accuracy_blocks(setting), level),
         Section(differences, contrast_blocks(setting, compared), level),
+        Section("Shall we label more?", labelling_more_blocks(setting, asked), level),
         Section("Time", time_blocks(setting, with_people=bool(asked)), level),
         *((Section("Accuracy without a hold-out", at_random, level),) if at_random else ()),
         *((Section("Pseudo-labels", rates, level),) if rates else ()),

@@ -14,7 +14,8 @@ from assl_lightning.report.sections.durations import PART_NAMES
 def tidy_csv(settings: Sequence[Setting]) -> str:
     """Write a row for each trained round, also for rounds that not all runs have.
 
-    Accuracies lie in [0, 1], times are in seconds, and unknown values are empty.
+    Accuracies lie in [0, 1], times are in seconds, and unknown values are empty. Predictions are compared with those
+    of the round before, or of a second training on the same labels.
     """
     extra = {part for *_, record in _rounds(settings) for part in record.seconds} - PART_NAMES.keys()
     parts = [*PART_NAMES, *sorted(extra)]
@@ -55,5 +56,9 @@ def _row(record: RoundRecord, parts: Sequence[str]) -> dict[str, object]:
         "mask_rate": record.mask_rate,
         "queried": len(record.queried),
         "drawn_at_random": record.drawn_at_random,
+        "predictions_compared": record.agreement.get("images"),
+        "predictions_agreeing": record.agreement.get("agreeing"),
+        "kappa": record.agreement.get("kappa"),
+        "kappa_same_labels": record.floor.get("kappa"),
         **{f"{part}_seconds": record.seconds.get(part) for part in parts},
     }

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from assl_lightning.loop.records import KEYS_WITHOUT_EFFECT, PROVENANCE_KEYS, without_query
+from assl_lightning.loop.records import KEYS_WITHOUT_EFFECT, PROVENANCE_KEYS, STOPPING_KEYS, without_query
 from assl_lightning.report.analysis.runs import GROUPS, Method, Run, Setting
 
 FlatConfig = dict[str, Any]
@@ -27,9 +27,9 @@ _NAMED = (*GROUPS, "warm_up")
 WHERE_IMAGES_LIE = ("data.root", "data.source.root", "data.source.download")
 """Keys in which runs on the same images may differ."""
 
-_NOT_COMPARED = (*("seed", "name", "rounds"), *PROVENANCE_KEYS, *KEYS_WITHOUT_EFFECT, *WHERE_IMAGES_LIE)
+_NOT_COMPARED = (*("seed", "name", "rounds"), *STOPPING_KEYS, *PROVENANCE_KEYS, *KEYS_WITHOUT_EFFECT, *WHERE_IMAGES_LIE)
 
-_SETTING = ("data", "network", "hold_out", "initial_labels", "labels_per_round")
+_SETTING = ("data", "network", "hold_out", "initial_labels", "labels_per_round", "schedule")
 
 
 def group(runs: Sequence[Run], *, by_setting: bool = False, by_name: bool = False) -> list[Setting]:

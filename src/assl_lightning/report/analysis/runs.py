@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assl_lightning.base.run_files import CONFIG, RECORDS, STATE, round_directory
-from assl_lightning.loop.records import RoundRecord, read_config, trained_records, with_later_keys
+from assl_lightning.loop.budget import planned_labels
+from assl_lightning.loop.records import RoundRecord, read_config, reason_of_end, trained_records, with_later_keys
 from assl_lightning.loop.warm_up_record import WarmUpRecord, read_warm_up
 
 GROUPS = ("data", "network", "algorithm", "acquisition")
@@ -19,7 +20,7 @@ GROUPS = ("data", "network", "algorithm", "acquisition")
 
 _NEEDED: Mapping[str, type] = {
     **dict.fromkeys(GROUPS, dict),
-    **dict.fromkeys(("seed", "rounds", "initial_labels", "labels_per_round"), int),
+    **dict.fromkeys(("seed", "rounds", "initial_labels"), int),
 }
 
 
@@ -45,8 +46,13 @@ class Run:
 
     @property
     def is_complete(self) -> bool:
-        """True if all trainings are done, one more than acquisitions."""
-        return len(self.all_records) > int(self.config["rounds"])
+        """True if all trainings are done, one more than acquisitions, or a rule ended the run."""
+        return len(self.all_records) > int(self.config["rounds"]) or self.reason_of_end is not None
+
+    @property
+    def reason_of_end(self) -> str | None:
+        """Why a rule ended the run before its last round, or None."""
+        return reason_of_end(self.directory, int(self.config["rounds"]))
 
     @property
     def all_records(self) -> tuple[RoundRecord, ...]:
@@ -173,6 +179,8 @@ def _may_have_a_round(directory: Path) -> bool:
 def _read_run(directory: Path) -> Run:
     config = with_later_keys(read_config(directory))
     wrong = [key for key, kind in _NEEDED.items() if type(config.get(key)) is not kind]
+    if planned_labels(config, 0) is None:
+        wrong.append("labels_per_round")
     if wrong:
         raise ValueError(
             f"{directory / CONFIG} is not the configuration of a run: {', '.join(wrong)} must be there, groups as "

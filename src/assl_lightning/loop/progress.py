@@ -1,0 +1,32 @@
+"""From the records of a run to what rules and reports see of its rounds; nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from assl_lightning.loop.budget import planned_labels
+from assl_lightning.loop.records import RoundRecord
+from assl_lightning.stopping.agreement import Agreement
+from assl_lightning.stopping.outlook import Outlook
+from assl_lightning.stopping.rules import Progress
+
+
+def progress_of(records: Sequence[RoundRecord]) -> list[Progress]:
+    """Return what rules see of trained rounds."""
+    return [
+        Progress(
+            round=record.round,
+            labels=record.labels,
+            accuracy=record.test_accuracy_ema,
+            test_images=record.test_images,
+            agreement=Agreement.of(record.agreement),
+            floor=Agreement.of(record.floor),
+        )
+        for record in records
+    ]
+
+
+def outlook_of(records: Sequence[RoundRecord], config: Mapping[str, Any]) -> Outlook:
+    """Return what at least one trained round says of labelling more, in a run of this plain configuration."""
+    return Outlook.of(progress_of(records), planned_labels(config, records[-1].round))
