@@ -17,6 +17,8 @@
 <run_dir>/round_00/queried.png      a `contact_sheet` of the first hundred of them
 <run_dir>/round_00/histograms.json  distributions of score and statistics, in the pool and among the queried samples
 <run_dir>/round_00/statistics.pt    the table of `SampleStatistics`
+<run_dir>/round_00/evaluation.npz   predictions of the test, image by image (`evaluation`)
+<run_dir>/round_00/errors.png       a `contact_sheet` of the wrong ones with the highest confidence, if any is wrong
 <run_dir>/round_00/final.ckpt       raw and averaged weights; removed when the next round is complete
 """
 
@@ -40,6 +42,8 @@ from assl_lightning.base.atomic import TEMPORARY, open_atomic, write_text
 from assl_lightning.base.locking import held
 from assl_lightning.base.run_files import (
     CONFIG,
+    ERRORS,
+    EVALUATION,
     FINAL_CHECKPOINT,
     HISTOGRAMS,
     INITIAL,
@@ -61,6 +65,7 @@ from assl_lightning.data.reclassing import relabel
 from assl_lightning.data.sample_names import SampleNames, read_samples, write_samples
 from assl_lightning.data.sources.undecodable import Row, write_undecodable
 from assl_lightning.loop.class_history import read_history
+from assl_lightning.loop.evaluation import Evaluation, write_evaluation
 from assl_lightning.loop.fit_checkpoints import FitCheckpoints
 from assl_lightning.loop.histograms import Histogram
 from assl_lightning.loop.records import (
@@ -315,6 +320,16 @@ class RunDirectory:
         writer.writerows(rows)
         write_text(self.round(number) / QUERIED, text.getvalue())
         write_text(self.round(number) / HISTOGRAMS, json.dumps(histograms))
+
+    def write_evaluation(self, number: int, evaluation: Evaluation, errors: bytes | None) -> None:
+        """Write evaluation.npz, and errors.png with the pictures that it names; None if it names none."""
+        self.round(number).mkdir(exist_ok=True)
+        if errors is None:
+            (self.round(number) / ERRORS).unlink(missing_ok=True)
+        else:
+            with open_atomic(self.round(number) / ERRORS) as file:
+                file.write(errors)
+        write_evaluation(self.round(number) / EVALUATION, evaluation)
 
     def write_thumbnails(self, number: int, png: bytes) -> None:
         """Write queried.png."""
