@@ -19,6 +19,7 @@ from assl_lightning.config.instantiate import (
     make_network,
     make_strategy,
     make_warm_up,
+    round_logger_factory,
     trainer_factory,
 )
 from assl_lightning.config.prepare import check_pool_size
@@ -36,6 +37,7 @@ from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.moving import CONTENTS
 from assl_lightning.loop.oracles import Oracle
 from assl_lightning.loop.records import CLASSES
+from assl_lightning.loop.round_log import MakeLogger
 from assl_lightning.loop.settings import RoundSettings
 from assl_lightning.method.candidates import Acquisition
 from assl_lightning.networks.base import FeatureNetwork
@@ -54,6 +56,7 @@ class Parts:
     oracle: Oracle
     unreadable: tuple[Row, ...]
     make_warm_up: Callable[[FeatureNetwork], SimCLR] | None
+    make_round_logger: MakeLogger | None
 
 
 def make_settings(config: Config, source: PoolSource | None = None) -> RoundSettings:
@@ -124,6 +127,7 @@ def make_parts(config: Config, source: PoolSource) -> Parts:
         oracle=oracle,
         unreadable=rows_of(source),
         make_warm_up=None if config.warm_up is None else partial(make_warm_up, config.warm_up),
+        make_round_logger=round_logger_factory(config),
     )
 
 

@@ -7,6 +7,7 @@
 <run_dir>/warm_up.ckpt              weights of the network, without its head, with which rounds begin (`warming_up`)
 <run_dir>/warm_up.json              steps, images, loss and seconds of the warm-up; absent where there is none
 <run_dir>/warm_up/resume/           the last two checkpoints of an unfinished warm-up (`fit_checkpoints`)
+<run_dir>/against_labels/           files of loggers that get a curve over the rounds (`round_log`)
 <run_dir>/rounds.jsonl              one line for each complete round (`records`)
 <run_dir>/round_00/pool.pt          labels with which the round trains
 <run_dir>/round_00/initial.json     samples that were asked for before the first round; in round 0 alone

@@ -42,6 +42,7 @@ from assl_lightning.loop.fitting import Fitting
 from assl_lightning.loop.oracles import LabelRequest, Oracle, Pending
 from assl_lightning.loop.querying import query
 from assl_lightning.loop.records import RoundRecord, without_query
+from assl_lightning.loop.round_log import MakeLogger, RoundLog
 from assl_lightning.loop.settings import RoundSettings
 from assl_lightning.loop.training import RoundTraining
 from assl_lightning.loop.warming_up import WarmUp
@@ -69,6 +70,7 @@ def run_rounds(
     clock: Callable[[], float] = time.perf_counter,
     unreadable: Sequence[Row] = (),
     make_warm_up: Callable[[FeatureNetwork], SimCLR] | None = None,
+    make_round_logger: MakeLogger | None = None,
 ) -> list[RoundRecord]:
     """Run active learning, or go on with it, and return the records of all complete rounds.
 
@@ -96,6 +98,9 @@ def run_rounds(
         make_warm_up: called once, with the network, before the first label is asked for: it trains the features of all
             of the pool's images that are neither held out nor excluded, and rounds begin with them. None: they begin
             with random ones.
+        make_round_logger: called once a round, with `save_dir` and `id`, for a logger of Lightning that gets the test
+            accuracies with the number of labels as the step, and the images of the query where it takes images. All
+            rounds of a run have the same `save_dir` and `id`.
 
     Raises:
         ValueError: the settings contradict the pool, the algorithm or the run in `run_dir`, or the network or the
@@ -138,6 +143,7 @@ def run_rounds(
         interruption=interruption,
         unreadable=unreadable,
         gone=pool.excluded,
+        make_round_logger=make_round_logger,
     )
     try:
         with interruption:
@@ -161,6 +167,7 @@ class _Loop:
     interruption: Interruption
     unreadable: Sequence[Row]
     gone: Tensor  # (G,) int64, excluded when the call began: they leave the run at the next round, labelled or not
+    make_round_logger: MakeLogger | None
 
     def run(self) -> list[RoundRecord]:
         self._check_settings()
@@ -355,6 +362,7 @@ class _Loop:
             record = replace(record, queried_labels=self.pool.labels[request.index].tolist(), seconds=seconds)
         else:
             record = without_query(record)  # the run may have queried before its `rounds` were lowered
+            self._log(record)
         if is_first_rank():
             self.directory.commit(record)
         wait_for_all_ranks()
@@ -371,6 +379,10 @@ class _Loop:
         if number < self.settings.rounds:
             self.interruption.raise_if_asked(f"round {number} is trained, and the same command goes on with its query")
         return trained, record
+
+    def _log(self, record: RoundRecord, pictures: bytes | None = None) -> None:
+        if is_first_rank():
+            RoundLog(self.make_round_logger, self.directory.path, self.directory.config.run_id).add(record, pictures)
 
     def _query(self, record: RoundRecord, trained: TrainedModel) -> tuple[RoundRecord, LabelRequest]:
         started = self.clock()
@@ -400,5 +412,6 @@ class _Loop:
             self.directory.write_queried(number, picks.rows(request.sample_id), picks.histograms)
             thumbnails = contact_sheet(self.datamodule.pool_images[picks.index[:_MAX_THUMBNAILS]])
             self.directory.write_thumbnails(number, thumbnails)
+            self._log(record, thumbnails)
             self.directory.write_state(number, "waiting", record)
         return record, request
