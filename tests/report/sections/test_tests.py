@@ -88,6 +88,10 @@ def test_the_matrix_names_the_most_confused_in_words(tested: LastTest) -> None:
     (figure,) = confusion_blocks(tested)
     assert isinstance(figure, Illustration)
     assert figure.alternative == "Confusion matrix. Most confused: ok as dent: 2; dent as crack: 1."
+    assert not figure.is_dense
+    (larger,) = confusion_blocks(of_many_classes(tested, 7))
+    assert isinstance(larger, Illustration)
+    assert larger.is_dense, "a narrow screen scrolls it"
 
 
 def test_the_drawing_has_a_number_where_there_are_images() -> None:

@@ -17,6 +17,7 @@ from assl_lightning.report.views import Block, Illustration, Paragraph, Table
 MOST_CLASSES = 30
 _MOST_PAIRS = 20  # rows of the table
 _NAMED = 5  # pairs in the text alternative
+_ROOMY = 6  # classes whose matrix can be read on a narrow screen
 _DARK = 0.55  # share from which the text on it is white
 
 
@@ -35,7 +36,8 @@ def confusion_blocks(tested: LastTest) -> tuple[Block, ...]:
         "Rows: the class of the test images; columns: the predicted class. Numbers are images; the darker, the larger "
         "the share of the row."
     )
-    return (Illustration(drawn, f"Confusion matrix. {_in_words(tested.names, pairs)}", caption),)
+    alternative = f"Confusion matrix. {_in_words(tested.names, pairs)}"
+    return (Illustration(drawn, alternative, caption, is_dense=len(tested.names) > _ROOMY),)
 
 
 def _row(names: Sequence[str], pair: Confusion) -> tuple[str, ...]:
@@ -57,7 +59,7 @@ def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str]) -> Figure:
     longest = max(len(line) for label in labels for line in label.split("\n"))
     cell = min(0.62, max(0.24, 5.0 / classes))
     size = max(cell * classes, 1.6)
-    figure = new_figure(size + 0.9 + 0.07 * longest, size + 0.6 + 0.07 * (longest if longest > 4 else 3))
+    figure = new_figure(max(5.2, size + 0.9 + 0.07 * longest), size + 0.6 + 0.07 * (longest if longest > 4 else 3))
     axes = figure.subplots()
     axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=0.6)
     font = 8.5 if classes <= 12 else 6
@@ -71,7 +73,7 @@ def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str]) -> Figure:
     axes.set_yticks(places, labels)
     axes.set_xlim(0, classes)
     axes.set_ylim(classes, 0)
-    axes.set_aspect("equal")
+    axes.set_aspect("equal", anchor="W")
     axes.set_xlabel("predicted class", color=INK)
     axes.set_ylabel("class", color=INK)
     quieten(axes, frame=(), grid=None, label_size=8 if classes <= 20 else 6.5)

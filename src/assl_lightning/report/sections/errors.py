@@ -35,9 +35,9 @@ def error_blocks(tested: LastTest) -> tuple[Block, ...]:
         tiles.append(Tile(picture, name, lines))
     wrong = int((~evaluation.is_right).sum())
     sentence = (
-        f"Of {counted(len(evaluation.label), 'test image')} {wrong:,} {'is' if wrong == 1 else 'are'} wrong. These are "
-        f"the ones with the highest confidence, highest first: with each the predicted class with its confidence, the "
-        f"class in the data, and the image's name. Look for wrong labels among them, and for a kind of image that the "
+        f"Of {counted(len(evaluation.label), 'test image')} {wrong:,} {'is' if wrong == 1 else 'are'} wrong. The page "
+        f"shows those with the highest confidence, highest first: the predicted class with its confidence, the class "
+        f"in the data, and the image's name. Look for wrong labels among them, and for a kind of image that the "
         f"labelled ones lack."
     )
     return Paragraph(sentence), Strip(f"{counted(len(tiles), 'confident error')}", tuple(tiles))
