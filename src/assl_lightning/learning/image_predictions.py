@@ -63,6 +63,6 @@ class ImagePredictions(Metric):
         """Return the images of all processes and forget them; None if nothing was added."""
         if not self.update_called:
             return None
-        found: TestedImages = self.compute()
+        found = TestedImages(*(column.reshape(-1) for column in self.compute()))  # a Metric squeezes a single image
         self.reset()
         return found
