@@ -12,9 +12,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from assl_lightning.loop.evaluation import read_evaluation
 from assl_lightning.loop.records import read_records
 from tests.ddp_run import SETTINGS
 from tests.same_run import differences_of_runs
@@ -140,6 +142,16 @@ def test_one_rank_writes_what_one_process_writes(outputs: dict[int, Path]) -> No
     for mine, theirs in zip(*records, strict=True):
         assert mine.test_accuracy_ema == pytest.approx(theirs.test_accuracy_ema)
         assert mine.coverage == theirs.coverage
+        tested, its = (
+            read_evaluation(outputs[devices] / "run" / f"round_{mine.round:02d}" / "evaluation.npz")
+            for devices in (1, 2)
+        )
+        assert tested is not None
+        assert its is not None
+        np.testing.assert_array_equal(its.position, range(30))
+        for name in ("label", "predicted"):
+            np.testing.assert_array_equal(getattr(its, name), getattr(tested, name))
+        np.testing.assert_allclose(its.confidence, tested.confidence, atol=1e-4)
     config = (outputs[2] / "run" / "config.yaml").read_text()
     assert "devices: 2 × cpu" in config
 

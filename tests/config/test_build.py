@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from lightning.pytorch import Callback
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from lightning_utilities.core.imports import RequirementCache
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -20,7 +20,7 @@ from torch import nn
 from assl_lightning.commands import messages, running
 from assl_lightning.config import build, prepare, unreadable
 from assl_lightning.config.classifier import load_classifier
-from assl_lightning.config.instantiate import check_arguments
+from assl_lightning.config.instantiate import check_arguments, round_logger_factory
 from assl_lightning.config.schema import Config, ConfigurationError
 from assl_lightning.data.pool import Answers
 from assl_lightning.data.sources.base import PoolSource
@@ -186,6 +186,38 @@ def test_a_logger_whose_package_is_missing_says_which(
     assert line.startswith("trainer.logger: ")
     assert "no-such-package-as-wandb" in line
     assert list(working_directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["csv", "mlflow", "none"])
+def test_other_loggers_get_no_curve_over_the_rounds(compose_run: Compose, name: str) -> None:
+    assert round_logger_factory(compose_run(f"trainer/logger={name}")) is None
+
+
+def test_tensorboard_gets_the_curve_in_the_directory_of_the_call(compose_run: Compose, tmp_path: Path) -> None:
+    make_logger = round_logger_factory(compose_run("trainer/logger=tensorboard"))
+    assert make_logger is not None
+    logger = make_logger(save_dir=str(tmp_path / "curve"), id="abc")
+    assert isinstance(logger, TensorBoardLogger)
+    assert Path(logger.log_dir) == tmp_path / "curve"
+
+
+def test_weights_and_biases_goes_on_with_the_run_of_the_id(
+    compose_run: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", True)  # it is imported at its first log
+    make_logger = round_logger_factory(compose_run("trainer/logger=wandb", "name=castings", "seed=3"))
+    assert make_logger is not None
+    logger = make_logger(save_dir=str(tmp_path), id="abc")
+    assert isinstance(logger, WandbLogger)
+    assert (logger.version, logger.save_dir) == ("abc", str(tmp_path))
+    wanted = {
+        "id": "abc",
+        "resume": "allow",
+        "name": "castings/seed_3: accuracy against labels",
+        "group": "castings/seed_3",
+        "project": "assl_lightning",
+    }
+    assert logger._wandb_init.items() >= wanted.items()
 
 
 def test_a_network_whose_logits_have_the_wrong_shape_is_refused(compose_run: Compose) -> None:

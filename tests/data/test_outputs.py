@@ -115,6 +115,7 @@ def test_a_manifest_that_names_a_picture_of_a_run_is_refused_by_its_line(photos:
     ("name", "expected"),
     [
         ("runs/folder/seed_0/round_00/queried.png", True),
+        ("runs/folder/seed_0/round_00/errors.png", True),
         ("round_12/to_label/contact_sheet.png", True),
         ("r/round_100/to_label/images/12345.webp", True),
         ("runs/folder/seed_0/report/curve.png", True),

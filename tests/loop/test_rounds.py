@@ -28,6 +28,7 @@ from assl_lightning.learning.inference import evaluate
 from assl_lightning.learning.supervised import Supervised
 from assl_lightning.loop import RoundSettings, ScoreSettings
 from assl_lightning.loop.directory import RunDirectory
+from assl_lightning.loop.evaluation import confident_errors, read_evaluation
 from assl_lightning.loop.oracles import HeldBackLabels, LabelRequest, Pending
 from assl_lightning.loop.records import RoundRecord, read_records
 from assl_lightning.method.assl import ASSL
@@ -95,6 +96,17 @@ def test_a_run_grows_the_labelled_set_and_leaves_its_files(tmp_path: Path) -> No
     table = torch.load(tmp_path / "run" / "round_00" / "statistics.pt", weights_only=True)
     assert float(rows[0]["uncertainty_mean"]) == pytest.approx(table["uncertainty_mean"][records[0].queried[0]].item())
     assert int(rows[0]["visits"]) == table["visits"][records[0].queried[0]]
+
+    for record in records:
+        evaluation = read_evaluation(tmp_path / "run" / f"round_{record.round:02d}" / "evaluation.npz")
+        assert evaluation is not None
+        np.testing.assert_array_equal(evaluation.label, LABELS[POOL_SIZE:])
+        assert evaluation.is_right.mean() == pytest.approx(record.test_accuracy_ema)
+        errors = [f"test image {row}" for row in confident_errors(evaluation)]
+        assert list(evaluation.pictured) == errors
+        with Image.open(tmp_path / "run" / f"round_{record.round:02d}" / "errors.png") as sheet:
+            first = np.array(sheet.convert("L"))[:8, :8]
+        np.testing.assert_array_equal(first, IMAGES[POOL_SIZE + confident_errors(evaluation)[0], 0])
 
     names = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert names >= {"config.yaml", "rounds.jsonl", "round_02/final.ckpt", "round_02/metrics.csv", "round_01/pool.pt"}

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import struct
@@ -19,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from assl_lightning.learning.snapshot_files import Snapshot, read_snapshot, write_snapshot
+from assl_lightning.loop.evaluation import read_evaluation
 from assl_lightning.loop.queried import read_queried
 from assl_lightning.report.__main__ import main as report
 from assl_lightning.report.instability.__main__ import main as instability
@@ -41,6 +43,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         runs.write_sheet(path / "round_00" / "queried.png", COLOURS)
         runs.write_queried(path / "round_00" / "queried.csv", ["a", "b"])
         runs.write_histograms(path / "round_00" / "histograms.json")
+        runs.write_sheet(path / "round_01" / "errors.png", COLOURS[:1])
+        (path / "round_01" / "evaluation.npz").write_bytes(of_evaluation())
         for number in (0, 1):
             runs.write_metrics(path / f"round_{number:02d}" / "metrics.csv", {99: (0.5, 0.4)})
     monkeypatch.chdir(tmp_path)
@@ -74,8 +78,23 @@ def png(width: int, height: int, *chunks: bytes) -> bytes:
     )
 
 
+def of_evaluation(**changes: object) -> bytes:
+    """Return an evaluation.npz with other arrays, or without those that are None."""
+    arrays = {
+        **{name: np.array([0, 1], np.int32) for name in ("position", "label")},
+        "predicted": np.array([1, 1], np.int32),
+        "confidence": np.array([0.75, 0.5], np.float32),
+        "pictured": np.array(["a.png"]),
+        **changes,
+    }
+    file = io.BytesIO()
+    np.savez(file, **{name: array for name, array in arrays.items() if array is not None})  # type: ignore[arg-type]
+    return file.getvalue()
+
+
 HEADER = "rank,index,sample_id,score,uncertainty_mean,uncertainty_variance\n"
 CSV, PNG, HISTOGRAMS = "round_00/queried.csv", "round_00/queried.png", "round_00/histograms.json"
+EVALUATION, ERRORS = "round_01/evaluation.npz", "round_01/errors.png"
 TESTS = "epoch,loss,step,test_accuracy_ema,test_accuracy_raw\n"
 
 OF_A_RUN: list[tuple[str, str, bytes, str]] = [
@@ -110,6 +129,14 @@ OF_A_RUN: list[tuple[str, str, bytes, str]] = [
     ("a broken chunk", PNG, png(4, 4, b"\0\0\0\0", b"\0\0\0\5IDATabc"), "is not a contact sheet"),
     ("very many pixels", PNG, png(2**31 - 1, 2**31 - 1, b"\0\0\0\0"), "is not a contact sheet"),
     ("a trap", PNG, pickle.dumps(Trap()), "is not a contact sheet"),
+    # evaluation.npz and errors.png
+    ("empty", EVALUATION, b"", "is not the evaluation of a round"),
+    ("a text", EVALUATION, b"no table", "is not the evaluation of a round"),
+    ("a trap", EVALUATION, pickle.dumps(Trap()), "is not the evaluation of a round"),
+    ("an object in an array", EVALUATION, of_evaluation(label=np.array([Trap()])), "is not the evaluation of a round"),
+    ("a column too few", EVALUATION, of_evaluation(label=None), "label"),
+    ("a class that is not there", EVALUATION, of_evaluation(label=np.array([4, 1], np.int32)), "4 classes"),
+    ("a picture of another kind", ERRORS, b"no image", "is not a contact sheet"),
     # rounds.jsonl and config.yaml
     ("no JSON", "rounds.jsonl", b"{\n", "line 1 is not JSON"),
     ("a record of another kind", "rounds.jsonl", b'{"round": 0}\n', "line 1 is not the record of a round"),
@@ -282,11 +309,13 @@ def test_a_file_of_a_report_with_a_byte_changed_and_its_end_cut_is_read_or_named
     Runs.write_queried(tmp_path / "a" / "queried.csv", ["a", "b"])
     Runs.write_histograms(tmp_path / "a" / "histograms.json")
     write_snapshot(tmp_path / "a", a_snapshot())
+    (tmp_path / "a" / "evaluation.npz").write_bytes(of_evaluation())
     readers: dict[str, Callable[[Path], object]] = {
         "queried.png": lambda path: read_tiles(path, 2),
         "queried.csv": read_queried,
         "histograms.json": read_histograms,
         "step_00000001.npz": read_snapshot,
+        "evaluation.npz": read_evaluation,
     }
     for name, read in readers.items():
         path = tmp_path / "a" / name

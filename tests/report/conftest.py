@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 from PIL import Image, PngImagePlugin
 
+from assl_lightning.loop.evaluation import Evaluation, write_evaluation
 from assl_lightning.loop.records import RoundRecord, write_record
 from assl_lightning.report.analysis.grouping import group
 from assl_lightning.report.analysis.runs import Setting, find_runs
@@ -105,6 +107,20 @@ class Runs:
             writer.writerow(["rank", "index", "sample_id", "score", *STATISTICS, "visits", "prediction"])
             for rank, name in enumerate(sample_ids):
                 writer.writerow([rank, rank, name, 2.5 - rank, 0.6, 0.01, 2.4, 0.36, 75, ""])
+
+    @staticmethod
+    def write_evaluation(round_directory: Path, evaluation: Evaluation | None = None) -> None:
+        """evaluation.npz, and errors.png with a tile for each picture; by default an error of class 1 among four."""
+        round_directory.mkdir(exist_ok=True)
+        if evaluation is None:
+            columns = [np.array([0, 1, 2, 3], np.int32) for _ in range(3)]
+            columns[2][1] = 2
+            confidence = np.array([0.9, 0.7, 0.8, 0.6], np.float32)
+            evaluation = Evaluation(columns[0], columns[1], columns[2], confidence, ("photos/b.png",))
+        write_evaluation(round_directory / "evaluation.npz", evaluation)
+        if evaluation.pictured:
+            colours = [(10 * rank, 200, 0) for rank, _ in enumerate(evaluation.pictured)]
+            Runs.write_sheet(round_directory / "errors.png", colours)
 
     @staticmethod
     def write_histograms(path: Path, content: object | None = None) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from scipy.stats import ttest_rel
 
+from assl_lightning.loop.records import read_records, write_record
 from assl_lightning.report.conclusions import conclusions
 from assl_lightning.report.sections.contrasts import contrasts
 
@@ -65,8 +67,14 @@ def test_nothing_that_can_be_told_over_the_budget_is_said(runs: Runs) -> None:
 
 
 def test_one_method_is_counted_and_not_compared(runs: Runs) -> None:
-    runs.add("assl", 0, [0.5])
-    assert conclusions(runs.setting(), None) == "1 method, 1 seed each; 1 training a run, with 10 labels."
+    run = runs.add("assl", 0, [0.5, 0.8])
+    assert conclusions(runs.setting(), None) == "assl, seed 0: 2 trainings, with 10 to 20 labels."
+    write_record(run, replace(read_records(run)[1], test_images=10))
+    assert conclusions(runs.setting(), None).startswith(
+        "Trained with 20 labels, it is right on 80.0 % of 10 test images (95 % interval 49.0 to 94.3). assl, seed 0: 2 "
+    )
+    runs.add("assl", 1, [0.5, 0.8])
+    assert conclusions(runs.setting(), None) == "1 method, 2 seeds each; 2 trainings a run, with 10 to 20 labels."
 
 
 def test_what_is_compared_is_said_where_not_all_runs_have_as_many_rounds(runs: Runs) -> None:

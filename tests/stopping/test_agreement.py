@@ -4,10 +4,9 @@ from math import isclose
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 from sklearn.metrics import cohen_kappa_score
 
-from assl_lightning.stopping.agreement import Agreement, count, f_change_bound, of_table, wilson
+from assl_lightning.stopping.agreement import Agreement, count, f_change_bound, of_table
 
 TABLE = np.array([[150, 2, 8], [10, 8, 2], [0, 0, 20]])
 
@@ -96,12 +95,6 @@ def test_the_bound_on_f_measures_holds_for_random_pairs_of_binary_classifiers() 
     assert seen > 100
     assert f_change_bound(0.0) is None
     assert f_change_bound(-0.5) is None
-
-
-@pytest.mark.parametrize(("hits", "n"), [(0, 5), (5, 5), (3, 7), (950, 1000)])
-def test_wilsons_interval_is_that_of_scipy(hits: int, n: int) -> None:
-    expected = binomtest(hits, n).proportion_ci(method="wilson")
-    assert wilson(hits, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 def test_a_record_keeps_an_agreement_and_other_fields_are_refused() -> None:

@@ -25,6 +25,12 @@ THUMBNAILS = "queried.png"
 HISTOGRAMS = "histograms.json"
 """The distributions of score and statistics, over the pool and over the queried, below `round_directory`."""
 
+EVALUATION = "evaluation.npz"
+"""The predictions of a round's test, image by image, below `round_directory`."""
+
+ERRORS = "errors.png"
+"""The wrong test images with the highest confidence as one contact sheet, below `round_directory`."""
+
 FINAL_CHECKPOINT = "final.ckpt"
 """The raw and the averaged weights of a trained round, below `round_directory`."""
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from scipy.stats import binomtest
 from torch import Tensor
 
+from assl_lightning.base.proportions import wilson_interval
 from assl_lightning.base.run_files import LEDGER, POOL, STATISTICS
 from assl_lightning.base.words import first_line
 from assl_lightning.config.classifier import Classifier, load_classifier
@@ -68,17 +68,12 @@ class Check:
         count, wrong = int(above.sum()), int((above & ~self.is_right).sum())
         if not count:
             return 0, 0, (0.0, 1.0)
-        return wrong, count, _wilson(wrong, count)
+        return wrong, count, wilson_interval(wrong, count)
 
     @property
     def accuracy_interval(self) -> tuple[float, float]:
         """The 95 % interval of the accuracy on these images (Wilson), in [0, 1]."""
-        return _wilson(int(self.is_right.sum()), len(self.is_right))
-
-
-def _wilson(successes: int, count: int) -> tuple[float, float]:
-    found = binomtest(successes, count).proportion_ci(0.95, method="wilson")
-    return float(found.low), float(found.high)
+        return wilson_interval(int(self.is_right.sum()), len(self.is_right))
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from assl_lightning.loop.rounds import run_rounds
 from assl_lightning.report.analysis.classes import describe_changes
 from assl_lightning.report.curve import plot_curve
 from assl_lightning.report.table import print_rounds
+from assl_lightning.report.titles import title_in_words
 
 
 def run(config: Config, console: Console | None = None) -> list[RoundRecord]:
@@ -58,7 +59,8 @@ def _show(config: Config, console: Console) -> None:
     if not trained:
         return
     curve = Path(config.run_dir) / "report" / "curve.png"
-    plot_curve(trained, curve, f"{config.name}: {config.acquisition.name}, seed {config.settings.seed}")
+    title = title_in_words(config.as_dict(), config.data.num_classes)
+    plot_curve(trained, curve, f"{title}; {config.acquisition.name}, seed {config.settings.seed}")
     print_rounds(trained, console, hold_out=config.settings.hold_out, initial_labels=config.settings.initial_labels)
     if changes := describe_changes(Path(config.run_dir), trained):
         console.print(changes, soft_wrap=True, highlight=False, markup=False)

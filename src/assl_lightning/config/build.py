@@ -20,6 +20,7 @@ from assl_lightning.config.instantiate import (
     make_stop,
     make_strategy,
     make_warm_up,
+    round_logger_factory,
     trainer_factory,
 )
 from assl_lightning.config.prepare import check_pool_size
@@ -37,6 +38,7 @@ from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.moving import CONTENTS
 from assl_lightning.loop.oracles import Oracle
 from assl_lightning.loop.records import CLASSES
+from assl_lightning.loop.round_log import MakeLogger
 from assl_lightning.loop.settings import RoundSettings
 from assl_lightning.method.candidates import Acquisition
 from assl_lightning.networks.base import FeatureNetwork
@@ -57,6 +59,7 @@ class Parts:
     unreadable: tuple[Row, ...]
     make_warm_up: Callable[[FeatureNetwork], SimCLR] | None
     stop: StopRule | None
+    make_round_logger: MakeLogger | None
 
 
 def make_settings(config: Config, source: PoolSource | None = None) -> RoundSettings:
@@ -128,6 +131,7 @@ def make_parts(config: Config, source: PoolSource) -> Parts:
         unreadable=rows_of(source),
         make_warm_up=None if config.warm_up is None else partial(make_warm_up, config.warm_up),
         stop=make_stop(config),
+        make_round_logger=round_logger_factory(config),
     )
 
 

@@ -8,7 +8,8 @@ from pkgutil import resolve_name
 from typing import Any, TypeVar
 
 from hydra.utils import instantiate
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import nn
 
 from assl_lightning.base.words import nearest, one_line
@@ -18,6 +19,7 @@ from assl_lightning.learning.accelerators import auto_accelerator
 from assl_lightning.learning.accepting import require_algorithm
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.simclr import SimCLR
+from assl_lightning.loop.round_log import MakeLogger, end_wandb_run
 from assl_lightning.method.candidates import Acquisition
 from assl_lightning.networks.adapt import with_features
 from assl_lightning.networks.base import FeatureNetwork
@@ -147,11 +149,47 @@ def trainer_factory(config: Config) -> Callable[..., Trainer]:
         if logger:
             make_logger = instantiate_node("trainer.logger", logger | {"_partial_": True})
             with error_at("trainer.logger", logger):
-                configured["logger"] = make_logger(save_dir=keywords["default_root_dir"])
+                configured["logger"] = made = make_logger(save_dir=keywords["default_root_dir"])
+            if isinstance(made, WandbLogger):
+                configured["callbacks"] = [*configured["callbacks"], _EndOfLogging()]
         with error_at("trainer", config.trainer):
             return make(**{**keywords, **configured})
 
     return make_trainer
+
+
+def round_logger_factory(config: Config) -> MakeLogger | None:
+    """Make loggers of accuracy against labels, for TensorBoard and Weights & Biases; None for other loggers.
+
+    Others would begin a new experiment for each round, or have rounds.jsonl, as CSV has.
+    """
+    node = config.trainer.get("logger")
+    if not node:
+        return None
+    kind = resolve_name(node["_target_"])
+    if not isinstance(kind, type) or not issubclass(kind, (TensorBoardLogger, WandbLogger)):
+        return None
+
+    def make_logger(*, save_dir: str, id: str | None) -> Logger:
+        make: Callable[..., Logger] = instantiate_node("trainer.logger", node | {"_partial_": True})
+        arguments: dict[str, Any] = {"save_dir": save_dir}
+        if issubclass(kind, WandbLogger):
+            name = f"{config.name}/seed_{config.settings.seed}: accuracy against labels"
+            arguments |= {"id": id, "name": name}
+        with error_at("trainer.logger", node):
+            return make(**arguments)
+
+    return make_logger
+
+
+class _EndOfLogging(Callback):
+    """End a training's run of Weights & Biases with the training, so that each has one of its own."""
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """End it after a fit."""
+        if stage == "fit":
+            for logger in trainer.loggers:
+                end_wandb_run(logger)
 
 
 def _check_callbacks(callbacks: object) -> None:

@@ -42,7 +42,7 @@ _OF_LOGGERS = {"lightning_logs": ("version_",), "wandb": ("run-", "offline-run-"
 """A directory of a logger, and how the directories in it begin."""
 
 _NAME_IN_A_RUN = re.compile(
-    rf"(^|/){_ROUND.pattern}/(queried\.png|to_label/(contact_sheet\.png|images/[0-9]{{4,}}\.(png|jpg|webp)))$"
+    rf"(^|/){_ROUND.pattern}/((queried|errors)\.png|to_label/(contact_sheet\.png|images/[0-9]{{4,}}\.(png|jpg|webp)))$"
     r"|(^|/)report/curves?(_[0-9]+)?\.png$"
 )
 

@@ -121,7 +121,8 @@ def _test(algorithm: Algorithm, images: Tensor, logged: set[str]) -> None:
     vars(algorithm).update(log=log, log_dict=log_dict)
     try:
         algorithm.on_validation_epoch_start()
-        algorithm.validation_step({"image": images, "label": torch.zeros(len(images), dtype=torch.int64)}, 0)
+        label, position = torch.zeros(len(images), dtype=torch.int64), torch.arange(len(images))
+        algorithm.validation_step({"image": images, "label": label, "position": position}, 0)
         algorithm.on_validation_epoch_end()
     finally:
         del vars(algorithm)["log"], vars(algorithm)["log_dict"]

@@ -15,6 +15,7 @@ from torchmetrics.classification import MulticlassStatScores
 from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.rules import checked
 from assl_lightning.learning.fused_optimizers import make_optimizer
+from assl_lightning.learning.image_predictions import ImagePredictions, TestedImages
 from assl_lightning.learning.settings import WeightDecay, WeightDecayExempt
 from assl_lightning.method.contracts import EvaluationBatch
 from assl_lightning.networks.base import FeatureNetwork
@@ -112,6 +113,10 @@ class Algorithm(TrainedNetwork):
             self.add_module(name, head)
         self._further_heads = tuple(heads)
         self.test_counts = self.new_counts()
+        self._predictions = ImagePredictions()
+        self.tested: TestedImages | None = (
+            None  # of the last test, by the raw weights; None where batches have no positions
+        )
 
     @property
     def needs_weight_ema(self) -> bool:
@@ -133,13 +138,17 @@ class Algorithm(TrainedNetwork):
         return MulticlassStatScores(self.network.num_classes, average="none", ignore_index=-1, validate_args=False)
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
-        """Count right answers of the raw weights."""
-        self.test_counts.update(self(batch["image"]), batch["label"])
+        """Count right answers of the raw weights, and keep the predictions."""
+        logits = self(batch["image"])
+        self.test_counts.update(logits, batch["label"])
+        if "position" in batch:
+            self._predictions.update(logits, batch["position"], batch["label"])
 
     def on_validation_epoch_end(self) -> None:
         """Log `test_accuracy_raw` and `test_balanced_accuracy_raw`, in [0, 1]."""
         self.log_dict(accuracies_by_name(self.test_counts.compute(), "raw"), sync_dist=True)
         self.test_counts.reset()
+        self.tested = self._predictions.take()
 
 
 def parameter_groups(

@@ -140,6 +140,19 @@ class PoolDataModule(LoadingDataModule):
         """Number of test images: M, or the pool's held-out samples where M = 0."""
         return len(self.test_images) or len(self.pool.held_out)
 
+    def tested_images(self, position: Tensor) -> Tensor:
+        """Return the images at `position` (B,) of a test, (B, channels, height, width) uint8."""
+        if not len(self.test_images):
+            return self.images(self.pool.held_out[position])
+        images = self.test_images
+        return images[position.to(images.device) if isinstance(images, Tensor) else position]
+
+    def tested_names(self, position: Tensor) -> tuple[str, ...]:
+        """Return the names of these images; the position for those of a test set without names."""
+        if not len(self.test_images):
+            return tuple(self.pool.sample_ids[index] for index in self.pool.held_out[position].tolist())
+        return tuple(self.test_ids[number] if self.test_ids else f"test image {number}" for number in position.tolist())
+
     @property
     def num_steps(self) -> int:
         """Number of steps in this round: `steps_per_round`, or fewer by `max_passes`."""
@@ -210,8 +223,8 @@ class PoolDataModule(LoadingDataModule):
 
     @torch.no_grad()
     def _test_batch(self, position: Tensor, images: Tensor) -> EvaluationBatch:
-        labels = self._labels_to_test(position)
-        return {"image": self.normalise(images), "label": torch.where(position >= 0, labels, -1)}
+        label = torch.where(position >= 0, self._labels_to_test(position), -1)
+        return {"image": self.normalise(images), "label": label, "position": position}
 
     @torch.no_grad()
     def _training_batch(self, item: dict[str, Any]) -> Batch:

@@ -14,6 +14,7 @@ from torchmetrics.classification import MulticlassStatScores
 
 from assl_lightning.base.rules import checked
 from assl_lightning.learning.algorithm import Algorithm, accuracies_by_name
+from assl_lightning.learning.image_predictions import ImagePredictions, TestedImages
 from assl_lightning.learning.settings import Decay
 
 Network = TypeVar("Network", bound=torch.nn.Module)
@@ -40,6 +41,10 @@ class WeightEMA(Callback):
         self._updates = 0
         self._last_step = 0
         self._counts: MulticlassStatScores | None = None
+        self._predictions = ImagePredictions()
+        self.tested: TestedImages | None = (
+            None  # of the last test, by the averaged weights; None where batches have no positions
+        )
 
     @property
     def averages(self) -> Mapping[str, Tensor]:
@@ -85,6 +90,7 @@ class WeightEMA(Callback):
         """Fresh counts on the module's device."""
         if isinstance(pl_module, Algorithm) and self._averages:
             self._counts = pl_module.new_counts().to(pl_module.device)
+            self._predictions = ImagePredictions().to(pl_module.device)
 
     @torch.no_grad()
     def on_validation_batch_end(
@@ -102,12 +108,15 @@ class WeightEMA(Callback):
         with trainer.precision_plugin.forward_context():
             logits = functional_call(pl_module, self._averages, (batch["image"],))
         self._counts.update(logits, batch["label"])
+        if "position" in batch:
+            self._predictions.update(logits, batch["position"], batch["label"])
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log `test_accuracy_ema` and `test_balanced_accuracy_ema`, in [0, 1]."""
         if self._counts is not None:
             pl_module.log_dict(accuracies_by_name(self._counts.compute(), "ema"), sync_dist=True)
             self._counts = None
+            self.tested = self._predictions.take()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the average in the place of the weights, and the weights beside it."""

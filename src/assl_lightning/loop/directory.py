@@ -7,6 +7,7 @@
 <run_dir>/warm_up.ckpt              weights of the network, without its head, with which rounds begin (`warming_up`)
 <run_dir>/warm_up.json              steps, images, loss and seconds of the warm-up; absent where there is none
 <run_dir>/warm_up/resume/           the last two checkpoints of an unfinished warm-up (`fit_checkpoints`)
+<run_dir>/against_labels/           files of loggers that get a curve over the rounds (`round_log`)
 <run_dir>/rounds.jsonl              one line for each complete round (`records`)
 <run_dir>/round_00/pool.pt          labels with which the round trains
 <run_dir>/round_00/initial.json     samples that were asked for before the first round; in round 0 alone
@@ -19,6 +20,8 @@
 <run_dir>/round_00/histograms.json  distributions of score and statistics, in the pool and among the queried samples
 <run_dir>/round_00/statistics.pt    the table of `SampleStatistics`
 <run_dir>/round_00/predictions.pt   each sample's latest prediction in training (`learning.latest_predictions`)
+<run_dir>/round_00/evaluation.npz   predictions of the test, image by image (`evaluation`)
+<run_dir>/round_00/errors.png       a `contact_sheet` of the wrong ones with the highest confidence, if any is wrong
 <run_dir>/round_00/final.ckpt       raw and averaged weights; removed when the next round is complete
 """
 
@@ -42,6 +45,8 @@ from assl_lightning.base.atomic import TEMPORARY, open_atomic, write_text
 from assl_lightning.base.locking import held
 from assl_lightning.base.run_files import (
     CONFIG,
+    ERRORS,
+    EVALUATION,
     FINAL_CHECKPOINT,
     HISTOGRAMS,
     INITIAL,
@@ -63,6 +68,7 @@ from assl_lightning.data.reclassing import relabel
 from assl_lightning.data.sample_names import SampleNames, read_samples, write_samples
 from assl_lightning.data.sources.undecodable import Row, write_undecodable
 from assl_lightning.loop.class_history import read_history
+from assl_lightning.loop.evaluation import Evaluation, write_evaluation
 from assl_lightning.loop.fit_checkpoints import FitCheckpoints
 from assl_lightning.loop.histograms import Histogram
 from assl_lightning.loop.records import (
@@ -317,6 +323,16 @@ class RunDirectory:
         writer.writerows(rows)
         write_text(self.round(number) / QUERIED, text.getvalue())
         write_text(self.round(number) / HISTOGRAMS, json.dumps(histograms))
+
+    def write_evaluation(self, number: int, evaluation: Evaluation, errors: bytes | None) -> None:
+        """Write evaluation.npz, and errors.png with the pictures that it names; None if it names none."""
+        self.round(number).mkdir(exist_ok=True)
+        if errors is None:
+            (self.round(number) / ERRORS).unlink(missing_ok=True)
+        else:
+            with open_atomic(self.round(number) / ERRORS) as file:
+                file.write(errors)
+        write_evaluation(self.round(number) / EVALUATION, evaluation)
 
     def write_thumbnails(self, number: int, png: bytes) -> None:
         """Write queried.png."""

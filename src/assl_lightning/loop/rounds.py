@@ -44,6 +44,7 @@ from assl_lightning.loop.oracles import LabelRequest, Oracle, Pending
 from assl_lightning.loop.progress import outlook_of, progress_of
 from assl_lightning.loop.querying import query
 from assl_lightning.loop.records import RoundRecord, without_query
+from assl_lightning.loop.round_log import MakeLogger, RoundLog
 from assl_lightning.loop.settings import RoundSettings
 from assl_lightning.loop.training import RoundTraining
 from assl_lightning.loop.warming_up import WarmUp
@@ -74,6 +75,7 @@ def run_rounds(
     unreadable: Sequence[Row] = (),
     make_warm_up: Callable[[FeatureNetwork], SimCLR] | None = None,
     stop: StopRule | None = None,
+    make_round_logger: MakeLogger | None = None,
 ) -> list[RoundRecord]:
     """Run active learning, or go on with it, and return the records of all complete rounds.
 
@@ -103,6 +105,9 @@ def run_rounds(
             with random ones.
         stop: a rule that may end the run after a round, which then asks for no labels. Given other `rounds`, another
             rule or none, the call goes on; a rule that was overruled in this way is not asked again.
+        make_round_logger: called once a round, with `save_dir` and `id`, for a logger of Lightning that gets the test
+            accuracies with the number of labels as the step, and the images of the query where it takes images. All
+            rounds of a run have the same `save_dir` and `id`.
 
     Raises:
         ValueError: the settings contradict the pool, the algorithm or the run in `run_dir`, or the network or the
@@ -147,6 +152,7 @@ def run_rounds(
         unreadable=unreadable,
         gone=pool.excluded,
         stop=stop,
+        make_round_logger=make_round_logger,
     )
     try:
         with interruption:
@@ -171,6 +177,7 @@ class _Loop:
     unreadable: Sequence[Row]
     gone: Tensor  # (G,) int64, excluded when the call began: they leave the run at the next round, labelled or not
     stop: StopRule | None
+    make_round_logger: MakeLogger | None
 
     def run(self) -> list[RoundRecord]:
         self._check_settings()
@@ -393,6 +400,7 @@ class _Loop:
             record = replace(record, queried_labels=self.pool.labels[request.index].tolist(), seconds=seconds)
         else:
             record = without_query(record)  # the run may have queried before its `rounds` were lowered
+            self._log(record)
         if is_first_rank():
             self.directory.commit(record)
         wait_for_all_ranks()
@@ -409,6 +417,10 @@ class _Loop:
         if number < self.settings.rounds:
             self.interruption.raise_if_asked(f"round {number} is trained, and the same command goes on with its query")
         return trained, record
+
+    def _log(self, record: RoundRecord, pictures: bytes | None = None) -> None:
+        if is_first_rank():
+            RoundLog(self.make_round_logger, self.directory.path, self.directory.config.run_id).add(record, pictures)
 
     def _repeat(self, record: RoundRecord) -> RoundRecord:
         """Train the round a second time, to know how far two trainings on the same labels agree."""
@@ -468,5 +480,6 @@ class _Loop:
             self.directory.write_queried(number, picks.rows(request.sample_id), picks.histograms)
             thumbnails = contact_sheet(self.datamodule.pool_images[picks.index[:_MAX_THUMBNAILS]])
             self.directory.write_thumbnails(number, thumbnails)
+            self._log(record, thumbnails)
             self.directory.write_state(number, "waiting", record)
         return record, request

@@ -6,15 +6,18 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from assl_lightning.base.processes import is_first_rank
 from assl_lightning.base.run_files import FINAL_CHECKPOINT, PREDICTIONS, REPEAT, RESUME, STATISTICS
 from assl_lightning.base.seeding import derive_key
+from assl_lightning.data.contact_sheet import contact_sheet
 from assl_lightning.learning.accepting import check_algorithm
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.datamodule import PoolDataModule
+from assl_lightning.learning.image_predictions import TestedImages
 from assl_lightning.learning.latest_predictions import LatestPredictions
 from assl_lightning.learning.non_finite import NonFinite
 from assl_lightning.learning.step_seed import StepSeed
@@ -23,6 +26,7 @@ from assl_lightning.learning.weight_ema import WeightEMA
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.loop.comparing import compare_predictions
 from assl_lightning.loop.directory import RunDirectory
+from assl_lightning.loop.evaluation import Evaluation, confident_errors
 from assl_lightning.loop.fit_checkpoints import FitCheckpoints
 from assl_lightning.loop.fitting import Fitting, Times
 from assl_lightning.loop.records import RoundRecord
@@ -96,6 +100,9 @@ class RoundTraining:
         statistics = None if score is None else score.statistics.to("cpu")
         if statistics is not None and is_first_rank():
             self.directory.save_tensors(number, STATISTICS, statistics.state_dict())
+        tested = algorithm.tested if weight_ema is None else weight_ema.tested
+        if tested is not None and is_first_rank():
+            self._write_evaluation(number, tested)
         mask_rate = algorithm.last_logged.get("mask_rate")
         record = self._make_record(number, trainer, statistics, mask_rate, non_finite.skipped, seconds)
         if latest is not None:
@@ -172,6 +179,15 @@ class RoundTraining:
             skipped_steps=skipped_steps,
             seconds=seconds,
         )
+
+    def _write_evaluation(self, number: int, tested: TestedImages) -> None:
+        """Write what was predicted for each test image, and the pictures of the most confident errors."""
+        columns = {name: column.numpy() for name, column in tested._asdict().items()}
+        evaluation = Evaluation(**columns)
+        position = tested.position[torch.from_numpy(confident_errors(evaluation))]
+        evaluation = replace(evaluation, pictured=self.datamodule.tested_names(position))
+        sheet = contact_sheet(self.datamodule.tested_images(position)) if len(position) else None
+        self.directory.write_evaluation(number, evaluation, sheet)
 
     def _fit(self, trainer: Trainer, algorithm: Algorithm, number: int) -> None:
         """Fit from the last good checkpoint, or from the start."""

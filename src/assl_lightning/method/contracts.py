@@ -31,6 +31,7 @@ class EvaluationBatch(TypedDict):
 
     image: Tensor  # (B, channels, height, width) normalised, not augmented
     label: Tensor  # (B,) int64
+    position: Tensor  # (B,) int64, in the test set or among the held-out samples; −1 pads a batch
 
 
 class StepOutput(TypedDict, total=False):

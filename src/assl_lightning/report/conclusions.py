@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 
-from assl_lightning.base.words import counted, counted_each, interval, listed, points
+from assl_lightning.base.proportions import wilson_interval
+from assl_lightning.base.words import counted, counted_each, interval, listed, per_cent, points
 from assl_lightning.report.analysis.comparison import ENOUGH_SEEDS
-from assl_lightning.report.analysis.runs import Setting, shared_seeds
+from assl_lightning.report.analysis.runs import Run, Setting, shared_seeds
 from assl_lightning.report.sections.contrasts import AUBC, LAST_ROUND, Contrast, Contrasts
 
 _NAMED = 3  # runs with more rounds, or fewer, that are named
@@ -14,21 +16,41 @@ _NAMED = 3  # runs with more rounds, or fewer, that are named
 
 def conclusions(setting: Setting, compared: Contrasts | None) -> str:
     """Write a paragraph on one setting; each claim has its n."""
-    return " ".join([_describe_runs(setting), *(_describe_differences(compared) if compared else ())])
+    runs = list(setting.runs)
+    result = _describe_result(runs[0]) if len(runs) == 1 else ""
+    return " ".join(
+        [*([result] if result else []), _describe_runs(setting), *(_describe_differences(compared) if compared else ())]
+    )
+
+
+def _describe_result(run: Run) -> str:
+    """Write the last test accuracy of a run, with the interval that its test images allow; "" if it is not known."""
+    last = run.records[-1]
+    if not last.test_images or isnan(last.test_accuracy_ema):
+        return ""
+    low, high = wilson_interval(round(last.test_accuracy_ema * last.test_images), last.test_images)
+    return (
+        f"Trained with {last.labels:,} labels, it is right on {per_cent(last.test_accuracy_ema)} % of "
+        f"{counted(last.test_images, 'test image')} (95 % interval {per_cent(low)} to {per_cent(high)})."
+    )
 
 
 def _describe_runs(setting: Setting) -> str:
+    runs = list(setting.runs)
     seeds = counted_each([len(method.runs) for method in setting.methods.values()], "seed")
     shared = len(shared_seeds(*setting.methods.values()))
     common = "" if len(setting.methods) == 1 else f", {shared} of them common to all"
     labels = setting.labels
     budget = f"{labels[0]:,} to {labels[-1]:,} labels" if len(labels) > 1 else f"{labels[0]:,} labels"
-    runs = list(setting.runs)
     stopped = sum(not run.is_complete for run in runs)
     warning = f" {counted(stopped, 'run')} of {len(runs)} not finished yet." if stopped else ""
+    trainings = counted(len(labels), "training")
+    if len(runs) == 1:
+        unfinished = " The run is not finished yet." if stopped else ""
+        return f"{next(iter(setting.methods))}, seed {runs[0].seed}: {trainings}, with {budget}.{unfinished}"
     return (
         f"{counted(len(setting.methods), 'method')}, {seeds} each{common}; "
-        f"{counted(len(labels), 'training')} a run, with {budget}.{warning}{_describe_left_out_rounds(setting)}"
+        f"{trainings} a run, with {budget}.{warning}{_describe_left_out_rounds(setting)}"
     )
 
 

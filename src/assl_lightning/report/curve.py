@@ -69,7 +69,7 @@ def draw_curves(
     `ticks_at_points` puts the ticks at the points of the curves, such as rounds, instead of at round numbers.
     """
     has_legend = any(len(curve.name) > LONGEST_END for curve in curves)
-    figure = new_figure(6.4, 4.0 + 0.2 * len(curves) * has_legend)
+    figure = new_figure(5.6, 3.7 + 0.2 * len(curves) * has_legend)
     axes = figure.subplots()
     quieten(axes)
     if title is not None:

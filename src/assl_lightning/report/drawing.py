@@ -12,9 +12,10 @@ from pathlib import Path
 from textwrap import fill
 from typing import Literal
 
-from matplotlib import rc_context
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from assl_lightning.base.atomic import open_atomic
@@ -22,6 +23,7 @@ from assl_lightning.report.views import Picture
 
 # Okabe and Ito 2008: distinguishable without red-green vision. Their yellow is left out: it is too pale for a line.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_YELLOW, _GREY = "#F0E442", "#999999"
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "X", "P")
 INK = "#444444"
@@ -41,6 +43,20 @@ class Style:
 def style_of(number: int) -> Style:
     """Return the style of the method with this number in its setting; 28 styles differ in line or marker."""
     return Style(COLOURS[number % len(COLOURS)], LINES[number % len(LINES)], MARKERS[number % len(MARKERS)])
+
+
+def colours_of(count: int) -> list[str]:
+    """Return a colour for each of `count` areas side by side; more than 8 come in pairs of a dark and a light one."""
+    if count <= 8:
+        return [*COLOURS[:6], _YELLOW, _GREY][:count]
+    pairs = [to_hex(colour) for colour in colormaps["tab20"].colors]  # type: ignore[attr-defined]
+    return [pairs[number % len(pairs)] for number in range(count)]
+
+
+def ink_on(colour: str) -> str:
+    """Return black or white, whichever is easier to read on `colour`."""
+    red, green, blue = to_rgb(colour)
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
 
 
 def plain(text: str) -> str:

@@ -61,6 +61,7 @@ class Illustration:
     alternative: str  # text for readers who cannot see the drawing
     caption: str
     is_wide: bool = False  # the drawing has many small panels
+    is_dense: bool = False  # the drawing has much small text, so that a narrow screen scrolls it
 
 
 @dataclass(frozen=True)

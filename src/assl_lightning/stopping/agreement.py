@@ -13,6 +13,8 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from assl_lightning.base.proportions import wilson_interval
+
 Z = 1.959963984540054
 """The normal quantile of a two-sided 95 % interval."""
 
@@ -46,7 +48,7 @@ class Agreement:
     @property
     def changed_interval(self) -> tuple[float, float]:
         """The 95 % interval of this share (Wilson 1927)."""
-        return wilson(self.images - self.agreeing, self.images)
+        return wilson_interval(self.images - self.agreeing, self.images)
 
     @property
     def kappa_interval(self) -> tuple[float, float]:
@@ -122,15 +124,3 @@ def f_change_bound(kappa: float) -> float | None:
     """
     bound = 4 * (1 - kappa) / kappa if kappa > 0 else 1.0
     return bound if bound < 1 else None
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share of `hits` among `n` ≥ 1 (Wilson 1927).
-
-    >>> [round(end, 3) for end in wilson(54, 60)]
-    [0.799, 0.953]
-    """
-    share, z2 = hits / n, Z * Z / n
-    middle, half = share + z2 / 2, Z * sqrt(share * (1 - share) / n + z2 / (4 * n))
-    low, high = (middle - half) / (1 + z2), (middle + half) / (1 + z2)
-    return (0.0 if hits == 0 else low), (1.0 if hits == n else high)

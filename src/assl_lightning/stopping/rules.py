@@ -9,9 +9,10 @@ from math import isnan
 from statistics import fmean
 from typing import Annotated, ClassVar
 
+from assl_lightning.base.proportions import wilson_interval
 from assl_lightning.base.rules import UP_TO_ONE, at_least, check_fields
 from assl_lightning.base.words import counted, per_cent
-from assl_lightning.stopping.agreement import Agreement, wilson
+from assl_lightning.stopping.agreement import Agreement
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class StopOnAccuracy(StopRule):
         """Return why no more is to be labelled, or None."""
         last, low = rounds[-1], None
         if last.test_images and not isnan(last.accuracy):
-            low, _ = wilson(round(last.accuracy * last.test_images), last.test_images)
+            low, _ = wilson_interval(round(last.accuracy * last.test_images), last.test_images)
         reached = low if self.certain else last.accuracy
         if reached is None or not reached >= self.accuracy:
             return None

@@ -83,8 +83,17 @@ def test_many_classes_are_a_table_alone(runs: Runs) -> None:
     assert isinstance(table, Table)
 
 
-def test_older_runs_say_that_nothing_is_known(runs: Runs) -> None:
+def test_runs_without_answers_have_no_section(runs: Runs) -> None:
     runs.add("assl", 0, [0.5])
-    (sentence,) = class_balance_blocks(runs.setting())
-    assert isinstance(sentence, Paragraph)
-    assert sentence.text == "No run has recorded the labels of its queries (runs of older versions did not)."
+    assert class_balance_blocks(runs.setting()) == ()
+
+
+@pytest.mark.parametrize("classes", [2, 8, 9, 20])
+def test_every_class_has_a_colour_of_its_own_and_a_name_in_the_legend(classes: int) -> None:
+    names = [f"class {number}" for number in range(classes)]
+    figure = draw_shares({"assl": np.full(classes, 1 / classes)}, names)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == names
+    bars = [patch.get_facecolor() for patch in figure.axes[0].patches]
+    assert len(set(bars)) == classes
+    assert [patch.get_facecolor() for patch in legend.get_patches()] == bars

@@ -187,7 +187,7 @@ def test_without_random_or_another_method_nothing_is_compared(runs: Runs) -> Non
     runs.add("assl", 0, [0.5])
     setting = runs.setting()
     assert reference_of(setting, None) is None
-    assert contrast_blocks(setting, None) == (Paragraph("There is only one method, so nothing to compare."),)
+    assert contrast_blocks(setting, None) == ()
     runs.add("entropy", 0, [0.5])
     (sentence,) = contrast_blocks(runs.setting(), None)
     assert isinstance(sentence, Paragraph)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from assl_lightning.loop.warm_up_record import WarmUpRecord, write_warm_up
 from assl_lightning.report.sections.durations import time_blocks
-from assl_lightning.report.views import Paragraph, Table
+from assl_lightning.report.views import Table
 
 if TYPE_CHECKING:
     from tests.report.conftest import Runs
@@ -32,6 +32,6 @@ def test_a_warm_up_has_a_table_of_its_own(runs: Runs) -> None:
     assert row == (rounds.rows[0][0], "3", "400", "1,295 to 1,297", "4.60", "20.0")
 
 
-def test_records_without_times_say_so(runs: Runs) -> None:
+def test_records_without_times_have_no_section(runs: Runs) -> None:
     runs.add("assl", 0, [0.5])
-    assert time_blocks(runs.setting()) == (Paragraph("No times are recorded."),)
+    assert time_blocks(runs.setting()) == ()

@@ -14,7 +14,7 @@ from assl_lightning.report.sections.histograms import (
     last_histograms,
     read_histograms,
 )
-from assl_lightning.report.views import Illustration, Paragraph
+from assl_lightning.report.views import Illustration
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,11 +55,9 @@ def test_a_statistic_with_one_value_has_one_bin() -> None:
     assert len(svg(draw_histograms({"assl": {"u": one}})).content) > 1000
 
 
-def test_runs_without_histograms_say_so(runs: Runs) -> None:
+def test_runs_without_histograms_have_no_section(runs: Runs) -> None:
     runs.add("assl", 0, [0.5])
-    assert histogram_blocks(runs.setting(), {"assl": 0}) == (
-        Paragraph("No run has written histograms of its statistics."),
-    )
+    assert histogram_blocks(runs.setting(), {"assl": 0}) == ()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from assl_lightning.report.sections.provenance import flattened, provenance_blocks
-from assl_lightning.report.views import Fold, Paragraph, Table
+from assl_lightning.report.views import Fold, Table
 
 if TYPE_CHECKING:
     from tests.report.conftest import Runs
@@ -49,11 +49,13 @@ def test_a_key_that_only_one_method_has_differs(runs: Runs) -> None:
     assert ("acquisition.c_u", "0.5", "–") in different.blocks[0].rows
 
 
-def test_one_configuration_says_so(runs: Runs) -> None:
+def test_one_method_has_its_settings_in_one_fold(runs: Runs) -> None:
     runs.add("assl", 0, [0.5])
-    _, different, *_ = provenance_blocks(runs.setting())
-    assert isinstance(different, Fold)
-    assert different.blocks == (Paragraph("All runs have the same configuration except for the seed."),)
+    _, settings, _ = provenance_blocks(runs.setting())
+    assert isinstance(settings, Fold)
+    assert settings.summary.startswith("Settings: ")
+    assert isinstance(settings.blocks[0], Table)
+    assert ("acquisition.name", "assl") in settings.blocks[0].rows
 
 
 def test_versions_that_differ_are_counted(runs: Runs) -> None:

@@ -64,23 +64,21 @@ def test_a_method_is_a_fold_with_a_strip_a_round(runs: Runs) -> None:
 def test_a_sheet_without_a_table_is_shown_without_numbers(runs: Runs) -> None:
     run = runs.add("assl", 0, [0.5, 0.6])
     runs.write_sheet(run / "round_00" / "queried.png", COLOURS[:1])
-    _, fold = thumbnail_blocks(runs.setting(), {"assl": 0})
-    assert isinstance(fold, Fold)
-    assert isinstance(fold.blocks[0], Strip)
-    assert fold.blocks[0].tiles[0].lines == ()
+    _, strip = thumbnail_blocks(runs.setting(), {"assl": 0})
+    assert isinstance(strip, Strip)
+    assert strip.tiles[0].lines == ()
 
 
 def test_a_query_that_was_withdrawn_as_the_run_ended_is_not_shown(runs: Runs) -> None:
     run = runs.add("assl", 0, [0.5, 0.6])
     runs.write_sheet(run / "round_01" / "queried.png", COLOURS[:1])
     (run / "round_01" / "state.json").write_text("{}")
-    (block,) = thumbnail_blocks(runs.setting(), {"assl": 0})
-    assert isinstance(block, Paragraph)
+    assert thumbnail_blocks(runs.setting(), {"assl": 0}) == ()
 
 
-def test_runs_without_pictures_say_so(runs: Runs) -> None:
+def test_runs_without_pictures_have_no_section(runs: Runs) -> None:
     runs.add("assl", 0, [0.5])
-    assert thumbnail_blocks(runs.setting(), {"assl": 0}) == (Paragraph("No run has pictures of its queries."),)
+    assert thumbnail_blocks(runs.setting(), {"assl": 0}) == ()
 
 
 def test_all_methods_show_the_lowest_seed_that_they_share(runs: Runs) -> None:

@@ -13,8 +13,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, get_args
 
-from scipy.stats import binomtest
-
+from assl_lightning.base.proportions import wilson_interval
 from assl_lightning.base.run_files import LEDGER
 from assl_lightning.data.answers import Answer, Conflicts, ResolvedLabel, in_time, resolve
 from assl_lightning.people.batch import AskedSample, LabelBatch, find_batches
@@ -142,8 +141,7 @@ class Agreement:
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of the share by Wilson (1927), in [0, 1]; needs n ≥ 1."""
-        found = binomtest(self.agreeing, self.n).proportion_ci(0.95, method="wilson")
-        return float(found.low), float(found.high)
+        return wilson_interval(self.agreeing, self.n)
 
 
 def agreement(found: Sequence[bool | None]) -> Agreement:

@@ -8,17 +8,28 @@ from statistics import fmean
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from assl_lightning.base.words import per_cent
 from assl_lightning.report.analysis.classes import names_of, present_labels
 from assl_lightning.report.analysis.runs import Method, Run, Setting
-from assl_lightning.report.drawing import new_figure, plain, quieten, rows_height, svg, wrapped
+from assl_lightning.report.drawing import (
+    INK,
+    colours_of,
+    ink_on,
+    new_figure,
+    plain,
+    quieten,
+    rows_height,
+    svg,
+    wrapped,
+)
 from assl_lightning.report.views import Block, Illustration, Paragraph, Table
 
 MOST_CLASSES = 20  # parts of a bar
-_LETTER = 0.012  # width of a letter, as a share of the bar's length
-SHADES = ("#9DBBD6", "#D9E4EE")  # neighbouring classes
+_LETTER = 0.016  # width of a letter, as a share of the bar's length
+_LEGEND_WIDTH = 72  # letters in a row of the legend
 
 Counts = NDArray[np.int64]
 
@@ -42,10 +53,10 @@ def evenness(counts: Counts) -> float:
 
 
 def class_balance_blocks(setting: Setting) -> tuple[Block, ...]:
-    """Show a bar for each method, if the classes are few, and a table; or a sentence if no labels are recorded."""
+    """Show a bar for each method, if the classes are few, and a table; nothing if no labels are recorded."""
     known = {name: counts for name, method in setting.methods.items() if (counts := _known(method))}
     if not known:
-        return (Paragraph("No run has recorded the labels of its queries (runs of older versions did not)."),)
+        return ()
     sentence = (
         "Shares of the classes in the answers to all queries, without the initial labels. Evenness is the entropy of "
         "the shares, divided by that of equal shares: 1 is an equal number of each class. Uniform draws come near the "
@@ -62,8 +73,8 @@ def class_balance_blocks(setting: Setting) -> tuple[Block, ...]:
     figure = Illustration(
         svg(draw_shares(shares, names)),
         f"Share of each class in per cent. {drawn}",
-        f"A bar for each method; its parts are the shares of the classes, in this order: {', '.join(names)}. Means "
-        f"over seeds.",
+        f"A bar for each method; its parts are the shares of the classes, in this order: {', '.join(names)}. "
+        f"{'Means over seeds.' if any(len(counts) > 1 for counts in known.values()) else ''}".strip(),
     )
     return Paragraph(sentence), figure, table
 
@@ -90,20 +101,37 @@ def _row(name: str, counts: list[Counts]) -> tuple[str, ...]:
 
 
 def draw_shares(shares: Mapping[str, NDArray[np.float64]], names: Sequence[str] = ()) -> Figure:
-    """Draw method → shares (C,), which sum to 1, with the names or numbers of the classes that fit."""
-    figure = new_figure(6.4, 0.6 + rows_height(shares, 0.34))
+    """Draw method → shares (C,), which sum to 1, with the names or numbers of the classes that fit, and a legend."""
+    count = max(map(len, shares.values()))
+    legend = [plain(name) for name in names] or [str(number) for number in range(count)]
+    colours = colours_of(count)
+    columns = min(count, max(1, int(_LEGEND_WIDTH / (4 + max(map(len, legend))))))
+    figure = new_figure(5.2, 0.6 + rows_height(shares, 0.34) + 0.19 * -(-count // columns))
     axes = figure.subplots()
     for row, values in enumerate(shares.values()):
         left = 0.0
         for number, share in enumerate(values.tolist()):
-            axes.barh(row, share, left=left, height=0.8, color=SHADES[number % 2], edgecolor="white", linewidth=1)
-            name = plain(names[number]) if number < len(names) else str(number)
+            axes.barh(row, share, left=left, height=0.8, color=colours[number], edgecolor="white", linewidth=1)
+            name = legend[number]
             if share > max(0.025, _LETTER * len(name)):
-                axes.text(left + share / 2, row, name, ha="center", va="center", fontsize=7, color="black")
+                ink = ink_on(colours[number])
+                axes.text(left + share / 2, row, name, ha="center", va="center", fontsize=8, color=ink)
             left += share
     axes.set_yticks(range(len(shares)), wrapped(shares))
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     quieten(axes, frame=(), grid=None)
+    keys = [Patch(color=colour, label=name) for colour, name in zip(colours, legend, strict=True)]
+    figure.legend(
+        handles=keys,
+        loc="outside lower left",
+        ncols=columns,
+        frameon=False,
+        fontsize=8,
+        labelcolor=INK,
+        handlelength=1,
+        handleheight=1,
+        columnspacing=1.2,
+    )
     return figure

@@ -121,7 +121,9 @@ def _difference(labels: Sequence[int], method: Method, base: Method, measure: st
 
 
 def contrast_blocks(setting: Setting, compared: Contrasts | None) -> tuple[Block, ...]:
-    """Show a figure and a table, or a sentence if there is nothing to compare."""
+    """Show a figure and a table, or what to compare with; nothing if there is only one method."""
+    if len(setting.methods) == 1:
+        return ()
     if compared is None:
         return (Paragraph(_why_not_compared(setting)),)
     unpaired = tuple(
@@ -146,8 +148,6 @@ def contrast_blocks(setting: Setting, compared: Contrasts | None) -> tuple[Block
 
 
 def _why_not_compared(setting: Setting) -> str:
-    if len(setting.methods) == 1:
-        return "There is only one method, so nothing to compare."
     names = "; ".join(f"--against {name!r}" for name in setting.methods)
     return f"No method is called {DEFAULT_REFERENCE}. Choose the method to compare the others with: {names}."
 

@@ -13,11 +13,11 @@ PART_NAMES = {"train": "training", "test": "testing", "acquire": "choosing", "la
 
 
 def time_blocks(setting: Setting, *, with_people: bool = False) -> tuple[Block, ...]:
-    """Show medians over rounds and seeds, or a sentence if there are no times. `with_people`: people were asked."""
+    """Show medians over rounds and seeds, or nothing if there are no times. `with_people`: people were asked."""
     rows = tuple(_row(method) for method in setting.methods.values())
     of_warm_up = _warm_up_table(setting)
     if not of_warm_up and all(cell == UNKNOWN for row in rows for cell in row[2:]):
-        return (Paragraph("No times are recorded."),)
+        return ()
     header = ("seconds", "rounds × seeds", *PART_NAMES.values())
     sentence = (
         "Medians over all rounds and seeds with that part; the last round chooses and labels nothing. Compare them "

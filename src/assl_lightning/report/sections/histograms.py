@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from assl_lightning.base.run_files import HISTOGRAMS, round_directory
 from assl_lightning.report.analysis.runs import Run, Setting
 from assl_lightning.report.drawing import COLOURS, INK, new_figure, plain, quieten, svg, wrapped
-from assl_lightning.report.views import Block, Illustration, Paragraph
+from assl_lightning.report.views import Block, Illustration
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def _check_lists(path: Path, name: str, histogram: Histogram) -> None:
 
 
 def histogram_blocks(setting: Setting, seeds: dict[str, int]) -> tuple[Block, ...]:
-    """Show the histograms of each method's last query, of one seed; or a sentence if there are none."""
+    """Show the histograms of each method's last query, of one seed; or nothing if there are none."""
     found = {
         name: (number, histograms)
         for name, method in setting.methods.items()
@@ -71,7 +71,7 @@ def histogram_blocks(setting: Setting, seeds: dict[str, int]) -> tuple[Block, ..
         for number, histograms in [last]
     }
     if not found:
-        return (Paragraph("No run has written histograms of its statistics."),)
+        return ()
     rounds = ", ".join(f"{name}: round {number}, seed {seeds[name]}" for name, (number, _) in found.items())
     caption = f"Grey: the pool at the last query. Line: the queried samples. Each sums to 1 ({rounds})."
     alternative = "Histograms of each statistic, for each method: the pool, and the samples that were queried."

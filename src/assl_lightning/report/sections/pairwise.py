@@ -20,7 +20,12 @@ from assl_lightning.report.views import Block, Paragraph, Table
 
 
 def pairwise_blocks(settings: Sequence[Setting]) -> tuple[Block, ...]:
-    """Show both matrices, summed over the settings with a matrix, and a sentence on each setting without one."""
+    """Show both matrices, summed over the settings with a matrix, and a sentence on each setting without one.
+
+    Where every setting has one method there is nothing to show.
+    """
+    if all(len(setting.methods) == 1 for setting in settings):
+        return ()
     obstacles = {setting.name: obstacle(setting) for setting in settings}
     notes = tuple(
         Paragraph(

@@ -17,7 +17,7 @@ NOT_SHOWN = ("seed", "run_dir", *PROVENANCE_KEYS, *FORMER_KEYS)  # different for
 
 
 def provenance_blocks(setting: Setting) -> tuple[Block, ...]:
-    """Show the runs, the settings that differ, those that all methods share, and the versions."""
+    """Show the runs, the settings in which several methods differ, those that all share, and the versions."""
     settings = {name: flattened(method.config) for name, method in setting.methods.items()}
     keys = list(dict.fromkeys(key for values in settings.values() for key in values))
     common = [key for key in keys if len({values.get(key) for values in settings.values()}) == 1]
@@ -31,6 +31,8 @@ def provenance_blocks(setting: Setting) -> tuple[Block, ...]:
     differing: Block = Table("Settings in which methods differ", ("key", *settings), rows, is_text=True)
     if not rows:
         differing = Paragraph("All runs have the same configuration except for the seed.")
+    if len(setting.methods) == 1:
+        return _seeds_table(setting), Fold(f"Settings: {counted(len(common), 'key')}", (shared,)), versions_table(runs)
     return (
         _seeds_table(setting),
         Fold(f"Settings that differ: {counted(len(different), 'key')}", (differing,)),

@@ -27,19 +27,19 @@ def shown_seeds(setting: Setting) -> dict[str, int]:
 
 
 def thumbnail_blocks(setting: Setting, seeds: Mapping[str, int]) -> tuple[Block, ...]:
-    """Show a fold for each method, with a strip of pictures for each round."""
-    folds = [
-        Fold(f"{name}, seed {seeds[name]}", strips)
-        for name, method in setting.methods.items()
-        if (strips := tuple(_strips(method, seeds[name])))
-    ]
-    if not folds:
-        return (Paragraph("No run has pictures of its queries."),)
+    """Show a strip of pictures for each round, in a fold for each of several methods; nothing if there are none."""
+    found = {
+        name: strips for name, method in setting.methods.items() if (strips := tuple(_strips(method, seeds[name])))
+    }
+    if not found:
+        return ()
     sentence = (
         f"The first {MOST_TILES} samples of each query, best first. Below each: its score; its uncertainty u and "
         f"inconsistency i, as mean ± standard deviation of the running estimates; the label that it got."
     )
-    return Paragraph(sentence), *folds
+    if len(setting.methods) == 1:
+        return Paragraph(sentence), *next(iter(found.values()))
+    return Paragraph(sentence), *(Fold(f"{name}, seed {seeds[name]}", strips) for name, strips in found.items())
 
 
 def _strips(method: Method, seed: int) -> list[Strip]:
