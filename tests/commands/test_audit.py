@@ -19,6 +19,7 @@ from assl_lightning.commands.ingest import main as ingest
 from assl_lightning.commands.label import main as label
 from assl_lightning.commands.out_of_round import judge_new, judge_queried, judge_trained
 from assl_lightning.commands.predicting import RunPredictor
+from assl_lightning.commands.status import main as status
 from assl_lightning.commands.train import main as train
 from assl_lightning.data.answers import Answer, resolve
 from assl_lightning.people.batch import find_audits, find_batches, read_batch
@@ -185,6 +186,8 @@ def test_what_people_answer_to_an_audit_becomes_the_label_and_is_trained_on(
     assert "there is nothing new to ask people about\n" in out
     assert f"audit 1 still waits for {len(asked)} answers" in out
     assert len(find_audits(run)) == 1
+    assert status([str(run)]) == 0
+    assert f"audit      0 of the {len(asked)} images in run/audit_01/to_label are answered" in capsys.readouterr().out
 
     corrected = sorted(asked & wrong_names(run))
     kept = [name for name in sorted(asked) if name not in corrected]
@@ -193,6 +196,8 @@ def test_what_people_answer_to_an_audit_becomes_the_label_and_is_trained_on(
     table.write_text(f"sample_id,label\n{answers}")
     assert ingest([str(run), str(table)]) == 0
     assert f"audit 1: all {len(asked)} images have an answer" in capsys.readouterr().out
+    assert status([str(run)]) == 0
+    assert "audit " not in capsys.readouterr().out
     assert not wrong_names(run) & asked
     predictor = RunPredictor(run)
     labels = dict(zip(predictor.source.sample_ids, predictor.pool.labels.tolist(), strict=True))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from assl_lightning.base.locking import held
 from assl_lightning.base.run_files import LEDGER
+from assl_lightning.base.shell import command
 from assl_lightning.base.words import counted
 from assl_lightning.commands.auditing import Audit
 from assl_lightning.commands.predicting import RunPredictor
@@ -14,6 +15,11 @@ from assl_lightning.people.batch import find_audits, find_batches, next_audit
 from assl_lightning.people.judging import unanswered
 from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.oracle import People
+
+
+def asks_people(predictor: RunPredictor) -> bool:
+    """True if the labels of a run come from people, whom an audit can ask once more."""
+    return str(predictor.config.oracle.get("_target_", "")).endswith(".People")
 
 
 class Asking:
@@ -27,11 +33,10 @@ class Asking:
         self._predictor = predictor
         self._run_dir = predictor.directory.path
         config = predictor.config
-        target = str(config.oracle.get("_target_", ""))
-        if not target.endswith(".People"):
+        if not asks_people(predictor):
             raise ValueError(
                 f"--ask: must be of a run that asks people (oracle=page, file or label_studio); the answers here come "
-                f"from {target}: correct the labels where they are kept"
+                f"from {config.oracle.get('_target_')}: correct the labels where they are kept"
             )
         oracle = make_oracle(config, predictor.source)
         assert isinstance(oracle, People)
@@ -56,8 +61,8 @@ class Asking:
                 instructions = self._people.ask_again(directory, number, list(asked), list(asked.values()))
                 yield f"asked once more: {counted(len(asked), 'image')} in {directory}. {instructions}"
                 yield (
-                    "the answers count as labels where the run's labels are used; training takes them over with its "
-                    "next round"
+                    f"the answers count as labels at once, also those that {command('ingest', self._run_dir, 'FILE')} "
+                    f"takes from a file; training takes them over with the run's next round"
                 )
             else:
                 yield "there is nothing new to ask people about"

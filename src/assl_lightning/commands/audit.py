@@ -37,7 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise ValueError("--most: says of how many images people are asked; add --ask")
     if not output.is_dir():
         raise FileNotFoundError(f"--output {output}: there is no such directory; make it first")
-    from assl_lightning.commands.asking_again import Asking  # torch is imported once the arguments are right
+    from assl_lightning.commands.asking_again import (
+        Asking,
+        asks_people,
+    )  # torch is imported once the arguments are right
     from assl_lightning.commands.audit_files import write_page, write_table
     from assl_lightning.commands.auditing import audit, check_packages
     from assl_lightning.commands.predicting import RunPredictor
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     lines = list(summary(found, [output / TABLE, output / PAGE]))
     if asking is not None:
         lines += asking.ask(found, options.most)
-    elif found.questions:
+    elif found.questions and asks_people(predictor):
         lines.append(f"to ask people once more: {command('audit', run_dir, '--ask')}")
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 

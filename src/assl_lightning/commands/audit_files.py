@@ -79,8 +79,8 @@ _SECTIONS: tuple[tuple[Kind, str, str], ...] = (
     (
         "copy",
         "Near copies in the pool",
-        "Of each image the nearest one before it. A label for one of the two is a label for both; if they have two "
-        "labels, one of them is wrong.",
+        "Beside each image the nearest one before it. A label of one of the two is one of both; if they have "
+        "two labels, one of these is probably wrong.",
     ),
     (
         "copy_in_test",
