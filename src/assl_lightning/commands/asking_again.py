@@ -61,8 +61,8 @@ class Asking:
                 instructions = self._people.ask_again(directory, number, list(asked), list(asked.values()))
                 yield f"asked once more: {counted(len(asked), 'image')} in {directory}. {instructions}"
                 yield (
-                    f"the answers count as labels at once, also those that {command('ingest', self._run_dir, 'FILE')} "
-                    f"takes from a file; training takes them over with the run's next round"
+                    f"answers on the page count as labels at once, those in a file when the run goes on or "
+                    f"{command('ingest', self._run_dir, 'FILE')} takes it; training uses them from the next round on"
                 )
             else:
                 yield "there is nothing new to ask people about"

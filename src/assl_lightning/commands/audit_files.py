@@ -79,7 +79,7 @@ _SECTIONS: tuple[tuple[Kind, str, str], ...] = (
     (
         "copy",
         "Near copies in the pool",
-        "Beside each image the nearest one before it. A label of one of the two is one of both; if they have "
+        "Beside each image the nearest one before it. A label of one of the two is as good for the other; if they have "
         "two labels, one of these is probably wrong.",
     ),
     (
