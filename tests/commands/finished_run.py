@@ -45,6 +45,6 @@ def place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a copy of that directory, and make it the working directory."""
     shutil.copytree(made, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
-    for command in ("export", "predict"):
+    for command in ("audit", "export", "predict"):
         monkeypatch.setattr(f"assl_lightning.commands.{command}.set_up_messages", lambda: None)
     return tmp_path / "copy"

@@ -118,6 +118,7 @@ def test_a_manifest_that_names_a_picture_of_a_run_is_refused_by_its_line(photos:
         ("runs/folder/seed_0/round_00/errors.png", True),
         ("round_12/to_label/contact_sheet.png", True),
         ("r/round_100/to_label/images/12345.webp", True),
+        ("r/audit_01/to_label/images/0003.png", True),
         ("runs/folder/seed_0/report/curve.png", True),
         ("runs/report/curves_2.png", True),
         ("round_00/dent.png", False),

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+from assl_lightning.acquisition.random import RandomSampling
 from assl_lightning.base.ties import head_in_float64
 from assl_lightning.data.pool import Pool
 from assl_lightning.learning.trained_model import TrainedModel
@@ -106,3 +107,17 @@ def test_with_features_of_training_each_sample_has_its_own_row_and_its_own_label
     torch.testing.assert_close(given.require("statistics").uncertainty_mean * POOL_SIZE, given.index.float())
     assert torch.equal(known.features[:, 0].long(), known.index)
     assert torch.equal(known.labels, LABELS[known.index].long())
+
+
+def test_the_picks_have_the_probabilities_of_the_network_that_chose_them() -> None:
+    pool = Pool(POOL_SIZE, CLASSES)
+    pool.label(torch.tensor([3, 17]), LABELS[[3, 17]], 0)
+    datamodule = make_datamodule(pool)
+    datamodule.start_round(0, seed=0, steps_per_round=1)
+    trained = TrainedModel(SmallCNN(CLASSES, width=2).eval(), None, nullcontext)
+
+    picks = query(RandomSampling(), datamodule, trained, budget=5, unvisited="exclude")
+
+    expected = trained.network(datamodule.plain_view(picks.index)).softmax(1).detach()
+    torch.testing.assert_close(picks.probabilities, expected)
+    assert torch.equal(picks.probabilities.argmax(1), picks.prediction)

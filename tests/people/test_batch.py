@@ -10,7 +10,16 @@ from typing import Any
 
 import pytest
 
-from assl_lightning.people.batch import find_batches, read_batch, waiting_batch, write_batch
+from assl_lightning.base.run_files import TO_LABEL
+from assl_lightning.people.batch import (
+    find_all_batches,
+    find_audits,
+    find_batches,
+    next_audit,
+    read_batch,
+    waiting_batch,
+    write_batch,
+)
 from tests.people.batches import CLASSES, SAMPLE_IDS, a_png, apply_batch, make_batch
 
 
@@ -67,6 +76,25 @@ def test_a_run_waits_for_the_last_batch_that_was_not_taken_over(tmp_path: Path) 
     apply_batch(second)
     with pytest.raises(ValueError, match="waits for no labels"):
         waiting_batch(tmp_path)
+
+
+def test_an_audit_has_batches_of_its_own_which_no_round_waits_for(tmp_path: Path) -> None:
+    batch = make_batch(tmp_path, 1)
+    assert next_audit(tmp_path) == tmp_path / "audit_01" / TO_LABEL
+    shutil.copytree(batch.directory, next_audit(tmp_path))
+    shutil.copytree(batch.directory, tmp_path / "audit_09" / TO_LABEL)
+    (tmp_path / "audit_old").mkdir()
+
+    first, second = find_audits(tmp_path)
+    assert (first.title, second.title, batch.title) == ("audit 1", "audit 9", "round 1")
+    assert (first.is_audit, batch.is_audit) == (True, False)
+    assert next_audit(tmp_path) == tmp_path / "audit_10" / TO_LABEL
+    assert find_batches(tmp_path) == [batch]
+    assert find_all_batches(tmp_path) == [batch, first, second]
+    assert waiting_batch(tmp_path) == batch
+    assert first.is_open
+    apply_batch(batch)
+    assert not read_batch(first.directory).is_open
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,14 @@ from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.oracles import LabelRequest
 from assl_lightning.loop.records import RoundRecord
 from assl_lightning.loop.settings import RoundSettings
-from assl_lightning.people.batch import LabelBatch, find_batches, read_batch, waiting_batch
+from assl_lightning.people.batch import (
+    LabelBatch,
+    find_audits,
+    find_batches,
+    next_audit,
+    read_batch,
+    waiting_batch,
+)
 from assl_lightning.people.judging import ingest, unanswered
 from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.oracle import People
@@ -340,6 +347,39 @@ def test_some_are_asked_for_again_and_their_second_answer_holds(tmp_path: Path) 
     assert len(pool.labelled) == 10
     third = find_batches(run_dir)[-1]
     assert not {sample.index for sample in third.samples if sample.again} & {sample.index for sample in again}
+
+
+def test_an_audit_changes_labels_of_people_and_of_the_data_and_a_skip_leaves_the_datas(tmp_path: Path) -> None:
+    run_dir, known = tmp_path / "run", LABELS[:POOL_SIZE].clone()
+    known[5:] = -1
+    source = make_source(known, pool_images=make_source().pool_images)
+    of_data = {"given": True, "settings": replace(SETTINGS, initial_labels=0)}
+    run(run_dir, source, **of_data)
+    changed, skipped, of_people = 0, 1, find_batches(run_dir)[-1].samples[0].index
+    label_all(run_dir)
+    run(run_dir, source, **of_data)
+    others = [(int(LABELS[sample]) + 1) % 3 for sample in (changed, skipped, of_people)]
+    predicted = [CLASS_NAMES[label] for label in others]
+
+    people = People(source, LabelsByPage())
+    told = people.ask_again(next_audit(run_dir), 2, [changed, skipped, of_people], predicted)
+
+    assert told == f"The command python -m assl_lightning.label {run_dir} --audit opens the page."
+    (audit,) = find_audits(run_dir)
+    names = [source.sample_ids[sample] for sample in (changed, skipped, of_people)]
+    assert [sample.sample_id for sample in audit.samples] == names
+    Ledger(run_dir / LEDGER).append(
+        [
+            Answer(names[0], "label", "Ann", "page", 2, predicted[0]),
+            Answer(names[1], "skip", "Ann", "page", 2),
+            Answer(names[2], "label", "Ann", "page", 2, predicted[2]),
+        ]
+    )
+    assert unanswered(audit, Ledger(run_dir / LEDGER).active_answers()) == []
+    label_all(run_dir)
+    run(run_dir, source, **of_data)
+    labels = pool_of(run_dir, 2).labels[[changed, skipped, of_people]].tolist()
+    assert labels == [others[0], int(LABELS[skipped]), others[2]]
 
 
 def test_labels_that_the_data_have_are_known_from_the_first_round_on(tmp_path: Path, messages: list[str]) -> None:

@@ -19,6 +19,10 @@ STATE = "state.json"
 QUERIED = "queried.csv"
 """The samples that a round asked for, best first, below `round_directory`."""
 
+QUERIED_PROBABILITIES = "queried.pt"
+"""What the network gave for each class of these samples, before it was trained on their labels, below
+`round_directory`."""
+
 THUMBNAILS = "queried.png"
 """The images of the first of them as one contact sheet, below `round_directory`."""
 
@@ -42,6 +46,9 @@ PREDICTIONS = "predictions.pt"
 
 TO_LABEL = "to_label"
 """The directory of what people are asked to label before a round trains, below `round_directory`."""
+
+AUDIT = "audit"
+"""How the directories begin of what an audit asks people once more: `audit_01` holds `TO_LABEL`, as a round does."""
 
 RESUME = "resume"
 """The directory of the checkpoints of an unfinished training, below that of its round or of the warm-up."""

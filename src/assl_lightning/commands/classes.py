@@ -42,7 +42,7 @@ from assl_lightning.loop.records import (
     read_records,
     write_config,
 )
-from assl_lightning.people.batch import find_batches, write_classes
+from assl_lightning.people.batch import find_all_batches, write_classes
 from assl_lightning.people.label_studio.tasks import LABEL_CONFIG, label_config
 from assl_lightning.people.ledger import Ledger
 
@@ -235,8 +235,8 @@ def _with_names(key: str, value: Any, names: Sequence[str]) -> Any:
 
 
 def _write_batch(run_dir: Path) -> None:
-    """Update the files of the open batch that labelling tools read: classes, and the interface of Label Studio."""
-    for batch in find_batches(run_dir):
+    """Update the files of open batches that labelling tools read: classes, and the interface of Label Studio."""
+    for batch in find_all_batches(run_dir):
         if batch.is_open:
             write_classes(batch)
             if (batch.directory / LABEL_CONFIG).exists():

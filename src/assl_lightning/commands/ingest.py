@@ -23,7 +23,7 @@ from assl_lightning.base.tables import is_utf8
 from assl_lightning.base.words import counted, printable
 from assl_lightning.data.answers import Answer, Conflicts, in_time, name_of
 from assl_lightning.loop.records import command_of, read_config
-from assl_lightning.people.batch import TABLE, LabelBatch, find_batches, known_classes, waiting_batch
+from assl_lightning.people.batch import TABLE, LabelBatch, find_all_batches, known_classes, waiting_batch
 from assl_lightning.people.errors import IngestError
 from assl_lightning.people.files import display_name, read_labels
 from assl_lightning.people.judging import Judgement, ingest
@@ -110,7 +110,7 @@ def _ingest(options: argparse.Namespace) -> Iterator[str]:
     run_dir = options.run_dir
     paths = [options.file] if options.file else default_files(run_dir)
     conflicts = options.conflicts or configured_conflicts(run_dir)
-    batches = find_batches(run_dir)
+    batches = find_all_batches(run_dir)
     classes = known_classes(batches)
     number = _round_beside(paths[0], batches)
     annotator = "" if options.annotator is None and number is not None else _annotator(options)
@@ -204,7 +204,7 @@ def _undo(options: argparse.Namespace) -> Iterator[str]:
         yield _DRY
     elif options.undo_file:
         name = Path(options.undo_file).name
-        places = [batch.directory / name for batch in find_batches(options.run_dir)]
+        places = [batch.directory / name for batch in find_all_batches(options.run_dir)]
         yield from (f"{path} is still there: correct it, or take it away" for path in places if path.exists())
 
 

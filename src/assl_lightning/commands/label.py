@@ -24,7 +24,7 @@ from assl_lightning.base.words import counted
 from assl_lightning.commands.ingest import configured_conflicts
 from assl_lightning.data.answers import Conflicts, name_of
 from assl_lightning.loop.records import command_of, read_config
-from assl_lightning.people.batch import waiting_batch
+from assl_lightning.people.batch import LabelBatch, find_audits, waiting_batch
 from assl_lightning.people.judging import unanswered
 from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.page.session import Session
@@ -88,6 +88,11 @@ def _parser() -> argparse.ArgumentParser:
         help="show the images about which people differ, with their answers, and take decisions",
     )
     parser.add_argument(
+        "--audit",
+        action="store_true",
+        help="show the images that python -m assl_lightning.audit asks for once more, in place of those of a round",
+    )
+    parser.add_argument(
         "--done", action="store_true", help="end when everything is answered, without the button Finish"
     )
     parser.add_argument(
@@ -119,7 +124,7 @@ def _token(text: str) -> str:
 
 
 def _run(options: argparse.Namespace) -> int:
-    batch = waiting_batch(options.run_dir)
+    batch = _open_audit(options.run_dir) if options.audit else waiting_batch(options.run_dir)
     session = Session(batch, Ledger(options.run_dir / LEDGER), _policy(options.run_dir))
     if options.csv is not None:
         text = session.table()
@@ -134,6 +139,18 @@ def _run(options: argparse.Namespace) -> int:
     sys.stdout.write(_farewell(session, options.run_dir))
     is_done = not session.unsettled() if options.settle else _is_done(session)
     return 0 if is_done else code
+
+
+def _open_audit(run_dir: Path) -> LabelBatch:
+    """Read the first batch of an audit that has images without an answer, or else the newest that is open."""
+    audits = [audit for audit in find_audits(run_dir) if audit.is_open]
+    if not audits:
+        raise ValueError(
+            f"{run_dir} has no audit that waits for answers; {command('audit', run_dir, '--ask')} looks for labels "
+            f"that are probably wrong, and asks for them once more"
+        )
+    answers = Ledger(run_dir / LEDGER).active_answers()
+    return next((audit for audit in audits if unanswered(audit, answers)), audits[-1])
 
 
 def _policy(run_dir: Path) -> Conflicts:
@@ -206,7 +223,7 @@ def _welcome(session: Session, address: str, settles: bool) -> str:
         disputed = counted(len(session.disputes()), "image")
         task = f"people differ about {disputed}, {len(session.unsettled())} of them to be settled"
     return (
-        f"{batch.name}, round {batch.round}: {task}; {_progress(session)}\n"
+        f"{batch.name}, {batch.title}: {task}; {_progress(session)}\n"
         f"open {address}\n"
         f"each answer is saved at once; end with the page's Finish, or here with Ctrl-C\n"
     )
@@ -220,16 +237,20 @@ def _progress(session: Session) -> str:
 
 def _farewell(session: Session, run_dir: Path) -> str:
     progress, differing = _progress(session), len(session.unsettled())
-    settle = command("label", run_dir, "--settle")
+    audit = ["--audit"] if session.batch.is_audit else []
+    settle = command("label", run_dir, "--settle", *audit)
     if not _is_done(session) and unanswered(session.batch, session.ledger.active_answers()):
         images = counted(differing, "image")
         so_far = f"; people differ about {images} so far, which {settle} shows" if differing else ""
         return f"{progress}; all of it is saved, and the same command goes on{so_far}\n"
     if differing:
+        waits = "their labels stay" if audit else "the run waits"
         return (
-            f"{progress}; people differ about {counted(differing, 'image')}, and the run waits until that is settled, "
-            f"as on the page that {settle} opens\n"
+            f"{progress}; people differ about {counted(differing, 'image')}, and {waits} until that is settled, as on "
+            f"the page that {settle} opens\n"
         )
+    if audit:
+        return f"{progress}; the answers count as labels from now on, and the run's next round trains with them\n"
     if (run_dir / CONFIG).exists():
         return f"{progress}; give again {_command(run_dir)}, and the run goes on\n"
     return (

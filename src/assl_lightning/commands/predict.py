@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assl_lightning.base.command_line import Parser, as_command
-from assl_lightning.base.heartbeat import Heartbeat
 from assl_lightning.base.paths import path_argument
 from assl_lightning.base.run_files import CONFIG
 from assl_lightning.base.words import counted, per_cent
@@ -28,11 +25,10 @@ from assl_lightning.commands.prediction_files import (
     write_manifest,
     write_table,
 )
+from assl_lightning.commands.progress import progress
 
 if TYPE_CHECKING:
-    from assl_lightning.commands.predicting import Predictions, RunPredictor, Tell
-
-log = logging.getLogger(__name__)
+    from assl_lightning.commands.predicting import Predictions, RunPredictor
 
 TABLE = "predictions.csv"
 _TRUSTED = 0.95
@@ -147,7 +143,7 @@ def _check_files(options: argparse.Namespace, predictor: RunPredictor) -> None:
 
 
 def _predict(options: argparse.Namespace, predictor: RunPredictor) -> list[PredictedImage]:
-    with _progress() as tell:
+    with progress() as tell:
         if options.paths:
             names, predictions = predictor.predict_files(options.paths, tell)
             paths: list[Path | None] = [Path(name) for name in names]
@@ -227,24 +223,3 @@ def _worth(options: argparse.Namespace, images: Sequence[PredictedImage], predic
         return
     error = f"{per_cent(wrong / above)} % [{per_cent(low)}, {per_cent(high)}]"
     yield f"{found}; of the {above} {check.kind} images that have as much {wrong} are wrong: {error}"
-
-
-@contextmanager
-def _progress() -> Iterator[Tell]:
-    """Show how many images are done: a bar on a terminal, elsewhere a message a minute."""
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("")
-            yield lambda done, count: bar.update(task, completed=done, total=count or None)
-        return
-    heartbeat = Heartbeat()
-
-    def tell(done: int, count: int) -> None:
-        if heartbeat.is_due():
-            log.info("%s%s images are predicted", f"{done:,}", f" of {count:,}" if count else "")
-
-    yield tell

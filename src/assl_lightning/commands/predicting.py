@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from assl_lightning.base.proportions import wilson_interval
-from assl_lightning.base.run_files import LEDGER, POOL, STATISTICS
+from assl_lightning.base.run_files import FINAL_CHECKPOINT, LEDGER, POOL, STATISTICS
 from assl_lightning.base.words import first_line
+from assl_lightning.commands.progress import Tell
 from assl_lightning.config.classifier import Classifier, load_classifier
 from assl_lightning.config.prepare import load_source
 from assl_lightning.config.schema import read_written
@@ -28,9 +29,6 @@ from assl_lightning.people.ledger import Ledger
 
 FEWEST_TO_CALIBRATE = 30  # labelled images that were not trained on
 _AT_ONCE = 256  # images in a forward pass
-
-Tell = Callable[[int, int], None]
-"""Called with the number of images that are done, and of all; 0 where that is not known."""
 
 
 def _without_progress(_done: int, _count: int) -> None:
@@ -97,6 +95,10 @@ def _check_device(device: str) -> None:
 class RunPredictor:
     """The newest network of a run with its pool, its labels, and the temperature that they give it.
 
+    Attributes:
+        number: the round under way; in a finished run the last one.
+        pool: the labels as they are now, with answers that have come since the newest training.
+
     Raises:
         ValueError: the directory holds no run, or none that has trained a network yet.
         ConfigurationError: its configuration is not one of this version's, or its data cannot be read.
@@ -105,13 +107,13 @@ class RunPredictor:
     def __init__(self, run_dir: Path, *, device: str = "cpu") -> None:
         _check_device(device)
         self.classifier: Classifier = load_classifier(run_dir, device=device)
-        self._directory = RunDirectory(run_dir)
-        self._history = read_history(run_dir)
-        config = replace(read_written(read_config(run_dir)), run_dir=str(run_dir))
-        self.source: PoolSource = load_source(config)
-        self._number = self._directory.under_way()
+        self.directory = RunDirectory(run_dir)
+        self.history = read_history(run_dir)
+        self.config = replace(read_written(read_config(run_dir)), run_dir=str(run_dir))
+        self.source: PoolSource = load_source(self.config)
+        self.number = self.directory.under_way()
         self.pool = self._load_pool()
-        self.newer_answers = self._take_newer_answers(config.oracle.get("conflicts", "error"))
+        self.newer_answers = self._take_newer_answers(self.config.oracle.get("conflicts", "error"))
         now = [self._present(name) for name in self.classifier.class_names]
         self.class_names = tuple(dict.fromkeys(now))
         self._present_label = torch.tensor([self.class_names.index(name) for name in now])
@@ -132,13 +134,13 @@ class RunPredictor:
         )
 
     def _present(self, name: str) -> str:
-        return name if self._history is None else self._history.resolve(name)
+        return name if self.history is None else self.history.resolve(name)
 
     def _load_pool(self) -> Pool:
         """Return the run's pool with the classes that there are now, and with the images that have come since."""
         pool = Pool(len(self.source.sample_ids), len(self.source.class_names), self.source.sample_ids)
-        known = len(self._directory.load_tensors(self._number, POOL)["labels"])
-        self._directory.load_pool(self._number, pool, grown=known < pool.num_samples)
+        known = len(self.directory.load_tensors(self.number, POOL)["labels"])
+        self.directory.load_pool(self.number, pool, grown=known < pool.num_samples)
         return pool
 
     def _take_newer_answers(self, conflicts: Conflicts) -> int:
@@ -148,7 +150,7 @@ class RunPredictor:
         """
         index_of = {name: index for index, name in enumerate(self.source.sample_ids)}
         label_of = {name: label for label, name in enumerate(self.source.class_names)}
-        answers = resolve(Ledger(self._directory.path / LEDGER).active_answers(), conflicts)
+        answers = resolve(Ledger(self.directory.path / LEDGER).active_answers(), conflicts)
         changed = 0
         for name, answer in answers.items():
             index = index_of.get(name)
@@ -162,7 +164,7 @@ class RunPredictor:
                 changed += 1
                 self.pool.labels[index] = label
                 if since == UNLABELLED:
-                    self.pool.labelled_in_round[index] = self._number + 1
+                    self.pool.labelled_in_round[index] = self.number + 1
         return changed
 
     @property
@@ -189,6 +191,16 @@ class RunPredictor:
         """Predict the pool's images at `index` (M,) int64; images in files are read a few at a time."""
         return self._collect(self._logits(self.source.pool_images, index, tell))
 
+    def probabilities(self, images: StoredImages, index: Tensor, tell: Tell = _without_progress) -> Tensor:
+        """(M, C) float64 of the images at `index` (M,), in the order of `class_names`, as the network gives them."""
+        parts = [self._merged(part).softmax(1) for part in self._logits(images, index, tell)]
+        return torch.cat(parts) if parts else torch.empty(0, len(self.class_names), dtype=torch.float64)
+
+    @property
+    def trained_round(self) -> int:
+        """The round of the newest network."""
+        return max(number for number in range(self.number + 1) if self.directory.has(number, FINAL_CHECKPOINT))
+
     def predict_files(self, paths: Sequence[Path], tell: Tell = _without_progress) -> tuple[list[str], Predictions]:
         """Predict image files, and all files below directories; those that cannot be read are left out with a warning.
 
@@ -212,9 +224,9 @@ class RunPredictor:
     def uncertainty(self, index: Tensor) -> Tensor:
         """Return the running uncertainty (M,) float64 of samples from the newest training; NaN where it kept none."""
         values = torch.full((len(index),), torch.nan, dtype=torch.float64)
-        for number in range(self._number, -1, -1):
-            if self._directory.has(number, STATISTICS):
-                state = self._directory.load_tensors(number, STATISTICS)
+        for number in range(self.number, -1, -1):
+            if self.directory.has(number, STATISTICS):
+                state = self.directory.load_tensors(number, STATISTICS)
                 kept = SampleStatistics(int(state["num_samples"]), alpha=state["alpha"], variance=state["variance"])
                 kept.load_state_dict(state)
                 known = index < kept.num_samples  # images may have come since

@@ -34,7 +34,7 @@ from assl_lightning.loop.records import (
     trained_records,
 )
 from assl_lightning.loop.warm_up_record import WarmUpRecord, read_warm_up
-from assl_lightning.people.batch import TABLE, LabelBatch, find_batches, waiting_batch
+from assl_lightning.people.batch import TABLE, LabelBatch, find_audits, find_batches, waiting_batch
 from assl_lightning.people.judging import unanswered
 from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.returned import RETURNED, read_returned
@@ -76,6 +76,7 @@ class Status:
     warm_up: WarmUpRecord | None = None  # the training before the first label, if it is complete
     waiting_round: int | None = None  # the round that waits for labels, as its directory is numbered
     outlook: Outlook | None = None  # what the rounds so far say of labelling more; None without a round
+    audits: tuple[str, ...] = ()  # how much is answered of what audits ask for once more, where something is left
 
     @property
     def goes_on(self) -> bool:
@@ -89,6 +90,7 @@ class Status:
         yield f"  round      {number} of {self.rounds}: {self.doing}"
         if self.answered:
             yield f"  answers    {self.answered}"
+        yield from (f"  audit      {audit}" for audit in self.audits)
         if self.later:
             yield f"  later      {self.later}"
         if self.classes:
@@ -146,6 +148,7 @@ def read_status(run_dir: Path) -> Status:
         warm_up=read_warm_up(run_dir),
         waiting_round=None if batch is None else batch.round,
         outlook=outlook_of(records, config) if records else None,
+        audits=tuple(_open_audits(run_dir)),
     )
 
 
@@ -209,6 +212,15 @@ def _saved(directory: Path) -> str:
 
 def _resume(config: Mapping[str, Any]) -> str:
     return f"give again {command_of(config)}, and the run goes on"
+
+
+def _open_audits(run_dir: Path) -> Iterator[str]:
+    audits = [audit for audit in find_audits(run_dir) if audit.is_open]
+    answers = Ledger(run_dir / LEDGER).active_answers() if audits else []
+    for audit in audits:
+        if left := len(unanswered(audit, answers)):
+            count = len(audit.samples)
+            yield f"{count - left} of the {count} images in {audit.directory} are answered once more"
 
 
 def _changed_classes(run_dir: Path) -> str:

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise Interrupted(SIGINT, "the same command goes on from where the run was last saved") from None
 
 
-COMMANDS = ("check", "classes", "export", "ingest", "label", "predict", "query", "report", "status")
+COMMANDS = ("audit", "check", "classes", "export", "ingest", "label", "predict", "query", "report", "status")
 """The modules that are commands of their own."""
 
 

@@ -117,9 +117,6 @@ def make_parts(config: Config, source: PoolSource) -> Parts:
         include_labelled=config.algorithm.include_labelled,
         num_workers=config.data.num_workers,
     )
-    make_oracle = instantiate_node("oracle", config.oracle | {"_partial_": True})
-    with error_at("oracle", config.oracle):
-        oracle: Oracle = make_oracle(source=source)
     return Parts(
         pool=pool,
         datamodule=datamodule,
@@ -127,12 +124,20 @@ def make_parts(config: Config, source: PoolSource) -> Parts:
         make_algorithm=partial(make_algorithm, config),
         make_trainer=trainer_factory(config),
         acquisition=make_strategy(config),
-        oracle=oracle,
+        oracle=make_oracle(config, source),
         unreadable=rows_of(source),
         make_warm_up=None if config.warm_up is None else partial(make_warm_up, config.warm_up),
         stop=make_stop(config),
         make_round_logger=round_logger_factory(config),
     )
+
+
+def make_oracle(config: Config, source: PoolSource) -> Oracle:
+    """Make the oracle that answers for the images of `source`."""
+    make = instantiate_node("oracle", config.oracle | {"_partial_": True})
+    with error_at("oracle", config.oracle):
+        oracle: Oracle = make(source=source)
+    return oracle
 
 
 def _give_labels(config: Config, source: PoolSource, pool: Pool) -> None:

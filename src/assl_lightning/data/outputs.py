@@ -13,6 +13,7 @@ from pathlib import Path
 
 from assl_lightning.base.atomic import TEMPORARY
 from assl_lightning.base.run_files import (
+    AUDIT,
     CONFIG,
     INITIAL,
     LEDGER,
@@ -26,6 +27,7 @@ from assl_lightning.base.run_files import (
 )
 
 _ROUND = re.compile(r"round_[0-9]{2,}")
+_AUDIT = re.compile(rf"{AUDIT}_[0-9]{{2,}}")
 _OF_A_RUN = (RECORDS, LOCK, LEDGER, SAMPLES, "round_00")  # one of them lies beside config.yaml
 _OF_A_ROUND = (POOL, QUERIED, STATE, INITIAL, TO_LABEL)
 _SETTING = re.compile(rb"^labels_per_round:", re.MULTILINE)  # in the config.yaml of a run, and in few others
@@ -42,7 +44,7 @@ _OF_LOGGERS = {"lightning_logs": ("version_",), "wandb": ("run-", "offline-run-"
 """A directory of a logger, and how the directories in it begin."""
 
 _NAME_IN_A_RUN = re.compile(
-    rf"(^|/){_ROUND.pattern}/((queried|errors)\.png|to_label/(contact_sheet\.png|images/[0-9]{{4,}}\.(png|jpg|webp)))$"
+    rf"(^|/)({_ROUND.pattern}/errors\.png|({_ROUND.pattern}|{_AUDIT.pattern})/(queried\.png|to_label/(contact_sheet\.png|images/[0-9]{{4,}}\.(png|jpg|webp))))$"
     r"|(^|/)report/curves?(_[0-9]+)?\.png$"
 )
 
@@ -68,15 +70,19 @@ def is_output_name(name: str) -> bool:
 def output_above(path: Path) -> Path | None:
     """Return the directory that this package wrote and that is `path` or holds it; None for any other path.
 
-    Of a run's directory, only the rounds and the report count.
+    Of a run's directory, only the rounds, the audits and the report count.
     """
     resolved = path.resolve()
     for directory in (resolved, *resolved.parents):
         kind = _written_here(directory)
         below = resolved.relative_to(directory).parts[:1]
-        if kind and (kind != _RUN or not below or _ROUND.fullmatch(below[0]) or below[0] == "report"):
+        if kind and (kind != _RUN or not below or _is_ours_below(below[0])):
             return directory
     return None
+
+
+def _is_ours_below(name: str) -> bool:
+    return bool(_ROUND.fullmatch(name) or _AUDIT.fullmatch(name)) or name == "report"
 
 
 def pictures_of_runs(paths: Iterable[Path]) -> list[Path]:

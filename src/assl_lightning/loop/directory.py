@@ -16,6 +16,7 @@
 <run_dir>/round_00/resume/          the last two checkpoints of an unfinished training (`fit_checkpoints`)
 <run_dir>/round_00/repeat/          an unfinished second training on the same labels (`repeat_round`)
 <run_dir>/round_00/queried.csv      samples of the round's query, best first
+<run_dir>/round_00/queried.pt       probabilities of the classes for them, by the network of the round
 <run_dir>/round_00/queried.png      a `contact_sheet` of the first hundred of them
 <run_dir>/round_00/histograms.json  distributions of score and statistics, in the pool and among the queried samples
 <run_dir>/round_00/statistics.pt    the table of `SampleStatistics`

@@ -33,6 +33,7 @@ class Picks:
     drawn_at_random: int
     score: Tensor | None  # (K − drawn_at_random,)
     prediction: Tensor  # (K,) int64, what the model takes each for
+    probabilities: Tensor  # (K, C) float32, of the classes, by the model that picked them
     parts: Mapping[str, Tensor] = field(default_factory=dict)  # the statistics, (K,) each, NaN where never visited
     histograms: Mapping[str, Histogram] = field(default_factory=dict)  # of the score and the statistics, pool and picks
 
@@ -100,6 +101,7 @@ def query(
     everything = torch.cat([selection.index, at_random])
     of_pool = {} if selection.scores is None else {"score": selection.scores.cpu()}
     of_picks = {name: values[positions] for name, values in of_pool.items()}
+    logits = _logits(everything, datamodule, trained)
     parts = {}
     if trained.statistics is not None:
         parts = _parts(trained.statistics, everything)
@@ -109,16 +111,17 @@ def query(
         index=everything,
         drawn_at_random=len(at_random),
         score=of_picks.get("score"),
-        prediction=_predict(everything, datamodule, trained),
+        prediction=logits.argmax(-1),
+        probabilities=logits.softmax(-1),
         parts=parts,
         histograms={name: found for name, found in histograms.items() if found is not None},
     )
 
 
-def _predict(index: Tensor, datamodule: PoolDataModule, trained: TrainedModel) -> Tensor:
-    """(K,) int64: the class of each sample at `index` (K,), for people to compare with; nothing is chosen by it."""
+def _logits(index: Tensor, datamodule: PoolDataModule, trained: TrainedModel) -> Tensor:
+    """(K, C) float32 of the samples at `index` (K,), for people and audits to compare with; nothing is chosen by it."""
     logits, _ = trained.evaluate(datamodule.plain_view, index, datamodule.test_batch_size)
-    return logits.argmax(-1).cpu()
+    return logits.cpu()
 
 
 def _candidate_indices(datamodule: PoolDataModule, budget: int) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from assl_lightning.base.interruption import Interrupted, Interruption
 from assl_lightning.base.paths import expanded
 from assl_lightning.base.processes import from_first_rank, is_first_rank, open_process_group, wait_for_all_ranks
-from assl_lightning.base.run_files import FINAL_CHECKPOINT, INITIAL, POOL, STATE
+from assl_lightning.base.run_files import FINAL_CHECKPOINT, INITIAL, POOL, QUERIED_PROBABILITIES, STATE
 from assl_lightning.base.seeding import make_generator
 from assl_lightning.base.versions import require_versions
 from assl_lightning.base.words import first_few
@@ -481,5 +481,7 @@ class _Loop:
             thumbnails = contact_sheet(self.datamodule.pool_images[picks.index[:_MAX_THUMBNAILS]])
             self.directory.write_thumbnails(number, thumbnails)
             self._log(record, thumbnails)
+            found = {"index": picks.index, "probabilities": picks.probabilities}
+            self.directory.save_tensors(number, QUERIED_PROBABILITIES, found)
             self.directory.write_state(number, "waiting", record)
         return record, request

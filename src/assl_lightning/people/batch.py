@@ -7,6 +7,9 @@
 
 A batch belongs to the round that trains on its labels: the batch of round 0 has the initial labels, that of round r + 1
 is asked for after the training of round r. In a run's directory a batch has the present classes of the run.
+
+<run_dir>/audit_01/to_label/ has the same files: samples with a label, which an audit asks for once more. Such a batch
+belongs to a round, too, the first one that can train on the corrections, but no round waits for it.
 A labelling tool needs this directory alone: it may be copied elsewhere without the data.
 """
 
@@ -25,7 +28,7 @@ from typing import Any
 
 from assl_lightning.base.arguments import is_integer, is_number
 from assl_lightning.base.atomic import TEMPORARY, open_atomic, write_text
-from assl_lightning.base.run_files import CONFIG, POOL, TO_LABEL
+from assl_lightning.base.run_files import AUDIT, CONFIG, POOL, TO_LABEL, round_directory
 from assl_lightning.base.shell import command
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.loop.records import read_config
@@ -38,6 +41,7 @@ _DESCRIPTION = "batch.json"
 _FORMAT = 1
 _IMAGE_NAME = re.compile(r"[0-9]{4,}\.(png|jpg|webp)")
 _ROUND_NAME = re.compile(r"round_([0-9]{2,})")
+_AUDIT_NAME = re.compile(rf"{AUDIT}_([0-9]{{2,}})")
 
 
 @dataclass(frozen=True)
@@ -71,14 +75,28 @@ class LabelBatch:
     def is_open(self) -> bool:
         """True while the run waits for the labels; later answers are corrections, which the next round takes over.
 
-        It is False, too, if the run was set to end before the round that trains on them.
+        It is False, too, if the run was set to end before the round that trains on them. An audit stays open then: its
+        answers count at once where the labels are used, and in training if the run gets more rounds.
         """
+        if self.is_audit:
+            return not (round_directory(self.run_dir, self.round) / POOL).exists()
         if (self.directory.parent / POOL).exists():
             return False
         if not (self.run_dir / CONFIG).exists():  # a copy of the round's directory
             return True
         rounds = read_config(self.run_dir).get("rounds")
         return not isinstance(rounds, int) or self.round <= rounds
+
+    @property
+    def is_audit(self) -> bool:
+        """True if an audit asks for samples that have a label, and no round waits for the answers."""
+        return bool(_AUDIT_NAME.fullmatch(self.directory.parent.name))
+
+    @property
+    def title(self) -> str:
+        """The name for people: "round 1", or "audit 1"."""
+        name = _AUDIT_NAME.fullmatch(self.directory.parent.name)
+        return f"round {self.round}" if name is None else f"audit {int(name[1])}"
 
     @property
     def run_dir(self) -> Path:
@@ -145,10 +163,31 @@ def read_batch(directory: Path) -> LabelBatch:
 
 
 def find_batches(run_dir: Path) -> list[LabelBatch]:
-    """Read all batches of a run, in the order of their rounds."""
-    found = [(name, path) for path in run_dir.glob("round_*") if (name := _ROUND_NAME.fullmatch(path.name))]
-    rounds = sorted((int(name[1]), path) for name, path in found)
-    return [read_batch(path / TO_LABEL) for _, path in rounds if (path / TO_LABEL).is_dir()]
+    """Read the batches of a run's rounds, in their order."""
+    return _find(run_dir, "round_*", _ROUND_NAME)
+
+
+def find_audits(run_dir: Path) -> list[LabelBatch]:
+    """Read the batches that audits of a run have written, in their order."""
+    return _find(run_dir, f"{AUDIT}_*", _AUDIT_NAME)
+
+
+def find_all_batches(run_dir: Path) -> list[LabelBatch]:
+    """Read the batches of rounds and those of audits."""
+    return [*find_batches(run_dir), *find_audits(run_dir)]
+
+
+def next_audit(run_dir: Path) -> Path:
+    """Return the directory of the batch that the next audit may write."""
+    known = [int(name[1]) for path in run_dir.iterdir() if (name := _AUDIT_NAME.fullmatch(path.name))]
+    number = 1 + max(known, default=0)
+    return run_dir / f"{AUDIT}_{number:02d}" / TO_LABEL
+
+
+def _find(run_dir: Path, pattern: str, exact: re.Pattern[str]) -> list[LabelBatch]:
+    found = [(name, path) for path in run_dir.glob(pattern) if (name := exact.fullmatch(path.name))]
+    numbered = sorted((int(name[1]), path) for name, path in found)
+    return [read_batch(path / TO_LABEL) for _, path in numbered if (path / TO_LABEL).is_dir()]
 
 
 def known_classes(batches: Iterable[LabelBatch]) -> frozenset[str]:

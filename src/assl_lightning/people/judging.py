@@ -29,7 +29,7 @@ from assl_lightning.data.answers import (
     voice_of,
 )
 from assl_lightning.data.same_names import SameNames
-from assl_lightning.people.batch import LabelBatch, find_batches, waiting_batch
+from assl_lightning.people.batch import LabelBatch, find_all_batches, waiting_batch
 from assl_lightning.people.errors import IngestError
 from assl_lightning.people.ledger import Ledger
 
@@ -71,7 +71,7 @@ def ingest(
         IngestError: with every problem; nothing was written.
         ValueError: there is no run or batch, or one of its files cannot be read or written.
     """
-    batches = find_batches(run_dir)
+    batches = find_all_batches(run_dir)
     if not batches:
         waiting_batch(run_dir)  # raises, and says why there is none
     ledger = Ledger(run_dir / LEDGER)
@@ -147,7 +147,7 @@ def _progress(batches: Sequence[LabelBatch], active: Sequence[Answer], new: Sequ
         if batch.is_open:
             count, left = len(batch.samples), len(unanswered(batch, [*active, *new]))
             have = f"{left} of {count} images have no answer yet" if left else f"all {count} images have an answer"
-            yield f"round {batch.round}: {have}"
+            yield f"{batch.title}: {have}"
 
 
 class RequestedSamples:

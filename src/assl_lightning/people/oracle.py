@@ -26,6 +26,8 @@ from assl_lightning.loop.records import read_config
 from assl_lightning.people.batch import (
     AskedSample,
     LabelBatch,
+    find_all_batches,
+    find_audits,
     find_batches,
     read_batch,
     write_batch,
@@ -134,20 +136,42 @@ class People:
             samples = self._requested_samples(request)
             if not samples:
                 return Answers(nothing, nothing)  # the images of all of them are gone
-            self._write([*samples, *self._samples_to_relabel(request, ledger)], request, directory)
+            again = self._samples_to_relabel(request, ledger)
+            self._write([*samples, *again], request.round_number + 1, directory)
         batch = read_batch(directory)
         write_classes(batch)  # they may have changed since it was written
         _check_same(request, batch)
         earlier = [other for other in find_batches(run_dir) if other.round < batch.round]
-        for each in (*earlier, batch):
+        audits = [audit for audit in find_audits(run_dir) if audit.round <= batch.round]
+        for each in (*earlier, *audits, batch):
             self._check_indices(each)
         instructions = self._tool.offer(batch)
-        self._collect(batch, ledger)
-        return self._gather(batch, earlier, ledger, instructions)
+        self._collect([batch, *(audit for audit in audits if audit.is_open)], ledger)
+        return self._gather(batch, earlier, audits, ledger, instructions)
+
+    def ask_again(self, directory: Path, round_number: int, index: Sequence[int], predictions: Sequence[str]) -> str:
+        """Write a batch of samples that have a label, to be labelled once more, and return the instructions for people.
+
+        Args:
+            directory: of the batch, which must not exist: `people.batch.next_audit`.
+            round_number: the first round that could train on the corrections.
+            index: K pool indices.
+            predictions: the class of each that speaks against its label.
+        """
+        samples = [
+            AskedSample(self._source.sample_ids[sample], sample, "", self._path(sample), prediction, again=True)
+            for sample, prediction in zip(index, predictions, strict=True)
+        ]
+        self._write(samples, round_number, directory)
+        return self.offer(read_batch(directory))
+
+    def offer(self, batch: LabelBatch) -> str:
+        """Show people a batch that was written before, and return the instructions for them."""
+        return self._tool.offer(batch)
 
     # ---- asking
 
-    def _write(self, samples: Sequence[AskedSample], request: LabelRequest, directory: Path) -> None:
+    def _write(self, samples: Sequence[AskedSample], round_number: int, directory: Path) -> None:
         directory.parent.mkdir(parents=True, exist_ok=True)
         index = torch.tensor([sample.index for sample in samples])
         shown = [self._show(sample.index) for sample in samples]
@@ -160,7 +184,7 @@ class People:
             directory=directory,
             run_id=run_id,
             name=name,
-            round=request.round_number + 1,
+            round=round_number,
             class_names=self._source.class_names,
             samples=tuple(named),
             show_predictions=self._show_predictions,
@@ -190,7 +214,7 @@ class People:
         if not count:
             return []
         assert request.directory is not None
-        earlier = [sample for batch in find_batches(request.directory.parent) for sample in batch.samples]
+        earlier = [sample for batch in find_all_batches(request.directory.parent) for sample in batch.samples]
         asked_again = {sample.sample_id for sample in earlier if sample.again}
         in_training = set(request.labelled.tolist()) - self._missing
         resolved = resolve(ledger.active_answers(), self._conflicts)
@@ -232,18 +256,23 @@ class People:
                     f"it was copied from elsewhere or changed: restore it"
                 )
 
-    def _collect(self, batch: LabelBatch, ledger: Ledger) -> None:
+    def _collect(self, batches: Sequence[LabelBatch], ledger: Ledger) -> None:
         """Add the answers that have come to the ledger, except revoked ones that a file still contains.
 
         Answers that contradict one another are all added; `_gather` waits until that is settled.
         """
         revoked = [answer for answer, revoked_by in ledger.history(as_now=True) if revoked_by is not None]
-        incoming = [*read_returned(batch), *self._tool.collect(batch)]
+        incoming = [answer for batch in batches for answer in (*read_returned(batch), *self._tool.collect(batch))]
         policy: Conflicts = "latest" if self._conflicts == "latest" else "majority"
-        ingest(batch.run_dir, incoming, conflicts=policy, revoked=revoked)
+        ingest(batches[0].run_dir, incoming, conflicts=policy, revoked=revoked)
 
     def _gather(
-        self, batch: LabelBatch, earlier: Sequence[LabelBatch], ledger: Ledger, instructions: str
+        self,
+        batch: LabelBatch,
+        earlier: Sequence[LabelBatch],
+        audits: Sequence[LabelBatch],
+        ledger: Ledger,
+        instructions: str,
     ) -> Answers | Pending:
         active = ledger.active_answers()
         resolved = resolve(active, self._conflicts)
@@ -263,14 +292,27 @@ class People:
             index=index[label >= 0],
             label=label[label >= 0],
             excluded=index[label == EXCLUDED],
-            earlier=self._corrections(earlier, resolved, asked),
+            earlier=self._corrections(earlier, audits, resolved, asked),
         )
 
     def _corrections(
-        self, earlier: Sequence[LabelBatch], resolved: Mapping[str, ResolvedLabel], asked: set[str]
+        self,
+        earlier: Sequence[LabelBatch],
+        audits: Sequence[LabelBatch],
+        resolved: Mapping[str, ResolvedLabel],
+        asked: set[str],
     ) -> Corrections:
-        """Return the present labels of earlier batches' samples, except of those about which people now disagree."""
-        index_of = {sample.sample_id: sample.index for batch in earlier for sample in batch.samples}
+        """Return the present labels of earlier batches' samples, except of those about which people now disagree.
+
+        A sample whose label came with the data keeps it until an audit's answer says another one.
+        """
+        answered = {
+            sample.sample_id: sample.index
+            for batch in audits
+            for sample in batch.samples
+            if _kind(resolved, sample.sample_id) in ("label", "bad")
+        }
+        index_of = answered | {sample.sample_id: sample.index for batch in earlier for sample in batch.samples}
         names = [name for name in index_of if name not in asked and _kind(resolved, name) != "conflict"]
         return Corrections(
             index=torch.tensor([index_of[name] for name in names], dtype=torch.int64),

@@ -35,7 +35,8 @@ class LabelsByPage:
 
     def offer(self, batch: LabelBatch) -> str:
         """Return the command that opens the page."""
-        return f"The command {command('label', batch.run_dir)} opens the page."
+        audit = ["--audit"] if batch.is_audit else []
+        return f"The command {command('label', batch.run_dir, *audit)} opens the page."
 
     def collect(self, batch: LabelBatch) -> Sequence[Incoming]:
         """Return nothing: the ledger has the answers."""

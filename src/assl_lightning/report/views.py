@@ -43,13 +43,15 @@ class Table:
     is_text: bool = False
     has_total: bool = False  # the last row summarises the others
     pictures: tuple[Picture | None, ...] = ()  # one or None for each row, or empty
+    other_pictures: tuple[Picture | None, ...] = ()  # a second one beside each, or empty
 
     def __post_init__(self) -> None:
         for row in self.rows:
             if len(row) != len(self.header):
                 raise ValueError(f"a row of {self.caption!r} has {len(row)} cells under {len(self.header)} headings")
-        if self.pictures and len(self.pictures) != len(self.rows):
-            raise ValueError(f"{self.caption!r} has {len(self.pictures)} pictures for {len(self.rows)} rows")
+        for pictures in (self.pictures, self.other_pictures):
+            if pictures and len(pictures) != len(self.rows):
+                raise ValueError(f"{self.caption!r} has {len(pictures)} pictures for {len(self.rows)} rows")
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ class _Page:
         answers = [_described(answer) for answer in self._session.answers(name)]
         return {
             "annotator": name,
-            "run": f"{batch.run_id}/{batch.round}",
+            "run": f"{batch.run_id}/{batch.title}" if batch.is_audit else f"{batch.run_id}/{batch.round}",
             "classes": list(batch.class_names),
             "samples": samples,
             "answers": answers,

@@ -117,14 +117,15 @@ def thumbnail(path: Path) -> Picture | None:
     try:
         with Image.open(path) as image:
             image.draft("RGB", (THUMBNAIL, THUMBNAIL))
-            return _small(image.convert("L" if image.mode in ("1", "L", "LA", "I;16") else "RGB"))
+            return small_picture(image.convert("L" if image.mode in ("1", "L", "LA", "I;16") else "RGB"))
     except Exception as error:  # as above
         raise ValueError(
             f"{path} is not an image ({type(error).__name__}: {error}); remove it, and the report does without"
         ) from None
 
 
-def _small(image: Image.Image) -> Picture:
+def small_picture(image: Image.Image) -> Picture:
+    """Return an image at most `THUMBNAIL` pixels wide and high, as `thumbnail` does."""
     file = io.BytesIO()
     factor = THUMBNAIL // max(image.size)
     if factor > 1:
