@@ -33,6 +33,7 @@ from assl_lightning.people.batch import (
 )
 from assl_lightning.people.judging import ingest, unanswered
 from assl_lightning.people.ledger import Ledger
+from assl_lightning.people.notify import is_command, notify
 from assl_lightning.people.returned import passed_over, read_returned
 
 _NAMED = 5  # samples about which people disagree, in a message
@@ -79,6 +80,8 @@ class People:
         show_predictions: True if people may see the model's prediction, on the page and in the table; they then agree
             with it more often.
         longest_side: pixels of an image that people look at; larger images are shrunk.
+        notify: a shell command that is run once for each batch, as soon as it waits for people (see `people.notify`);
+            None for none.
 
     Raises:
         ValueError: a value is out of its range.
@@ -96,6 +99,7 @@ class People:
         seed: int = 0,
         show_predictions: bool = False,
         longest_side: int = 1024,
+        notify: str | None = None,
     ) -> None:
         require_one_of("conflicts", conflicts, Conflicts)
         for name, value, is_right, expected in (
@@ -107,6 +111,7 @@ class People:
                 "at least 0",
             ),
             ("longest_side", longest_side, isinstance(longest_side, int) and longest_side >= 16, "at least 16 pixels"),
+            ("notify", notify, notify is None or is_command(notify), "a shell command in one text, or null"),
         ):
             if not is_right:
                 raise ValueError(f"{name} must be {expected}; got {value!r}")
@@ -119,6 +124,7 @@ class People:
         self._seed = seed
         self._show_predictions = show_predictions
         self._longest_side = longest_side
+        self._notify = notify
         self._missing = {*source.absent.tolist(), *source.unreadable.tolist()}  # images that cannot be shown
 
     def answer(self, request: LabelRequest) -> Answers | Pending:
@@ -143,7 +149,10 @@ class People:
             self._check_indices(each)
         instructions = self._tool.offer(batch)
         self._collect(batch, ledger)
-        return self._gather(batch, earlier, ledger, instructions)
+        answers = self._gather(batch, earlier, ledger, instructions)
+        if isinstance(answers, Pending) and self._notify is not None:
+            notify(self._notify, batch)
+        return answers
 
     # ---- asking
 
