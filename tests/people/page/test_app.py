@@ -23,7 +23,16 @@ from tests.people.batches import CLASSES, SAMPLE_IDS, a_png, apply_batch, make_b
 from tests.people.page.pages import TOKEN, Page, Reply, page_of
 
 EVIL = ("<script>window.pwned = 1</script>.png", "\"'><img src=x onerror=pwned()>.png", "{{ 7 * 7 }}", "ü & <b>.png")
-ROUTES = ("/", "/batch?annotator=Ann", "/state", "/answers.csv?annotator=Ann", "/images/0000.png", "/static/page.js")
+ROUTES = (
+    "/",
+    "/grid",
+    "/batch?annotator=Ann",
+    "/batch?annotator=Ann&view=grid",
+    "/state",
+    "/answers.csv?annotator=Ann",
+    "/images/0000.png",
+    "/static/page.js",
+)
 STATIC = Path(guard.__file__).parent
 
 
@@ -240,7 +249,7 @@ def test_nothing_is_inline_and_nothing_comes_from_elsewhere(served: Page) -> Non
         {"type": "module", "src": "static/page.js"}
     ]
     files = [*STATIC.glob("static/*"), *STATIC.glob("templates/*")]
-    assert len(files) == 11
+    assert len(files) == 12
     for path in files:
         text = path.read_text().replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"https?://|//cdn|@import|innerHTML|eval\(", text), path
@@ -270,6 +279,29 @@ def test_predictions_are_shown_where_both_sides_want_it(tmp_path: Path) -> None:
         page_of(tmp_path, show_predictions=True),
     ):
         pass
+
+
+def test_the_grid_groups_what_the_model_takes_for_alike_and_does_not_say_for_what(tmp_path: Path) -> None:
+    many = [f"{number}.png" for number in range(8)]
+    batch = make_batch(tmp_path, 0, many, show_predictions=True)  # ok, dent, scratch, ok, … and falling scores
+    by_class = {name: [one.sample_id for one in batch.samples if one.prediction == name] for name in CLASSES}
+    with page_of(tmp_path) as page:
+        page.sign_in()
+        content = page.get("/batch?annotator=Ann&view=grid").json
+        assert {key for sample in content["samples"] for key in sample} == {"id", "image", "again", "group"}
+        assert content["groups"] == 3 * [{"alike": True, "name": None}]
+        groups = [[one["id"] for one in content["samples"] if one["group"] == number] for number in range(3)]
+        assert sorted(groups) == sorted(names[::-1] for names in by_class.values()), "the lowest score first"
+        assert [len(group) for group in groups] == [3, 3, 2]
+        assert page.answer("0.png", "ok", grid=True).status == 200
+        assert page.ledger.active_answers()[0].source == "page, grid"
+        assert page.post("/undo", {"annotator": "Ann", "id": 1}).status == 200
+        assert page.answer("0.png", "ok", grid="yes").error.startswith("grid must be true, false or left out")
+    with page_of(tmp_path, show_predictions=True) as page:
+        page.sign_in()
+        content = page.get("/batch?annotator=Ann&view=grid").json
+        for sample in content["samples"]:
+            assert content["groups"][sample["group"]]["name"] == sample["prediction"]
 
 
 def test_images_are_the_batchs(served: Page) -> None:

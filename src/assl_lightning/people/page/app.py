@@ -80,8 +80,7 @@ class _Page:
 
     def routes(self) -> list[Route]:
         return [
-            Route("/", self._index, methods=["GET"]),
-            Route("/settle", self._index, methods=["GET"]),
+            *(Route(path, self._index, methods=["GET"]) for path in PAGES),
             Route("/static/{name}", self._static_file, methods=["GET"]),
             Route("/images/{name}", self._image, methods=["GET"]),
             Route("/batch", self._batch, methods=["GET"]),
@@ -105,7 +104,8 @@ class _Page:
         return _file(self._images.get(request.path_params["name"]))
 
     async def _batch(self, request: Request) -> Response:
-        describe = self._describe_disputes if request.query_params.get("view") == "settle" else self._describe
+        views = {"settle": self._describe_disputes, "grid": self._describe_groups}
+        describe = views.get(request.query_params.get("view", ""), self._describe)
         return await _respond(describe, request.query_params.get("annotator"))
 
     async def _state(self, request: Request) -> Response:
@@ -143,6 +143,17 @@ class _Page:
             "open": batch.is_open,
             "longest": LONGEST_SECONDS,
         }
+
+    def _describe_groups(self, annotator: object) -> Mapping[str, Any]:
+        """The images in the groups that the model makes of them; what it takes a group for only if that is shown."""
+        described = dict(self._describe(annotator))
+        shown = {sample["id"]: sample for sample in described["samples"]}
+        groups = self._session.groups(str(described["annotator"]))
+        samples = [shown[one.sample_id] | {"group": number} for number, group in enumerate(groups) for one in group]
+        names = [group[0].prediction if self._show_predictions else None for group in groups]
+        is_grouped = [group[0].prediction is not None for group in groups]
+        described["groups"] = [{"alike": alike, "name": name} for alike, name in zip(is_grouped, names, strict=True)]
+        return described | {"samples": samples}
 
     def _describe_disputes(self, annotator: object) -> Mapping[str, Any]:
         """The images about which people differ, those first for which the run waits; without any prediction."""

@@ -22,6 +22,9 @@ from assl_lightning.people.ledger import Ledger
 SOURCE = "page"
 """Of the answers, in the ledger."""
 
+GRID_SOURCE = "page, grid"
+"""Of the answers that were given to several images at a time, in the grid."""
+
 LONGEST_SECONDS = 300.0
 """More than this counts as this: after five minutes nobody is looking any more."""
 
@@ -78,6 +81,22 @@ class Session:
             self.batch.samples, key=lambda sample: hashlib.sha256((seed + sample.sample_id).encode()).digest()
         )
 
+    def groups(self, annotator: str) -> list[list[AskedSample]]:
+        """The samples in groups that the model takes for alike, the largest first, those without a prediction last.
+
+        In a group those come first about which the model is surest, by the score of the acquisition; samples without a
+        score come last. Neither the order of groups nor that within one says which class the model predicts.
+        """
+        order = self.order(annotator)
+        alike: dict[str | None, list[AskedSample]] = {}
+        for sample in order:
+            alike.setdefault(sample.prediction, []).append(sample)
+        for group in alike.values():
+            group.sort(key=lambda sample: (sample.score is None, sample.score or 0.0))
+        without = alike.pop(None, None)
+        groups = sorted(alike.values(), key=len, reverse=True)  # of equal sizes in the order above, which is random
+        return [*groups, *([without] if without else [])]
+
     def answers(self, annotator: str) -> list[Answer]:
         """Their standing answers to this batch, oldest first; of several to one image the last is theirs."""
         return [answer for answer in self._standing() if answer.annotator == annotator]
@@ -109,8 +128,9 @@ class Session:
     def answer(self, annotator: str, content: Mapping[str, Any]) -> Answer:
         """Keep an answer: `sample_id`, `kind`, `label`, `seconds` that it took, `age` in seconds since it was given.
 
-        With `decides` it settles what people differ about, and is no vote beside theirs. The same answer as the one
-        that stands adds nothing, so that one whose receipt was lost may be sent again.
+        With `decides` it settles what people differ about, and is no vote beside theirs. With `grid` it was given to
+        several images at a time, which its source says. The same answer as the one that stands adds nothing, so that
+        one whose receipt was lost may be sent again.
 
         Raises:
             AnswerError: a sample, class or number that cannot be.
@@ -123,7 +143,8 @@ class Session:
         age = _number("age", content.get("age"), _LONGEST_AGE) or 0.0
         at = self._time_of(annotator, age).isoformat(timespec="milliseconds")
         rounded = None if seconds is None else round(seconds, 2)
-        new = Answer(sample_id, kind, annotator, SOURCE, self.batch.round, label=label, seconds=rounded, at=at)
+        source = GRID_SOURCE if _flag("grid", content.get("grid")) else SOURCE
+        new = Answer(sample_id, kind, annotator, source, self.batch.round, label=label, seconds=rounded, at=at)
         if _flag("decides", content.get("decides")):
             return self._decide(replace(new, decides=True))
         with self._writing:
@@ -200,7 +221,7 @@ class Session:
 
     def _is_of(self, answer: Answer, annotator: str) -> bool:
         asked = answer.round == self.batch.round and answer.sample_id in self._samples
-        return asked and answer.annotator == annotator and answer.source == SOURCE
+        return asked and answer.annotator == annotator and answer.source in (SOURCE, GRID_SOURCE)
 
     def _check_open(self) -> None:
         if not self.batch.is_open:
