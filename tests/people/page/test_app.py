@@ -19,6 +19,7 @@ import pytest
 from assl_lightning.loop.class_history import ClassHistory, write_history
 from assl_lightning.people.page import guard
 from assl_lightning.people.page.app import make_app
+from assl_lightning.people.shares import Share
 from tests.people.batches import CLASSES, SAMPLE_IDS, a_png, apply_batch, make_batch
 from tests.people.page.pages import TOKEN, Page, Reply, page_of
 
@@ -489,6 +490,33 @@ def test_it_can_end_by_itself_once_all_who_began_are_done(tmp_path: Path) -> Non
         assert not page.finished.is_set()
         assert answer_all(page, "Bo") == [False, False, False, True]
         assert page.finished.is_set()
+
+
+def test_a_share_is_shown_and_finished_by_itself_and_differences_are_those_of_all(tmp_path: Path) -> None:
+    make_batch(tmp_path, sample_ids=[f"{number}.png" for number in range(7)])
+    shares = [Share(person, 2, 0.4) for person in (1, 2)]  # 3 of the 7 in common, and 2 each
+    shown = []
+    for who, share, label in zip(("Ann", "Bo"), shares, ("ok", "dent"), strict=True):
+        with page_of(tmp_path, share=share) as page:
+            html = page.sign_in().content.decode()
+            assert f"round 0, share {share.person} of 2" in html
+            assert "0 of 5" in html
+            names = [one["id"] for one in page.batch(who)["samples"]]
+            grid = page.get(f"/batch?annotator={who}&view=grid").json
+            assert sorted(one["id"] for one in grid["samples"]) == sorted(names)
+            for name in names[:-1]:
+                page.answer(name, label, who)
+            assert page.post("/finish", {"annotator": who}).error == f"{who!r} has answered 4 of 5 images; answer all"
+            page.answer(names[-1], label, who)
+            assert page.post("/finish", {"annotator": who}).json == {"finished": True, "others": []}
+            shown.append(set(names))
+            assert {one["sample"] for one in page.batch(who)["answers"]} == set(names)
+    assert len(shown[0] | shown[1]) == 7
+    with page_of(tmp_path, share=shares[0]) as page:
+        page.sign_in()
+        settle = page.get("/batch?annotator=Di&view=settle").json
+        assert {one["id"] for one in settle["samples"]} == shown[0] & shown[1]
+        assert [vote["annotator"] for vote in settle["samples"][0]["votes"]] == ["Ann", "Bo"]
 
 
 def test_there_is_nothing_but_requests(page: Page) -> None:

@@ -95,7 +95,8 @@ class _Page:
         batch = await run_in_threadpool(self._session.refresh)
         view = request.url.path.removeprefix("/") or "label"
         page = _TEMPLATES.get_template("page.html")
-        return HTMLResponse(page.render(batch=batch, longest=LONGEST_SECONDS, view=view))
+        share, count = self._session.share, len(self._session.asked)
+        return HTMLResponse(page.render(batch=batch, share=share, count=count, longest=LONGEST_SECONDS, view=view))
 
     async def _static_file(self, request: Request) -> Response:
         return _file(self._static.get(request.path_params["name"]))
@@ -133,7 +134,8 @@ class _Page:
             | ({"prediction": one.prediction} if self._show_predictions else {})
             for one in self._session.order(name)
         ]
-        answers = [_described(answer) for answer in self._session.answers(name)]
+        shown = {sample["id"] for sample in samples}
+        answers = [_described(answer) for answer in self._session.answers(name) if answer.sample_id in shown]
         return {
             "annotator": name,
             "run": f"{batch.run_id}/{batch.round}",
@@ -168,7 +170,7 @@ class _Page:
                 "waits": _waits(disputes[one.sample_id]),
                 "holds": _said_of(disputes[one.sample_id]),
             }
-            for one in self._session.order(str(described["annotator"]))
+            for one in self._session.order(str(described["annotator"]), whole_batch=True)
             if one.sample_id in disputes
         ]
         decisions = [_described(one) for one in self._session.decisions() if one.sample_id in disputes]
@@ -193,7 +195,7 @@ class _Page:
 
     def _end(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
         annotator = annotator_of(content.get("annotator"))
-        asked, progress = len(self._session.batch.samples), self._session.progress()
+        asked, progress = len(self._session.asked), self._session.progress()
         settles = content.get("view") == "settle"
         if settles and (unsettled := self._session.unsettled()):
             raise AnswerError(f"people still differ about {len(unsettled)} images; settle all")

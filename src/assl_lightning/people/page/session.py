@@ -18,6 +18,7 @@ from assl_lightning.data.answers import Answer, Conflicts, Kind, ResolvedLabel, 
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.people.batch import AskedSample, LabelBatch, read_batch
 from assl_lightning.people.ledger import Ledger
+from assl_lightning.people.shares import Share
 
 SOURCE = "page"
 """Of the answers, in the ledger."""
@@ -54,15 +55,25 @@ class Session:
         batch: what is asked.
         ledger: of the same run; every answer is in it before the call that gives it returns.
         conflicts: what becomes of samples about which people differ, as the run has it.
+        share: the part of the batch that is labelled here; None for all of it.
+
+    Raises:
+        ValueError: the share has no images.
     """
 
-    def __init__(self, batch: LabelBatch, ledger: Ledger, conflicts: Conflicts = "error") -> None:
+    def __init__(
+        self, batch: LabelBatch, ledger: Ledger, conflicts: Conflicts = "error", share: Share | None = None
+    ) -> None:
         self.batch = batch
         self.ledger = ledger
         self.conflicts: Conflicts = conflicts
         self._writing = threading.Lock()  # what is sent twice at a time is kept once, too
         self._latest: dict[str, datetime] = {}  # annotator → the time of what came last from them
         self._samples = {sample.sample_id: sample for sample in batch.samples}
+        self.share = share
+        own, common = (batch.samples, ()) if share is None else share.split(batch)
+        self._own = {sample.sample_id for sample in own or common}  # who answers one of them labels this share
+        self._asked = {sample.sample_id for sample in (*own, *common)}
 
     def refresh(self) -> LabelBatch:
         """The batch with the classes that its run has by now; they may change while people label."""
@@ -71,15 +82,19 @@ class Session:
             self.batch = read_batch(self.batch.directory)
         return self.batch
 
-    def order(self, annotator: str) -> list[AskedSample]:
-        """The samples as this annotator meets them: shuffled, always the same, and differently for each of them.
+    @property
+    def asked(self) -> list[AskedSample]:
+        """The samples of this share of the batch, or all, in the order of the batch."""
+        return [sample for sample in self.batch.samples if sample.sample_id in self._asked]
+
+    def order(self, annotator: str, *, whole_batch: bool = False) -> list[AskedSample]:
+        """The samples of this share as this annotator meets them: shuffled, always the same, and differently for each.
 
         What the model wants most would otherwise come first for everybody, and tired eyes would see the rest.
         """
         seed = f"{self.batch.run_id}\0{self.batch.round}\0{annotator}\0"
-        return sorted(
-            self.batch.samples, key=lambda sample: hashlib.sha256((seed + sample.sample_id).encode()).digest()
-        )
+        samples = self.batch.samples if whole_batch else self.asked
+        return sorted(samples, key=lambda sample: hashlib.sha256((seed + sample.sample_id).encode()).digest())
 
     def groups(self, annotator: str) -> list[list[AskedSample]]:
         """The samples in groups that the model takes for alike, the largest first, those without a prediction last.
@@ -115,15 +130,26 @@ class Session:
         return [answer for answer in self._all_standing() if answer.decides]
 
     def progress(self) -> Mapping[str, int]:
-        """Annotator → how many of the images they answered, in the order in which they began."""
+        """Annotator → how many of the images they answered, in the order in which they began.
+
+        Of a share only its own images count, and not the people of other shares, who may have answered those in common.
+        """
         answered: dict[str, set[str]] = {}
+        elsewhere = set()
         for answer in self._standing():
-            answered.setdefault(answer.annotator, set()).add(answer.sample_id)
-        return {annotator: len(names) for annotator, names in answered.items()}
+            if answer.sample_id in self._asked:
+                answered.setdefault(answer.annotator, set()).add(answer.sample_id)
+            else:
+                elsewhere.add(answer.annotator)
+        return {
+            annotator: len(names)
+            for annotator, names in answered.items()
+            if annotator not in elsewhere or not names.isdisjoint(self._own)
+        }
 
     def unfinished(self) -> list[str]:
         """Return the annotators who have begun and have images left."""
-        return [who for who, answered in self.progress().items() if answered < len(self.batch.samples)]
+        return [who for who, answered in self.progress().items() if answered < len(self._asked)]
 
     def answer(self, annotator: str, content: Mapping[str, Any]) -> Answer:
         """Keep an answer: `sample_id`, `kind`, `label`, `seconds` that it took, `age` in seconds since it was given.

@@ -86,7 +86,8 @@ async function begin(name) {
   tell(null);
   log = batch.answers.map((one) => ({ ...one, key: null, mine: isOfPage(one) && one.annotator === batch.annotator, step: null }));
   listenTo(outboxOf(batch.annotator));
-  outbox.items.forEach(adopt);
+  const asked = new Set(batch.samples.map((one) => one.id));
+  for (const item of outbox.items) if (item.kind === "undo" || asked.has(item.content.sample_id)) adopt(item);
   $("who-name").textContent = batch.annotator;
   $("csv").href = `answers.csv?annotator=${encodeURIComponent(batch.annotator)}`;
   pictures = new Map();
