@@ -715,6 +715,24 @@ def test_a_decision_of_another_is_shown_and_may_be_replaced_but_not_taken_back(
     expect(tab.locator("#decided")).to_have_text("ok by Eve")
 
 
+@pytest.mark.parametrize("options", [{}, PHONE], ids=["desktop", "phone"])
+def test_one_click_on_an_answer_decides_so(
+    served: Callable[..., Page], open_tab: Open, options: dict[str, Any]
+) -> None:
+    page = served()
+    differ(page, "d.png")
+    page.session.answer("Eve", {"sample_id": "d.png", "kind": "bad"})
+    tab = open_settling(open_tab, page, **options)
+    tab.click("#votes button:has-text('Bo')")
+    wait_until_saved(tab)
+    assert tab.inner_text("#decided") == "dent by Di"
+    tab.click("#votes button:has-text('Eve')")
+    expect(tab.locator("#decided")).to_have_text("bad image by Di")
+    wait_until_saved(tab)
+    decisions = [(one.kind, one.label, one.annotator, one.decides) for one in page.session.decisions()]
+    assert decisions == [("label", "dent", "Di", True), ("bad", None, "Di", True)]
+
+
 def test_who_has_answered_everything_is_led_to_the_differences(served: Callable[..., Page], open_tab: Open) -> None:
     page = served()
     differ(page, "d.png")

@@ -379,7 +379,7 @@ function show(place) {
   $("name").title = sample.id;
   const facts = [`${here + 1} of ${batch.samples.length}`];
   if (sample.again) facts.push("asked once more");
-  if (settles) showVotes(sample, wordsOf);
+  if (settles) showVotes(sample, wordsOf, answer);
   if (sample.prediction) facts.push(`the model says ${sample.prediction}`);
   $("facts").textContent = facts.join(" · ");
   if (!inGrid) clock.show(sample.id);
