@@ -24,6 +24,7 @@ from assl_lightning.base.shell import command
 from assl_lightning.base.words import counted
 from assl_lightning.commands.ingest import configured_conflicts
 from assl_lightning.data.answers import Conflicts, name_of
+from assl_lightning.loop.class_history import as_override
 from assl_lightning.loop.records import command_of, read_config
 from assl_lightning.people.batch import waiting_batch
 from assl_lightning.people.judging import unanswered
@@ -168,7 +169,7 @@ def _run(options: argparse.Namespace) -> int:
     else:
         nothing_to_do = options.done and _is_done(session) and not session.unfinished()
     code = 0 if nothing_to_do else _serve(session, options)
-    sys.stdout.write(_farewell(session, options.run_dir))
+    sys.stdout.write(_told_of_classes(session) + _farewell(session, options.run_dir))
     is_done = not session.unsettled() if options.settle else _is_done(session)
     return 0 if is_done else code
 
@@ -270,6 +271,16 @@ def _progress(session: Session) -> str:
     asked = len(session.asked)
     begun = [f"{name_of(who)} {answered} of {asked}" for who, answered in session.progress().items()]
     return f"answered: {', '.join(begun)}" if begun else "nothing answered yet"
+
+
+def _told_of_classes(session: Session) -> str:
+    """Return a line for each class that was added on the page, and what the run's settings must say from now on."""
+    if not session.added:
+        return ""
+    lines = [f"{name!r} was added to the classes by {name_of(who)}" for name, who in session.added]
+    names = session.refresh().class_names
+    lines.append(f"from now on the run's command has {as_override(names)} data.num_classes={len(names)}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _farewell(session: Session, run_dir: Path) -> str:

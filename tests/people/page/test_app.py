@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from assl_lightning.loop.class_history import ClassHistory, write_history
+from assl_lightning.loop.records import write_config
 from assl_lightning.people.page import guard
 from assl_lightning.people.page.app import make_app
 from assl_lightning.people.shares import Share
@@ -63,7 +64,7 @@ def test_with_the_cookie_everything_is_there(served: Page, path: str) -> None:
     assert served.get(path).status == 200
 
 
-@pytest.mark.parametrize("path", [*ROUTES, "/answers", "/nowhere", "/favicon.ico"])
+@pytest.mark.parametrize("path", [*ROUTES, "/answers", "/classes", "/nowhere", "/favicon.ico"])
 @pytest.mark.parametrize("cookie", ["", "assl_label_00000000=x", "NAME=", "NAME=wrong", f"NAME={TOKEN[:-1]}"])
 def test_without_the_token_nothing_is(served: Page, path: str, cookie: str) -> None:
     name = served.headers["cookie"].partition("=")[0]
@@ -174,6 +175,7 @@ def test_a_link_elsewhere_may_lead_to_the_page(served: Page) -> None:
         ("DELETE", "/answers", 405),
         ("OPTIONS", "/answers", 405),
         ("GET", "/undo", 405),
+        ("GET", "/classes", 405),
         ("GET", "/finish", 405),
         ("POST", "/", 405),
         ("POST", "/batch?annotator=Ann", 405),
@@ -432,6 +434,32 @@ def test_a_page_that_is_open_is_told_of_classes_that_have_changed(page: Page) ->
     assert page.answer("d.png", "crack").status == 200
     assert page.answer("00123.png", "dent").status == 200, "of a page that has not looked since"
     assert [answer["label"] for answer in page.batch()["answers"]] == ["crack", "bump"]
+
+
+def test_a_class_is_added_by_who_has_the_token_and_is_on_no_other_page(tmp_path: Path) -> None:
+    batch = make_batch(tmp_path)
+    write_config(tmp_path, {"rounds": 1, "data": {"num_classes": 3, "source": {"class_names": list(CLASSES)}}})
+    with page_of(tmp_path) as page:
+        assert b'id="new-class"' in page.sign_in().content
+        body = json.dumps({"annotator": "Ann", "name": "crack"}).encode()
+        for refused in ({"cookie": ""}, {"origin": "http://evil.example"}, {"sec_fetch_site": "cross-site"}):
+            assert page.ask("POST", "/classes", body, content_type="application/json", **refused).status == 403
+        assert page.ask("POST", "/classes", body, content_type="text/plain").status == 415
+        assert page.get("/state").json["classes"] == list(CLASSES)
+        assert page.post("/classes", {"annotator": "Ann", "name": "crack"}).json == {"classes": [*CLASSES, "crack"]}
+        assert page.post("/classes", {"annotator": "Ann", "name": "crack"}).error.startswith(
+            "'crack' is a class already"
+        )
+        assert page.post("/classes", {"annotator": " ", "name": "rust"}).status == 422
+        assert page.answer("d.png", "crack").status == 200
+        apply_batch(batch)
+        assert page.post("/classes", {"annotator": "Ann", "name": "rust"}).status == 409
+        assert b'id="new-class"' not in page.get("/").content
+    make_batch(tmp_path / "copy")
+    with page_of(tmp_path / "copy") as page:
+        assert b'id="new-class"' not in page.sign_in().content
+        reply = page.post("/classes", {"annotator": "Ann", "name": "crack"})
+        assert (reply.status, reply.error[:36]) == (422, "classes are added where the run is, ")
 
 
 def test_a_batch_that_was_taken_over_says_so(page: Page) -> None:

@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Dialog, Error, Locator,
 from playwright.sync_api import Page as Tab
 
 from assl_lightning.loop.class_history import ClassHistory, write_history
+from assl_lightning.loop.records import write_config
 from assl_lightning.people.page.session import LONGEST_SECONDS
 from tests.people.batches import CLASSES, SAMPLE_IDS, apply_batch, make_batch
 from tests.people.page.pages import TOKEN, Page, page_of
@@ -378,6 +379,29 @@ def test_a_class_that_is_new_is_on_the_open_page_as_soon_as_it_looks(
 
 
 # ---------------------------------------------------------------- people and time
+
+
+@pytest.mark.parametrize("view", ["", "grid"])
+def test_a_class_that_is_missing_is_added_on_the_page_and_has_a_key(
+    served: Callable[..., Page], open_tab: Open, view: str
+) -> None:
+    page = served()
+    write_config(
+        page.session.batch.run_dir, {"rounds": 1, "data": {"num_classes": 3, "source": {"class_names": list(CLASSES)}}}
+    )
+    tab = open_grid(open_tab, page) if view else open_tab(page)
+    tab.click("#help")
+    tab.click("#new-class")
+    tab.keyboard.type("dent")
+    tab.keyboard.press("Enter")
+    expect(tab.locator("#class-problem")).to_have_text("'dent' is a class already; choose it, or another name.")
+    tab.fill("#class-name", "<b>crack</b>")
+    tab.click("#add-class button.strong")
+    expect(tab.locator("#class-3")).to_have_text("4<b>crack</b>")
+    tab.wait_for_selector("#grid .tile")
+    tab.keyboard.type("a4" if view else "4")
+    wait_until_saved(tab)
+    assert set(labels(page)) == {"<b>crack</b>"}
 
 
 def test_two_annotators_label_the_same_images_apart(served: Callable[..., Page], open_tab: Open) -> None:

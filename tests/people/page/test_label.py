@@ -14,6 +14,7 @@ import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -21,10 +22,12 @@ import pytest
 from assl_lightning.base.run_files import LEDGER
 from assl_lightning.commands import label
 from assl_lightning.data.answers import Answer
+from assl_lightning.loop.records import write_config
 from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.page.serving import listen
+from assl_lightning.people.page.session import Session
 from assl_lightning.people.shares import Share
-from tests.people.batches import SAMPLE_IDS, make_batch
+from tests.people.batches import CLASSES, SAMPLE_IDS, make_batch
 from tests.people.page.pages import TOKEN, Page, page_of
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "labels_by_page.md"
@@ -187,6 +190,31 @@ def test_each_share_is_a_page_and_a_success_of_its_own(
         assert f"2 images (share {person} of 2 of 4) to label as one of 3 classes; answered: P{person} 2 of 2\n" in told
         assert told.endswith(ends)
     assert ports == [label.PORT, label.PORT + 1]
+
+
+def test_a_class_that_was_added_is_told_with_what_the_runs_command_has_from_now_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_batch(tmp_path)
+    write_config(tmp_path, {"rounds": 1, "data": {"num_classes": 3, "source": {"class_names": list(CLASSES)}}})
+    sessions: list[Session] = []
+
+    def note(*arguments: Any) -> Session:
+        sessions.append(Session(*arguments))
+        return sessions[-1]
+
+    def browse(_: str) -> None:
+        sessions[0].add_class("Ann", "crack")
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(label, "Session", note)
+    monkeypatch.setattr(webbrowser, "open", browse)
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert label.main([str(tmp_path), "--port", "0"]) == 130
+    assert (
+        "'crack' was added to the classes by Ann\nfrom now on the run's command has "
+        "'data.source.class_names=[ok,dent,scratch,crack]' data.num_classes=4\nnothing answered yet; "
+    ) in capsys.readouterr().out
 
 
 def test_what_people_differ_about_is_told_at_the_end_with_how_to_settle_it(

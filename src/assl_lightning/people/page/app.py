@@ -88,6 +88,7 @@ class _Page:
             Route("/answers.csv", self._table, methods=["GET"]),
             Route("/answers", _json_endpoint(self._answer), methods=["POST"]),
             Route("/undo", _json_endpoint(self._undo), methods=["POST"]),
+            Route("/classes", _json_endpoint(self._add_class), methods=["POST"]),
             Route("/finish", _json_endpoint(self._end), methods=["POST"]),
         ]
 
@@ -95,8 +96,9 @@ class _Page:
         batch = await run_in_threadpool(self._session.refresh)
         view = request.url.path.removeprefix("/") or "label"
         page = _TEMPLATES.get_template("page.html")
-        share, count = self._session.share, len(self._session.asked)
-        return HTMLResponse(page.render(batch=batch, share=share, count=count, longest=LONGEST_SECONDS, view=view))
+        shown = {"batch": batch, "share": self._session.share, "count": len(self._session.asked), "view": view}
+        takes_classes = await run_in_threadpool(lambda: self._session.takes_classes)
+        return HTMLResponse(page.render(**shown, takes_classes=takes_classes, longest=LONGEST_SECONDS))
 
     async def _static_file(self, request: Request) -> Response:
         return _file(self._static.get(request.path_params["name"]))
@@ -192,6 +194,10 @@ class _Page:
     def _undo(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
         self._session.undo(annotator_of(content.get("annotator")), content.get("id"))
         return {}
+
+    def _add_class(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
+        batch = self._session.add_class(annotator_of(content.get("annotator")), content.get("name"))
+        return {"classes": list(batch.class_names)}
 
     def _end(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
         annotator = annotator_of(content.get("annotator"))

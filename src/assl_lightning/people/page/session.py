@@ -17,6 +17,7 @@ from assl_lightning.base.arguments import is_integer, is_number
 from assl_lightning.data.answers import Answer, Conflicts, Kind, ResolvedLabel, resolve
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.people.batch import AskedSample, LabelBatch, read_batch
+from assl_lightning.people.class_changes import add_class, can_change
 from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.shares import Share
 
@@ -70,6 +71,7 @@ class Session:
         self._writing = threading.Lock()  # what is sent twice at a time is kept once, too
         self._latest: dict[str, datetime] = {}  # annotator → the time of what came last from them
         self._samples = {sample.sample_id: sample for sample in batch.samples}
+        self.added: list[tuple[str, str]] = []  # classes, each with who added it
         self.share = share
         own, common = (batch.samples, ()) if share is None else share.split(batch)
         self._own = {sample.sample_id for sample in own or common}  # who answers one of them labels this share
@@ -86,6 +88,37 @@ class Session:
     def asked(self) -> list[AskedSample]:
         """The samples of this share of the batch, or all, in the order of the batch."""
         return [sample for sample in self.batch.samples if sample.sample_id in self._asked]
+
+    @property
+    def takes_classes(self) -> bool:
+        """True if `add_class` can add classes: here is the run, and its settings name them."""
+        return self.batch.is_open and can_change(self.batch.run_dir)
+
+    def add_class(self, annotator: str, name: object) -> LabelBatch:
+        """Add a class to the run, for everybody, and return the batch with it.
+
+        Raises:
+            AnswerError: it is no name, or taken; here is only a copy of the batch, or the data have their own classes.
+            ClosedError: it comes too late.
+        """
+        text = unicodedata.normalize("NFC", name).strip() if isinstance(name, str) else ""
+        if not text or len(text) > _LONGEST_NAME or not text.isprintable():
+            raise AnswerError(
+                f"a class must be a name of 1 to {_LONGEST_NAME} characters on one line; got {shown(name)}"
+            )
+        with self._writing:
+            self._check_open()
+            if not self.takes_classes:
+                raise AnswerError(
+                    "classes are added where the run is, and only to a run whose settings name its classes "
+                    "(data.source.class_names)"
+                )
+            try:
+                add_class(self.batch.run_dir, text)
+            except ValueError as error:
+                raise AnswerError(str(error)) from None
+            self.added.append((text, annotator))
+        return self.refresh()
 
     def order(self, annotator: str, *, whole_batch: bool = False) -> list[AskedSample]:
         """The samples of this share as this annotator meets them: shuffled, always the same, and differently for each.

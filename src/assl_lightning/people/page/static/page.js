@@ -285,6 +285,26 @@ function finished() {
   open($("finished"));
 }
 
+// ---------------------------------------------------------------- a new class
+
+async function addClass() {
+  const reply = await post("classes", { annotator: batch.annotator, name: $("class-name").value });
+  if (reply.status !== 200) {
+    $("class-problem").textContent = `${reply.problem}.`;
+    return;
+  }
+  close($("add-class"));
+  say(`${$("class-name").value} is a class now.`);
+  look(); // the buttons come with the page
+}
+
+function askForClass() {
+  close($("keys"));
+  $("class-name").value = "";
+  $("class-problem").textContent = "";
+  open($("add-class"));
+}
+
 // ---------------------------------------------------------------- showing
 
 function makeTiles() {
@@ -658,6 +678,14 @@ function listen() {
     event.preventDefault();
     begin($("annotator").value);
   });
+  if ($("add-class") !== null) {
+    $("new-class").addEventListener("click", askForClass);
+    $("no-new-class").addEventListener("click", () => close($("add-class")));
+    $("add-class").addEventListener("submit", (event) => {
+      event.preventDefault();
+      addClass();
+    });
+  }
   $("others").addEventListener("close", () => $("others").returnValue === "end" && finish(true));
   buttons.forEach((button, place) => button.addEventListener("click", () => answer("label", batch.classes[place])));
   for (const button of [...buttons, $("skip"), $("bad"), $("undo"), ...(inGrid ? [$("deselect")] : [])]) {
