@@ -32,6 +32,7 @@ ROUTES = (
     "/batch?annotator=Ann&view=grid",
     "/state",
     "/answers.csv?annotator=Ann",
+    "/labels.csv",
     "/images/0000.png",
     "/static/page.js",
 )
@@ -422,6 +423,19 @@ def test_annotators_see_their_own_answers_only(page: Page) -> None:
     assert table.headers["content-disposition"] == 'attachment; filename="answers_round_00.csv"'
     assert page.get("/answers.csv?annotator=").status == 422
     assert page.get("/batch").status == 422
+
+
+def test_the_labelled_set_is_there_at_any_time(page: Page) -> None:
+    assert page.get("/labels.csv").content == b"path,sample_id,label,split,round,people\n"
+    page.answer("d.png", "dent", "Ann")
+    page.answer("d.png", "dent", "Bo")
+    page.answer("00123.png", annotator="Bo")
+    table = page.get("/labels.csv")
+    assert table.content.decode().splitlines()[1:] == ["/photos/d.png,d.png,dent,pool,0,Ann; Bo"]
+    assert table.headers["content-disposition"] == 'attachment; filename="labels.csv"'
+    assert table.headers["content-type"].startswith("text/csv")
+    page.session.ledger.path.write_bytes(b"no ledger")
+    assert page.get("/labels.csv").status == 503
 
 
 def test_a_page_that_is_open_is_told_of_classes_that_have_changed(page: Page) -> None:

@@ -86,6 +86,7 @@ class _Page:
             Route("/batch", self._batch, methods=["GET"]),
             Route("/state", self._state, methods=["GET"]),
             Route("/answers.csv", self._table, methods=["GET"]),
+            Route("/labels.csv", self._labelled, methods=["GET"]),
             Route("/answers", _json_endpoint(self._answer), methods=["POST"]),
             Route("/undo", _json_endpoint(self._undo), methods=["POST"]),
             Route("/classes", _json_endpoint(self._add_class), methods=["POST"]),
@@ -125,8 +126,14 @@ class _Page:
         except AnswerError as error:
             return _json({"error": str(error)}, 422)
         text = await run_in_threadpool(self._session.table, annotator)
-        name = f"answers_round_{self._session.batch.round:02d}.csv"
-        return Response(text, media_type="text/csv", headers={"Content-Disposition": f'attachment; filename="{name}"'})
+        return _download(text, f"answers_round_{self._session.batch.round:02d}.csv")
+
+    async def _labelled(self, _: Request) -> Response:
+        try:
+            text = await run_in_threadpool(self._session.labelled_table)
+        except (ValueError, OSError) as error:
+            return _json({"error": one_line(error)}, 503)
+        return _download(text, "labels.csv")
 
     def _describe(self, annotator: object) -> Mapping[str, Any]:
         name = annotator_of(annotator)
@@ -279,6 +286,10 @@ async def _respond(handle: Callable[[Any], Mapping[str, Any]], argument: object)
 
 def _json(content: Mapping[str, Any], status: int = 200) -> Response:
     return Response(json.dumps(content), status, media_type="application/json")
+
+
+def _download(text: str, name: str) -> Response:
+    return Response(text, media_type="text/csv", headers={"Content-Disposition": f'attachment; filename="{name}"'})
 
 
 def _file(path: Path | None) -> Response:

@@ -18,6 +18,7 @@ from assl_lightning.data.answers import Answer, Conflicts, Kind, ResolvedLabel, 
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.people.batch import AskedSample, LabelBatch, read_batch
 from assl_lightning.people.class_changes import add_class, can_change
+from assl_lightning.people.labelled_set import labelled_set
 from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.shares import Share
 
@@ -270,6 +271,10 @@ class Session:
         for answer in last.values():
             writer.writerow([*_row(answer), *(["yes" if answer.decides else ""] if with_decisions else [])])
         return text.getvalue()
+
+    def labelled_table(self) -> str:
+        """The labelled set of the run so far, all rounds and all people, as CSV; see `people.labelled_set`."""
+        return labelled_set(self.batch.run_dir, self.conflicts).table()
 
     def _standing(self) -> list[Answer]:
         return [answer for answer in self._all_standing() if not answer.decides]
