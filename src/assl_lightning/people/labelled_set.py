@@ -10,7 +10,7 @@ from pathlib import Path
 
 from assl_lightning.base.run_files import INITIAL, LEDGER, round_directory
 from assl_lightning.data.answers import Conflicts, ResolvedLabel, name_of, resolve
-from assl_lightning.people.batch import find_batches
+from assl_lightning.people.batch import AskedSample, find_batches
 from assl_lightning.people.ledger import Ledger
 
 COLUMNS = ("path", "sample_id", "label", "split", "round", "people")
@@ -58,7 +58,7 @@ def labelled_set(run_dir: Path, conflicts: Conflicts) -> LabelledSet:
     Raises:
         ValueError: a file cannot be read.
     """
-    asked = {}
+    asked: dict[str, tuple[AskedSample, int]] = {}
     for batch in find_batches(run_dir):
         for sample in batch.samples:
             asked.setdefault(sample.sample_id, (sample, batch.round))

@@ -895,6 +895,9 @@ def test_a_finger_marks_many_images_on_a_phone(served: Callable[..., Page], open
     first, second, _ = in_groups(page)
     tab.locator("#grid .group button").first.tap()
     tab.locator("#grid .tile").nth(0).tap()
+    tab.tap("#help")
+    assert tab.locator("#labelled").evaluate(ON_TOP), "a dialog opens at its top"
+    tab.tap("#keys button.strong")
     for name in ("#class-0", "#class-2", "#skip", "#undo"):
         box = box_of(tab.locator(name))
         assert box["y"] + box["height"] <= 844, f"{name} is in sight"

@@ -653,6 +653,7 @@ function move(event) {
 function open(dialog) {
   clock.pause();
   if (!dialog.open) dialog.showModal();
+  dialog.scrollTop = 0; // and not at the button that has the focus
 }
 
 function close(dialog) {
