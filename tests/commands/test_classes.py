@@ -21,7 +21,7 @@ from assl_lightning.people.batch import waiting_batch
 from assl_lightning.people.judging import ingest
 from assl_lightning.people.label_studio.tasks import LABEL_CONFIG, label_config
 from assl_lightning.people.ledger import Ledger
-from assl_lightning.people.page.session import Session
+from assl_lightning.people.page.session import AnswerError, ClosedError, Session
 from tests.people.batches import CLASSES, SAMPLE_IDS, apply_batch, make_batch
 
 
@@ -98,6 +98,25 @@ def test_a_merge_ends_a_disagreement_and_taking_it_back_brings_it_back(run_dir: 
     assert read_config(run_dir)["network"]["num_classes"] == 3
 
 
+def test_a_class_is_added_at_the_end_for_the_batch_that_waits_and_may_be_renamed_in_the_same_call(
+    run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(run_dir, "--add", "crack", "--rename", "dent=bump")
+    told = capsys.readouterr().out
+    assert told.startswith("crack added\ndent renamed to bump\n")
+    assert (
+        "from now on the run's command has 'data.source.class_names=[ok,bump,scratch,crack]' data.num_classes=4" in told
+    )
+    assert names(run_dir) == waiting_batch(run_dir).class_names == ("ok", "bump", "scratch", "crack")
+    config = read_config(run_dir)
+    assert (config["data"]["num_classes"], config["network"]["num_classes"]) == (4, 4)
+    assert labels(run_dir) == ["ok", "bump"]
+    change(run_dir, "--add", "crack")
+    assert capsys.readouterr().out.startswith("so already: crack\n")
+    assert main([str(run_dir), "--add", "dent"]) == 1
+    assert "dent was a class before, and answers with this name count as bump now" in capsys.readouterr().err
+
+
 def test_several_changes_are_made_in_one_call_or_none(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(run_dir), "--rename", "ok=good", "--merge", "dent,hole=damage"]) == 1
     assert capsys.readouterr().err == "error: 'hole' is no class; the classes are good, dent, scratch\n"
@@ -165,6 +184,39 @@ def test_a_page_that_is_open_offers_the_classes_as_they_are_now(run_dir: Path) -
     kept = session.answer("Ann", {"sample_id": SAMPLE_IDS[2], "kind": "label", "label": "bump"})
     assert kept.label == "bump"
     assert [answer.label for answer in session.answers("Ann")] == ["ok", "bump", "bump"]
+
+
+def test_a_class_that_is_added_on_the_page_is_that_of_the_run_and_of_every_page(run_dir: Path) -> None:
+    first, second = (Session(waiting_batch(run_dir), ledger(run_dir)) for _ in range(2))
+    assert first.takes_classes
+    assert first.add_class("Ann", " crack ").class_names == (*CLASSES, "crack")
+    assert names(run_dir) == second.refresh().class_names == (*CLASSES, "crack")
+    assert second.answer("Bo", {"sample_id": "d.png", "kind": "label", "label": "crack"}).label == "crack"
+    assert read_config(run_dir)["data"]["num_classes"] == 4
+    for name, problem in (
+        ("crack", "'crack' is a class already"),
+        ("OK", "'ok' is a class already; choose it, or another name"),
+        ("", "a class must be a name of 1 to 60 characters on one line; got ''"),
+        ("a\nb", "on one line"),
+        (7, "on one line; got 7"),
+        ("x" * 61, "1 to 60 characters"),
+    ):
+        with pytest.raises(AnswerError, match=problem):
+            first.add_class("Ann", name)
+    with held(run_dir), pytest.raises(AnswerError, match="is in use by another process"):
+        first.add_class("Ann", "rust")
+    assert first.added == [("crack", "Ann")]
+    apply_batch(first.batch)
+    with pytest.raises(ClosedError):
+        first.add_class("Ann", "rust")
+    assert names(run_dir) == (*CLASSES, "crack")
+
+
+def test_a_copy_of_a_batch_takes_no_classes(tmp_path: Path) -> None:
+    session = Session(make_batch(tmp_path), ledger(tmp_path))
+    assert not session.takes_classes
+    with pytest.raises(AnswerError, match="classes are added where the run is"):
+        session.add_class("Ann", "crack")
 
 
 def test_a_merge_whose_own_name_was_answered_is_not_taken_back_before_these_are(
@@ -245,7 +297,8 @@ def test_what_is_no_run_or_has_no_names_is_one_line(tmp_path: Path, capsys: pyte
         (["--rename", "dent="], "there must be names on both sides of a ="),
         (["--merge", ",dent=x"], "there must be names on both sides of a ="),
         (["--rename", "dent,ok=x"], "one class is renamed at a time; to make one of dent, ok, give --merge"),
-        (["--undo", "--rename", "dent=x"], "give it without --rename and --merge"),
+        (["--undo", "--rename", "dent=x"], "give it without --add, --rename and --merge"),
+        (["--add", " "], "class_names must be texts that are not empty"),
         (["--undo"], "no class was renamed or merged, so that there is nothing to take back"),
     ],
 )

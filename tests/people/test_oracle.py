@@ -510,11 +510,30 @@ def test_a_batch_of_another_request_is_not_taken(tmp_path: Path) -> None:
         ({"min_fraction": float("nan")}, "min_fraction must be in"),
         ({"relabel_fraction": -0.1}, "relabel_fraction must be at least 0"),
         ({"longest_side": 8}, "longest_side must be at least 16"),
+        ({"notify": " "}, "notify must be a shell command in one text, or null; got ' '"),
+        ({"notify": ["mail", "ann"]}, "notify must be a shell command in one text, or null; got"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         People(make_source(), ByHand(), **arguments)
+
+
+def test_people_are_told_of_each_batch_once_and_a_command_that_fails_ends_nothing(
+    tmp_path: Path, messages: list[str]
+) -> None:
+    run_dir, told = tmp_path / "run", tmp_path / "told"
+    people = {"notify": f'echo "$ASSL_BATCH" >> {told}; exit 5'}
+    for number in (0, 1):
+        run(run_dir, people=people)
+        run(run_dir, people=people)
+        expected = [str(run_dir / f"round_{before:02d}" / "to_label") for before in range(number + 1)]
+        assert told.read_text().splitlines() == expected
+        assert "oracle.notify failed: the command ended with exit code 5; the run goes on" in messages
+        label_all(run_dir)
+        if number == 0:
+            run(run_dir, people={"notify": None})  # the round trains, and its batch is told of by the next call
+    assert len(run(run_dir, people=people)) == 1
 
 
 def test_while_it_waits_the_state_says_so_and_the_directory_stands(tmp_path: Path) -> None:

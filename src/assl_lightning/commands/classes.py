@@ -1,49 +1,27 @@
-"""`python -m assl_lightning.classes RUN_DIR`: list, rename and merge the classes of a run, without torch and Lightning.
+"""`python -m assl_lightning.classes RUN_DIR`: list, add, rename and merge a run's classes, without torch and Lightning.
 
 Answers stay in the ledger as they were given; after a change they count as the class that theirs has become.
-classes.json is written first, and is the change: a command that is killed before that has changed nothing. The files
-that are written after it can be written again, by the same command or by the one that resumes the run.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
-from assl_lightning.base.atomic import write_text
 from assl_lightning.base.command_line import as_command
-from assl_lightning.base.differences import differences
 from assl_lightning.base.locking import held
 from assl_lightning.base.paths import path_argument
 from assl_lightning.base.run_files import CONFIG, LEDGER
 from assl_lightning.base.shell import command
 from assl_lightning.base.words import first_few
 from assl_lightning.data.answers import Answer
-from assl_lightning.loop.class_history import (
-    KEYS,
-    ClassHistory,
-    as_override,
-    changeable_round,
-    run_classes,
-    write_history,
-)
-from assl_lightning.loop.records import (
-    COMMAND,
-    KEYS_WITHOUT_EFFECT,
-    PROVENANCE_KEYS,
-    read_config,
-    read_records,
-    write_config,
-)
-from assl_lightning.people.batch import find_all_batches, write_classes
-from assl_lightning.people.label_studio.tasks import LABEL_CONFIG, label_config
+from assl_lightning.loop.class_history import ClassHistory, as_override, changeable_round
+from assl_lightning.people.class_changes import require_classes, require_round, write_change
 from assl_lightning.people.ledger import Ledger
 
 _DRY = "this was a dry run: nothing was written"
@@ -85,14 +63,14 @@ def _command(options: argparse.Namespace) -> Iterator[str]:
     run_dir = options.run_dir
     if not (run_dir / CONFIG).exists():
         raise ValueError(f"{run_dir} must be the directory of a run, but has no {CONFIG}; name the run_dir of one")
-    if not (options.rename or options.merge or options.undo):
-        yield from _list(run_dir, _require_classes(run_dir))
+    if not (options.add or options.rename or options.merge or options.undo):
+        yield from _list(run_dir, require_classes(run_dir))
         return
-    if options.undo and (options.rename or options.merge):
-        raise ValueError("--undo takes the last change back; give it without --rename and --merge")
+    if options.undo and (options.add or options.rename or options.merge):
+        raise ValueError("--undo takes the last change back; give it without --add, --rename and --merge")
     with nullcontext() if options.dry_run else held(run_dir):
-        before = _require_classes(run_dir)
-        after, done = _changed(before, _require_round(run_dir), options)
+        before = require_classes(run_dir)
+        after, done = _changed(before, require_round(run_dir), options)
         given = [answer for answer, revoked_by in Ledger(run_dir / LEDGER).history() if revoked_by is None]
         _check_answers(given, before, after, run_dir)
         yield from done
@@ -100,10 +78,7 @@ def _command(options: argparse.Namespace) -> Iterator[str]:
         if options.dry_run:
             yield _DRY
             return
-        if after != before:
-            write_history(run_dir, after)  # the change; what follows can be written again
-        _write_config(run_dir, after)
-        _write_batch(run_dir)
+        write_change(run_dir, before, after)
 
 
 def _changed(before: ClassHistory, number: int, options: argparse.Namespace) -> tuple[ClassHistory, list[str]]:
@@ -112,6 +87,12 @@ def _changed(before: ClassHistory, number: int, options: argparse.Namespace) -> 
         after, newest = before.undo(number), before.newest
         return after, [f"taken back: {newest}"]
     after, lines = before, []
+    for name in options.add:
+        if name in after.names():
+            lines.append(f"so already: {name}")
+            continue
+        after = after.add([name], number)
+        lines.append(str(after.changes[-1]))
     requested: list[tuple[str, Callable[[ClassHistory, tuple[str, ...], str], ClassHistory]]] = [
         *((text, _renamed(number)) for text in options.rename),
         *((text, lambda history, names, to: history.merge(names, to, number)) for text in options.merge),
@@ -133,26 +114,6 @@ def _renamed(number: int) -> Callable[[ClassHistory, tuple[str, ...], str], Clas
         return history.rename(names[0], to, number)
 
     return rename
-
-
-def _require_classes(run_dir: Path) -> ClassHistory:
-    history = run_classes(run_dir)
-    if history is None:
-        raise ValueError(
-            f"{run_dir / CONFIG} has no data.source.class_names: the classes of this run are those of its data set, "
-            f"and cannot be renamed"
-        )
-    return history
-
-
-def _require_round(run_dir: Path) -> int:
-    number = changeable_round(run_dir)
-    if number is None:
-        raise ValueError(
-            f"{run_dir} does not wait for labels, and a round keeps the classes that it began with; go on with the "
-            f"run, and rename or merge when it waits (see {command('status', run_dir)})"
-        )
-    return number
 
 
 def _check_answers(given: Sequence[Answer], before: ClassHistory, after: ClassHistory, run_dir: Path) -> None:
@@ -190,59 +151,6 @@ def _list(run_dir: Path, history: ClassHistory) -> Iterator[str]:
         yield f"  answers with the label {name} count as {now}"
 
 
-# --- files -----------------------------------------------------------------------------------------------------------
-
-
-def _write_config(run_dir: Path, history: ClassHistory) -> None:
-    """Write the present classes to config.yaml, and record the change there."""
-    before = read_config(run_dir)
-    after = with_names(before, history.names())
-    changes = list(differences(before, after, (*KEYS_WITHOUT_EFFECT, *PROVENANCE_KEYS)))
-    if not changes:
-        return
-    known = before.get("history")
-    known = known if isinstance(known, dict) else {}
-    note = {"complete_rounds": len(read_records(run_dir)), "changes": changes}
-    noted = {**known, "changes": [*known.get("changes", []), note]}
-    if isinstance(typed := known.get(COMMAND), str):
-        noted[COMMAND] = with_classes(typed, history.names())
-    write_config(run_dir, {**after, "history": noted})
-
-
-def with_classes(typed: str, names: Sequence[str]) -> str:
-    """Return the command of a run with other classes.
-
-    >>> with_classes("python -m assl_lightning data=folder data.num_classes=3 name=x", ["ok", "bent"])
-    "python -m assl_lightning data=folder name=x 'data.source.class_names=[ok,bent]' data.num_classes=2"
-    """
-    words = [word for word in shlex.split(typed) if not word.lstrip("+").startswith(tuple(f"{key}=" for key in KEYS))]
-    return f"{shlex.join(words)} {as_override(names)} data.num_classes={len(names)}"
-
-
-def with_names(config: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Return a copy of a plain configuration with other classes, and their number under every key that holds it."""
-    return {key: _with_names(key, value, names) for key, value in config.items()}
-
-
-def _with_names(key: str, value: Any, names: Sequence[str]) -> Any:
-    if key == "data.source.class_names":
-        return list(names)
-    if key in KEYS:
-        return len(names) if isinstance(value, int) else value
-    if not isinstance(value, dict) or not any(known.startswith(f"{key}.") for known in KEYS):
-        return value
-    return {name: _with_names(f"{key}.{name}", below, names) for name, below in value.items()}
-
-
-def _write_batch(run_dir: Path) -> None:
-    """Update the files of open batches that labelling tools read: classes, and the interface of Label Studio."""
-    for batch in find_all_batches(run_dir):
-        if batch.is_open:
-            write_classes(batch)
-            if (batch.directory / LABEL_CONFIG).exists():
-                write_text(batch.directory / LABEL_CONFIG, label_config(batch.class_names))
-
-
 def _names(text: str) -> tuple[str, ...]:
     rows = list(csv.reader([text], skipinitialspace=True))
     return tuple(name.strip() for name in rows[0]) if rows else ()
@@ -251,12 +159,12 @@ def _names(text: str) -> tuple[str, ...]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m assl_lightning.classes",
-        description="List, rename or merge the classes of a run while it waits for labels. Answers stay as they were "
-        "given, and count as the class that theirs has become. To add a class, append it to data.source.class_names in "
-        "the run's own command.",
+        description="List, add, rename or merge the classes of a run while it waits for labels. Answers stay as they "
+        "were given, and count as the class that theirs has become.",
         allow_abbrev=False,
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", type=path_argument, help="the run's directory")
+    parser.add_argument("--add", metavar="NEW", action="append", default=[], help="add a class, after the others")
     parser.add_argument("--rename", metavar="OLD=NEW", action="append", default=[], help="give a class another name")
     parser.add_argument(
         "--merge",

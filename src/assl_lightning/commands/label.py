@@ -11,6 +11,7 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Sequence
+from math import nan
 from pathlib import Path
 
 from assl_lightning.base.atomic import write_text
@@ -23,14 +24,17 @@ from assl_lightning.base.shell import command
 from assl_lightning.base.words import counted
 from assl_lightning.commands.ingest import configured_conflicts
 from assl_lightning.data.answers import Conflicts, name_of
+from assl_lightning.loop.class_history import as_override
 from assl_lightning.loop.records import command_of, read_config
 from assl_lightning.people.batch import LabelBatch, find_audits, waiting_batch
 from assl_lightning.people.judging import unanswered
 from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.page.session import Session
+from assl_lightning.people.shares import Share, read_share
 
 PORT = 8767
-"""The page's port: always the same, so that answers which a browser could not save reach the same page again."""
+"""The page's port: always the same, so that answers which a browser could not save reach the same page again. The
+second of several people who share a batch has the next one, and so on, so that all may label on one machine."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
 
@@ -77,11 +81,28 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--host", default="127.0.0.1", help="the address to listen on; default: 127.0.0.1, this machine alone"
     )
-    parser.add_argument("--port", type=_port, default=PORT, help=f"default: {PORT}; 0: any that is free")
+    parser.add_argument(
+        "--port",
+        type=_port,
+        help=f"default: {PORT}, with --share 2/3 the next one, and so on; 0: any that is free",
+    )
     parser.add_argument(
         "--token", type=_token, help="the token in the address; default: a new one, drawn at random, each time"
     )
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
+    parser.add_argument(
+        "--share",
+        type=_share,
+        metavar="2/3",
+        help="show the second third of the batch only: three people label one each, with 1/3, 2/3 and 3/3",
+    )
+    parser.add_argument(
+        "--common",
+        type=_common,
+        metavar="P",
+        help="with --share: a share of the batch, in [0, 1], that all of them label, such as 0.1, which shows how far "
+        "they agree; all give the same",
+    )
     parser.add_argument(
         "--settle",
         action="store_true",
@@ -115,6 +136,23 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _share(text: str) -> tuple[int, int]:
+    try:
+        return read_share(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _common(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = nan
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"a share of the batch is in [0, 1], such as 0.1; got {text!r}")
+    return share
+
+
 def _token(text: str) -> str:
     if not _TOKEN.fullmatch(text):
         raise argparse.ArgumentTypeError(
@@ -125,7 +163,8 @@ def _token(text: str) -> str:
 
 def _run(options: argparse.Namespace) -> int:
     batch = _open_audit(options.run_dir) if options.audit else waiting_batch(options.run_dir)
-    session = Session(batch, Ledger(options.run_dir / LEDGER), _policy(options.run_dir))
+    share = _requested_share(options)
+    session = Session(batch, Ledger(options.run_dir / LEDGER), _policy(options.run_dir), share)
     if options.csv is not None:
         text = session.table()
         write_text(options.csv, text)
@@ -136,7 +175,7 @@ def _run(options: argparse.Namespace) -> int:
     else:
         nothing_to_do = options.done and _is_done(session) and not session.unfinished()
     code = 0 if nothing_to_do else _serve(session, options)
-    sys.stdout.write(_farewell(session, options.run_dir))
+    sys.stdout.write(_told_of_classes(session) + _farewell(session, options.run_dir))
     is_done = not session.unsettled() if options.settle else _is_done(session)
     return 0 if is_done else code
 
@@ -153,6 +192,19 @@ def _open_audit(run_dir: Path) -> LabelBatch:
     return next((audit for audit in audits if unanswered(audit, answers)), audits[-1])
 
 
+def _requested_share(options: argparse.Namespace) -> Share | None:
+    """Return the share that is labelled, or None for the whole batch; raise for options that contradict it."""
+    if options.share is None:
+        if options.common is not None:
+            raise ValueError("--common: is for a batch that people share; add --share 1/3, for the first of three")
+        return None
+    for other in ("settle", "csv"):
+        if getattr(options, other):
+            raise ValueError(f"--share: is for labelling, and --{other} is about all answers; leave --share out")
+    person, people = options.share
+    return Share(person, people, options.common or 0.0)
+
+
 def _policy(run_dir: Path) -> Conflicts:
     """Return the run's policy for people who differ; "error" if its configuration cannot be read."""
     try:
@@ -163,7 +215,7 @@ def _policy(run_dir: Path) -> Conflicts:
 
 def _is_done(session: Session) -> bool:
     """True if one annotator has answered everything."""
-    return len(session.batch.samples) in session.progress().values()
+    return len(session.asked) in session.progress().values()
 
 
 def _serve(session: Session, options: argparse.Namespace) -> int:
@@ -187,7 +239,10 @@ def _serve(session: Session, options: argparse.Namespace) -> int:
         show_predictions=options.show_predictions,
         end_when_done=options.done,
     )
-    listener = listen(options.host, options.port)
+    port = options.port
+    if port is None:
+        port = PORT + (session.share.person - 1 if session.share else 0)
+    listener = listen(options.host, port)
     if not is_loopback(options.host):
         sys.stderr.write(
             f"warning: with --host {options.host} other machines reach this page, and what is sent is not encrypted; "
@@ -218,7 +273,8 @@ def _address(host: str, port: int, token: str, view: str = "") -> str:
 
 def _welcome(session: Session, address: str, settles: bool) -> str:
     batch = session.batch
-    task = f"{counted(len(batch.samples), 'image')} to label as one of {len(batch.class_names)} classes"
+    share = f" ({session.share} of {len(batch.samples)})" if session.share else ""
+    task = f"{counted(len(session.asked), 'image')}{share} to label as one of {len(batch.class_names)} classes"
     if settles:
         disputed = counted(len(session.disputes()), "image")
         task = f"people differ about {disputed}, {len(session.unsettled())} of them to be settled"
@@ -230,16 +286,29 @@ def _welcome(session: Session, address: str, settles: bool) -> str:
 
 
 def _progress(session: Session) -> str:
-    asked = len(session.batch.samples)
+    asked = len(session.asked)
     begun = [f"{name_of(who)} {answered} of {asked}" for who, answered in session.progress().items()]
     return f"answered: {', '.join(begun)}" if begun else "nothing answered yet"
+
+
+def _told_of_classes(session: Session) -> str:
+    """Return a line for each class that was added on the page, and what the run's settings must say from now on."""
+    if not session.added:
+        return ""
+    lines = [f"{name!r} was added to the classes by {name_of(who)}" for name, who in session.added]
+    names = session.refresh().class_names
+    lines.append(f"from now on the run's command has {as_override(names)} data.num_classes={len(names)}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _farewell(session: Session, run_dir: Path) -> str:
     progress, differing = _progress(session), len(session.unsettled())
     audit = ["--audit"] if session.batch.is_audit else []
     settle = command("label", run_dir, "--settle", *audit)
-    if not _is_done(session) and unanswered(session.batch, session.ledger.active_answers()):
+    left = unanswered(session.batch, session.ledger.active_answers())
+    if session.share and _is_done(session) and left and (run_dir / CONFIG).exists():
+        return f"{progress}; {counted(len(left), 'image')} of other shares to go, and then the run goes on\n"
+    if not _is_done(session) and left:
         images = counted(differing, "image")
         so_far = f"; people differ about {images} so far, which {settle} shows" if differing else ""
         return f"{progress}; all of it is saved, and the same command goes on{so_far}\n"

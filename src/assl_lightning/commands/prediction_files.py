@@ -120,24 +120,24 @@ def write_links(images: Sequence[LabelledImage], directory: Path) -> None:
         shutil.move(made, directory)
 
 
-def check_links(class_names: set[str], directory: Path, images: Sequence[Path]) -> None:
+def check_links(class_names: set[str], directory: Path, images: Sequence[Path], option: str = "--folder") -> None:
     """Raise a ValueError where `write_links` could not make the directory, before any work is done.
 
     It must be new or empty, not lie among the pool's `images`, which it would join, and have classes that can be the
-    names of directories.
+    names of directories. `option` named the directory.
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise ValueError(f"--folder {directory}: must be a directory that is new or empty; choose another")
+        raise ValueError(f"{option} {directory}: must be a directory that is new or empty; choose another")
     top = Path(os.path.commonpath([path.resolve().parent for path in images]))
     if directory.resolve().is_relative_to(top):
         raise ValueError(
-            f"--folder {directory}: must not lie among the pool's images, below {top}, which its links would join; "
+            f"{option} {directory}: must not lie among the pool's images, below {top}, which its links would join; "
             f"choose another"
         )
     odd = next((name for name in sorted(class_names) if "/" in name or name.startswith(".")), None)
     if odd is not None:
         raise ValueError(
-            f"--folder {directory}: the class {odd!r} cannot be the name of a directory; use --manifest, or rename it "
+            f"{option} {directory}: the class {odd!r} cannot be the name of a directory; use a table, or rename it "
             f"with python -m assl_lightning.classes"
         )
 

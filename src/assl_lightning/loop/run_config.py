@@ -37,7 +37,7 @@ DEVICES = ("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "train
 
 LABELLING_KEYS = (
     *("oracle.tool", "oracle.conflicts", "oracle.min_fraction", "oracle.relabel_fraction"),
-    *("oracle.show_predictions", "oracle.longest_side"),
+    *("oracle.show_predictions", "oracle.longest_side", "oracle.notify"),
 )
 """Keys that may change: answers that were given before keep their meaning."""
 

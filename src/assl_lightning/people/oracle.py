@@ -35,6 +35,7 @@ from assl_lightning.people.batch import (
 )
 from assl_lightning.people.judging import ingest, unanswered
 from assl_lightning.people.ledger import Ledger
+from assl_lightning.people.notify import is_command, notify
 from assl_lightning.people.returned import passed_over, read_returned
 
 _NAMED = 5  # samples about which people disagree, in a message
@@ -81,6 +82,8 @@ class People:
         show_predictions: True if people may see the model's prediction, on the page and in the table; they then agree
             with it more often.
         longest_side: pixels of an image that people look at; larger images are shrunk.
+        notify: a shell command that is run once for each batch, as soon as it waits for people (see `people.notify`);
+            None for none.
 
     Raises:
         ValueError: a value is out of its range.
@@ -98,6 +101,7 @@ class People:
         seed: int = 0,
         show_predictions: bool = False,
         longest_side: int = 1024,
+        notify: str | None = None,
     ) -> None:
         require_one_of("conflicts", conflicts, Conflicts)
         for name, value, is_right, expected in (
@@ -109,6 +113,7 @@ class People:
                 "at least 0",
             ),
             ("longest_side", longest_side, isinstance(longest_side, int) and longest_side >= 16, "at least 16 pixels"),
+            ("notify", notify, notify is None or is_command(notify), "a shell command in one text, or null"),
         ):
             if not is_right:
                 raise ValueError(f"{name} must be {expected}; got {value!r}")
@@ -121,6 +126,7 @@ class People:
         self._seed = seed
         self._show_predictions = show_predictions
         self._longest_side = longest_side
+        self._notify = notify
         self._missing = {*source.absent.tolist(), *source.unreadable.tolist()}  # images that cannot be shown
 
     def answer(self, request: LabelRequest) -> Answers | Pending:
@@ -147,7 +153,10 @@ class People:
             self._check_indices(each)
         instructions = self._tool.offer(batch)
         self._collect([batch, *(audit for audit in audits if audit.is_open)], ledger)
-        return self._gather(batch, earlier, audits, ledger, instructions)
+        answers = self._gather(batch, earlier, audits, ledger, instructions)
+        if isinstance(answers, Pending) and self._notify is not None:
+            notify(self._notify, batch)
+        return answers
 
     def ask_again(self, directory: Path, round_number: int, index: Sequence[int], predictions: Sequence[str]) -> str:
         """Write a batch of samples that have a label, to be labelled once more, and return the instructions for people.

@@ -1,4 +1,4 @@
-"""docs/figures/label_*.png, settle_*.png: the page with drawn castings. `python -m tests.people.page.figures`"""
+"""The pictures of docs/labels_by_page.md: drawn castings on the page. `python -m tests.people.page.figures`"""
 
 from __future__ import annotations
 
@@ -48,8 +48,14 @@ def make_castings(run_dir: Path, count: int) -> dict[str, str]:
     """A batch of them; sample id → what it shows."""
     drawn = [casting(seed) for seed in range(count)]
     samples = tuple(
-        AskedSample(f"line_3/2026-11-{1 + place % 28:02d}/{4000 + 37 * place}.png", place, f"{place:04d}.png")
-        for place in range(count)
+        AskedSample(
+            f"line_3/2026-11-{1 + place % 28:02d}/{4000 + 37 * place}.png",
+            place,
+            f"{place:04d}.png",
+            prediction=kind if place % 9 else "dent",  # some are wrong
+            score=float(place % 9 == 0) + place / count,
+        )
+        for place, (_, kind) in enumerate(drawn)
     )
     directory = round_directory(run_dir, 1) / TO_LABEL
     directory.parent.mkdir(parents=True)
@@ -84,6 +90,18 @@ def main() -> None:
                 wait_until_saved(tab)
                 tab.wait_for_load_state("networkidle")
                 take(tab, FIGURES / f"label_{name}.png")
+                tab.click("#groups")
+                tab.wait_for_selector("#grid .tile")
+                tab.keyboard.press("a")
+                chosen = [
+                    place for place, one in enumerate(page.session.groups("Ann")[0]) if shows[one.sample_id] != "dent"
+                ]
+                for place in chosen:
+                    if tab.locator("#grid .tile").nth(place).get_attribute("aria-pressed") == "true":
+                        tab.locator("#grid .tile").nth(place).click()
+                tab.locator("#overview").evaluate("box => box.scrollTo(0, 0)")
+                tab.wait_for_load_state("networkidle")
+                take(tab, FIGURES / f"grid_{name}.png")
                 for sample in list(page.session.order("Ann"))[:6]:
                     for who, label in (("Ann", "ok"), ("Bo", "dent"), ("Cy", "dent")):
                         said = {"sample_id": sample.sample_id, "kind": "label", "label": label}

@@ -18,6 +18,7 @@ from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.page.app import make_app
 from assl_lightning.people.page.serving import listen, serving
 from assl_lightning.people.page.session import Session
+from assl_lightning.people.shares import Share
 
 TOKEN = "token_of_these_tests"
 
@@ -104,9 +105,11 @@ class Page:
 
 
 @contextmanager
-def page_of(run_dir: Path, port: int = 0, host: str = "127.0.0.1", **options: bool) -> Iterator[Page]:
+def page_of(
+    run_dir: Path, port: int = 0, host: str = "127.0.0.1", share: Share | None = None, **options: bool
+) -> Iterator[Page]:
     """Serve the batch that a run waits for; `options` are `make_app`'s."""
-    session = Session(waiting_batch(run_dir), Ledger(run_dir / LEDGER))
+    session = Session(waiting_batch(run_dir), Ledger(run_dir / LEDGER), share=share)
     finished = threading.Event()
     app = make_app(session, TOKEN, host, finished.set, **options)
     listener = listen("127.0.0.1", port)

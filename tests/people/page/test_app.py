@@ -17,13 +17,25 @@ from typing import Any
 import pytest
 
 from assl_lightning.loop.class_history import ClassHistory, write_history
+from assl_lightning.loop.records import write_config
 from assl_lightning.people.page import guard
 from assl_lightning.people.page.app import make_app
+from assl_lightning.people.shares import Share
 from tests.people.batches import CLASSES, SAMPLE_IDS, a_png, apply_batch, make_batch
 from tests.people.page.pages import TOKEN, Page, Reply, page_of
 
 EVIL = ("<script>window.pwned = 1</script>.png", "\"'><img src=x onerror=pwned()>.png", "{{ 7 * 7 }}", "ü & <b>.png")
-ROUTES = ("/", "/batch?annotator=Ann", "/state", "/answers.csv?annotator=Ann", "/images/0000.png", "/static/page.js")
+ROUTES = (
+    "/",
+    "/grid",
+    "/batch?annotator=Ann",
+    "/batch?annotator=Ann&view=grid",
+    "/state",
+    "/answers.csv?annotator=Ann",
+    "/labels.csv",
+    "/images/0000.png",
+    "/static/page.js",
+)
 STATIC = Path(guard.__file__).parent
 
 
@@ -53,7 +65,7 @@ def test_with_the_cookie_everything_is_there(served: Page, path: str) -> None:
     assert served.get(path).status == 200
 
 
-@pytest.mark.parametrize("path", [*ROUTES, "/answers", "/nowhere", "/favicon.ico"])
+@pytest.mark.parametrize("path", [*ROUTES, "/answers", "/classes", "/nowhere", "/favicon.ico"])
 @pytest.mark.parametrize("cookie", ["", "assl_label_00000000=x", "NAME=", "NAME=wrong", f"NAME={TOKEN[:-1]}"])
 def test_without_the_token_nothing_is(served: Page, path: str, cookie: str) -> None:
     name = served.headers["cookie"].partition("=")[0]
@@ -164,6 +176,7 @@ def test_a_link_elsewhere_may_lead_to_the_page(served: Page) -> None:
         ("DELETE", "/answers", 405),
         ("OPTIONS", "/answers", 405),
         ("GET", "/undo", 405),
+        ("GET", "/classes", 405),
         ("GET", "/finish", 405),
         ("POST", "/", 405),
         ("POST", "/batch?annotator=Ann", 405),
@@ -240,7 +253,7 @@ def test_nothing_is_inline_and_nothing_comes_from_elsewhere(served: Page) -> Non
         {"type": "module", "src": "static/page.js"}
     ]
     files = [*STATIC.glob("static/*"), *STATIC.glob("templates/*")]
-    assert len(files) == 11
+    assert len(files) == 12
     for path in files:
         text = path.read_text().replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"https?://|//cdn|@import|innerHTML|eval\(", text), path
@@ -270,6 +283,29 @@ def test_predictions_are_shown_where_both_sides_want_it(tmp_path: Path) -> None:
         page_of(tmp_path, show_predictions=True),
     ):
         pass
+
+
+def test_the_grid_groups_what_the_model_takes_for_alike_and_does_not_say_for_what(tmp_path: Path) -> None:
+    many = [f"{number}.png" for number in range(8)]
+    batch = make_batch(tmp_path, 0, many, show_predictions=True)  # ok, dent, scratch, ok, … and falling scores
+    by_class = {name: [one.sample_id for one in batch.samples if one.prediction == name] for name in CLASSES}
+    with page_of(tmp_path) as page:
+        page.sign_in()
+        content = page.get("/batch?annotator=Ann&view=grid").json
+        assert {key for sample in content["samples"] for key in sample} == {"id", "image", "again", "group"}
+        assert content["groups"] == 3 * [{"alike": True, "name": None}]
+        groups = [[one["id"] for one in content["samples"] if one["group"] == number] for number in range(3)]
+        assert sorted(groups) == sorted(names[::-1] for names in by_class.values()), "the lowest score first"
+        assert [len(group) for group in groups] == [3, 3, 2]
+        assert page.answer("0.png", "ok", grid=True).status == 200
+        assert page.ledger.active_answers()[0].source == "page, grid"
+        assert page.post("/undo", {"annotator": "Ann", "id": 1}).status == 200
+        assert page.answer("0.png", "ok", grid="yes").error.startswith("grid must be true, false or left out")
+    with page_of(tmp_path, show_predictions=True) as page:
+        page.sign_in()
+        content = page.get("/batch?annotator=Ann&view=grid").json
+        for sample in content["samples"]:
+            assert content["groups"][sample["group"]]["name"] == sample["prediction"]
 
 
 def test_images_are_the_batchs(served: Page) -> None:
@@ -389,6 +425,19 @@ def test_annotators_see_their_own_answers_only(page: Page) -> None:
     assert page.get("/batch").status == 422
 
 
+def test_the_labelled_set_is_there_at_any_time(page: Page) -> None:
+    assert page.get("/labels.csv").content == b"path,sample_id,label,split,round,people\n"
+    page.answer("d.png", "dent", "Ann")
+    page.answer("d.png", "dent", "Bo")
+    page.answer("00123.png", annotator="Bo")
+    table = page.get("/labels.csv")
+    assert table.content.decode().splitlines()[1:] == ["/photos/d.png,d.png,dent,pool,0,Ann; Bo"]
+    assert table.headers["content-disposition"] == 'attachment; filename="labels.csv"'
+    assert table.headers["content-type"].startswith("text/csv")
+    page.session.ledger.path.write_bytes(b"no ledger")
+    assert page.get("/labels.csv").status == 503
+
+
 def test_a_page_that_is_open_is_told_of_classes_that_have_changed(page: Page) -> None:
     assert page.get("/state").json["classes"] == list(CLASSES)
     history = ClassHistory.begin(CLASSES).add(["crack"], 0).rename("dent", "bump", 0)
@@ -399,6 +448,32 @@ def test_a_page_that_is_open_is_told_of_classes_that_have_changed(page: Page) ->
     assert page.answer("d.png", "crack").status == 200
     assert page.answer("00123.png", "dent").status == 200, "of a page that has not looked since"
     assert [answer["label"] for answer in page.batch()["answers"]] == ["crack", "bump"]
+
+
+def test_a_class_is_added_by_who_has_the_token_and_is_on_no_other_page(tmp_path: Path) -> None:
+    batch = make_batch(tmp_path)
+    write_config(tmp_path, {"rounds": 1, "data": {"num_classes": 3, "source": {"class_names": list(CLASSES)}}})
+    with page_of(tmp_path) as page:
+        assert b'id="new-class"' in page.sign_in().content
+        body = json.dumps({"annotator": "Ann", "name": "crack"}).encode()
+        for refused in ({"cookie": ""}, {"origin": "http://evil.example"}, {"sec_fetch_site": "cross-site"}):
+            assert page.ask("POST", "/classes", body, content_type="application/json", **refused).status == 403
+        assert page.ask("POST", "/classes", body, content_type="text/plain").status == 415
+        assert page.get("/state").json["classes"] == list(CLASSES)
+        assert page.post("/classes", {"annotator": "Ann", "name": "crack"}).json == {"classes": [*CLASSES, "crack"]}
+        assert page.post("/classes", {"annotator": "Ann", "name": "crack"}).error.startswith(
+            "'crack' is a class already"
+        )
+        assert page.post("/classes", {"annotator": " ", "name": "rust"}).status == 422
+        assert page.answer("d.png", "crack").status == 200
+        apply_batch(batch)
+        assert page.post("/classes", {"annotator": "Ann", "name": "rust"}).status == 409
+        assert b'id="new-class"' not in page.get("/").content
+    make_batch(tmp_path / "copy")
+    with page_of(tmp_path / "copy") as page:
+        assert b'id="new-class"' not in page.sign_in().content
+        reply = page.post("/classes", {"annotator": "Ann", "name": "crack"})
+        assert (reply.status, reply.error[:36]) == (422, "classes are added where the run is, ")
 
 
 def test_a_batch_that_was_taken_over_says_so(page: Page) -> None:
@@ -457,6 +532,33 @@ def test_it_can_end_by_itself_once_all_who_began_are_done(tmp_path: Path) -> Non
         assert not page.finished.is_set()
         assert answer_all(page, "Bo") == [False, False, False, True]
         assert page.finished.is_set()
+
+
+def test_a_share_is_shown_and_finished_by_itself_and_differences_are_those_of_all(tmp_path: Path) -> None:
+    make_batch(tmp_path, sample_ids=[f"{number}.png" for number in range(7)])
+    shares = [Share(person, 2, 0.4) for person in (1, 2)]  # 3 of the 7 in common, and 2 each
+    shown = []
+    for who, share, label in zip(("Ann", "Bo"), shares, ("ok", "dent"), strict=True):
+        with page_of(tmp_path, share=share) as page:
+            html = page.sign_in().content.decode()
+            assert f"round 0, share {share.person} of 2" in html
+            assert "0 of 5" in html
+            names = [one["id"] for one in page.batch(who)["samples"]]
+            grid = page.get(f"/batch?annotator={who}&view=grid").json
+            assert sorted(one["id"] for one in grid["samples"]) == sorted(names)
+            for name in names[:-1]:
+                page.answer(name, label, who)
+            assert page.post("/finish", {"annotator": who}).error == f"{who!r} has answered 4 of 5 images; answer all"
+            page.answer(names[-1], label, who)
+            assert page.post("/finish", {"annotator": who}).json == {"finished": True, "others": []}
+            shown.append(set(names))
+            assert {one["sample"] for one in page.batch(who)["answers"]} == set(names)
+    assert len(shown[0] | shown[1]) == 7
+    with page_of(tmp_path, share=shares[0]) as page:
+        page.sign_in()
+        settle = page.get("/batch?annotator=Di&view=settle").json
+        assert {one["id"] for one in settle["samples"]} == shown[0] & shown[1]
+        assert [vote["annotator"] for vote in settle["samples"][0]["votes"]] == ["Ann", "Bo"]
 
 
 def test_there_is_nothing_but_requests(page: Page) -> None:

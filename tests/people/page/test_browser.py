@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Dialog, Error, Locator,
 from playwright.sync_api import Page as Tab
 
 from assl_lightning.loop.class_history import ClassHistory, write_history
+from assl_lightning.loop.records import write_config
 from assl_lightning.people.page.session import LONGEST_SECONDS
 from tests.people.batches import CLASSES, SAMPLE_IDS, apply_batch, make_batch
 from tests.people.page.pages import TOKEN, Page, page_of
@@ -380,6 +381,29 @@ def test_a_class_that_is_new_is_on_the_open_page_as_soon_as_it_looks(
 # ---------------------------------------------------------------- people and time
 
 
+@pytest.mark.parametrize("view", ["", "grid"])
+def test_a_class_that_is_missing_is_added_on_the_page_and_has_a_key(
+    served: Callable[..., Page], open_tab: Open, view: str
+) -> None:
+    page = served()
+    write_config(
+        page.session.batch.run_dir, {"rounds": 1, "data": {"num_classes": 3, "source": {"class_names": list(CLASSES)}}}
+    )
+    tab = open_grid(open_tab, page) if view else open_tab(page)
+    tab.click("#help")
+    tab.click("#new-class")
+    tab.keyboard.type("dent")
+    tab.keyboard.press("Enter")
+    expect(tab.locator("#class-problem")).to_have_text("'dent' is a class already; choose it, or another name.")
+    tab.fill("#class-name", "<b>crack</b>")
+    tab.click("#add-class button.strong")
+    expect(tab.locator("#class-3")).to_have_text("4<b>crack</b>")
+    tab.wait_for_selector("#grid .tile")
+    tab.keyboard.type("a4" if view else "4")
+    wait_until_saved(tab)
+    assert set(labels(page)) == {"<b>crack</b>"}
+
+
 def test_two_annotators_label_the_same_images_apart(served: Callable[..., Page], open_tab: Open) -> None:
     page = served(TWENTY)
     ann, bo = open_tab(page), open_tab(page, "Bo")
@@ -715,6 +739,24 @@ def test_a_decision_of_another_is_shown_and_may_be_replaced_but_not_taken_back(
     expect(tab.locator("#decided")).to_have_text("ok by Eve")
 
 
+@pytest.mark.parametrize("options", [{}, PHONE], ids=["desktop", "phone"])
+def test_one_click_on_an_answer_decides_so(
+    served: Callable[..., Page], open_tab: Open, options: dict[str, Any]
+) -> None:
+    page = served()
+    differ(page, "d.png")
+    page.session.answer("Eve", {"sample_id": "d.png", "kind": "bad"})
+    tab = open_settling(open_tab, page, **options)
+    tab.click("#votes button:has-text('Bo')")
+    wait_until_saved(tab)
+    assert tab.inner_text("#decided") == "dent by Di"
+    tab.click("#votes button:has-text('Eve')")
+    expect(tab.locator("#decided")).to_have_text("bad image by Di")
+    wait_until_saved(tab)
+    decisions = [(one.kind, one.label, one.annotator, one.decides) for one in page.session.decisions()]
+    assert decisions == [("label", "dent", "Di", True), ("bad", None, "Di", True)]
+
+
 def test_who_has_answered_everything_is_led_to_the_differences(served: Callable[..., Page], open_tab: Open) -> None:
     page = served()
     differ(page, "d.png")
@@ -752,3 +794,150 @@ def test_a_refusal_is_laid_out_and_its_style_is_let_in(
     assert tab.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     context.close()
     assert blocked == []
+
+
+# ---------------------------------------------------------------- the grid
+
+
+ON_TOP = """element => {
+  const box = element.getBoundingClientRect();
+  return element.contains(document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2));
+}"""
+
+
+def open_grid(open_tab: Open, page: Page, **options: Any) -> Tab:
+    tab = open_tab(page, **options)
+    tab.click("#groups")
+    tab.wait_for_selector("body[data-view=grid] #grid .tile")
+    return tab
+
+
+def in_groups(page: Page) -> list[list[str]]:
+    return [[sample.sample_id for sample in group] for group in page.session.groups("Ann")]
+
+
+def wait_until_taken_back(tab: Tab) -> None:
+    expect(tab.locator("#saved")).to_have_attribute("data-state", "saved")
+
+
+def given(page: Page) -> dict[str, str | None]:
+    return dict(page.answers())
+
+
+def test_the_selected_images_get_one_class_at_once_and_it_is_taken_back_at_once(
+    served: Callable[..., Page], open_tab: Open
+) -> None:
+    page = served(TWENTY)
+    tab = open_grid(open_tab, page)
+    first, second, _ = in_groups(page)
+    assert tab.locator("#grid .group h2").all_inner_texts() == ["Group 1", "Group 2", "Group 3"]
+    tab.keyboard.type("1")
+    assert tab.inner_text("#count") == "0 of 20", "nothing is selected at first"
+    assert tab.get_attribute("#selected", "data-missing") == "yes"
+    tab.keyboard.type("a")
+    tab.locator("#grid .tile").nth(2).click()
+    assert tab.inner_text("#selected") == "6 selected: choose their class"
+    tab.keyboard.type("2")
+    wait_until_saved(tab)
+    assert given(page) == {name: "dent" for name in first if name != first[2]}
+    assert {answer.source for answer in page.ledger.active_answers()} == {"page, grid"}
+    assert tab.locator("#grid .group span").all_inner_texts()[0] == "7 images, 1 left"
+    tab.keyboard.type("a3")  # what is left of the group
+    tab.keyboard.type("u")
+    expect(tab.locator("#count")).to_have_text("6 of 20")
+    assert tab.inner_text("#selected").startswith("1 selected")
+    tab.keyboard.type("u")
+    expect(tab.locator("#count")).to_have_text("0 of 20")
+    wait_until_taken_back(tab)
+    assert given(page) == {}
+    assert tab.inner_text("#selected").startswith("6 selected"), "they may be given another class"
+    tab.keyboard.type("1")
+    wait_until_saved(tab)
+    tab.reload()
+    tab.wait_for_selector("#grid .tile")
+    assert tab.inner_text("#count") == "6 of 20"
+    tab.click("#single")
+    tab.wait_for_selector("body[data-view=label] #grid .tile")
+    assert tab.inner_text("#count") == "6 of 20"
+    tab.keyboard.type("u")  # answers of the grid can be taken back here
+    wait_until_saved(tab)
+    assert len(given(page)) == 5
+    assert "ok" not in tab.inner_text("#facts")
+    assert second
+
+
+def test_the_grid_works_from_the_keyboard_alone(served: Callable[..., Page], open_tab: Open) -> None:
+    page = served(TWENTY)
+    tab = open_grid(open_tab, page)
+    first, second, third = in_groups(page)
+    type_keys(tab, " ", "ArrowRight", "Shift+ArrowRight", "Shift+ArrowRight")
+    assert tab.inner_text("#selected").startswith("4 selected")
+    type_keys(tab, "ArrowLeft", " ", "3")
+    wait_until_saved(tab)
+    assert given(page) == dict.fromkeys([first[0], first[1], first[3]], "scratch")
+    type_keys(tab, "Home", "ArrowDown")
+    while current(tab) in first:
+        type_keys(tab, "ArrowDown")
+    assert current(tab) == second[0], "the image below, in the next group"
+    type_keys(tab, "ArrowUp")
+    assert current(tab) in first
+    type_keys(tab, "End", "a", "Escape")
+    assert tab.inner_text("#selected").startswith("Select images")
+    type_keys(tab, "a", "x")
+    wait_until_saved(tab)
+    assert {name for name, said in given(page).items() if said == "bad"} == set(third)
+
+
+def test_a_finger_marks_many_images_on_a_phone(served: Callable[..., Page], open_tab: Open) -> None:
+    page = served(TWENTY)
+    tab = open_grid(open_tab, page, **PHONE)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    first, second, _ = in_groups(page)
+    tab.locator("#grid .group button").first.tap()
+    tab.locator("#grid .tile").nth(0).tap()
+    tab.tap("#help")
+    assert tab.locator("#labelled").evaluate(ON_TOP), "a dialog opens at its top"
+    tab.tap("#keys button.strong")
+    for name in ("#class-0", "#class-2", "#skip", "#undo"):
+        box = box_of(tab.locator(name))
+        assert box["y"] + box["height"] <= 844, f"{name} is in sight"
+        assert box["height"] >= 30
+        assert tab.locator(name).evaluate(ON_TOP), f"{name} is not covered or cut off"
+    tab.tap("#class-1")
+    tab.locator("#grid .tile").nth(0).tap()
+    tab.tap("#skip")
+    tab.locator("#grid .group button").nth(1).tap()
+    tab.tap("#class-0")
+    wait_until_saved(tab)
+    expected = dict.fromkeys(first[1:], "dent") | {first[0]: "skip"} | dict.fromkeys(second, "ok")
+    assert given(page) == expected
+
+
+def test_many_classes_are_found_by_letters_in_the_grid(served: Callable[..., Page], open_tab: Open) -> None:
+    page = served(TWENTY, MANY)
+    tab = open_grid(open_tab, page)
+    groups = in_groups(page)
+    type_keys(tab, "Shift+A", "b", "i", "Enter")
+    wait_until_saved(tab)
+    assert given(page) == dict.fromkeys(groups[0], "bird")
+    type_keys(tab, " ", "c", "a", "f", "Enter")
+    wait_until_saved(tab)
+    assert given(page)[groups[1][0]] == "café au lait"
+    type_keys(tab, "Shift+U", "Shift+U")
+    wait_until_taken_back(tab)
+    assert given(page) == {}
+
+
+def test_what_could_not_be_saved_in_the_grid_waits_with_the_rest(served: Callable[..., Page], open_tab: Open) -> None:
+    page = served(TWENTY)
+    tab = open_grid(open_tab, page)
+    tab.route("**/answers", lambda route: route.abort())
+    tab.keyboard.type("a1")
+    expect(tab.locator("#saved")).to_have_text("7 not saved")
+    tab.keyboard.type("u")
+    expect(tab.locator("#count")).to_have_text("0 of 20")
+    tab.keyboard.type("2")
+    tab.unroute("**/answers")
+    tab.click("#retry")
+    wait_until_saved(tab)
+    assert given(page) == dict.fromkeys(in_groups(page)[0], "dent")

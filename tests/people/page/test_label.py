@@ -7,12 +7,14 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -20,9 +22,12 @@ import pytest
 from assl_lightning.base.run_files import LEDGER
 from assl_lightning.commands import label
 from assl_lightning.data.answers import Answer
+from assl_lightning.loop.records import write_config
 from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.page.serving import listen
-from tests.people.batches import SAMPLE_IDS, make_batch
+from assl_lightning.people.page.session import Session
+from assl_lightning.people.shares import Share
+from tests.people.batches import CLASSES, SAMPLE_IDS, make_batch
 from tests.people.page.pages import TOKEN, Page, page_of
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "labels_by_page.md"
@@ -154,6 +159,64 @@ def test_all_answered_is_a_success_however_it_ends(
     assert f"python -m assl_lightning.label {tmp_path} --csv answers.csv" in capsys.readouterr().out
 
 
+def test_each_share_is_a_page_and_a_success_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch = make_batch(tmp_path)
+    (tmp_path / "config.yaml").write_text("rounds: 1\noracle: {conflicts: error}\n")
+    opened: list[str] = []
+
+    def browse(address: str) -> None:
+        opened.append(address)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(webbrowser, "open", browse)
+    monkeypatch.setenv("DISPLAY", ":0")
+    ports: list[int] = []
+
+    def note_and_listen(host: str, port: int) -> socket.socket:
+        ports.append(port)
+        return listen(host, 0)
+
+    monkeypatch.setattr("assl_lightning.people.page.serving.listen", note_and_listen)
+    goes_on = "and the run goes on\n"
+    for person, ends in ((1, "; 2 images of other shares to go, and then the run goes on\n"), (2, goes_on)):
+        share, _ = Share(person, 2).split(batch)
+        Ledger(tmp_path / LEDGER).append(
+            [Answer(one.sample_id, "label", f"P{person}", "page", 0, label="ok") for one in share]
+        )
+        assert label.main([str(tmp_path), "--share", f"{person}/2"]) == 0
+        told = capsys.readouterr().out
+        assert f"2 images (share {person} of 2 of 4) to label as one of 3 classes; answered: P{person} 2 of 2\n" in told
+        assert told.endswith(ends)
+    assert ports == [label.PORT, label.PORT + 1]
+
+
+def test_a_class_that_was_added_is_told_with_what_the_runs_command_has_from_now_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_batch(tmp_path)
+    write_config(tmp_path, {"rounds": 1, "data": {"num_classes": 3, "source": {"class_names": list(CLASSES)}}})
+    sessions: list[Session] = []
+
+    def note(*arguments: Any) -> Session:
+        sessions.append(Session(*arguments))
+        return sessions[-1]
+
+    def browse(_: str) -> None:
+        sessions[0].add_class("Ann", "crack")
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(label, "Session", note)
+    monkeypatch.setattr(webbrowser, "open", browse)
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert label.main([str(tmp_path), "--port", "0"]) == 130
+    assert (
+        "'crack' was added to the classes by Ann\nfrom now on the run's command has "
+        "'data.source.class_names=[ok,dent,scratch,crack]' data.num_classes=4\nnothing answered yet; "
+    ) in capsys.readouterr().out
+
+
 def test_what_people_differ_about_is_told_at_the_end_with_how_to_settle_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -244,6 +307,10 @@ def test_a_missing_package_is_named_with_what_installs_it(
         (["--port", "70000"], "a port is a whole number from 0 to 65535; got '70000'"),
         (["--port", "-1"], "port"),
         (["--port", "http"], "a port is a whole number"),
+        (["--share", "3/2"], "a share is written 1/3, 2/3 or 3/3, for the first, second or third of three people; got"),
+        (["--share", "0/3"], "got '0/3'"),
+        (["--share", "half"], "got 'half'"),
+        (["--share", "1/2", "--common", "10"], "a share of the batch is in [0, 1], such as 0.1; got '10'"),
         (["--token", "secret"], "a token has 16 to 128 letters, digits, - and _, and cannot be guessed; got 6"),
         (["--token", "a" * 15 + "/"], "a token has"),
     ],
@@ -277,7 +344,7 @@ def test_a_command_of_the_document_works(tmp_path: Path, command: str) -> None:
 
 
 def test_the_document_has_the_commands_and_figures_that_it_speaks_of() -> None:
-    assert len(COMMANDS) == 5
+    assert len(COMMANDS) == 8
     for figure in re.findall(r"\((figures/[^)]+)\)", DOCUMENT.read_text(encoding="utf-8")):
         assert (DOCUMENT.parent / figure).stat().st_size <= 150_000
 

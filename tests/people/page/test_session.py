@@ -50,6 +50,25 @@ def test_each_annotator_has_an_order_of_their_own_in_every_process(session: Sess
     assert json.loads(again.stdout) == orders["Ann"]
 
 
+def test_images_without_a_prediction_are_the_last_group_and_those_without_a_score_last_in_theirs(
+    tmp_path: Path,
+) -> None:
+    batch = make_batch(tmp_path, 1, [f"{number}.png" for number in range(9)], ["ok", "dent"])
+    known = [replace(one, score=None) if one.sample_id == "6.png" else one for one in batch.samples]
+    mixed = [replace(one, prediction=None) if one.index % 3 == 0 else one for one in known]  # the indices begin at 10
+    session = Session(replace(batch, samples=tuple(mixed)), Ledger(tmp_path / LEDGER))
+    *groups, last = [[one.sample_id for one in group] for group in session.groups("Ann")]
+    assert sorted(groups) == [["4.png", "0.png", "6.png"], ["7.png", "3.png", "1.png"]]
+    assert last == ["8.png", "5.png", "2.png"]
+
+
+def test_which_group_comes_first_does_not_tell_its_class(tmp_path: Path) -> None:
+    batch = make_batch(tmp_path, 1, [f"{number}.png" for number in range(6)], ["ok", "dent", "scratch"])
+    session = Session(batch, Ledger(tmp_path / LEDGER))
+    firsts = {session.groups(f"person {number}")[0][0].prediction for number in range(20)}
+    assert firsts == {"ok", "dent", "scratch"}
+
+
 def test_another_round_has_another_order(tmp_path: Path) -> None:
     many = [f"{number}.png" for number in range(30)]
     first, second = (Session(make_batch(tmp_path, r, many), Ledger(tmp_path / LEDGER)) for r in (0, 1))

@@ -80,15 +80,16 @@ class _Page:
 
     def routes(self) -> list[Route]:
         return [
-            Route("/", self._index, methods=["GET"]),
-            Route("/settle", self._index, methods=["GET"]),
+            *(Route(path, self._index, methods=["GET"]) for path in PAGES),
             Route("/static/{name}", self._static_file, methods=["GET"]),
             Route("/images/{name}", self._image, methods=["GET"]),
             Route("/batch", self._batch, methods=["GET"]),
             Route("/state", self._state, methods=["GET"]),
             Route("/answers.csv", self._table, methods=["GET"]),
+            Route("/labels.csv", self._labelled, methods=["GET"]),
             Route("/answers", _json_endpoint(self._answer), methods=["POST"]),
             Route("/undo", _json_endpoint(self._undo), methods=["POST"]),
+            Route("/classes", _json_endpoint(self._add_class), methods=["POST"]),
             Route("/finish", _json_endpoint(self._end), methods=["POST"]),
         ]
 
@@ -96,7 +97,9 @@ class _Page:
         batch = await run_in_threadpool(self._session.refresh)
         view = request.url.path.removeprefix("/") or "label"
         page = _TEMPLATES.get_template("page.html")
-        return HTMLResponse(page.render(batch=batch, longest=LONGEST_SECONDS, view=view))
+        shown = {"batch": batch, "share": self._session.share, "count": len(self._session.asked), "view": view}
+        takes_classes = await run_in_threadpool(lambda: self._session.takes_classes)
+        return HTMLResponse(page.render(**shown, takes_classes=takes_classes, longest=LONGEST_SECONDS))
 
     async def _static_file(self, request: Request) -> Response:
         return _file(self._static.get(request.path_params["name"]))
@@ -105,7 +108,8 @@ class _Page:
         return _file(self._images.get(request.path_params["name"]))
 
     async def _batch(self, request: Request) -> Response:
-        describe = self._describe_disputes if request.query_params.get("view") == "settle" else self._describe
+        views = {"settle": self._describe_disputes, "grid": self._describe_groups}
+        describe = views.get(request.query_params.get("view", ""), self._describe)
         return await _respond(describe, request.query_params.get("annotator"))
 
     async def _state(self, request: Request) -> Response:
@@ -122,8 +126,14 @@ class _Page:
         except AnswerError as error:
             return _json({"error": str(error)}, 422)
         text = await run_in_threadpool(self._session.table, annotator)
-        name = f"answers_round_{self._session.batch.round:02d}.csv"
-        return Response(text, media_type="text/csv", headers={"Content-Disposition": f'attachment; filename="{name}"'})
+        return _download(text, f"answers_round_{self._session.batch.round:02d}.csv")
+
+    async def _labelled(self, _: Request) -> Response:
+        try:
+            text = await run_in_threadpool(self._session.labelled_table)
+        except (ValueError, OSError) as error:
+            return _json({"error": one_line(error)}, 503)
+        return _download(text, "labels.csv")
 
     def _describe(self, annotator: object) -> Mapping[str, Any]:
         name = annotator_of(annotator)
@@ -133,7 +143,8 @@ class _Page:
             | ({"prediction": one.prediction} if self._show_predictions else {})
             for one in self._session.order(name)
         ]
-        answers = [_described(answer) for answer in self._session.answers(name)]
+        shown = {sample["id"] for sample in samples}
+        answers = [_described(answer) for answer in self._session.answers(name) if answer.sample_id in shown]
         return {
             "annotator": name,
             "run": f"{batch.run_id}/{batch.title}" if batch.is_audit else f"{batch.run_id}/{batch.round}",
@@ -143,6 +154,17 @@ class _Page:
             "open": batch.is_open,
             "longest": LONGEST_SECONDS,
         }
+
+    def _describe_groups(self, annotator: object) -> Mapping[str, Any]:
+        """The images in the groups that the model makes of them; what it takes a group for only if that is shown."""
+        described = dict(self._describe(annotator))
+        shown = {sample["id"]: sample for sample in described["samples"]}
+        groups = self._session.groups(str(described["annotator"]))
+        samples = [shown[one.sample_id] | {"group": number} for number, group in enumerate(groups) for one in group]
+        names = [group[0].prediction if self._show_predictions else None for group in groups]
+        is_grouped = [group[0].prediction is not None for group in groups]
+        described["groups"] = [{"alike": alike, "name": name} for alike, name in zip(is_grouped, names, strict=True)]
+        return described | {"samples": samples}
 
     def _describe_disputes(self, annotator: object) -> Mapping[str, Any]:
         """The images about which people differ, those first for which the run waits; without any prediction."""
@@ -157,7 +179,7 @@ class _Page:
                 "waits": _waits(disputes[one.sample_id]),
                 "holds": _said_of(disputes[one.sample_id]),
             }
-            for one in self._session.order(str(described["annotator"]))
+            for one in self._session.order(str(described["annotator"]), whole_batch=True)
             if one.sample_id in disputes
         ]
         decisions = [_described(one) for one in self._session.decisions() if one.sample_id in disputes]
@@ -180,9 +202,13 @@ class _Page:
         self._session.undo(annotator_of(content.get("annotator")), content.get("id"))
         return {}
 
+    def _add_class(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
+        batch = self._session.add_class(annotator_of(content.get("annotator")), content.get("name"))
+        return {"classes": list(batch.class_names)}
+
     def _end(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
         annotator = annotator_of(content.get("annotator"))
-        asked, progress = len(self._session.batch.samples), self._session.progress()
+        asked, progress = len(self._session.asked), self._session.progress()
         settles = content.get("view") == "settle"
         if settles and (unsettled := self._session.unsettled()):
             raise AnswerError(f"people still differ about {len(unsettled)} images; settle all")
@@ -260,6 +286,10 @@ async def _respond(handle: Callable[[Any], Mapping[str, Any]], argument: object)
 
 def _json(content: Mapping[str, Any], status: int = 200) -> Response:
     return Response(json.dumps(content), status, media_type="application/json")
+
+
+def _download(text: str, name: str) -> Response:
+    return Response(text, media_type="text/csv", headers={"Content-Disposition": f'attachment; filename="{name}"'})
 
 
 def _file(path: Path | None) -> Response:

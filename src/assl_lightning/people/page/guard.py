@@ -29,7 +29,7 @@ SECURITY = {
 }
 """Headers of every response; a refusal has a Content-Security-Policy of its own, for its style."""
 
-PAGES = ("/", "/settle")
+PAGES = ("/", "/grid", "/settle")
 """The addresses that people open; these pages ask for all others."""
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})

@@ -17,10 +17,16 @@ from assl_lightning.base.arguments import is_integer, is_number
 from assl_lightning.data.answers import Answer, Conflicts, Kind, ResolvedLabel, resolve
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.people.batch import AskedSample, LabelBatch, read_batch
+from assl_lightning.people.class_changes import add_class, can_change
+from assl_lightning.people.labelled_set import labelled_set
 from assl_lightning.people.ledger import Ledger
+from assl_lightning.people.shares import Share
 
 SOURCE = "page"
 """Of the answers, in the ledger."""
+
+GRID_SOURCE = "page, grid"
+"""Of the answers that were given to several images at a time, in the grid."""
 
 LONGEST_SECONDS = 300.0
 """More than this counts as this: after five minutes nobody is looking any more."""
@@ -51,15 +57,26 @@ class Session:
         batch: what is asked.
         ledger: of the same run; every answer is in it before the call that gives it returns.
         conflicts: what becomes of samples about which people differ, as the run has it.
+        share: the part of the batch that is labelled here; None for all of it.
+
+    Raises:
+        ValueError: the share has no images.
     """
 
-    def __init__(self, batch: LabelBatch, ledger: Ledger, conflicts: Conflicts = "error") -> None:
+    def __init__(
+        self, batch: LabelBatch, ledger: Ledger, conflicts: Conflicts = "error", share: Share | None = None
+    ) -> None:
         self.batch = batch
         self.ledger = ledger
         self.conflicts: Conflicts = conflicts
         self._writing = threading.Lock()  # what is sent twice at a time is kept once, too
         self._latest: dict[str, datetime] = {}  # annotator → the time of what came last from them
         self._samples = {sample.sample_id: sample for sample in batch.samples}
+        self.added: list[tuple[str, str]] = []  # classes, each with who added it
+        self.share = share
+        own, common = (batch.samples, ()) if share is None else share.split(batch)
+        self._own = {sample.sample_id for sample in own or common}  # who answers one of them labels this share
+        self._asked = {sample.sample_id for sample in (*own, *common)}
 
     def refresh(self) -> LabelBatch:
         """The batch with the classes that its run has by now; they may change while people label."""
@@ -68,15 +85,66 @@ class Session:
             self.batch = read_batch(self.batch.directory)
         return self.batch
 
-    def order(self, annotator: str) -> list[AskedSample]:
-        """The samples as this annotator meets them: shuffled, always the same, and differently for each of them.
+    @property
+    def asked(self) -> list[AskedSample]:
+        """The samples of this share of the batch, or all, in the order of the batch."""
+        return [sample for sample in self.batch.samples if sample.sample_id in self._asked]
+
+    @property
+    def takes_classes(self) -> bool:
+        """True if `add_class` can add classes: here is the run, and its settings name them."""
+        return self.batch.is_open and can_change(self.batch.run_dir)
+
+    def add_class(self, annotator: str, name: object) -> LabelBatch:
+        """Add a class to the run, for everybody, and return the batch with it.
+
+        Raises:
+            AnswerError: it is no name, or taken; here is only a copy of the batch, or the data have their own classes.
+            ClosedError: it comes too late.
+        """
+        text = unicodedata.normalize("NFC", name).strip() if isinstance(name, str) else ""
+        if not text or len(text) > _LONGEST_NAME or not text.isprintable():
+            raise AnswerError(
+                f"a class must be a name of 1 to {_LONGEST_NAME} characters on one line; got {shown(name)}"
+            )
+        with self._writing:
+            self._check_open()
+            if not self.takes_classes:
+                raise AnswerError(
+                    "classes are added where the run is, and only to a run whose settings name its classes "
+                    "(data.source.class_names)"
+                )
+            try:
+                add_class(self.batch.run_dir, text)
+            except ValueError as error:
+                raise AnswerError(str(error)) from None
+            self.added.append((text, annotator))
+        return self.refresh()
+
+    def order(self, annotator: str, *, whole_batch: bool = False) -> list[AskedSample]:
+        """The samples of this share as this annotator meets them: shuffled, always the same, and differently for each.
 
         What the model wants most would otherwise come first for everybody, and tired eyes would see the rest.
         """
         seed = f"{self.batch.run_id}\0{self.batch.round}\0{annotator}\0"
-        return sorted(
-            self.batch.samples, key=lambda sample: hashlib.sha256((seed + sample.sample_id).encode()).digest()
-        )
+        samples = self.batch.samples if whole_batch else self.asked
+        return sorted(samples, key=lambda sample: hashlib.sha256((seed + sample.sample_id).encode()).digest())
+
+    def groups(self, annotator: str) -> list[list[AskedSample]]:
+        """The samples in groups that the model takes for alike, the largest first, those without a prediction last.
+
+        In a group those come first about which the model is surest, by the score of the acquisition; samples without a
+        score come last. Neither the order of groups nor that within one says which class the model predicts.
+        """
+        order = self.order(annotator)
+        alike: dict[str | None, list[AskedSample]] = {}
+        for sample in order:
+            alike.setdefault(sample.prediction, []).append(sample)
+        for group in alike.values():
+            group.sort(key=lambda sample: (sample.score is None, sample.score or 0.0))
+        without = alike.pop(None, None)
+        groups = sorted(alike.values(), key=len, reverse=True)  # of equal sizes in the order above, which is random
+        return [*groups, *([without] if without else [])]
 
     def answers(self, annotator: str) -> list[Answer]:
         """Their standing answers to this batch, oldest first; of several to one image the last is theirs."""
@@ -96,21 +164,33 @@ class Session:
         return [answer for answer in self._all_standing() if answer.decides]
 
     def progress(self) -> Mapping[str, int]:
-        """Annotator → how many of the images they answered, in the order in which they began."""
+        """Annotator → how many of the images they answered, in the order in which they began.
+
+        Of a share only its own images count, and not the people of other shares, who may have answered those in common.
+        """
         answered: dict[str, set[str]] = {}
+        elsewhere = set()
         for answer in self._standing():
-            answered.setdefault(answer.annotator, set()).add(answer.sample_id)
-        return {annotator: len(names) for annotator, names in answered.items()}
+            if answer.sample_id in self._asked:
+                answered.setdefault(answer.annotator, set()).add(answer.sample_id)
+            else:
+                elsewhere.add(answer.annotator)
+        return {
+            annotator: len(names)
+            for annotator, names in answered.items()
+            if annotator not in elsewhere or not names.isdisjoint(self._own)
+        }
 
     def unfinished(self) -> list[str]:
         """Return the annotators who have begun and have images left."""
-        return [who for who, answered in self.progress().items() if answered < len(self.batch.samples)]
+        return [who for who, answered in self.progress().items() if answered < len(self._asked)]
 
     def answer(self, annotator: str, content: Mapping[str, Any]) -> Answer:
         """Keep an answer: `sample_id`, `kind`, `label`, `seconds` that it took, `age` in seconds since it was given.
 
-        With `decides` it settles what people differ about, and is no vote beside theirs. The same answer as the one
-        that stands adds nothing, so that one whose receipt was lost may be sent again.
+        With `decides` it settles what people differ about, and is no vote beside theirs. With `grid` it was given to
+        several images at a time, which its source says. The same answer as the one that stands adds nothing, so that
+        one whose receipt was lost may be sent again.
 
         Raises:
             AnswerError: a sample, class or number that cannot be.
@@ -123,7 +203,8 @@ class Session:
         age = _number("age", content.get("age"), _LONGEST_AGE) or 0.0
         at = self._time_of(annotator, age).isoformat(timespec="milliseconds")
         rounded = None if seconds is None else round(seconds, 2)
-        new = Answer(sample_id, kind, annotator, SOURCE, self.batch.round, label=label, seconds=rounded, at=at)
+        source = GRID_SOURCE if _flag("grid", content.get("grid")) else SOURCE
+        new = Answer(sample_id, kind, annotator, source, self.batch.round, label=label, seconds=rounded, at=at)
         if _flag("decides", content.get("decides")):
             return self._decide(replace(new, decides=True))
         with self._writing:
@@ -191,6 +272,10 @@ class Session:
             writer.writerow([*_row(answer), *(["yes" if answer.decides else ""] if with_decisions else [])])
         return text.getvalue()
 
+    def labelled_table(self) -> str:
+        """The labelled set of the run so far, all rounds and all people, as CSV; see `people.labelled_set`."""
+        return labelled_set(self.batch.run_dir, self.conflicts).table()
+
     def _standing(self) -> list[Answer]:
         return [answer for answer in self._all_standing() if not answer.decides]
 
@@ -200,7 +285,7 @@ class Session:
 
     def _is_of(self, answer: Answer, annotator: str) -> bool:
         asked = answer.round == self.batch.round and answer.sample_id in self._samples
-        return asked and answer.annotator == annotator and answer.source == SOURCE
+        return asked and answer.annotator == annotator and answer.source in (SOURCE, GRID_SOURCE)
 
     def _check_open(self) -> None:
         if not self.batch.is_open:

@@ -1,6 +1,7 @@
 // The labelling page. What is answered shows at once; the outbox brings it to the server.
 
 import { Clock } from "./clock.js";
+import { Groups, Selection } from "./grid.js";
 import { Outbox, ask, post, waitingNames } from "./outbox.js";
 import { matches } from "./typeahead.js";
 import { showDecision, showVotes } from "./votes.js";
@@ -16,17 +17,21 @@ const KINDS = { skip: "skipped", bad: "bad image" };
 const $ = (id) => document.getElementById(id);
 const many = document.body.dataset.many === "yes";
 const settles = document.body.dataset.view === "settle"; // people's differences, and not the whole batch
+const inGrid = document.body.dataset.view === "grid"; // an answer goes to all selected images
+const SEVERAL = ""; // what the clock calls the images of the grid: nobody looks at one of them alone
 const wordsOf = (answer) => answer.label ?? KINDS[answer.kind];
 const clock = new Clock();
+const selection = new Selection(); // of the grid
 const buttons = [...$("classes").querySelectorAll("button")];
 
 let batch = null; // as /batch says it
 let outbox = null; // of who labels now
 const outboxes = new Map(); // annotator → theirs
-let log = []; // standing answers, oldest first: {key, id, sample, kind, label, annotator, mine}; key or id may be null
+let log = []; // standing answers, oldest first: {key, id, sample, kind, label, annotator, mine, step}; key or id may be null
 let current = new Map(); // sample id → its last answer in `log`
 let here = 0; // position of the image that is shown
 let tiles = [];
+let groups = null; // of the grid
 let pictures = new Map(); // position → loaded <img>
 let candidates = []; // positions of the classes that are shown, in the order shown
 let marked = 0; // of the candidates
@@ -61,7 +66,7 @@ function askName() {
 }
 
 async function begin(name) {
-  const view = settles ? "&view=settle" : "";
+  const view = settles || inGrid ? `&view=${document.body.dataset.view}` : "";
   const reply = await ask(`batch?annotator=${encodeURIComponent(name)}${view}`);
   if (reply.status !== 200) {
     if (!$("ask-name").open) askName();
@@ -79,17 +84,20 @@ async function begin(name) {
   ended = false;
   problem = null;
   tell(null);
-  log = batch.answers.map((one) => ({ ...one, key: null, mine: one.source === "page" && one.annotator === batch.annotator }));
+  log = batch.answers.map((one) => ({ ...one, key: null, mine: isOfPage(one) && one.annotator === batch.annotator, step: null }));
   listenTo(outboxOf(batch.annotator));
-  outbox.items.forEach(adopt);
+  const asked = new Set(batch.samples.map((one) => one.id));
+  for (const item of outbox.items) if (item.kind === "undo" || asked.has(item.content.sample_id)) adopt(item);
   $("who-name").textContent = batch.annotator;
   $("csv").href = `answers.csv?annotator=${encodeURIComponent(batch.annotator)}`;
   pictures = new Map();
   makeTiles();
+  selection.set([]);
   recount();
   narrow();
   here = -1;
   show(nextUnanswered(-1) ?? 0);
+  if (inGrid) clock.show(SEVERAL);
   resume();
   if (batch.open) [...new Set([batch.annotator, ...waitingNames(batch.run)])].forEach((one) => outboxOf(one).send());
   else closed(TAKEN_OVER);
@@ -113,7 +121,9 @@ function adopt(item) {
   else log = log.filter((one) => !(one.key === item.content.of || (one.id !== null && one.id === item.content.id)));
 }
 
-const entryOf = (item) => ({
+const isOfPage = (one) => one.source === "page" || one.source === "page, grid";
+
+const entryOf = (item, step = null) => ({
   key: item.key,
   id: null,
   sample: item.content.sample_id,
@@ -121,6 +131,7 @@ const entryOf = (item) => ({
   label: item.content.label,
   annotator: batch.annotator,
   mine: true,
+  step, // of the answers that were given at once, and are taken back at once
 });
 
 // ---------------------------------------------------------------- the outbox's news
@@ -195,17 +206,12 @@ const sameClasses = (names) => JSON.stringify(names) === JSON.stringify(batch.cl
 
 function answer(kind, label = null) {
   if (batch === null || ended) return;
-  const sample = batch.samples[here];
-  const before = current.get(sample.id);
-  if (before?.kind !== kind || before?.label !== label) {
-    const seconds = Math.round(100 * clock.take(sample.id, batch.longest)) / 100;
-    const decides = settles ? { decides: true } : {};
-    const item = outbox.add("answer", { sample_id: sample.id, kind, label, seconds, ...decides });
-    log.push(entryOf(item));
-    recount();
-  }
-  const said = label ?? KINDS[kind];
-  const next = nextUnanswered(here);
+  const places = inGrid ? selection.places : [here];
+  if (places.length === 0) return askToSelect();
+  give(places, kind, label);
+  selection.set([]);
+  const said = places.length > 1 ? `${label ?? KINDS[kind]}, ${places.length} images` : (label ?? KINDS[kind]);
+  const next = nextUnanswered(inGrid ? places[0] - 1 : here);
   if (next !== null) show(next);
   clearSearch();
   const all = `All ${batch.samples.length} images are ${settles ? "settled" : "answered"}.`;
@@ -213,14 +219,34 @@ function answer(kind, label = null) {
   if (next === null) showAnswer();
 }
 
+// Note the answer of those images that have another one or none, and send it on.
+function give(places, kind, label) {
+  const samples = places.map((place) => batch.samples[place]);
+  const changed = samples.filter(({ id }) => current.get(id)?.kind !== kind || current.get(id)?.label !== label);
+  if (changed.length === 0) return;
+  const looked = clock.take(inGrid ? SEVERAL : changed[0].id, batch.longest * places.length) / places.length;
+  const seconds = Math.round(100 * looked) / 100;
+  const view = settles ? { decides: true } : inGrid ? { grid: true } : {};
+  let step = null;
+  for (const { id } of changed) {
+    const item = outbox.add("answer", { sample_id: id, kind, label, seconds, ...view });
+    step ??= item.key;
+    log.push(entryOf(item, step));
+  }
+  recount();
+}
+
 function undo() {
   if (batch === null || ended) return;
   const last = log.findLast((one) => one.mine);
   if (last === undefined) return;
-  log = log.filter((one) => one !== last);
-  outbox.add("undo", { of: last.key, id: last.id });
+  const given = last.step === null ? [last] : log.filter((one) => one.mine && one.step === last.step);
+  log = log.filter((one) => !given.includes(one));
+  for (const one of given) outbox.add("undo", { of: one.key, id: one.id });
   recount();
-  show(batch.samples.findIndex((one) => one.id === last.sample));
+  const places = given.map(({ sample }) => batch.samples.findIndex((one) => one.id === sample));
+  if (inGrid) selection.set(places);
+  show(places[0]);
   clearSearch();
   say(`taken back: ${last.label ?? KINDS[last.kind]}. ${titleOf(here)}`);
 }
@@ -259,6 +285,26 @@ function finished() {
   open($("finished"));
 }
 
+// ---------------------------------------------------------------- a new class
+
+async function addClass() {
+  const reply = await post("classes", { annotator: batch.annotator, name: $("class-name").value });
+  if (reply.status !== 200) {
+    $("class-problem").textContent = `${reply.problem}.`;
+    return;
+  }
+  close($("add-class"));
+  say(`${$("class-name").value} is a class now.`);
+  look(); // the buttons come with the page
+}
+
+function askForClass() {
+  close($("keys"));
+  $("class-name").value = "";
+  $("class-problem").textContent = "";
+  open($("add-class"));
+}
+
 // ---------------------------------------------------------------- showing
 
 function makeTiles() {
@@ -272,22 +318,24 @@ function makeTiles() {
     const verdict = document.createElement("span");
     const tile = document.createElement("button");
     tile.type = "button";
+    tile.className = "tile";
     tile.tabIndex = -1;
     tile.append(image, verdict);
-    tile.addEventListener("click", () => {
+    tile.addEventListener("click", (event) => {
       show(place);
-      if (isNarrow()) $("stage").scrollIntoView();
+      if (inGrid) pick(place, event.shiftKey);
+      else if (isNarrow()) $("stage").scrollIntoView();
     });
     image.src = sample.image;
     return tile;
   });
-  $("grid").replaceChildren(
-    ...tiles.map((tile) => {
-      const item = document.createElement("li");
-      item.append(tile);
-      return item;
-    }),
-  );
+  const items = tiles.map((tile) => {
+    const item = document.createElement("li");
+    item.append(tile);
+    return item;
+  });
+  if (inGrid) groups = new Groups(batch, (number) => selection.flip(groups.left(number, hasAnswer)));
+  $("grid").replaceChildren(...(inGrid ? groups.rows(items) : items));
 }
 
 // Everything that follows from `log`, the outbox and whether answers are taken.
@@ -310,6 +358,7 @@ function recount() {
   $("progress").value = done;
   $("count").textContent = `${done} of ${total}`;
   document.body.dataset.done = done === total ? "yes" : "no";
+  showSelection();
   const open = settles ? batch.samples.some((one) => one.waits && !current.has(one.id)) : done < total;
   $("finish").disabled = ended || open || outbox.items.length > 0;
   $("undo").disabled = ended || !log.some((one) => one.mine);
@@ -350,10 +399,10 @@ function show(place) {
   $("name").title = sample.id;
   const facts = [`${here + 1} of ${batch.samples.length}`];
   if (sample.again) facts.push("asked once more");
-  if (settles) showVotes(sample, wordsOf);
+  if (settles) showVotes(sample, wordsOf, answer);
   if (sample.prediction) facts.push(`the model says ${sample.prediction}`);
   $("facts").textContent = facts.join(" · ");
-  clock.show(sample.id);
+  if (!inGrid) clock.show(sample.id);
   showAnswer();
   load();
 }
@@ -415,6 +464,38 @@ function say(text) {
   $("said").textContent = text;
 }
 
+// ---------------------------------------------------------------- the grid
+
+const hasAnswer = (place) => current.has(batch.samples[place].id);
+
+function pick(place, isRange) {
+  if (ended) return;
+  if (isRange) selection.reach(place);
+  else selection.toggle(place);
+}
+
+function showSelection() {
+  if (!inGrid || batch === null) return;
+  groups.recount(hasAnswer, (place) => selection.has(place), ended);
+  tiles.forEach((tile, place) => tile.setAttribute("aria-pressed", String(selection.has(place))));
+  const count = selection.places.length;
+  $("selected").textContent = count === 0 ? "Select images, then choose their class" : `${count} selected: choose their class`;
+  $("selected").dataset.missing = "no";
+  $("deselect").disabled = ended || count === 0;
+}
+
+function askToSelect() {
+  $("selected").dataset.missing = "yes";
+  say("Nothing is selected.");
+}
+
+// The key selects the image that is shown; on a button it presses the button.
+function onSpace(event) {
+  if (isOnButton(event)) return false;
+  if (!event.repeat) pick(here, false);
+  return true;
+}
+
 // ---------------------------------------------------------------- many classes
 
 // Digits choose among the classes that are shown, unless they are needed to type a name.
@@ -471,12 +552,13 @@ const COMMANDS = {
   u: undo,
   n: () => show(nextUnanswered(here) ?? here),
   z: () => setZoom(!isZoomed()),
+  ...(inGrid ? { a: () => selection.flip(groups.left(batch.samples[here].group, hasAnswer)) } : {}),
 };
 const MOVES = {
   ArrowLeft: () => here - 1,
   ArrowRight: () => here + 1,
-  ArrowUp: () => here - columns(),
-  ArrowDown: () => here + columns(),
+  ArrowUp: () => (inGrid ? beside(-1) : here - columns()),
+  ArrowDown: () => (inGrid ? beside(1) : here + columns()),
   Home: () => 0,
   End: () => batch.samples.length - 1,
 };
@@ -485,6 +567,18 @@ function columns() {
   const top = tiles[0].getBoundingClientRect().top;
   const first = tiles.findIndex((tile) => tile.getBoundingClientRect().top > top + 1);
   return first < 0 ? tiles.length : first;
+}
+
+// The image above (-1) or below (1), across the headings of groups.
+function beside(direction) {
+  const boxes = tiles.map((tile) => tile.getBoundingClientRect());
+  const from = boxes[here];
+  const beyond = boxes.filter((box) => direction * (box.top - from.top) > 1);
+  if (beyond.length === 0) return here;
+  const top = direction > 0 ? Math.min(...beyond.map((box) => box.top)) : Math.max(...beyond.map((box) => box.top));
+  const row = beyond.filter((box) => Math.abs(box.top - top) <= 1);
+  const nearest = Math.min(...row.map((box) => Math.abs(box.left - from.left)));
+  return boxes.indexOf(row.find((box) => Math.abs(box.left - from.left) === nearest));
 }
 
 // The digit or Latin letter of a key, whatever the keyboard's layout.
@@ -508,7 +602,8 @@ function onKeyOfFew(event) {
   const key = keyOf(event);
   if (/^[1-9]$/.test(key) && Number(key) <= buttons.length) return event.repeat || choose(Number(key) - 1) || true;
   if (key in COMMANDS) return event.repeat || COMMANDS[key]() || true;
-  if (event.key === "Escape" && isZoomed()) return setZoom(false) || true;
+  if (event.key === "Escape") return leave();
+  if (inGrid && event.key === " ") return onSpace(event);
   return move(event);
 }
 
@@ -521,7 +616,8 @@ function onKeyOfMany(event) {
   if (/^[1-9]$/.test(digit)) return event.repeat || choose(Number(digit) - 1) || true;
   if (event.key === "Enter" && isOnButton(event)) return false;
   if (event.key === "Enter") return event.repeat || !isTyping || choose(marked) || true;
-  if (event.key === "Escape") return isTyping ? clearSearch() || true : isZoomed() && (setZoom(false) || true);
+  if (event.key === "Escape") return isTyping ? clearSearch() || true : leave();
+  if (inGrid && event.key === " " && !isTyping) return onSpace(event);
   if (isTyping && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
     const step = event.key === "ArrowDown" ? 1 : -1;
     marked = Math.max(0, Math.min(candidates.length - 1, marked + step));
@@ -534,10 +630,20 @@ function onKeyOfMany(event) {
 
 const isOnButton = (event) => event.target.closest("button, a") !== null;
 
+// Leave the zoom, or else the selection.
+function leave() {
+  if (isZoomed()) setZoom(false);
+  else if (inGrid && selection.places.length > 0) selection.set([]);
+  else return false;
+  return true;
+}
+
 function move(event) {
   const target = MOVES[event.key];
-  if (target === undefined || event.shiftKey) return false;
+  if (target === undefined || (event.shiftKey && !inGrid)) return false;
+  const from = here;
   show(target());
+  if (event.shiftKey && !ended) selection.reach(here, from);
   say(titleOf(here));
   return true;
 }
@@ -547,6 +653,7 @@ function move(event) {
 function open(dialog) {
   clock.pause();
   if (!dialog.open) dialog.showModal();
+  dialog.scrollTop = 0; // and not at the button that has the focus
 }
 
 function close(dialog) {
@@ -572,10 +679,22 @@ function listen() {
     event.preventDefault();
     begin($("annotator").value);
   });
+  if ($("add-class") !== null) {
+    $("new-class").addEventListener("click", askForClass);
+    $("no-new-class").addEventListener("click", () => close($("add-class")));
+    $("add-class").addEventListener("submit", (event) => {
+      event.preventDefault();
+      addClass();
+    });
+  }
   $("others").addEventListener("close", () => $("others").returnValue === "end" && finish(true));
   buttons.forEach((button, place) => button.addEventListener("click", () => answer("label", batch.classes[place])));
-  for (const button of [...buttons, $("skip"), $("bad"), $("undo")]) {
+  for (const button of [...buttons, $("skip"), $("bad"), $("undo"), ...(inGrid ? [$("deselect")] : [])]) {
     button.addEventListener("pointerdown", (event) => event.preventDefault()); // keys stay where they were
+  }
+  if (inGrid) {
+    selection.changed = showSelection;
+    $("deselect").addEventListener("click", () => selection.set([]));
   }
   $("skip").addEventListener("click", () => answer("skip"));
   $("bad").addEventListener("click", () => answer("bad"));
