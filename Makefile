@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-e2e test-all coverage test-capabilities test-slow test-oldest check format lint types wheel release bench compare-digits compare-fashion-mnist \
+.PHONY: help install demo docs gallery test test-e2e test-all coverage test-capabilities test-slow test-oldest check format lint types wheel release bench compare-digits compare-fashion-mnist \
 	results-algorithms results-digits results-bald results-fashion-mnist results-fewer-labels results-instability results-kills results-picks clean
 
 RUN := $(BIN)/python -m assl_lightning
@@ -90,6 +90,12 @@ lint: install ## format and habits, changed nothing
 
 types: install ## mypy --strict
 	$(BIN)/mypy
+
+docs: install ## the site of docs/ and the docstrings, in build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+gallery: install ## run the notebooks of docs/gallery again, and save them with their outputs: three minutes of one core
+	$(ONE_THREAD) $(BIN)/python -m tests.notebooks docs/gallery/*.ipynb
 
 wheel: install ## dist/: the sdist and the wheel made from it, checked as the package index does
 	rm -rf dist

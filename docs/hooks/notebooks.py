@@ -13,6 +13,7 @@ from mkdocs.structure.files import File, Files
 
 PICTURE = "image/png"
 TEXT = "text/plain"
+SHELL = "%%bash\n"
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
@@ -33,8 +34,8 @@ def _parts(cell: dict[str, Any], name: str, pictures: list[bytes]) -> Iterator[s
     if cell["cell_type"] == "markdown":
         yield source
         return
-    shell = source.startswith("!")
-    yield f"````{'text' if shell else 'python'}\n{source.removeprefix('!') if shell else source}\n````"
+    command = source.removeprefix(SHELL)
+    yield f"````{'python' if command == source else 'bash'}\n{command}\n````"
     for output in cell["outputs"]:
         data = output.get("data", {})
         if PICTURE in data:
