@@ -7,6 +7,7 @@ import re
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
@@ -16,8 +17,8 @@ BAR = "━"
 """In each line of a progress bar, which the commands draw as ipykernel tells them that they print to a terminal."""
 
 
-def run(notebook: Path, directory: Path) -> nbformat.NotebookNode:
-    """Run a notebook in `directory` with this interpreter, which is also the `python` of its commands; an error in a cell is raised."""
+def run(notebook: Path, directory: Path) -> Any:
+    """Run a notebook in `directory` with this interpreter, also for its commands; an error in a cell is raised."""
     before = os.environ.get("PATH", "")
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), before])
     try:
@@ -28,8 +29,8 @@ def run(notebook: Path, directory: Path) -> nbformat.NotebookNode:
     return node
 
 
-def save(node: nbformat.NotebookNode, path: Path, directory: Path) -> None:
-    """Save a notebook with what its cells printed and drew, without messages, progress bars and the times of the cells."""
+def save(node: Any, path: Path, directory: Path) -> None:
+    """Save a notebook with what its cells printed and drew, without messages, progress bars and times."""
     for number, cell in enumerate(node.cells):
         cell.id = f"cell-{number}"
         if cell.cell_type == "code":
@@ -39,7 +40,7 @@ def save(node: nbformat.NotebookNode, path: Path, directory: Path) -> None:
     nbformat.write(node, path)
 
 
-def _tidied(outputs: list[nbformat.NotebookNode], directory: Path) -> list[nbformat.NotebookNode]:
+def _tidied(outputs: list[Any], directory: Path) -> list[Any]:
     printed = "".join(output.text for output in outputs if output.get("name") == "stdout")
     lines = COLOUR.sub("", printed).replace(f"{directory}/", "").splitlines(keepends=True)
     text = "".join(line for line in lines if BAR not in line)

@@ -1,4 +1,4 @@
-"""What the README and the page of the commands tell people to type is typed here, shortened where it would train for minutes."""
+"""What README and docs/runs.md tell people to type is typed here, shortened where it would train for minutes."""
 
 from __future__ import annotations
 
@@ -101,13 +101,18 @@ REGIMES = {
 }
 
 
+def cells(row: str) -> list[str]:
+    """Return the cells of a row, without standard deviations."""
+    return [cell.partition(" ±")[0].strip() for cell in row.split("|")]
+
+
 @pytest.mark.parametrize(("name", "regime"), REGIMES.items())
 def test_a_row_of_the_readmes_results_is_that_of_the_tables(name: str, regime: str) -> None:
     tables = (ROOT / "results/fewer_labels/tables.md").read_text().partition("## Rule: herding\n")[0]
     (shown,) = re.findall(rf"^\| {name}[^|]*(\|.+)$", README, re.MULTILINE)
     against_random, against_margin, labels = re.findall(rf"^\| {regime} (\|.+)$", tables, re.MULTILINE)
-    _, _, ours, random, difference, interval, *_ = (cell.partition(" ±")[0].strip() for cell in against_random.split("|"))
-    margin, ratio = (line.split("|")[at].partition(" ±")[0].strip() for line, at in ((against_margin, 3), (labels, 4)))
+    _, _, ours, random, difference, interval, *_ = cells(against_random)
+    margin, ratio = cells(against_margin)[3], cells(labels)[4]
     assert shown == f"| {random} | {margin} | **{ours}** | {difference} {interval} | {ratio} |"
 
 

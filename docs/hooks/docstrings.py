@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 from typing import Any
 
 from griffe import Alias, Attribute, Docstring, Extension, Module, Object
@@ -25,7 +26,7 @@ class PackageDocstrings(Extension):
     def on_attribute_instance(self, *, node: ast.AST | Any, attr: Attribute, **kwargs: Any) -> None:
         """Take the comment at the end of a field, which has its shape and range, for its docstring."""
         last = getattr(node, "end_lineno", None)
-        if attr.docstring is None and isinstance(node, ast.AnnAssign) and last is not None:
+        if attr.docstring is None and isinstance(node, ast.AnnAssign) and isinstance(attr.filepath, Path) and last:
             comment = COMMENT.search(attr.lines_collection[attr.filepath][last - 1])
             if comment is not None:
                 attr.docstring = Docstring(comment[1], lineno=last, parent=attr)

@@ -1,7 +1,7 @@
 """Add to the site what its pages link to outside of docs/, so that a link works in the repository and on the site.
 
-`examples/a.py` becomes the page `repository/examples/a.py/`, a Markdown file a page of its own text, and a picture or a table
-is copied. MkDocs then checks these links like all others.
+`examples/a.py` becomes the page `repository/examples/a.py/`, a Markdown file a page of its own text, and a picture or a
+table is copied. MkDocs then checks these links like all others.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Rewrite the relative links to those of the site, and indent as Python's Markdown does: a list's parts by 4, not 2."""
+    """Rewrite the relative links to those of the site, and indent a list's parts by 4, as Python's Markdown does."""
     source = page.file.src_uri
     path = _path_in_repository(source)
 
