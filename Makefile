@@ -111,14 +111,14 @@ bench: install ## benchmarks/results: speed against floors, on whatever device t
 results-kills: install ## results/kills.md: 200 kills of small runs that go on, a quarter of an hour of one core
 	$(ONE_THREAD) $(BIN)/python tests/kills.py --kills 200 --output results/kills.md
 
-compare-digits: install ## the README's digits table and figure: 40 runs, about 40 minutes
+compare-digits: install ## the digits table and figure of docs/results.md: 40 runs, about 40 minutes
 	$(RUN) -m +experiment=digits_supervised 'seed=range(10)' 'run_dir=runs/compare_digits/supervised/seed_$${seed}'
 	$(RUN) -m acquisition=random,assl,assl_div initial_acquisition=random initial_features=network warm_up=none 'seed=range(10)' \
 		'run_dir=runs/compare_digits/$${acquisition.name}/seed_$${seed}'
 	$(REPORT) runs/compare_digits --title "Digits: test accuracy against labels"
 	cp runs/compare_digits/report/curves.png docs/figures/digits.png
 
-compare-fashion-mnist: install ## the README's Fashion-MNIST table and figure: 6 runs, about 40 minutes
+compare-fashion-mnist: install ## the Fashion-MNIST table and figure of docs/results.md: 6 runs, about 40 minutes
 	$(RUN) -m +experiment=fashion_mnist acquisition=random,assl seed=0,1,2 \
 		'run_dir=runs/compare_fashion_mnist/$${acquisition.name}/seed_$${seed}'
 	$(REPORT) runs/compare_fashion_mnist --title "Fashion-MNIST: test accuracy against labels"

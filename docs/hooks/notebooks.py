@@ -13,6 +13,7 @@ from mkdocs.structure.files import File, Files
 
 PICTURE = "image/png"
 TEXT = "text/plain"
+DOWNLOAD = '<a href="../{name}.ipynb" download>This page as a notebook</a>'
 SHELL = "%%bash\n"
 
 
@@ -22,7 +23,8 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
         page = notebook.src_uri.removesuffix(".ipynb")
         pictures: list[bytes] = []
         cells = json.loads(notebook.content_string)["cells"]
-        text = "\n\n".join(part for cell in cells for part in _parts(cell, Path(page).name, pictures))
+        title, *parts = [part for cell in cells for part in _parts(cell, Path(page).name, pictures)]
+        text = "\n\n".join([title, DOWNLOAD.format(name=Path(page).name), *parts])
         files.append(File.generated(config, f"{page}.md", content=f"{text}\n"))
         for number, picture in enumerate(pictures, start=1):
             files.append(File.generated(config, f"{page}_{number}.png", content=picture))
