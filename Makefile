@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-e2e test-all coverage test-capabilities test-slow test-oldest check format lint types wheel release bench device-check compare-digits compare-fashion-mnist \
+.PHONY: help install demo docs gallery test test-e2e test-all coverage test-capabilities test-slow test-oldest check format lint types wheel release bench device-check compare-digits compare-fashion-mnist \
 	results-algorithms results-digits results-bald results-fashion-mnist results-fewer-labels results-herding-terms results-instability results-kills results-picks results-stopping clean
 
 RUN := $(BIN)/python -m assl_lightning
@@ -91,6 +91,12 @@ lint: install ## format and habits, changed nothing
 types: install ## mypy --strict
 	$(BIN)/mypy
 
+docs: install ## the site of docs/ and the docstrings, in build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+gallery: install ## run the notebooks of docs/gallery again, and save them with their outputs: three minutes of one core
+	$(ONE_THREAD) $(BIN)/python -m tests.notebooks docs/gallery/*.ipynb
+
 wheel: install ## dist/: the sdist and the wheel made from it, checked as the package index does
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
@@ -110,14 +116,14 @@ device-check: install ## what only a GPU can show, in one table (device_check/):
 results-kills: install ## results/kills.md: 200 kills of small runs that go on, a quarter of an hour of one core
 	$(ONE_THREAD) $(BIN)/python tests/kills.py --kills 200 --output results/kills.md
 
-compare-digits: install ## the README's digits table and figure: 40 runs, about 40 minutes
+compare-digits: install ## the digits table and figure of docs/results.md: 40 runs, about 40 minutes
 	$(RUN) -m +experiment=digits_supervised 'seed=range(10)' 'run_dir=runs/compare_digits/supervised/seed_$${seed}'
 	$(RUN) -m acquisition=random,assl,assl_div initial_acquisition=random initial_features=network warm_up=none 'seed=range(10)' \
 		'run_dir=runs/compare_digits/$${acquisition.name}/seed_$${seed}'
 	$(REPORT) runs/compare_digits --title "Digits: test accuracy against labels"
 	cp runs/compare_digits/report/curves.png docs/figures/digits.png
 
-compare-fashion-mnist: install ## the README's Fashion-MNIST table and figure: 6 runs, about 40 minutes
+compare-fashion-mnist: install ## the Fashion-MNIST table and figure of docs/results.md: 6 runs, about 40 minutes
 	$(RUN) -m +experiment=fashion_mnist acquisition=random,assl seed=0,1,2 \
 		'run_dir=runs/compare_fashion_mnist/$${acquisition.name}/seed_$${seed}'
 	$(REPORT) runs/compare_fashion_mnist --title "Fashion-MNIST: test accuracy against labels"

@@ -1,4 +1,4 @@
-"""What the README tells people to type is typed here, shortened where it would train for minutes."""
+"""What README and docs/runs.md tell people to type is typed here, shortened where it would train for minutes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ import assl_lightning
 from assl_lightning.check.__main__ import main as check_main
 from assl_lightning.commands.train import main
 from assl_lightning.report.__main__ import main as report_main
+from assl_lightning.report.picks import main as picks_main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+RUNS = (ROOT / "docs" / "runs.md").read_text()
 COMMANDS = [
-    shlex.split(line, comments=True)[3:] for line in README.splitlines() if line.startswith("python -m assl_lightning ")
+    shlex.split(line, comments=True)[3:]
+    for line in [*README.splitlines(), *RUNS.splitlines()]
+    if line.startswith("python -m assl_lightning ")
 ]
+SWEEP = next(command for command in COMMANDS if any("runs/mine" in word for word in command))
 SHORT = ["rounds=1", "warm_up=none", "steps_per_round=2", "trainer.accelerator=cpu"]
 
 
@@ -35,7 +40,7 @@ def test_the_readme_has_its_commands() -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command is not SWEEP], ids=" ".join)
 def test_a_command_of_the_readme_is_valid(
     command: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,13 +62,15 @@ def test_methods_are_compared_as_the_readme_says(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("assl_lightning.commands.messages.set_up_messages", lambda: None)
-    (sweep,) = (command for command in COMMANDS if any("runs/mine" in word for word in command))
     (report,) = re.findall(r"^python -m assl_lightning\.report (.+)$", README, re.MULTILINE)
-    assert main([*sweep, *SHORT]) == 0
-    capsys.readouterr()
+    (picks,) = re.findall(r"^python -m assl_lightning\.report\.picks (.+)$", README, re.MULTILINE)
+    assert main([*[word for word in SWEEP if not word.startswith("rounds=")], *SHORT]) == 0
+    assert "sweep: 6 of 6 jobs done" in capsys.readouterr().out
     assert report_main(shlex.split(report)) == 0
-    assert "| assl (n = 2) |" in capsys.readouterr().out
+    assert "| herding (n = 2) |" in capsys.readouterr().out
     assert (tmp_path / "runs" / "mine" / "report" / "report.html").exists()
+    picks_main(shlex.split(picks))
+    assert "| seed | round | picked | in common % | by chance % | margin, s | herding, s |" in capsys.readouterr().out
 
 
 def test_what_the_readme_imports_is_there() -> None:
@@ -79,6 +86,34 @@ def test_what_the_readme_imports_is_there() -> None:
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", README))
 def test_a_link_of_the_readme_leads_somewhere(link: str) -> None:
     assert (ROOT / link).exists()
+
+
+REGIMES = {
+    "digits, 1 to 5": "digits_short",
+    "digits, 1:20": "digits_tail20",
+    "digits, 1:50": "digits_tail50",
+    "digits, four fifths": "digits_near_copies",
+    "digits, one answer": "digits_wrong10",
+    "digits, 6 to 30": "digits_wide",
+    "MNIST": "mnist_5k",
+    "Fashion-MNIST": "fashion",
+    "letters": "letters",
+}
+
+
+def cells(row: str) -> list[str]:
+    """Return the cells of a row, without standard deviations."""
+    return [cell.partition(" ±")[0].strip() for cell in row.split("|")]
+
+
+@pytest.mark.parametrize(("name", "regime"), REGIMES.items())
+def test_a_row_of_the_readmes_results_is_that_of_the_tables(name: str, regime: str) -> None:
+    tables = (ROOT / "results/fewer_labels/tables.md").read_text().partition("## Rule: herding\n")[0]
+    (shown,) = re.findall(rf"^\| {name}[^|]*(\|.+)$", README, re.MULTILINE)
+    against_random, against_margin, labels = re.findall(rf"^\| {regime} (\|.+)$", tables, re.MULTILINE)
+    _, _, ours, random, difference, interval, *_ = cells(against_random)
+    margin, ratio = cells(against_margin)[3], cells(labels)[4]
+    assert shown == f"| {random} | {margin} | **{ours}** | {difference} {interval} | {ratio} |"
 
 
 class SomebodysFixMatch(LightningModule):
@@ -132,7 +167,7 @@ def test_a_run_is_checked_as_the_readme_says(
     """Its images are not in the package, and that is what the check says."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("assl_lightning.commands.messages.set_up_messages", lambda: None)
-    (check,) = re.findall(r"^python -m assl_lightning\.check (.+)$", README, re.MULTILINE)
+    (check,) = re.findall(r"^python -m assl_lightning\.check (.+)$", RUNS, re.MULTILINE)
     assert (
         check_main([*shlex.split(check, comments=True), "data.source.download=false", "trainer.accelerator=cpu"]) == 1
     )

@@ -77,7 +77,7 @@ def make_candidates(rows: int, *, alike: bool = False, seed: int = 0) -> Candida
     return Candidates(
         index=index[:rows].sort().values,
         statistics=CandidateStatistics(u, u_variance, i, i_variance, torch.ones(rows, dtype=torch.int32)),
-        logits=head(features),
+        logits=head(features[:1]).repeat(rows, 1) if alike else head(features),  # a product's rows may differ in a bit
         features=features,
         labelled=LabelledSamples(
             index=index[rows : rows + 8],

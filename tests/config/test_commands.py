@@ -104,7 +104,14 @@ def commands_in(document: str) -> list[str]:
     ]
 
 
-DOCUMENTS = ("README.md", "docs/experiments.md", "docs/sweeps.md", "docs/long_runs.md", "results/README.md")
+DOCUMENTS = (
+    "docs/runs.md",
+    "docs/experiments.md",
+    "docs/sweeps.md",
+    "docs/long_runs.md",
+    "README.md",
+    "results/README.md",
+)
 DOCUMENTED = sorted({command for document in DOCUMENTS for command in commands_in(document)} - {"--help"})
 
 

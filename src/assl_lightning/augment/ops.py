@@ -34,6 +34,7 @@ FIXMATCH_OPS = (
     "TranslateX",
     "TranslateY",
 )
+"""Names of the 14 operations that a strong view draws from."""
 GEOMETRIC = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
 CURVES = ("Brightness", "Posterize", "Solarize")
 

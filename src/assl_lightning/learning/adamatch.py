@@ -35,7 +35,8 @@ class AdaMatch(PseudoLabelling):
         lambda_u: weight of the unsupervised loss, ≥ 0.
         weight_decay: of the parameters that are not exempt, ≥ 0.
         weight_decay_exempt: "by_module" | "by_name", see `parameter_groups`.
-        balanced_head, teacher: see `PseudoLabelling`.
+        balanced_head: see `PseudoLabelling`.
+        teacher: see `PseudoLabelling`.
     """
 
     def __init__(

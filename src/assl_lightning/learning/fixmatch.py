@@ -24,7 +24,8 @@ class FixMatch(PseudoLabelling):
         lambda_u: weight of the unsupervised loss, ≥ 0.
         weight_decay: 5e-4 in kekmodel's code, which the paper builds on.
         weight_decay_exempt: "by_module" | "by_name", see `parameter_groups`.
-        balanced_head, teacher: see `PseudoLabelling`.
+        balanced_head: see `PseudoLabelling`.
+        teacher: see `PseudoLabelling`.
 
     >>> import torch
     >>> from functools import partial

@@ -72,7 +72,9 @@ def seed_outer_products(
     Args:
         features: (M, d) h, finite.
         factors: (M, k) a, float64, finite; k = 1 scales each feature vector.
-        budget, generator, first: as `kmeans_plus_plus` has them.
+        budget: as `kmeans_plus_plus` has it.
+        generator: as `kmeans_plus_plus` has it.
+        first: as `kmeans_plus_plus` has it.
 
     Returns:
         (budget,) int64 distinct positions in 0 … M − 1 on the CPU, in the order of the picks.
