@@ -44,12 +44,12 @@ def _agreement_blocks(setting: Setting) -> tuple[Block, ...]:
         "Two trainings on the same labels do not agree completely either: that is the floor, known where a round was "
         "trained twice (repeat_round)."
     )
-    header = ("since the round before", *(f"{labels:,} labels" for labels in setting.labels))
+    header = ("since the round before", *(f"{labels:,} labels" for labels in setting.labels[1:]))
     return Paragraph(sentence), Table("Predictions that changed", header, tuple(rows))
 
 
 def _agreement_rows(method: Method, setting: Setting) -> list[tuple[str, ...]]:
-    numbers = range(len(setting.labels))
+    numbers = range(1, len(setting.labels))  # the first round has none before it
     by_run = [progress_of(run.records) for run in method.runs.values()]
     known = [[run[number].agreement for run in by_run if run[number].agreement is not None] for number in numbers]
     if not any(known):
