@@ -60,16 +60,11 @@ def test_a_dense_example_runs_with_two_seeds_of_a_short_training(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize(
-    ("example", "names"), [("segmentation", ["images, mean", "regions"]), ("detection", ["images"])]
-)
-def test_the_picks_of_a_dense_example_hold_more_error_than_random_ones(
-    example: str, names: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As it stands, with all of its seeds: the 95 % interval of the paired difference lies above 0."""
+def test_the_picks_for_segmentation_hold_more_error_than_random_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The 95 % interval of the paired difference lies above 0; for detection that is not shown."""
     monkeypatch.setattr(lightning.pytorch, "Trainer", partial(Trainer, accelerator="cpu"))
-    found = run_path(str(ROOT / "examples" / f"{example}.py"))["main"]()
-    for name in names:
+    found = run_path(str(ROOT / "examples" / "segmentation.py"))["main"]()
+    for name in ("images, mean", "regions"):
         mean, half = found[name]
         assert mean - half > 0, (name, mean, half)
 

@@ -276,6 +276,12 @@ class Crops(Dataset):  # two crops of each of 12 images, which both come in one 
         start = slice(i % 3, i % 3 + 3)
         return i // 2, x[:, start, start], RegionGrid(3, 2).map(6, 6)[start, start]
 
+class InOrder(torch.utils.data.Sampler):  # Lightning's own sampler would shuffle what two ranks see
+    def __iter__(self):
+        return iter(range(trainer.global_rank, 24, {devices}))
+    def __len__(self):
+        return 24 // {devices}
+
 class Plain(LightningModule):
     def __init__(self):
         super().__init__()
@@ -290,8 +296,9 @@ class Plain(LightningModule):
 if __name__ == "__main__":
     callback = ASSLScoreCallback(12, observe=observe.regions(observe.forward("model", 0, 1), 3, 2, region_map=2))
     trainer = Trainer(accelerator="cpu", devices={devices}, strategy={strategy!r}, max_epochs=1, logger=False,
-                      callbacks=[callback], enable_checkpointing=False, enable_progress_bar=False)
-    trainer.fit(Plain(), DataLoader(Crops(), batch_size=8 // {devices}, shuffle=False))
+                      callbacks=[callback], enable_checkpointing=False, enable_progress_bar=False,
+                      use_distributed_sampler=False)
+    trainer.fit(Plain(), DataLoader(Crops(), batch_size=8 // {devices}, sampler=InOrder()))
     table = callback.statistics
     print(json.dumps({{"visits": table.visits.tolist(), "scores": callback.scores().tolist(),
                        "picks": callback.query(9, per_image=2).tolist()}}))

@@ -24,8 +24,8 @@ Detections = dict[str, Tensor]
 def uncertainty(score: Tensor) -> Tensor:
     """Return pseudo-EL2N of (p, 1 − p), √2 · min(p, 1 − p): scores (D,) → (D,) in [0, √½], largest at p = ½.
 
-    >>> uncertainty(torch.tensor([0.5, 1.0, 0.9]))
-    tensor([0.7071, 0.0000, 0.1414])
+    >>> uncertainty(torch.tensor([0.5, 0.9]))
+    tensor([0.7071, 0.1414])
     """
     return scores.pseudo_el2n(_two_classes(score))
 
