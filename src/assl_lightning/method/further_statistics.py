@@ -79,16 +79,15 @@ class FurtherStatistics(Mapping[FurtherName, FurtherStatistic]):
         strong = weak if strong is None else strong.detach()
         return torch.cat([statistic.observe(weak, strong) for statistic in self._of.values()], dim=-1)
 
-    def update(self, row: Tensor, observed: Tensor, before: Tensor, *, assume_unique: bool) -> None:
-        """Count a visit for each row of the table, with what `observe` returned.
+    def update(self, visits: Visits, observed: Tensor, before: Tensor) -> None:
+        """Count the visits of a batch, with what `observe` returned.
 
         Args:
-            row: (B,) int64; N for what may not be written.
-            observed: (B, W) finite.
+            visits: of rows of the table; N is the row of what may not be written.
+            observed: (B, W) finite, in the order of the batch.
             before: (N + 1,) int32, the visits of each row in earlier batches.
-            assume_unique: promise that no row but N occurs twice.
         """
-        visits, self.width = Visits.of(row, assume_unique=assume_unique), observed.shape[1]
+        self.width = observed.shape[1]
         parts = visits.sort(observed).split(self._widths(observed.shape[1]), dim=1)
         for statistic, part in zip(self._of.values(), parts, strict=True):
             statistic.update(visits, part, before[visits.row])

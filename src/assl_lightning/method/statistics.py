@@ -26,7 +26,7 @@ from assl_lightning.method.fused_scores import can_visit, visit
 from assl_lightning.method.pool_mask import Samples
 from assl_lightning.method.query import query
 from assl_lightning.method.settings import Alpha, Variance
-from assl_lightning.method.visits import scan
+from assl_lightning.method.visits import Visits
 
 NOTHING = -1
 """Index of a row that observed no sample."""
@@ -45,7 +45,8 @@ class SampleStatistics:
             factor (1 − α)², so UCB_post(c) = UCB_pre((1 − α)·c).
         skip_non_finite: a value that is not finite is left out in silence, instead of being an error.
         device: where the tensors live.
-        further: names of further statistics, `further_statistics`; each takes more bytes a sample.
+        further: names of other published statistics to keep beside these, among `settings.FURTHER`; 4 to 8 bytes a
+            sample more, or 4·C for the mean probabilities.
 
     >>> statistics = SampleStatistics(num_samples=3)
     >>> statistics.update(torch.tensor([2, 0, 2]), torch.tensor([0.5, 0.1, 0.5]), torch.tensor([1.0, 0.2, 1.0]))
@@ -129,13 +130,13 @@ class SampleStatistics:
         self._note_fault(index, observed, (in_pool if self.skip_non_finite else valid) | (index == NOTHING))
         row = torch.where(valid, index, self.num_samples)
         observed = torch.where(valid[:, None], observed, 0.0)
-        if assume_unique:
+        visits = None if assume_unique and not self.further else Visits.of(row, assume_unique=assume_unique)
+        if assume_unique or visits is None:
             self._visit_once(row, observed)
         else:
-            self._visit_in_order(row, observed)
-        if self.further and further is not None:
-            further = torch.where(valid[:, None], further, 0.0)
-            self.further.update(row, further, self._visits, assume_unique=assume_unique)
+            self._visit_in_order(visits, observed)
+        if visits is not None and further is not None and self.further:
+            self.further.update(visits, torch.where(valid[:, None], further, 0.0), self._visits)
         self._visits.index_add_(0, row, torch.ones_like(row, dtype=torch.int32))
 
     def _visit_once(self, row: Tensor, observed: Tensor) -> None:
@@ -145,26 +146,15 @@ class SampleStatistics:
         variance = self.alpha * deviation.square() + (1 - self.alpha) * before_variance
         self._values[row] = torch.cat([mean, variance], dim=-1)
 
-    def _visit_in_order(self, row: Tensor, observed: Tensor) -> None:
-        """Update as `_visit_once` does for each row in turn, in log₂ B dense steps however many repeats there are.
-
-        Sorted by sample, the visits of one sample are a run of affine maps x ↦ a·x + b; a run's first map has the
-        table's value put in (a = 0), which also keeps the runs apart in one prefix scan.
-        """
-        row, order = torch.sort(row, stable=True)
-        observed = observed[order]
-        before_mean, before_variance = self._values[row].split(2, dim=-1)
-        differs = row[1:] != row[:-1]
-        edge = torch.ones_like(row[:1], dtype=torch.bool)
-        first, last = torch.cat([edge, differs])[:, None], torch.cat([differs, edge])  # (B, 1), (B,)
-
-        decay = torch.where(first, 0.0, 1 - self.alpha)  # (B, 1)
-        mean = scan(decay, self.alpha * observed + torch.where(first, (1 - self.alpha) * before_mean, 0.0))
-        earlier = torch.where(first, before_mean, mean.roll(1, 0))
+    def _visit_in_order(self, visits: Visits, observed: Tensor) -> None:
+        """Update as `_visit_once` does for each row in turn, in log₂ B dense steps however many repeats there are."""
+        observed = visits.sort(observed)
+        before_mean, before_variance = self._values[visits.row].split(2, dim=-1)
+        mean = visits.average(before_mean, observed, self.alpha)
+        earlier = torch.where(visits.first[:, None], before_mean, mean.roll(1, 0))
         deviation = observed - (mean if self.variance == "post" else earlier)
-        spread = self.alpha * deviation.square()
-        variance = scan(decay, spread + torch.where(first, (1 - self.alpha) * before_variance, 0.0))
-        self._values[torch.where(last, row, self.num_samples)] = torch.cat([mean, variance], dim=-1)
+        variance = visits.average(before_variance, deviation.square(), self.alpha)
+        visits.write(self._values, torch.cat([mean, variance], dim=-1))
 
     def _check_shapes(self, index: Tensor, uncertainty: Tensor, inconsistency: Tensor) -> None:
         if index.dtype != torch.int64 or index.ndim != 1:

@@ -47,6 +47,9 @@ class Visits:
     def average(self, before: Tensor, observed: Tensor, weight: Tensor | float) -> Tensor:
         """Return the running average after each visit, (B, w): average ← weight · observed + (1 − weight) · average.
 
+        The visits of one row are a run of affine maps x ↦ a·x + b; a run's first map has the table's value put in
+        (a = 0), which also keeps the runs apart in one prefix scan.
+
         Args:
             before: (B, w), the average of each row before this batch.
             observed: (B, w), in the order of the visits.
