@@ -42,6 +42,7 @@ def test_every_folder_with_public_names_has_a_face() -> None:
         "observe",
         "people",
         "report",
+        "stopping",
     )
     assert list(FACES) == ["assl_lightning", *(f"assl_lightning.{folder}" for folder in folders)]
 

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 TITLES = [
     "Accuracy",
     "Differences to random",
-    "Shall we label more?",
     "Settings and versions",
 ]
 

@@ -19,9 +19,14 @@ from assl_lightning.stopping.learning_curve import LEAST_ROUNDS
 def labelling_more_blocks(setting: Setting, asked: Sequence[Found] = ()) -> tuple[Block, ...]:
     """Show what changed between rounds, the accuracy to expect, which runs a rule ended, and what the labels cost.
 
-    `asked` are the runs of the setting in which people labelled, as `find_labelling` finds them.
+    Nothing is shown where nothing of it is known. `asked` are the runs of the setting in which people labelled, as
+    `find_labelling` finds them.
     """
-    return *_agreement_blocks(setting), *_expected_blocks(setting), *_end_blocks(setting), _cost_table(setting, asked)
+    agreement, end, cost = _agreement_blocks(setting), _end_blocks(setting), _cost_blocks(setting, asked)
+    expected = _expected_blocks(setting)
+    if not (agreement or end or cost or expected):
+        return ()
+    return *agreement, *(expected or _not_expected(setting)), *end, *cost
 
 
 # --- predictions that changed ----------------------------------------------------------------------------------------
@@ -30,12 +35,7 @@ def labelling_more_blocks(setting: Setting, asked: Sequence[Found] = ()) -> tupl
 def _agreement_blocks(setting: Setting) -> tuple[Block, ...]:
     rows = [row for method in setting.methods.values() for row in _agreement_rows(method, setting)]
     if not rows:
-        return (
-            Paragraph(
-                "How many predictions changed from round to round is not known: the algorithm looks at no unlabelled "
-                "images, or the runs are of an early version."
-            ),
-        )
+        return ()
     sentence = (
         "Unlabelled images whose predicted class is another one than in the round before, by the latest weak view that "
         "the training saw in each of the two rounds, and their Cohen's κ. The accuracy of those predictions cannot "
@@ -96,13 +96,7 @@ def _over_seeds(shares: Sequence[float]) -> str:
 def _expected_blocks(setting: Setting) -> tuple[Block, ...]:
     rows = tuple(row for method in setting.methods.values() if (row := _expected_row(method)))
     if not rows:
-        rounds = counted(len(setting.labels), "round")
-        return (
-            Paragraph(
-                f"What the next batch would bring is not known: there are {rounds}, and a curve of accuracy against "
-                f"labels needs {LEAST_ROUNDS} with different numbers of labels."
-            ),
-        )
+        return ()
     sentence = (
         "The accuracy after one batch more: the curve a∞ − b · labels^−c, fitted to each run's rounds by least "
         "squares, with the 95 % interval of one further round (delta method, Student's t with rounds − 3 degrees of "
@@ -111,6 +105,16 @@ def _expected_blocks(setting: Setting) -> tuple[Block, ...]:
     )
     header = ("next batch", "seeds", "labels", "accuracy now, %", "expected, %", "95 % interval", "gain, points")
     return Paragraph(sentence), Table("Accuracy to expect", header, rows)
+
+
+def _not_expected(setting: Setting) -> tuple[Block, ...]:
+    rounds = counted(len(setting.labels), "round")
+    return (
+        Paragraph(
+            f"What the next batch would bring is not known: there are {rounds}, and a curve of accuracy against "
+            f"labels needs {LEAST_ROUNDS} with different numbers of labels."
+        ),
+    )
 
 
 def _expected_row(method: Method) -> tuple[str, ...]:
@@ -147,8 +151,10 @@ def _end_blocks(setting: Setting) -> tuple[Block, ...]:
     return (Table("Runs that a rule ended", header, tuple(ended), is_text=True),) if ended else ()
 
 
-def _cost_table(setting: Setting, asked: Sequence[Found]) -> Table:
-    """Return the labels that each method asked for, people's minutes and money, where they are known; means per run."""
+def _cost_blocks(setting: Setting, asked: Sequence[Found]) -> tuple[Block, ...]:
+    """Show the labels that each method asked for, people's minutes and money; means per run. Nothing without either."""
+    if not asked and not any(is_number(run.config.get("cost_per_label")) for run in setting.runs):
+        return ()
     minutes: dict[str, list[float]] = {}
     timed: dict[str, tuple[int, int]] = {}
     for name, _, labelling in asked:
@@ -172,7 +178,7 @@ def _cost_table(setting: Setting, asked: Sequence[Found]) -> Table:
             )
         )
     header = ("per run", "labels asked for", "people's minutes", "cost (cost_per_label)")
-    return Table("What the labels cost", header, tuple(rows))
+    return (Table("What the labels cost", header, tuple(rows)),)
 
 
 def _labels_asked_for(run: Run) -> int:
