@@ -2,8 +2,10 @@
 
 The runs themselves are too large to be kept there. From results/NAME/results.csv this makes for each complete run a
 directory with the two files that a plan and a report read, so that a protocol goes on where it ended, and its report
-has all runs. A directory that exists is left as it is. A directory made here cannot be gone on with, and has no
-diagnostics: which samples were queried is not in the table, and stands as 0, 1, 2, … in its records.
+has all runs. What a run computes from its data, mean and deviation of the pixels, is computed again: runs that are made
+here and runs that follow are of one setting. A directory that exists is left as it is. A directory made here cannot be
+gone on with, and has no diagnostics: which samples were queried is not in the table, and stands as 0, 1, 2, … in its
+records.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from assl_lightning.base.command_line import Parser, as_command
 from assl_lightning.base.paths import path_argument
 from assl_lightning.base.run_files import CONFIG, RECORDS
 from assl_lightning.config.compose import compose, conf_dir, with_config_dir
-from assl_lightning.config.schema import Config
+from assl_lightning.config.prepare import fill_from_data, load_source
+from assl_lightning.config.schema import Config, left_open
+from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.loop.records import write_config
 from benchmarks.algorithms import plan as algorithms
 from benchmarks.planning import CONF, Sweep
@@ -57,8 +61,10 @@ def restore(results: Path, runs: Path, make_sweep: MakeSweep = regimes.make_swee
     """Make the directories of the complete runs of a table; return how many were made.
 
     Raises:
-        ConfigurationError: a regime or a method of the table is none of the protocol's.
+        ConfigurationError: a regime or a method of the table is none of the protocol's, or data are missing from which
+            a run computes a part of its settings.
     """
+    sources: dict[str, PoolSource] = {}
     with results.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     made = 0
@@ -68,9 +74,19 @@ def restore(results: Path, runs: Path, make_sweep: MakeSweep = regimes.make_swee
             directory = sweep.directory(int(seed), runs)
             if not (directory / CONFIG).exists():
                 overrides = with_config_dir(sweep.words(sweep.seeds, runs), CONF)
-                config = compose(GlobalHydra.instance().hydra, overrides)
+                config = _complete(compose(GlobalHydra.instance().hydra, overrides), sources)
                 made += _write(directory, config, list(of_run))
     return made
+
+
+def _complete(config: Config, sources: dict[str, PoolSource]) -> Config:
+    """Fill in what only the data tell; `sources` keeps what was read before."""
+    if not left_open(config):
+        return config
+    key = json.dumps(config.as_dict()["data"], sort_keys=True)
+    if key not in sources:
+        sources[key] = load_source(config)
+    return fill_from_data(config, sources[key])
 
 
 def _write(directory: Path, config: Config, rows: Sequence[Row]) -> bool:

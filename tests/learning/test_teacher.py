@@ -144,7 +144,7 @@ def test_it_changes_nothing_of_the_student_but_by_its_labels() -> None:
         assert torch.equal(students[1].state_dict()[name], value), name
 
 
-def test_it_predicts_in_evaluation_mode_with_the_averaged_weights() -> None:
+def test_it_predicts_with_the_averaged_weights_and_the_statistics_of_its_batch() -> None:
     learner = FixMatch(small_cnn(), optimizer=SGD, teacher="ema", balanced_head=True)
     weight_ema = WeightEMA(DECAY)
     train(learner, weight_ema, steps=5)
@@ -152,15 +152,36 @@ def test_it_predicts_in_evaluation_mode_with_the_averaged_weights() -> None:
     modes = [module.training for module in learner.modules()]
     images = torch.randn(7, 1, 8, 8)
     (teacher,) = learner._teacher
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
     found = teacher.predict(images, weight_ema)
     assert [module.training for module in learner.modules()] == modes
-    averaged = weight_ema.averaged(learner).eval()
+    assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
+    averaged = weight_ema.averaged(learner).train()  # this network has no other part with a mode than batch norm
     with torch.no_grad():
         features = averaged.network.features(images)
         torch.testing.assert_close(found["network.head"], averaged.network.head(features))
         torch.testing.assert_close(found["judging_head"], averaged.get_submodule("judging_head")(features))
-        assert not torch.allclose(found["network.head"], learner.eval()(images)), "or it has the student's weights"
+        assert not torch.allclose(found["network.head"], learner.train()(images)), "or it has the student's weights"
     assert not any(logits.requires_grad for logits in found.values())
+
+
+def test_what_is_random_or_frozen_in_training_is_as_in_a_test() -> None:
+    network = small_cnn()
+    network.head = torch.nn.Sequential(torch.nn.Dropout(0.5), network.head)
+    learner, weight_ema = FixMatch(network, optimizer=SGD, teacher="ema"), WeightEMA(DECAY)
+    train(learner, weight_ema, steps=2)
+    learner.train()
+    norms = [part for part in learner.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.eval()
+    images = torch.randn(7, 1, 8, 8)
+    (teacher,) = learner._teacher
+    found = teacher.predict(images, weight_ema)["network.head"]
+    assert norms
+    assert not any(norm.training for norm in norms)
+    assert torch.equal(found, teacher.predict(images, weight_ema)["network.head"]), "or dropout drew"
+    with torch.no_grad():
+        torch.testing.assert_close(found, weight_ema.averaged(learner).eval()(images))
 
 
 def test_it_is_no_part_of_a_checkpoint() -> None:

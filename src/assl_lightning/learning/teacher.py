@@ -1,4 +1,4 @@
-"""A teacher: the averaged weights in evaluation mode, whose predictions are pseudo-labels (Cai et al. 2022)."""
+"""A teacher: the averaged weights, whose predictions are pseudo-labels (Semi-ViT, Cai et al. 2022)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _NormBase
 
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.inference import evaluation_mode
@@ -37,11 +38,17 @@ class Teacher(nn.Module):
     def predict(self, images: Tensor, weight_ema: WeightEMA) -> dict[str, Tensor]:
         """Return the same by the averaged weights of `weight_ema`, without a gradient and in evaluation mode.
 
-        Batch norm takes the running statistics of the trained network, as in a test, and they do not change.
+        Batch norm alone normalises by the statistics of `images`, as in training: the running statistics are those of
+        the trained weights, and do not fit to their average while these change fast. They stay as they are; a batch
+        norm that is frozen keeps to them.
         """
         averages = {name: weight_ema.averages[name] for name, _ in self.named_parameters()}
+        statistics = {name: buffer.clone() for name, buffer in self.named_buffers()}
+        norms = [part for part in self.modules() if isinstance(part, _NormBase) and part.training]
         with evaluation_mode(self):
-            logits: dict[str, Tensor] = functional_call(self, averages, (images,))
+            for norm in norms:
+                norm.training = True
+            logits: dict[str, Tensor] = functional_call(self, averages | statistics, (images,))
         return logits
 
 
