@@ -301,12 +301,12 @@ def test_wrong_jobs_are_told_before_the_first_one_trains_and_again_at_the_end(
         return runs.run(config)
 
     monkeypatch.setattr(running, "run", run)
-    runs.errors[2] = RuntimeError("out of memory")
+    runs.errors[2] = RuntimeError("the disk is full")
     assert main(["-m", "score.alpha=0.5,2", "seed=1,2,3"]) == 1
 
     wrong = [f"error: job {n} (score.alpha=2 seed={n - 3}): score.alpha=2: must be in (0, 1]" for n in (4, 5, 6)]
-    failed = "error: job 2 (score.alpha=0.5 seed=2): RuntimeError: out of memory"
-    assert told == [wrong, [], ["error: RuntimeError: out of memory"]]
+    failed = "error: job 2 (score.alpha=0.5 seed=2): RuntimeError: the disk is full"
+    assert told == [wrong, [], ["error: RuntimeError: the disk is full"]]
     assert [config.settings.seed for config in runs.configs] == [1, 2, 3]
     captured = capsys.readouterr()
     assert captured.err.splitlines() == [failed, *wrong]
@@ -401,7 +401,7 @@ class OtherSweeper(Sweeper):
 def test_another_launcher_is_given_the_valid_jobs_and_their_directories(
     runs: Runs, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    runs.errors[2] = RuntimeError("out of memory")
+    runs.errors[2] = RuntimeError("the disk is full")
     target = register(OtherLauncher, monkeypatch)
 
     assert main(["-m", f"hydra.launcher._target_={target}", "seed=1,2,-3", "acquisition=random,assl"]) == 1
@@ -409,8 +409,8 @@ def test_another_launcher_is_given_the_valid_jobs_and_their_directories(
     assert [line.partition(":")[2] for line in errors(capsys)[-4:]] == [
         f" job {n} (seed={seed} acquisition={name}): {line}"
         for n, seed, name, line in [
-            (3, 2, "random", "RuntimeError: out of memory"),
-            (4, 2, "assl", "RuntimeError: out of memory"),
+            (3, 2, "random", "RuntimeError: the disk is full"),
+            (4, 2, "assl", "RuntimeError: the disk is full"),
             (5, -3, "random", "seed=-3: must be at least 0"),
             (6, -3, "assl", "seed=-3: must be at least 0"),
         ]

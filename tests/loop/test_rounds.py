@@ -852,7 +852,7 @@ def test_dropout_does_not_disturb_repetition(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"rounds": -1}, "rounds must be at least 0; got -1"),
-        ({"labels_per_round": 0}, "labels_per_round must be at least 1; got 0"),
+        ({"labels_per_round": 0}, "labels_per_round must be at least 1, and a list not empty; got 0"),
         ({"init": "warm"}, "init must be one of rand, continue; got 'warm'"),
         ({"unvisited": "skip"}, "unvisited must be one of exclude, infer, random; got 'skip'"),
     ],

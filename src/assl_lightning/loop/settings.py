@@ -167,7 +167,8 @@ class RoundSettings:
             together = " together" if self.hold_out else ""
             return [Contradiction(at_first, f"must be at most {num_images}{together}, the images in {pool}{why}")]
         left = num_images - self.first_labels
-        possible = bisect_right(range(self.rounds), left, key=lambda rounds: self.labels_between(0, rounds)) - 1
+        most = range(min(self.rounds, left + 2))  # a round asks for one label or more
+        possible = bisect_right(most, left, key=lambda rounds: self.labels_between(0, rounds)) - 1
         is_one = isinstance(self.labels_per_round, int) and self.schedule is None
         schedule = {"schedule": self.schedule} if self.schedule else {}
         asked = "rounds × labels_per_round" if is_one else f"what {self.rounds} rounds ask for"

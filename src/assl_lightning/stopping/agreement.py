@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
 from math import sqrt
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from assl_lightning.base.proportions import wilson_interval
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Z = 1.959963984540054
 """The normal quantile of a two-sided 95 % interval."""
@@ -84,6 +86,8 @@ class Agreement:
 
 def count(first: NDArray[np.int64] | list[int], second: NDArray[np.int64] | list[int]) -> Agreement:
     """Compare two predictions (n,) of the same n ≥ 1 images, classes from 0 on."""
+    import numpy as np  # here, so that commands that only read records do not wait for it
+
     one, other = np.asarray(first, np.int64), np.asarray(second, np.int64)
     if one.shape != other.shape or one.ndim != 1 or not len(one):
         raise ValueError(f"two predictions of the same images are needed; got shapes {one.shape} and {other.shape}")
@@ -95,6 +99,8 @@ def count(first: NDArray[np.int64] | list[int], second: NDArray[np.int64] | list
 
 def of_table(table: NDArray[np.int64]) -> Agreement:
     """Return the agreement of a table (C, C): images by the class of the first and of the second classifier."""
+    import numpy as np
+
     images = int(table.sum())
     share = table / images
     rows, columns = share.sum(1), share.sum(0)

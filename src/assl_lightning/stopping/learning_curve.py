@@ -6,14 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.special import stdtrit
-
 LEAST_ROUNDS = 4
 """Rounds with different numbers of labels from which on a curve is fitted: it has three parameters."""
-
-_EXPONENTS = np.geomspace(0.05, 3, 120)
 
 
 @dataclass(frozen=True)
@@ -50,38 +44,9 @@ def expected_accuracy(
     known = [(count, value) for count, value in zip(labels, accuracies, strict=True) if not isnan(value) and count > 0]
     if len({count for count, _ in known}) < LEAST_ROUNDS:
         return None
-    x, y = np.array([count for count, _ in known], float), np.array([value for _, value in known])
-    x, scale = x / x[0], x[0]
-    limit, drop, exponent = min((_fit(x, y, exponent) for exponent in _EXPONENTS), key=lambda fit: _rss(x, y, *fit))
-    freedom = len(x) - 3
-    variance = _rss(x, y, limit, drop, exponent) / freedom
-    if test_images:
-        middle = float(np.clip(y.mean(), 0, 1))
-        variance = max(variance, middle * (1 - middle) / test_images)
-    ahead = np.array([next_labels / scale])
-    at_rounds, at_next = _derivatives(x, drop, exponent), _derivatives(ahead, drop, exponent)[0]
-    spread = at_next @ np.linalg.pinv(at_rounds.T @ at_rounds) @ at_next
-    half = float(stdtrit(freedom, 0.975) * np.sqrt(variance * (1 + spread)))
-    value = float(np.clip(limit - drop * ahead[0] ** -exponent, 0, 1))
-    return Expected(next_labels, value, max(0.0, value - half), min(1.0, value + half), len(x))
+    from assl_lightning.stopping.curve_fit import (
+        extrapolate,
+    )  # NumPy and SciPy, for which status need not wait otherwise
 
-
-def _fit(x: NDArray[np.float64], y: NDArray[np.float64], exponent: float) -> tuple[float, float, float]:
-    """Return a∞, b and c for a given c: a line in x^−c, within its bounds."""
-    power = x**-exponent
-    deviation = power - power.mean()
-    drop = max(0.0, -float(deviation @ y) / float(deviation @ deviation))
-    limit = float(y.mean()) + drop * float(power.mean())
-    if limit > 1:  # the line through 1 at infinitely many labels
-        limit, drop = 1.0, max(0.0, float(power @ (1 - y)) / float(power @ power))
-    return limit, drop, float(exponent)
-
-
-def _rss(x: NDArray[np.float64], y: NDArray[np.float64], limit: float, drop: float, exponent: float) -> float:
-    return float(((limit - drop * x**-exponent - y) ** 2).sum())
-
-
-def _derivatives(x: NDArray[np.float64], drop: float, exponent: float) -> NDArray[np.float64]:
-    """(n, 3): those of a∞ − b·x^−c by a∞, b and c."""
-    power = x**-exponent
-    return np.stack([np.ones_like(x), -power, drop * power * np.log(x)], axis=1)
+    value, half = extrapolate([count for count, _ in known], [one for _, one in known], next_labels, test_images)
+    return Expected(next_labels, value, max(0.0, value - half), min(1.0, value + half), len(known))
