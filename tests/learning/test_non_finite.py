@@ -124,6 +124,14 @@ def test_steps_that_are_skipped_leave_weights_momentum_and_batch_norm_as_they_we
         assert torch.equal(skipping.state_dict()[name], value), name
 
 
+@pytest.mark.parametrize("bad_step", [0, 1])  # the first batch of a step, and its last
+def test_a_step_of_several_batches_is_left_out_as_a_whole(bad_step: int) -> None:
+    module = Bad((bad_step,), fused=True)
+    callback, _ = fit(module, "skip", accumulate_grad_batches=2)
+    assert callback.skipped == 1
+    assert all(bool(value.isfinite().all()) for value in module.state_dict().values())
+
+
 def test_without_a_bad_step_skipping_changes_nothing() -> None:
     skipping, stopping = Bad(()), Bad(())
     assert fit(skipping, "skip")[0].skipped == 0

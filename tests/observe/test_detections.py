@@ -145,6 +145,18 @@ def test_fcos_is_scored_by_its_detections(reducer: Any) -> None:
     assert callback.query(3).tolist() == sorted(range(N), key=lambda i: -float(callback.scores()[i]))[:3]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_score_that_rounds_to_one_weighs_as_the_largest_below_it(dtype: torch.dtype) -> None:
+    def found(score: float) -> Detections:
+        boxes, labels = torch.tensor([[0.0, 0, 4, 4]]), torch.tensor([1])
+        return {"boxes": boxes, "labels": labels, "scores": torch.tensor([score], dtype=dtype)}
+
+    least = torch.finfo(dtype).eps
+    both = [detections.inconsistency(found(score), found(0.5)) for score in (1.0, 1 - least)]
+    torch.testing.assert_close(*both)
+    assert float(both[0]) < 10
+
+
 def test_an_image_without_a_detection_has_the_number_that_was_given() -> None:
     callback = ASSLScoreCallback(observe=observe.detections("detector", every=2, empty=0.25))
     fit(Detector(lr=0.0, threshold=0.99), loader(batch_size=3), callback)

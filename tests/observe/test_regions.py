@@ -253,6 +253,8 @@ def test_what_cannot_be_asked_is_told() -> None:
     whole.load_state_dict({"statistics": callback.statistics.state_dict()})
     with pytest.raises(ValueError, match=r"per_image goes with regions, which observe\.regions"):
         whole.query(1, per_image=1)
+    with pytest.raises(ValueError, match="regions have no further statistics, so none to rank by; got by='forgetting'"):
+        callback.query(1, by="forgetting")
     with pytest.raises(ValueError, match="regions have no features: leave features=… and head=…"):
         observe.regions(observe.forward("model", head="model"), 2, 2)
     with pytest.raises(ValueError, match="regions have no features: leave keep_features out"):

@@ -25,4 +25,5 @@ def launch(kernel: Any, programs: int, *arguments: Any, **constants: Any) -> Non
 
     Products and sums are rounded apart, as in torch's operators one by one, so that results have the same bits.
     """
-    kernel[(programs,)](*arguments, **constants, enable_fp_fusion=False)
+    with torch.cuda.device_of(arguments[0]):  # which need not be the current device
+        kernel[(programs,)](*arguments, **constants, enable_fp_fusion=False)

@@ -98,7 +98,7 @@ def _moved_together(batch: Mapping[str, Any], device: torch.device) -> dict[str,
     together = torch.cat(list(rows.values()))
     if device.type == "cuda":
         together = together.pin_memory()
-    moved = together.to(device, non_blocking=True)
+    moved = together.to(device, non_blocking=device.type == "cuda")
     return dict(zip(rows, moved.split([len(row) for row in rows.values()]), strict=True))
 
 

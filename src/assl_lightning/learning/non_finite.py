@@ -51,6 +51,7 @@ class NonFinite(Callback):
         self._skipped_there: Tensor | None = None  # () int64 on the device: those that the host has not read
         self._first: Tensor | None = None  # () int64 on the device: the first step whose loss was not finite, or −1
         self._buffers = KeptBuffers()
+        self._begins_step = True  # no batch has come since the last step of the optimizer, which may take several
 
     @property
     def skipped(self) -> int:
@@ -63,17 +64,19 @@ class NonFinite(Callback):
         """Reset the count and the note of a fault."""
         if stage == "fit":
             self._skipped, self._skipped_there, self._first = 0, None, None
-            self._buffers = KeptBuffers()
+            self._buffers, self._begins_step = KeptBuffers(), True
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Under "skip", keep a copy of the buffers."""
-        if self.on_non_finite == "skip":
+        if self.on_non_finite == "skip" and self._begins_step:
             self._buffers.keep(pl_module.buffers())
+            self._begins_step = False
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Under "skip", remove the gradients if one is not finite; gradients are the same on all ranks."""
         if self.on_non_finite != "skip":
             return
+        self._begins_step = True
         gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
         norms = torch.stack(torch._foreach_norm(gradients))  # a norm that overflows is of no use either
         is_fault = ~norms.isfinite().all()

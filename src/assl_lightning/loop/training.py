@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -40,6 +41,8 @@ from assl_lightning.method.statistics import SampleStatistics, pad_to
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.networks.class_rows import carry_rows
 from assl_lightning.stopping.rules import StopRule
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -292,6 +295,14 @@ class RoundTraining:
             further=[name for name in FURTHER if name in self.acquisition.requires],
         )
         if not score.reset and number > 0:
+            history = read_history(self.directory.path)
+            if callback.further and history is not None and history.names(number - 1) != history.names():
+                log.warning(
+                    "the classes have changed, so that the statistics begin anew with round %d: %s are by class",
+                    number,
+                    " and ".join(callback.further),
+                )
+                return callback
             state = self.directory.load_tensors(number - 1, STATISTICS)
             with self.directory.reading(number - 1, STATISTICS):
                 callback.load_state_dict({"statistics": pad_to(state, self.datamodule.pool.num_samples)})

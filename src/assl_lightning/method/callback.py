@@ -296,6 +296,8 @@ class ASSLScoreCallback(Callback):
         among = [self._indices_of("candidate", candidates), self._indices_of("labelled sample", labelled)]
         bounds: dict[str, Any] = {"c_u": self.c_u, "c_i": self.c_i, "factors": self._factors(factors)}
         if self.grid is not None:
+            if by is not None:
+                raise ValueError(f"regions have no further statistics, so none to rank by; got by={by!r}")
             pairs = query_regions(rows, self.grid, k, *among, per_image=per_image, **bounds)
             if not names:
                 return pairs
@@ -399,6 +401,11 @@ class ASSLScoreCallback(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the loaders whose data sets carry an index, make the table where they tell its size, and move it."""
+        if self.grid != self._observer.grid:
+            raise ValueError(
+                f"the statistics are those of {self.grid or 'whole samples'}, and the maker scores "
+                f"{self._observer.grid or 'whole samples'}; make the callback with the same observe.regions(…)"
+            )
         streams = find_streams(trainer)
         if self._known_size(trainer) is None:
             size = pool_size(streams)

@@ -62,6 +62,7 @@ def inconsistency(view: Detections, other: Detections, *, least_iou: float = 0.5
 
 
 def _two_classes(score: Tensor) -> Tensor:
-    """Return the logits (D, 2) whose softmax is (p, 1 − p)."""
-    wide = score if score.dtype == torch.float64 else score.float()
+    """Return the logits (D, 2) whose softmax is (p, 1 − p), for p as near to 0 and 1 as the type of scores can tell."""
+    least = torch.finfo(score.dtype).eps
+    wide = (score if score.dtype == torch.float64 else score.float()).clamp(least, 1 - least)
     return as_logits(torch.stack([wide, 1 - wide], dim=-1))

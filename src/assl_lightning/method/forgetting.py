@@ -24,6 +24,7 @@ class ForgettingEvents(FurtherStatistic):
     """
 
     name = "forgetting"
+    is_count = True
     views = 1
     observes = "a number"
 

@@ -25,6 +25,8 @@ class FurtherStatistic(ABC):
     name: ClassVar[FurtherName]
     views: ClassVar[Literal[1, 2]]
     """Number of views of a sample that `observe` looks at."""
+    is_count: ClassVar[bool] = False
+    """True if many samples have the same score, so that ties are to be drawn."""
     observes: ClassVar[Literal["a number", "a number for each class"]]
     """What `observe` returns for each sample: w is 1, or C."""
 

@@ -17,7 +17,7 @@ from assl_lightning.method.further_statistic import FurtherStatistic
 from assl_lightning.method.herding import Herding
 from assl_lightning.method.pool_mask import Samples, as_mask, count_true
 from assl_lightning.method.regions import RegionGrid
-from assl_lightning.method.top_k import top_k_with_drawn_ties
+from assl_lightning.method.top_k import top_k, top_k_with_drawn_ties
 
 
 def query(
@@ -65,6 +65,8 @@ def query_further(
 ) -> Tensor:
     """Return the k candidates of the largest scores of a further statistic: (k,) int64 pool indices, best first.
 
+    Ties are drawn, always in the same way, where the statistic is a count; else the lower index comes first.
+
     Args:
         statistic: of the whole pool, N samples.
         visits: (N,) int32.
@@ -77,7 +79,10 @@ def query_further(
     eligible = visits > 0 if mask is None else mask & (visits > 0)
     index = eligible.nonzero()[:, 0]
     _check_count(k, len(index), len(visits), mask)
-    return top_k_with_drawn_ties(statistic.score(statistic.rows(index)), index, k, make_generator(0, "query"))
+    score = statistic.score(statistic.rows(index))
+    if statistic.is_count:
+        return top_k_with_drawn_ties(score, index, k, make_generator(0, "query"))
+    return top_k(score, index, k)
 
 
 def _masks(visits: Tensor, candidates: Samples | None, labelled: Samples | None) -> tuple[Tensor | None, Tensor | None]:

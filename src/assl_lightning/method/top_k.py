@@ -171,6 +171,7 @@ def top_k_with_drawn_ties(score: Tensor, index: Tensor, budget: int, generator: 
     The draw depends on the indices and the generator, not on the order of the candidates.
     """
     check_shape("score", score, index)
+    check_finite("score", score, index)
     position = torch.arange(len(index), device=index.device)
     ascending, position = in_index_order(index, position)
     place = torch.randperm(len(index), generator=generator)  # of each candidate in index order, on the CPU

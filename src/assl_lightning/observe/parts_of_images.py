@@ -65,6 +65,7 @@ class regions(PlaceObserver):  # noqa: N801
         self.region_map = region_map
         self.stride = whole_number("stride", stride, least=1)
         self.least_places = whole_number("least_places", least_places, least=1)
+        self._maps: dict[tuple[int, int, torch.device], Tensor] = {}
 
     def observe(self, step: TrainingStep) -> Observation | None:
         """Return the numbers of each region of each image, B · R rows; −1 where a region was not seen."""
@@ -74,7 +75,7 @@ class regions(PlaceObserver):  # noqa: N801
         if len(places.shape) != 2:
             raise ValueError(f"regions want predictions with two axes of places, (B, C, H, W); got {places.shape}")
         index, count = places.views.index, self.grid.count
-        regions = self._regions(step, (len(index), *places.shape)).to(index.device)  # (B, P)
+        regions = self._regions(step, (len(index), *places.shape), index.device).to(index.device)  # (B, P)
         uncertainty, number = reducers.per_region(places.uncertainty, regions, count, places.counts)  # (B, R)
         inconsistency = None
         if places.inconsistency is not None:
@@ -87,11 +88,18 @@ class regions(PlaceObserver):  # noqa: N801
             None if inconsistency is None else inconsistency.flatten(),
         )
 
-    def _regions(self, step: TrainingStep, shape: tuple[int, ...]) -> Tensor:
+    def _whole(self, height: int, width: int, device: torch.device) -> Tensor:
+        """Return the regions (P,) of whole images of this size, copied to the device once."""
+        key = (height, width, device)
+        if key not in self._maps:
+            self._maps[key] = self.grid.map(height, width).flatten().to(device)
+        return self._maps[key]
+
+    def _regions(self, step: TrainingStep, shape: tuple[int, ...], device: torch.device) -> Tensor:
         """Return the region of each place, (B, P) int64."""
         images, height, width = shape
         if self.region_map is None:
-            return self.grid.map(height, width).flatten().expand(images, -1)
+            return self._whole(height, width, device).expand(images, -1)
         maps = of_batch("region_map", self.region_map, step.batch)
         if self.stride > 1:
             maps = maps[..., self.stride // 2 :: self.stride, self.stride // 2 :: self.stride]
