@@ -16,7 +16,7 @@ from PIL import Image
 
 from assl_lightning.base.run_files import LEDGER
 from assl_lightning.data.answers import Answer, Incoming
-from assl_lightning.data.pool import HELD_OUT, Pool
+from assl_lightning.data.pool import EXCLUDED, HELD_OUT, Answers, Pool
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.oracles import LabelRequest
@@ -380,6 +380,32 @@ def test_an_audit_changes_labels_of_people_and_of_the_data_and_a_skip_leaves_the
     run(run_dir, source, **of_data)
     labels = pool_of(run_dir, 2).labels[[changed, skipped, of_people]].tolist()
     assert labels == [others[0], int(LABELS[skipped]), others[2]]
+
+
+def test_without_the_answers_of_an_audit_the_datas_labels_come_back(tmp_path: Path) -> None:
+    source = make_source()
+    (tmp_path / "config.yaml").write_text("rounds: 3\n")
+    people, ledger = People(source, ByHand()), Ledger(tmp_path / LEDGER)
+    request = LabelRequest(1, torch.tensor([9]), (source.sample_ids[9],), directory=tmp_path / "round_02")
+    people.answer(request)
+    people.ask_again(next_audit(tmp_path), 2, [0, 1, 2], ["narrow"] * 3)
+    names = source.sample_ids[:3]
+    kinds: Any = ("label", "bad", "skip")
+    given = [
+        Answer(name, kind, "Ann", "page", 2, "narrow" if kind == "label" else None)
+        for name, kind in zip(names, kinds, strict=True)
+    ]
+    kept = ledger.append(given)
+    say(tmp_path, {source.sample_ids[9]: "wide"})
+
+    def corrected() -> dict[int, int]:
+        answers = people.answer(request)
+        assert isinstance(answers, Answers)
+        return dict(zip(answers.earlier.index.tolist(), answers.earlier.label.tolist(), strict=True))
+
+    assert corrected() == {0: CLASS_NAMES.index("narrow"), 1: EXCLUDED, 2: int(LABELS[2])}
+    ledger.revoke([one.id or 0 for one in kept], "Ann", "page")
+    assert corrected() == {place: int(LABELS[place]) for place in range(3)}
 
 
 def test_labels_that_the_data_have_are_known_from_the_first_round_on(tmp_path: Path, messages: list[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from assl_lightning.base.run_files import LEDGER, TO_LABEL, round_directory
+from assl_lightning.base.run_files import AUDIT, LEDGER, TO_LABEL, round_directory
 from assl_lightning.data.answers import Answer
 from assl_lightning.people.batch import AskedSample, LabelBatch, write_batch
 from assl_lightning.people.ledger import Ledger
@@ -25,9 +25,13 @@ def ask(
     again: Sequence[str] = (),
     is_open: bool = False,
     image: bytes | None = None,
+    audit: int | None = None,
     **changes: Any,
 ) -> LabelBatch:
-    """A batch of the samples that `predictions` names, with scores 2, 1, 0, …; those of `again` come last."""
+    """A batch of the samples that `predictions` names, with scores 2, 1, 0, …; those of `again` come last.
+
+    With `audit`, it is the batch of the audit of this number.
+    """
     names = [*predictions, *again]
     samples = tuple(
         AskedSample(
@@ -41,7 +45,8 @@ def ask(
         for place, name in enumerate(names)
     )
     batch = LabelBatch(
-        directory=round_directory(run_dir, round_number) / TO_LABEL,
+        directory=(round_directory(run_dir, round_number) if audit is None else run_dir / f"{AUDIT}_{audit:02d}")
+        / TO_LABEL,
         run_id="9f140cb3",
         name="photos",
         round=round_number,
@@ -51,7 +56,7 @@ def ask(
     )
     batch.directory.parent.mkdir(parents=True, exist_ok=True)
     write_batch(batch, [image or a_png(place) for place in range(len(samples))], a_png(0))
-    if not is_open:
+    if not is_open and audit is None:
         (batch.directory.parent / "pool.pt").touch()
     return batch
 

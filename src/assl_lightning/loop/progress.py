@@ -28,5 +28,10 @@ def progress_of(records: Sequence[RoundRecord]) -> list[Progress]:
 
 
 def outlook_of(records: Sequence[RoundRecord], config: Mapping[str, Any]) -> Outlook:
-    """Return what at least one trained round says of labelling more, in a run of this plain configuration."""
-    return Outlook.of(progress_of(records), planned_labels(config, records[-1].round))
+    """Return what at least one trained round says of labelling more, in a run of this plain configuration.
+
+    The next batch is at most what the pool had left without a label when the last of the rounds was trained.
+    """
+    last = records[-1]
+    planned = planned_labels(config, last.round)
+    return Outlook.of(progress_of(records), None if planned is None else min(planned, last.unlabelled))

@@ -313,19 +313,23 @@ class People:
     ) -> Corrections:
         """Return the present labels of earlier batches' samples, except of those about which people now disagree.
 
-        A sample whose label came with the data keeps it until an audit's answer says another one.
+        A sample whose label came with the data has it unless an audit's answer that stands says another one.
         """
-        answered = {
-            sample.sample_id: sample.index
-            for batch in audits
-            for sample in batch.samples
-            if _kind(resolved, sample.sample_id) in ("label", "bad")
-        }
-        index_of = answered | {sample.sample_id: sample.index for batch in earlier for sample in batch.samples}
-        names = [name for name in index_of if name not in asked and _kind(resolved, name) != "conflict"]
+        audited = {sample.sample_id: sample.index for batch in audits for sample in batch.samples}
+        of_people = {sample.sample_id: sample.index for batch in earlier for sample in batch.samples}
+        label_of: dict[int, int] = {}
+        for name, index in (audited | of_people).items():
+            if name in asked or _kind(resolved, name) == "conflict":
+                continue
+            label = self._label_of(resolved.get(name))
+            if name not in of_people and label == _UNKNOWN:
+                label = int(self._source.hidden_labels[index])
+                if label < 0:
+                    continue  # its label came neither with the data nor from a batch that is still here
+            label_of[index] = label
         return Corrections(
-            index=torch.tensor([index_of[name] for name in names], dtype=torch.int64),
-            label=torch.tensor([self._label_of(resolved.get(name)) for name in names], dtype=torch.int64),
+            index=torch.tensor(list(label_of), dtype=torch.int64),
+            label=torch.tensor(list(label_of.values()), dtype=torch.int64),
         )
 
     def _label_of(self, resolved: ResolvedLabel | None) -> int:

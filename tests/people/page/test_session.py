@@ -19,6 +19,7 @@ from assl_lightning.people.files import read_labels
 from assl_lightning.people.judging import ingest
 from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.page.session import LONGEST_SECONDS, AnswerError, ClosedError, Session, annotator_of
+from assl_lightning.people.shares import Share
 from tests.people.batches import SAMPLE_IDS, apply_batch, make_batch
 from tests.shell import run_python
 
@@ -278,3 +279,27 @@ def test_decisions_travel_in_the_table_of_answers(session: Session, tmp_path: Pa
     elsewhere = Session(session.batch, Ledger(tmp_path / "run" / LEDGER))
     assert elsewhere.disputes()["d.png"].label == "scratch"
     assert "decides" not in session.table("Ann")
+
+
+def test_an_image_in_common_begins_the_share_of_whoever_answered_it_here(tmp_path: Path) -> None:
+    batch = make_batch(tmp_path, sample_ids=[f"{number}.png" for number in range(7)])
+    shares = [Share(person, 2, 0.4) for person in (1, 2)]
+    first, second = (Session(batch, Ledger(tmp_path / LEDGER), share=share) for share in shares)
+    own, common = shares[0].split(batch)
+    second.answer("Bo", OK | {"sample_id": common[0].sample_id})
+    assert (first.unfinished(), second.unfinished()) == ([], ["Bo"])
+    left = [sample.sample_id for sample in (*common, *own)]
+    first.answer("Ann", OK | {"sample_id": left[0]})
+    assert first.unfinished() == ["Ann"]  # with --done, no end after her first image
+    for name in left[1:]:
+        first.answer("Ann", OK | {"sample_id": name})
+    assert first.unfinished() == []
+    again = Session(batch, Ledger(tmp_path / LEDGER), share=shares[1])
+    again.answer("Cy", OK | {"sample_id": shares[1].split(batch)[0][0].sample_id})
+    assert Session(batch, Ledger(tmp_path / LEDGER), share=shares[1]).unfinished() == ["Cy"]
+
+
+def test_where_all_is_in_common_every_image_begins(tmp_path: Path) -> None:
+    batch, share = make_batch(tmp_path), Share(1, 2, 1.0)
+    Session(batch, Ledger(tmp_path / LEDGER), share=Share(2, 2, 1.0)).answer("Bo", OK)
+    assert Session(batch, Ledger(tmp_path / LEDGER), share=share).unfinished() == ["Bo"]

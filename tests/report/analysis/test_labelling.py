@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 
 from assl_lightning.base.run_files import LEDGER
 from assl_lightning.data.answers import Answer
-from assl_lightning.people.batch import AskedSample, LabelBatch, find_batches
+from assl_lightning.people.batch import AskedSample, LabelBatch, find_audits, find_batches
 from assl_lightning.people.ledger import Ledger
 from assl_lightning.report.analysis.labelling import Agreement, Labelling, agreement, labelling_of, work_of
 from tests.report.asked import CLASSES, ask, say, take_back
 
 
 def read(run_dir: Path, conflicts: Any = "error", hold_out: int = 0) -> Labelling:
-    return labelling_of(find_batches(run_dir), Ledger(run_dir / LEDGER).history(), conflicts, hold_out)
+    history = Ledger(run_dir / LEDGER).history()
+    return labelling_of(find_batches(run_dir), history, conflicts, hold_out, find_audits(run_dir))
 
 
 def test_each_sample_of_a_round_has_one_state(tmp_path: Path) -> None:
@@ -140,6 +141,20 @@ def test_time_is_of_all_answers_and_labels_of_those_that_stand(tmp_path: Path) -
     assert (work.answers, work.taken_back, work.timed, work.seconds, work.timed_labels) == (7, 2, 6, 40.0, 2)
     assert work.labels_per_hour == pytest.approx(2 / 40 * 3600)
     assert list(work.annotators.items()) == [("Ann", 4), ("Bo", 2), ("", 1)]
+
+
+def test_the_answers_to_audits_are_work_of_their_own_and_no_rounds(tmp_path: Path) -> None:
+    ask(tmp_path, 0, dict.fromkeys("abc"))
+    ask(tmp_path, 1, {"d": None}, is_open=True)
+    ask(tmp_path, 1, {}, again=["a"], audit=1)  # beside the round that waits
+    ask(tmp_path, 2, {}, again=["b"], audit=2)  # no round 2 is there
+    for number, name, seconds in ((0, "a", 1), (0, "b", 2), (1, "d", 4), (1, "a", 8), (2, "b", 16)):
+        say(tmp_path, number, name, "ok", seconds=seconds)
+    labelling = read(tmp_path)
+    assert [work_of(part.given).seconds for part in labelling.rounds] == [3, 4]
+    assert work_of(labelling.audits).seconds == 24
+    work = work_of(labelling.given)
+    assert (work.answers, work.seconds, work.timed_labels) == (5, 31, 5)
 
 
 @pytest.mark.parametrize("seconds", [None, float("nan"), float("inf"), -1.0])

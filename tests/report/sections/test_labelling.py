@@ -75,6 +75,17 @@ def test_a_round_is_a_row_with_what_was_asked_and_said(runs: Runs) -> None:
     )
 
 
+def test_audits_are_a_row_of_the_time(runs: Runs, run: Path) -> None:
+    ask(run, 2, {}, again=["c"], audit=1)
+    say(run, 2, "c", "ok", seconds=12)
+    _, work = (block for block in blocks_of(runs)[:3] if isinstance(block, Table))
+    assert work.rows[-3:] == (
+        ("2, so far", "1", "0", "1", "0.1", "600", "no name (1)"),
+        ("audits", "1", "0", "1", "0.2", "300", "Ann (1)"),
+        ("all", "11", "1", "10", "1.8", "267", "Ann (9), Bo (1), no name (1)"),
+    )
+
+
 @pytest.mark.usefixtures("run")
 def test_agreement_has_its_n_and_what_is_not_known_is_said(runs: Runs) -> None:
     texts = texts_of(blocks_of(runs))

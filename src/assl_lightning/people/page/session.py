@@ -72,6 +72,7 @@ class Session:
         self._writing = threading.Lock()  # what is sent twice at a time is kept once, too
         self._latest: dict[str, datetime] = {}  # annotator → the time of what came last from them
         self._samples = {sample.sample_id: sample for sample in batch.samples}
+        self._here: set[str] = set()  # who answered by this session
         self.added: list[tuple[str, str]] = []  # classes, each with who added it
         self.share = share
         own, common = (batch.samples, ()) if share is None else share.split(batch)
@@ -166,7 +167,8 @@ class Session:
     def progress(self) -> Mapping[str, int]:
         """Annotator → how many of the images they answered, in the order in which they began.
 
-        Of a share only its own images count, and not the people of other shares, who may have answered those in common.
+        Of a share only its own images and those in common count, and not people who answered images of other shares
+        and none of its own.
         """
         answered: dict[str, set[str]] = {}
         elsewhere = set()
@@ -182,8 +184,12 @@ class Session:
         }
 
     def unfinished(self) -> list[str]:
-        """Return the annotators who have begun and have images left."""
-        return [who for who, answered in self.progress().items() if answered < len(self._asked)]
+        """Return the annotators who have begun and have images left.
+
+        Whoever has answered only images in common may be of another share, and is left out unless that was done here.
+        """
+        begun = {answer.annotator for answer in self._standing() if answer.sample_id in self._own} | self._here
+        return [who for who, answered in self.progress().items() if who in begun and answered < len(self._asked)]
 
     def answer(self, annotator: str, content: Mapping[str, Any]) -> Answer:
         """Keep an answer: `sample_id`, `kind`, `label`, `seconds` that it took, `age` in seconds since it was given.
@@ -209,6 +215,7 @@ class Session:
             return self._decide(replace(new, decides=True))
         with self._writing:
             self._check_open()
+            self._here.add(annotator)
             standing = self.ledger.active_answers(sample_id)
             place = (annotator, self.batch.round, False)
             before = [one for one in standing if (one.annotator, one.round, one.decides) == place]

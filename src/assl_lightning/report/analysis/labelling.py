@@ -16,7 +16,7 @@ from typing import Any, get_args
 from assl_lightning.base.proportions import wilson_interval
 from assl_lightning.base.run_files import LEDGER
 from assl_lightning.data.answers import Answer, Conflicts, ResolvedLabel, in_time, resolve
-from assl_lightning.people.batch import AskedSample, LabelBatch, find_batches
+from assl_lightning.people.batch import AskedSample, LabelBatch, find_audits, find_batches
 from assl_lightning.people.ledger import Ledger
 from assl_lightning.report.analysis.runs import Run
 
@@ -75,7 +75,7 @@ class LabellingRound:
     round: int  # which trains on the labels
     is_open: bool  # the run still waits for answers
     questions: tuple[Question, ...]  # in the order of the batch
-    given: tuple[Given, ...]  # all answers, in the order in which they came
+    given: tuple[Given, ...]  # all answers to its batch, in the order in which they came
 
     def count(self, state: str) -> int:
         """Count the samples with this `Question.state` among those that are asked for the first time."""
@@ -119,6 +119,7 @@ class Labelling:
     holds: Mapping[str, ResolvedLabel]  # sample id → label by the answers of all rounds
     contested: tuple[Question, ...]  # the newest question about each sample with different answers
     seen_by_several: int  # samples that several people answered without skipping
+    audits: tuple[Given, ...] = ()  # all answers to audits, which no round waited for
 
     @property
     def questions(self) -> tuple[Question, ...]:
@@ -127,8 +128,8 @@ class Labelling:
 
     @property
     def given(self) -> tuple[Given, ...]:
-        """All answers, by round."""
-        return tuple(given for part in self.rounds for given in part.given)
+        """All answers, by round, and then those to audits."""
+        return (*(given for part in self.rounds for given in part.given), *self.audits)
 
 
 @dataclass(frozen=True)
@@ -184,19 +185,30 @@ def read_labelling(run: Run) -> Labelling | None:
     conflicts: Conflicts = next((policy for policy in policies if policy == oracle.get("conflicts")), "error")
     history = Ledger(run.directory / LEDGER).history(as_now=True)
     hold_out = int(run.config.get("hold_out") or 0)
-    return labelling_of(batches, history, conflicts, hold_out)
+    return labelling_of(batches, history, conflicts, hold_out, find_audits(run.directory))
 
 
 def labelling_of(
-    batches: Sequence[LabelBatch], history: Sequence[Given], conflicts: Conflicts, hold_out: int = 0
+    batches: Sequence[LabelBatch],
+    history: Sequence[Given],
+    conflicts: Conflicts,
+    hold_out: int = 0,
+    audits: Sequence[LabelBatch] = (),
 ) -> Labelling:
-    """Combine at least one batch, by round, with all answers of the ledger, in its order.
+    """Combine at least one batch, by round, and the batches of audits with all answers of the ledger, in its order.
 
-    The first `hold_out` samples of round 0 were drawn for the test.
+    The first `hold_out` samples of round 0 were drawn for the test. An audit has the number of the next round, so that
+    only the sample tells which of the two an answer belongs to.
     """
+    asked, audited = ({(of.round, one.sample_id) for of in some for one in of.samples} for some in (batches, audits))
     of_round: dict[int, list[Given]] = defaultdict(list)
+    of_audits: list[Given] = []
     for answer, taken in history:
-        of_round[answer.round].append((answer, taken))
+        place = (answer.round, answer.sample_id)
+        if place in asked:
+            of_round[answer.round].append((answer, taken))
+        elif place in audited:
+            of_audits.append((answer, taken))
     rounds = tuple(_round(batch, of_round[batch.round], history, conflicts, hold_out) for batch in batches)
     newest = {question.sample.sample_id: question for part in rounds for question in part.questions}
     holds = {name: label for name, label in resolve(_active(history), conflicts).items() if name in newest}
@@ -209,6 +221,7 @@ def labelling_of(
         holds=holds,
         contested=tuple(question for name, question in newest.items() if len(contents.get(name, ())) > 1),
         seen_by_several=sum(len(votes) > 1 for votes in decided.values()),
+        audits=tuple(of_audits),
     )
 
 

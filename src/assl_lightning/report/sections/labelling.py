@@ -131,6 +131,8 @@ def _agreements(questions: Sequence[Question]) -> tuple[str, str, str]:
 
 def _work_table(name: str, labelling: Labelling) -> Table:
     rows = [(_number(part), *_work(part.given)) for part in labelling.rounds]
+    if labelling.audits:
+        rows.append(("audits", *_work(labelling.audits)))
     rows.append(("all", *_work(labelling.given)))
     header = ("round", "answers", "taken back", "with a time", "minutes", "labels per hour", "people (answers)")
     return Table(f"{name}Time for labelling", header, tuple(rows), has_total=True)
