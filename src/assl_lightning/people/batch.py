@@ -9,7 +9,7 @@ A batch belongs to the round that trains on its labels: the batch of round 0 has
 is asked for after the training of round r. In a run's directory a batch has the present classes of the run.
 
 <run_dir>/audit_01/to_label/ has the same files: samples with a label, which an audit asks for once more. Such a batch
-belongs to a round, too, the first one that could train on the corrections, but no round waits for it, and it stays open.
+belongs to a round, too, the first one that can train on the corrections, but no round waits for it: it stays open.
 A labelling tool needs this directory alone: it may be copied elsewhere without the data.
 """
 
@@ -75,7 +75,7 @@ class LabelBatch:
     def is_open(self) -> bool:
         """True while the run waits for the labels; later answers are corrections, which the next round takes over.
 
-        It is False, too, if the run was set to end before the round that trains on them. An audit stays open: all of its
+        It is False, too, if the run was set to end before the round that trains on them. An audit stays open: all its
         answers are corrections, which count at once where the labels are used, and in training from the next round on.
         """
         if self.is_audit:
