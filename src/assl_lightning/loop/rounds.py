@@ -424,15 +424,19 @@ class _Loop:
 
     def _repeat(self, record: RoundRecord) -> RoundRecord:
         """Train the round a second time, to know how far two trainings on the same labels agree."""
-        log.info("round %d is trained once more on its labels, since repeat_round=%d", record.round, record.round)
+        number = record.round
+        log.info("round %d is trained once more on its labels, since repeat_round=%d", number, number)
         started = self.clock()
         with self.interruption.deferred():
-            floor = self.training.repeat(record.round)
+            floor = self.training.repeat(number)
             seconds = record.seconds | {"repeat": self.clock() - started}
             record = replace(record, floor=floor, seconds=seconds)
             if is_first_rank():
-                self.directory.write_state(record.round, "trained", record)
+                self.directory.write_state(number, "trained", record)
+                self.directory.remove_repeat(number)
         wait_for_all_ranks()
+        if number < self.settings.rounds:
+            self.interruption.raise_if_asked(f"round {number} is trained twice, and the same command goes on with it")
         return record
 
     def _decide(self, record: RoundRecord, before: Sequence[RoundRecord]) -> RoundRecord:
