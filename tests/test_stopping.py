@@ -208,6 +208,21 @@ def test_a_round_that_is_trained_twice_knows_how_far_the_two_agree(
     assert rounds_alone(without) == rounds_alone(read_records(runs / "whole")), "nothing else of the run changes"
 
 
+@pytest.mark.parametrize("missing", ["round_00/final.ckpt", "round_01/predictions.pt"])
+def test_a_finished_run_whose_last_round_cannot_be_repeated_says_so_and_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, missing: str
+) -> None:
+    settings = replace(GOES_ON, init="continue", rounds=1, steps_per_round=3)
+    run(tmp_path / "run", settings=settings, stop=None)
+    (tmp_path / "run" / missing).unlink(missing_ok=True)  # the weights were removed with the end of round 1
+    with caplog.at_level(logging.INFO):
+        records = run(tmp_path / "run", settings=replace(settings, rounds=2, repeat_round=1), stop=None)
+    assert [bool(record.floor) for record in records] == [False, False, False]
+    (line,) = [message for message in caplog.messages if "repeat_round" in message]
+    assert line.startswith("round 1 is not trained once more, in spite of repeat_round=1: ")
+    assert f"{tmp_path / 'run' / missing} is not there" in line
+
+
 def _stop_before_the_floor(
     directory: RunDirectory, number: int, state: State, record: RoundRecord | None = None
 ) -> None:

@@ -425,6 +425,10 @@ class _Loop:
     def _repeat(self, record: RoundRecord) -> RoundRecord:
         """Train the round a second time, to know how far two trainings on the same labels agree."""
         number = record.round
+        reason = from_first_rank(lambda: self.training.why_not_repeated(number))
+        if reason is not None:
+            log.info("round %d is not trained once more, in spite of repeat_round=%d: %s", number, number, reason)
+            return record
         log.info("round %d is trained once more on its labels, since repeat_round=%d", number, number)
         started = self.clock()
         with self.interruption.deferred():

@@ -110,12 +110,24 @@ class RoundTraining:
             network = weight_ema.averaged(network, prefix="network.")
         return _model(trainer, network, statistics, score), record
 
+    def why_not_repeated(self, number: int) -> str | None:
+        """Return why a trained round cannot be trained once more, in words; None if it can be."""
+        if self._latest_predictions(self._initial_algorithm()) is None:
+            return "its algorithm looks at no unlabelled images, so that there are no predictions to compare"
+        needed = [(number, PREDICTIONS, "earlier versions wrote none")]
+        if self.settings.init == "continue" and number > 0:
+            needed.append((number - 1, FINAL_CHECKPOINT, "init=continue begins with its weights"))
+        for needed_round, name, why in needed:
+            if not self.directory.has(needed_round, name):
+                return f"{self.directory.round(needed_round) / name} is not there; {why}"
+        return None
+
     def repeat(self, number: int) -> dict[str, float]:
         """Train a round once more, on the same labels and from the same weights, with other draws in its steps.
 
         Nothing is wanted of it but the fields of the `Agreement` of its latest predictions with those of the round. A
         training that was stopped goes on from its checkpoint; once the result is written down,
-        `RunDirectory.remove_repeat` removes its files.
+        `RunDirectory.remove_repeat` removes its files. Call it only where `why_not_repeated` gives no reason.
 
         Raises:
             Interrupted: a signal came; the training is saved.
@@ -123,9 +135,7 @@ class RoundTraining:
         self._start_round(number, derive_key(self.settings.seed, "repeat"))
         algorithm = self._new_algorithm(number)
         latest = self._latest_predictions(algorithm)
-        if latest is None:
-            self._start_round(number)
-            return {}
+        assert latest is not None
         weight_ema = None if self.settings.weight_ema is None else WeightEMA(self.settings.weight_ema)
         checkpoints = self.directory.repeat_checkpoints(number)
         saving = self.fitting.step_checkpoints(checkpoints)
