@@ -16,6 +16,7 @@ from assl_lightning.data.contact_sheet import contact_sheet
 from assl_lightning.loop.records import RoundRecord
 from assl_lightning.loop.round_log import RoundLog
 from assl_lightning.loop.settings import RoundSettings
+from assl_lightning.stopping import StopOnPlateau
 from tests import small_runs
 from tests.stripes import IMAGES
 
@@ -94,3 +95,16 @@ def test_a_run_logs_each_round_once_under_its_own_name(tmp_path: Path) -> None:
     assert save_dir == str(tmp_path / "run" / "against_labels")
     assert run_id is not None
     assert run_id in (tmp_path / "run" / "config.yaml").read_text()
+
+
+@pytest.mark.e2e
+def test_a_run_that_a_rule_ends_logs_its_last_round(tmp_path: Path) -> None:
+    kept: list[tuple[str, Any, int | None]] = []
+
+    def make_logger(save_dir: str, id: str | None) -> Kept:
+        return Kept(kept)
+
+    settings = RoundSettings(rounds=2, initial_labels=4, labels_per_round=3, steps_per_round=2, weight_ema=0.8)
+    rule = StopOnPlateau(min_gain=1.0, rounds=1)  # it ends the run at round 1
+    small_runs.run(tmp_path / "run", settings=settings, stop=rule, make_round_logger=make_logger)
+    assert [step for name, _, step in kept if name == ACCURACY] == [4, 7]

@@ -385,6 +385,7 @@ class _Loop:
         if record.stopped is not None and record.is_stopped(self.settings.rounds):
             reason = record.stopped["reason"]
             log.info("the run ends after round %d of %d: %s. %s", number, self.settings.rounds, reason, _GO_ON)
+            self._log(record)
         elif number < self.settings.rounds:
             if state == "waiting":
                 with self.directory.reading(number, STATE):
