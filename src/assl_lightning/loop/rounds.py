@@ -489,8 +489,8 @@ class _Loop:
             self.directory.write_queried(number, picks.rows(request.sample_id), picks.histograms)
             thumbnails = contact_sheet(self.datamodule.pool_images[picks.index[:_MAX_THUMBNAILS]])
             self.directory.write_thumbnails(number, thumbnails)
-            self._log(record, thumbnails)
             found = {"index": picks.index, "probabilities": picks.probabilities}
             self.directory.save_tensors(number, QUERIED_PROBABILITIES, found)
             self.directory.write_state(number, "waiting", record)
+            self._log(record, thumbnails)
         return record, request
