@@ -20,7 +20,15 @@ from assl_lightning.acquisition import RandomSampling
 from assl_lightning.check.directory import read_directory
 from assl_lightning.commands.status import read_status
 from assl_lightning.learning.supervised import Supervised
-from assl_lightning.loop.records import RoundRecord, complete_records, read_records, reason_of_end
+from assl_lightning.loop.directory import RunDirectory
+from assl_lightning.loop.records import (
+    RoundRecord,
+    State,
+    complete_records,
+    read_records,
+    reason_of_end,
+    write_state,
+)
 from assl_lightning.report.analysis.runs import find_runs
 from assl_lightning.stopping import Progress, StopOnAgreement, StopOnPlateau, StopRule
 from tests import small_runs
@@ -176,12 +184,19 @@ def test_the_predictions_of_a_round_are_compared_with_those_of_the_round_before(
     assert read_records(runs / "whole")[0].agreement == {}
 
 
-def test_a_round_that_is_trained_twice_knows_how_far_the_two_agree(runs: Path, tmp_path: Path) -> None:
+def test_a_round_that_is_trained_twice_knows_how_far_the_two_agree(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = replace(GOES_ON, repeat_round=1)
     with pytest.raises(Stopped):
         run(tmp_path / "run", _StopRepeat(1, 3), settings=settings, stop=None)
     assert list((tmp_path / "run/round_01/repeat/resume").iterdir())
     records = run(tmp_path / "run", settings=settings, stop=None)
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "write_state", _stop_before_the_floor)
+        with pytest.raises(Stopped):
+            run(tmp_path / "again", settings=settings, stop=None)
+    assert list((tmp_path / "again/round_01/repeat/resume").iterdir()), "the training is not lost"
     run(tmp_path / "again", settings=settings, stop=None)
     assert list(differences_of_runs(tmp_path / "again", tmp_path / "run")) == []
     assert [bool(record.floor) for record in records] == [False, True, False, False]
@@ -191,6 +206,29 @@ def test_a_round_that_is_trained_twice_knows_how_far_the_two_agree(runs: Path, t
     assert not (tmp_path / "run/round_01/repeat").exists()
     without = [replace(record, floor={}) for record in records]
     assert rounds_alone(without) == rounds_alone(read_records(runs / "whole")), "nothing else of the run changes"
+
+
+@pytest.mark.parametrize("missing", ["round_00/final.ckpt", "round_01/predictions.pt"])
+def test_a_finished_run_whose_last_round_cannot_be_repeated_says_so_and_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, missing: str
+) -> None:
+    settings = replace(GOES_ON, init="continue", rounds=1, steps_per_round=3)
+    run(tmp_path / "run", settings=settings, stop=None)
+    (tmp_path / "run" / missing).unlink(missing_ok=True)  # the weights were removed with the end of round 1
+    with caplog.at_level(logging.INFO):
+        records = run(tmp_path / "run", settings=replace(settings, rounds=2, repeat_round=1), stop=None)
+    assert [bool(record.floor) for record in records] == [False, False, False]
+    (line,) = [message for message in caplog.messages if "repeat_round" in message]
+    assert line.startswith("round 1 is not trained once more, in spite of repeat_round=1: ")
+    assert f"{tmp_path / 'run' / missing} is not there" in line
+
+
+def _stop_before_the_floor(
+    directory: RunDirectory, number: int, state: State, record: RoundRecord | None = None
+) -> None:
+    if record is not None and record.floor:
+        raise Stopped
+    write_state(directory.path, number, state, record)
 
 
 class _StopRepeat(StopAt):

@@ -13,7 +13,9 @@ from PIL import Image, ImageFilter
 
 from assl_lightning.base.run_files import LEDGER, POOL, QUERIED_PROBABILITIES, TO_LABEL
 from assl_lightning.commands import messages
+from assl_lightning.commands.asking_again import Asking
 from assl_lightning.commands.audit import main
+from assl_lightning.commands.auditing import audit
 from assl_lightning.commands.classes import main as change_classes
 from assl_lightning.commands.ingest import main as ingest
 from assl_lightning.commands.label import main as label
@@ -208,7 +210,9 @@ def test_what_people_answer_to_an_audit_becomes_the_label_and_is_trained_on(
     state = torch.load(run / "round_02" / POOL, weights_only=True)["labels"].tolist()
     index = {name: place for place, name in enumerate(predictor.source.sample_ids)}
     assert all(predictor.source.class_names[state[index[name]]] == colour_of(name) for name in asked)
-    assert not read_batch(batch.directory).is_open
+    assert read_batch(batch.directory).is_open, "its answers may be corrected"
+    assert ingest([str(run), str(table)]) == 0
+    assert "audit 1" not in capsys.readouterr().out
 
 
 def test_the_run_itself_takes_the_answers_that_lie_beside_an_audit(run: Path) -> None:
@@ -218,13 +222,14 @@ def test_the_run_itself_takes_the_answers_that_lie_beside_an_audit(run: Path) ->
     rows = "".join(f"{sample.sample_id},{colour_of(sample.sample_id)}\n" for sample in batch.samples)
     (batch.directory / "labels.csv").write_text(f"sample_id,label\n{rows}")
     answer_the_batch({})
+    early = RunPredictor(run)
+    found = audit(early, 4, lambda *_: None)
 
     assert train(RUN) == 0
 
     assert not wrong_names(run) & {sample.sample_id for sample in batch.samples}
-    assert label([str(run), "--audit", "--csv", "x.csv"]) == 1  # its round has trained
-    assert main([str(run), "--ask"]) == 0  # the run is finished; an audit may ask all the same
-    assert [audit.is_open for audit in find_audits(run)] == [False, True]
+    list(Asking(early).ask(found, None))  # the run has finished since; an audit may ask all the same
+    assert [audit.round for audit in find_audits(run)] == [2, 3]
     assert label([str(run), "--audit", "--csv", "x.csv"]) == 0
 
 

@@ -13,9 +13,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from assl_lightning.data.contact_sheet import contact_sheet
+from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.records import RoundRecord
 from assl_lightning.loop.round_log import RoundLog
 from assl_lightning.loop.settings import RoundSettings
+from assl_lightning.stopping import StopOnPlateau
 from tests import small_runs
 from tests.stripes import IMAGES
 
@@ -75,6 +77,24 @@ def test_large_pictures_keep_their_size_and_a_logger_without_images_gets_none(tm
     assert not (tmp_path / "none").exists()
 
 
+def test_a_logger_that_fails_is_named_in_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Unreachable(DummyLogger):
+        def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+            raise ConnectionError("no route to host\nand more")
+
+    def refuse(save_dir: str, id: str | None) -> DummyLogger:
+        raise OSError("no space left")
+
+    RoundLog(lambda save_dir, id: Unreachable(), tmp_path, "run").add(record_of(2, 0.5))
+    RoundLog(refuse, tmp_path, "run").add(record_of(3, 0.5))
+    unreachable, full = caplog.messages
+    assert unreachable == (
+        "Unreachable could not log round 2 below against_labels, so that this point may be missing there "
+        "(ConnectionError: no route to host); the run goes on"
+    )
+    assert full.startswith("the logger could not log round 3")
+
+
 @pytest.mark.e2e
 def test_a_run_logs_each_round_once_under_its_own_name(tmp_path: Path) -> None:
     kept: list[tuple[str, Any, int | None]] = []
@@ -94,3 +114,19 @@ def test_a_run_logs_each_round_once_under_its_own_name(tmp_path: Path) -> None:
     assert save_dir == str(tmp_path / "run" / "against_labels")
     assert run_id is not None
     assert run_id in (tmp_path / "run" / "config.yaml").read_text()
+
+
+@pytest.mark.e2e
+def test_a_run_that_a_rule_ends_logs_its_last_round_and_each_query_after_its_state(tmp_path: Path) -> None:
+    kept: list[tuple[str, Any, int | None]] = []
+    states: list[str] = []
+
+    def make_logger(save_dir: str, id: str | None) -> Kept:
+        states.append(RunDirectory(tmp_path / "run").read_state(len(states))[0])
+        return Kept(kept)
+
+    settings = RoundSettings(rounds=2, initial_labels=4, labels_per_round=3, steps_per_round=2, weight_ema=0.8)
+    rule = StopOnPlateau(min_gain=1.0, rounds=1)  # it ends the run at round 1
+    small_runs.run(tmp_path / "run", settings=settings, stop=rule, make_round_logger=make_logger)
+    assert [step for name, _, step in kept if name == ACCURACY] == [4, 7]
+    assert states == ["waiting", "trained"]

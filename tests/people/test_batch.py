@@ -92,9 +92,9 @@ def test_an_audit_has_batches_of_its_own_which_no_round_waits_for(tmp_path: Path
     assert find_batches(tmp_path) == [batch]
     assert find_all_batches(tmp_path) == [batch, first, second]
     assert waiting_batch(tmp_path) == batch
-    assert first.is_open
     apply_batch(batch)
-    assert not read_batch(first.directory).is_open
+    assert not read_batch(batch.directory).is_open
+    assert read_batch(first.directory).is_open, "its answers are corrections, at any time"
 
 
 @pytest.mark.parametrize(

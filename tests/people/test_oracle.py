@@ -33,6 +33,7 @@ from assl_lightning.people.batch import (
 from assl_lightning.people.judging import ingest, unanswered
 from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.oracle import People
+from assl_lightning.people.page.session import Session
 from assl_lightning.people.tools import LabelsByFile, LabelsByPage
 from tests import small_runs
 from tests.same_run import differences_of_runs
@@ -406,6 +407,29 @@ def test_without_the_answers_of_an_audit_the_datas_labels_come_back(tmp_path: Pa
     assert corrected() == {0: CLASS_NAMES.index("narrow"), 1: EXCLUDED, 2: int(LABELS[2])}
     ledger.revoke([one.id or 0 for one in kept], "Ann", "page")
     assert corrected() == {place: int(LABELS[place]) for place in range(3)}
+
+
+def test_an_audit_takes_answers_after_the_run_has_gone_on(tmp_path: Path) -> None:
+    run_dir, source = tmp_path / "run", make_source()
+    run(run_dir)
+    label_all(run_dir)
+    run(run_dir)
+    in_file, on_page = find_batches(run_dir)[0].samples[:2]
+    index = [in_file.index, on_page.index]
+    others = [CLASS_NAMES[(int(LABELS[place]) + 1) % 3] for place in index]
+    directory = next_audit(run_dir)
+    People(source, LabelsByPage()).ask_again(directory, 1, index, others)
+    label_all(run_dir)
+    run(run_dir)
+    audit, ledger = read_batch(directory), Ledger(run_dir / LEDGER)
+    assert unanswered(audit, ledger.active_answers()) == [in_file.sample_id, on_page.sample_id]
+
+    (directory / "labels.csv").write_text(f"sample_id,label,annotator\n{in_file.sample_id},{others[0]},Ann\n")
+    Session(audit, ledger).answer("Ann", {"sample_id": on_page.sample_id, "kind": "label", "label": others[1]})
+    label_all(run_dir)
+    run(run_dir)
+    assert unanswered(audit, ledger.active_answers()) == []
+    assert [CLASS_NAMES[label] for label in pool_of(run_dir, 2).labels[index].tolist()] == others
 
 
 def test_labels_that_the_data_have_are_known_from_the_first_round_on(tmp_path: Path, messages: list[str]) -> None:

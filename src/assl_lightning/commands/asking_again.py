@@ -57,7 +57,7 @@ class Asking:
             asked = dict(list(asked.items())[:most])
             if asked:
                 directory = next_audit(self._run_dir)
-                number = self._predictor.number + 1
+                number = self._predictor.directory.under_way() + 1  # the run may have gone on since the audit
                 instructions = self._people.ask_again(directory, number, list(asked), list(asked.values()))
                 yield f"asked once more: {counted(len(asked), 'image')} in {directory}. {instructions}"
                 yield (

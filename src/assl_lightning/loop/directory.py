@@ -54,6 +54,7 @@ from assl_lightning.base.run_files import (
     LOCK,
     POOL,
     QUERIED,
+    REPEAT,
     RESUME,
     STATE,
     THUMBNAILS,
@@ -169,6 +170,7 @@ class RunDirectory:
         if not self._ended_before_its_labels(record):
             (self.round(number) / STATE).unlink(missing_ok=True)
         self.checkpoints(number).remove()
+        self.remove_repeat(number)
         if number > 0:
             (self.round(number - 1) / FINAL_CHECKPOINT).unlink(missing_ok=True)
 
@@ -197,6 +199,14 @@ class RunDirectory:
     def checkpoints(self, number: int) -> FitCheckpoints:
         """Return the checkpoints within the training of a round."""
         return FitCheckpoints(self.round(number) / RESUME, self.config, {"round": number})
+
+    def repeat_checkpoints(self, number: int) -> FitCheckpoints:
+        """Return the checkpoints within the second training of a round."""
+        return FitCheckpoints(self.round(number) / REPEAT / RESUME, self.config, {"repeated_round": number})
+
+    def remove_repeat(self, number: int) -> None:
+        """Remove all files of the second training of a round."""
+        shutil.rmtree(self.round(number) / REPEAT, ignore_errors=True)
 
     def warm_up_checkpoints(self, samples: str) -> FitCheckpoints:
         """Return the checkpoints within the warm-up on the `samples` of this digest."""

@@ -1,12 +1,14 @@
 """What loggers get once a round is trained: accuracy against labels, one curve over a run's rounds, and the queries.
 
 A round's own Trainer logs against its steps, which begin at 0 in each round. This curve has the number of labels as its
-step. A round that was stopped after its point may give the same point again.
+step. A round
+gives its point once its query is written down; a run that goes on after its end may give its last point again.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,10 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from numpy.typing import NDArray
 from PIL import Image
 
+from assl_lightning.base.words import first_line
 from assl_lightning.loop.records import RoundRecord
+
+log = logging.getLogger(__name__)
 
 AGAINST_LABELS = "against_labels"
 """The directory of the curve, below the run's, and what the names of its values begin with."""
@@ -51,28 +56,45 @@ class RoundLog:
     run_id: str | None
 
     def add(self, record: RoundRecord, pictures: bytes | None = None) -> None:
-        """Log the test accuracies of a round, and the contact sheet (PNG) of its query where there is one."""
+        """Log the test accuracies of a round, and the contact sheet (PNG) of its query where there is one.
+
+        A logger that fails, as during an outage of its service, costs the run nothing but a warning.
+        """
         if self.make_logger is None:
             return
-        logger = self.make_logger(save_dir=str(self.run_dir / AGAINST_LABELS), id=self.run_id)
-        values = {
-            "test_accuracy_ema": record.test_accuracy_ema,
-            "test_accuracy_raw": record.test_accuracy_raw,
-            "test_balanced_accuracy_ema": record.test_balanced_accuracy_ema,
-            "test_balanced_accuracy_raw": record.test_balanced_accuracy_raw,
-        }
-        known = {f"{AGAINST_LABELS}/{name}": value for name, value in values.items() if value is not None}
-        logger.log_metrics(known, step=record.labels)
-        if pictures is not None:
-            _log_image(logger, f"{AGAINST_LABELS}/queried", _enlarged(pictures), record.labels)
-        logger.finalize("success")
-        end_wandb_run(logger)
+        name = "the logger"
+        try:
+            logger = self.make_logger(save_dir=str(self.run_dir / AGAINST_LABELS), id=self.run_id)
+            name = type(logger).__name__
+            try:
+                _add(logger, record, pictures)
+            finally:
+                end_wandb_run(logger)
+        except Exception as error:  # of any kind, as the logger is
+            log.warning(
+                "%s could not log round %d below %s, so that this point may be missing there (%s: %s); the run goes on",
+                *(name, record.round, AGAINST_LABELS, type(error).__name__, first_line(error)),
+            )
 
 
 def end_wandb_run(logger: Logger) -> None:
     """End the run of a logger of Weights & Biases; the next logger of the process would go on with it otherwise."""
     if isinstance(logger, WandbLogger):
         logger.experiment.finish()
+
+
+def _add(logger: Logger, record: RoundRecord, pictures: bytes | None) -> None:
+    values = {
+        "test_accuracy_ema": record.test_accuracy_ema,
+        "test_accuracy_raw": record.test_accuracy_raw,
+        "test_balanced_accuracy_ema": record.test_balanced_accuracy_ema,
+        "test_balanced_accuracy_raw": record.test_balanced_accuracy_raw,
+    }
+    known = {f"{AGAINST_LABELS}/{name}": value for name, value in values.items() if value is not None}
+    logger.log_metrics(known, step=record.labels)
+    if pictures is not None:
+        _log_image(logger, f"{AGAINST_LABELS}/queried", _enlarged(pictures), record.labels)
+    logger.finalize("success")
 
 
 def _log_image(logger: Logger, name: str, image: NDArray[np.uint8], step: int) -> None:

@@ -385,6 +385,7 @@ class _Loop:
         if record.stopped is not None and record.is_stopped(self.settings.rounds):
             reason = record.stopped["reason"]
             log.info("the run ends after round %d of %d: %s. %s", number, self.settings.rounds, reason, _GO_ON)
+            self._log(record)
         elif number < self.settings.rounds:
             if state == "waiting":
                 with self.directory.reading(number, STATE):
@@ -424,15 +425,23 @@ class _Loop:
 
     def _repeat(self, record: RoundRecord) -> RoundRecord:
         """Train the round a second time, to know how far two trainings on the same labels agree."""
-        log.info("round %d is trained once more on its labels, since repeat_round=%d", record.round, record.round)
+        number = record.round
+        reason = from_first_rank(lambda: self.training.why_not_repeated(number))
+        if reason is not None:
+            log.info("round %d is not trained once more, in spite of repeat_round=%d: %s", number, number, reason)
+            return record
+        log.info("round %d is trained once more on its labels, since repeat_round=%d", number, number)
         started = self.clock()
         with self.interruption.deferred():
-            floor = self.training.repeat(record.round)
+            floor = self.training.repeat(number)
             seconds = record.seconds | {"repeat": self.clock() - started}
             record = replace(record, floor=floor, seconds=seconds)
             if is_first_rank():
-                self.directory.write_state(record.round, "trained", record)
+                self.directory.write_state(number, "trained", record)
+                self.directory.remove_repeat(number)
         wait_for_all_ranks()
+        if number < self.settings.rounds:
+            self.interruption.raise_if_asked(f"round {number} is trained twice, and the same command goes on with it")
         return record
 
     def _decide(self, record: RoundRecord, before: Sequence[RoundRecord]) -> RoundRecord:
@@ -480,8 +489,8 @@ class _Loop:
             self.directory.write_queried(number, picks.rows(request.sample_id), picks.histograms)
             thumbnails = contact_sheet(self.datamodule.pool_images[picks.index[:_MAX_THUMBNAILS]])
             self.directory.write_thumbnails(number, thumbnails)
-            self._log(record, thumbnails)
             found = {"index": picks.index, "probabilities": picks.probabilities}
             self.directory.save_tensors(number, QUERIED_PROBABILITIES, found)
             self.directory.write_state(number, "waiting", record)
+            self._log(record, thumbnails)
         return record, request

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -12,7 +11,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from assl_lightning.base.processes import is_first_rank
-from assl_lightning.base.run_files import FINAL_CHECKPOINT, PREDICTIONS, REPEAT, RESUME, STATISTICS
+from assl_lightning.base.run_files import FINAL_CHECKPOINT, PREDICTIONS, REPEAT, STATISTICS
 from assl_lightning.base.seeding import derive_key
 from assl_lightning.data.contact_sheet import contact_sheet
 from assl_lightning.learning.accepting import check_algorithm
@@ -28,7 +27,6 @@ from assl_lightning.loop.class_history import read_history
 from assl_lightning.loop.comparing import compare_predictions
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.evaluation import Evaluation, confident_errors
-from assl_lightning.loop.fit_checkpoints import FitCheckpoints
 from assl_lightning.loop.fitting import Fitting, Times
 from assl_lightning.loop.records import RoundRecord
 from assl_lightning.loop.requirements import find_contradictions
@@ -115,11 +113,24 @@ class RoundTraining:
             network = weight_ema.averaged(network, prefix="network.")
         return _model(trainer, network, statistics, score), record
 
+    def why_not_repeated(self, number: int) -> str | None:
+        """Return why a trained round cannot be trained once more, in words; None if it can be."""
+        if self._latest_predictions(self._initial_algorithm()) is None:
+            return "its algorithm looks at no unlabelled images, so that there are no predictions to compare"
+        needed = [(number, PREDICTIONS, "earlier versions wrote none")]
+        if self.settings.init == "continue" and number > 0:
+            needed.append((number - 1, FINAL_CHECKPOINT, "init=continue begins with its weights"))
+        for needed_round, name, why in needed:
+            if not self.directory.has(needed_round, name):
+                return f"{self.directory.round(needed_round) / name} is not there; {why}"
+        return None
+
     def repeat(self, number: int) -> dict[str, float]:
         """Train a round once more, on the same labels and from the same weights, with other draws in its steps.
 
-        Nothing stays of it but the fields of the `Agreement` of its latest predictions with those of the round; {}
-        where the algorithm looks at no unlabelled images. A training that was stopped goes on from its checkpoint.
+        Nothing is wanted of it but the fields of the `Agreement` of its latest predictions with those of the round. A
+        training that was stopped goes on from its checkpoint; once the result is written down,
+        `RunDirectory.remove_repeat` removes its files. Call it only where `why_not_repeated` gives no reason.
 
         Raises:
             Interrupted: a signal came; the training is saved.
@@ -127,20 +138,17 @@ class RoundTraining:
         self._start_round(number, derive_key(self.settings.seed, "repeat"))
         algorithm = self._new_algorithm(number)
         latest = self._latest_predictions(algorithm)
+        assert latest is not None
+        weight_ema = None if self.settings.weight_ema is None else WeightEMA(self.settings.weight_ema)
+        checkpoints = self.directory.repeat_checkpoints(number)
+        saving = self.fitting.step_checkpoints(checkpoints)
+        seeding = StepSeed(self.datamodule.seed, number)
+        callbacks = [seeding, NonFinite(self.settings.non_finite), latest, weight_ema, saving]
         directory = self.directory.round(number) / REPEAT
-        agreement: dict[str, float] = {}
-        if latest is not None:
-            weight_ema = None if self.settings.weight_ema is None else WeightEMA(self.settings.weight_ema)
-            checkpoints = FitCheckpoints(directory / RESUME, self.directory.config, {"repeated_round": number})
-            saving = self.fitting.step_checkpoints(checkpoints)
-            seeding = StepSeed(self.datamodule.seed, number)
-            callbacks = [seeding, NonFinite(self.settings.non_finite), latest, weight_ema, saving]
-            trainer = self.fitting.new_trainer(directory, self.datamodule.num_epochs, callbacks)
-            self.fitting.fit(trainer, algorithm, self.datamodule, checkpoints)
-            first: Tensor = self.directory.load_tensors(number, PREDICTIONS)["classes"]
-            agreement = compare_predictions(first, latest.classes.cpu(), self.datamodule.pool.unlabelled)
-        if is_first_rank():
-            shutil.rmtree(directory, ignore_errors=True)
+        trainer = self.fitting.new_trainer(directory, self.datamodule.num_epochs, callbacks)
+        self.fitting.fit(trainer, algorithm, self.datamodule, checkpoints)
+        first: Tensor = self.directory.load_tensors(number, PREDICTIONS)["classes"]
+        agreement = compare_predictions(first, latest.classes.cpu(), self.datamodule.pool.unlabelled)
         self._start_round(number)
         return agreement
 

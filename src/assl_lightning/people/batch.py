@@ -9,7 +9,7 @@ A batch belongs to the round that trains on its labels: the batch of round 0 has
 is asked for after the training of round r. In a run's directory a batch has the present classes of the run.
 
 <run_dir>/audit_01/to_label/ has the same files: samples with a label, which an audit asks for once more. Such a batch
-belongs to a round, too, the first one that can train on the corrections, but no round waits for it.
+belongs to a round, too, the first one that can train on the corrections, but no round waits for it: it stays open.
 A labelling tool needs this directory alone: it may be copied elsewhere without the data.
 """
 
@@ -28,7 +28,7 @@ from typing import Any
 
 from assl_lightning.base.arguments import is_integer, is_number
 from assl_lightning.base.atomic import TEMPORARY, open_atomic, write_text
-from assl_lightning.base.run_files import AUDIT, CONFIG, POOL, TO_LABEL, round_directory
+from assl_lightning.base.run_files import AUDIT, CONFIG, POOL, TO_LABEL
 from assl_lightning.base.shell import command
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.loop.records import read_config
@@ -75,11 +75,11 @@ class LabelBatch:
     def is_open(self) -> bool:
         """True while the run waits for the labels; later answers are corrections, which the next round takes over.
 
-        It is False, too, if the run was set to end before the round that trains on them. An audit stays open then: its
-        answers count at once where the labels are used, and in training if the run gets more rounds.
+        It is False, too, if the run was set to end before the round that trains on them. An audit stays open: all its
+        answers are corrections, which count at once where the labels are used, and in training from the next round on.
         """
         if self.is_audit:
-            return not (round_directory(self.run_dir, self.round) / POOL).exists()
+            return True
         if (self.directory.parent / POOL).exists():
             return False
         if not (self.run_dir / CONFIG).exists():  # a copy of the round's directory

@@ -144,7 +144,7 @@ def _accepted(judgement: Judgement) -> Judgement:
 
 def _progress(batches: Sequence[LabelBatch], active: Sequence[Answer], new: Sequence[Answer]) -> Iterator[str]:
     for batch in batches:
-        if batch.is_open:
+        if batch.is_open and (not batch.is_audit or unanswered(batch, active)):  # before these answers
             count, left = len(batch.samples), len(unanswered(batch, [*active, *new]))
             have = f"{left} of {count} images have no answer yet" if left else f"all {count} images have an answer"
             yield f"{batch.title}: {have}"
@@ -156,7 +156,7 @@ class RequestedSamples:
     def __init__(self, batches: Sequence[LabelBatch]) -> None:
         self.batch: dict[str, LabelBatch] = {}  # sample id → the newest that asked for it
         self.again: set[str] = set()  # samples that this batch asks for once more
-        self.open_rounds = {batch.round for batch in batches if batch.is_open}
+        self.open = {batch.directory for batch in batches if batch.is_open}
         paths: dict[str, str] = {}
         for batch in sorted(batches, key=lambda batch: batch.round):
             for sample in batch.samples:
@@ -321,7 +321,7 @@ class _Review:
         late: dict[int, list[str]] = {}
         for answer in new:
             batch = self.requested.batch[answer.sample_id]
-            if batch.round not in self.requested.open_rounds:
+            if batch.directory not in self.requested.open:
                 late.setdefault(batch.round, []).append(answer.where)
             decision = ledger.decision(answer.sample_id)
             if decision is not None and not answer.decides and content_of(decision) != content_of(answer):

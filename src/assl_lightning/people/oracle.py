@@ -152,7 +152,9 @@ class People:
         for each in (*earlier, *audits, batch):
             self._check_indices(each)
         instructions = self._tool.offer(batch)
-        self._collect([batch, *(audit for audit in audits if audit.is_open)], ledger)
+        active = ledger.active_answers()
+        unfinished = [audit for audit in audits if audit.round == batch.round or unanswered(audit, active)]
+        self._collect([batch, *unfinished], ledger)
         answers = self._gather(batch, earlier, audits, ledger, instructions)
         if isinstance(answers, Pending) and self._notify is not None:
             notify(self._notify, batch)
