@@ -94,8 +94,11 @@ REGIMES = {
     "digits, 1:50": "digits_tail50",
     "digits, four fifths": "digits_near_copies",
     "digits, one answer": "digits_wrong10",
+    "digits, two answers": "digits_wrong20",
     "digits, 6 to 30": "digits_wide",
-    "MNIST": "mnist_5k",
+    "MNIST, 1 to 5": "mnist_5k",
+    "MNIST, 1:20": "mnist_5k_tail20",
+    "MNIST, one answer": "mnist_5k_wrong10",
     "Fashion-MNIST": "fashion",
     "letters": "letters",
 }
@@ -104,6 +107,11 @@ REGIMES = {
 def cells(row: str) -> list[str]:
     """Return the cells of a row, without standard deviations."""
     return [cell.partition(" ±")[0].strip() for cell in row.split("|")]
+
+
+def test_the_readme_has_every_regime_of_the_tables() -> None:
+    tables = (ROOT / "results/fewer_labels/tables.md").read_text()
+    assert int(tables.partition(" regimes,")[0].rpartition("\n")[2]) == len(REGIMES)
 
 
 @pytest.mark.parametrize(("name", "regime"), REGIMES.items())
