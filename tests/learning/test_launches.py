@@ -118,6 +118,7 @@ def test_leaving_steps_out_waits_for_nothing_and_launches_a_few_kernels(counted:
     assert more <= 20 * STEPS
 
 
+@pytest.mark.e2e  # for its time: the interpreter makes every view of a whole step
 @pytest.mark.skipif(not interpreted_kernels(), reason="Triton comes with torch's wheels for CUDA on Linux")
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of the interpreter
 def test_with_triton_a_step_launches_a_third(caplog: pytest.LogCaptureFixture) -> None:
