@@ -26,6 +26,7 @@ from assl_lightning.commands.train import main as train
 from assl_lightning.data.answers import Answer, resolve
 from assl_lightning.people.batch import find_audits, find_batches, read_batch
 from assl_lightning.people.ledger import Ledger
+from tests.commands.checks import assert_refused
 from tests.commands.finished_run import RUN_DIR as OF_A_DATA_SET
 
 pytestmark = pytest.mark.e2e
@@ -305,12 +306,7 @@ def test_a_run_without_a_hold_out_and_without_records_says_what_it_judges_by(
 def test_what_cannot_be_done_is_one_line_and_nothing_is_written(
     place: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], line: str
 ) -> None:
-    before = sorted(place.rglob("*"))
-    assert main(arguments) == 1
-    error = capsys.readouterr().err
-    assert line in error
-    assert error.count("\n") == 1
-    assert sorted(place.rglob("*")) == before
+    assert_refused(main, arguments, line, place, capsys)
 
 
 def test_a_run_that_has_trained_nothing_yet_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

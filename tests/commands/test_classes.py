@@ -22,6 +22,7 @@ from assl_lightning.people.judging import ingest
 from assl_lightning.people.label_studio.tasks import LABEL_CONFIG, label_config
 from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.page.session import AnswerError, ClosedError, Session
+from tests.commands.checks import assert_imports_nothing_heavy
 from tests.people.batches import CLASSES, SAMPLE_IDS, apply_batch, make_batch
 
 
@@ -273,13 +274,7 @@ def test_a_change_is_refused_while_a_round_trains_and_while_a_process_runs(
 
 @pytest.mark.e2e
 def test_the_command_needs_neither_torch_nor_lightning(run_dir: Path) -> None:
-    code = (
-        "import sys; from assl_lightning.classes import main; failed = main(sys.argv[1:]); "
-        "sys.exit(failed or ','.join({'torch', 'lightning', 'hydra', 'numpy', 'PIL'} & set(sys.modules)) or 0)"
-    )
-    command = [sys.executable, "-c", code, str(run_dir), "--rename", "dent=bump"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert_imports_nothing_heavy("classes", str(run_dir), "--rename", "dent=bump")
 
 
 def test_what_is_no_run_or_has_no_names_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

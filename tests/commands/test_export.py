@@ -17,6 +17,7 @@ from assl_lightning.commands.predicting import RunPredictor
 from assl_lightning.commands.train import main as train
 from assl_lightning.config.classifier import load_classifier
 from assl_lightning.networks.adapt import with_features
+from tests.commands.checks import assert_refused
 from tests.commands.finished_run import COUNT, RUN, RUN_DIR
 
 pytestmark = pytest.mark.e2e
@@ -139,9 +140,4 @@ def test_an_export_that_disagrees_is_refused_and_nothing_is_written(
 def test_what_cannot_be_done_is_one_line(
     place: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], line: str
 ) -> None:
-    before = sorted(place.rglob("*"))
-    assert main(arguments) == 1
-    error = capsys.readouterr().err
-    assert line in error
-    assert error.count("\n") == 1
-    assert sorted(place.rglob("*")) == before
+    assert_refused(main, arguments, line, place, capsys)

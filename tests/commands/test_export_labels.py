@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from assl_lightning.data.answers import Answer
 from assl_lightning.data.image_table import read_manifest
 from assl_lightning.loop.records import write_config
 from assl_lightning.people.ledger import Ledger
+from tests.commands.checks import assert_imports_nothing_heavy, assert_refused
 from tests.people.batches import CLASSES, SAMPLE_IDS, a_png, make_batch
 
 
@@ -91,20 +90,9 @@ def test_what_cannot_be_done_is_one_line_and_writes_nothing(
         make_batch(Path(name))
         write_config(Path(name), {"rounds": 1})
     Ledger(Path("gone") / LEDGER).append([Answer("d.png", "label", "Ann", "page", 0, label="ok")])
-    before = sorted(Path().rglob("*"))
-    assert main(arguments) == 1
-    error = capsys.readouterr().err
-    assert line in error
-    assert error.count("\n") == 1
-    assert sorted(Path().rglob("*")) == before
+    assert_refused(main, arguments, line, Path(), capsys)
 
 
 @pytest.mark.e2e
 def test_labels_are_exported_without_torch(run_dir: Path) -> None:
-    code = (
-        "import sys; from assl_lightning.export import main; failed = main(sys.argv[1:]); "
-        "sys.exit(failed or ','.join({'torch', 'lightning', 'hydra', 'numpy', 'PIL'} & set(sys.modules)) or 0)"
-    )
-    command = [sys.executable, "-c", code, str(run_dir), "--format", "labels"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert_imports_nothing_heavy("export", str(run_dir), "--format", "labels")

@@ -21,6 +21,7 @@ from assl_lightning.config.classifier import load_classifier
 from assl_lightning.data.answers import Answer
 from assl_lightning.data.image_table import read_manifest
 from assl_lightning.people.ledger import Ledger
+from tests.commands.checks import assert_refused
 from tests.commands.finished_run import COUNT, RUN, RUN_DIR
 
 pytestmark = pytest.mark.e2e
@@ -203,12 +204,7 @@ def test_classes_that_were_renamed_have_their_present_names(place: Path) -> None
 def test_what_cannot_be_done_is_one_line_and_nothing_is_written(
     place: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], line: str
 ) -> None:
-    before = sorted(place.rglob("*"))
-    assert main(arguments) == 1
-    error = capsys.readouterr().err
-    assert line in error
-    assert error.count("\n") == 1
-    assert sorted(place.rglob("*")) == before
+    assert_refused(main, arguments, line, place, capsys)
 
 
 def test_a_run_that_has_trained_nothing_yet_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

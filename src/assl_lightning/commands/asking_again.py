@@ -1,4 +1,4 @@
-"""What an audit found, put back to people: a batch of its own, whose answers become labels."""
+"""Ask people again about the labels that an audit found, in a batch of its own, whose answers become labels."""
 
 from __future__ import annotations
 

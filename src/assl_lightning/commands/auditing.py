@@ -1,4 +1,4 @@
-"""What is probably wrong with a run's labels and images."""
+"""Find what is probably wrong with a run's labels and images."""
 
 from __future__ import annotations
 

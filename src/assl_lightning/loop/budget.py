@@ -1,4 +1,4 @@
-"""How many labels each round asks for; nothing here imports torch."""
+"""Compute how many labels each round asks for; nothing here imports torch."""
 
 from __future__ import annotations
 

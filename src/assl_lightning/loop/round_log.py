@@ -1,8 +1,8 @@
-"""What loggers get once a round is trained: accuracy against labels, one curve over a run's rounds, and the queries.
+"""Log a run over its rounds: accuracy against labels, as one curve, and the queries.
 
 A round's own Trainer logs against its steps, which begin at 0 in each round. This curve has the number of labels as its
-step. A round
-gives its point once its query is written down; a run that goes on after its end may give its last point again.
+step. A round gives its point once its query is written down; a run that goes on after its end may give its last point
+again.
 """
 
 from __future__ import annotations

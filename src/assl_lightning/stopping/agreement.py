@@ -1,4 +1,4 @@
-"""How far two classifiers agree on the same images, and what that bounds.
+"""Agreement of two classifiers on the same images, and the change of accuracy that it bounds.
 
 Cohen 1960; its standard error: Fleiss, Cohen and Everitt 1969; the bound: Bloodgood and Grothendieck, CoNLL 2013.
 """

@@ -1,4 +1,4 @@
-"""What the rounds so far say of labelling more, in numbers and in words."""
+"""Outlook on labelling more, from the rounds so far, in numbers and in words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from assl_lightning.stopping.rules import Progress
 
 @dataclass(frozen=True)
 class Outlook:
-    """What the rounds up to one of them say of labelling more."""
+    """Outlook on labelling more, from the rounds up to one of them."""
 
     last: Progress
     floor: tuple[int, Agreement] | None  # the newest round that was trained twice, and the agreement of the two

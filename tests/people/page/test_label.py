@@ -73,6 +73,19 @@ def answer_all(run_dir: Path, annotator: str = "Ann") -> None:
     )
 
 
+def open_and_interrupt(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Have a browser end the command as Ctrl+C does; return the addresses that it opens."""
+    opened: list[str] = []
+
+    def browse(address: str) -> None:
+        opened.append(address)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(webbrowser, "open", browse)
+    monkeypatch.setenv("DISPLAY", ":0")
+    return opened
+
+
 @pytest.mark.e2e
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_with_a_line_and_nothing_heavy_was_imported(tmp_path: Path, signum: int, code: int) -> None:
@@ -164,14 +177,7 @@ def test_each_share_is_a_page_and_a_success_of_its_own(
 ) -> None:
     batch = make_batch(tmp_path)
     (tmp_path / "config.yaml").write_text("rounds: 1\noracle: {conflicts: error}\n")
-    opened: list[str] = []
-
-    def browse(address: str) -> None:
-        opened.append(address)
-        signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(webbrowser, "open", browse)
-    monkeypatch.setenv("DISPLAY", ":0")
+    open_and_interrupt(monkeypatch)
     ports: list[int] = []
 
     def note_and_listen(host: str, port: int) -> socket.socket:
@@ -243,14 +249,7 @@ def test_the_page_opens_where_people_differ(
     make_batch(tmp_path)
     answer_all(tmp_path)
     Ledger(tmp_path / LEDGER).append([Answer("d.png", "label", "", "labels.csv, line 2", 0, label="dent")])
-    opened: list[str] = []
-
-    def browse(address: str) -> None:
-        opened.append(address)
-        signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(webbrowser, "open", browse)
-    monkeypatch.setenv("DISPLAY", ":0")
+    opened = open_and_interrupt(monkeypatch)
     assert label.main([str(tmp_path), "--port", "0", "--settle"]) == 130, "not all is settled"
     assert urlsplit(opened[0]).path == "/settle"
     told = capsys.readouterr().out

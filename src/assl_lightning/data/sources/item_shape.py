@@ -1,4 +1,4 @@
-"""The places of the image, the label and the name in an item of somebody's data set."""
+"""Find the image, the label and the name in an item of somebody's data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tested weights predict: by class, class against class, and confidence against accuracy."""
+"""Count what the tested weights predict: by class, class against class, and confidence against accuracy."""
 
 from __future__ import annotations
 
