@@ -97,6 +97,15 @@ def test_a_price_that_only_some_runs_have_makes_no_cost(runs: Runs) -> None:
     assert rows["herding"] == ("10", "–", "–")
 
 
+def test_answers_without_a_time_tell_no_minutes(runs: Runs) -> None:
+    run = runs.add("herding", 0, COURSE)
+    ask(run, 1, {"a.png": "ok"})
+    say(run, 1, "a.png", "ok", seconds=None)
+    setting = runs.setting()
+    (asked,) = find_labelling([setting]).values()
+    assert rows_of(labelling_more_blocks(setting, asked), "What the labels cost")["herding"][1] == "–"
+
+
 def test_peoples_minutes_are_those_of_their_timed_answers(runs: Runs) -> None:
     run = runs.add("herding", 0, COURSE)
     ask(run, 1, {"a.png": "ok", "b.png": "ok", "c.png": "dent"})

@@ -167,7 +167,7 @@ def _cost_blocks(setting: Setting, asked: Sequence[Found]) -> tuple[Block, ...]:
         labels = [_labels_asked_for(run) for run in method.runs.values()]
         costs = [run.config.get("cost_per_label") for run in method.runs.values()]
         known = [count * cost for count, cost in zip(labels, costs, strict=True) if is_number(cost)]
-        spent = minutes.get(method.name)
+        spent = minutes.get(method.name) if timed.get(method.name, (0, 0))[0] else None  # files tell no times
         with_time = f" ({timed[method.name][0]:,} of {timed[method.name][1]:,} answers timed)" if spent else ""
         rows.append(
             (
