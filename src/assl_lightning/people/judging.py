@@ -34,7 +34,6 @@ from assl_lightning.people.errors import IngestError
 from assl_lightning.people.ledger import Ledger
 
 _SHOWN = 5  # lines that a notice about many of them names
-_AGREE = "agree on one, or choose --conflicts latest, or majority, under which a tie is settled on the page"
 _MOST_CLASSES = 20  # that a message names
 
 
