@@ -15,8 +15,6 @@ A labelling tool needs this directory alone: it may be copied elsewhere without 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import re
@@ -28,6 +26,7 @@ from typing import Any
 
 from assl_lightning.base.arguments import is_integer, is_number
 from assl_lightning.base.atomic import TEMPORARY, open_atomic, write_text
+from assl_lightning.base.csv_text import table_as_csv
 from assl_lightning.base.run_files import AUDIT, CONFIG, POOL, TO_LABEL
 from assl_lightning.base.shell import command
 from assl_lightning.loop.class_history import read_history
@@ -230,19 +229,16 @@ def _description(batch: LabelBatch) -> str:
 
 def _table(batch: LabelBatch) -> str:
     """Return the table: highest score first, with empty columns to fill in; predictions only if people may see them."""
-    text = io.StringIO()
     shown = batch.show_predictions
     parts = list(batch.samples[0].parts) if shown and batch.samples else []
-    writer = csv.writer(text)  # its line ends are \r\n: a name with either of them is quoted
     of_model = ["prediction", "score", *parts] if shown else []
-    writer.writerow(["sample_id", "label", "status", "path", "image", *of_model, "round"])
+    rows = []
     for sample in batch.samples:
-        values = [sample.score, *(sample.parts[name] for name in parts)]
-        numbers = ["" if value is None else value for value in values]
-        predicted = [sample.prediction or "", *numbers] if shown else []
+        predicted = [sample.prediction, sample.score, *(sample.parts[name] for name in parts)] if shown else []
         image = f"{IMAGES}/{sample.image}"
-        writer.writerow([sample.sample_id, "", "", sample.path or "", image, *predicted, batch.round])
-    return text.getvalue()
+        rows.append([sample.sample_id, "", "", sample.path, image, *predicted, batch.round])
+    header = ["sample_id", "label", "status", "path", "image", *of_model, "round"]
+    return table_as_csv(header, rows, line_end="\r\n")
 
 
 def _batch_of(content: Any, directory: Path) -> LabelBatch:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import threading
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -14,6 +12,7 @@ from reprlib import repr as shown
 from typing import Any, cast, get_args
 
 from assl_lightning.base.arguments import is_integer, is_number
+from assl_lightning.base.csv_text import table_as_csv
 from assl_lightning.data.answers import Answer, Conflicts, Kind, ResolvedLabel, resolve
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.people.batch import AskedSample, LabelBatch, read_batch
@@ -272,12 +271,10 @@ class Session:
                 last.pop(key, None)
                 last[key] = answer
         with_decisions = any(answer.decides for answer in last.values())
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*COLUMNS, _DECIDES] if with_decisions else COLUMNS)
-        for answer in last.values():
-            writer.writerow([*_row(answer), *(["yes" if answer.decides else ""] if with_decisions else [])])
-        return text.getvalue()
+        if not with_decisions:
+            return table_as_csv(COLUMNS, map(_row, last.values()))
+        rows = ([*_row(answer), "yes" if answer.decides else ""] for answer in last.values())
+        return table_as_csv([*COLUMNS, _DECIDES], rows)
 
     def labelled_table(self) -> str:
         """The labelled set of the run so far, all rounds and all people, as CSV; see `people.labelled_set`."""

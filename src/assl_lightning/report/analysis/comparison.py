@@ -201,9 +201,7 @@ def holm(p_values: ArrayLike) -> Floats:
     return adjusted
 
 
-def pairwise_matrix(
-    settings: Sequence[Mapping[str, Floats]], *, threshold: float = PAPER_THRESHOLD
-) -> PairwiseMatrix:
+def pairwise_matrix(settings: Sequence[Mapping[str, Floats]], *, threshold: float = PAPER_THRESHOLD) -> PairwiseMatrix:
     """Return the paper's matrix (Fig. 6), counted as in [A]: method → accuracies (seeds, rounds), for each setting.
 
     In each setting, the row's method beats the column's in a share of the rounds: those in which t = √n · mean / s.d.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from assl_lightning.base.atomic import write_text
 from assl_lightning.base.command_line import as_command
+from assl_lightning.base.csv_text import rows_as_csv
 from assl_lightning.base.paths import path_argument
 from assl_lightning.base.run_files import CONFIG
 from assl_lightning.learning.snapshot_files import DIRECTORY, read_snapshots
@@ -30,7 +31,6 @@ from assl_lightning.report.instability.tables import (
     share_table,
 )
 from assl_lightning.report.markdown import render_markdown
-from assl_lightning.report.tidy import rows_as_csv
 from assl_lightning.report.views import Page, Paragraph, Section
 
 
