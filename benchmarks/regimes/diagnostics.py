@@ -35,7 +35,7 @@ from assl_lightning.base.run_files import POOL, QUERIED, STATISTICS, round_direc
 from assl_lightning.base.tensor_files import load
 from assl_lightning.config.classifier import load_classifier
 from assl_lightning.config.prepare import load_source
-from assl_lightning.config.schema import read_written
+from assl_lightning.config.reading import read_written
 from assl_lightning.method.coverage import covered_by, half_covering_width, unit_vectors
 from assl_lightning.method.statistics import SampleStatistics
 from assl_lightning.report.analysis.runs import Run, find_runs

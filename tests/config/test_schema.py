@@ -6,15 +6,10 @@ from typing import Any
 
 import pytest
 
-from assl_lightning.config.schema import (
-    Config,
-    ConfigurationError,
-    _leaves,
-    _read_values,
-    check_budget,
-    read,
-    show,
-)
+from assl_lightning.config.contradictions import check_budget
+from assl_lightning.config.reading import _leaves, _read_values, read
+from assl_lightning.config.schema import Config, ConfigurationError
+from assl_lightning.config.values import show
 from assl_lightning.loop import CheckpointSettings, RoundSettings, ScoreSettings
 from assl_lightning.loop.settings import KEYS
 from tests.shell import run_python

@@ -15,7 +15,7 @@ from assl_lightning.base.words import first_line
 from assl_lightning.commands.progress import Tell
 from assl_lightning.config.classifier import Classifier, load_classifier
 from assl_lightning.config.prepare import load_source
-from assl_lightning.config.schema import read_written
+from assl_lightning.config.reading import read_written
 from assl_lightning.data.answers import Conflicts, resolve
 from assl_lightning.data.image_stream import StoredImages
 from assl_lightning.data.pool import EXCLUDED, HELD_OUT, UNLABELLED, Pool

@@ -25,9 +25,10 @@ from assl_lightning.config.instantiate import (
 )
 from assl_lightning.config.prepare import check_pool_size
 from assl_lightning.config.refusals import error_at
-from assl_lightning.config.schema import Config, ConfigurationError, show
+from assl_lightning.config.schema import Config, ConfigurationError
 from assl_lightning.config.trying import check_single_images, try_trainer
 from assl_lightning.config.unreadable import exclude_unreadable
+from assl_lightning.config.values import show
 from assl_lightning.data.pool import Pool
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.undecodable import Row, rows_of

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from assl_lightning.base.shell import command
-from assl_lightning.config.schema import Config, ConfigurationError, show
+from assl_lightning.config.schema import Config, ConfigurationError
+from assl_lightning.config.values import show
 from assl_lightning.data.class_names import read_class_names
 from assl_lightning.loop.class_history import ClassHistory, changeable_round, run_classes
 

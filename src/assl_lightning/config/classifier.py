@@ -21,7 +21,8 @@ from assl_lightning.base.paths import expanded
 from assl_lightning.base.run_files import CONFIG, FINAL_CHECKPOINT
 from assl_lightning.config.class_list import with_class_names
 from assl_lightning.config.instantiate import make_network
-from assl_lightning.config.schema import Config, read_written
+from assl_lightning.config.reading import read_written
+from assl_lightning.config.schema import Config
 from assl_lightning.data.decoding import ImageFormat, Images, convert, decode, describe_faults, read_all
 from assl_lightning.data.folders import find_images
 from assl_lightning.data.sources.items import to_pillow

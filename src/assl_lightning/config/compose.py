@@ -27,8 +27,9 @@ from assl_lightning.base.shell import quote
 from assl_lightning.base.versions import require_versions
 from assl_lightning.base.words import first_line, nearest, one_line
 from assl_lightning.config.hydra_keys import refuse_without_effect
+from assl_lightning.config.reading import read, unknown_key
 from assl_lightning.config.replaced import leave_out_foreign, with_open_nodes
-from assl_lightning.config.schema import Config, ConfigurationError, read, unknown_key
+from assl_lightning.config.schema import Config, ConfigurationError
 from assl_lightning.config.yaml_numbers import find_misread
 
 _OF_FILES = ("_suffix", "_steps")

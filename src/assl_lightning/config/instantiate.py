@@ -14,7 +14,8 @@ from torch import nn
 
 from assl_lightning.base.words import nearest, one_line
 from assl_lightning.config.refusals import error_at
-from assl_lightning.config.schema import Config, ConfigurationError, Node, show
+from assl_lightning.config.schema import Config, ConfigurationError
+from assl_lightning.config.values import Node, show
 from assl_lightning.learning.accelerators import auto_accelerator
 from assl_lightning.learning.accepting import require_algorithm
 from assl_lightning.learning.algorithm import Algorithm

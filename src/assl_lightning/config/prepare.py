@@ -15,6 +15,7 @@ import torch
 
 from assl_lightning.base.run_files import CONFIG
 from assl_lightning.config.class_list import explained, plan_classes, source_node
+from assl_lightning.config.contradictions import check_budget, explain
 from assl_lightning.config.instantiate import (
     check_arguments,
     instantiate_as,
@@ -24,8 +25,9 @@ from assl_lightning.config.instantiate import (
     nodes,
 )
 from assl_lightning.config.refusals import error_at
-from assl_lightning.config.schema import Config, ConfigurationError, check_budget, explain, left_open, show
+from assl_lightning.config.schema import Config, ConfigurationError, left_open
 from assl_lightning.config.trying import check_single_images, try_network, try_trainer
+from assl_lightning.config.values import show
 from assl_lightning.data.class_names import list_classes, oddities
 from assl_lightning.data.growth import reindex_source
 from assl_lightning.data.long_tail import long_tailed

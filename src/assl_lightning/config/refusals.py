@@ -11,7 +11,8 @@ from hydra.errors import InstantiationException
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from assl_lightning.base.words import one_line
-from assl_lightning.config.schema import ConfigurationError, Node, show
+from assl_lightning.config.schema import ConfigurationError
+from assl_lightning.config.values import Node, show
 
 _BUILT_IN_REFUSALS = (ValueError, TypeError, OSError, ImportError, RuntimeError)
 _LEAST_LETTERS = 3  # of a value, for it to be recognised in a message
