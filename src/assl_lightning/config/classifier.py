@@ -45,10 +45,10 @@ class _ClassAndConfidence(NamedTuple):
 
 
 class Prediction(_ClassAndConfidence):
-    """The class of an image, and the network's confidence in it, a probability in [0, 1]: unpacks into these two.
+    """The class of an image, and its probability in [0, 1] by the network; it unpacks into these two.
 
     Attributes:
-        source: the image's file, or its position in what was given, as text: "3".
+        source: the image's file, or its position among the images, as text: "3".
     """
 
     source: str
@@ -69,7 +69,7 @@ class Classifier:
         Args:
             images: one or several image files, directories (all images below, in the order of their paths), Pillow
                 images, or arrays and tensors of uint8.
-            skip_unreadable: leave images out that cannot be read, and say in a warning which these are.
+            skip_unreadable: leave out images that cannot be read, and name them in a warning.
 
         Raises:
             ValueError: an image cannot be decoded, or there is none.
@@ -99,8 +99,8 @@ class Classifier:
             pictures, partial(_read, form=self.form, may_fail=skip_unreadable), self.form
         ):
             if faults and not skip_unreadable:
-                told = describe_faults([*faults.values()], "list")
-                raise ValueError(f"{told}; leave them out, or classify the others with skip_unreadable=True")
+                problem = describe_faults([*faults.values()], "list")
+                raise ValueError(f"{problem}; leave them out, or classify the others with skip_unreadable=True")
             with torch.inference_mode():
                 logits = self.network(self.normalise(torch.from_numpy(images).to(device)))
                 probabilities = logits.float().softmax(-1).cpu()
@@ -118,7 +118,7 @@ class _Named(NamedTuple):
 
 
 def _listed(images: Picture | Iterable[Picture]) -> list[_Named]:
-    """Each image with its name: its file, or its position."""
+    """Return each image with its name: its file, or its position."""
     if isinstance(images, (str, Path)):
         path = expanded(images)
         files = [path / name for name in find_images(path).images] if path.is_dir() else [path]
@@ -133,7 +133,7 @@ def _listed(images: Picture | Iterable[Picture]) -> list[_Named]:
 
 
 def _read(named: _Named, form: ImageFormat, may_fail: bool) -> Images | str:
-    """The pixels, or what is wrong with the image; a file that is missing too, where one `may_fail`."""
+    """Return the pixels, or the reason why there are none; a missing file is an error unless it `may_fail`."""
     name, picture = named
     if not isinstance(picture, (str, Path)):
         return convert(to_pillow(picture, f"image {name}"), form, f"image {name}")

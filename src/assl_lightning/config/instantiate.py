@@ -1,4 +1,4 @@
-"""From the nodes of a configuration to objects of the classes that they name."""
+"""Make the objects that the nodes of a configuration name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Kind = TypeVar("Kind")
 
 
 def nodes(config: Config) -> Iterator[tuple[str, Node]]:
-    """Every part that names a class, by its key."""
+    """Yield the key and the node of every part that names a class."""
     yield "data.source", config.data.source
     yield "data.weak", config.data.weak
     yield "data.strong", config.data.strong
@@ -46,7 +46,7 @@ def nodes(config: Config) -> Iterator[tuple[str, Node]]:
 
 
 def check_arguments(key: str, node: Mapping[str, Any]) -> list[str]:
-    """A line for each class under `key` that cannot be imported, and each argument that a class does not take."""
+    """Return a line for each class under `key` that cannot be imported, and each argument that its class lacks."""
     errors = []
     if "_target_" in node:
         name = node["_target_"]
@@ -70,6 +70,7 @@ def check_arguments(key: str, node: Mapping[str, Any]) -> list[str]:
 
 
 def instantiate_node(key: str, node: Node) -> Any:
+    """Make the object of a node; an error of its class becomes a `ConfigurationError` that names the `key`."""
     with error_at(key, node):
         return instantiate(node, _convert_="all")
 
@@ -82,6 +83,7 @@ def instantiate_as(kind: type[Kind], key: str, node: Node) -> Kind:
 
 
 def check_kind(made: object, kind: type, key: str, node: Node) -> None:
+    """Raise unless the object of a node is of the `kind`."""
     if not isinstance(made, kind):
         raise ConfigurationError(
             f"{show(f'{key}._target_', node['_target_'])}: must make an object of "
@@ -90,18 +92,18 @@ def check_kind(made: object, kind: type, key: str, node: Node) -> None:
 
 
 def make_network(config: Config) -> FeatureNetwork:
-    """The network, with as many outputs as the data has classes."""
+    """Make the network, with an output for each class of the data."""
     network = instantiate_as(nn.Module, "network", config.network)
     with error_at("network", config.network):
         return with_features(network, config.data.num_classes, (config.data.channels, *config.data.image_size))
 
 
 def make_algorithm(config: Config, network: FeatureNetwork) -> Algorithm:
-    """The learning algorithm around a network."""
+    """Make the learning algorithm around a network."""
     make_module = instantiate_node("algorithm.module", config.algorithm.module | {"_partial_": True})
     with error_at("algorithm.module", config.algorithm.module):
         algorithm = require_algorithm(make_module(network))
-        algorithm.configure_optimizers()  # its arguments are looked at only when it is made
+        algorithm.configure_optimizers()  # which checks the optimizer's arguments
         return algorithm
 
 
@@ -117,13 +119,14 @@ def make_warm_up(node: Node, network: FeatureNetwork) -> SimCLR:
 
 
 def make_strategy(config: Config) -> Acquisition:
+    """Make the strategy."""
     strategy: Acquisition = instantiate_node("acquisition.strategy", config.acquisition.strategy)
     check_kind(strategy, Acquisition, "acquisition.strategy", config.acquisition.strategy)
     return strategy
 
 
 def make_stop(config: Config) -> StopRule | None:
-    """The rule that may end the run early, where there is one."""
+    """Make the rule that may end the run early; None if there is none."""
     if config.stop is None:
         return None
     rule: StopRule = instantiate_node("stop", config.stop)
@@ -132,7 +135,7 @@ def make_stop(config: Config) -> StopRule | None:
 
 
 def trainer_factory(config: Config) -> Callable[..., Trainer]:
-    """Makes a Trainer as `Trainer` does; the configuration's arguments, callbacks and logger join those of the call."""
+    """Return a maker of Trainers, whose calls take a Trainer's arguments and add those of the configuration."""
     arguments = {key: value for key, value in config.trainer.items() if key != "logger" and not key.startswith("_")}
     logger = config.trainer.get("logger")
     make: Callable[..., Trainer] = instantiate_node(
@@ -160,9 +163,9 @@ def trainer_factory(config: Config) -> Callable[..., Trainer]:
 
 
 def round_logger_factory(config: Config) -> MakeLogger | None:
-    """Make loggers of accuracy against labels, for TensorBoard and Weights & Biases; None for other loggers.
+    """Return a maker of loggers of accuracy against labels, for TensorBoard and Weights & Biases; None for others.
 
-    Others would begin a new experiment for each round, or have rounds.jsonl, as CSV has.
+    Other loggers would begin an experiment for each round, or add nothing to rounds.jsonl, such as CSV.
     """
     node = config.trainer.get("logger")
     if not node:
@@ -187,15 +190,15 @@ class _EndOfLogging(Callback):
     """End a training's run of Weights & Biases with the training, so that each has one of its own."""
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """End it after a fit."""
+        """End the run of Weights & Biases after a fit."""
         if stage == "fit":
             for logger in trainer.loggers:
                 end_wandb_run(logger)
 
 
 def _check_callbacks(callbacks: object) -> None:
-    """Lightning looks at them only in a fit."""
-    if callbacks is None or (isinstance(callbacks, list) and all(isinstance(one, Callback) for one in callbacks)):
+    """Raise unless these are callbacks, which Lightning itself would notice only in a fit."""
+    if callbacks is None or (isinstance(callbacks, list) and all(isinstance(item, Callback) for item in callbacks)):
         return
     raise ConfigurationError(
         f"{show('trainer.callbacks', callbacks)}: must be a list of callbacks of Lightning, each with its class in "
