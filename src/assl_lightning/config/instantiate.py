@@ -46,7 +46,7 @@ def nodes(config: Config) -> Iterator[tuple[str, Node]]:
 
 
 def check_arguments(key: str, node: Mapping[str, Any]) -> list[str]:
-    """Return a line for each class under `key` that cannot be imported, and each argument that its class lacks."""
+    """Return a line for each class under `key` that cannot be imported, and for each argument that it does not take."""
     errors = []
     if "_target_" in node:
         name = node["_target_"]

@@ -13,7 +13,7 @@ from assl_lightning.people.batch import AskedSample, LabelBatch, find_all_batche
 from assl_lightning.people.ledger import Ledger
 
 COLUMNS = ("path", "sample_id", "label", "split", "round", "people")
-"""Of the table, which data=manifest reads, and data.source.labels too; both pass over the last two."""
+"""The columns of the table, which data=manifest and data.source.labels read; both ignore the last two."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class LabelledSample:
     sample_id: str
     path: Path | None  # None if the data are no files
     label: str  # the present name of its class
-    round: int  # that asked for it first
-    people: tuple[str, ...]  # who said so, or who decided it
-    is_held_out: bool  # it is only tested on
+    round: int  # the first that asked for it
+    people: tuple[str, ...]  # those who gave the label, or decided it
+    is_held_out: bool  # the image is in the test set
 
 
 @dataclass(frozen=True)

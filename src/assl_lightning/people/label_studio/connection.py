@@ -283,6 +283,6 @@ def _origin(address: str) -> tuple[str, str, int | None]:
 
 
 def _wait(response: httpx.Response) -> float | None:
-    """Seconds after which the server wants to be asked again; None where it does not say, or says a date."""
+    """Return the seconds of the header Retry-After; None if it is missing or a date."""
     text = response.headers.get("retry-after", "")
     return float(text) if re.fullmatch(r"[0-9]{1,6}", text) else None
