@@ -341,7 +341,7 @@ def test_a_directory_that_may_not_be_written_is_one_line(
         assert main([str(run_dir), file]) == 1
         assert capsys.readouterr() == (
             "",
-            f"error: {run_dir / LEDGER} must be a ledger of labels that can be read and written; SQLite says: unable "
+            f"error: {run_dir / LEDGER} must be a ledger of labels that can be read and written; SQLite: unable "
             f"to open database file. Restore it, or free what holds it\n",
         )
         assert main([str(run_dir), file, "--dry-run"]) == 0

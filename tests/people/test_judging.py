@@ -138,7 +138,7 @@ def test_the_same_line_twice_counts_once(batch: LabelBatch) -> None:
     for policy in POLICIES:
         judgement = judge(lines((A, "ok", "Ann"), (A, "ok", "Ann")), [batch], [], conflicts=policy)
         assert len(judgement.answers) == 1
-        assert judgement.notices[0] == f"l.csv, line 3: says the same of {A!r} as l.csv, line 2; it counts once"
+        assert judgement.notices[0] == f"l.csv, line 3: repeats the answer to {A!r} of l.csv, line 2; it counts once"
 
 
 # --- times -----------------------------------------------------------------------------------------------------------

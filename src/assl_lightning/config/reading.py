@@ -50,7 +50,7 @@ def read_written(content: Mapping[str, Any]) -> Config:
 def unknown_key(section: str, name: str, known: Iterable[str]) -> str:
     """Explain why `section` has no key `name`, beside those `known`; "" is the whole configuration."""
     if f"{section}.{name}" in FORMER_KEYS:
-        return "is not needed any more, since the class itself says it; leave it out"
+        return "is not a key any more, since it follows from the class; leave it out"
     names = sorted(known)
     where = section or "the configuration"
     if not names:

@@ -187,7 +187,7 @@ class ClassHistory:
         if to not in now:
             self._check_new(to, instead_of=names[0])
         if len(now) - len(names) < 1:
-            raise ValueError(f"two classes must be left to tell apart; {_listed(names)} are all that there are")
+            raise ValueError(f"a merge must leave at least two classes; {_listed(names)} are all")
         return self._with(Change("merge", tuple(names), to, round_number))
 
     def undo(self, round_number: int) -> ClassHistory:

@@ -1,4 +1,4 @@
-"""Samples of a pool that a user names, by index or by mask, in whatever form a library has them."""
+"""Samples of a pool that a user names, by index or by mask, as tensors, arrays, columns of tables or data sets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def as_mask(what: str, samples: Samples, num_samples: int, device: torch.device)
     """Return samples as a mask of the pool, (N,) bool on `device`.
 
     Args:
-        what: a word for one of them, for the errors, such as "candidate".
+        what: the word for a sample in errors, such as "candidate".
         samples: a mask of the pool, (N,) bool, or distinct pool indices in any order, (M,); a tensor, an array, a
             column of pandas by its values, any iterable of whole numbers, or a `Subset` of the pool.
         num_samples: N.

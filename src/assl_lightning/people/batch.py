@@ -206,8 +206,8 @@ def waiting_batch(run_dir: Path) -> LabelBatch:
     if not run_dir.is_dir():
         raise ValueError(f"{run_dir} must be the directory of a run; there is no such directory")
     raise ValueError(
-        f"{run_dir} waits for no labels; start the run, or go on with it, and it says when it does "
-        f"({command('status', run_dir)} tells where it is)"
+        f"{run_dir} waits for no labels; start the run, or go on with it, until it does "
+        f"({command('status', run_dir)} shows its state)"
     )
 
 

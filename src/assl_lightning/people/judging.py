@@ -283,7 +283,7 @@ class _Review:
             older = kept if later is answer else answer
             if content_of(answer) == content_of(kept):
                 self.notices.append(
-                    f"{answer.where}: says the same of {answer.sample_id!r} as {kept.where}; it counts once"
+                    f"{answer.where}: repeats the answer to {answer.sample_id!r} of {kept.where}; it counts once"
                 )
             else:
                 self.notices.append(

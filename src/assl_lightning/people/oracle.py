@@ -397,7 +397,7 @@ def _check_same(request: LabelRequest, batch: LabelBatch) -> None:
     if asked != [name for name in request.sample_id if name in set(asked)]:
         raise ValueError(
             f"{batch.directory} asks for other images than this round does, {len(asked)} and {len(request.sample_id)} "
-            f"of them; it was copied from elsewhere or changed: restore it, or move it away to write it anew"
+            f"of them; it was copied from elsewhere or changed: restore it, or move it away and it is written again"
         )
 
 

@@ -71,7 +71,7 @@ class LabelStudio:
         answer = self._server.get("/api/version")
         release = answer.get("release") if isinstance(answer, dict) else None
         if not isinstance(release, str):
-            raise LabelStudioError(f"{self.url} must be a Label Studio; it does not tell its version as one does")
+            raise LabelStudioError(f"{self.url} must be a Label Studio; its answer has no version")
         if release.partition(".")[0] != "1":
             raise LabelStudioError(
                 f"{self.url} must be a Label Studio of version 1, such as the community edition's 1.23.2; it is "

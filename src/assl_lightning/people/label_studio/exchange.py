@@ -257,7 +257,7 @@ def _send_missing(
             problem = str(error)
     raise LabelStudioError(
         f"project {project} of Label Studio must have all {len(batch.samples)} images that were sent; {len(missing)} "
-        f"of them are missing ({problem or 'it said that it took them'}); give the same command again"
+        f"of them are missing ({problem or 'it accepted them'}); give the same command again"
     )
 
 
