@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from assl_lightning.base.argument_types import number_above
 from assl_lightning.base.arguments import is_integer
-from assl_lightning.base.command_line import as_command, lines_of, print_errors
+from assl_lightning.base.command_line import Parser, as_command, lines_of, print_errors
 from assl_lightning.base.locking import is_held
 from assl_lightning.base.paths import path_argument
-from assl_lightning.base.run_files import CONFIG, LEDGER, POOL, RESUME, WARM_UP, round_directory
+from assl_lightning.base.run_files import CONFIG, LEDGER, POOL, RESUME, WARM_UP, require_run, round_directory
 from assl_lightning.base.shell import command
 from assl_lightning.base.words import first_line
 from assl_lightning.base.words import seconds as seconds_in_words
@@ -117,8 +117,7 @@ def read_status(run_dir: Path) -> Status:
     Raises:
         ValueError: the directory holds no run, or a file of it cannot be read.
     """
-    if not (run_dir / CONFIG).exists():
-        raise ValueError(f"{run_dir} must be the directory of a run, but has no {CONFIG}; name the run_dir of one")
+    require_run(run_dir)
     config = read_config(run_dir)
     rounds = config.get("rounds")
     if not is_integer(rounds):
@@ -338,25 +337,17 @@ def _print(status: Status) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m assl_lightning.status",
         description="Show the state of runs: round, labels, accuracy so far, what they wait for, and what to do next.",
-        allow_abbrev=False,
     )
     parser.add_argument("run_dirs", nargs="+", type=path_argument, metavar="RUN_DIR", help="the run_dir of a run")
     parser.add_argument(
         "--wait",
         nargs="?",
-        type=_seconds,
+        type=number_above(0),
         const=30.0,
         metavar="SECONDS",
         help="return when enough is answered for the runs to go on; look every SECONDS (30)",
     )
     return parser
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"must be above 0; got {text}")
-    return seconds
