@@ -110,10 +110,15 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Selection:
-    """Answer of a strategy: the samples to label, and the scores that it ranked the candidates by."""
+    """Answer of a strategy: the samples to label, and the scores that it ranked the candidates by.
+
+    A strategy that draws its picks may say with what probability it drew each from the candidates that were left. If it
+    could have drawn any of them, each time, an accuracy on all candidates follows (`stopping.picked_accuracy`).
+    """
 
     index: Tensor  # (budget,) int64 distinct pool indices on the CPU, best first
     scores: Tensor | None = None  # (M,) one number for each candidate, in their order; None where there is none
+    pick_probabilities: Tensor | None = None  # (budget,) float64 in (0, 1] on the CPU, as `index`; None: not known
 
 
 @runtime_checkable
