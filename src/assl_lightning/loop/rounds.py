@@ -481,6 +481,8 @@ class _Loop:
             record,
             queried=picks.index.tolist(),
             drawn_at_random=picks.drawn_at_random,
+            candidates=picks.candidates,
+            pick_probabilities=[*picks.pick_probabilities],
             seconds=record.seconds | {"acquire": self.clock() - started},
         )
         number = record.round
