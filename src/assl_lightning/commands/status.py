@@ -22,6 +22,7 @@ from assl_lightning.base.words import seconds as seconds_in_words
 from assl_lightning.data.answers import Conflicts, resolve
 from assl_lightning.loop.budget import describe_batches, planned_labels
 from assl_lightning.loop.class_history import read_history
+from assl_lightning.loop.picked_accuracy import newest_picked_accuracy
 from assl_lightning.loop.progress import outlook_of
 from assl_lightning.loop.records import (
     RoundRecord,
@@ -39,6 +40,7 @@ from assl_lightning.people.judging import unanswered
 from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.returned import RETURNED, read_returned
 from assl_lightning.stopping.outlook import Outlook
+from assl_lightning.stopping.picked_accuracy import PickedAccuracy
 
 
 @as_command
@@ -75,6 +77,7 @@ class Status:
     classes: str = ""  # the classes, where they have changed
     warm_up: WarmUpRecord | None = None  # the training before the first label, if it is complete
     waiting_round: int | None = None  # the round that waits for labels, as its directory is numbered
+    picks: tuple[int, PickedAccuracy] | None = None  # newest round whose picks tell an accuracy, and that accuracy
     outlook: Outlook | None = None  # what the rounds so far say of labelling more; None without a round
     audits: tuple[str, ...] = ()  # how much is answered of what audits ask for once more, where something is left
 
@@ -104,6 +107,9 @@ class Status:
             yield f"  labels     {last.labels} trained on{asked}"
             accuracies = " ".join(f"{100 * record.test_accuracy_ema:.1f}" for record in self.records)
             yield f"  accuracy   {accuracies} % (averaged weights, by round)"
+        if self.picks is not None:
+            number, accuracy = self.picks
+            yield f"  picks      round {number}: {accuracy}"
         if self.outlook is not None:
             yield from (f"  {name:<10} {sentence}" for name, sentence in self.outlook.lines())
         yield f"  next       {self.next}"
@@ -146,6 +152,7 @@ def read_status(run_dir: Path) -> Status:
         classes=_changed_classes(run_dir),
         warm_up=read_warm_up(run_dir),
         waiting_round=None if batch is None else batch.round,
+        picks=newest_picked_accuracy(run_dir, config, records),
         outlook=outlook_of(records, config) if records else None,
         audits=tuple(_open_audits(run_dir)),
     )
