@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from assl_lightning.method.gathering import RankGather
+from assl_lightning.method.gathering import RankGather, Rows
 from assl_lightning.method.statistics import NOTHING
 from assl_lightning.method.visits import Visits
 
@@ -52,7 +52,7 @@ class LatestPredictions(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep the predictions of a step; a step that was left out has none, on any rank."""
-        rows = None
+        rows: Rows | None = None
         if isinstance(outputs, Mapping) and "index" in outputs:
             index, logits = outputs["index"], outputs["logits_weak"]
             is_known = (index < self.num_samples) & logits.isfinite().all(-1)
