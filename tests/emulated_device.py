@@ -10,6 +10,7 @@ lacks. No real one was ever met.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,9 +92,11 @@ class Emulation:
     device: torch.device
     has_float64: bool
     counts: Counts = field(default_factory=Counts)
+    recordings: list[Any] = field(default_factory=list)  # a `Recording` of `emulated_graph` while one is under way
 
 
 _present: list[Emulation] = []
+_sync_debug_mode = [False]  # the last one holds
 
 
 class EmulatedTensor(torch.Tensor):
@@ -181,7 +184,10 @@ def dispatch(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
     held_args, held_kwargs = tree_map(_held, (args, kwargs))
     if asked is not None:
         held_kwargs = {**held_kwargs, "device": "cpu"}
-    result = operator(*held_args, **held_kwargs)
+    if emulation.recordings:
+        result = emulation.recordings[-1].run(operator, held_args, held_kwargs)
+    else:
+        result = operator(*held_args, **held_kwargs)
     if name == "copy_" and not isinstance(args[0], EmulatedTensor):
         return args[0]
     if not stays:
@@ -230,6 +236,10 @@ _pinned: dict[int, torch.Tensor] = {}  # by their first address
 
 
 def _count_wait(name: str) -> None:
+    if _present[-1].recordings:
+        raise RuntimeError(f"operation not permitted when stream is capturing: {name}, {_place()}")
+    if _sync_debug_mode[-1]:
+        warnings.warn("called a synchronizing CUDA operation", stacklevel=2)
     _present[-1].counts.waits[f"{name}, {_place()}"] += 1
 
 
@@ -325,7 +335,9 @@ def emulated_cuda_gpu(*, has_triton: bool = False) -> Iterator[Counts]:
             "set_rng_state": lambda state, *_: generator.set_state(state),
             "get_rng_state_all": lambda: [generator.get_state()],
             "set_rng_state_all": lambda states: generator.set_state(states[0]),
-            "is_current_stream_capturing": lambda: False,
+            "is_current_stream_capturing": lambda: bool(emulation.recordings),
+            "set_sync_debug_mode": lambda mode: _sync_debug_mode.append(mode != "default" and mode != 0),
+            "get_sync_debug_mode": lambda: int(_sync_debug_mode[-1]),
         }.items():
             patch.setattr(torch.cuda, name, value)
         patch.setattr(kernels, "has_triton", lambda: has_triton)
@@ -347,7 +359,10 @@ def _interpret(launch: Any, kernel: Any, programs: int, *arguments: Any, **const
         assert isinstance(tensor, EmulatedTensor) or not isinstance(tensor, torch.Tensor), "of the CPU"
     _present[-1].counts.launches[_part()] += 1
     with torch._C._DisableTorchDispatch(), torch.utils._python_dispatch._disable_current_modes():
-        launch(kernel, programs, *map(_held, arguments), **constants)
+        call = partial(launch, kernel, programs, *map(_held, arguments), **constants)
+        if _present[-1].recordings:
+            _present[-1].recordings[-1].note(call, [_held(one) for one in arguments if isinstance(one, EmulatedTensor)])
+        call()
 
 
 def _pin(tensor: torch.Tensor, *_: object) -> torch.Tensor:
