@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -227,7 +228,7 @@ def _count(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], stays: bool
             return
     launches = 0 if name in NO_LAUNCH else SEVERAL.get(name, 1)
     if name.startswith(("_foreach_", "_fused_", "_amp_foreach_")):
-        lists = [value for value in args if isinstance(value, (list, tuple)) and isinstance(value[0], torch.Tensor)]
+        lists = [value for value in args if isinstance(value, (list, tuple)) and value and torch.is_tensor(value[0])]
         launches = -(-len(args[0]) // _TENSORS_A_LAUNCH.get(len(lists), 30))
     _present[-1].counts.launches[_part()] += launches
 
@@ -325,6 +326,7 @@ def emulated_cuda_gpu(*, has_triton: bool = False) -> Iterator[Counts]:
             "_lazy_init": lambda: None,
             "set_device": lambda _: None,
             "get_device_capability": lambda *_: (7, 0),  # without TF32, of which Lightning would say a word
+            "is_bf16_supported": lambda *_, **__: True,
             "get_device_name": lambda *_: "an emulated GPU",
             "empty_cache": lambda: None,
             "synchronize": lambda *_: None,
@@ -340,6 +342,9 @@ def emulated_cuda_gpu(*, has_triton: bool = False) -> Iterator[Counts]:
             "get_sync_debug_mode": lambda: int(_sync_debug_mode[-1]),
         }.items():
             patch.setattr(torch.cuda, name, value)
+        stream = SimpleNamespace(is_capturing=lambda: bool(emulation.recordings))
+        patch.setattr(torch.accelerator, "current_accelerator", lambda **_: CUDA)
+        patch.setattr(torch.accelerator, "current_stream", lambda: stream)
         patch.setattr(kernels, "has_triton", lambda: has_triton)
         patch.setattr(kernels, "launch", partial(_interpret, kernels.launch))
         patch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: None, raising=False)

@@ -37,7 +37,7 @@ def step_of(algorithm: Algorithm, device: torch.device) -> Callable[[], Tensor]:
         assert trainer  # which the algorithm has a weak reference to
         output: Any = algorithm.training_step(batch, 0)
         output["loss"].backward()
-        weight_ema.step_on_device(None, algorithm, None)
+        weight_ema.average(algorithm)
         loss: Tensor = output["loss"].detach()
         return loss
 

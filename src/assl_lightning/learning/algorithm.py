@@ -36,9 +36,9 @@ class TrainedNetwork(LightningModule):
     """
 
     can_be_captured: ClassVar[bool] = False
-    """A step is operations on tensors alone, so that `StepGraph` may capture it once and replay it: no number of Python
-    in it changes from step to step, all state is written in place, and of a batch it reads tensors only. A subclass that
-    says so must say so itself; it is not inherited."""
+    """Whether `StepGraph` may capture a step once and replay it: a step is operations on tensors, no number of Python
+    in it changes from step to step, all state is written in place, and of a batch it reads tensors only. It is not
+    inherited: a class must say so itself."""
 
     def __init__(self, network: FeatureNetwork, *, optimizer: MakeOptimizer, groups: list[dict[str, Any]]) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class TrainedNetwork(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the sums since the last logging, and what was logged then."""
         logged = dict(self.last_logged)
-        sums = {name: total.clone() for name, total in self._sums.items()}
+        sums = {name: total.clone() for name, total in self._sums.items()} if self._logged_steps else {}
         checkpoint[_SINCE_LOGGED] = {"sums": sums, "steps": self._logged_steps, "logged": logged}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -13,14 +13,12 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
 
 from assl_lightning.learning.algorithm import TrainedNetwork
-from assl_lightning.learning.fused_optimizers import can_skip_on_the_device, has_scaler
-from assl_lightning.learning.non_finite import NonFinite
+from assl_lightning.learning.graph_conditions import why_not
 from assl_lightning.method.contracts import Replayable
 
 log = logging.getLogger(__name__)
@@ -82,9 +80,6 @@ class StepGraph(Callback):
         assert isinstance(pl_module, TrainedNetwork)
         self._module, self._trainer = pl_module, trainer
         self._stream = torch.cuda.Stream()
-        for group in trainer.optimizers[0].param_groups:
-            if "capturable" in group:  # a fused step reads its count on the device in any case
-                group["capturable"] = True
         self._own = {name: getattr(pl_module, name) for name in _HOOKS}
         for name in _HOOKS:
             setattr(pl_module, name, getattr(self, f"_{name}"))
@@ -175,14 +170,17 @@ class StepGraph(Callback):
         graph = torch.cuda.CUDAGraph()
         try:
             # "thread_local": threads that pin the memory of batches to come go on meanwhile
-            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+            with (
+                _said_to_be_capturable(self._trainer.optimizers[0]),
+                torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
+            ):
                 step()
                 for part in self._parts:
                     part.step_on_device(self._trainer, self._module, self._outputs)
         except Exception as error:
             raise RuntimeError(
-                f"trainer.cuda_graph=true: the step could not be captured ({type(error).__name__}: {error}); repeat the "
-                f"command with trainer.cuda_graph=false, which goes on from the last checkpoint"
+                f"trainer.cuda_graph=true: the step could not be captured ({type(error).__name__}: {error}); the same "
+                f"command with trainer.cuda_graph=false goes on from the last checkpoint"
             ) from error
         self._graph, self._mode = graph, Mode.REPLAY
 
@@ -213,52 +211,6 @@ class StepGraph(Callback):
         self._forget()
 
 
-def why_not(trainer: Trainer, module: LightningModule) -> str | None:
-    """Return why the steps of a fit that begins cannot be captured, as the end of a sentence; None: they can be."""
-    if module.device.type != "cuda":
-        return f"the training runs on {module.device.type}, and only CUDA devices have them"
-    if trainer.world_size > 1 or not isinstance(trainer.strategy, SingleDeviceStrategy):
-        return "several processes agree in each step, and that was made for one (trainer.devices=1)"
-    if not isinstance(module, TrainedNetwork) or not vars(type(module)).get("can_be_captured", False):
-        return f"{type(module).__name__} does not say that its steps can be captured (can_be_captured = True)"
-    if not module.automatic_optimization or trainer.accumulate_grad_batches != 1:
-        return "a step of the optimizer is not one batch of Lightning's automatic optimization"
-    if has_scaler(trainer):
-        return "the host reads the scale of gradients under trainer.precision=16-mixed; bf16-mixed has none"
-    if trainer.lr_scheduler_configs:
-        return "the learning rate changes from step to step"
-    return _why_not_optimizer(trainer) or _why_not_callbacks(trainer)
-
-
-def _why_not_optimizer(trainer: Trainer) -> str | None:
-    (optimizer,) = trainer.optimizers
-    is_known = type(optimizer) is SGD or (
-        type(optimizer) in (Adam, AdamW) and all(group.get("fused") or group["capturable"] for group in optimizer.param_groups)
-    )
-    if not is_known:
-        return (
-            f"{type(optimizer).__name__} counts its steps on the host; SGD, and Adam and AdamW that are fused or "
-            f"capturable, do not"
-        )
-    skips = any(one.on_non_finite == "skip" for one in _of_kind(trainer, NonFinite))
-    if skips and not can_skip_on_the_device(optimizer):
-        return "the host decides under non_finite=skip, but for fused optimizers (SGD, Adam, AdamW without clipping)"
-    return None
-
-
-def _why_not_callbacks(trainer: Trainer) -> str | None:
-    for callback in _of_kind(trainer, Callback):
-        for hook in _HOOKS_WITHIN:
-            is_own = getattr(type(callback), hook) is not getattr(Callback, hook)
-            if is_own and not isinstance(callback, NonFinite):
-                return f"the callback {type(callback).__name__} has {hook}, which would be called once and not again"
-    return None
-
-
-def _of_kind(trainer: Trainer, kind: type[Any]) -> Iterator[Any]:
-    return (one for one in trainer.callbacks if isinstance(one, kind))  # type: ignore[attr-defined]
-
-
 def _form_of(batch: Any) -> dict[str, Any]:
     """Return type and shape of each tensor of a batch."""
     if not isinstance(batch, Mapping):
@@ -269,6 +221,22 @@ def _form_of(batch: Any) -> dict[str, Any]:
 def _settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:
     """Return the numbers of each parameter group, which a graph holds fast."""
     return [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+
+
+@contextmanager
+def _said_to_be_capturable(optimizer: Optimizer) -> Iterator[None]:
+    """Tell a fused Adam or AdamW that it is captured; it counts its steps on the device in any case.
+
+    A checkpoint does not say so: on a CPU torch would refuse to go on with it.
+    """
+    groups = [group for group in optimizer.param_groups if group.get("capturable") is False]
+    for group in groups:
+        group["capturable"] = True
+    try:
+        yield
+    finally:
+        for group in groups:
+            group["capturable"] = False
 
 
 @contextmanager

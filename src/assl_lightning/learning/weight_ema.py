@@ -78,8 +78,12 @@ class WeightEMA(Callback):
         """Return True, see `Replayable`."""
         return True
 
+    def step_on_device(self, trainer: Trainer, pl_module: LightningModule, outputs: Any) -> None:
+        """Take the present weights into the average."""
+        self.average(pl_module)
+
     @torch.no_grad()
-    def step_on_device(self, trainer: Trainer | None, pl_module: LightningModule, outputs: Any) -> None:
+    def average(self, pl_module: LightningModule) -> None:
         """Take the present weights into the average."""
         weights = [parameter.detach() for parameter in pl_module.parameters()]
         torch._foreach_lerp_(list(self._averages.values()), weights, 1 - self.decay)

@@ -44,9 +44,7 @@ def can_visit(index: Tensor) -> bool:
     return kernels.can_run(index.device) and 0 < len(index) <= MOST_ROWS and fault_of(index.device) is None
 
 
-def visit(
-    index: Tensor, observed: Tensor, table: Table, alpha: float, *, is_post: bool, skips: bool
-) -> None:
+def visit(index: Tensor, observed: Tensor, table: Table, alpha: float, *, is_post: bool, skips: bool) -> None:
     """Count one visit for each row, in order, as `SampleStatistics.update` does, also of samples that occur twice.
 
     Args:

@@ -55,8 +55,9 @@ class SampleStatistics:
     >>> statistics.score(c_u=0.5, c_i=2.0).isnan().tolist()
     [False, True, False]
 
-    Nothing in `update` waits for the device, and all of it is written in place, so that a graph may replay it. An index outside [0, N) or a value that is not finite leaves the table
-    untouched and is remembered; `check`, and every read-out that acquires or saves, raises it.
+    Nothing in `update` waits for the device, and it writes in place, so that a graph may replay it. An index outside
+    [0, N) or a value that is not finite leaves the table untouched and is remembered; `check`, and every read-out that
+    acquires or saves, raises it.
     """
 
     def __init__(
