@@ -229,6 +229,15 @@ def test_a_run_that_began_before_there_were_a_balanced_head_and_a_teacher_has_no
         assert found["algorithm"] == {"module": {**module, "balanced_head": False, "teacher": "student"}}
 
 
+def test_a_run_that_began_before_the_trainer_had_keys_of_speed_had_none_of_them() -> None:
+    trainer = {"_target_": "own.Trainer", "devices": 1}
+    assert with_later_keys({"trainer": trainer})["trainer"] == {
+        **trainer,
+        "matmul_precision": "highest",
+        "cuda_graph": False,
+    }
+
+
 def test_what_a_class_did_not_take_yet_when_a_run_began_is_as_if_it_had_been_said() -> None:
     strategy = {"_target_": "assl_lightning.acquisition.Herding", "trust": 1.0}
     config = {"acquisition": {"name": "herding", "strategy": strategy}, "seed": 0}

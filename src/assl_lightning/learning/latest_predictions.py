@@ -33,6 +33,7 @@ class LatestPredictions(Callback):
         super().__init__()
         self.num_samples = num_samples
         self.assume_unique = assume_unique
+        self.is_replayed = False
         dtype = torch.int16 if num_classes <= torch.iinfo(torch.int16).max else torch.int32
         # one row more than there are samples, for rows that count as none
         self._classes = torch.full((num_samples + 1,), NEVER, dtype=dtype)
@@ -47,11 +48,20 @@ class LatestPredictions(Callback):
         """Move the table to the training device."""
         self._classes = self._classes.to(pl_module.device)
 
-    @torch.no_grad()
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep the predictions of a step; a step that was left out has none, on any rank."""
+        if not self.is_replayed:
+            self.step_on_device(trainer, pl_module, outputs)
+
+    def can_be_replayed(self) -> bool:
+        """Return True, see `Replayable`."""
+        return True
+
+    @torch.no_grad()
+    def step_on_device(self, trainer: Trainer, pl_module: LightningModule, outputs: Any) -> None:
+        """Keep the predictions of a step."""
         rows: Rows | None = None
         if isinstance(outputs, Mapping) and "index" in outputs:
             index, logits = outputs["index"], outputs["logits_weak"]

@@ -41,6 +41,9 @@ LATER_KEYS: Mapping[str, Any] = {
 }
 """Keys that configurations did not have at first, and their values in a run that does not say them."""
 
+LATER_TRAINER_KEYS: Mapping[str, Any] = {"matmul_precision": "highest", "cuda_graph": False}
+"""The same of keys under trainer, whatever its class."""
+
 _PSEUDO_LABELLING = ("AdaMatch", "FixMatch", "FlexMatch", "FreeMatch", "SoftMatch")
 
 LATER_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
@@ -105,7 +108,10 @@ class RoundRecord:
 
 def with_later_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's configuration with the keys, and the arguments of classes, that it was begun without."""
-    return {**LATER_KEYS, **_with_later_arguments(config)}
+    found = {**LATER_KEYS, **_with_later_arguments(config)}
+    if isinstance(found.get("trainer"), Mapping):
+        found["trainer"] = {**LATER_TRAINER_KEYS, **found["trainer"]}
+    return found
 
 
 def _with_later_arguments(config: Mapping[str, Any]) -> dict[str, Any]:

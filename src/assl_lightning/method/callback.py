@@ -22,7 +22,7 @@ from assl_lightning.method.first_observation import check_first
 from assl_lightning.method.further_statistics import check_names
 from assl_lightning.method.gathering import RankGather, Rows
 from assl_lightning.method.indexed_dataset import IndexedDataset
-from assl_lightning.method.observers import KEYS, Observer, as_observer
+from assl_lightning.method.observers import KEYS, Observer, StepOutput, as_observer
 from assl_lightning.method.query import query, query_further, query_regions
 from assl_lightning.method.regions import RegionGrid, are_pairs
 from assl_lightning.method.returning import StateCarrier
@@ -147,6 +147,7 @@ class ASSLScoreCallback(Callback):
         self._has_one_view = False
         self._batches = 0
         self._observed_batches = 0
+        self.is_replayed = False
         self._gather = _new_gather()
         self._taker: IndexTaker | None = None
         self._carrier = StateCarrier()
@@ -453,12 +454,21 @@ class ASSLScoreCallback(Callback):
     ) -> None:
         """Observe the batch that was just trained on."""
         self._batches += 1
-        with torch.no_grad():
+        if not self.is_replayed:
             self._observe_batch(trainer, pl_module, outputs, batch)
         if self._batches % max(trainer.log_every_n_steps, 1) == 0:  # type: ignore[attr-defined]
             self._gather.check()
             self._table.check()
 
+    def can_be_replayed(self) -> bool:
+        """Return if observing a step is operations on tensors, as of what `training_step` returns; see `Replayable`."""
+        return type(self._observer) is StepOutput and self._taker is None and self._observed_batches > 0
+
+    def step_on_device(self, trainer: Trainer, pl_module: LightningModule, outputs: Any) -> None:
+        """Observe a step that has been trained on."""
+        self._observe_batch(trainer, pl_module, outputs, None)
+
+    @torch.no_grad()
     def _observe_batch(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any) -> None:
         is_first = self._observed_batches == 0
         with self._gather.telling(trainer, module):
