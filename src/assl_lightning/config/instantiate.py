@@ -14,8 +14,8 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import nn
 
 from assl_lightning.base.words import nearest, one_line
-from assl_lightning.config.refusals import error_at
 from assl_lightning.config.contradictions import TRAINER_KEYS
+from assl_lightning.config.refusals import error_at
 from assl_lightning.config.schema import Config, ConfigurationError
 from assl_lightning.config.values import Node, show
 from assl_lightning.learning.accelerators import auto_accelerator

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from assl_lightning.base.seeding import make_generator
 from assl_lightning.learning.datamodule import PoolDataModule
 from assl_lightning.learning.trained_model import TrainedModel
+from assl_lightning.learning.views import mirrored
 from assl_lightning.loop.histograms import Histogram, histogram
 from assl_lightning.loop.queried import STATISTICS
 from assl_lightning.loop.requirements import OF_TRAINING
@@ -175,7 +176,7 @@ def _candidates(
             found["labelled"] = LabelledSamples(labelled, labels, logits[len(index) :], features[len(index) :])
     if "flipped_logits" in acquisition.requires:
         found["flipped_logits"], _ = trained.evaluate(
-            lambda part: datamodule.plain_view(part).flip(-1), index, datamodule.test_batch_size
+            mirrored(datamodule.plain_view), index, datamodule.test_batch_size
         )
     return Candidates(index, **found)
 
@@ -219,16 +220,16 @@ def _infer_statistics(index: Tensor, datamodule: PoolDataModule, trained: Traine
     """One weak and one strong view of each sample, in evaluation mode, count as its one visit."""
     assert trained.statistics is not None
     device = next(trained.network.parameters()).device
-    for part in index.split(datamodule.test_batch_size):
+    for part, images in datamodule.images_in_parts(index, datamodule.test_batch_size, device):
         rows = torch.arange(len(part))
         weak, strong = (
             trained.evaluate(view.__getitem__, rows, len(part))[0].cpu()
-            for view in datamodule.augmented_views(part.to(device), "infer")
+            for view in datamodule.augmented_views(part, "infer", images)
         )
         table = trained.statistics
         further = table.further.observe(weak, strong) if table.further else None
         table.update(
-            part, scores.pseudo_el2n(weak), scores.symmetric_kl(weak, strong), assume_unique=True, further=further
+            part.cpu(), scores.pseudo_el2n(weak), scores.symmetric_kl(weak, strong), assume_unique=True, further=further
         )
 
 
