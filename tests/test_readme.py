@@ -99,7 +99,10 @@ REGIMES = {
     "MNIST, 1 to 5": "mnist_5k",
     "MNIST, 1:20": "mnist_5k_tail20",
     "MNIST, one answer": "mnist_5k_wrong10",
-    "Fashion-MNIST": "fashion",
+    "Fashion-MNIST, 1 to 5": "fashion",
+    "Fashion-MNIST, 1:50": "fashion_tail50",
+    "Fashion-MNIST, four fifths": "fashion_near_copies",
+    "Fashion-MNIST, 6 to 30": "fashion_wide",
     "letters": "letters",
 }
 
