@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from omegaconf import OmegaConf
 
+from assl_lightning.base.proportions import Proportion
 from assl_lightning.loop.class_history import ClassHistory, write_history
-from assl_lightning.report.analysis.labelling import Agreement
 from assl_lightning.report.analysis.random_picks import picked_at_random, predicted_at_random
 from assl_lightning.report.analysis.runs import Run, find_runs
 from assl_lightning.report.sections.random_picks import random_pick_blocks
@@ -60,7 +60,7 @@ def test_the_last_picks_count_where_they_were_answered_and_predicted(runs: Runs)
     write_predictions(run, [0, 1, 0, 3, 0, ""])  # of the last four one is wrong, one right, two are not known
 
     found = only(run)
-    assert predicted_at_random(found, found.records[0]) == Agreement(2, 1)
+    assert predicted_at_random(found, found.records[0]) == Proportion(1, 2)
 
 
 def test_samples_that_had_no_score_are_no_draw_of_the_strategy(runs: Runs) -> None:
@@ -70,7 +70,7 @@ def test_samples_that_had_no_score_are_no_draw_of_the_strategy(runs: Runs) -> No
     write_predictions(run, [1, 1, 2, 0, 1, 1])
 
     found = only(run)
-    assert predicted_at_random(found, found.records[0]) == Agreement(2, 1), "the third and the fourth pick"
+    assert predicted_at_random(found, found.records[0]) == Proportion(1, 2), "the third and the fourth pick"
 
 
 def test_predictions_and_answers_are_compared_as_present_classes(runs: Runs) -> None:
@@ -80,13 +80,13 @@ def test_predictions_and_answers_are_compared_as_present_classes(runs: Runs) -> 
     write_history(run, history)
 
     found = only(run)
-    assert predicted_at_random(found, found.records[0]) == Agreement(4, 4)
+    assert predicted_at_random(found, found.records[0]) == Proportion(4, 4)
 
 
 def test_a_run_whose_files_are_gone_tells_nothing(runs: Runs) -> None:
     found = only(runs.add("random", 0, [0.5, 0.6], queried_labels=[0, 1], changes=RANDOM))
 
-    assert predicted_at_random(found, found.records[0]) == Agreement(0, 0)
+    assert predicted_at_random(found, found.records[0]) == Proportion(0, 0)
 
 
 def test_the_table_adds_up_the_seeds_beside_the_test_accuracy_of_the_same_weights(runs: Runs) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from assl_lightning.base.proportions import Proportion
 from assl_lightning.base.run_files import QUERIED, round_directory
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.loop.queried import read_queried
 from assl_lightning.loop.records import RoundRecord
 from assl_lightning.report.analysis.classes import present_labels
-from assl_lightning.report.analysis.labelling import Agreement, agreement
+from assl_lightning.report.analysis.labelling import agreeing
 from assl_lightning.report.analysis.runs import Run
 
 _UNANSWERED = -1
@@ -27,7 +28,7 @@ def picked_at_random(run: Run, queried: int) -> int:
     return int(float(strategy.get("random_share") or 0) * queried)
 
 
-def predicted_at_random(run: Run, record: RoundRecord) -> Agreement:
+def predicted_at_random(run: Run, record: RoundRecord) -> Proportion:
     """Count, of a round's picks that were drawn at random and answered, those that the round's model was right about.
 
     The model is the one that chose, with the weights of `acquisition.weights`, before it was trained on the answers.
@@ -38,11 +39,11 @@ def predicted_at_random(run: Run, record: RoundRecord) -> Agreement:
     rows = read_queried(round_directory(run.directory, record.round) / QUERIED) if count else []
     labels = present_labels(run, record)
     if not count or not labels or len(rows) != len(record.queried):  # the file is not there any more
-        return Agreement(0, 0)
+        return Proportion(0, 0)
     history = read_history(run.directory)
     present = None if history is None else history.present_labels(record.round)
     answered = zip(rows[chosen - count : chosen], labels[chosen - count : chosen], strict=True)
-    return agreement([_is_right(row.get("prediction"), label, present) for row, label in answered])
+    return agreeing([_is_right(row.get("prediction"), label, present) for row, label in answered])
 
 
 def _is_right(prediction: str | None, label: int, present: Sequence[int | None] | None) -> bool | None:
@@ -53,6 +54,6 @@ def _is_right(prediction: str | None, label: int, present: Sequence[int | None] 
     return None if predicted is None else predicted == label
 
 
-def added(parts: list[Agreement]) -> Agreement:
+def added(parts: Sequence[Proportion]) -> Proportion:
     """Add up the counts of several rounds or runs."""
-    return Agreement(sum(part.n for part in parts), sum(part.agreeing for part in parts))
+    return Proportion(sum(part.successes for part in parts), sum(part.count for part in parts))

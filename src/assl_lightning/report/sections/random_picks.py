@@ -1,11 +1,11 @@
-"""The section on accuracy without a hold-out: what the model said of images that were picked at random."""
+"""The section on accuracy without a hold-out: the predictions of images that were picked at random."""
 
 from __future__ import annotations
 
 from statistics import fmean
 
+from assl_lightning.base.proportions import Proportion
 from assl_lightning.base.words import UNKNOWN, per_cent
-from assl_lightning.report.analysis.labelling import Agreement
 from assl_lightning.report.analysis.random_picks import added, predicted_at_random
 from assl_lightning.report.analysis.runs import Accuracy, Method, Setting, accuracies
 from assl_lightning.report.views import Block, Paragraph, Table
@@ -32,7 +32,7 @@ def _rows(method: Method, setting: Setting) -> list[tuple[str, ...]]:
         added([predicted_at_random(run, run.records[number]) for run in runs if number < len(run.records)])
         for number in range(len(setting.labels))
     ]
-    if not any(count.n for count in found):
+    if not any(proportion.count for proportion in found):
         return []
     which: Accuracy = "ema" if method.config["acquisition"].get("weights") == "ema" else "raw"
     tested = accuracies(method, tuple(method.runs), which)
@@ -42,8 +42,8 @@ def _rows(method: Method, setting: Setting) -> list[tuple[str, ...]]:
     ]
 
 
-def _cell(count: Agreement) -> str:
-    if not count.n:
+def _cell(found: Proportion) -> str:
+    if not found.count:
         return UNKNOWN
-    low, high = count.interval
-    return f"{per_cent(count.agreeing / count.n)} [{per_cent(low)}, {per_cent(high)}], n = {count.n}"
+    low, high = found.interval
+    return f"{per_cent(found.share)} [{per_cent(low)}, {per_cent(high)}], n = {found.count}"
