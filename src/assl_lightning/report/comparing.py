@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
-from assl_lightning.report.analysis.classes import names_of
+from assl_lightning.report.analysis.classes import class_names_of
 from assl_lightning.report.analysis.evaluations import last_tests
 from assl_lightning.report.analysis.runs import Setting
 from assl_lightning.report.conclusions import conclusions
@@ -61,7 +61,7 @@ def comparison_page(
 
 def _title(setting: Setting) -> str:
     """Return the title of the runs if all have the same, such as "Castings: small CNN, 3 classes"; else the setting."""
-    titles = {title_in_words(run.config, len(names_of(run))) for run in setting.runs}
+    titles = {title_in_words(run.config, len(class_names_of(run))) for run in setting.runs}
     return titles.pop() if len(titles) == 1 else setting.name
 
 
