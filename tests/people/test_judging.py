@@ -407,7 +407,7 @@ def test_of_two_that_contradict_each_other_one_is_refused_however_close_they_com
 def test_a_directory_without_a_batch_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nowhere must be the directory of a run; there is no such directory"):
         ingest(tmp_path / "nowhere", [])
-    with pytest.raises(ValueError, match="waits for no labels"):
+    with pytest.raises(ValueError, match=r"must be the directory of a run, but has no config\.yaml"):
         ingest(tmp_path, [])
 
 

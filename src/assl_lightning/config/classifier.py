@@ -18,7 +18,7 @@ from torch import Tensor
 from assl_lightning.augment.normalise import Normalise
 from assl_lightning.base import tensor_files
 from assl_lightning.base.paths import expanded
-from assl_lightning.base.run_files import CONFIG, FINAL_CHECKPOINT
+from assl_lightning.base.run_files import FINAL_CHECKPOINT, require_run
 from assl_lightning.config.class_list import with_class_names
 from assl_lightning.config.instantiate import make_network
 from assl_lightning.config.reading import read_written
@@ -153,8 +153,7 @@ def load_classifier(run_dir: str | Path, *, device: str = "cpu") -> Classifier:
         ConfigurationError: the run's configuration is not one of this version's.
     """
     run_dir = expanded(run_dir)
-    if not (run_dir / CONFIG).exists():
-        raise ValueError(f"{run_dir} must be the directory of a run, but has no {CONFIG}; name the run_dir of one")
+    require_run(run_dir)
     config = _config_of(run_dir)
     checkpoint, classes = _newest_checkpoint(run_dir), read_history(run_dir)
     if classes is not None:  # which may have changed since it was trained

@@ -38,6 +38,9 @@ _OF_FILES = ("_suffix", "_steps")
 _UNLESS = "_unless"
 """Such a key of warm_up=auto: the weights that the network is given."""
 
+KEY_NOT_OPTION = "a key of the configuration is written without dashes, as {name}=VALUE"
+"""What to do where somebody gives a key as an option, as `--rounds 3`."""
+
 
 def compose(hydra: Any, overrides: Sequence[str]) -> Config:
     """Return the validated configuration of one run; `hydra` is `GlobalHydra.instance().hydra`.

@@ -11,7 +11,7 @@ from assl_lightning.base.rules import at_least
 from assl_lightning.config.schema import Config
 from assl_lightning.config.values import Node, as_yaml, read_value, show
 from assl_lightning.data.class_names import read_class_names
-from assl_lightning.learning.settings import ALGORITHM_ARGUMENTS, WARM_UP_ARGUMENTS
+from assl_lightning.learning.settings import ALGORITHM_ARGUMENTS, WARM_UP_ARGUMENTS, MatmulPrecision
 from assl_lightning.loop.settings import KEYS, Contradiction
 
 
@@ -173,6 +173,10 @@ _SET_BY_THE_LOOP: Mapping[str, str] = {
 }
 
 
+TRAINER_KEYS: Mapping[str, Any] = {"matmul_precision": MatmulPrecision, "cuda_graph": bool}
+"""Keys of trainer that are none of Lightning's, with their types."""
+
+
 def _check_trainer(config: Config) -> list[str]:
     errors = [
         f"{show(f'trainer.{key}', config.trainer[key])}: the loop over rounds sets this itself; leave it out, {instead}"
@@ -182,6 +186,9 @@ def _check_trainer(config: Config) -> list[str]:
     read_value(
         Annotated[int, at_least(1)], config.trainer.get("log_every_n_steps", 50), "trainer.log_every_n_steps", errors
     )
+    for key, hint in TRAINER_KEYS.items():
+        if key in config.trainer:
+            read_value(hint, config.trainer[key], f"trainer.{key}", errors)
     logger = config.trainer.get("logger", False)
     if logger not in (None, False) and not (isinstance(logger, Mapping) and isinstance(logger.get("_target_"), str)):
         errors.append(

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pkgutil import resolve_name
 from typing import Any, TypeVar
 
+import torch
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import nn
 
 from assl_lightning.base.words import nearest, one_line
+from assl_lightning.config.contradictions import TRAINER_KEYS
 from assl_lightning.config.refusals import error_at
 from assl_lightning.config.schema import Config, ConfigurationError
 from assl_lightning.config.values import Node, show
@@ -20,6 +22,7 @@ from assl_lightning.learning.accelerators import auto_accelerator
 from assl_lightning.learning.accepting import require_algorithm
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.simclr import SimCLR
+from assl_lightning.learning.step_graph import StepGraph
 from assl_lightning.loop.round_log import MakeLogger, end_wandb_run
 from assl_lightning.method.candidates import Acquisition
 from assl_lightning.networks.adapt import with_features
@@ -41,7 +44,7 @@ def nodes(config: Config) -> Iterator[tuple[str, Node]]:
         yield "warm_up", config.warm_up
     if config.stop is not None:
         yield "stop", config.stop
-    yield "trainer", config.trainer
+    yield "trainer", {key: value for key, value in config.trainer.items() if key not in TRAINER_KEYS}
     yield "oracle", config.oracle
 
 
@@ -136,7 +139,8 @@ def make_stop(config: Config) -> StopRule | None:
 
 def trainer_factory(config: Config) -> Callable[..., Trainer]:
     """Return a maker of Trainers, whose calls take a Trainer's arguments and add those of the configuration."""
-    arguments = {key: value for key, value in config.trainer.items() if key != "logger" and not key.startswith("_")}
+    own = {"logger", *TRAINER_KEYS}
+    arguments = {key: value for key, value in config.trainer.items() if key not in own and not key.startswith("_")}
     logger = config.trainer.get("logger")
     make: Callable[..., Trainer] = instantiate_node(
         "trainer", {"_target_": config.trainer["_target_"], "_partial_": True}
@@ -147,6 +151,9 @@ def trainer_factory(config: Config) -> Callable[..., Trainer]:
         _check_callbacks(configured.get("callbacks"))
         for name in ("callbacks", "plugins"):
             configured[name] = [*keywords.get(name, []), *(configured.get(name) or [])]
+        if config.trainer.get("cuda_graph"):
+            configured["callbacks"].append(StepGraph())
+        torch.set_float32_matmul_precision(config.trainer.get("matmul_precision", "highest"))
         if configured.get("accelerator") == "auto":
             configured["accelerator"] = auto_accelerator()
         configured["logger"] = False

@@ -110,10 +110,15 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Selection:
-    """The result of a strategy: the samples to label, and the scores by which it ranked the candidates."""
+    """The result of a strategy: the samples to label, and the scores by which it ranked the candidates.
+
+    A strategy that draws its picks may give the probability with which it drew each from the candidates that were left.
+    If it could have drawn any of them each time, an accuracy over all candidates follows (`stopping.picked_accuracy`).
+    """
 
     index: Tensor  # (budget,) int64 distinct pool indices on the CPU, best first
     scores: Tensor | None = None  # (M,) one number for each candidate, in their order; None where there is none
+    pick_probabilities: Tensor | None = None  # (budget,) float64 in (0, 1] on the CPU, as `index`; None: not known
 
 
 @runtime_checkable

@@ -43,7 +43,7 @@ def query(
         factors: "both" bounds multiplied (Eq. 6), or "uncertainty" or "inconsistency" alone.
         features: of the samples; with them, and `labelled`, the picks are those of `Herding`.
     """
-    k = whole_number("k", k)
+    k = whole_number("k", k, least=1)
     require_one_of("factors", factors, Factors)
     num_samples = len(statistics.visits)
     mask, known = _masks(statistics.visits, candidates, labelled)
@@ -74,7 +74,7 @@ def query_further(
         candidates: the samples to choose from; None: every visited sample except the labelled ones.
         labelled: the samples with a label.
     """
-    k = whole_number("k", k)
+    k = whole_number("k", k, least=1)
     mask, _ = _masks(visits, candidates, labelled)
     eligible = visits > 0 if mask is None else mask & (visits > 0)
     index = eligible.nonzero()[:, 0]
@@ -136,7 +136,7 @@ def query_regions(
         factors: "both" bounds multiplied (Eq. 6), or "uncertainty" or "inconsistency" alone.
         per_image: the most regions of one image, ≥ 1; None: as many as there are.
     """
-    k = whole_number("k", k)
+    k = whole_number("k", k, least=1)
     require_one_of("factors", factors, Factors)
     num_images, device = len(statistics.visits) // grid.count, statistics.visits.device
     mask = None if candidates is None else grid.mask("candidate", candidates, num_images, device)

@@ -27,7 +27,7 @@ from typing import Any
 from assl_lightning.base.arguments import is_integer, is_number
 from assl_lightning.base.atomic import TEMPORARY, open_atomic, write_text
 from assl_lightning.base.csv_text import table_as_csv
-from assl_lightning.base.run_files import AUDIT, CONFIG, POOL, TO_LABEL
+from assl_lightning.base.run_files import AUDIT, CONFIG, POOL, TO_LABEL, require_run
 from assl_lightning.base.shell import command
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.loop.records import read_config
@@ -194,17 +194,28 @@ def known_classes(batches: Iterable[LabelBatch]) -> frozenset[str]:
     return frozenset(name for batch in batches for name in (*batch.class_names, *batch.former_names))
 
 
+def require_batches(run_dir: Path) -> list[LabelBatch]:
+    """Read the batches of a run's rounds, in their order, from its directory or a copy with the batches alone.
+
+    Raises:
+        ValueError: the directory is none of a run.
+    """
+    batches = find_batches(run_dir)
+    if not batches and not find_audits(run_dir):
+        require_run(run_dir)
+    return batches
+
+
 def waiting_batch(run_dir: Path) -> LabelBatch:
     """Read the batch whose labels a run waits for.
 
     Raises:
-        ValueError: it waits for no labels.
+        ValueError: the directory is none of a run, or the run waits for no labels.
     """
-    waiting = [batch for batch in find_batches(run_dir) if batch.is_open]
+    batches = require_batches(run_dir)
+    waiting = [batch for batch in batches if batch.is_open]
     if waiting:
         return waiting[-1]
-    if not run_dir.is_dir():
-        raise ValueError(f"{run_dir} must be the directory of a run; there is no such directory")
     raise ValueError(
         f"{run_dir} waits for no labels; start the run, or go on with it, until it does "
         f"({command('status', run_dir)} shows its state)"

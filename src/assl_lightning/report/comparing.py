@@ -22,8 +22,8 @@ from assl_lightning.report.sections.labelling_more import labelling_more_blocks
 from assl_lightning.report.sections.mask_rates import mask_rate_blocks
 from assl_lightning.report.sections.over_settings import over_settings_sections
 from assl_lightning.report.sections.pairwise import pairwise_blocks
+from assl_lightning.report.sections.picked_accuracy import picked_accuracy_blocks
 from assl_lightning.report.sections.provenance import provenance_blocks
-from assl_lightning.report.sections.random_picks import random_pick_blocks
 from assl_lightning.report.sections.reliability import reliability_blocks
 from assl_lightning.report.sections.tested import of_each_method
 from assl_lightning.report.sections.thumbnails import shown_seeds, thumbnail_blocks
@@ -89,7 +89,7 @@ def _sections(
         ("Confident errors", of_tests(error_blocks)),
         ("Confidence", of_tests(reliability_blocks)),
         ("Time", time_blocks(setting, with_people=bool(asked))),
-        ("Accuracy without a hold-out", random_pick_blocks(setting)),
+        ("Accuracy without a hold-out", picked_accuracy_blocks(setting)),
         ("Pseudo-labels", mask_rate_blocks(setting)),
         ("Labels by people", tuple(labelling_blocks(asked, runs_on_page)) if asked else ()),
         ("Classes of the queries", class_balance_blocks(setting)),

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from assl_lightning.base.atomic import open_atomic
+from assl_lightning.base.command_line import Parser
 from assl_lightning.base.paths import common_directory, path_argument
 from assl_lightning.report.analysis.runs import Run
 from assl_lightning.report.html import render_html
@@ -23,9 +24,13 @@ def report_parser(command: str, description: str, *, output: str) -> argparse.Ar
     Args:
         output: the default directory, in words.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m assl_lightning.{command}", description=description)
+    parser = Parser(prog=f"python -m assl_lightning.{command}", description=description)
     parser.add_argument(
-        "directories", nargs="+", type=path_argument, help="runs, or directories with runs anywhere below them"
+        "directories",
+        nargs="+",
+        type=path_argument,
+        metavar="DIRECTORY",
+        help="a run, or a directory with runs anywhere below it",
     )
     parser.add_argument("--output", metavar="DIR", type=path_argument, help=f"where to write; default: {output}")
     parser.add_argument("--title", help="the title of the page and of the curves")

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from assl_lightning.base.argument_types import number_above
 from assl_lightning.base.command_line import as_command
 from assl_lightning.report.analysis.runs import find_runs
 from assl_lightning.report.drawing import png, svg
@@ -89,24 +90,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--share",
-        type=_per_cent,
+        type=number_above(0, 100),
         default=90.0,
         help="of the baseline's last accuracy that labels are counted for, in per cent",
     )
     parser.add_argument(
-        "--margin", type=_per_cent, default=2.0, help="accuracy over the budget that may be lost, in points, above 0"
+        "--margin",
+        type=number_above(0, 100),
+        default=2.0,
+        help="accuracy over the budget that may be lost, in points, above 0",
     )
     parser.add_argument(
         "--by-directory", action="store_true", help="call methods by the directories of their runs, METHOD/seed_0"
     )
     return parser
-
-
-def _per_cent(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 100:
-        raise argparse.ArgumentTypeError(f"must be above 0 and at most 100; got {text}")
-    return value
 
 
 def _page(
