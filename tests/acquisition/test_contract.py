@@ -19,6 +19,7 @@ from assl_lightning.config.compose import compose, conf_dir
 from assl_lightning.method.candidate_statistics import CandidateStatistics
 from assl_lightning.method.candidates import Acquisition, Candidates, LabelledSamples, Requirement, Selection
 from tests.acquisition.exact_candidates import make_answered
+from tests.acquisition.unit_pools import ALIKE, make_alike
 
 NAMES = [
     *sorted(path.stem for path in (conf_dir() / "acquisition").glob("*.yaml")),
@@ -225,22 +226,13 @@ def test_a_pool_of_equal_samples_still_gives_distinct_picks(name: str) -> None:
 
 
 @every_strategy
-@pytest.mark.parametrize("pool", ["copies of a labelled sample", "two distinct samples", "no features", "one class"])
-def test_samples_with_little_to_tell_apart_are_picked_all_the_same(name: str, pool: str) -> None:
+@pytest.mark.parametrize("kind", ALIKE)
+def test_samples_with_little_to_tell_apart_are_picked_all_the_same(name: str, kind: str) -> None:
     candidates, strategy = make_candidates(12), make_strategy(name)
-    assert candidates.features is not None
-    assert candidates.labelled is not None
-    assert candidates.head is not None
-    features, labelled = candidates.features, candidates.labelled
-    if pool == "copies of a labelled sample":
-        features = labelled.features[:1].repeat(12, 1)
-    elif pool == "two distinct samples":
-        features = features[:2].repeat(6, 1)
-    elif pool == "no features":
-        features, labelled = torch.zeros_like(features), replace(labelled, features=torch.zeros_like(labelled.features))
-    else:
-        labelled = replace(labelled, labels=torch.zeros_like(labelled.labels))
-    few = replace(candidates, features=features, logits=candidates.head(features), labelled=labelled)
+    alike = make_alike(candidates, kind)
+    assert alike.features is not None
+    assert alike.head is not None
+    few = replace(alike, logits=alike.head(alike.features))
     picks = acquire(strategy, few, 5)
     assert len(set(picks)) == 5
     assert set(picks) <= set(candidates.index.tolist())

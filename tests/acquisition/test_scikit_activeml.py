@@ -17,6 +17,7 @@ from torch import nn
 from assl_lightning.acquisition.scikit_activeml import ScikitActiveML
 from assl_lightning.acquisition.uncertainty import Entropy, LeastConfidence, Margin, UncertaintySampling
 from assl_lightning.method.candidates import Candidates, LabelledSamples
+from tests.acquisition.unit_pools import ALIKE, make_alike
 
 pytest.importorskip("skactiveml", reason="pip install -e '.[activeml]'")
 
@@ -124,27 +125,15 @@ def test_core_set_is_the_greedy_k_centre_around_the_labelled_samples() -> None:
 
 
 @every_strategy
-@pytest.mark.parametrize("pool", ["copies of a labelled sample", "two distinct samples", "no features", "one class"])
+@pytest.mark.parametrize("kind", ALIKE)
 def test_samples_with_little_to_tell_apart_are_picked_all_the_same(
-    name: str, arguments: dict[str, Any], pool: str
+    name: str, arguments: dict[str, Any], kind: str
 ) -> None:
-    candidates = make_candidates(12)
-    assert candidates.features is not None
-    assert candidates.labelled is not None
-    features, labelled = candidates.features, candidates.labelled
-    if pool == "copies of a labelled sample":
-        features = labelled.features[:1].repeat(12, 1)
-    elif pool == "two distinct samples":
-        features = features[:2].repeat(6, 1)
-    elif pool == "no features":
-        features, labelled = torch.zeros_like(features), replace(labelled, features=torch.zeros_like(labelled.features))
-    else:
-        labelled = replace(labelled, labels=torch.zeros_like(labelled.labels))
-    pool_of_few = replace(candidates, features=features, labelled=labelled)
-    picks = acquire(make(name, **arguments), pool_of_few, 5)
+    alike = make_alike(make_candidates(12), kind)
+    picks = acquire(make(name, **arguments), alike, 5)
     assert len(set(picks)) == 5
-    assert set(picks) <= set(candidates.index.tolist())
-    assert acquire(make(name, **arguments), pool_of_few, 5) == picks
+    assert set(picks) <= set(alike.index.tolist())
+    assert acquire(make(name, **arguments), alike, 5) == picks
 
 
 def test_copies_are_in_the_pool_but_not_asked_about_while_others_are_enough() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -83,3 +83,23 @@ def inside(a: list[float], b: list[float], radius: float) -> bool:
 def acquire(strategy: Acquisition, candidates: Candidates, budget: int, seed: int = 0) -> list[int]:
     picks: list[int] = strategy.acquire(candidates, budget, torch.Generator().manual_seed(seed)).index.tolist()
     return picks
+
+
+ALIKE = ("copies of a labelled sample", "two distinct samples", "no features", "one class")
+"""The kinds of `make_alike`."""
+
+
+def make_alike(candidates: Candidates, kind: str) -> Candidates:
+    """Return candidates whose features, or the labels of labelled samples, hardly differ."""
+    assert candidates.features is not None
+    assert candidates.labelled is not None
+    features, labelled = candidates.features, candidates.labelled
+    if kind == "copies of a labelled sample":
+        features = labelled.features[:1].repeat(len(candidates), 1)
+    elif kind == "two distinct samples":
+        features = features[:2].repeat(len(candidates) // 2, 1)
+    elif kind == "no features":
+        features, labelled = torch.zeros_like(features), replace(labelled, features=torch.zeros_like(labelled.features))
+    else:
+        labelled = replace(labelled, labels=torch.zeros_like(labelled.labels))
+    return replace(candidates, features=features, labelled=labelled)

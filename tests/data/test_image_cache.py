@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from assl_lightning.data import decoding, image_cache
+from assl_lightning.data import image_cache
 from assl_lightning.data.decoding import Faults, ImageFormat, decode_all
 from assl_lightning.data.image_cache import Storage, read_images
 from assl_lightning.data.image_stream import StreamedImages, count_pixels
@@ -27,18 +27,6 @@ from tests.stored_images import in_memory
 FORM = ImageFormat((6, 5), 3)
 NAMES = tuple(f"image/{number}" for number in range(9))
 STORAGES: tuple[Storage, ...] = ("memory", "stream")
-
-
-@pytest.fixture
-def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Nine images of noise, decoded two at a time; the fourth is none."""
-    monkeypatch.setattr(decoding, "_AT_ONCE", 2)
-    generator = np.random.default_rng(0)
-    made = [tmp_path / f"{number}.png" for number in range(9)]
-    for path in made:
-        Image.fromarray(generator.integers(256, size=(8, 7, 3), dtype=np.uint8)).save(path)
-    made[3].write_bytes(b"nothing")
-    return made
 
 
 @pytest.fixture

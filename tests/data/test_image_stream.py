@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 from assl_lightning.check.images import group_by_content
@@ -21,18 +19,6 @@ from tests.stored_images import in_memory
 FORM = ImageFormat((6, 5), 3)
 NAMES = tuple(f"image/{number}" for number in range(9))
 READABLE = torch.tensor([0, 1, 2, 4, 5, 6, 7, 8])
-
-
-@pytest.fixture
-def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Nine images of noise, surveyed two at a time; the fourth is none."""
-    monkeypatch.setattr(decoding, "_AT_ONCE", 2)
-    generator = np.random.default_rng(0)
-    made = [tmp_path / f"{number}.png" for number in range(9)]
-    for path in made:
-        Image.fromarray(generator.integers(256, size=(8, 7, 3), dtype=np.uint8)).save(path)
-    made[3].write_bytes(b"nothing")
-    return made
 
 
 def open_images(paths: list[Path]) -> tuple[StreamedImages, Faults]:

@@ -184,7 +184,10 @@ def test_rows_that_fall_short_of_one_by_rounding_never_give_an_answer_of_probabi
         ({"noise": 0.1, "num_classes": None}, r"num_classes must be at least 2 .*\(noise=0.1\); got None"),
         ({"noise": 0.1, "num_classes": 1}, r"num_classes must be at least 2 .*; got 1"),
         ({"noise": 0.1, "num_classes": 4}, "num_classes must be above every label; got 4 classes and the label 4"),
-        ({"noise": 0.1, "transition": ROWS}, "transition says how often answers are wrong; set noise=0 .*, not 0.1"),
+        (
+            {"noise": 0.1, "transition": ROWS},
+            "transition already has the shares of wrong answers; set noise=0 .*, not 0.1",
+        ),
         ({"transition": ROWS[:4]}, r"transition must be 5 rows of 5 numbers, .*; got the shape \(4, 5\)"),
         ({"transition": ROWS[:4], "num_classes": None}, r"transition must be C rows of C .*; got the shape \(4, 5\)"),
         ({"transition": 3}, r"transition must be 5 rows of 5 numbers, .*; got the shape \(\)"),

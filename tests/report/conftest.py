@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from PIL import Image, PngImagePlugin
 
@@ -166,3 +167,17 @@ def make_config(method: str, seed: int, rounds: int, changes: Mapping[str, Any])
 @pytest.fixture
 def runs(tmp_path: Path) -> Runs:
     return Runs(tmp_path / "runs")
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are saved, each as it is when it is saved."""
+    saved: list[Figure] = []
+    save = Figure.savefig
+
+    def remember(self: Figure, *args: object, **kwargs: object) -> None:
+        saved.append(self)
+        save(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Figure, "savefig", remember)
+    return saved

@@ -27,20 +27,6 @@ def make_run(accuracies: Sequence[float], start: int = 10) -> list[RoundRecord]:
     return [make_record(r, start + 10 * r, value, value - 0.1) for r, value in enumerate(accuracies)]
 
 
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are saved, each as it is when it is saved."""
-    saved: list[Figure] = []
-    save = Figure.savefig
-
-    def remember(self: Figure, *args: object, **kwargs: object) -> None:
-        saved.append(self)
-        save(self, *args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Figure, "savefig", remember)
-    return saved
-
-
 def drawn(figure: Figure) -> list[tuple[list[float], list[float]]]:
     return [tuple(np.transpose(line.get_xydata()).tolist()) for line in figure.axes[0].lines]
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from assl_lightning.base.arguments import real_number, require_one_of, whole_number
-
-Settings = TypeVar("Settings")
 
 _LARGEST_COUNT = 10**9
 

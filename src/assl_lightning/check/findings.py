@@ -1,4 +1,4 @@
-"""Findings of a check: a sentence each, and if it is a problem or a remark."""
+"""Findings of a check: problems and remarks, a sentence each."""
 
 from __future__ import annotations
 

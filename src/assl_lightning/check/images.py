@@ -87,10 +87,10 @@ def find_passed_over(source: PoolSource) -> list[Finding]:
         return []
     in_words = ", ".join(f"{count} × {suffix}" for suffix, count in sorted(counts.items()))
     total = sum(counts.values())
-    say = "file is" if total == 1 else "files are"
+    noun = "file is" if total == 1 else "files are"
     return [
         remark(
-            f"{total:,} {say} passed over, since their names are not those of images: {in_words}; if some are images, "
+            f"{total:,} {noun} passed over, since their names are not those of images: {in_words}; if some are images, "
             f"save them as JPEG or PNG, with one of the suffixes that docs/your_own_images.md lists."
         )
     ]
@@ -99,21 +99,8 @@ def find_passed_over(source: PoolSource) -> list[Finding]:
 _NO_IMAGES = frozenset(
     (
         *(".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".html", ".ini", ".db", ".log"),
-        *(
-            ".parquet",
-            ".sqlite",
-            ".npy",
-            ".npz",
-            ".images",
-            ".ckpt",
-            ".pt",
-            ".py",
-            ".ipynb",
-            ".zip",
-            ".tar",
-            ".gz",
-            ".7z",
-        ),
+        *(".parquet", ".sqlite", ".npy", ".npz", ".images", ".ckpt", ".pt", ".py", ".ipynb", ".zip", ".tar", ".gz"),
+        ".7z",
     )
 )
 

@@ -1,4 +1,4 @@
-"""Answers to the question of which class an image is: what people said of it, and which of several answers counts."""
+"""Answers of people about the class of an image, and the one of several answers that counts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Incoming:
-    """An answer as a line of a file or an annotation of a tool has it. Its sample and class may not exist."""
+    """An answer from a line of a file or an annotation of a tool. Its sample and class may not exist."""
 
     where: str  # its place, for people: "labels.csv, line 7", "export.json, task 12"
     sample_id: str
@@ -97,7 +97,7 @@ def resolve(answers: Iterable[Answer], conflicts: Conflicts) -> Mapping[str, Res
     vote that is not a skip. A decision counts under every policy, also against later votes; a decision to skip gives
     way to later votes.
 
-    >>> votes = [Answer("a.png", "label", who, "page", 0, name) for who, name in (("Ann", "ok"), ("Bo", "dent"))]
+    >>> votes = [Answer("a.png", "label", person, "page", 0, name) for person, name in (("Ann", "ok"), ("Bo", "dent"))]
     >>> resolve(votes, "latest")["a.png"].label, resolve(votes, "majority")["a.png"].kind
     ('dent', 'conflict')
     """
@@ -143,12 +143,12 @@ def voice_of(answer: Answer | Incoming) -> Voice:
 
 
 def content_of(answer: Answer | Incoming) -> tuple[Kind, str | None]:
-    """Return what was answered: its kind, and the label if it is one."""
+    """Return the content of an answer: its kind, and the label if it is one."""
     return answer.kind, answer.label
 
 
 def later_of(first: Incoming, second: Incoming, now: str) -> Incoming | None:
-    """Return the later of two answers of one file and one `Voice`; None if they differ and their times do not tell.
+    """Return the later of two answers of one file and one `Voice`; None if they differ and have no different times.
 
     Of equal answers the first counts unless the second has a later time. A time after `now` counts as now.
     """
@@ -159,12 +159,12 @@ def later_of(first: Incoming, second: Incoming, now: str) -> Incoming | None:
 
 
 def describe(answer: Answer | Incoming) -> str:
-    """Return what was answered as messages have it: the label in quotes, or skip or bad."""
+    """Return the content of an answer for messages: the label in quotes, or skip or bad."""
     return repr(answer.label) if answer.kind == "label" else answer.kind
 
 
 def describe_author(answer: Answer | Incoming) -> str:
-    """Return the annotator as messages have it."""
+    """Return the annotator for messages."""
     return repr(answer.annotator) if answer.annotator else "an annotator without a name"
 
 
@@ -178,11 +178,11 @@ def describe_change(answer: Incoming, earlier: Incoming) -> str:
 
 def describe_difference(answer: Incoming, others: Iterable[Answer | Incoming]) -> str:
     """Return the problem that `answer` contradicts the answers of other people."""
-    told = " and ".join(
+    different = " and ".join(
         f"{describe_author(other)} {describe(other)} ({other.where if isinstance(other, Incoming) else other.source})"
         for other in others
     )
-    return f"{answer.where}: {describe_author(answer)} says {describe(answer)} of {answer.sample_id!r}, but {told}"
+    return f"{answer.where}: {describe_author(answer)} says {describe(answer)} of {answer.sample_id!r}, but {different}"
 
 
 # --- times and names -------------------------------------------------------------------------------------------------

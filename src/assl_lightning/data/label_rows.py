@@ -1,6 +1,6 @@
-"""Rows of a table of labels → answers. A row means the same beside a folder of images and from people who label.
+"""Read the rows of a table of labels as answers, of a folder of images and of people who label alike.
 
-A row has a label, or a status in place of one: skip, or bad. A row with neither is no answer, whatever else it has.
+A row has a label, or a status in place of one: skip, or bad. A row with neither is no answer.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _DECIDES = ("yes", "True")  # the second as Parquet and JSON have it
 
 
 def label_columns(class_names: Iterable[str]) -> Columns:
-    """Return the columns of a table of labels; a class may be called as other programs call a missing value."""
+    """Return the columns of a table of labels; a class may have a name that other programs use for a missing value."""
     return Columns(
         needed=("sample_id", "label"),
         optional=("status", "annotator", "seconds", "at", "decides"),
@@ -41,12 +41,12 @@ def label_columns(class_names: Iterable[str]) -> Columns:
 
 
 def read_label_row(row: Row, name: str = "", annotator: str = "") -> tuple[Incoming | None, list[str]]:
-    """Return the answer in a row of `label_columns`, None if it has none, and a sentence for each thing that is wrong.
+    """Return the answer in a row of `label_columns`, None if it has none, and a sentence for each problem.
 
     Args:
-        row: of a file.
-        name: of the file, with which the place of the answer and the sentences begin; "" to leave it out.
-        annotator: of a row that names none.
+        row: a row of a file.
+        name: the file's name, with which the place of the answer and the sentences begin; "" to leave it out.
+        annotator: the annotator of a row without one.
     """
     where = f"{name}, {row.where}" if name else row.where
     problems = [row.fault] if row.fault else list(_problems_of(row.cells))

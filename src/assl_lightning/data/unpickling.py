@@ -1,9 +1,9 @@
 """Read plain data and NumPy arrays from pickles of unknown origin, without running anything that a file names.
 
-A pickle is a program that may import and call whatever it names. Here it gets, under the few names that plain data and
-arrays need, functions of our own, which look at what they are given; any other name is refused. NumPy's `__setstate__`s
-are out of reach too, since they take a dtype of any layout and bytes for pointers: arrays and dtypes are stand-ins
-until the whole file is read.
+A pickle is a program that may import and call anything by its name. Here the few names that plain data and arrays
+need are names of functions of this module, which check their arguments; any other name is refused. NumPy's
+`__setstate__` cannot be called either, since it takes a dtype of any layout and bytes for pointers: arrays and dtypes
+are represented by other objects until the whole file is read.
 """
 
 from __future__ import annotations

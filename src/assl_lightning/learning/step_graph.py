@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 
 WARM_UP_STEPS = 3
 _HOOKS = ("training_step", "backward", "optimizer_zero_grad", "optimizer_step")
-_HOOKS_WITHIN = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
 
 
 class Mode(Enum):

@@ -9,15 +9,15 @@ Histogram = dict[str, list[float]]
 
 
 def histogram(pool: Tensor, queried: Tensor, bins: int = 40) -> Histogram | None:
-    """Counts in `bins` of equal width from the pool's smallest number to its largest; None where none is finite.
+    """Count numbers in `bins` of equal width from the pool's smallest to its largest; None if none is finite.
 
     Args:
         pool: (M,) a number for each candidate; those that are not finite are left out.
-        queried: (K,) of those that were picked.
+        queried: (K,) the numbers of the picks.
 
     Returns:
-        `edges` (bins + 1), and how many of `pool` and of `queried` lie between each two of them (bins). Where all
-        numbers are equal there is one bin, with that number as both edges.
+        `edges` (bins + 1), and the counts of `pool` and of `queried` between each two of them (bins). If all numbers
+        are equal there is one bin, with that number as both edges.
 
     >>> histogram(torch.tensor([0.0, 0.5, 1.0]), torch.tensor([1.0]), bins=2)
     {'edges': [0.0, 0.5, 1.0], 'pool': [1.0, 2.0], 'queried': [0.0, 1.0]}
@@ -36,7 +36,7 @@ def histogram(pool: Tensor, queried: Tensor, bins: int = 40) -> Histogram | None
 
 
 def _counts(values: Tensor, edges: Tensor) -> list[float]:
-    """(bins,) of `values` between the `edges`; the last edge is the last bin's, what lies outside the nearest's."""
+    """Return counts (bins,) of `values` between the `edges`; others, and the last edge, count in the nearest bin."""
     bins = len(edges) - 1
     position = (torch.searchsorted(edges, values, right=True) - 1).clamp(0, bins - 1)
     counts: list[float] = torch.bincount(position, minlength=bins).double().tolist()

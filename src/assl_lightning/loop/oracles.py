@@ -1,4 +1,4 @@
-"""Oracles: what the loop asks for labels, and labels that a data set holds back."""
+"""Oracles: the sources that the loop asks for labels, and the labels of a data set as one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _none() -> Tensor:
 
 @dataclass(frozen=True)
 class LabelRequest:
-    """K samples to label, most wanted first.
+    """K samples to label, in the order of the picks.
 
     A request that is repeated, because the answers were pending, has no score, parts or prediction; they are in
     queried.csv in the round's directory.
@@ -33,7 +33,7 @@ class LabelRequest:
     round_number: int  # the request follows the training of this round; −1 for the initial labels
     index: Tensor  # (K,) int64, distinct pool indices; empty where no label is needed before the first training
     sample_id: tuple[str, ...]  # K names
-    score: Tensor | None = None  # (≤ K,) larger = more wanted; samples drawn at random come last and have none
+    score: Tensor | None = None  # (≤ K,) larger means label sooner; samples drawn at random come last and have none
     parts: Mapping[str, Tensor] = field(default_factory=dict)  # the statistics behind the score, (K,) each
     prediction: Tensor | None = None  # (K,) int64, the classes that the model predicts; None before it has learned
     labelled: Tensor = field(default_factory=_none)  # (L,) int64, samples with a label, which may be asked for again
@@ -42,7 +42,7 @@ class LabelRequest:
 
 @dataclass(frozen=True)
 class Pending:
-    """The answer while labels are missing, with a message on what to do next."""
+    """The answer while labels are missing, with a message for the user."""
 
     message: str
 
@@ -52,16 +52,16 @@ class Oracle(Protocol):
     """A source of labels, such as people or a data set's own labels."""
 
     def answer(self, request: LabelRequest) -> Answers | Pending:
-        """Label the samples of the request, or say what must happen first."""
+        """Return the labels of the request, or `Pending` while they are missing."""
         ...
 
 
 class HeldBackLabels:
-    """An oracle with the labels of a data set, which answers at once. Nothing else holds labels that are still unknown.
+    """An oracle with the labels of a data set, which answers at once. Nothing else has labels that are not known yet.
 
     With `noise` or a `transition`, some answers are wrong. An answer is a function of the seed, the sample's pool index
-    and its class: it does not depend on the time or the strategy of the request, and answers that are wrong stay wrong
-    where the noise is larger.
+    and its class: it does not depend on the time or the strategy of the request, and a wrong answer stays wrong with
+    more noise.
 
     Args:
         labels: (N,) int64, by pool index; all must be known.
@@ -72,7 +72,8 @@ class HeldBackLabels:
         transition: C rows of C probabilities, row = true class, column = answer; in place of `noise`.
         seed: of the wrong answers.
 
-    Raises a ValueError where the arguments contradict one another.
+    Raises:
+        ValueError: a label is unknown, or the arguments contradict each other.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class HeldBackLabels:
             raise ValueError(f"noise must be in [0, 1], the share of wrong answers; got {noise!r}")
         require_one_of("noise_kind", noise_kind, NoiseKind)
         if transition is not None and noise > 0:
-            raise ValueError(f"transition says how often answers are wrong; set noise=0 beside it, not {noise}")
+            raise ValueError(f"transition already has the shares of wrong answers; set noise=0 beside it, not {noise}")
         require_integers(0, seed=seed)
         unknown = int((labels < 0).sum())
         if unknown:
@@ -128,7 +129,7 @@ def held_back_labels(
 ) -> HeldBackLabels:
     """Make the `HeldBackLabels` of a data set.
 
-    Images that are never asked for, as they are unreadable or absent, need no label.
+    Unreadable and absent images, which are never asked for, need no label.
     """
     never_asked = torch.cat([source.unreadable, source.absent])
     return HeldBackLabels(

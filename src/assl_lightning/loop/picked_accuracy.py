@@ -17,11 +17,11 @@ _RANDOM = "assl_lightning.acquisition.RandomSampling"
 
 
 def picked_accuracy(run_dir: Path, config: Mapping[str, Any], record: RoundRecord) -> PickedAccuracy | None:
-    """Compare what a round's network said of its picks with the answers; None where nothing follows for other samples.
+    """Compare the predictions of a round's picks with the answers; None if they allow no estimate for other samples.
 
-    The network is the one that chose, with the weights of `acquisition.weights`, before it was trained on the answers.
-    So the share estimates its accuracy on the samples that the strategy could pick, without a hold-out. All picks count
-    where the record has the probability of each, otherwise those that were drawn uniformly.
+    The predictions are those of the network that chose, with the weights of `acquisition.weights`, before it was
+    trained on the answers. So they estimate its accuracy on the samples that the strategy could pick, without a
+    hold-out. All picks count if the record has the probability of each, otherwise those that were drawn uniformly.
 
     Args:
         run_dir: the directory of the run.
@@ -35,7 +35,7 @@ def picked_accuracy(run_dir: Path, config: Mapping[str, Any], record: RoundRecor
     count = len(record.pick_probabilities) or picked_at_random(config, chosen)
     path = round_directory(run_dir, record.round) / QUERIED
     rows = read_queried(path) if count else []
-    if not count or not record.queried_labels or len(rows) != len(record.queried):  # the file is not there any more
+    if not count or not record.queried_labels or len(rows) != len(record.queried):  # the file was removed
         return None
     history = read_history(run_dir)
     present = None if history is None else history.present_labels(record.round)
@@ -65,7 +65,7 @@ def picked_at_random(config: Mapping[str, Any], queried: int) -> int:
 def newest_picked_accuracy(
     run_dir: Path, config: Mapping[str, Any], records: Sequence[RoundRecord]
 ) -> tuple[int, PickedAccuracy] | None:
-    """Return the newest of the rounds whose picks tell an accuracy, and that accuracy; None where none does."""
+    """Return the newest round whose picks have a `picked_accuracy`, and that accuracy; None if there is none."""
     for record in reversed(records):
         found = picked_accuracy(run_dir, config, record)
         if found is not None:
@@ -74,7 +74,7 @@ def newest_picked_accuracy(
 
 
 def _is_wrong(prediction: str | None, label: int, present: Sequence[int | None] | None) -> bool | None:
-    """Compare a prediction, a class of its round, with the label, a present class; None where one is not known."""
+    """Compare a prediction, a class of its round, with the label, a present class; None if one is not known."""
     if not prediction or label == _UNANSWERED:
         return None
     predicted = int(prediction) if present is None else present[int(prediction)]

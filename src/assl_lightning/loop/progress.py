@@ -1,4 +1,4 @@
-"""From the records of a run to what rules and reports see of its rounds; nothing here imports torch."""
+"""Make the input of rules and reports from the records of a run; nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from assl_lightning.stopping.rules import Progress
 
 
 def progress_of(records: Sequence[RoundRecord]) -> list[Progress]:
-    """Return what rules see of trained rounds."""
+    """Return the input of rules for trained rounds."""
     return [
         Progress(
             round=record.round,
@@ -28,9 +28,9 @@ def progress_of(records: Sequence[RoundRecord]) -> list[Progress]:
 
 
 def outlook_of(records: Sequence[RoundRecord], config: Mapping[str, Any]) -> Outlook:
-    """Return what at least one trained round says of labelling more, in a run of this plain configuration.
+    """Return the outlook on labelling more after at least one trained round, in a run of this plain configuration.
 
-    The next batch is at most what the pool had left without a label when the last of the rounds was trained.
+    The next batch is at most the number of samples without a label when the last of the rounds was trained.
     """
     last = records[-1]
     planned = planned_labels(config, last.round)

@@ -1,4 +1,4 @@
-"""From a trained round to the indices to label: fill the candidates, ask the strategy, check its answer."""
+"""Choose the indices to label after a training: fill the candidates, call the strategy, check its result."""
 
 from __future__ import annotations
 
@@ -66,13 +66,12 @@ def query(
     """Pick `budget` of the pool's unlabelled samples.
 
     Args:
-        unvisited: what becomes of samples that training never visited, where the strategy needs statistics: "exclude"
-            (if the visited ones are too few, the rest is drawn among them), "infer" their numbers by one evaluation
-            pass, which then counts as one visit in `trained.statistics`, or "random", which draws their share of the
-            budget among them. With `trained.features` the same holds for a strategy that needs features, but that those
-            of a sample that was never visited cannot be inferred. Of labelled samples all are known all the same: see
-            `_labelled_of_training`.
-        answered: finds the samples of earlier queries; called where the strategy requires them.
+        unvisited: the treatment of samples that training never visited, if the strategy needs statistics: "exclude"
+            them (if the visited ones are too few, the rest is drawn among them), "infer" their statistics by one
+            evaluation pass, which is recorded as a visit in `trained.statistics`, or draw their share of the budget at
+            "random". With `trained.features` this also holds for a strategy that needs features, which cannot be
+            inferred; those of labelled samples are always known, see `_labelled_of_training`.
+        answered: finds the samples of earlier queries; called if the strategy requires them.
 
     Raises:
         ValueError: the strategy did not return `budget` distinct candidates.
@@ -124,20 +123,20 @@ def query(
 
 
 def _logits(index: Tensor, datamodule: PoolDataModule, trained: TrainedModel) -> Tensor:
-    """(K, C) float32 of the samples at `index` (K,), for people and audits to compare with; nothing is chosen by it."""
+    """Return logits (K, C) float32 of the picks `index` (K,), to compare with answers; they change no pick."""
     logits, _ = trained.evaluate(datamodule.plain_view, index, datamodule.test_batch_size)
     return logits.cpu()
 
 
 def _candidate_indices(datamodule: PoolDataModule, budget: int) -> Tensor:
-    """Return the unlabelled samples, without those that were just asked for in vain, while enough others are left."""
+    """Return the unlabelled samples, without those of the last request that got no label if enough others are left."""
     index = datamodule.pool.unlabelled
     others = index[datamodule.pool.asked_in_round[index] != datamodule.round_number]
     return others if len(others) >= budget else index
 
 
 def _parts(statistics: SampleStatistics, index: Tensor) -> dict[str, Tensor]:
-    """The statistics by name; NaN where training never visited the sample."""
+    """Return the statistics by name; NaN if training never visited the sample."""
     rows = statistics.rows(index)
     parts = {name: torch.where(rows.visits > 0, getattr(rows, name), torch.nan) for name in STATISTICS}
     return {**parts, "visits": rows.visits}
@@ -146,10 +145,9 @@ def _parts(statistics: SampleStatistics, index: Tensor) -> dict[str, Tensor]:
 def _candidates(
     index: Tensor, acquisition: Acquisition, datamodule: PoolDataModule, trained: TrainedModel
 ) -> Candidates:
-    """Fill what the strategy requires; one pass over the pool at most, or two for mirror images, and none where none is
-    needed.
+    """Fill the fields that the strategy requires, by at most one pass over the pool, or two with mirror images.
 
-    With features of training there is none: a strategy that also requires logits was refused before the training.
+    With features of training there is no pass: a strategy that also requires logits was refused before the training.
     """
     found: dict[str, Any] = {}
     if "statistics" in acquisition.requires and trained.statistics is not None:
@@ -184,10 +182,10 @@ def _candidates(
 def _labelled_of_training(
     labelled: Tensor, kept: SampleFeatures, datamodule: PoolDataModule, trained: TrainedModel
 ) -> Tensor:
-    """Return features (L, d) of the samples at `labelled` (L,), as they were kept.
+    """Return the kept features (L, d) of the samples at `labelled` (L,).
 
-    Those that training never visited, as after fewer steps than there are labels, come from a pass over them alone:
-    plain images in evaluation mode, which is a mixture, but without them their surroundings would count as not covered.
+    Features of samples that a short training never visited come from a pass over them: of plain images in evaluation
+    mode, unlike the others, but without them their neighbours would count as not covered.
     """
     features, missing = kept.rows(labelled), ~kept.seen(labelled)
     if missing.any():
@@ -199,7 +197,7 @@ def _labelled_of_training(
 class Head(nn.Module):
     """A network's head for features (…, d) of any precision, with float32 logits (…, C) as in the pass over the pool.
 
-    With its parameters in float64 it has float64 logits: `acquisition.ties`.
+    With its parameters in float64 it has float64 logits: `base.ties`.
     """
 
     like: Tensor
@@ -211,13 +209,13 @@ class Head(nn.Module):
         self.register_buffer("like", like.detach().new_empty(0))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(…, d) → (…, C)."""
+        """Return logits, (…, d) → (…, C)."""
         logits: Tensor = self.head(features.to(self.like))
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _infer_statistics(index: Tensor, datamodule: PoolDataModule, trained: TrainedModel) -> None:
-    """One weak and one strong view of each sample, in evaluation mode, count as its one visit."""
+    """Record one weak and one strong view of each sample, in evaluation mode, as a visit."""
     assert trained.statistics is not None
     device = next(trained.network.parameters()).device
     for part, images in datamodule.images_in_parts(index, datamodule.test_batch_size, device):
@@ -262,7 +260,7 @@ def _check_selection(selection: object, candidates: Candidates, budget: int, nam
 
 
 def _positions_of_picks(picked: Tensor, candidates: Candidates, budget: int, name: str) -> Tensor:
-    """(budget,) int64, where each pick stands among the candidates, whose index ascends; raises for a wrong answer."""
+    """Return the positions (budget,) int64 of the picks in the ascending candidates; raise for a wrong result."""
     if not isinstance(picked, Tensor) or picked.dtype != torch.int64 or picked.shape != (budget,):
         is_tensor = isinstance(picked, Tensor)
         got = f"{picked.dtype} of shape {tuple(picked.shape)}" if is_tensor else f"a {type(picked).__name__}"

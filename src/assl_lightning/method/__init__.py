@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from assl_lightning.method.herding import Herding as Herding
     from assl_lightning.method.indexed_dataset import IndexedDataset as IndexedDataset
     from assl_lightning.method.observers import Observer as Observer
-    from assl_lightning.method.observers import observe_step_output as observe_step_output
     from assl_lightning.method.regions import RegionGrid as RegionGrid
     from assl_lightning.method.statistics import SampleStatistics as SampleStatistics
 
@@ -47,7 +46,7 @@ __getattr__, __dir__ = make_face(
         "method.features": ["SampleFeatures"],
         "method.herding": ["Herding"],
         "method.indexed_dataset": ["IndexedDataset"],
-        "method.observers": ["Observer", "observe_step_output"],
+        "method.observers": ["Observer"],
         "method.reducers": ["reducers"],
         "method.regions": ["RegionGrid"],
         "method.scores": ["scores"],

@@ -6,7 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -253,8 +253,3 @@ def _missing(outputs: Any, missing: list[str]) -> KeyError:
         f"{', '.join(missing)}; returned: {present}. Return them detached; or wrap the data set in IndexedDataset and "
         f"say where the predictions are made: observe=assl_lightning.observe.forward('model', weak=0, strong=1)"
     )
-
-
-def observe_step_output(outputs: Any, batch: Any, module: Any) -> Observation | None:
-    """Compute Eq. 1 and 4 of the logits that `training_step` returned; None where it returned None."""
-    return StepOutput()(outputs, batch, cast(nn.Module, module))

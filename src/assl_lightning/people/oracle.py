@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from math import isfinite
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
-from torch import Tensor
 
 from assl_lightning.base.arguments import is_number, require_one_of
 from assl_lightning.base.run_files import LEDGER, TO_LABEL
@@ -17,12 +14,9 @@ from assl_lightning.base.seeding import derive_key
 from assl_lightning.base.shell import command
 from assl_lightning.base.words import first_few
 from assl_lightning.data.answers import Conflicts, Incoming, ResolvedLabel, name_of, resolve
-from assl_lightning.data.contact_sheet import contact_sheet
 from assl_lightning.data.pool import EXCLUDED, Answers, Corrections
-from assl_lightning.data.rendition import rendition
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.loop.oracles import LabelRequest, Pending
-from assl_lightning.loop.records import read_config
 from assl_lightning.people.batch import (
     AskedSample,
     LabelBatch,
@@ -30,16 +24,15 @@ from assl_lightning.people.batch import (
     find_audits,
     find_batches,
     read_batch,
-    write_batch,
     write_classes,
 )
+from assl_lightning.people.batch_maker import BatchMaker
 from assl_lightning.people.judging import ingest, unanswered
 from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.notify import is_command, notify
 from assl_lightning.people.returned import passed_over, read_returned
 
 _NAMED = 5  # samples about which people disagree, in a message
-_MAX_THUMBNAILS = 100
 
 _UNKNOWN = -1
 
@@ -124,10 +117,8 @@ class People:
         self._min_fraction = min_fraction
         self._relabel_fraction = relabel_fraction
         self._seed = seed
-        self._show_predictions = show_predictions
-        self._longest_side = longest_side
         self._notify = notify
-        self._missing = {*source.absent.tolist(), *source.unreadable.tolist()}  # images that cannot be shown
+        self._maker = BatchMaker(source, show_predictions=show_predictions, longest_side=longest_side)
 
     def answer(self, request: LabelRequest) -> Answers | Pending:
         """Return the labels that people gave if enough samples have an answer, else instructions for them."""
@@ -139,18 +130,18 @@ class People:
         run_dir, directory = request.directory.parent, request.directory / TO_LABEL
         ledger = Ledger(run_dir / LEDGER)
         if not directory.exists():
-            samples = self._requested_samples(request)
+            samples = self._maker.requested(request)
             if not samples:
                 return Answers(nothing, nothing)  # the images of all of them are gone
             again = self._samples_to_relabel(request, ledger)
-            self._write([*samples, *again], request.round_number + 1, directory)
+            self._maker.write([*samples, *again], request.round_number + 1, directory)
         batch = read_batch(directory)
         write_classes(batch)  # they may have changed since it was written
         _check_same(request, batch)
         earlier = [other for other in find_batches(run_dir) if other.round < batch.round]
         audits = [audit for audit in find_audits(run_dir) if audit.round <= batch.round]
         for each in (*earlier, *audits, batch):
-            self._check_indices(each)
+            self._maker.check_indices(each)
         instructions = self._tool.offer(batch)
         active = ledger.active_answers()
         unfinished = [audit for audit in audits if audit.round == batch.round or unanswered(audit, active)]
@@ -170,54 +161,15 @@ class People:
             predictions: the class of each that speaks against its label.
         """
         samples = [
-            AskedSample(self._source.sample_ids[sample], sample, "", self._path(sample), prediction, again=True)
+            self._maker.again(self._source.sample_ids[sample], sample, prediction)
             for sample, prediction in zip(index, predictions, strict=True)
         ]
-        self._write(samples, round_number, directory)
+        self._maker.write(samples, round_number, directory)
         return self.offer(read_batch(directory))
 
     def offer(self, batch: LabelBatch) -> str:
         """Show people a batch that is written already, and return the instructions for them."""
         return self._tool.offer(batch)
-
-    # ---- asking
-
-    def _write(self, samples: Sequence[AskedSample], round_number: int, directory: Path) -> None:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        index = torch.tensor([sample.index for sample in samples])
-        shown = [self._show(sample.index) for sample in samples]
-        named = [
-            replace(sample, image=f"{number:04d}.{suffix}")
-            for number, (sample, (suffix, _)) in enumerate(zip(samples, shown, strict=True))
-        ]
-        run_id, name = _identity(directory.parent.parent)
-        batch = LabelBatch(
-            directory=directory,
-            run_id=run_id,
-            name=name,
-            round=round_number,
-            class_names=self._source.class_names,
-            samples=tuple(named),
-            show_predictions=self._show_predictions,
-        )
-        sheet = contact_sheet(self._source.pool_images[index[:_MAX_THUMBNAILS]])
-        write_batch(batch, [content for _, content in shown], sheet)
-
-    def _requested_samples(self, request: LabelRequest) -> list[AskedSample]:
-        columns = {"score": request.score, **request.parts}
-        return [
-            AskedSample(
-                sample_id=name,
-                index=index,
-                image="",
-                path=self._path(index),
-                prediction=self._class_of(request.prediction, row),
-                score=_value(columns["score"], row),
-                parts={part: _value(values, row) for part, values in request.parts.items()},
-            )
-            for row, (index, name) in enumerate(zip(request.index.tolist(), request.sample_id, strict=True))
-            if index not in self._missing
-        ]
 
     def _samples_to_relabel(self, request: LabelRequest, ledger: Ledger) -> list[AskedSample]:
         """Draw samples that people have labelled, by a draw that depends on the samples' names alone."""
@@ -227,45 +179,17 @@ class People:
         assert request.directory is not None
         earlier = [sample for batch in find_all_batches(request.directory.parent) for sample in batch.samples]
         asked_again = {sample.sample_id for sample in earlier if sample.again}
-        in_training = set(request.labelled.tolist()) - self._missing
+        in_training = set(request.labelled.tolist()) - self._maker.missing
         resolved = resolve(ledger.active_answers(), self._conflicts)
         labelled = {
-            sample.sample_id: sample
+            sample.sample_id: sample.index
             for sample in earlier
             if sample.sample_id not in asked_again
             and sample.index in in_training
             and _kind(resolved, sample.sample_id) == "label"
         }
         drawn = sorted(labelled, key=lambda name: derive_key(self._seed, f"relabel:{name}"))[:count]
-        parts = dict.fromkeys(request.parts)
-        return [
-            AskedSample(name, labelled[name].index, "", self._path(labelled[name].index), parts=parts, again=True)
-            for name in drawn
-        ]
-
-    def _path(self, index: int) -> str | None:
-        return str(self._source.paths[index]) if self._source.paths else None
-
-    def _show(self, index: int) -> tuple[str, bytes]:
-        path = self._source.paths[index] if self._source.paths else None
-        return rendition(self._source.pool_images[torch.tensor([index])][0], path, self._longest_side)
-
-    def _class_of(self, prediction: Tensor | None, row: int) -> str | None:
-        if prediction is None or row >= len(prediction):
-            return None
-        return self._source.class_names[int(prediction[row])]
-
-    # ---- gathering
-
-    def _check_indices(self, batch: LabelBatch) -> None:
-        """Raise if a batch has other indices for its images than the run, so that a label would go to another image."""
-        names = self._source.sample_ids
-        for sample in batch.samples:
-            if sample.index >= len(names) or names[sample.index] != sample.sample_id:
-                raise ValueError(
-                    f"{batch.directory} has {sample.sample_id} as image {sample.index}, which it is not in this run; "
-                    f"it was copied from elsewhere or changed: restore it"
-                )
+        return [self._maker.again(name, labelled[name], parts=request.parts) for name in drawn]
 
     def _collect(self, batches: Sequence[LabelBatch], ledger: Ledger) -> None:
         """Add new answers to the ledger, except revoked ones that a file still contains.
@@ -399,17 +323,3 @@ def _check_same(request: LabelRequest, batch: LabelBatch) -> None:
             f"{batch.directory} asks for other images than this round does, {len(asked)} and {len(request.sample_id)} "
             f"of them; it was copied from elsewhere or changed: restore it, or move it away and it is written again"
         )
-
-
-def _identity(run_dir: Path) -> tuple[str, str]:
-    """Return the run's id and its name for people."""
-    config: dict[str, Any] = read_config(run_dir)
-    return str((config.get("history") or {}).get("run_id") or run_dir.name), str(config.get("name") or run_dir.name)
-
-
-def _value(values: Tensor | None, row: int) -> float | None:
-    """Return a number that JSON has, or None if it is unknown."""
-    if values is None or row >= len(values):
-        return None
-    value = float(values[row])
-    return value if isfinite(value) else None

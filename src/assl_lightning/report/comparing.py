@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
-from assl_lightning.report.analysis.classes import names_of
+from assl_lightning.report.analysis.classes import class_names_of
 from assl_lightning.report.analysis.evaluations import last_tests
 from assl_lightning.report.analysis.runs import Setting
 from assl_lightning.report.conclusions import conclusions
@@ -47,7 +47,7 @@ def comparison_page(
     """
     compared = [_compare(setting, against) for setting in settings]
     lead = [conclusions(setting, found) for setting, found in zip(settings, compared, strict=True)]
-    whole = (*_filled("Who beats whom", pairwise_blocks(settings), 2), *over_settings_sections(settings))
+    whole = (*_filled([("Who beats whom", pairwise_blocks(settings))], 2), *over_settings_sections(settings))
     if len(settings) == 1:
         results, details = _sections(settings[0], compared[0], people, level=2)
         return Page(title or _title(settings[0]), (*lead,), (*results, *whole, *details))
@@ -61,7 +61,7 @@ def comparison_page(
 
 def _title(setting: Setting) -> str:
     """Return the title of the runs if all have the same, such as "Castings: small CNN, 3 classes"; else the setting."""
-    titles = {title_in_words(run.config, len(names_of(run))) for run in setting.runs}
+    titles = {title_in_words(run.config, len(class_names_of(run))) for run in setting.runs}
     return titles.pop() if len(titles) == 1 else setting.name
 
 
@@ -73,35 +73,33 @@ def _compare(setting: Setting, against: str | None) -> Contrasts | None:
 def _sections(
     setting: Setting, compared: Contrasts | None, people: Mapping[str, Sequence[Found]], level: int
 ) -> tuple[tuple[Section, ...], tuple[Section, ...]]:
-    """Return the sections on how good the methods are, and all others; what there is nothing of has no section."""
+    """Return the sections on the accuracy of the methods, and all others; sections without content are left out."""
     seeds = shown_seeds(setting)
     asked, runs_on_page = people.get(setting.name, ()), sum(map(len, people.values()))
     differences = "Differences" if compared is None else f"Differences to {compared.reference}"
     results = (
-        *_filled("Accuracy", accuracy_blocks(setting), level),
-        *_filled(differences, contrast_blocks(setting, compared), level),
-        *_filled("Shall we label more?", labelling_more_blocks(setting, asked), level),
+        ("Accuracy", accuracy_blocks(setting)),
+        (differences, contrast_blocks(setting, compared)),
+        ("Shall we label more?", labelling_more_blocks(setting, asked)),
     )
-    tests = last_tests(setting, seeds)
-    of_tests = partial(of_each_method, tests, of_several=len(setting.methods))
-    labelled = tuple(labelling_blocks(asked, runs_on_page)) if asked else ()
+    of_tests = partial(of_each_method, last_tests(setting, seeds), in_folds=len(setting.methods) > 1)
     details = (
-        *_filled("Accuracy by class", of_tests(class_accuracy_blocks), level),
-        *_filled("Confused classes", of_tests(confusion_blocks), level),
-        *_filled("Confident errors", of_tests(error_blocks), level),
-        *_filled("Confidence", of_tests(reliability_blocks), level),
-        *_filled("Time", time_blocks(setting, with_people=bool(asked)), level),
-        *_filled("Accuracy without a hold-out", picked_accuracy_blocks(setting), level),
-        *_filled("Pseudo-labels", mask_rate_blocks(setting), level),
-        *_filled("Labels by people", labelled, level),
-        *_filled("Classes of the queries", class_balance_blocks(setting), level),
-        *_filled("Pictures of the queries", thumbnail_blocks(setting, seeds), level),
-        *_filled("Scores of the queries", histogram_blocks(setting, seeds), level),
-        *_filled("Settings and versions", provenance_blocks(setting), level),
+        ("Accuracy by class", of_tests(class_accuracy_blocks)),
+        ("Confused classes", of_tests(confusion_blocks)),
+        ("Confident errors", of_tests(error_blocks)),
+        ("Confidence", of_tests(reliability_blocks)),
+        ("Time", time_blocks(setting, with_people=bool(asked))),
+        ("Accuracy without a hold-out", picked_accuracy_blocks(setting)),
+        ("Pseudo-labels", mask_rate_blocks(setting)),
+        ("Labels by people", tuple(labelling_blocks(asked, runs_on_page)) if asked else ()),
+        ("Classes of the queries", class_balance_blocks(setting)),
+        ("Pictures of the queries", thumbnail_blocks(setting, seeds)),
+        ("Scores of the queries", histogram_blocks(setting, seeds)),
+        ("Settings and versions", provenance_blocks(setting)),
     )
-    return results, details
+    return _filled(results, level), _filled(details, level)
 
 
-def _filled(title: str, blocks: tuple[Block, ...], level: int) -> tuple[Section, ...]:
-    """Return the section, or none if it would be empty."""
-    return (Section(title, blocks, level),) if blocks else ()
+def _filled(parts: Iterable[tuple[str, tuple[Block, ...]]], level: int) -> tuple[Section, ...]:
+    """Return a section for each title that has blocks."""
+    return tuple(Section(title, blocks, level) for title, blocks in parts if blocks)

@@ -1,7 +1,7 @@
-"""The accuracy on all samples that a strategy could pick, from its picks alone: no hold-out is needed.
+"""The accuracy on all samples that a strategy could pick, estimated from its picks, without a hold-out.
 
-A strategy picks what is hard, so that the share of right predictions among its picks says little about all others.
-Where the probability of each pick is known, a weight for each makes up for it: "levelled unbiased risk estimator", LURE
+A strategy picks hard samples, so that the accuracy on its picks is not that on all samples. If the probability of each
+pick is known, a weight for each pick corrects this: the "levelled unbiased risk estimator", LURE
 (Farquhar, Gal and Rainforth, ICLR 2021, arXiv 2101.11665, Eq. 8; Kossen et al., ICML 2021, arXiv 2103.05331, Eq. 5).
 """
 
@@ -36,7 +36,7 @@ def lure_weights(probabilities: Sequence[float], candidates: int) -> tuple[float
     if candidates < picks:
         raise ValueError(f"the candidates must be at least as many as the {picks} picks; got {candidates}")
     if candidates == picks:
-        return (1.0,) * picks  # all that there are
+        return (1.0,) * picks  # all candidates
     return tuple(
         1 + (candidates - picks) / (candidates - m) * (1 / ((candidates - m + 1) * probability) - 1)
         for m, probability in enumerate(probabilities, start=1)
@@ -49,7 +49,7 @@ class PickedAccuracy:
 
     Attributes:
         weights: (M,) ≥ 0, `lure_weights`, or 1 for each pick that was drawn uniformly.
-        wrong: (M,) True where the label is another one than the prediction; None where there is no label to compare.
+        wrong: (M,) True if the label is not the predicted class; None if there is no label to compare.
     """
 
     weights: tuple[float, ...]
@@ -61,22 +61,21 @@ class PickedAccuracy:
 
     @property
     def n(self) -> int:
-        """Number of picks that count: those with a label to compare."""
+        """The number of picks with a label to compare."""
         return len(self._known)
 
     @property
     def is_uniform(self) -> bool:
-        """True if all picks weigh the same, as when they were drawn uniformly."""
+        """True if all picks have the same weight, as after uniform draws."""
         return all(abs(weight - 1) < _EXACT for weight in self.weights)
 
     @property
     def accuracy(self) -> float:
         """The estimate, in [0, 1]; needs n ≥ 1.
 
-        1 − (1 / M) Σ v_m · [pick m is wrong], where each pick has a label; cut off below at 0. Without the cut it is
-        unbiased for the accuracy on all candidates. Where labels are missing, the sum is divided by the Σ v_m of the
-        labelled picks instead of by M: a ratio of two estimates, for the candidates that would have got a label; it is
-        not quite unbiased.
+        1 − (1 / M) Σ v_m · [pick m is wrong] if each pick has a label, but at least 0. Without this limit it is
+        unbiased for the accuracy on all candidates. If labels are missing, the sum is divided by the Σ v_m of the
+        labelled picks instead of M: a ratio of two estimates, slightly biased, for the candidates that get a label.
         """
         return 1 - self._error_and_count[0]
 
@@ -84,9 +83,9 @@ class PickedAccuracy:
     def interval(self) -> tuple[float, float]:
         """About the 95 % interval, in [0, 1]; needs n ≥ 1.
 
-        Wilson's, as if there were only so many uniform draws as have the same variance: by the weights alone
-        ((Σ v)² / Σ v², Kish 1965) or by the spread of v · [wrong], whichever are fewer. For uniform draws it is
-        Wilson's own. docs/when_to_stop.md says how often it holds the accuracy.
+        Wilson's interval for the number of uniform draws that have the same variance: by the weights alone
+        ((Σ v)² / Σ v², Kish 1965) or by the spread of v · [wrong], whichever is smaller. For uniform draws it is
+        Wilson's interval. docs/when_to_stop.md has its measured coverage.
         """
         error, count = self._error_and_count
         low, high = wilson_interval(error * count, count)
@@ -94,13 +93,13 @@ class PickedAccuracy:
 
     @property
     def _known(self) -> list[tuple[float, bool]]:
-        """The weight of each pick with a label, and whether it is wrong."""
+        """The weight of each pick with a label, and True if its prediction is wrong."""
         pairs = zip(self.weights, self.wrong, strict=True)
         return [(weight, is_wrong) for weight, is_wrong in pairs if is_wrong is not None]
 
     @property
     def _error_and_count(self) -> tuple[float, float]:
-        """The estimated error, in [0, 1], and the number of uniform draws that would tell as much."""
+        """The estimated error, in [0, 1], and the number of uniform draws with the same variance."""
         known = self._known
         total = sum(weight for weight, _ in known)
         is_whole = len(known) == len(self.wrong)

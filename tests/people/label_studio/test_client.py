@@ -11,6 +11,7 @@ import pytest
 
 from assl_lightning.people.label_studio import client as module
 from assl_lightning.people.label_studio.client import LabelStudio
+from assl_lightning.people.label_studio.connection import Connection
 from assl_lightning.people.label_studio.errors import LabelStudioError, UnsureError
 from assl_lightning.people.label_studio.tasks import label_config
 from tests.people.label_studio.fake_server import (
@@ -51,7 +52,8 @@ def connect(fake: FakeLabelStudio, clock: Clock) -> Iterator[Callable[..., Label
     opened: list[LabelStudio] = []
 
     def open_client(token: str = LEGACY, url: str | None = None, **arguments: Any) -> LabelStudio:
-        opened.append(LabelStudio(url or fake.url, token=token, sleep=clock.sleep, clock=clock, **arguments))
+        connection = Connection(url or fake.url, token=token, sleep=clock.sleep, clock=clock, **arguments)
+        opened.append(LabelStudio(connection))
         return opened[-1]
 
     yield open_client
@@ -156,7 +158,9 @@ def test_no_log_or_text_of_the_client_has_the_token(
     caplog.set_level(logging.DEBUG)
     client = connect(token)
     client.projects()
-    assert repr(client) == f"LabelStudio('{fake.url}')"
+    connection = Connection(fake.url, token=token)
+    assert repr(connection) == f"Connection('{fake.url}')"
+    connection.close()
     fake.faults = [(503, {}, b""), refusal(401, "no"), refusal(401, "no")]
     with pytest.raises(LabelStudioError):
         client.projects()
@@ -173,7 +177,7 @@ def test_secrets_in_errors_would_be_found() -> None:
 @pytest.mark.parametrize("token", ["", "two words", "ümlaut", "a\x00b"])
 def test_what_is_no_token_is_refused_without_showing_it(token: str) -> None:
     with pytest.raises(ValueError, match="the token of Label Studio must be of visible ASCII characters") as caught:
-        LabelStudio("http://127.0.0.1:8080", token=token)
+        Connection("http://127.0.0.1:8080", token=token)
     assert not token or token not in str(caught.value)
 
 
@@ -182,12 +186,12 @@ def test_what_is_no_token_is_refused_without_showing_it(token: str) -> None:
 )
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"url must be the address of Label Studio, such as .*; got"):
-        LabelStudio(url, token=LEGACY)
+        Connection(url, token=LEGACY)
 
 
 def test_an_address_with_a_password_is_refused_without_showing_it() -> None:
     with pytest.raises(ValueError, match="url must hold no name and password") as caught:
-        LabelStudio("http://ann:hunter2@a", token=LEGACY)
+        Connection("http://ann:hunter2@a", token=LEGACY)
     assert "hunter2" not in str(caught.value)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from assl_lightning.report.analysis.classes import names_of
+from assl_lightning.report.analysis.classes import class_names_of
 from assl_lightning.report.analysis.runs import Run
 
 
@@ -22,4 +22,4 @@ def test_classes_have_the_names_that_config_yaml_has(
     tmp_path: Path, written: dict[str, Any], names: tuple[str, ...]
 ) -> None:
     data = {"num_classes": 3, "source": written.pop("source", {})}
-    assert names_of(Run(tmp_path, {"data": data, **written}, ())) == names
+    assert class_names_of(Run(tmp_path, {"data": data, **written}, ())) == names

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assl_lightning.base.proportions import Proportion
 from assl_lightning.base.run_files import LEDGER
 from assl_lightning.data.answers import Answer
 from assl_lightning.people.batch import AskedSample, LabelBatch, find_audits, find_batches
 from assl_lightning.people.ledger import Ledger
-from assl_lightning.report.analysis.labelling import Agreement, Labelling, agreement, labelling_of, work_of
+from assl_lightning.report.analysis.labelling import Labelling, agreeing, labelling_of, work_of
 from tests.report.asked import CLASSES, ask, say, take_back
 
 
@@ -55,7 +56,7 @@ def test_people_agree_with_the_model_where_both_are_known(tmp_path: Path) -> Non
         say(tmp_path, 1, name, what)
     questions = read(tmp_path).questions
     assert [question.agrees_with_model for question in questions] == [True, False, None, None, None]
-    assert agreement([question.agrees_with_model for question in questions]) == Agreement(n=2, agreeing=1)
+    assert agreeing([question.agrees_with_model for question in questions]) == Proportion(1, 2)
 
 
 class TestASecondAnswer:
@@ -164,12 +165,12 @@ def test_no_time_is_no_rate(seconds: float | None) -> None:
     assert work_of([]).labels_per_hour is None
 
 
-@pytest.mark.parametrize(("agreeing", "n"), [(0, 1), (3, 4), (50, 50), (437, 500)])
-def test_the_interval_is_that_of_wilson(agreeing: int, n: int) -> None:
-    z, share = 1.959963984540054, agreeing / n
+@pytest.mark.parametrize(("right", "n"), [(0, 1), (3, 4), (50, 50), (437, 500)])
+def test_the_interval_is_that_of_wilson(right: int, n: int) -> None:
+    z, share = 1.959963984540054, right / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    assert Agreement(n, agreeing).interval == pytest.approx((middle - half, middle + half))
+    assert Proportion(right, n).interval == pytest.approx((middle - half, middle + half))
 
 
 ANSWERS = st.tuples(

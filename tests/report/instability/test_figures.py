@@ -18,20 +18,6 @@ from assl_lightning.report.instability.figures import (
 )
 
 
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are saved, each as it is when it is saved."""
-    saved: list[Figure] = []
-    save = Figure.savefig
-
-    def remember(self: Figure, *args: object, **kwargs: object) -> None:
-        saved.append(self)
-        save(self, *args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Figure, "savefig", remember)
-    return saved
-
-
 def legend_of(figure: Figure) -> list[str]:
     legend = figure.axes[0].get_legend()
     assert legend is not None

@@ -152,8 +152,8 @@ def test_one_method_is_shown_and_several_are_folds(tested: LastTest) -> None:
     def blocks(_: LastTest) -> tuple[Paragraph, ...]:
         return (Paragraph("shown"),)
 
-    assert of_each_method({"assl": tested}, blocks, of_several=1) == (Paragraph("shown"),)
-    assert of_each_method({}, blocks, of_several=1) == ()
-    (fold,) = of_each_method({"assl": tested}, blocks, of_several=2)
+    assert of_each_method({"assl": tested}, blocks, in_folds=False) == (Paragraph("shown"),)
+    assert of_each_method({}, blocks, in_folds=False) == ()
+    (fold,) = of_each_method({"assl": tested}, blocks, in_folds=True)
     assert fold == Fold("assl, seed 0", (Paragraph("shown"),))
-    assert of_each_method({"assl": tested}, lambda _: (), of_several=2) == ()
+    assert of_each_method({"assl": tested}, lambda _: (), in_folds=True) == ()

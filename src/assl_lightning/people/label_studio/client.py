@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from types import TracebackType
@@ -30,33 +29,11 @@ class Task:
 
 
 class LabelStudio:
-    """One Label Studio server.
+    """One Label Studio server; all methods raise `LabelStudioError`."""
 
-    Args:
-        url: its address, as a browser has it.
-        token: a personal access token, or a legacy token where the organisation allows them.
-        timeout: seconds for each request.
-        sleep: waits between attempts.
-        clock: seconds, monotonic.
-
-    Raises:
-        ValueError: from the constructor, where `url` or `token` cannot be one. All else raises `LabelStudioError`.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: str,
-        timeout: float = 30.0,
-        sleep: Callable[[float], None] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._server = Connection(url, token=token, timeout=timeout, sleep=sleep, clock=clock)
-        self.url = self._server.url
-
-    def __repr__(self) -> str:
-        return f"LabelStudio({self.url!r})"
+    def __init__(self, connection: Connection) -> None:
+        self._server = connection
+        self.url = connection.url
 
     def __enter__(self) -> LabelStudio:
         return self

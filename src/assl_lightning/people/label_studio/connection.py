@@ -49,10 +49,17 @@ class _Authorization(httpx.Auth):
 
 
 class Connection:
-    """The connection to one server; the arguments are those of `LabelStudio`.
+    """The connection to one server.
+
+    Args:
+        url: the server's address, as a browser has it.
+        token: a personal access token, or a legacy token if the organisation allows them.
+        timeout: seconds for each request.
+        sleep: waits between attempts.
+        clock: seconds, monotonic.
 
     Raises:
-        ValueError: from the constructor, where `url` or `token` cannot be one. All else raises `LabelStudioError`.
+        ValueError: from the constructor, if `url` or `token` is invalid. All methods raise `LabelStudioError`.
     """
 
     def __init__(
@@ -73,6 +80,9 @@ class Connection:
         self._sleep = sleep
         self._clock = clock
         self._http = httpx.Client(timeout=timeout, follow_redirects=False)
+
+    def __repr__(self) -> str:
+        return f"Connection({self.url!r})"
 
     def close(self) -> None:
         """Close the connection."""

@@ -184,6 +184,7 @@ class LabelStudioExchange:
     def _server(self) -> LabelStudio:
         try:
             from assl_lightning.people.label_studio.client import LabelStudio
+            from assl_lightning.people.label_studio.connection import Connection
         except ImportError as error:
             if error.name != "httpx":
                 raise
@@ -197,7 +198,7 @@ class LabelStudioExchange:
                 f"the environment variable {TOKEN} must hold a token of Label Studio; it is not set; copy one from "
                 f"Account & Settings there"
             )
-        return LabelStudio(self.url, token=token, timeout=self.timeout)
+        return LabelStudio(Connection(self.url, token=token, timeout=self.timeout))
 
 
 def _create(server: LabelStudio, batch: LabelBatch) -> int:

@@ -10,7 +10,7 @@ from assl_lightning.loop.records import CLASSES, RoundRecord
 from assl_lightning.report.analysis.runs import Run
 
 
-def names_of(run: Run) -> tuple[str, ...]:
+def class_names_of(run: Run) -> tuple[str, ...]:
     """Return the present names of a run's C classes, by number; or the numbers, if config.yaml has no names."""
     history = read_history(run.directory)
     if names := named_classes(run.config) if history is None else history.names():

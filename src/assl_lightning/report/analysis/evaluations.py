@@ -12,7 +12,7 @@ from assl_lightning.base.run_files import EVALUATION, round_directory
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.loop.evaluation import Evaluation, read_evaluation
 from assl_lightning.loop.records import RoundRecord
-from assl_lightning.report.analysis.classes import names_of
+from assl_lightning.report.analysis.classes import class_names_of
 from assl_lightning.report.analysis.runs import Run, Setting
 
 BINS = 15
@@ -51,7 +51,7 @@ def last_tests(setting: Setting, seeds: Mapping[str, int]) -> dict[str, LastTest
         if evaluation is None:
             continue
         history = read_history(run.directory)
-        names = names_of(run) if history is None else history.names(record.round)
+        names = class_names_of(run) if history is None else history.names(record.round)
         highest = int(max(evaluation.label.max(), evaluation.predicted.max()))
         if highest >= len(names):
             raise ValueError(

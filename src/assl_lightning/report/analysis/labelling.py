@@ -13,7 +13,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, get_args
 
-from assl_lightning.base.proportions import wilson_interval
+from assl_lightning.base.proportions import Proportion
 from assl_lightning.base.run_files import LEDGER
 from assl_lightning.data.answers import Answer, Conflicts, ResolvedLabel, in_time, resolve
 from assl_lightning.people.batch import AskedSample, LabelBatch, find_audits, find_batches
@@ -132,27 +132,14 @@ class Labelling:
         return (*(given for part in self.rounds for given in part.given), *self.audits)
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """The number of agreeing pairs among n."""
-
-    n: int
-    agreeing: int
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the share by Wilson (1927), in [0, 1]; needs n ≥ 1."""
-        return wilson_interval(self.agreeing, self.n)
-
-
-def agreement(found: Sequence[bool | None]) -> Agreement:
+def agreeing(found: Sequence[bool | None]) -> Proportion:
     """Count the agreeing pairs among those that are known.
 
-    >>> agreement([True, None, False])
-    Agreement(n=2, agreeing=1)
+    >>> agreeing([True, None, False])
+    Proportion(successes=1, count=2)
     """
     known = [agrees for agrees in found if agrees is not None]
-    return Agreement(len(known), sum(known))
+    return Proportion(sum(known), len(known))
 
 
 def work_of(given: Sequence[Given]) -> Work:

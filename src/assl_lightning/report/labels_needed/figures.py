@@ -25,7 +25,7 @@ _LARGEST_RATIO = 2.0  # longer bars are cut
 
 
 def shown_methods(regimes: Sequence[Regime], first: Sequence[str]) -> tuple[str, ...]:
-    """Return at most seven methods, as many as can be told apart: those named `first`, then others in their order."""
+    """Return at most seven methods, which can be distinguished: those named `first`, then others in their order."""
     names = dict.fromkeys(name for regime in regimes for name in regime.results)
     return tuple(dict.fromkeys((*(name for name in first if name in names), *names)))[:MOST_TOGETHER]
 

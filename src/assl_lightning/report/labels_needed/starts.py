@@ -28,7 +28,7 @@ def start_of(config: Mapping[str, Any]) -> str:
 
 
 def rule_of(method: str) -> str:
-    """Return the name of a method without what it says of the start.
+    """Return the name of a method without the parts that describe the start.
 
     >>> rule_of("herding, initial_acquisition=herding, warm_up.steps=400, c_u=0")
     'herding, c_u=0'

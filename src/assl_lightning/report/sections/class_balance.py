@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from assl_lightning.base.words import per_cent
-from assl_lightning.report.analysis.classes import names_of, present_labels
+from assl_lightning.report.analysis.classes import class_names_of, present_labels
 from assl_lightning.report.analysis.runs import Method, Run, Setting
 from assl_lightning.report.drawing import (
     INK,
@@ -39,7 +39,7 @@ def class_counts(run: Run) -> Counts | None:
     labels = [label for record in run.records for label in present_labels(run, record) if label >= 0]
     if not labels:
         return None
-    return np.bincount(labels, minlength=len(names_of(run)))
+    return np.bincount(labels, minlength=len(class_names_of(run)))
 
 
 def evenness(counts: Counts) -> float:
@@ -68,7 +68,7 @@ def class_balance_blocks(setting: Setting) -> tuple[Block, ...]:
     if len(next(iter(known.values()))[0]) > MOST_CLASSES:
         return Paragraph(sentence), table
     shares = {name: np.mean([of_run / of_run.sum() for of_run in counts], axis=0) for name, counts in known.items()}
-    names = names_of(next(setting.runs))
+    names = class_names_of(next(setting.runs))
     drawn = "; ".join(f"{name}: {_in_words(names, values)}" for name, values in shares.items())
     figure = Illustration(
         svg(draw_shares(shares, names)),

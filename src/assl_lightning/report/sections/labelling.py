@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from assl_lightning.base.csv_text import rows_as_csv
+from assl_lightning.base.proportions import Proportion
 from assl_lightning.base.words import UNKNOWN, counted, listed, per_cent
 from assl_lightning.data.answers import Answer, ResolvedLabel, name_of
 from assl_lightning.report.analysis.labelling import (
-    Agreement,
     Labelling,
     LabellingRound,
     Question,
-    agreement,
+    agreeing,
     read_labelling,
     work_of,
 )
@@ -155,8 +155,8 @@ def _number(part: LabellingRound) -> str:
     return f"{part.round}, so far" if part.is_open else f"{part.round}"
 
 
-def _share(found: Agreement) -> str:
-    return f"{found.agreeing:,} of {found.n:,} ({per_cent(found.agreeing / found.n)} %)" if found.n else UNKNOWN
+def _share(found: Proportion) -> str:
+    return f"{found.successes:,} of {found.count:,} ({per_cent(found.share)} %)" if found.count else UNKNOWN
 
 
 # --- sentences -------------------------------------------------------------------------------------------------------
@@ -175,10 +175,10 @@ def _on_model(labelling: Labelling) -> str:
     of_query = [question for question in labelling.questions if question.round and not question.sample.again]
     unknown = sum(question.sample.prediction is None for question in of_query)
     sentences = []
-    if found.n:
+    if found.count:
         sentences.append(
-            f"Of {counted(found.n, 'sample')} with a label and a known prediction, {found.agreeing:,} "
-            f"({per_cent(found.agreeing / found.n)} %) have the predicted class. They were chosen by the query, so "
+            f"Of {counted(found.count, 'sample')} with a label and a known prediction, {found.successes:,} "
+            f"({per_cent(found.share)} %) have the predicted class. They were chosen by the query, so "
             f"this is no estimate of the model's accuracy."
         )
     if labelling.shows_predictions:
@@ -199,18 +199,20 @@ def _on_second(labelling: Labelling) -> str:
     if not again:
         return ""
     found = _with_before(again)
-    if not found.n:
+    if not found.count:
         return f"Samples that are asked again: {len(again):,}; none has a second answer yet."
     low, high = map(per_cent, found.interval)
-    share = f"{per_cent(found.agreeing / found.n)} %, 95 % interval {low} to {high} by Wilson"
+    share = f"{per_cent(found.share)} %, 95 % interval {low} to {high} by Wilson"
     parted = {
         words: _with_before([question for question in again if question.is_by_same_person is same])
         for words, same in (("by the same person", True), ("by another person", False))
     }
-    by_whom = listed([f"{part.agreeing:,} of {part.n:,} {words}" for words, part in parted.items() if part.n] or [""])
+    by_whom = listed(
+        [f"{part.successes:,} of {part.count:,} {words}" for words, part in parted.items() if part.count] or [""]
+    )
     return (
-        f"Of {counted(found.n, 'sample')} with a second answer, {found.agreeing:,} ({share}) got the same label as "
-        f"before{f': {by_whom}' if by_whom else ''}. A second answer is the first one that was given again and not "
+        f"Of {counted(found.count, 'sample')} with a second answer, {found.successes:,} ({share}) got the same label "
+        f"as before{f': {by_whom}' if by_whom else ''}. A second answer is the first one that was given again and not "
         f"taken back; later changes to it do not count."
     )
 
@@ -232,12 +234,12 @@ def _on_people(labelling: Labelling) -> str:
     )
 
 
-def _with_model(questions: Sequence[Question]) -> Agreement:
-    return agreement([question.agrees_with_model for question in questions])
+def _with_model(questions: Sequence[Question]) -> Proportion:
+    return agreeing([question.agrees_with_model for question in questions])
 
 
-def _with_before(questions: Sequence[Question]) -> Agreement:
-    return agreement([question.agrees_with_before for question in questions])
+def _with_before(questions: Sequence[Question]) -> Proportion:
+    return agreeing([question.agrees_with_before for question in questions])
 
 
 # --- lists -----------------------------------------------------------------------------------------------------------

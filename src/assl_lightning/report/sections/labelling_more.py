@@ -1,4 +1,4 @@
-"""The section on labelling more: predictions that changed, what that bounds, and the accuracy to expect."""
+"""The section on labelling more: changed predictions, the bound on the accuracy, and the expected accuracy."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from assl_lightning.stopping.learning_curve import LEAST_ROUNDS
 
 
 def labelling_more_blocks(setting: Setting, asked: Sequence[Found] = ()) -> tuple[Block, ...]:
-    """Show what changed between rounds, the accuracy to expect, which runs a rule ended, and what the labels cost.
+    """Show the changes between rounds, the expected accuracy, the runs that a rule ended, and the cost of the labels.
 
-    Nothing is shown where nothing of it is known. `asked` are the runs of the setting in which people labelled, as
-    `find_labelling` finds them.
+    Show nothing if nothing of it is known. `asked` are the runs of the setting in which people labelled, of
+    `find_labelling`.
     """
     agreement, end, cost = _agreement_blocks(setting), _end_blocks(setting), _cost_blocks(setting, asked)
     expected = _expected_blocks(setting)
@@ -56,12 +56,14 @@ def _agreement_rows(method: Method, setting: Setting) -> list[tuple[str, ...]]:
         return []
     floors = [[run[number].floor for run in by_run if run[number].floor is not None] for number in numbers]
     rows: list[tuple[str, ...]] = [
-        (f"{method.name}: changed, %", *(_changed([one for one in part if one]) for part in known)),
-        (f"{method.name}: bound on accuracy, points", *(_bound([one for one in part if one]) for part in known)),
-        (f"{method.name}: κ", *(_kappa([one for one in part if one]) for part in known)),
+        (f"{method.name}: changed, %", *(_changed([found for found in part if found]) for part in known)),
+        (f"{method.name}: bound on accuracy, points", *(_bound([found for found in part if found]) for part in known)),
+        (f"{method.name}: κ", *(_kappa([found for found in part if found]) for part in known)),
     ]
     if any(floors):
-        rows.append((f"{method.name}: κ, same labels", *(_kappa([one for one in part if one]) for part in floors)))
+        rows.append(
+            (f"{method.name}: κ, same labels", *(_kappa([found for found in part if found]) for part in floors))
+        )
     return rows
 
 
@@ -69,11 +71,11 @@ def _changed(found: Sequence[Agreement]) -> str:
     if len(found) == 1:
         low, high = found[0].changed_interval
         return f"{per_cent(found[0].changed)} [{per_cent(low)}, {per_cent(high)}]"
-    return _over_seeds([one.changed for one in found])
+    return _over_seeds([agreement.changed for agreement in found])
 
 
 def _bound(found: Sequence[Agreement]) -> str:
-    return f"± {per_cent(fmean(one.changed_interval[1] for one in found))}" if found else UNKNOWN
+    return f"± {per_cent(fmean(agreement.changed_interval[1] for agreement in found))}" if found else UNKNOWN
 
 
 def _kappa(found: Sequence[Agreement]) -> str:
@@ -82,7 +84,7 @@ def _kappa(found: Sequence[Agreement]) -> str:
         return f"{found[0].kappa:.3f} [{low:.3f}, {high:.3f}]"
     if not found:
         return UNKNOWN
-    values = [one.kappa for one in found]
+    values = [agreement.kappa for agreement in found]
     return f"{fmean(values):.3f} ± {stdev(values):.3f}"
 
 
@@ -100,8 +102,8 @@ def _expected_blocks(setting: Setting) -> tuple[Block, ...]:
     sentence = (
         "The accuracy after one batch more: the curve a∞ − b · labels^−c, fitted to each run's rounds by least "
         "squares, with the 95 % interval of one further round (delta method, Student's t with rounds − 3 degrees of "
-        "freedom, and at least the noise of the test images). With four rounds there is one degree of freedom, and the "
-        "interval says little; that is what four rounds tell. Of several seeds: the means over seeds, also of the ends."
+        "freedom, and at least the noise of the test images). With four rounds there is one degree of freedom, so that "
+        "the interval is very wide. Of several seeds: the means over seeds, also of the ends."
     )
     header = ("next batch", "seeds", "labels", "accuracy now, %", "expected, %", "95 % interval", "gain, points")
     return Paragraph(sentence), Table("Accuracy to expect", header, rows)
@@ -111,8 +113,8 @@ def _not_expected(setting: Setting) -> tuple[Block, ...]:
     rounds = counted(len(setting.labels), "round")
     return (
         Paragraph(
-            f"What the next batch would bring is not known: there are {rounds}, and a curve of accuracy against "
-            f"labels needs {LEAST_ROUNDS} with different numbers of labels."
+            f"The gain of the next batch is not known: there are {rounds}, and a curve of accuracy against labels "
+            f"needs {LEAST_ROUNDS} with different numbers of labels."
         ),
     )
 
@@ -140,7 +142,7 @@ def _expected_row(method: Method) -> tuple[str, ...]:
 
 
 def _end_blocks(setting: Setting) -> tuple[Block, ...]:
-    """Say why a rule ended runs before their last round."""
+    """Show why a rule ended runs before their last round."""
     ended = [
         (method.name, f"{seed}", f"{run.all_records[-1].round} of {run.config['rounds']}", reason)
         for method in setting.methods.values()
@@ -167,7 +169,7 @@ def _cost_blocks(setting: Setting, asked: Sequence[Found]) -> tuple[Block, ...]:
         labels = [_labels_asked_for(run) for run in method.runs.values()]
         costs = [run.config.get("cost_per_label") for run in method.runs.values()]
         known = [count * cost for count, cost in zip(labels, costs, strict=True) if is_number(cost)]
-        spent = minutes.get(method.name) if timed.get(method.name, (0, 0))[0] else None  # files tell no times
+        spent = minutes.get(method.name) if timed.get(method.name, (0, 0))[0] else None  # files of labels have no times
         with_time = f" ({timed[method.name][0]:,} of {timed[method.name][1]:,} answers timed)" if spent else ""
         rows.append(
             (

@@ -1,4 +1,4 @@
-"""The section on accuracy without a hold-out: what the model said of its picks before it was trained on them."""
+"""The section on accuracy without a hold-out: predictions of the picks before the model was trained on them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WEIGHED = (
 
 
 def picked_accuracy_blocks(setting: Setting) -> tuple[Block, ...]:
-    """Show the accuracy that the picks tell, beside that on the test set, or nothing where they tell none."""
+    """Show the accuracy by the picks beside that on the test set, or nothing if it is not known."""
     found = {name: _of_rounds(method, setting) for name, method in setting.methods.items()}
     known = {name: rounds for name, rounds in found.items() if any(rounds)}
     if not known:
@@ -38,7 +38,7 @@ def picked_accuracy_blocks(setting: Setting) -> tuple[Block, ...]:
 
 
 def _of_rounds(method: Method, setting: Setting) -> list[PickedAccuracy | None]:
-    """Return for each number of labels the picks of all seeds."""
+    """Return the picks of all seeds for each number of labels."""
     runs = list(method.runs.values())
     found: list[PickedAccuracy | None] = []
     for number in range(len(setting.labels)):

@@ -18,10 +18,10 @@ def describe_test(tested: LastTest) -> str:
 
 
 def of_each_method(
-    tests: Mapping[str, LastTest], blocks: Callable[[LastTest], tuple[Block, ...]], *, of_several: int
+    tests: Mapping[str, LastTest], blocks: Callable[[LastTest], tuple[Block, ...]], *, in_folds: bool
 ) -> tuple[Block, ...]:
-    """Return the blocks of one method, or a fold of them for each where the report is `of_several`; () for none."""
+    """Return the blocks of each method `in_folds`, or those of the only method; () if there are none."""
     found = {name: made for name, tested in tests.items() if (made := blocks(tested))}
-    if of_several == 1:
+    if not in_folds:
         return next(iter(found.values()), ())
     return tuple(Fold(f"{name}, seed {tests[name].run.seed}", made) for name, made in found.items())
