@@ -155,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("directory", type=path_argument, help="for the runs")
     parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--draws", type=int, default=300, help="further draws from each network")
+    parser.add_argument("--draws", type=int, default=100, help="further draws from each network")
     options = parser.parse_args()
     networks: list[Network] = []
     for seed in range(options.seeds):
