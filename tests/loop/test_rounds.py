@@ -20,9 +20,11 @@ from assl_lightning.acquisition.badge import BADGE
 from assl_lightning.acquisition.bald import BALD
 from assl_lightning.acquisition.coreset import CoreSet
 from assl_lightning.acquisition.forgetting import Forgetting
+from assl_lightning.acquisition.power import PowerSampling
 from assl_lightning.acquisition.random import RandomSampling
 from assl_lightning.acquisition.uncertainty import Entropy
 from assl_lightning.base.seeding import make_generator
+from assl_lightning.commands.status import read_status
 from assl_lightning.data.pool import Answers, Pool
 from assl_lightning.learning.inference import evaluate
 from assl_lightning.learning.supervised import Supervised
@@ -36,6 +38,7 @@ from assl_lightning.method.assl_div import ASSLDiv
 from assl_lightning.method.candidates import Candidates, Requirement, Selection
 from assl_lightning.method.settings import FURTHER
 from assl_lightning.networks.small import SmallCNN
+from assl_lightning.stopping import PickedAccuracy, lure_weights
 from tests import small_runs
 from tests.acquisition.two_passes import TwoPasses
 from tests.stripes import IMAGES, LABELS, POOL_SIZE, SGD, make_datamodule
@@ -791,6 +794,38 @@ def test_a_run_waits_for_people_and_goes_on_without_training_again(tmp_path: Pat
     assert trained  # round 0 was not trained again: its record is the one that waited
     assert records[0].seconds["train"] == state["record"]["seconds"]["train"]
     assert without_times(records) == without_times(straight)
+
+
+def test_drawn_picks_tell_an_accuracy_when_their_labels_have_come_after_a_pause_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    class FirstOnly(Patient):
+        def answer(self, request: LabelRequest) -> Answers | Pending:
+            self.ready = request.round_number < 0
+            return super().answer(request)
+
+    straight, paused = (functools.partial(run, tmp_path / name, settings=replace(SETTINGS, rounds=1)) for name in "ab")
+    at_once = straight(acquisition=PowerSampling())
+    (sentence,) = [message for message in caplog.messages if "picks" in message]
+    caplog.clear()
+    assert paused(acquisition=PowerSampling(), oracle=FirstOnly()) == []
+    assert "picks" not in caplog.text
+    records = paused(acquisition=PowerSampling(), oracle=Patient())
+    assert without_times(records) == without_times(at_once)
+    assert sentence in caplog.messages
+
+    record, status = records[0], read_status(tmp_path / "b")
+    with (tmp_path / "b" / "round_00" / "queried.csv").open() as file:
+        wrong = [int(row["prediction"]) != int(LABELS[int(row["index"])]) for row in csv.DictReader(file)]
+    visited = round((record.coverage or 0) * 56)
+    accuracy = PickedAccuracy(lure_weights(record.pick_probabilities, visited), tuple(wrong))
+    assert record.candidates == visited
+    assert status.picks == (0, accuracy)
+    assert sentence == f"round 0, picks: {accuracy}"
+    assert f"  picks      round 0: {accuracy}" in [*status.lines()]
+    assert records[1].pick_probabilities == []
 
 
 class Excluding(HeldBackLabels):

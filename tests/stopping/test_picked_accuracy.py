@@ -83,14 +83,23 @@ def test_more_picks_than_candidates_are_refused() -> None:
 
 
 def test_where_labels_are_missing_it_is_the_weighted_share_of_those_that_are_there() -> None:
-    found = PickedAccuracy((0.5, 2.0, 1.5, 1.0), (True, None, False, False))
+    found = PickedAccuracy((0.5, 2.0, 2.5, 1.0), (True, None, False, False))
     assert found.n == 3
-    assert found.accuracy == pytest.approx(1 - 0.5 / 3.0)
-    # Few wrong ones that weigh little vary less than the weights say: Kish's number is the smaller one.
-    count = 3.0**2 / (0.5**2 + 1.5**2 + 1.0**2)
-    low, high = wilson_interval(0.5 / 3 * count, count)
+    assert found.accuracy == pytest.approx(1 - 0.5 / 4.0)
+    # A wrong one that weighs little varies less than the weights say: Kish's number is the smaller one.
+    count = 4.0**2 / (0.5**2 + 2.5**2 + 1.0**2)
+    low, high = wilson_interval(0.5 / 4 * count, count)
     assert found.interval == pytest.approx((1 - high, 1 - low))
     assert str(found).endswith("by 3 picks weighed by how likely each was (LURE); 1 more without a label")
+
+
+def test_where_labels_are_missing_a_wrong_pick_that_weighs_much_makes_the_interval_wider() -> None:
+    error = 2.0 / 6.5  # one of weight 2 is wrong, and nine of weight ½ are right
+    count = error * (1 - error) * 6.5**2 / ((2.0 * (1 - error)) ** 2 + 9 * (0.5 * error) ** 2)
+    assert count < 6.5**2 / (2.0**2 + 9 * 0.5**2)
+    low, high = wilson_interval(error * count, count)
+    found = PickedAccuracy((2.0, *[0.5] * 9, 3.0), (True, *[False] * 9, None))
+    assert found.interval == pytest.approx((1 - high, 1 - low))
 
 
 def test_a_large_weight_on_a_wrong_pick_makes_the_interval_wider_than_the_weights_do() -> None:

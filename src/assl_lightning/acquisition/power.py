@@ -31,7 +31,7 @@ class PowerSampling:
     The score s is that of ASSL (Lim et al. 2023, Eq. 6), from the statistics of the training: no pass over the pool.
     Less is drawn from one corner of the pool than a top-k takes, and since the probability of each pick is known, the
     accuracy on the candidates can be estimated from the picks: `stopping.picked_accuracy`. The uniform share keeps each
-    pick's weight in that estimate below about 1 / ε.
+    pick's weight in that estimate at 1 / ε at most.
 
     Args:
         beta: β in [0, 1000]. 0: all weigh the same; the larger, the closer to the largest scores.
