@@ -87,10 +87,10 @@ def find_passed_over(source: PoolSource) -> list[Finding]:
         return []
     in_words = ", ".join(f"{count} × {suffix}" for suffix, count in sorted(counts.items()))
     total = sum(counts.values())
-    say = "file is" if total == 1 else "files are"
+    say, names = ("file is", "its name is not that") if total == 1 else ("files are", "their names are not those")
     return [
         remark(
-            f"{total:,} {say} passed over, since their names are not those of images: {in_words}; if some are images, "
+            f"{total:,} {say} passed over, since {names} of images: {in_words}; if some are images, "
             f"save them as JPEG or PNG, with one of the suffixes that docs/your_own_images.md lists."
         )
     ]
