@@ -62,9 +62,8 @@ _OF_VIEWS = {
     **{"moments": "*fp32", "views": "*fp32"},
 }
 _OF_VISITS = {
-    **{"index": "*i64", "observed": "*fp32", "values": "*fp32", "visits": "*i32", "fault": "*i64"},
-    **{"fault_values": "*fp32", "num_rows": "i32", "num_samples": "i32", "updates": "i32"},
-    **{"alpha": "fp32", "rest": "fp32"},
+    **{"index": "*i64", "observed": "*fp32", "values": "*fp32", "visits": "*i32", "updates": "*i64", "fault": "*i64"},
+    **{"fault_values": "*fp32", "num_rows": "i32", "num_samples": "i32", "alpha": "fp32", "rest": "fp32"},
 }
 
 

@@ -10,11 +10,13 @@ lacks. No real one was ever met.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -91,9 +93,11 @@ class Emulation:
     device: torch.device
     has_float64: bool
     counts: Counts = field(default_factory=Counts)
+    recordings: list[Any] = field(default_factory=list)  # a `Recording` of `emulated_graph` while one is under way
 
 
 _present: list[Emulation] = []
+_sync_debug_mode = [False]  # the last one holds
 
 
 class EmulatedTensor(torch.Tensor):
@@ -181,7 +185,10 @@ def dispatch(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
     held_args, held_kwargs = tree_map(_held, (args, kwargs))
     if asked is not None:
         held_kwargs = {**held_kwargs, "device": "cpu"}
-    result = operator(*held_args, **held_kwargs)
+    if emulation.recordings:
+        result = emulation.recordings[-1].run(operator, held_args, held_kwargs)
+    else:
+        result = operator(*held_args, **held_kwargs)
     if name == "copy_" and not isinstance(args[0], EmulatedTensor):
         return args[0]
     if not stays:
@@ -221,7 +228,7 @@ def _count(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], stays: bool
             return
     launches = 0 if name in NO_LAUNCH else SEVERAL.get(name, 1)
     if name.startswith(("_foreach_", "_fused_", "_amp_foreach_")):
-        lists = [value for value in args if isinstance(value, (list, tuple)) and isinstance(value[0], torch.Tensor)]
+        lists = [value for value in args if isinstance(value, (list, tuple)) and value and torch.is_tensor(value[0])]
         launches = -(-len(args[0]) // _TENSORS_A_LAUNCH.get(len(lists), 30))
     _present[-1].counts.launches[_part()] += launches
 
@@ -230,6 +237,10 @@ _pinned: dict[int, torch.Tensor] = {}  # by their first address
 
 
 def _count_wait(name: str) -> None:
+    if _present[-1].recordings:
+        raise RuntimeError(f"operation not permitted when stream is capturing: {name}, {_place()}")
+    if _sync_debug_mode[-1]:
+        warnings.warn("called a synchronizing CUDA operation", stacklevel=2)
     _present[-1].counts.waits[f"{name}, {_place()}"] += 1
 
 
@@ -315,6 +326,7 @@ def emulated_cuda_gpu(*, has_triton: bool = False) -> Iterator[Counts]:
             "_lazy_init": lambda: None,
             "set_device": lambda _: None,
             "get_device_capability": lambda *_: (7, 0),  # without TF32, of which Lightning would say a word
+            "is_bf16_supported": lambda *_, **__: True,
             "get_device_name": lambda *_: "an emulated GPU",
             "empty_cache": lambda: None,
             "synchronize": lambda *_: None,
@@ -325,9 +337,14 @@ def emulated_cuda_gpu(*, has_triton: bool = False) -> Iterator[Counts]:
             "set_rng_state": lambda state, *_: generator.set_state(state),
             "get_rng_state_all": lambda: [generator.get_state()],
             "set_rng_state_all": lambda states: generator.set_state(states[0]),
-            "is_current_stream_capturing": lambda: False,
+            "is_current_stream_capturing": lambda: bool(emulation.recordings),
+            "set_sync_debug_mode": lambda mode: _sync_debug_mode.append(mode != "default" and mode != 0),
+            "get_sync_debug_mode": lambda: int(_sync_debug_mode[-1]),
         }.items():
             patch.setattr(torch.cuda, name, value)
+        stream = SimpleNamespace(is_capturing=lambda: bool(emulation.recordings))
+        patch.setattr(torch.accelerator, "current_accelerator", lambda **_: CUDA)
+        patch.setattr(torch.accelerator, "current_stream", lambda: stream)
         patch.setattr(kernels, "has_triton", lambda: has_triton)
         patch.setattr(kernels, "launch", partial(_interpret, kernels.launch))
         patch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: None, raising=False)
@@ -347,7 +364,10 @@ def _interpret(launch: Any, kernel: Any, programs: int, *arguments: Any, **const
         assert isinstance(tensor, EmulatedTensor) or not isinstance(tensor, torch.Tensor), "of the CPU"
     _present[-1].counts.launches[_part()] += 1
     with torch._C._DisableTorchDispatch(), torch.utils._python_dispatch._disable_current_modes():
-        launch(kernel, programs, *map(_held, arguments), **constants)
+        call = partial(launch, kernel, programs, *map(_held, arguments), **constants)
+        if _present[-1].recordings:
+            _present[-1].recordings[-1].note(call, [_held(one) for one in arguments if isinstance(one, EmulatedTensor)])
+        call()
 
 
 def _pin(tensor: torch.Tensor, *_: object) -> torch.Tensor:

@@ -375,7 +375,7 @@ def test_a_new_directory_is_a_class_where_the_number_of_classes_says_so(capsys: 
     assert main([*OPEN, "data.num_classes=2"]) == 1
     error = capsys.readouterr().err
     assert "middle/ (2 images) is not among the classes" in error
-    assert "; a class that has come since joins with data.num_classes=3\n" in error
+    assert "; a new class joins with data.num_classes=3\n" in error
     assert main([*OPEN, "data.num_classes=4"]) == 1
     assert "the run has 2 classes, dark, light, and the data have middle besides" in capsys.readouterr().err
     assert main([*OPEN, "data.num_classes=3"]) == 0
@@ -408,7 +408,7 @@ def test_a_label_that_is_new_in_a_manifest_is_a_class_where_the_number_of_classe
     table.write_text("\n".join([*lines, f"photos/{new},middle,pool"]) + "\n")
     capsys.readouterr()
     assert main([*manifest, "data.num_classes=2"]) == 1
-    assert "; a class that has come since joins with data.num_classes=3\n" in capsys.readouterr().err
+    assert "; a new class joins with data.num_classes=3\n" in capsys.readouterr().err
     assert main([*manifest, "data.num_classes=3"]) == 0
     batch = find_batches(Path("run"))[-1]
     text = "".join(f"{one.sample_id},{class_of(one.sample_id, THREE)}\n" for one in batch.samples)

@@ -29,17 +29,17 @@ from torch import Tensor
 
 from assl_lightning.base.atomic import write_text
 from assl_lightning.base.command_line import as_command
+from assl_lightning.base.csv_text import rows_as_csv
 from assl_lightning.base.paths import path_argument
 from assl_lightning.base.run_files import POOL, QUERIED, STATISTICS, round_directory
 from assl_lightning.base.tensor_files import load
 from assl_lightning.config.classifier import load_classifier
 from assl_lightning.config.prepare import load_source
-from assl_lightning.config.schema import read_written
+from assl_lightning.config.reading import read_written
 from assl_lightning.method.coverage import covered_by, half_covering_width, unit_vectors
 from assl_lightning.method.statistics import SampleStatistics
 from assl_lightning.report.analysis.runs import Run, find_runs
 from assl_lightning.report.markdown import markdown_table
-from assl_lightning.report.tidy import rows_as_csv
 from assl_lightning.report.views import Table
 from benchmarks.regimes.near_copies import LIKE
 from benchmarks.restore import FROM_RESULTS

@@ -26,6 +26,7 @@ NAMES = [
 ]
 CLASSES, FEATURES = 4, 6
 
+DRAWN = {"power", "random"}  # whose picks have known probabilities
 OWN_DRAWS = {"bald"}  # whose equal samples have draws of their own, and so scores that differ
 UNTESTABLE = set() if find_spec("skactiveml") else {"scikit_activeml"}  # what needs a package that is not here
 
@@ -137,7 +138,7 @@ def scores_of(strategy: Acquisition, candidates: Candidates) -> Tensor:
 def test_there_are_strategies() -> None:
     expected = """
     alfa_mix alfa_mix_closed assl assl_div badge bald cdal coreset dcom entropy flip forgetting least_confidence margin
-    prob_cover pseudo_el2n random scikit_activeml temporal_entropy temporal_margin typiclust view_variance
+    power prob_cover pseudo_el2n random scikit_activeml temporal_entropy temporal_margin typiclust view_variance
     """
     assert set(expected.split()) <= set(NAMES)
 
@@ -190,6 +191,20 @@ def test_scores_are_one_finite_number_for_each_candidate_in_their_order(name: st
     assert torch.equal(scores_of(strategy, candidates), scores), "whatever the budget"
     order = torch.randperm(20, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(scores_of(strategy, permute(candidates, order)), scores[order])
+
+
+@every_strategy
+def test_probabilities_of_the_picks_are_one_for_each_and_that_of_the_only_one_left_is_one(name: str) -> None:
+    candidates, strategy = make_candidates(20), make_strategy(name)
+    for budget in (1, 7, 20):
+        found = ask(strategy, candidates, budget).pick_probabilities
+        assert (found is not None) == (name in DRAWN)
+        if found is not None:
+            assert found.shape == (budget,)
+            assert found.dtype == torch.float64
+            assert found.device.type == "cpu"
+            assert bool(((found > 0) & (found <= 1)).all())
+            assert budget < 20 or found[-1] == 1
 
 
 @every_strategy

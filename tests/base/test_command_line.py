@@ -56,4 +56,44 @@ def test_a_parser_s_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
         Parser(prog="python -m x").parse_args(["--colour"])
 
     assert main() == 1
-    assert capsys.readouterr().err == "error: unrecognized arguments: --colour; see python -m x --help\n"
+    assert capsys.readouterr().err == "error: --colour: there is no such option; see python -m x --help\n"
+
+
+@pytest.fixture
+def parser() -> Parser:
+    """A parser with options of each kind; `tests/commands/test_doors.py` has the lines that users see."""
+    parser = Parser(prog="x", for_unknown="write {name}=VALUE")
+    parser.add_argument("paths", nargs="*")
+    parser.add_argument("--title")
+    parser.add_argument("--tilt", type=float)
+    parser.add_argument("--count", "-n", type=int)
+    return parser
+
+
+def faults(parser: Parser, *arguments: str) -> tuple[str, ...]:
+    """Return the lines of the error, without their end."""
+    with pytest.raises(ProblemsError) as caught:
+        parser.parse_intermixed_args(arguments)
+    assert all(line.endswith("; see x --help") for line in caught.value.lines)
+    return tuple(line.removesuffix("; see x --help") for line in caught.value.lines)
+
+
+def test_every_option_that_does_not_exist_has_a_line(parser: Parser) -> None:
+    assert faults(parser, "--titel", "a", "--count", "many", "--size-of-batch=3") == (
+        "--titel: there is no such option (did you mean '--title'?)",
+        "--size-of-batch: there is no such option; write size_of_batch=VALUE",
+    )
+    assert faults(parser, "-x", "b") == ("-x: there is no such option; write x=VALUE",)
+    assert faults(parser, "--ti", "b") == ("--ti: there is no such option; write ti=VALUE",)  # it begins two options
+
+
+def test_what_only_looks_like_an_option_is_taken(parser: Parser) -> None:
+    options = parser.parse_intermixed_args(["a", "--title=--b", "--tilt", "-1.5", "-n3", "--", "--c"])
+    assert (options.paths, options.title, options.tilt, options.count) == (["a", "--c"], "--b", -1.5, 3)
+
+
+def test_numbers_are_finite_and_whole(parser: Parser) -> None:
+    for text in ("nan", "inf", "1,5"):
+        assert faults(parser, "--tilt", text) == (f"--tilt: must be a number; got {text!r}",)
+    for text in ("1.5", "1e3", ""):
+        assert faults(parser, f"--count={text}") == (f"--count/-n: must be a whole number; got {text!r}",)

@@ -166,7 +166,10 @@ def test_what_is_wrong_is_told_in_one_sentence_and_the_exit_code(
         (["network.widht=1"], ["network.widht=1: "]),
         (["+network.widht=1"], ["network.widht=1: SmallCNN takes no argument 'widht'"]),
         (["-m", "seed=1,2"], ["a check is of one run: leave -m out"]),
-        (["--rounds"], ["unrecognized arguments: --rounds; see python -m assl_lightning.check --help"]),
+        (
+            ["--rounds"],
+            ["--rounds: there is no such option", "as rounds=VALUE; see python -m assl_lightning.check --help"],
+        ),
         (["--config-dir", "nowhere"], ["--config-dir nowhere: is not a directory"]),
     ],
 )

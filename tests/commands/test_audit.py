@@ -295,7 +295,6 @@ def test_a_run_without_a_hold_out_and_without_records_says_what_it_judges_by(
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["nowhere"], "nowhere must be the directory of a run, but has no config.yaml"),
         (["runs/run/seed_0", "--ask"], "--ask: must be of a run that asks people (oracle=page, file or label_studio)"),
         (["runs/run/seed_0", "--most", "3"], "--most: says of how many images people are asked; add --ask"),
         (["runs/run/seed_0", "--distance", "40"], "must be a whole number from 0 to 16; got '40'"),

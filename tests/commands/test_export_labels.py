@@ -69,7 +69,6 @@ def test_the_folder_has_a_directory_for_each_class(run_dir: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["nowhere", "--format", "labels"], "nowhere must be the directory of a run, but has no config.yaml"),
         (
             ["run", "--format", "labels", "--output", "no/such.csv"],
             "no/such.csv: there is no directory no; make it",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from assl_lightning.base.run_files import LEDGER, TO_LABEL, round_directory
+from assl_lightning.base.run_files import CONFIG, LEDGER, TO_LABEL, round_directory
 from assl_lightning.commands.ingest import configured_conflicts, default_files, main
 from assl_lightning.data.answers import Answer
 from assl_lightning.people.batch import LabelBatch
@@ -303,17 +303,13 @@ def test_arguments_that_make_no_sense_are_one_line(
     assert said(*arguments, code=1).splitlines()[0] == f"error: {message}"
 
 
-def test_a_run_that_is_none_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("empty").mkdir()
-    for name, message in (
-        ("nowhere", "nowhere must be the directory of a run; there is no such directory"),
-        ("good.csv", "good.csv must be the directory of a run; there is no such directory"),
-        ("empty", "empty waits for no labels; start the run"),
-    ):
-        assert main([name, "good.csv"]) == 1
-        error = capsys.readouterr().err
-        assert error.startswith(f"error: {message}")
-        assert error.count("\n") == 1
+def test_a_run_that_waits_for_nothing_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("begun").mkdir()
+    Path("begun", CONFIG).write_text("rounds: 1\n")
+    assert main(["begun", "good.csv"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: begun waits for no labels; start the run")
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("damage", ["batch", "ledger", "directory"])
@@ -350,7 +346,7 @@ def test_a_directory_that_may_not_be_written_is_one_line(
         assert main([str(run_dir), file]) == 1
         assert capsys.readouterr() == (
             "",
-            f"error: {run_dir / LEDGER} must be a ledger of labels that can be read and written; SQLite says: unable "
+            f"error: {run_dir / LEDGER} must be a ledger of labels that can be read and written; SQLite: unable "
             f"to open database file. Restore it, or free what holds it\n",
         )
         assert main([str(run_dir), file, "--dry-run"]) == 0

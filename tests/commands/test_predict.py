@@ -181,10 +181,9 @@ def test_classes_that_were_renamed_have_their_present_names(place: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["nowhere"], "nowhere must be the directory of a run, but has no config.yaml"),
         (["runs/run/seed_0", "photos"], "--output: name the table for the images that you name"),
         (["runs/run/seed_0", "--device", "tpu9"], "--device tpu9: must be a device of torch that is there"),
-        (["runs/run/seed_0", "--above", "1.5"], "must be above 0 and at most 1; got 1.5"),
+        (["runs/run/seed_0", "--above", "1.5"], "must be a number above 0 and at most 1; got '1.5'"),
         (["runs/run/seed_0", "--folder", "photos"], "--folder photos: must be a directory that is new or empty"),
         (
             ["runs/run/seed_0", "--folder", "photos/sorted"],

@@ -166,9 +166,7 @@ def test_what_is_no_run_is_a_line_and_the_others_are_told(tmp_path: Path, capsys
     run(tmp_path / "run")
     assert main([str(tmp_path / "nothing"), str(tmp_path / "run")]) == 1
     printed = capsys.readouterr()
-    assert printed.err.startswith(
-        f"error: {tmp_path / 'nothing'} must be the directory of a run, but has no config.yaml"
-    )
+    assert printed.err.startswith(f"error: {tmp_path / 'nothing'} must be the directory of a run; there is no such")
     assert "waits for labels" in printed.out
     (tmp_path / "run" / "config.yaml").write_text("rounds: many\n")
     assert main([str(tmp_path / "run")]) == 1
@@ -238,6 +236,3 @@ class TestWaiting:
         to_the_end(tmp_path / "run")
         assert main([str(tmp_path / "run"), "--wait"]) == 0
         assert "finished" in capsys.readouterr().out
-        for wrong in ("0", "-1", "nan", "inf"):
-            with pytest.raises(SystemExit):
-                main([str(tmp_path / "run"), "--wait", wrong])

@@ -150,7 +150,7 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     (["seed=${sede}"], ["seed=${sede}: ", "'sede' not found"]),  # which oracle.seed passes on
     (["rounds=2.5"], ["rounds=2.5: must be an integer"]),
     (["labels_per_round=0"], ["labels_per_round=0: must be at least 1"]),
-    (["--rounds", "3"], ["unrecognized arguments: --rounds", "--help"]),
+    (["--rounds", "3"], ["--rounds: there is no such option", "as rounds=VALUE", "--help"]),
     (["--config-dir", "nowhere"], ["--config-dir nowhere: is not a directory"]),
     (["--cfg", "jobs"], ["--cfg", "'jobs'", "--help"]),
 ]

@@ -25,6 +25,7 @@ from assl_lightning.config.schema import Config, ConfigurationError
 from assl_lightning.data.pool import Answers
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.learning.fixmatch import FixMatch
+from assl_lightning.learning.step_graph import StepGraph
 from assl_lightning.loop.oracles import HeldBackLabels, LabelRequest, Pending
 from assl_lightning.loop.records import RoundRecord, read_records, trained_records
 from assl_lightning.networks.base import FeatureNetwork
@@ -319,6 +320,22 @@ def test_a_trainer_has_the_loops_callbacks_and_the_configurations_new_each_time(
         assert made in callbacks
         assert isinstance(trainer.logger, CSVLogger)
         assert Path(trainer.logger.log_dir) == working_directory / name
+
+
+def test_the_trainers_own_keys_of_speed(compose_run: Compose, working_directory: Path) -> None:
+    before = torch.get_float32_matmul_precision()
+    try:
+        for overrides, precision, graphs in (
+            (["trainer.cuda_graph=true", "trainer.matmul_precision=high"], "high", 1),
+            ([], "highest", 0),  # as torch has it, also after a job that wanted less
+        ):
+            make_trainer = assemble(compose_run("trainer.accelerator=cpu", *overrides)).make_trainer
+            trainer = make_trainer(default_root_dir=str(working_directory))
+            assert torch.get_float32_matmul_precision() == precision
+            callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+            assert sum(isinstance(one, StepGraph) for one in callbacks) == graphs
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_no_logger_is_no_logger(compose_run: Compose, working_directory: Path) -> None:

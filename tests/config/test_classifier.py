@@ -119,7 +119,7 @@ def test_it_takes_files_directories_and_images_in_memory(
 
 
 def test_what_is_wrong_is_said(photos: list[Path]) -> None:
-    with pytest.raises(ValueError, match=r"must be the directory of a run, but has no config\.yaml"):
+    with pytest.raises(ValueError, match="must be the directory of a run; there is no such directory"):
         load_classifier("runs/run/seed_0")
     assert main([*RUN, "rounds=0"]) == 0
     photos[3].write_bytes(b"GIF89a")

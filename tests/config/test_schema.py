@@ -6,15 +6,10 @@ from typing import Any
 
 import pytest
 
-from assl_lightning.config.schema import (
-    Config,
-    ConfigurationError,
-    _leaves,
-    _read_values,
-    check_budget,
-    read,
-    show,
-)
+from assl_lightning.config.contradictions import check_budget
+from assl_lightning.config.reading import _leaves, _read_values, read
+from assl_lightning.config.schema import Config, ConfigurationError
+from assl_lightning.config.values import show
 from assl_lightning.loop import CheckpointSettings, RoundSettings, ScoreSettings
 from assl_lightning.loop.settings import KEYS
 from tests.shell import run_python
@@ -236,6 +231,8 @@ MALFORMED: list[tuple[Change, list[str]]] = [
     ({"trainer.max_epochs": 3}, ["trainer.max_epochs=3: ", "leave it out, use steps_per_round"]),
     ({"trainer.accumulate_grad_batches": 2}, ["trainer.accumulate_grad_batches=2: ", "use algorithm.batch_size"]),
     ({"trainer.log_every_n_steps": 0}, ["trainer.log_every_n_steps=0: must be at least 1"]),
+    ({"trainer.cuda_graph": 1}, ["trainer.cuda_graph=1: must be true or false"]),
+    ({"trainer.matmul_precision": "fast"}, ["trainer.matmul_precision=fast: must be one of highest, high, medium"]),
     ({"trainer.logger": True}, ["trainer.logger=true: must be a logger's group", "trainer/logger=csv"]),
 ]
 

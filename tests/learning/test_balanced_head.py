@@ -199,8 +199,8 @@ def test_without_a_pool_the_labels_must_be_counted(monkeypatch: pytest.MonkeyPat
     learner.balanced.count(torch.tensor([0, 1]))
     progress, weigh = [], learner.balanced.weigh
 
-    def watched(weak: Tensor, share: float) -> PseudoLabels:
-        progress.append(share)
+    def watched(weak: Tensor, share: Tensor) -> PseudoLabels:
+        progress.append(share.item())
         return weigh(weak, share)
 
     monkeypatch.setattr(learner.balanced, "weigh", watched)

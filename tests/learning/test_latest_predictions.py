@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from assl_lightning.learning.latest_predictions import NEVER, LatestPredictions
+from tests.method.rank_threads import Ranks
 
 
 def observe(table: LatestPredictions, index: list[int], predicted: list[int], logits: Tensor | None = None) -> None:
@@ -42,10 +43,33 @@ def test_rows_that_count_as_none_and_rows_that_are_not_finite_are_left_out() -> 
     logits[1, 0] = torch.nan
     observe(table, [0, 1, -1, 3], [], logits)
     assert table.classes.tolist() == [0, NEVER, NEVER]
-    table.on_train_batch_end(None, None, None, None, 0)  # type: ignore[arg-type]
+    table.on_train_batch_end(SimpleNamespace(world_size=1), None, None, None, 0)  # type: ignore[arg-type]
     assert table.classes.tolist() == [0, NEVER, NEVER]
 
 
 def test_many_classes_have_wider_numbers() -> None:
     assert LatestPredictions(2, 32_767).classes.dtype == torch.int16
     assert LatestPredictions(2, 32_768).classes.dtype == torch.int32
+
+
+def test_ranks_hold_the_same_table_though_one_of_them_skips_steps() -> None:
+    """An algorithm of the user's own may return no index on one rank; the first batches may be of unequal sizes."""
+    steps: list[dict[int, Any]] = [
+        {0: None, 1: ([0, 1], [1, 2])},
+        {0: ([2], [3]), 1: None},
+        {0: ([3], [1]), 1: ([3, 4], [2, 0])},
+        {0: None, 1: None},
+    ]
+
+    def of_rank(trainer: Any, module: Any) -> Any:
+        table = LatestPredictions(5, 4)
+        for step in steps:
+            rows = step[trainer.global_rank]
+            output: Any = {"loss": torch.tensor(0.0)}
+            if rows is not None:
+                one_hot = torch.nn.functional.one_hot(torch.tensor(rows[1]), 4).float()
+                output = {"index": torch.tensor(rows[0]), "logits_weak": one_hot}
+            table.on_train_batch_end(trainer, module, output, None, 0)
+        return table.classes.tolist()
+
+    assert Ranks().run(of_rank) == [[1, 2, 3, 2, 0]] * 2, "of a sample on both ranks the higher rank's is the later"

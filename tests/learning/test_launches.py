@@ -19,10 +19,12 @@ from assl_lightning.data.pool import Pool
 from assl_lightning.learning.datamodule import PoolDataModule
 from assl_lightning.learning.non_finite import NonFinite
 from assl_lightning.learning.settings import OnNonFinite
+from assl_lightning.learning.step_graph import WARM_UP_STEPS, StepGraph
 from assl_lightning.learning.step_seed import StepSeed
 from assl_lightning.learning.weight_ema import WeightEMA
 from assl_lightning.networks.resnet import ResNet18
 from tests.emulated_device import Counts, emulated_cuda_gpu
+from tests.emulated_graph import emulated_graphs
 from tests.interpreted import interpreted_kernels
 
 WARM_UP, STEPS = 2, 1  # the counted steps come after the first ones, which make tables and buffers
@@ -46,19 +48,21 @@ SGD = partial(torch.optim.SGD, lr=0.03, momentum=0.9, nesterov=True)
 class Window(Callback):
     """Keep the counts of `STEPS` steps in the middle of a fit, from the start of one to the start of another."""
 
-    def __init__(self, counts: Counts) -> None:
-        self.counts = counts
+    def __init__(self, counts: Counts, first: int) -> None:
+        self.counts, self.first = counts, first
         self.kept: dict[str, Counter[str]] = {}
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if batch_idx == WARM_UP:
+        if batch_idx == self.first:
             self.counts.clear()
-        if batch_idx == WARM_UP + STEPS:
+        if batch_idx == self.first + STEPS:
             for name in ("launches", "waits", "copies"):
                 self.kept[name] = Counter(getattr(self.counts, name))
 
 
-def counted_steps(non_finite: OnNonFinite = "stop", *, has_triton: bool = False) -> dict[str, Counter[str]]:
+def counted_steps(
+    non_finite: OnNonFinite = "stop", *, has_triton: bool = False, graph: StepGraph | None = None
+) -> dict[str, Counter[str]]:
     """Launches, waits and copies of `STEPS` steps of ResNet-18, as a round trains it."""
     images = torch.randint(0, 256, (40, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     pool = Pool(40, 10)
@@ -73,16 +77,23 @@ def counted_steps(non_finite: OnNonFinite = "stop", *, has_triton: bool = False)
         strong=StrongAugment(),
         batch_size=4,
         mu=2,
-        steps_per_round=WARM_UP + STEPS + 1,
+        steps_per_round=WARM_UP + (0 if graph is None else WARM_UP_STEPS) + STEPS + 1,
     )
-    with emulated_cuda_gpu(has_triton=has_triton) as counts:
-        window = Window(counts)
+    with emulated_cuda_gpu(has_triton=has_triton) as counts, emulated_graphs():
+        window = Window(counts, WARM_UP + (0 if graph is None else WARM_UP_STEPS))
         score = ASSLScoreCallback(40, assume_unique=True)
         trainer = Trainer(
             accelerator="gpu",
             devices=1,
             max_epochs=1,
-            callbacks=[window, StepSeed(0, 0), NonFinite(non_finite), score, WeightEMA(0.999)],
+            callbacks=[
+                window,
+                StepSeed(0, 0),
+                NonFinite(non_finite),
+                score,
+                WeightEMA(0.999),
+                *([graph] if graph else []),
+            ],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -116,6 +127,20 @@ def test_leaving_steps_out_waits_for_nothing_and_launches_a_few_kernels(counted:
     assert sum(skipping["copies"].values()) == STEPS
     more = skipping["launches"].total() - counted["launches"].total()
     assert more <= 20 * STEPS
+
+
+@pytest.mark.slow
+def test_with_a_graph_a_step_launches_its_views_and_one_graph_and_a_few_kernels_more() -> None:
+    graph = StepGraph()
+    replayed = counted_steps(graph=graph)
+    assert graph.replayed_steps == STEPS + 2
+    assert replayed["waits"] == Counter()
+    assert sum(replayed["copies"].values()) == STEPS
+    launches = replayed["launches"]
+    assert launches.pop("graph") == STEPS
+    assert launches.keys() == {"views", "normalisation", "batch", "non-finite", "Lightning", "loss and sums"}
+    rest = launches.total() - launches["views"] - launches["normalisation"] - launches["batch"]
+    assert rest <= 16 * STEPS
 
 
 @pytest.mark.e2e  # for its time: the interpreter makes every view of a whole step

@@ -115,7 +115,7 @@ MERGED = BEGUN.merge(["dent", "scratch"], "damage", 1)
         (lambda: BEGUN.rename("dent", " ", 1), "class_names must be texts that are not empty"),
         (lambda: BEGUN.merge(["dent", "dent"], "damage", 1), "a merge needs two classes, each once; got dent, dent"),
         (lambda: BEGUN.merge(["dent", "scratch"], "ok", 1), "name it among those to merge: dent,scratch,ok=ok"),
-        (lambda: BEGUN.merge(CLASSES, "all", 1), "two classes must be left to tell apart; ok, dent, scratch are all"),
+        (lambda: BEGUN.merge(CLASSES, "all", 1), "a merge must leave at least two classes; ok, dent, scratch are all"),
         (lambda: MERGED.add(["scratch"], 1), "scratch was a class before, and answers with this name count as damage"),
         (lambda: MERGED.joining(["ok", "damage", "dent"], Path("run")), "dent was a class before"),
     ],

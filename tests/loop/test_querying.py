@@ -10,6 +10,7 @@ import torch
 from assl_lightning.acquisition.random import RandomSampling
 from assl_lightning.base.ties import head_in_float64
 from assl_lightning.data.pool import Pool
+from assl_lightning.learning.datamodule import PoolDataModule
 from assl_lightning.learning.trained_model import TrainedModel
 from assl_lightning.loop.querying import Head, query
 from assl_lightning.method.candidates import Candidates, Requirement, Selection
@@ -121,3 +122,47 @@ def test_the_picks_have_the_probabilities_of_the_network_that_chose_them() -> No
     expected = trained.network(datamodule.plain_view(picks.index)).softmax(1).detach()
     torch.testing.assert_close(picks.probabilities, expected)
     assert torch.equal(picks.probabilities.argmax(1), picks.prediction)
+
+
+def make_unlearned() -> tuple[PoolDataModule, TrainedModel]:
+    pool = Pool(POOL_SIZE, CLASSES)
+    pool.label(torch.tensor([3, 17]), LABELS[[3, 17]], 0)
+    datamodule = make_datamodule(pool)
+    datamodule.start_round(0, seed=0, steps_per_round=1)
+    return datamodule, TrainedModel(SmallCNN(CLASSES, width=2).eval(), None, nullcontext)
+
+
+def test_the_chance_of_each_pick_comes_with_the_number_of_candidates() -> None:
+    datamodule, trained = make_unlearned()
+    picks = query(RandomSampling(), datamodule, trained, budget=3, unvisited="exclude")
+    left = POOL_SIZE - 2
+    assert picks.candidates == left
+    assert picks.pick_probabilities == pytest.approx((1 / left, 1 / (left - 1), 1 / (left - 2)))
+
+
+class Drawing:
+    """Says of two picks what the test tells it."""
+
+    requires: frozenset[Requirement] = frozenset()
+
+    def __init__(self, pick_probabilities: torch.Tensor) -> None:
+        self.pick_probabilities = pick_probabilities
+
+    def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
+        return Selection(candidates.index[:budget], pick_probabilities=self.pick_probabilities)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (torch.tensor([0.5, 0.0]).double(), r"Drawing must be in \(0, 1\], or None where they are not known; got 0.0"),
+        (torch.tensor([1.5, 0.5]).double(), r"in \(0, 1\], .* got 1.5"),
+        (torch.tensor([0.5, torch.nan]).double(), "got nan"),
+        (torch.tensor([0.5]).double(), r"for each of its 2 picks, or None; got torch.float64 of shape \(1,\)"),
+        (torch.tensor([0.5, 0.5]), "must be a float64 .* got torch.float32"),
+    ],
+)
+def test_chances_that_cannot_be_are_refused(wrong: torch.Tensor, message: str) -> None:
+    datamodule, trained = make_unlearned()
+    with pytest.raises(ValueError, match=message):
+        query(Drawing(wrong), datamodule, trained, budget=2, unvisited="exclude")

@@ -17,6 +17,7 @@ from assl_lightning.loop.records import (
     complete_records,
     read_config,
     read_records,
+    record_of,
     trained_records,
     with_later_keys,
     without_query,
@@ -61,10 +62,25 @@ def test_records_come_back_in_order_one_line_each(tmp_path: Path) -> None:
 def test_a_line_without_the_fields_that_came_later_is_read(tmp_path: Path) -> None:
     write_record(tmp_path, RECORD)
     content = json.loads((tmp_path / "rounds.jsonl").read_text())
-    for name in ("test_balanced_accuracy_ema", "test_balanced_accuracy_raw", "test_images", "queried_labels"):
+    later = ("test_balanced_accuracy_ema", "test_balanced_accuracy_raw", "test_images", "queried_labels")
+    for name in (*later, "candidates", "pick_probabilities"):
         del content[name]
     (tmp_path / "rounds.jsonl").write_text(json.dumps(content) + "\n")
     assert read_records(tmp_path) == [RECORD]
+
+
+def test_the_probabilities_of_the_picks_come_back_to_the_last_bit(tmp_path: Path) -> None:
+    record = replace(RECORD, drawn_at_random=1, candidates=3, pick_probabilities=[1 / 3])
+    write_record(tmp_path, record)
+    assert read_records(tmp_path) == [record]
+
+
+@pytest.mark.parametrize(("found", "candidates"), [([0.5], 9), ([0.5] * 3, 9), ([0.5] * 2, 1), ([0.5] * 2, None)])
+def test_probabilities_of_other_picks_are_refused(found: list[float], candidates: int | None) -> None:
+    content = asdict(replace(RECORD, candidates=candidates, pick_probabilities=found))
+    message = f"as many as the 2 samples that the strategy picked, .* got {len(found)} and {candidates}"
+    with pytest.raises(ValueError, match=message):
+        record_of(content, "there")
 
 
 def test_a_directory_without_records_has_none(tmp_path: Path) -> None:
@@ -196,6 +212,7 @@ def test_the_last_round_of_a_run_that_is_extended_is_told_once(tmp_path: Path) -
 
 def test_the_record_of_a_last_round_asks_for_nothing() -> None:
     asked = replace(RECORD, queried_labels=[1, 0], drawn_at_random=1, seconds={"train": 1.5, "acquire": 2, "label": 3})
+    asked = replace(asked, candidates=9, pick_probabilities=[0.25])
     assert without_query(asked) == replace(RECORD, queried=[], queried_labels=[], drawn_at_random=0)
 
 
@@ -210,6 +227,15 @@ def test_a_run_that_began_before_there_were_a_balanced_head_and_a_teacher_has_no
         module = {"_target_": f"assl_lightning.learning.{name}", "lambda_u": 1.0}
         found = with_later_keys({"algorithm": {"module": module}})
         assert found["algorithm"] == {"module": {**module, "balanced_head": False, "teacher": "student"}}
+
+
+def test_a_run_that_began_before_the_trainer_had_keys_of_speed_had_none_of_them() -> None:
+    trainer = {"_target_": "own.Trainer", "devices": 1}
+    assert with_later_keys({"trainer": trainer})["trainer"] == {
+        **trainer,
+        "matmul_precision": "highest",
+        "cuda_graph": False,
+    }
 
 
 def test_what_a_class_did_not_take_yet_when_a_run_began_is_as_if_it_had_been_said() -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from assl_lightning.base import command_line
 from assl_lightning.commands import jobs, running
 from assl_lightning.commands.train import main
-from assl_lightning.config.schema import read
+from assl_lightning.config.reading import read
 from tests.config.test_schema import changed, plain  # noqa: F401  (a fixture)
 from tests.malformed.trees import MADE, contents, error_lines, problem_of
 

@@ -425,7 +425,7 @@ def test_far_more_samples_than_there_are_can_be_asked_for_in_vain() -> None:
 
 
 def test_fewer_than_one_sample_cannot_be_asked_for() -> None:
-    with pytest.raises(ValueError, match="the budget must be at least 1 sample; got 0"):
+    with pytest.raises(ValueError, match="k must be at least 1; got 0"):
         with_table(NUM_SAMPLES).query(0)
 
 

@@ -6,6 +6,8 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas  # type: ignore[import-untyped]
 import pytest
 import torch
 from lightning.pytorch import LightningModule
@@ -82,10 +84,14 @@ def test_picks_and_candidates_may_have_names() -> None:
     assert callback.query(4, names=True) == [NAMES[i] for i in callback.query(4).tolist()]
     some = [3, 8, 1, 20]
     expected = callback.query(3, some).tolist()
-    for candidates in (
+    forms: tuple[Any, ...] = (
         [NAMES[i] for i in some],
         {NAMES[i] for i in some},
         {NAMES[i]: None for i in some},
+        np.array([NAMES[i] for i in some]),
+        np.array([NAMES[i] for i in some], dtype=object),
+        pandas.Series([NAMES[i] for i in some], index=[9, 9, 7, 6]),
+        [Path(NAMES[i]) for i in some],
         dict.fromkeys(some),
         dict.fromkeys(some).keys(),
         set(some),
@@ -94,10 +100,15 @@ def test_picks_and_candidates_may_have_names() -> None:
         Subset(Subset(pool(), [5, *some]), [1, 2, 3, 4]),
         IndexedDataset(Subset(pool(), some), index=some),
         Subset(IndexedDataset(pool(), index=[*range(12, N), *range(12)]), [15, 20, 13, 8]),
-    ):
+    )
+    for candidates in forms:
         assert callback.query(3, candidates).tolist() == expected, type(candidates)
     with pytest.raises(ValueError, match=r"these candidates are no names of samples: nobody\.png"):
         callback.query(1, [NAMES[2], "nobody.png"])
+    mistakes: tuple[Any, ...] = (NAMES[3], b"abc", 5, DataLoader(pool(), batch_size=7))
+    for wrong in mistakes:
+        with pytest.raises(TypeError, match=r"pool indices, .*; got .*(give several in a|other thin)"):
+            callback.query(1, wrong)
 
 
 def test_names_that_are_not_known_are_told() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -13,10 +14,11 @@ from assl_lightning import ASSLScoreCallback, IndexedDataset, observe
 from assl_lightning.method import scores
 from assl_lightning.method.contracts import TrainingStep
 from assl_lightning.method.view_scores import as_logits, check_kind
-from tests.observe.fits import C, Module, N, fit, pool
+from tests.observe.fits import C, Module, N, Network, fit, images, labels, pool
 
 SOME: Any = "some"
 NO_MAKER: Any = 3
+NOTHING: Any = lambda images: None  # noqa: E731
 
 
 class Outputs(Module):
@@ -126,6 +128,12 @@ class Calls(Module):
             lambda: observe.forward("model", 0, output="logits"),
             r"returned \(8, 4\), in which there is no output=",
         ),
+        (
+            lambda: observe.second_view("model", view=lambda x: x[1:]),
+            r"another view of each of the 8 samples, .* it returned shape \(7,",
+        ),
+        (lambda: observe.second_view("model", view=NOTHING), "as many rows; it returned NoneType"),
+        (lambda: lambda outputs, batch, module: {"index": 0}, "must return an assl_lightning.Observation.*ed dict"),
     ],
 )
 def test_what_does_not_fit_the_training_is_told_at_its_first_batch(make: Any, message: str) -> None:
@@ -149,6 +157,17 @@ def test_what_does_not_fit_the_training_is_told_at_its_first_batch(make: Any, me
         ),
         (lambda: observe.dense(observe.keys(), ignore_index=255), ValueError, "ignore_index and target go together"),
         (lambda: observe.second_view("model", every=0), ValueError, "every must be at least 1"),
+        (
+            lambda: observe.second_view("model", view=SOME),
+            TypeError,
+            r"view must be a function of a batch, .*; got 'some'",
+        ),
+        (lambda: observe.second_view("model", undo=NO_MAKER), TypeError, "undo must be a function of a batch"),
+        (
+            lambda: ASSLScoreCallback(N, observe=lambda outputs, batch: None),
+            TypeError,
+            r"must be a function observe\(outputs, batch, module\).*<lambda>\(outputs, batch\) cannot be called so",
+        ),
         (lambda: ASSLScoreCallback(N, observe=observe.forward), TypeError, r"needs arguments: call it"),
         (
             lambda: ASSLScoreCallback(N, observe="nowhere.observe"),
@@ -166,6 +185,83 @@ def test_what_does_not_fit_the_training_is_told_at_its_first_batch(make: Any, me
 def test_what_cannot_be_is_refused_where_it_was_written(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
+
+
+def test_a_network_with_one_logit_is_told_its_maker() -> None:
+    module = Outputs(lambda z: z[:, :1])
+    with pytest.raises(ValueError, match=r"at least 2 classes; got shape \(8, 1\).*observe\.binary"):
+        fit(module, DataLoader(IndexedDataset(pool()), batch_size=8), ASSLScoreCallback())
+
+
+@pytest.mark.parametrize("from_probabilities", [False, True])
+def test_one_output_after_a_sigmoid_is_refused_unless_it_is_said(from_probabilities: bool) -> None:
+    class Sigmoid(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = torch.nn.Sequential(Network(1), torch.nn.Sigmoid())  # type: ignore[assignment]
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return torch.nn.functional.binary_cross_entropy(self.model(batch[0])[:, 0], (batch[1] % 2).float())
+
+    maker = observe.binary(observe.forward("model", from_probabilities=from_probabilities))
+    callback = ASSLScoreCallback(observe=maker)
+    told: Any = pytest.raises(ValueError, match=r"'logits_weak' must be logits.*ends in a Sigmoid.*from_probabilities")
+    with nullcontext() if from_probabilities else told:
+        fit(Sigmoid(), DataLoader(IndexedDataset(pool()), batch_size=8), callback, max_epochs=1)
+        assert callback.statistics.visits.tolist() == [1] * N
+
+
+class Keywords(Module):
+    """Calls its network with arguments of which the batch alone is the first."""
+
+    by_name = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Scaled(self.model)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        logits = self.net(x=x, factor=1.0 + y) if self.by_name else self.net(x, 1.0 + y)
+        return torch.nn.functional.cross_entropy(logits, y)
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, factor: Tensor) -> Tensor:
+        return self.network(x) * factor[:, None]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_a_second_view_has_the_other_arguments_of_the_call(by_name: bool) -> None:
+    module = Keywords()
+    module.by_name = by_name
+    callback = ASSLScoreCallback(observe=observe.second_view("net", head="net"), alpha=1.0)
+    fit(module, DataLoader(IndexedDataset(pool()), batch_size=N), callback, max_epochs=1)
+    module.eval()
+    with torch.no_grad():
+        weak, strong = (module.net(x, 1.0 + labels()) for x in (images(), images().flip(-1)))
+    torch.testing.assert_close(callback.statistics.uncertainty_mean, scores.pseudo_el2n(weak))
+    torch.testing.assert_close(callback.statistics.inconsistency_mean, scores.symmetric_kl(weak, strong))
+    torch.testing.assert_close(callback.features.rows(torch.arange(N)).float(), images().flatten(1).half().float())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: observe.forward("model"), lambda: observe.second_view("model"), lambda: observe.split("model", "weak")],
+)
+@pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
+def test_a_batch_that_the_module_skips_before_it_calls_its_network_is_skipped(make: Any) -> None:
+    class Skipping(Module):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return None if batch_idx != 1 else super().training_step(batch, batch_idx)
+
+    callback = ASSLScoreCallback(observe=make())
+    fit(Skipping(), DataLoader(IndexedDataset(pool()), batch_size=8), callback, max_epochs=1)
+    assert callback.statistics.visits.tolist() == [0] * 8 + [1] * 8 + [0] * 8
 
 
 def function_of_a_package(outputs: Any, batch: Any, module: Any, index: Tensor) -> Any:

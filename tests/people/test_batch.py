@@ -65,7 +65,7 @@ def test_writing_that_ends_half_way_leaves_no_batch(tmp_path: Path) -> None:
 
 
 def test_a_run_waits_for_the_last_batch_that_was_not_taken_over(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="waits for no labels"):
+    with pytest.raises(ValueError, match=r"must be the directory of a run, but has no config\.yaml"):
         waiting_batch(tmp_path)
     with pytest.raises(ValueError, match="no such directory"):
         waiting_batch(tmp_path / "nowhere")

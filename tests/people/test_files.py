@@ -327,7 +327,7 @@ def test_a_header_that_is_wrong_is_named(write: Write, content: str) -> None:
         (
             codecs.BOM_UTF8 + b"sample_id,label\na,ok\n",
             "cp1252",
-            " begins with the byte order mark of UTF-8, and --encoding says cp1252; leave it out",
+            " begins with the byte order mark of UTF-8, but --encoding is cp1252; leave it out",
         ),
     ],
 )

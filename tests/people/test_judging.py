@@ -138,7 +138,7 @@ def test_the_same_line_twice_counts_once(batch: LabelBatch) -> None:
     for policy in POLICIES:
         judgement = judge(lines((A, "ok", "Ann"), (A, "ok", "Ann")), [batch], [], conflicts=policy)
         assert len(judgement.answers) == 1
-        assert judgement.notices[0] == f"l.csv, line 3: says the same of {A!r} as l.csv, line 2; it counts once"
+        assert judgement.notices[0] == f"l.csv, line 3: repeats the answer to {A!r} of l.csv, line 2; it counts once"
 
 
 # --- times -----------------------------------------------------------------------------------------------------------
@@ -410,7 +410,7 @@ def test_of_two_that_contradict_each_other_one_is_refused_however_close_they_com
 def test_a_directory_without_a_batch_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nowhere must be the directory of a run; there is no such directory"):
         ingest(tmp_path / "nowhere", [])
-    with pytest.raises(ValueError, match="waits for no labels"):
+    with pytest.raises(ValueError, match=r"must be the directory of a run, but has no config\.yaml"):
         ingest(tmp_path, [])
 
 

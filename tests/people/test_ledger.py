@@ -172,5 +172,5 @@ def test_a_ledger_that_may_not_be_written_can_be_read(ledger: Ledger, shared_dir
     copy.path.write_bytes(ledger.path.read_bytes())
     with read_only(shared_directory):
         assert len(copy.active_answers()) == len(copy.history()) == 2
-        with pytest.raises(ValueError, match=r"can be read and written; SQLite says: .* readonly database\. Restore"):
+        with pytest.raises(ValueError, match=r"can be read and written; SQLite: .* readonly database\. Restore"):
             copy.append([OK])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from assl_lightning.acquisition.forgetting import Forgetting as Forgetting
     from assl_lightning.acquisition.highest_score import HighestScore as HighestScore
     from assl_lightning.acquisition.kmeans_plus_plus import KMeansPlusPlus as KMeansPlusPlus
+    from assl_lightning.acquisition.power import PowerSampling as PowerSampling
     from assl_lightning.acquisition.prob_cover import ProbCover as ProbCover
     from assl_lightning.acquisition.random import RandomSampling as RandomSampling
     from assl_lightning.acquisition.scikit_activeml import ScikitActiveML as ScikitActiveML
@@ -53,6 +54,7 @@ __getattr__, __dir__ = make_face(
         "acquisition.forgetting": ["Forgetting"],
         "acquisition.highest_score": ["HighestScore"],
         "acquisition.kmeans_plus_plus": ["KMeansPlusPlus"],
+        "acquisition.power": ["PowerSampling"],
         "acquisition.prob_cover": ["ProbCover"],
         "acquisition.random": ["RandomSampling"],
         "acquisition.scikit_activeml": ["ScikitActiveML"],

@@ -1,4 +1,4 @@
-"""DCoM: cover the pool first, and ask what is uncertain once it is covered.
+"""DCoM: cover the pool first, and label uncertain samples once it is covered.
 
 Mishal and Weinshall 2024: DCoM: Active Learning for All Learners
 """
@@ -31,24 +31,24 @@ class DCoM:
 
     Each labelled sample covers a ball of its own radius around its features of length 1. The gain is the number of
     uncovered candidates in a ball of the mean radius around a candidate; a pick covers that ball. Margin and gain are
-    scaled to [0, 1] over the candidates, the gain anew for each pick, and what does not vary is 0. The competence is
+    scaled to [0, 1] over the candidates (0 if all are equal), the gain again before each pick. The competence is
     s = (1 + e^(−k(1−a))) / (1 + e^(−k(cov−a))) for the share `cov` of candidates and labelled samples that is covered
-    before any pick. No label is needed, but then s is nearly 0, and the rule that of ProbCover.
+    before any pick. Without a label s is nearly 0, and the rule is that of ProbCover.
 
     A labelled sample's radius is that of the largest ball of which a share of at least .2 · cov₀ + .4 is predicted to
     have the sample's label, by bisection of [0, `max_delta`]; cov₀ is the coverage where all radii are `initial_delta`.
-    The authors' code keeps radii from round to round, and finds only those of new labels; here all are found anew, so
-    that the picks depend on nothing but this round. It also rounds s to three digits.
+    The authors' code keeps radii from round to round, and computes only those of new labels; here all are computed in
+    each round, so that the picks depend on this round alone. Their code also rounds s to three digits.
 
     O(n² · d) time for n ≤ `max_candidates` candidates, and O(n · L · d) for L labelled samples.
 
     Args:
-        initial_delta: radius, in (0, 2], of all balls before their own are known, and where no sample is labelled.
+        initial_delta: radius, in (0, 2], of all balls until their own are known, and if no sample is labelled.
         steepness: k > 0 of the competence.
         midpoint: a in [0, 1], the coverage around which the competence rises.
         resolution: bisection ends when the interval is not wider, > 0.
         max_delta: the largest radius, in (0, 2].
-        max_candidates: of more candidates, as many are drawn uniformly, and the rest is neither counted nor picked.
+        max_candidates: of more candidates this many are drawn uniformly; the others are neither counted nor picked.
     """
 
     initial_delta: Radius = 0.75
@@ -65,8 +65,8 @@ class DCoM:
     def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
         """Select in the order of the picks, without scores: what a candidate covers depends on earlier picks.
 
-        Features or logits that are not finite are an error that names the sample. Nothing is drawn but candidates,
-        where there are more than `max_candidates`.
+        Features or logits that are not finite are an error that names the sample. Random numbers are used only to draw
+        candidates if there are more than `max_candidates`.
         """
         features, known = pool_features(candidates)
         samples = candidates.require("labelled")
@@ -80,7 +80,7 @@ class DCoM:
         predicted = torch.cat([logits.argmax(1).cpu()[rows], known_logits.argmax(1).cpu()[labelled.order]])
 
         def coverage(radii: Tensor) -> tuple[Tensor, float]:
-            """Whom the labelled balls cover, (n,) bool, and which share of all candidates and labelled samples."""
+            """Return the points in balls around labelled samples, (n,) bool, and the share of all samples in them."""
             covered = inside_any(points, labelled.points, radii)
             # Candidates that were not drawn are taken to be covered as often as the others.
             total = len(labelled) + float(covered.double().mean()) * len(pool)
@@ -104,7 +104,7 @@ class DCoM:
         return Selection(pool.index[nodes[picks]])
 
     def _competence(self, coverage: float) -> float:
-        """Return s in (0, 1] for a share of the pool."""
+        """Return s in (0, 1] for a covered share of the pool."""
         of_this, of_whole = torch.tensor([coverage, 1.0], dtype=torch.float64).sub(self.midpoint).mul(self.steepness)
         return float(of_this.sigmoid() / of_whole.sigmoid())
 
@@ -119,7 +119,7 @@ def pure_radii(
     resolution: float,
     largest: float,
 ) -> Tensor:
-    """Return the radius, by bisection, up to which each ball holds a `share` of points predicted as its centre's label.
+    """Return the radius, by bisection, up to which a `share` of a ball's points are predicted as its centre's label.
 
     Args:
         centres: L vectors of length 1, which are among the points.
@@ -148,7 +148,7 @@ def pure_radii(
 
 
 def pick_by_competence(margin: Tensor, cover: BallCover, competence: float, budget: int) -> list[int]:
-    """Return `budget` positions of the largest competence · margin + (1 − competence) · gain; `cover` grows with them.
+    """Return `budget` positions of the largest competence · margin + (1 − competence) · gain, and add them to `cover`.
 
     `margin` (n,) is larger where a sample is less certain. Of equal scores the lower position is picked.
     """

@@ -19,7 +19,9 @@ class RandomSampling:
     requires: ClassVar[frozenset[Requirement]] = frozenset()
 
     def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
-        """Select `budget` candidates without scores: every one is as good as any other."""
+        """Select `budget` candidates without scores, each with the probability 1 / number left."""
         check_budget(budget, len(candidates))
         (index,) = in_index_order(candidates.index.cpu())
-        return Selection(index[torch.randperm(len(index), generator=generator)[:budget]])
+        picks = index[torch.randperm(len(index), generator=generator)[:budget]]
+        left = len(index) - torch.arange(budget, dtype=torch.float64)
+        return Selection(picks, pick_probabilities=1 / left)

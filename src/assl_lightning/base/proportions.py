@@ -8,11 +8,11 @@ from statistics import NormalDist
 _Z = NormalDist().inv_cdf(0.975)  # of 95 %
 
 
-def wilson_interval(successes: int, count: int) -> tuple[float, float]:
+def wilson_interval(successes: float, count: float) -> tuple[float, float]:
     """Return the 95 % interval of a share, in [0, 1], of which `successes` of `count` cases are known.
 
     Wilson 1927, without a correction for continuity: the shares p for which |successes / count − p| is at most z times
-    the deviation √(p (1 − p) / count), z = 1.96.
+    the deviation √(p (1 − p) / count), z = 1.96. Numbers of cases that weigh differently may be fractions.
 
     Raises:
         ValueError: there is no case, or `successes` is not in [0, count].

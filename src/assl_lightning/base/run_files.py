@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from assl_lightning.base.suggestions import nearest_path
+
 CONFIG = "config.yaml"
 """The resolved configuration, with versions and commits."""
 
@@ -87,3 +89,21 @@ LOCK = ".lock"
 def round_directory(run_dir: Path, number: int) -> Path:
     """Return the directory of the files of one round."""
     return run_dir / f"round_{number:02d}"
+
+
+def require_run(run_dir: Path) -> None:
+    """Return if `run_dir` is the directory of a run.
+
+    Raises:
+        ValueError: it is none, with a name that is spelt like it, or a run that lies below it.
+    """
+    if (run_dir / CONFIG).exists():
+        return
+    expected = f"{run_dir} must be the directory of a run"
+    if not run_dir.exists():
+        raise ValueError(f"{expected}; there is no such directory{nearest_path(run_dir)}")
+    if not run_dir.is_dir():
+        raise ValueError(f"{expected}, but is a file; name the run_dir of one")
+    below = sorted(file.parent for pattern in ("*", "*/*") for file in run_dir.glob(f"{pattern}/{CONFIG}"))
+    such_as = f", such as {below[0]}" if below else ""
+    raise ValueError(f"{expected}, but has no {CONFIG}; name the run_dir of one{such_as}")

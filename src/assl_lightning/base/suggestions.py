@@ -14,6 +14,7 @@ from decimal import ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
 from functools import cached_property
 from itertools import permutations
 from math import isinf
+from pathlib import Path
 from urllib.parse import unquote
 
 _SHOWN = 3
@@ -125,6 +126,19 @@ class Suggestions:
             return []
         close = difflib.get_close_matches(text, self._names, n=1, cutoff=0.75)
         return [name for name in close if not _is_another_number(text, name)]
+
+
+def nearest_path(path: Path) -> str:
+    """Return a hint at the name that the first part of `path` that does not exist may stand for, or ""."""
+    directory = Path(path.anchor)
+    for part in path.parts[len(directory.parts) :]:
+        if not (directory / part).exists():
+            try:
+                return Suggestions(other.name for other in directory.iterdir()).hint(part)
+            except OSError:
+                return ""
+        directory = directory / part
+    return ""
 
 
 def _is_another_number(text: str, name: str) -> bool:

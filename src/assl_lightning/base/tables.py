@@ -1,4 +1,4 @@
-"""Tables that people write, as CSV or Parquet: rows of texts, each with its place and its fault. All are read here."""
+"""Read tables that people write, as CSV or Parquet: rows of texts, each with its place and its fault."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ MISSING_WORDS = frozenset(("nan", "NaN", "NaT", "<NA>"))
 _LIKE_MISSING = frozenset(("na", "n/a", "none", "null", "nil", *map(str.casefold, MISSING_WORDS)))
 
 SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
-"""Suffixes of files that a spreadsheet alone reads."""
+"""Suffixes of files that only a spreadsheet reads."""
 
 _DELIMITERS = (",", ";", "\t")
 _MOST_LINES = 10  # that a message names
 _LARGEST_EXACT = 2.0**53  # up to here a float that is a whole number is one number
 
 _ODD_CONTENT = (OSError, ValueError, TypeError, LookupError, ArithmeticError, NotImplementedError, MemoryError)
-"""Raised by pyarrow for damaged files, and for values that Python has none for, beside its own errors."""
+"""Errors of pyarrow for damaged files, and for values that Python cannot represent, beside its own errors."""
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -41,7 +41,7 @@ _MARKS = (
 
 
 class TableError(ValueError):
-    """Raised for a file that cannot be read as a table; `problems` has a sentence for each thing that is wrong."""
+    """An error for a file that cannot be read as a table; `problems` has a sentence for each problem."""
 
     def __init__(self, *problems: str) -> None:
         self.problems = problems
@@ -50,11 +50,11 @@ class TableError(ValueError):
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table, with a text for each column that its reader knows, "" where the row has none."""
+    """A row of a table, with a text for each column of `Columns.names`, "" if the row has none."""
 
     where: str  # "line 3" of CSV, as the file counts; "row 3" of Parquet
     cells: Mapping[str, str]
-    fault: str = ""  # what is wrong with the row itself, such as too few cells
+    fault: str = ""  # a problem of the row itself, such as too few cells
 
 
 @dataclass(frozen=True)
@@ -63,19 +63,19 @@ class Table:
 
     rows: tuple[Row, ...]
     faults: tuple[str, ...] = ()  # such as lines in another encoding, which are not among the rows
-    unused: tuple[str, ...] = ()  # columns that its reader does not know
+    unused: tuple[str, ...] = ()  # columns that are not read
     emptied: int = 0  # cells that had one of `MISSING_WORDS`
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that a reader of tables knows.
+    """The columns of a table that are read.
 
     Attributes:
-        needed: those that must be there.
-        optional: those that may be there.
-        exact: those whose cells keep the spaces around them; other cells lose them.
-        words: column → the `MISSING_WORDS` that are no missing values in it, as where a class is called nan.
+        needed: columns that must be there.
+        optional: columns that may be there.
+        exact: columns whose cells keep the spaces around them; other cells lose them.
+        words: column → the `MISSING_WORDS` that are values in it, such as a class called nan.
     """
 
     needed: tuple[str, ...]
@@ -85,11 +85,11 @@ class Columns:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All columns that are known."""
+        """All columns that are read."""
         return (*self.needed, *self.optional)
 
     def check(self, where: str, header: Sequence[str]) -> None:
-        """Raise a `TableError` where columns are missing, there twice, or named nearly as one that is known."""
+        """Raise a `TableError` if columns are missing, there twice, or have nearly the name of one that is read."""
         counted = Counter(header)
         absent = [name for name in self.names if name not in counted]
         long_enough = [name for name in absent if len(name) > 2]  # "at" is close to too much
@@ -112,7 +112,7 @@ class Columns:
         return Row(where, {name: cell if name in self.exact else cell.strip() for name, cell in kept.items()}, fault)
 
     def row_of_values(self, where: str, header: Sequence[str], values: Sequence[object]) -> Row:
-        """Make a row of `values` that need not be texts, as Parquet and JSON have them."""
+        """Make a row of `values` of Parquet or JSON, which need not be texts."""
         cells, fault = [], ""
         for name, value in zip(header, values, strict=True):
             try:
@@ -125,7 +125,7 @@ class Columns:
         return self.row(where, header, cells, fault)
 
     def table(self, rows: Sequence[Row], faults: Sequence[str] = (), header: Sequence[str] = ()) -> Table:
-        """Make a table of the rows, with the cells emptied that have one of `MISSING_WORDS`."""
+        """Make a table of the rows; cells with one of `MISSING_WORDS` become empty."""
         emptied = 0
         found = []
         for row in rows:
@@ -140,17 +140,16 @@ class Columns:
 
 
 def read_table(path: Path, name: str, columns: Columns, *, encoding: str | None = None, option: str = "") -> Table:
-    """Read a Parquet file where its name ends in .parquet, else CSV with a header.
+    """Read a Parquet file if its name ends in .parquet, else CSV with a header.
 
-    CSV has commas, semicolons or tabs, whichever give its header the most columns that are known. It is UTF-8, or what
-    its byte order mark says.
+    The delimiter of CSV is the comma, semicolon or tab that gives the header the most columns of `columns`.
 
     Args:
         path: the file.
-        name: of the file, with which messages begin.
-        columns: what is read; other columns are passed over.
-        encoding: of CSV, as Python calls it; None: UTF-8, or what a byte order mark says.
-        option: by which people can give the encoding, for messages; "" if there is none.
+        name: the file's name, with which messages begin.
+        columns: the columns to read; others are ignored.
+        encoding: that of CSV, as Python calls it; None: the encoding of the byte order mark, else UTF-8.
+        option: the option with which people can give the encoding, for messages; "" if there is none.
 
     Raises:
         ImportError: it is Parquet, and pyarrow is not installed.
@@ -174,10 +173,10 @@ def read_table(path: Path, name: str, columns: Columns, *, encoding: str | None 
 
 
 def cell_text(value: object) -> str:
-    """Return a cell of Parquet or JSON as a text, "" where it is missing: None, NaN and NaT.
+    """Return a cell of Parquet or JSON as a text, "" if it is missing: None, NaN and NaT.
 
-    A whole number has no decimals: a column of integers becomes one of floats where a program has no other way to leave
-    a cell empty. Times are written as ISO 8601 has them.
+    A whole number has no decimals, since many programs make a column of integers with an empty cell one of floats.
+    Times are written as in ISO 8601.
 
     >>> cell_text("ok"), cell_text(None), cell_text(float("nan")), cell_text(1.0), cell_text(1.5), cell_text(7)
     ('ok', '', '', '1', '1.5', '7')
@@ -241,7 +240,7 @@ def read_text(path: Path, name: str, encoding: str | None = None, option: str = 
     codec = _codec(encoding, name, option) or marked or "utf-8"
     if marked and not codec.startswith(marked):
         raise TableError(
-            f"{name} begins with the byte order mark of {marked.upper()}, and {option} says {encoding}; leave it out"
+            f"{name} begins with the byte order mark of {marked.upper()}, but {option} is {encoding}; leave it out"
         )
     faults: list[str] = []
     try:

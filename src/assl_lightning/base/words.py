@@ -118,13 +118,13 @@ def counted_each(numbers: Sequence[int], noun: str) -> str:
 # --- names -----------------------------------------------------------------------------------------------------------
 
 
-def listed(names: Sequence[str], conjunction: str = "and") -> str:
+def listed(names: Sequence[str]) -> str:
     """Join names for a sentence.
 
-    >>> listed(["a", "b", "c"]), listed(["a", "b"], "or"), listed(["a"])
-    ('a, b and c', 'a or b', 'a')
+    >>> listed(["a", "b", "c"]), listed(["a"])
+    ('a, b and c', 'a')
     """
-    return f" {conjunction} ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
 def first_few(names: Iterable[object], most: int = 3, separator: str = ", ") -> str:

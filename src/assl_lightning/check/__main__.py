@@ -13,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from assl_lightning.base.command_line import Parser, as_command
 from assl_lightning.base.interruption import Interrupted, Interruption
 from assl_lightning.base.paths import path_argument
-from assl_lightning.config.compose import compose, conf_dir, with_config_dir
+from assl_lightning.config.compose import KEY_NOT_OPTION, compose, conf_dir, with_config_dir
 from assl_lightning.config.schema import Config, ConfigurationError
 
 _DESCRIPTION = """\
@@ -54,7 +54,7 @@ def _make_parser() -> argparse.ArgumentParser:
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        for_unknown=KEY_NOT_OPTION,
     )
     parser.add_argument("overrides", nargs="*", help="key=value, group=option, +experiment=NAME, +variant=NAME")
     parser.add_argument("--config-dir", "-cd", type=path_argument, metavar="DIR", help="also look for groups in DIR")

@@ -17,7 +17,7 @@ from assl_lightning.base.words import counted, first_few, per_cent
 from assl_lightning.check.findings import Finding, remark, wrong
 from assl_lightning.data.class_names import oddities
 from assl_lightning.data.decoding import count_links
-from assl_lightning.data.image_stream import StoredImages
+from assl_lightning.data.image_stream import StoredImages, images_in_parts
 from assl_lightning.data.sources.base import PoolSource
 
 _LARGEST_LEAK = 0.01  # share of the test set; methods differ by about as much
@@ -61,8 +61,8 @@ def group_by_content(images: StoredImages, index: Tensor) -> dict[bytes, list[in
     in memory take about half a second.
     """
     groups: dict[bytes, list[int]] = {}
-    for part in index.split(_AT_ONCE):
-        for position, pixels in zip(part.tolist(), images[part].contiguous().numpy(), strict=True):
+    for part, found in images_in_parts(images, index, _AT_ONCE):
+        for position, pixels in zip(part.tolist(), found.contiguous().numpy(), strict=True):
             groups.setdefault(hashlib.blake2b(pixels, digest_size=16).digest(), []).append(position)
     return groups
 

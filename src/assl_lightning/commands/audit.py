@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assl_lightning.base.argument_types import whole_number_from
 from assl_lightning.base.command_line import Parser, as_command
 from assl_lightning.base.paths import path_argument
-from assl_lightning.base.run_files import CONFIG
+from assl_lightning.base.run_files import require_run
 from assl_lightning.base.shell import command
 from assl_lightning.base.words import counted, first_few
 from assl_lightning.commands.messages import set_up_messages
@@ -31,8 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     set_up_messages()
     run_dir, output = options.run_dir, options.output or options.run_dir
-    if not (run_dir / CONFIG).exists():
-        raise ValueError(f"{run_dir} must be the directory of a run, but has no {CONFIG}; name the run_dir of one")
+    require_run(run_dir)
     if options.most is not None and not options.ask:
         raise ValueError("--most: says of how many images people are asked; add --ask")
     if not output.is_dir():
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--distance",
-        type=_distance,
+        type=whole_number_from(0, _FARTHEST),
         default=DISTANCE,
         metavar="BITS",
         help=f"bits of 64 in which the hashes of near copies differ at most, up to {_FARTHEST}; default: {DISTANCE}",
@@ -109,19 +109,10 @@ def _parser() -> argparse.ArgumentParser:
         "people to label once more",
     )
     parser.add_argument(
-        "--most", type=_count, metavar="N", help="with --ask: at most so many images, the most suspicious first"
+        "--most",
+        type=whole_number_from(1),
+        metavar="N",
+        help="with --ask: at most so many images, the most suspicious first",
     )
     parser.add_argument("--device", default="cpu", help="a device of torch, such as cuda; default: cpu")
     return parser
-
-
-def _distance(text: str) -> int:
-    if not text.isdecimal() or int(text) > _FARTHEST:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to {_FARTHEST}; got {text!r}")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1; got {text!r}")
-    return int(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from PIL import Image
 
 from assl_lightning.base.atomic import write_text
+from assl_lightning.base.csv_text import table_as_csv
 from assl_lightning.base.words import counted
 from assl_lightning.commands.auditing import Audit, Finding, Kind
 from assl_lightning.commands.predicting import RunPredictor
@@ -30,11 +30,7 @@ MOST_ON_THE_PAGE = 100
 
 def write_table(found: Audit, source: PoolSource, path: Path) -> None:
     """Write a row for each finding, as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(_row(finding, source) for finding in found.findings)
-    write_text(path, text.getvalue())
+    write_text(path, table_as_csv(COLUMNS, (_row(finding, source) for finding in found.findings)))
 
 
 def _row(finding: Finding, source: PoolSource) -> tuple[str, ...]:

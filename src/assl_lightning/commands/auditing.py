@@ -15,7 +15,7 @@ from assl_lightning.commands.predicting import RunPredictor
 from assl_lightning.commands.progress import Tell
 from assl_lightning.commands.wrong_labels import label_issue_finder
 from assl_lightning.data.image_quality import contrast_and_sharpness, find_empty_and_blurred
-from assl_lightning.data.image_stream import StoredImages
+from assl_lightning.data.image_stream import StoredImages, images_in_parts
 from assl_lightning.data.near_copies import Hashes, Indices, hash_function, nearest_among, nearest_earlier
 from assl_lightning.data.pool import EXCLUDED, HELD_OUT
 
@@ -141,9 +141,10 @@ class _Describe:
 
 def _pieces(images: StoredImages, index: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Yield some of the images at `index` (K,) at a time, and their rows."""
-    for start in range(0, len(index), _AT_ONCE):
-        rows = slice(start, min(start + _AT_ONCE, len(index)))
-        yield rows, images[index[rows]]
+    done = 0
+    for part, found in images_in_parts(images, index, _AT_ONCE):
+        yield slice(done, done + len(part)), found
+        done += len(part)
 
 
 def _ranked(index: Tensor, score: Tensor, is_found: Tensor) -> Iterator[tuple[int, float]]:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from assl_lightning.base.command_line import as_command
+from assl_lightning.base.command_line import Parser, as_command
 from assl_lightning.base.locking import held
 from assl_lightning.base.paths import path_argument
-from assl_lightning.base.run_files import CONFIG, LEDGER
+from assl_lightning.base.run_files import LEDGER, require_run
 from assl_lightning.base.shell import command
 from assl_lightning.base.words import first_few
 from assl_lightning.data.answers import Answer
@@ -61,8 +61,7 @@ def split_pair(text: str, known: Sequence[str]) -> tuple[tuple[str, ...], str]:
 def _command(options: argparse.Namespace) -> Iterator[str]:
     """Execute the command, and yield the lines to print."""
     run_dir = options.run_dir
-    if not (run_dir / CONFIG).exists():
-        raise ValueError(f"{run_dir} must be the directory of a run, but has no {CONFIG}; name the run_dir of one")
+    require_run(run_dir)
     if not (options.add or options.rename or options.merge or options.undo):
         yield from _list(run_dir, require_classes(run_dir))
         return
@@ -157,11 +156,10 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m assl_lightning.classes",
         description="List, add, rename or merge the classes of a run while it waits for labels. Answers stay as they "
         "were given, and count as the class that theirs has become.",
-        allow_abbrev=False,
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", type=path_argument, help="the run's directory")
     parser.add_argument("--add", metavar="NEW", action="append", default=[], help="add a class, after the others")

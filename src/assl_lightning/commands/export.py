@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, get_args
 from assl_lightning.base.atomic import write_text
 from assl_lightning.base.command_line import Parser, as_command
 from assl_lightning.base.paths import path_argument
-from assl_lightning.base.run_files import CONFIG
+from assl_lightning.base.run_files import require_run
 from assl_lightning.base.words import counted
 from assl_lightning.commands.ingest import configured_conflicts
 from assl_lightning.commands.messages import set_up_messages
@@ -34,6 +34,7 @@ OF_LABELS = ("labels", "folder")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write what is asked for, and print where; after an error there is nothing."""
     options = _parser().parse_args(arguments)
+    require_run(options.run_dir)
     if options.format in OF_LABELS:
         _export_labels(options.run_dir, options.format, options.output)
     else:
@@ -68,8 +69,6 @@ def _export_model(options: argparse.Namespace) -> None:
 
 def _export_labels(run_dir: Path, kind: str, output: Path | None) -> None:
     """Write the labelled set as a table, over one that is there, or as a new directory of links."""
-    if not (run_dir / CONFIG).exists():
-        raise ValueError(f"{run_dir} must be the directory of a run, but has no {CONFIG}; name the run_dir of one")
     found = labelled_set(run_dir, configured_conflicts(run_dir))
     if not found.samples:
         raise ValueError(f"{run_dir} has no label by people yet; label images first")

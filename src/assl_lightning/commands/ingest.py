@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from assl_lightning.base.command_line import as_command, print_errors
+from assl_lightning.base.command_line import Parser, as_command, print_errors
 from assl_lightning.base.paths import path_argument
 from assl_lightning.base.run_files import CONFIG, LEDGER
 from assl_lightning.base.shell import command
@@ -23,7 +23,15 @@ from assl_lightning.base.tables import is_utf8
 from assl_lightning.base.words import counted, printable
 from assl_lightning.data.answers import Answer, Conflicts, in_time, name_of, resolve
 from assl_lightning.loop.records import command_of, read_config
-from assl_lightning.people.batch import TABLE, LabelBatch, find_all_batches, find_batches, known_classes, waiting_batch
+from assl_lightning.people.batch import (
+    TABLE,
+    LabelBatch,
+    find_all_batches,
+    find_batches,
+    known_classes,
+    require_batches,
+    waiting_batch,
+)
 from assl_lightning.people.errors import IngestError
 from assl_lightning.people.files import display_name, read_labels
 from assl_lightning.people.judging import Judgement, ingest
@@ -97,8 +105,8 @@ def _command(options: argparse.Namespace) -> Iterator[str]:
     others = [name for name in ("history", "undo", "undo_file") if getattr(options, name)]
     if len(others) + (options.file is not None) > 1:
         raise ValueError("FILE, --history, --undo and --undo-file are four commands; give one of them")
-    if not options.run_dir.is_dir():
-        raise ValueError(f"{options.run_dir} must be the directory of a run; there is no such directory")
+    if not (options.run_dir / LEDGER).exists():
+        require_batches(options.run_dir)
     if options.history:
         return _history(options.run_dir)
     if others:
@@ -233,7 +241,7 @@ def _annotator(options: argparse.Namespace) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=command("ingest"),
         description="Take labels that people send back as CSV, Parquet or JSON. All errors in the file are reported "
         "at once, with their lines, and then nothing is taken.",

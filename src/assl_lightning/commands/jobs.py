@@ -12,7 +12,8 @@ from statistics import fmean
 
 from assl_lightning.base.command_line import line_of, lines_of, print_errors
 from assl_lightning.base.interruption import Interrupted, OtherRankError
-from assl_lightning.config.schema import Config, read
+from assl_lightning.config.reading import read
+from assl_lightning.config.schema import Config
 
 RUN_IN_CHILD = "ASSL_LIGHTNING_RUN"
 """Environment variable with the resolved configuration as JSON. Lightning starts the processes of the other devices by

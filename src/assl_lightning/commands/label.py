@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from math import nan
 from pathlib import Path
 
+from assl_lightning.base.argument_types import whole_number_from
 from assl_lightning.base.atomic import write_text
-from assl_lightning.base.command_line import as_command
+from assl_lightning.base.command_line import Parser, as_command
 from assl_lightning.base.extras import install_command
 from assl_lightning.base.interruption import Interrupted, Interruption
 from assl_lightning.base.paths import path_argument
@@ -26,7 +27,7 @@ from assl_lightning.commands.ingest import configured_conflicts
 from assl_lightning.data.answers import Conflicts, name_of
 from assl_lightning.loop.class_history import as_override
 from assl_lightning.loop.records import command_of, read_config
-from assl_lightning.people.batch import LabelBatch, find_audits, waiting_batch
+from assl_lightning.people.batch import LabelBatch, find_audits, require_batches, waiting_batch
 from assl_lightning.people.judging import unanswered
 from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.page.session import Session
@@ -68,12 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m assl_lightning.label",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "run_dir", type=path_argument, metavar="RUN_DIR", help="the run's directory, or a copy with round_NN/to_label"
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--port",
-        type=_port,
+        type=whole_number_from(0, 65535),
         help=f"default: {PORT}, with --share 2/3 the next one, and so on; 0: any that is free",
     )
     parser.add_argument(
@@ -128,12 +128,6 @@ def _parser() -> argparse.ArgumentParser:
         help="write all answers to FILE instead, as a table to ingest",
     )
     return parser
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"a port is a whole number from 0 to 65535; got {text!r}")
-    return int(text)
 
 
 def _share(text: str) -> tuple[int, int]:
@@ -182,6 +176,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _open_audit(run_dir: Path) -> LabelBatch:
     """Read the first batch of an audit that has images without an answer, or else the newest that is open."""
+    require_batches(run_dir)
     audits = [audit for audit in find_audits(run_dir) if audit.is_open]
     if not audits:
         raise ValueError(

@@ -35,7 +35,8 @@ from assl_lightning.base.words import first_line
 from assl_lightning.commands.jobs import Outcome, run_job
 from assl_lightning.config.compose import one_line_errors, validate
 from assl_lightning.config.hydra_keys import overrides_of
-from assl_lightning.config.schema import Config, ConfigurationError, show
+from assl_lightning.config.schema import Config, ConfigurationError
+from assl_lightning.config.values import show
 
 _SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher."
 _JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"

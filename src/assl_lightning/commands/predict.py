@@ -9,9 +9,10 @@ from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assl_lightning.base.argument_types import number_above
 from assl_lightning.base.command_line import Parser, as_command
 from assl_lightning.base.paths import path_argument
-from assl_lightning.base.run_files import CONFIG
+from assl_lightning.base.run_files import require_run
 from assl_lightning.base.words import counted, per_cent
 from assl_lightning.commands.messages import set_up_messages
 from assl_lightning.commands.prediction_files import (
@@ -39,6 +40,7 @@ _TRUSTED = 0.95
 def main(arguments: Sequence[str] | None = None) -> None:
     """Predict, write the files that were asked for, and print what the predictions are worth."""
     options = _parser().parse_args(arguments)
+    require_run(options.run_dir)
     set_up_messages()
     table = options.output or _beside_the_run(options)
     check_table(table)
@@ -83,13 +85,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run_dir", type=path_argument, metavar="RUN_DIR", help="the directory of a run")
     parser.add_argument(
-        "paths", nargs="*", type=path_argument, metavar="PATH", help="image files or directories of them"
+        "paths", nargs="*", default=(), type=path_argument, metavar="PATH", help="image files or directories of them"
     )
     parser.add_argument(
         "--output", type=path_argument, help=f"the table, .csv or .parquet; default: {TABLE} in the run's directory"
     )
     parser.add_argument(
-        "--above", type=_confidence, metavar="P", help="only predictions of at least this confidence, in (0, 1]"
+        "--above", type=number_above(0, 1), metavar="P", help="only predictions of at least this confidence, in (0, 1]"
     )
     parser.add_argument(
         "--folder", type=path_argument, help="a new directory of links to all labelled and predicted images, by class"
@@ -107,19 +109,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _confidence(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1; got {text}")
-    return value
-
-
 def _beside_the_run(options: argparse.Namespace) -> Path:
     """Return the default table; images that are named have none, since each call would write over the last."""
     if options.paths:
         raise ValueError("--output: name the table for the images that you name, such as --output new.csv")
-    if not (options.run_dir / CONFIG).exists():
-        raise ValueError(f"{options.run_dir} must be the directory of a run, but has no {CONFIG}")
     return Path(options.run_dir) / TABLE
 
 

@@ -15,9 +15,9 @@ from assl_lightning.base.words import first_line
 from assl_lightning.commands.progress import Tell
 from assl_lightning.config.classifier import Classifier, load_classifier
 from assl_lightning.config.prepare import load_source
-from assl_lightning.config.schema import read_written
+from assl_lightning.config.reading import read_written
 from assl_lightning.data.answers import Conflicts, resolve
-from assl_lightning.data.image_stream import StoredImages
+from assl_lightning.data.image_stream import StoredImages, images_in_parts
 from assl_lightning.data.pool import EXCLUDED, HELD_OUT, UNLABELLED, Pool
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.learning.calibration import fit_temperature
@@ -265,8 +265,8 @@ class RunPredictor:
         network, normalise = self.classifier.network, self.classifier.normalise
         device = next(network.parameters()).device
         done = 0
-        for part in index.split(_AT_ONCE):
-            yield network(normalise(images[part].to(device))).cpu().double()  # some devices have no float64
+        for part, found in images_in_parts(images, index, _AT_ONCE):
+            yield network(normalise(found.to(device))).cpu().double()  # some devices have no float64
             done += len(part)
             tell(done, len(index))
 

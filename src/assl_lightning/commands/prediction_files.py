@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import shutil
@@ -16,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from assl_lightning.base.atomic import open_atomic, write_text
+from assl_lightning.base.csv_text import table_as_csv
 from assl_lightning.base.extras import install_command
 from assl_lightning.people.label_studio.convention import CONTROL, MODEL_VERSION, SERVERS_FILES
 
@@ -55,11 +54,7 @@ def write_table(images: Sequence[PredictedImage], path: Path) -> None:
     if path.suffix.lower() == _PARQUET:
         _write_parquet(images, path)
         return
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(_row(image) for image in images)
-    write_text(path, text.getvalue())
+    write_text(path, table_as_csv(COLUMNS, map(_row, images)))
 
 
 def check_table(path: Path) -> None:
@@ -157,13 +152,11 @@ def _unused(link: Path) -> Path:
 
 def write_manifest(images: Sequence[LabelledImage], path: Path) -> None:
     """Write a table that data=manifest reads: path, sample_id, label and split."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("path", "sample_id", "label", "split"))
-    for image in images:
-        split = "test" if image.is_held_out else "pool"
-        writer.writerow((image.path.resolve(), image.sample_id, image.class_name, split))
-    write_text(path, text.getvalue())
+    rows = [
+        (image.path.resolve(), image.sample_id, image.class_name, "test" if image.is_held_out else "pool")
+        for image in images
+    ]
+    write_text(path, table_as_csv(("path", "sample_id", "label", "split"), rows))
 
 
 def check_root(images: Sequence[Path], root: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from assl_lightning.base.argument_types import whole_number_from
 from assl_lightning.base.atomic import write_text
 from assl_lightning.base.command_line import Parser, as_command
 from assl_lightning.base.paths import path_argument
@@ -47,26 +48,24 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m assl_lightning.query", description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("checkpoint", type=path_argument, help="a checkpoint of a fit with ASSLScoreCallback")
-    parser.add_argument("--k", type=_number, default=100, help="how many samples (100)")
+    parser.add_argument(
+        "checkpoint", type=path_argument, metavar="CHECKPOINT", help="a checkpoint of a fit with ASSLScoreCallback"
+    )
+    parser.add_argument("--k", type=whole_number_from(1), default=100, help="how many samples (100)")
     file: dict[str, Any] = {"type": path_argument, "metavar": "FILE"}
     parser.add_argument("--names", **file, help="a name of each sample of the pool, one a line, in its order")
     parser.add_argument("--candidates", **file, help="which to choose from: an index or name a line (all visited)")
     parser.add_argument("--labelled", **file, help="which have a label: an index or name a line")
     parser.add_argument("--factors", choices=["both", "uncertainty", "inconsistency"], help="bounds to rank by")
     parser.add_argument("--by", choices=FURTHER, help="rank by a further statistic that the callback kept, instead")
-    parser.add_argument("--per-image", type=_number, help="at most so many regions of an image (observe.regions)")
+    parser.add_argument(
+        "--per-image", type=whole_number_from(1), help="at most so many regions of an image (observe.regions)"
+    )
     parser.add_argument("--c-u", type=float, default=0.5, help="confidence value of the uncertainty (0.5)")
     parser.add_argument("--c-i", type=float, default=2.0, help="confidence value of the inconsistency (2)")
     parser.add_argument("--callback", help="the callback's name, where the trainer had several")
     parser.add_argument("--to", **file, help="write the table here, instead of printing it")
     return parser
-
-
-def _number(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number, at least 1; got {text}")
-    return int(text)
 
 
 def _lines(path: Path) -> list[str]:

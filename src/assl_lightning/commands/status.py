@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,17 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from assl_lightning.base.argument_types import number_above
 from assl_lightning.base.arguments import is_integer
-from assl_lightning.base.command_line import as_command, lines_of, print_errors
+from assl_lightning.base.command_line import Parser, as_command, lines_of, print_errors
 from assl_lightning.base.locking import is_held
 from assl_lightning.base.paths import path_argument
-from assl_lightning.base.run_files import CONFIG, LEDGER, POOL, RESUME, WARM_UP, round_directory
+from assl_lightning.base.run_files import CONFIG, LEDGER, POOL, RESUME, WARM_UP, require_run, round_directory
 from assl_lightning.base.shell import command
 from assl_lightning.base.words import first_line
 from assl_lightning.base.words import seconds as seconds_in_words
 from assl_lightning.data.answers import Conflicts, resolve
 from assl_lightning.loop.budget import describe_batches, planned_labels
 from assl_lightning.loop.class_history import read_history
+from assl_lightning.loop.picked_accuracy import newest_picked_accuracy
 from assl_lightning.loop.progress import outlook_of
 from assl_lightning.loop.records import (
     RoundRecord,
@@ -39,6 +40,7 @@ from assl_lightning.people.judging import unanswered
 from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.returned import RETURNED, read_returned
 from assl_lightning.stopping.outlook import Outlook
+from assl_lightning.stopping.picked_accuracy import PickedAccuracy
 
 
 @as_command
@@ -75,6 +77,7 @@ class Status:
     classes: str = ""  # the classes, where they have changed
     warm_up: WarmUpRecord | None = None  # the training before the first label, if it is complete
     waiting_round: int | None = None  # the round that waits for labels, as its directory is numbered
+    picks: tuple[int, PickedAccuracy] | None = None  # newest round whose picks tell an accuracy, and that accuracy
     outlook: Outlook | None = None  # what the rounds so far say of labelling more; None without a round
     audits: tuple[str, ...] = ()  # how much is answered of what audits ask for once more, where something is left
 
@@ -104,6 +107,9 @@ class Status:
             yield f"  labels     {last.labels} trained on{asked}"
             accuracies = " ".join(f"{100 * record.test_accuracy_ema:.1f}" for record in self.records)
             yield f"  accuracy   {accuracies} % (averaged weights, by round)"
+        if self.picks is not None:
+            number, accuracy = self.picks
+            yield f"  picks      round {number}: {accuracy}"
         if self.outlook is not None:
             yield from (f"  {name:<10} {sentence}" for name, sentence in self.outlook.lines())
         yield f"  next       {self.next}"
@@ -117,8 +123,7 @@ def read_status(run_dir: Path) -> Status:
     Raises:
         ValueError: the directory holds no run, or a file of it cannot be read.
     """
-    if not (run_dir / CONFIG).exists():
-        raise ValueError(f"{run_dir} must be the directory of a run, but has no {CONFIG}; name the run_dir of one")
+    require_run(run_dir)
     config = read_config(run_dir)
     rounds = config.get("rounds")
     if not is_integer(rounds):
@@ -147,6 +152,7 @@ def read_status(run_dir: Path) -> Status:
         classes=_changed_classes(run_dir),
         warm_up=read_warm_up(run_dir),
         waiting_round=None if batch is None else batch.round,
+        picks=newest_picked_accuracy(run_dir, config, records),
         outlook=outlook_of(records, config) if records else None,
         audits=tuple(_open_audits(run_dir)),
     )
@@ -340,25 +346,17 @@ def _print(status: Status) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m assl_lightning.status",
         description="Show the state of runs: round, labels, accuracy so far, what they wait for, and what to do next.",
-        allow_abbrev=False,
     )
     parser.add_argument("run_dirs", nargs="+", type=path_argument, metavar="RUN_DIR", help="the run_dir of a run")
     parser.add_argument(
         "--wait",
         nargs="?",
-        type=_seconds,
+        type=number_above(0),
         const=30.0,
         metavar="SECONDS",
         help="return when enough is answered for the runs to go on; look every SECONDS (30)",
     )
     return parser
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"must be above 0; got {text}")
-    return seconds

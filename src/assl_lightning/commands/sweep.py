@@ -33,7 +33,8 @@ from assl_lightning.commands.jobs import Outcome, run_job
 from assl_lightning.commands.launchers import launch, refuse_more_processes, runs_here, sweep_directory
 from assl_lightning.config.compose import compose, one_line_errors, validate
 from assl_lightning.config.hydra_keys import BASIC_LAUNCHER, BASIC_SWEEPER, overrides_of, refuse_without_effect
-from assl_lightning.config.schema import Config, ConfigurationError, left_open, show
+from assl_lightning.config.schema import Config, ConfigurationError, left_open
+from assl_lightning.config.values import show
 from assl_lightning.loop.records import RoundRecord, complete_records, read_config, trained_records
 
 _FAILURES = "failed.txt"

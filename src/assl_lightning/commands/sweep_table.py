@@ -14,11 +14,11 @@ from rich.table import Table as TerminalTable
 from rich.text import Text
 
 from assl_lightning.base.atomic import write_text
+from assl_lightning.base.csv_text import rows_as_csv
 from assl_lightning.base.words import UNKNOWN, mean_and_deviation
 from assl_lightning.loop.records import RoundRecord
 from assl_lightning.report.analysis.comparison import aubc, has_area
 from assl_lightning.report.markdown import escape, markdown_table
-from assl_lightning.report.tidy import rows_as_csv
 from assl_lightning.report.views import Table
 
 CSV = "sweep.csv"

@@ -25,7 +25,7 @@ from assl_lightning.base.version import __version__
 from assl_lightning.base.words import closest
 from assl_lightning.commands.jobs import run_in_child, run_job
 from assl_lightning.commands.sweep import sweep
-from assl_lightning.config.compose import compose, conf_dir, in_order, one_line_errors, with_config_dir
+from assl_lightning.config.compose import KEY_NOT_OPTION, compose, conf_dir, in_order, one_line_errors, with_config_dir
 from assl_lightning.config.schema import ConfigurationError
 
 
@@ -56,7 +56,7 @@ def _refuse_command(arguments: Sequence[str]) -> None:
 
 def _make_parser() -> argparse.ArgumentParser:
     """Make a parser of Hydra's options, without those that would replace `conf/` or its entry point."""
-    parser = Parser(prog="python -m assl_lightning", add_help=False, allow_abbrev=False)
+    parser = Parser(prog="python -m assl_lightning", add_help=False, for_unknown=KEY_NOT_OPTION)
     parser.add_argument("overrides", nargs="*", help="key=value, group=option, +experiment=NAME, +variant=NAME")
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--hydra-help", action="store_true")

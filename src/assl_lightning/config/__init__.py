@@ -12,15 +12,16 @@ if TYPE_CHECKING:
     from assl_lightning.config.classifier import Prediction as Prediction
     from assl_lightning.config.classifier import load_classifier as load_classifier
     from assl_lightning.config.compose import conf_dir as conf_dir
+    from assl_lightning.config.reading import read as read
     from assl_lightning.config.schema import Config as Config
     from assl_lightning.config.schema import ConfigurationError as ConfigurationError
-    from assl_lightning.config.schema import read as read
 
 __getattr__, __dir__ = make_face(
     __name__,
     {
         "config.classifier": ["Classifier", "Prediction", "load_classifier"],
         "config.compose": ["compose", "conf_dir"],
-        "config.schema": ["Config", "ConfigurationError", "read"],
+        "config.reading": ["read"],
+        "config.schema": ["Config", "ConfigurationError"],
     },
 )

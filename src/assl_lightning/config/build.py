@@ -1,4 +1,4 @@
-"""From a prepared configuration and its data to all that the loop is called with."""
+"""Make the arguments of the loop from a prepared configuration and its data."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ from assl_lightning.config.instantiate import (
 )
 from assl_lightning.config.prepare import check_pool_size
 from assl_lightning.config.refusals import error_at
-from assl_lightning.config.schema import Config, ConfigurationError, show
+from assl_lightning.config.schema import Config, ConfigurationError
 from assl_lightning.config.trying import check_single_images, try_trainer
 from assl_lightning.config.unreadable import exclude_unreadable
+from assl_lightning.config.values import show
 from assl_lightning.data.pool import Pool
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.undecodable import Row, rows_of
@@ -47,7 +48,7 @@ from assl_lightning.stopping.rules import StopRule
 
 @dataclass(frozen=True)
 class Parts:
-    """Arguments of the loop, beside the settings."""
+    """The arguments of the loop, beside the settings."""
 
     pool: Pool
     datamodule: PoolDataModule
@@ -63,10 +64,9 @@ class Parts:
 
 
 def make_settings(config: Config, source: PoolSource | None = None) -> RoundSettings:
-    """The loop's settings; the whole configuration goes along, to be written to the run's directory.
+    """Return the loop's settings, with the whole configuration to be written to the run's directory.
 
-    So do digests of what lies at its paths, where the data of `source` have no files that name them, and the names of
-    the classes, where the configuration has none.
+    Added to it are digests (`_contents`), and the names of the classes of `source` if the configuration has none.
     """
     found = {} if source is None else _contents(config, source)
     written: dict[str, Any] = {CONTENTS: found} if found else {}
@@ -76,7 +76,7 @@ def make_settings(config: Config, source: PoolSource | None = None) -> RoundSett
 
 
 def _contents(config: Config, source: PoolSource) -> dict[str, str]:
-    """Digests by which a run recognises its weights, and data without file names, where they have moved."""
+    """Return digests by which a run recognises its initial weights, and data without file names, at another path."""
     found = {} if source.paths else {"data": source.digest()}
     weights = config.network.get("weights")
     if isinstance(weights, str):
@@ -141,7 +141,7 @@ def make_oracle(config: Config, source: PoolSource) -> Oracle:
 
 
 def _give_labels(config: Config, source: PoolSource, pool: Pool) -> None:
-    """The labels that the data have are known from the first round on; the rest must be enough for the others."""
+    """Label the images of the pool whose labels the data have; raise if too few are left for the other labels."""
     index = pool.unlabelled[source.hidden_labels[pool.unlabelled] >= 0]
     pool.label(index, source.hidden_labels[index], 0)
     check_pool_size(config, len(pool.unlabelled), f"without {len(index)} that have a label, known_labels=given")

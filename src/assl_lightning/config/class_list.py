@@ -1,4 +1,4 @@
-"""The classes of a configuration, in sight of the run that it goes on with."""
+"""The classes of a configuration for a run that has begun: the run's own, and those that join."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from assl_lightning.base.shell import command
-from assl_lightning.config.schema import Config, ConfigurationError, show
+from assl_lightning.config.schema import Config, ConfigurationError
+from assl_lightning.config.values import show
 from assl_lightning.data.class_names import read_class_names
 from assl_lightning.loop.class_history import ClassHistory, changeable_round, run_classes
 
@@ -18,24 +19,25 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PlannedClasses:
-    """The classes that a configuration asks for: those of the round to come, and those that join later."""
+    """The classes that a configuration asks for: those of the next round, and those that join later."""
 
-    config: Config  # with the classes of the round to come, which are the run's and those that join now
-    later: tuple[str, ...] = ()  # also asked for; they join when the run waits for labels
+    config: Config  # with the classes of the next round: the run's, and those that join now
+    later: tuple[str, ...] = ()  # those that join when the run waits for labels
 
 
 def plan_classes(config: Config, read_names: Callable[[Config], Sequence[str]]) -> PlannedClasses:
-    """The classes that a run goes on with, where its directory holds one whose classes have names.
+    """Plan the classes of a run that goes on; a new run, or one whose classes have no names, keeps `config` as it is.
 
-    New ones at the end join where labels are waited for; while a round trains, they are for later. A list that was left
-    open is the run's, and with a larger data.num_classes also those that the data have besides.
+    Classes that are new join at the end of the list: now if the run waits for labels, later if a round is being
+    trained. If `config` names no classes, they are the run's; with a larger data.num_classes, the classes of the data
+    that the run lacks join.
 
     Args:
-        config: as it was asked for.
-        read_names: reads the classes of the data as they are now, in their order.
+        config: the configuration that was given.
+        read_names: reads the present classes of the data, in their order.
 
     Raises:
-        ConfigurationError: a class is missing, renamed or in another place, or the number of classes is another.
+        ConfigurationError: a class of the run is missing, renamed or at another position, or data.num_classes differs.
     """
     run_dir = Path(config.run_dir)
     try:
@@ -47,7 +49,7 @@ def plan_classes(config: Config, read_names: Callable[[Config], Sequence[str]]) 
         return PlannedClasses(config)
     asked = config.data.source["class_names"]
     if asked is None:
-        asked = _opened(config, history, read_names)
+        asked = _unnamed_classes(config, history, read_names)
     try:
         joining = history.joining(read_class_names(asked), run_dir)
     except ValueError as error:
@@ -67,9 +69,9 @@ def plan_classes(config: Config, read_names: Callable[[Config], Sequence[str]]) 
 def explained(
     error: ConfigurationError, config: Config, read_names: Callable[[Config], Sequence[str]]
 ) -> ConfigurationError:
-    """The `error` of reading the data of a run, with what to do where they have a class that has come since.
+    """Return the `error` of reading the data of a run, with advice if the data have a class that the run lacks.
 
-    `config` is as it was asked for; where it names the classes, nothing is added.
+    `config` is the configuration that was given; if it names the classes, the error stays as it is.
     """
     history = run_classes(Path(config.run_dir))
     if history is None or config.data.source.get("class_names") is not None:
@@ -80,14 +82,14 @@ def explained(
         return error
     if not new:
         return error
-    hint = f"a class that has come since joins with data.num_classes={len(history.names()) + len(new)}"
+    hint = f"a new class joins with data.num_classes={len(history.names()) + len(new)}"
     return ConfigurationError([*error.lines[:-1], f"{error.lines[-1]}; {hint}"])
 
 
 def source_node(config: Config, later: Sequence[str] = ()) -> tuple[dict[str, Any], ClassHistory | None]:
-    """The data's node to build, and what its classes are to be mapped by; None where they are the run's as they come.
+    """Return the node to load the data from, and the history that maps their classes; None if they need no mapping.
 
-    The data may still have the names that classes had before, and those that join `later`.
+    The data may still have the former names of classes, and those that join `later`.
     """
     node = config.data.source
     history = run_classes(Path(config.run_dir)) if node.get("class_names") else None
@@ -97,8 +99,10 @@ def source_node(config: Config, later: Sequence[str] = ()) -> tuple[dict[str, An
     return {**node, "class_names": list(dict.fromkeys(named))}, history
 
 
-def _opened(config: Config, history: ClassHistory, read_names: Callable[[Config], Sequence[str]]) -> Sequence[str]:
-    """The classes where the list was left open: as many as data.num_classes says."""
+def _unnamed_classes(
+    config: Config, history: ClassHistory, read_names: Callable[[Config], Sequence[str]]
+) -> Sequence[str]:
+    """Return the classes of a configuration without class names: as many as data.num_classes."""
     names, wanted = history.names(), config.data.num_classes
     if wanted == len(names):
         return names
@@ -113,7 +117,7 @@ def _opened(config: Config, history: ClassHistory, read_names: Callable[[Config]
 
 
 def with_class_names(config: Config, names: Sequence[str]) -> Config:
-    """The configuration with other classes, and with their number under every key that holds it."""
+    """Return the configuration with other classes, and with their number under every key that has it."""
     before, count = config.data.num_classes, len(names)
 
     def counted(node: dict[str, Any]) -> dict[str, Any]:

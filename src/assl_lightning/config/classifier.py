@@ -18,10 +18,11 @@ from torch import Tensor
 from assl_lightning.augment.normalise import Normalise
 from assl_lightning.base import tensor_files
 from assl_lightning.base.paths import expanded
-from assl_lightning.base.run_files import CONFIG, FINAL_CHECKPOINT
+from assl_lightning.base.run_files import FINAL_CHECKPOINT, require_run
 from assl_lightning.config.class_list import with_class_names
 from assl_lightning.config.instantiate import make_network
-from assl_lightning.config.schema import Config, read_written
+from assl_lightning.config.reading import read_written
+from assl_lightning.config.schema import Config
 from assl_lightning.data.decoding import ImageFormat, Images, convert, decode, describe_faults, read_all
 from assl_lightning.data.folders import find_images
 from assl_lightning.data.sources.items import to_pillow
@@ -44,10 +45,10 @@ class _ClassAndConfidence(NamedTuple):
 
 
 class Prediction(_ClassAndConfidence):
-    """The class of an image, and the network's confidence in it, a probability in [0, 1]: unpacks into these two.
+    """The class of an image, and its probability in [0, 1] by the network; it unpacks into these two.
 
     Attributes:
-        source: the image's file, or its position in what was given, as text: "3".
+        source: the image's file, or its position among the images, as text: "3".
     """
 
     source: str
@@ -68,7 +69,7 @@ class Classifier:
         Args:
             images: one or several image files, directories (all images below, in the order of their paths), Pillow
                 images, or arrays and tensors of uint8.
-            skip_unreadable: leave images out that cannot be read, and say in a warning which these are.
+            skip_unreadable: leave out images that cannot be read, and name them in a warning.
 
         Raises:
             ValueError: an image cannot be decoded, or there is none.
@@ -98,8 +99,8 @@ class Classifier:
             pictures, partial(_read, form=self.form, may_fail=skip_unreadable), self.form
         ):
             if faults and not skip_unreadable:
-                told = describe_faults([*faults.values()], "list")
-                raise ValueError(f"{told}; leave them out, or classify the others with skip_unreadable=True")
+                problem = describe_faults([*faults.values()], "list")
+                raise ValueError(f"{problem}; leave them out, or classify the others with skip_unreadable=True")
             with torch.inference_mode():
                 logits = self.network(self.normalise(torch.from_numpy(images).to(device)))
                 probabilities = logits.float().softmax(-1).cpu()
@@ -118,7 +119,7 @@ class _Named(NamedTuple):
 
 
 def _listed(images: Picture | Iterable[Picture]) -> list[_Named]:
-    """Each image with its name: its file, or its position."""
+    """Return each image with its name: its file, or its position."""
     if isinstance(images, (str, Path)):
         path = expanded(images)
         files = [path / name for name in find_images(path).images] if path.is_dir() else [path]
@@ -133,7 +134,7 @@ def _listed(images: Picture | Iterable[Picture]) -> list[_Named]:
 
 
 def _read(named: _Named, form: ImageFormat, may_fail: bool) -> Images | str:
-    """The pixels, or what is wrong with the image; a file that is missing too, where one `may_fail`."""
+    """Return the pixels, or the reason why there are none; a missing file is an error unless it `may_fail`."""
     name, picture = named
     if not isinstance(picture, (str, Path)):
         return convert(to_pillow(picture, f"image {name}"), form, f"image {name}")
@@ -153,8 +154,7 @@ def load_classifier(run_dir: str | Path, *, device: str = "cpu") -> Classifier:
         ConfigurationError: the run's configuration is not one of this version's.
     """
     run_dir = expanded(run_dir)
-    if not (run_dir / CONFIG).exists():
-        raise ValueError(f"{run_dir} must be the directory of a run, but has no {CONFIG}; name the run_dir of one")
+    require_run(run_dir)
     config = _config_of(run_dir)
     checkpoint, classes = _newest_checkpoint(run_dir), read_history(run_dir)
     if classes is not None:  # which may have changed since it was trained

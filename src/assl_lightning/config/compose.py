@@ -1,4 +1,4 @@
-"""From overrides to a validated configuration, or one line that says what is wrong with which override.
+"""Compose and validate the configuration of a run; a mistake is one line that names the override at fault.
 
 Hydra's own messages take several lines, and not all of them name the override at fault.
 """
@@ -27,8 +27,9 @@ from assl_lightning.base.shell import quote
 from assl_lightning.base.versions import require_versions
 from assl_lightning.base.words import first_line, nearest, one_line
 from assl_lightning.config.hydra_keys import refuse_without_effect
+from assl_lightning.config.reading import read, unknown_key
 from assl_lightning.config.replaced import leave_out_foreign, with_open_nodes
-from assl_lightning.config.schema import Config, ConfigurationError, read, unknown_key
+from assl_lightning.config.schema import Config, ConfigurationError
 from assl_lightning.config.yaml_numbers import find_misread
 
 _OF_FILES = ("_suffix", "_steps")
@@ -37,9 +38,12 @@ _OF_FILES = ("_suffix", "_steps")
 _UNLESS = "_unless"
 """Such a key of warm_up=auto: the weights that the network is given."""
 
+KEY_NOT_OPTION = "a key of the configuration is written without dashes, as {name}=VALUE"
+"""What to do where somebody gives a key as an option, as `--rounds 3`."""
+
 
 def compose(hydra: Any, overrides: Sequence[str]) -> Config:
-    """The validated configuration of one run; `hydra` is `GlobalHydra.instance().hydra`.
+    """Return the validated configuration of one run; `hydra` is `GlobalHydra.instance().hydra`.
 
     Raises:
         ConfigurationError: a line for each mistake, or for a Hydra or Lightning that is too old for the loop.
@@ -153,7 +157,7 @@ def one_line_errors(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMod
 
 
 def with_config_dir(overrides: Sequence[str], directory: Path | None) -> list[str]:
-    """The overrides, and before them one that lets Hydra look for groups in `directory` too, where there is one.
+    """Return the overrides; before them, if there is a `directory`, one that lets Hydra look for groups there too.
 
     Raises:
         ConfigurationError: it is no directory.
@@ -166,7 +170,7 @@ def with_config_dir(overrides: Sequence[str], directory: Path | None) -> list[st
 
 
 def in_shell(key: str, value: str) -> str:
-    """`key=value` as it is typed in a shell where Hydra would refuse the bare `value`.
+    """Write `key=value` for a shell, with quotes around a `value` that Hydra would refuse without them.
 
     >>> print(in_shell("data.root", "müll"))
     data.root='"müll"'
@@ -184,7 +188,7 @@ def _explain_or_repeat(hydra: Any, overrides: Sequence[str], mode: RunMode, erro
 
 
 def _explain(hydra: Any, overrides: Sequence[str], mode: RunMode, error: Exception) -> str:
-    """One line that names the override at fault and says what to do."""
+    """Return a line that names the override at fault and says what to do."""
     key = getattr(error, "full_key", None)
     if isinstance(error, MissingMandatoryValue):
         return f"{key}=???: has no value yet; give it with {key}=VALUE"
@@ -205,10 +209,10 @@ def _explain_value(overrides: Sequence[str], key: str | None, error: Exception) 
     """Explain an error where all overrides can be composed, but a value cannot be resolved."""
     missing = re.search(r"key '([^']+)' not found", str(error))  # ${missing}, which other keys may pass on
     marks = [f"${{{missing[1]}}}"] if missing else []
-    said = next((text for text in overrides if any(mark in text for mark in marks)), None)
-    said = said or next((text for text in overrides if text.lstrip("+").startswith(f"{key}=")), key)
+    at_fault = next((text for text in overrides if any(mark in text for mark in marks)), None)
+    at_fault = at_fault or next((text for text in overrides if text.lstrip("+").startswith(f"{key}=")), key)
     why = _OF_HYDRA if _NEEDS_HYDRA.search(str(error)) else _first_line(error)
-    return f"{said}: {why}" if said else why
+    return f"{at_fault}: {why}" if at_fault else why
 
 
 _NEEDS_HYDRA = re.compile(r"HydraConfig was not set|key 'hydra\.[^']*' not found")
@@ -225,7 +229,7 @@ def _explain_unreadable(error: Exception, override: str, mode: RunMode) -> str:
         if not value or not _parses(f"{key}=x"):
             return "must be key=value"
         of_lists = "[]{}" if value[:1] + value[-1:] in ("[]", "{}") else ""
-        found = next((one for one in value if one not in of_lists and not _parses(f"{key}=a{one}a")), None)
+        found = next((sign for sign in value if sign not in of_lists and not _parses(f"{key}=a{sign}a")), None)
         what = "its value" if found is None else repr(found)
         return f"{what} needs quotes; write {_in_quotes(key, value, mode)}"
     return f"its file cannot be read ({one_line(error)}); correct it"  # YAML's names it, and the line
@@ -255,7 +259,7 @@ _ITEMS = re.compile(r"[^][{},:\s][^][{},:]*")
 
 
 def _in_quotes(key: str, value: str, mode: RunMode) -> str:
-    """`key=value` with the quotes that it needs; in a list or a sweep, around the items that need them alone."""
+    """Write `key=value` with the quotes that it needs; in a list or a sweep, only around the items that need them."""
     is_composite = value[:1] + value[-1:] in ("[]", "{}") or mode == RunMode.MULTIRUN
     if is_composite:
         inner = _ITEMS.sub(lambda item: item[0] if _parses(f"{key}={item[0]}") else quote(item[0], '"'), value)

@@ -1,4 +1,4 @@
-"""Hydra's own keys that have no effect here: the loop makes its own directories, and `hydra.main` is not used."""
+"""Refuse Hydra's own keys that have no effect: the loop makes its own directories, and `hydra.main` is not used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from assl_lightning.config.schema import ConfigurationError, show
+from assl_lightning.config.schema import ConfigurationError
+from assl_lightning.config.values import show
 
 BASIC_LAUNCHER = f"{BasicLauncher.__module__}.{BasicLauncher.__qualname__}"
 BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
@@ -38,16 +39,16 @@ _OF_LAUNCHERS = (
 
 
 def overrides_of(settings: DictConfig) -> list[str]:
-    """The overrides of Hydra's own keys, as they were typed: `${…}` in them is resolved for each job."""
+    """Return the overrides of Hydra's own keys, as they were typed: `${…}` in them is resolved for each job."""
     given: Any = OmegaConf.to_container(settings.overrides.hydra, resolve=False)
     return [str(override) for override in given]
 
 
 def refuse_without_effect(settings: DictConfig) -> None:
-    """Raise where Hydra's keys were given, in a file or on the command line, that would do nothing and say nothing.
+    """Raise for Hydra's keys, in a file or on the command line, that would have no effect.
 
     Args:
-        settings: what was composed under `hydra`.
+        settings: the composed group `hydra`.
 
     Raises:
         ConfigurationError: a line for each of them, with what to use instead.

@@ -1,4 +1,4 @@
-"""From the nodes of a configuration to objects of the classes that they name."""
+"""Make the objects that the nodes of a configuration name."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from collections.abc import Callable, Iterator, Mapping
 from pkgutil import resolve_name
 from typing import Any, TypeVar
 
+import torch
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import nn
 
 from assl_lightning.base.words import nearest, one_line
+from assl_lightning.config.contradictions import TRAINER_KEYS
 from assl_lightning.config.refusals import error_at
-from assl_lightning.config.schema import Config, ConfigurationError, Node, show
+from assl_lightning.config.schema import Config, ConfigurationError
+from assl_lightning.config.values import Node, show
 from assl_lightning.learning.accelerators import auto_accelerator
 from assl_lightning.learning.accepting import require_algorithm
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.simclr import SimCLR
+from assl_lightning.learning.step_graph import StepGraph
 from assl_lightning.loop.round_log import MakeLogger, end_wandb_run
 from assl_lightning.method.candidates import Acquisition
 from assl_lightning.networks.adapt import with_features
@@ -29,7 +33,7 @@ Kind = TypeVar("Kind")
 
 
 def nodes(config: Config) -> Iterator[tuple[str, Node]]:
-    """Every part that names a class, by its key."""
+    """Yield the key and the node of every part that names a class."""
     yield "data.source", config.data.source
     yield "data.weak", config.data.weak
     yield "data.strong", config.data.strong
@@ -40,12 +44,12 @@ def nodes(config: Config) -> Iterator[tuple[str, Node]]:
         yield "warm_up", config.warm_up
     if config.stop is not None:
         yield "stop", config.stop
-    yield "trainer", config.trainer
+    yield "trainer", {key: value for key, value in config.trainer.items() if key not in TRAINER_KEYS}
     yield "oracle", config.oracle
 
 
 def check_arguments(key: str, node: Mapping[str, Any]) -> list[str]:
-    """A line for each class under `key` that cannot be imported, and each argument that a class does not take."""
+    """Return a line for each class under `key` that cannot be imported, and for each argument that it does not take."""
     errors = []
     if "_target_" in node:
         name = node["_target_"]
@@ -69,6 +73,7 @@ def check_arguments(key: str, node: Mapping[str, Any]) -> list[str]:
 
 
 def instantiate_node(key: str, node: Node) -> Any:
+    """Make the object of a node; an error of its class becomes a `ConfigurationError` that names the `key`."""
     with error_at(key, node):
         return instantiate(node, _convert_="all")
 
@@ -81,6 +86,7 @@ def instantiate_as(kind: type[Kind], key: str, node: Node) -> Kind:
 
 
 def check_kind(made: object, kind: type, key: str, node: Node) -> None:
+    """Raise unless the object of a node is of the `kind`."""
     if not isinstance(made, kind):
         raise ConfigurationError(
             f"{show(f'{key}._target_', node['_target_'])}: must make an object of "
@@ -89,18 +95,18 @@ def check_kind(made: object, kind: type, key: str, node: Node) -> None:
 
 
 def make_network(config: Config) -> FeatureNetwork:
-    """The network, with as many outputs as the data has classes."""
+    """Make the network, with an output for each class of the data."""
     network = instantiate_as(nn.Module, "network", config.network)
     with error_at("network", config.network):
         return with_features(network, config.data.num_classes, (config.data.channels, *config.data.image_size))
 
 
 def make_algorithm(config: Config, network: FeatureNetwork) -> Algorithm:
-    """The learning algorithm around a network."""
+    """Make the learning algorithm around a network."""
     make_module = instantiate_node("algorithm.module", config.algorithm.module | {"_partial_": True})
     with error_at("algorithm.module", config.algorithm.module):
         algorithm = require_algorithm(make_module(network))
-        algorithm.configure_optimizers()  # its arguments are looked at only when it is made
+        algorithm.configure_optimizers()  # which checks the optimizer's arguments
         return algorithm
 
 
@@ -116,13 +122,14 @@ def make_warm_up(node: Node, network: FeatureNetwork) -> SimCLR:
 
 
 def make_strategy(config: Config) -> Acquisition:
+    """Make the strategy."""
     strategy: Acquisition = instantiate_node("acquisition.strategy", config.acquisition.strategy)
     check_kind(strategy, Acquisition, "acquisition.strategy", config.acquisition.strategy)
     return strategy
 
 
 def make_stop(config: Config) -> StopRule | None:
-    """The rule that may end the run early, where there is one."""
+    """Make the rule that may end the run early; None if there is none."""
     if config.stop is None:
         return None
     rule: StopRule = instantiate_node("stop", config.stop)
@@ -131,8 +138,9 @@ def make_stop(config: Config) -> StopRule | None:
 
 
 def trainer_factory(config: Config) -> Callable[..., Trainer]:
-    """Makes a Trainer as `Trainer` does; the configuration's arguments, callbacks and logger join those of the call."""
-    arguments = {key: value for key, value in config.trainer.items() if key != "logger" and not key.startswith("_")}
+    """Return a maker of Trainers, whose calls take a Trainer's arguments and add those of the configuration."""
+    own = {"logger", *TRAINER_KEYS}
+    arguments = {key: value for key, value in config.trainer.items() if key not in own and not key.startswith("_")}
     logger = config.trainer.get("logger")
     make: Callable[..., Trainer] = instantiate_node(
         "trainer", {"_target_": config.trainer["_target_"], "_partial_": True}
@@ -143,6 +151,9 @@ def trainer_factory(config: Config) -> Callable[..., Trainer]:
         _check_callbacks(configured.get("callbacks"))
         for name in ("callbacks", "plugins"):
             configured[name] = [*keywords.get(name, []), *(configured.get(name) or [])]
+        if config.trainer.get("cuda_graph"):
+            configured["callbacks"].append(StepGraph())
+        torch.set_float32_matmul_precision(config.trainer.get("matmul_precision", "highest"))
         if configured.get("accelerator") == "auto":
             configured["accelerator"] = auto_accelerator()
         configured["logger"] = False
@@ -159,9 +170,9 @@ def trainer_factory(config: Config) -> Callable[..., Trainer]:
 
 
 def round_logger_factory(config: Config) -> MakeLogger | None:
-    """Make loggers of accuracy against labels, for TensorBoard and Weights & Biases; None for other loggers.
+    """Return a maker of loggers of accuracy against labels, for TensorBoard and Weights & Biases; None for others.
 
-    Others would begin a new experiment for each round, or have rounds.jsonl, as CSV has.
+    Other loggers would begin an experiment for each round, or add nothing to rounds.jsonl, such as CSV.
     """
     node = config.trainer.get("logger")
     if not node:
@@ -186,15 +197,15 @@ class _EndOfLogging(Callback):
     """End a training's run of Weights & Biases with the training, so that each has one of its own."""
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """End it after a fit."""
+        """End the run of Weights & Biases after a fit."""
         if stage == "fit":
             for logger in trainer.loggers:
                 end_wandb_run(logger)
 
 
 def _check_callbacks(callbacks: object) -> None:
-    """Lightning looks at them only in a fit."""
-    if callbacks is None or (isinstance(callbacks, list) and all(isinstance(one, Callback) for one in callbacks)):
+    """Raise unless these are callbacks, which Lightning itself would notice only in a fit."""
+    if callbacks is None or (isinstance(callbacks, list) and all(isinstance(item, Callback) for item in callbacks)):
         return
     raise ConfigurationError(
         f"{show('trainer.callbacks', callbacks)}: must be a list of callbacks of Lightning, each with its class in "

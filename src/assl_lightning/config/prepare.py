@@ -1,7 +1,7 @@
-"""Check a configuration, read its data, and fill in what only the data tell; nothing of a run is written.
+"""Check a configuration with its classes and its data, and fill in the values that come from the data.
 
-What can only be checked with a class or the data at hand is checked here, before the loop writes its first file: an
-argument that a class does not take, a data set that is not as declared, a network that does not fit the images.
+This is done before the loop writes its first file, and finds an argument that a class does not take, a data set that is
+not as declared, and a network that does not fit the images.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 
 from assl_lightning.base.run_files import CONFIG
 from assl_lightning.config.class_list import explained, plan_classes, source_node
+from assl_lightning.config.contradictions import check_budget, explain
 from assl_lightning.config.instantiate import (
     check_arguments,
     instantiate_as,
@@ -24,8 +25,9 @@ from assl_lightning.config.instantiate import (
     nodes,
 )
 from assl_lightning.config.refusals import error_at
-from assl_lightning.config.schema import Config, ConfigurationError, check_budget, explain, left_open, show
+from assl_lightning.config.schema import Config, ConfigurationError, left_open
 from assl_lightning.config.trying import check_single_images, try_network, try_trainer
+from assl_lightning.config.values import show
 from assl_lightning.data.class_names import list_classes, oddities
 from assl_lightning.data.growth import reindex_source
 from assl_lightning.data.long_tail import long_tailed
@@ -48,7 +50,7 @@ class Prepared(NamedTuple):
 
 
 def prepare(config: Config) -> Prepared:
-    """Check the configuration, read its data, and fill in what only the data tell.
+    """Check the configuration, read its data, and fill in the values that come from the data.
 
     Raises:
         ConfigurationError: the configuration does not fit its classes, this machine, its data or its directory.
@@ -61,15 +63,15 @@ def prepare(config: Config) -> Prepared:
     try:
         source = load_source(config, planned.later)
     except ConfigurationError as error:
-        told = explained(error, asked, read_class_names)
-        if told is error:
+        with_advice = explained(error, asked, read_class_names)
+        if with_advice is error:
             raise
-        raise told from error
+        raise with_advice from error
     return Prepared(fill_from_data(config, source), source, planned.later)
 
 
 def check(config: Config) -> None:
-    """Build all that needs no data and throw it away: `ConfigurationError` where a class refuses what it is given."""
+    """Build and discard all parts that need no data; raise a `ConfigurationError` if a class refuses arguments."""
     errors = [line for key, node in nodes(config) for line in check_arguments(key, node)]
     if errors:
         raise ConfigurationError(errors)
@@ -105,15 +107,15 @@ def processes_to_start(config: Config) -> int:
 
 
 def read_class_names(config: Config) -> tuple[str, ...]:
-    """The classes that the data have now, in their order."""
+    """Return the present classes of the data, in their order."""
     return instantiate_as(PoolSource, "data.source", config.data.source).class_names
 
 
 def load_source(config: Config, later: Sequence[str] = ()) -> PoolSource:
-    """Read the data, hold them against what was declared, and make them as long-tailed as was asked for.
+    """Read the data, compare them with their declaration, and apply data.imbalance_factor.
 
-    Where the run has begun, its images have the indices that they had, and its classes the names that they have now;
-    the data may have classes besides that join `later`, of which no label is taken yet.
+    In a run that has begun, images keep their indices, and classes have their present names. The data may also have
+    classes that join `later`; their labels are not used yet.
     """
     node, classes = source_node(config, later)
     source = instantiate_as(PoolSource, "data.source", node)
@@ -128,10 +130,10 @@ def load_source(config: Config, later: Sequence[str] = ()) -> PoolSource:
 
 
 def fill_from_data(config: Config, source: PoolSource) -> Config:
-    """The same with what only the data tell, where it was left open: the run's directory holds it fast from then on.
+    """Return the configuration with the values that come from the data, for the keys that are null (`left_open`).
 
-    That is `data.mean` and `data.std`, those of the pool as the run begins, and `data.source.class_names` where the
-    source takes such a thing.
+    These are `data.mean` and `data.std`, of the pool when the run begins, and `data.source.class_names` if the source
+    takes it. They are written to the run's config.yaml, and stay the same from then on.
     """
     data, open_keys = config.data, left_open(config)
     if "data.mean" in open_keys or "data.std" in open_keys:
@@ -143,9 +145,9 @@ def fill_from_data(config: Config, source: PoolSource) -> Config:
 
 
 def _pixel_statistics(config: Config, source: PoolSource) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of the pool as the run begins; one that has begun is taken at its word.
+    """Return the pixel mean and standard deviation of the pool.
 
-    Images may have come, gone, broken and been mended since.
+    A run that has begun keeps the values in its config.yaml, since its images may have changed.
     """
     directory = Path(config.run_dir)
     with error_at("run_dir", {"run_dir": config.run_dir}):
@@ -179,13 +181,13 @@ def _check_source(config: Config, source: PoolSource) -> None:
 
 
 def _and_classes(source: PoolSource) -> str:
-    """The end of a message: the names of the classes that were found, and what is odd about some of them."""
+    """Return the end of a message: the classes that were found, and remarks on odd names among them."""
     strange = " ".join(f"{sentence}." for sentence in oddities(source.class_names))
     return f": {list_classes(source.class_names)}{'. ' if strange else ''}{strange}"
 
 
 def _make_long_tailed(config: Config, source: PoolSource) -> PoolSource:
-    """The source with the class frequencies that were asked for; what is left must be enough for the labels."""
+    """Return the source with the class frequencies of data.imbalance_factor; raise if too few images are left."""
     with error_at("data", {"imbalance_factor": config.data.imbalance_factor}):
         source = long_tailed(source, config.data.imbalance_factor, config.data.imbalance_seed)
     why = f"after {show('data.imbalance_factor', config.data.imbalance_factor)}"
@@ -194,7 +196,7 @@ def _make_long_tailed(config: Config, source: PoolSource) -> PoolSource:
 
 
 def check_pool_size(config: Config, num_samples: int, *because: str) -> None:
-    """A pool must have enough images for a run to begin; of one that has begun, some may have gone."""
+    """Raise if a pool has too few images for a run to begin; a run that has begun may have lost some."""
     if not RunDirectory(Path(config.run_dir)).has_begun:
         errors = check_budget(config, num_samples, *because)
         if errors:

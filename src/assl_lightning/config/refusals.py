@@ -1,4 +1,4 @@
-"""Errors of a class about the arguments that a configuration gives it, as one line that begins with the key."""
+"""Turn an error of a class about its arguments into one line that begins with the key of the configuration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from hydra.errors import InstantiationException
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from assl_lightning.base.words import one_line
-from assl_lightning.config.schema import ConfigurationError, Node, show
+from assl_lightning.config.schema import ConfigurationError
+from assl_lightning.config.values import Node, show
 
 _BUILT_IN_REFUSALS = (ValueError, TypeError, OSError, ImportError, RuntimeError)
 _LEAST_LETTERS = 3  # of a value, for it to be recognised in a message
@@ -20,11 +21,11 @@ _MOST_LETTERS = 100  # of the arguments, where none of them can be named
 
 @contextmanager
 def error_at(key: str, node: Node) -> Iterator[None]:
-    """Say under which key a class refused its arguments, or the data could not be read.
+    """Turn an error of this block into a `ConfigurationError` that begins with the key and the value at fault.
 
     Args:
-        key: where `node` is in the configuration; where the node holds this key alone, it is that key's own value.
-        node: the arguments. The one that the message is about comes first, with its value.
+        key: the place of `node` in the configuration; if the node has this key alone, the value is that of the key.
+        node: the arguments, among which the one that the message is about is searched.
     """
     try:
         yield
@@ -32,25 +33,29 @@ def error_at(key: str, node: Node) -> Iterator[None]:
         raise
     except (InstantiationException, MisconfigurationException, *_BUILT_IN_REFUSALS) as error:
         cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
-        said = one_line(cause)
+        problem = one_line(cause)
         raise ConfigurationError(
-            f"{show(key, node[key])}: {said}" if list(node) == [key] else _line(key, node, said)
+            f"{show(key, node[key])}: {problem}" if list(node) == [key] else _line(key, node, problem)
         ) from error
 
 
-def _line(key: str, node: Node, said: str) -> str:
-    """A line that begins with the argument that `said` is about, or ends with all of them where that is not clear."""
+def _line(key: str, node: Node, problem: str) -> str:
+    """Return a line that begins with the argument that the problem is about, or ends with all if that is not clear."""
     arguments = dict(_arguments(key, node))
     for make_pattern in (_at_the_beginning, _as_an_argument, _by_its_value):
         patterns = {name: make_pattern(name.rpartition(".")[2], value) for name, value in arguments.items()}
-        found = [(match.start(), name) for name, one in patterns.items() if one and (match := re.search(one, said))]
+        found = [
+            (match.start(), name)
+            for name, pattern in patterns.items()
+            if pattern and (match := re.search(pattern, problem))
+        ]
         if found:
             name = min(found)[1]
-            return f"{show(name, arguments[name])}: {said}"
+            return f"{show(name, arguments[name])}: {problem}"
     given = ", ".join(show(name.removeprefix(f"{key}."), value) for name, value in arguments.items())
     if len(given) > _MOST_LETTERS:  # what was added by hand is last
         given = f"… {given[-_MOST_LETTERS:].partition(' ')[2]}"
-    return f"{key}: {said} (with {given})" if given else f"{key}: {said}"
+    return f"{key}: {problem} (with {given})" if given else f"{key}: {problem}"
 
 
 def _arguments(key: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -68,7 +73,7 @@ def _at_the_beginning(name: str, _: object) -> str:
 
 
 def _as_an_argument(name: str, _: object) -> str:
-    """A pattern for `name must` or `name=`; a name with an underscore is no word of prose, and stands alone."""
+    """Return a pattern for `name must` or `name=`; for the name alone if it has an underscore, as no word has."""
     behind = "" if "_" in name else "(?: must|=)"
     return rf"\b{re.escape(name)}{behind}(?!\w)"
 

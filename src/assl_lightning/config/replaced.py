@@ -1,4 +1,4 @@
-"""A class of the user's own in the place of a group's: `network._target_=their.Net` on the command line."""
+"""Put a class of the user's own in the place of a group's: `network._target_=their.Net` on the command line."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def _is_node(key: str, value: str) -> bool:
 
 
 def leave_out_foreign(job: DictConfig, overrides: Sequence[str]) -> None:
-    """Remove from a composed job what the files give to a class that the `overrides` have replaced.
+    """Remove from a composed job the arguments of files that do not belong to a class that the `overrides` name.
 
-    Only arguments go that the new class does not take, and that the overrides do not give themselves. A class that
-    takes any keyword keeps all, but for a network: of the file's arguments it gets those that it names, and
-    num_classes, since `channels` and the like are those of our networks.
+    These are the arguments that the class does not take, unless the overrides give them. A class that takes any keyword
+    keeps all arguments, except for a network: it keeps those that it names and num_classes, since others such as
+    `channels` belong to this package's networks.
     """
     typed = dict(_typed(overrides))
     for key, target in typed.items():
@@ -65,7 +65,7 @@ def _typed(overrides: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """Yield each key that was given a value, and those inside of dictionaries."""
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException:  # which composing has told already
+    except HydraException:  # which composing has reported already
         return
     for override in parsed:
         if not override.is_delete():
@@ -81,7 +81,7 @@ def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _taken(target: object, is_network: bool) -> set[str] | None:
-    """Return the names of the arguments that a class takes; None where it takes all, or cannot be asked."""
+    """Return the names of the arguments that a class takes; None if it takes all, or they are unknown."""
     try:
         parameters = inspect.signature(resolve_name(str(target))).parameters
     except (ImportError, AttributeError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""Build parts of a run once and throw them away, to find before it begins what this machine or the parts cannot do."""
+"""Build parts of a run once and discard them, to find out before the run if they work on this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from assl_lightning.base.processes import check_that_results_return
 from assl_lightning.config.instantiate import check_kind, make_algorithm, make_network, make_warm_up, trainer_factory
 from assl_lightning.config.refusals import error_at
-from assl_lightning.config.schema import Config, ConfigurationError, show
+from assl_lightning.config.schema import Config, ConfigurationError
+from assl_lightning.config.values import show
 from assl_lightning.learning.accepting import check_algorithm
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.loop.fitting import check_precision
@@ -22,7 +23,7 @@ from assl_lightning.loop.fitting import check_precision
 
 @dataclass(frozen=True)
 class StepSizes:
-    """The numbers that decide how many images a training step has.
+    """The numbers on which the images of a training step depend.
 
     Attributes:
         devices: number that share a step; 1 where batch norm is synchronised among them.
@@ -36,7 +37,7 @@ class StepSizes:
 
 
 def try_trainer(config: Config) -> Trainer:
-    """Devices, precision, strategy and logger: what this machine and these packages cannot do is said at once."""
+    """Make a Trainer; raise if this machine or its packages lack the devices, precision, strategy or logger."""
     with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made = trainer_factory(config)(default_root_dir=directory, max_epochs=1)
@@ -51,7 +52,7 @@ def try_trainer(config: Config) -> Trainer:
 
 
 def try_network(config: Config) -> Algorithm:
-    """Pass two blank images through a network of the same kind, which must give two rows of logits."""
+    """Pass two blank images through a new network and algorithm; raise unless they give two rows of logits."""
     data = config.data
     with error_at("data", {"channels": data.channels, "image_size": data.image_size}):
         images = torch.zeros(2, data.channels, *data.image_size)
@@ -75,7 +76,10 @@ def try_network(config: Config) -> Algorithm:
 
 
 def check_single_images(config: Config, trainer: Trainer, labelled: int | None, num_unlabelled: int | None) -> None:
-    """Refuse steps of one image, for a run that begins; the numbers of images are None where they are not known."""
+    """Raise if a run would begin with steps of one image that its network cannot train on.
+
+    `labelled` and `num_unlabelled` are None if they are not known yet.
+    """
     unlabelled = None if num_unlabelled is None else num_unlabelled - config.settings.total_labels
     devices = 1 if config.trainer.get("sync_batchnorm") else trainer.world_size
     image = torch.zeros(1, config.data.channels, *config.data.image_size)
@@ -88,7 +92,7 @@ def check_single_images(config: Config, trainer: Trainer, labelled: int | None, 
 
 
 def try_training(network: nn.Module, images: Tensor, num_classes: int) -> None:
-    """Pass `images` through the network as a training does, where it may answer with something else than logits.
+    """Pass `images` through the network in training mode, in which some networks return more than logits.
 
     Raises:
         ValueError: it gives no logits of shape (B, C) while it is trained.
@@ -104,10 +108,9 @@ def try_training(network: nn.Module, images: Tensor, num_classes: int) -> None:
 
 
 def try_single_images(config: Config, sizes: StepSizes, make_algorithm: Callable[[], Algorithm], image: Tensor) -> None:
-    """Raise where the run will make a step of one image, on which the network cannot be trained.
+    """Raise if the run will make a step of one image, on which the network cannot be trained.
 
-    Batch norm needs more than one value for each channel, which a network has of one image only where its last map is
-    larger than 1 × 1.
+    Batch norm needs more than one value for each channel; one image has them only if the last map is larger than 1 × 1.
 
     Args:
         config: the run's.
@@ -132,7 +135,7 @@ def try_single_images(config: Config, sizes: StepSizes, make_algorithm: Callable
 
 
 def _reason_for_one(config: Config, sizes: StepSizes, looks_at_unlabelled: bool) -> str | None:
-    """Return the key by which some step has one image on a device, why, and what to do; None where none has."""
+    """Return the key that leads to a step with one image on a device, why, and what to do; None if none does."""
     algorithm = config.algorithm
     runs_out = not algorithm.include_labelled and sizes.unlabelled is not None and sizes.unlabelled < 1
     if looks_at_unlabelled and not runs_out:

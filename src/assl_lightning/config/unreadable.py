@@ -1,4 +1,4 @@
-"""Images of the pool that cannot be decoded: left out of the run, or refused, and listed in its directory."""
+"""Leave out images of the pool that cannot be decoded, or refuse them; list them in the run's directory."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def exclude_unreadable(config: Config, source: PoolSource, pool: Pool) -> None:
 
 @contextmanager
 def listing_unreadable(config: Config) -> Iterator[None]:
-    """Write the list of all undecodable images where they end the block and the error cannot name all of them."""
+    """Write a list of all undecodable images, if they end the block and are too many for its message."""
     try:
         yield
     except ConfigurationError as error:
@@ -61,19 +61,19 @@ def listing_unreadable(config: Config) -> Iterator[None]:
             raise
         try:
             file = RunDirectory(Path(config.run_dir)).note_unreadable(rows)
-        except (OSError, ValueError):  # the directory is no place for it, which is told when the images are mended
+        except (OSError, ValueError):  # an unusable directory, which is reported once the images can be decoded
             raise error from None
         *before, last = error.lines
         raise ConfigurationError([*before, f"{last}; {file} lists all {len(rows):,}"]) from error
 
 
 def check_readable(directory: RunDirectory, source: PoolSource) -> None:
-    """A run that goes on must do without what cannot be decoded now, or it would train on no image under a label.
+    """Raise if the round under way of a run needs an image that cannot be decoded any more.
 
-    While it waits for labels nothing is looked at, and the next round leaves these images out.
+    While the run waits for labels it needs none, and the next round leaves these images out.
 
     Raises:
-        ValueError: the round that is under way needs one.
+        ValueError: the round needs such an image.
     """
     number = directory.under_way()
     if not directory.has(number, POOL) or directory.read_state(number)[0] == "waiting":

@@ -20,7 +20,7 @@ class Misread:
 
 
 def find_misread(directories: Iterable[Path], key: str, values: Sequence[object]) -> Misread | None:
-    """The first item that was misread, of a list under `key` that is read as `values`, in files below `directories`."""
+    """Return the first misread item of a list under `key` that YAML reads as `values`, in files below `directories`."""
     for directory in directories:
         for file in sorted(directory.rglob("*.yaml")):
             for items in _lists_under(file, key):
@@ -38,7 +38,7 @@ def find_misread(directories: Iterable[Path], key: str, values: Sequence[object]
 
 
 def _lists_under(file: Path, key: str) -> Iterator[list[yaml.ScalarNode]]:
-    """The lists of plain or quoted values under `key`, anywhere in a file; none of one that cannot be read."""
+    """Yield the lists of plain or quoted values under `key`, anywhere in a file; none if it cannot be read."""
     try:
         text = file.read_text(encoding="utf-8")
         waiting = [yaml.compose(text, Loader=yaml.SafeLoader)] if key in text else []

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from assl_lightning.base.ahead import ahead
 from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.words import first_few, one_line, with_kind
 from assl_lightning.data.file_reading import LINK_TO_NOTHING, read_file
@@ -102,11 +103,18 @@ def decode_all(paths: Sequence[Path], form: ImageFormat) -> Iterator[tuple[int, 
 def read_all(
     pictures: Sequence[Picture], read: Callable[[Picture], Images | str], form: ImageFormat
 ) -> Iterator[tuple[int, Images, Faults]]:
-    """Read `pictures` as `decode_all` does; `read` returns an image of the `form`, or its fault."""
+    """Read `pictures` as `decode_all` does; `read` returns an image of the `form`, or its fault.
+
+    The next parts are read while the caller works with one.
+    """
     black = np.zeros(form.shape, dtype=np.uint8)
+    starts = range(0, len(pictures), _AT_ONCE)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for first in range(0, len(pictures), _AT_ONCE):
-            part = list(threads.map(read, pictures[first : first + _AT_ONCE]))
+
+        def read_part(first: int) -> list[Images | str]:
+            return list(threads.map(read, pictures[first : first + _AT_ONCE]))
+
+        for first, part in zip(starts, ahead(read_part, starts), strict=True):
             images = np.stack([black if isinstance(image, str) else image for image in part])
             yield first, images, {index: image for index, image in enumerate(part, first) if isinstance(image, str)}
 

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from assl_lightning.base.problems import refuse
-from assl_lightning.base.suggestions import Suggestions
+from assl_lightning.base.suggestions import Suggestions, nearest_path
 from assl_lightning.base.tables import is_utf8
 from assl_lightning.base.words import first_few
 from assl_lightning.data.outputs import output_above, written_by
@@ -83,19 +83,6 @@ def find_images(root: Path) -> Found:
     if others:
         log.info("%s: files that are no images by their names are passed over: %s", root, in_words)
     return Found(tuple(images), dict(sorted(others.items())))
-
-
-def nearest_path(path: Path) -> str:
-    """Return a hint at the name that the first part of `path` that does not exist may stand for, or ""."""
-    directory = Path(path.anchor)
-    for part in path.parts[len(directory.parts) :]:
-        if not (directory / part).exists():
-            try:
-                return Suggestions(other.name for other in directory.iterdir()).hint(part)
-            except OSError:
-                return ""
-        directory = directory / part
-    return ""
 
 
 def _advice(passed_over: Mapping[str, int]) -> str:

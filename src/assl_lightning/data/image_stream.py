@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from assl_lightning.base.ahead import ahead
 from assl_lightning.data.decoding import ImageFormat, decode
 
 
@@ -106,6 +107,16 @@ StoredImages = Tensor | StreamedImages
 def take_images(images: StoredImages, index: Tensor) -> StoredImages:
     """Return the images at `index` (K,) int64, in that order, stored as they are."""
     return images.take(index) if isinstance(images, StreamedImages) else images[index]
+
+
+def images_in_parts(images: StoredImages, index: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield `size` of the indices (K,) at a time and their images, uint8.
+
+    A thread decodes images in files ahead, while the caller works with those before.
+    """
+    parts = index.split(size) if len(index) else ()
+    found = ahead(images.__getitem__, parts) if isinstance(images, StreamedImages) else map(images.__getitem__, parts)
+    return zip(parts, found, strict=True)
 
 
 def count_pixels(images: Tensor) -> Tensor:

@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from assl_lightning.base.problems import refuse
-from assl_lightning.base.suggestions import Suggestions
+from assl_lightning.base.suggestions import Suggestions, nearest_path
 from assl_lightning.base.tables import MISSING_WORDS, Columns, Row, Table, looks_missing, read_table
 from assl_lightning.data.answers import Incoming
 from assl_lightning.data.class_names import are_splits, class_order, read_class_names
 from assl_lightning.data.folders import SUFFIXES as SUFFIXES  # noqa: PLC0414  (also to be had here)
-from assl_lightning.data.folders import Found, ImageFiles, find_images, nearest_path
+from assl_lightning.data.folders import Found, ImageFiles, find_images
 from assl_lightning.data.label_rows import kind_of, label_columns, problem_of_status, read_label_row, resolve_rows
 from assl_lightning.data.outputs import pictures_of_runs
 from assl_lightning.data.same_names import SameNames, one_form

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assl_lightning.base.copies import first_of_equal, row_digests
-from assl_lightning.data.image_stream import StoredImages
+from assl_lightning.data.image_stream import StoredImages, images_in_parts
 
 NUM_COMPONENTS = 50
 
@@ -38,8 +38,9 @@ def pixel_components(images: StoredImages, index: Tensor, count: int = NUM_COMPO
     height, width = (min(side, _LONGEST_SIDE) for side in images.shape[2:])
     pixels = np.empty((len(index), images.shape[1] * height * width))
     digests = []
-    for rows, part in zip(torch.arange(len(index)).split(_AT_ONCE), index.split(_AT_ONCE), strict=True):
-        found = images[part].cpu()
+    every = torch.arange(len(index)).split(_AT_ONCE)
+    for rows, (_, part) in zip(every, images_in_parts(images, index, _AT_ONCE), strict=True):
+        found = part.cpu()
         digests.append(row_digests(found))
         smaller = F.adaptive_avg_pool2d(found.double() / 255, (height, width))
         pixels[rows[0] : rows[-1] + 1] = smaller.flatten(1).numpy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from assl_lightning.data.image_stream import StoredImages, StreamedImages, count_pixels
+from assl_lightning.data.image_stream import StoredImages, StreamedImages, count_pixels, images_in_parts
 
 _AT_ONCE = 256  # images; a pool in files is never in memory as a whole
 
@@ -42,6 +42,6 @@ def _histogram(images: StoredImages, index: Tensor) -> Tensor:
     if isinstance(images, StreamedImages) and images.histogram is not None and torch.equal(index, images.readable):
         return images.histogram
     counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)
-    for part in index.split(_AT_ONCE):
-        counts += count_pixels(images[part])
+    for _, part in images_in_parts(images, index, _AT_ONCE):
+        counts += count_pixels(part)
     return counts

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assl_lightning.base.atomic import write_text
+from assl_lightning.base.csv_text import table_as_csv
 from assl_lightning.base.run_files import SAMPLES
 
 _HEADER = ["split", "sample_id"]
@@ -53,10 +54,5 @@ def read_samples(run_dir: Path) -> SampleNames:
 
 def write_samples(run_dir: Path, names: SampleNames) -> None:
     """Write the names in one piece."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)  # with line ends of which each character is quoted
-    writer.writerow(_HEADER)
-    writer.writerows(
-        (split, name) for split, group in zip(_SPLITS, (names.pool, names.test), strict=True) for name in group
-    )
-    write_text(run_dir / SAMPLES, text.getvalue())
+    rows = ((split, name) for split, group in zip(_SPLITS, (names.pool, names.test), strict=True) for name in group)
+    write_text(run_dir / SAMPLES, table_as_csv(_HEADER, rows, line_end="\r\n"))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from assl_lightning.learning.simclr import nt_xent as nt_xent
     from assl_lightning.learning.snapshots import PoolSnapshots as PoolSnapshots
     from assl_lightning.learning.softmatch import SoftMatch as SoftMatch
+    from assl_lightning.learning.step_graph import StepGraph as StepGraph
     from assl_lightning.learning.step_seed import StepSeed as StepSeed
     from assl_lightning.learning.supervised import Supervised as Supervised
     from assl_lightning.learning.uda import UDA as UDA
@@ -44,6 +45,7 @@ __getattr__, __dir__ = make_face(
         "learning.simclr": ["SimCLR", "nt_xent"],
         "learning.snapshots": ["PoolSnapshots"],
         "learning.softmatch": ["SoftMatch"],
+        "learning.step_graph": ["StepGraph"],
         "learning.step_seed": ["StepSeed"],
         "learning.supervised": ["Supervised"],
         "learning.uda": ["UDA"],

@@ -39,6 +39,8 @@ class AdaMatch(PseudoLabelling):
         teacher: see `PseudoLabelling`.
     """
 
+    can_be_captured = True
+
     def __init__(
         self,
         network: FeatureNetwork,

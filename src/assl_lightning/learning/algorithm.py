@@ -35,13 +35,19 @@ class TrainedNetwork(LightningModule):
         groups: the parameter groups.
     """
 
+    can_be_captured: ClassVar[bool] = False
+    """Whether `StepGraph` may capture a step once and replay it: a step is operations on tensors, no number of Python
+    in it changes from step to step, all state is written in place, and of a batch it reads tensors only. It is not
+    inherited: a class must say so itself."""
+
     def __init__(self, network: FeatureNetwork, *, optimizer: MakeOptimizer, groups: list[dict[str, Any]]) -> None:
         super().__init__()
         self.network = network
         self.optimizer_factory = optimizer
         self.groups = groups
         self._sums: dict[str, Tensor] = {}
-        self._logged_steps = 0
+        self._logged_steps = self._logged_batch_size = 0
+        self.is_graphed = False  # a graph adds to the sums, always in the same memory, and its callback counts the step
         self.last_logged: dict[str, Tensor] = {}  # the means that were logged last, () each, by name
 
     def configure_optimizers(self) -> Optimizer:
@@ -51,7 +57,8 @@ class TrainedNetwork(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the sums since the last logging, and what was logged then."""
         logged = dict(self.last_logged)
-        checkpoint[_SINCE_LOGGED] = {"sums": dict(self._sums), "steps": self._logged_steps, "logged": logged}
+        sums = {name: total.clone() for name, total in self._sums.items()} if self._logged_steps else {}
+        checkpoint[_SINCE_LOGGED] = {"sums": sums, "steps": self._logged_steps, "logged": logged}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the sums since the last logging, and what was logged then."""
@@ -66,18 +73,29 @@ class TrainedNetwork(LightningModule):
         """
         present = {name: value.detach() for name, value in values.items()}
         known = [name for name in present if name in self._sums]
-        sums = [self._sums[name].to(present[name].device) for name in known]  # a checkpoint's are on the CPU
+        for name in known:
+            if self._sums[name].device != present[name].device:  # a checkpoint's are on the CPU
+                self._sums[name] = self._sums[name].to(present[name].device)
         if known:
-            added = torch._foreach_add(sums, [present[name] for name in known])
-            present |= dict(zip(known, added, strict=True))
-        self._sums |= present
+            torch._foreach_add_([self._sums[name] for name in known], [present[name] for name in known])
+        self._sums |= {name: value.clone() for name, value in present.items() if name not in known}
+        self._logged_batch_size = batch_size
+        if not self.is_graphed:
+            self.count_step()
+
+    def count_step(self) -> None:
+        """Count a step whose values were added to the sums, and log the means where it is time."""
         self._logged_steps += 1
         interval = max(self.trainer.log_every_n_steps, 1)  # type: ignore[attr-defined]
         if (self.trainer.global_step + 1) % interval == 0:
             means = {name: total / self._logged_steps for name, total in self._sums.items()}
-            self.log_dict(means, batch_size=batch_size)
+            self.log_dict(means, batch_size=self._logged_batch_size)
             self.last_logged = means
-            self._sums, self._logged_steps = {}, 0
+            self._logged_steps = 0
+            if self.is_graphed:
+                torch._foreach_zero_(list(self._sums.values()))
+            else:
+                self._sums = {}
 
 
 class Algorithm(TrainedNetwork):

@@ -27,10 +27,12 @@ class BalancedLoss(nn.Module):
     """
 
     shares: Tensor  # (C,) float32 in (0, 1]: s
+    progress: Tensor  # () float32 in [0, 1]: k / K; a number would stay the same in a step that a graph replays
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.register_buffer("shares", torch.ones(num_classes), persistent=False)
+        self.register_buffer("progress", torch.zeros(()), persistent=False)
         self.is_counted = False
 
     @torch.no_grad()
@@ -40,7 +42,7 @@ class BalancedLoss(nn.Module):
         self.shares.copy_(counts.min() / counts)
         self.is_counted = True
 
-    def weigh(self, weak: Tensor, progress: float) -> PseudoLabels:
+    def weigh(self, weak: Tensor, progress: Tensor | float) -> PseudoLabels:
         """Return the pseudo-labels by the balanced head's logits of weak views (Bu, C), at `progress` k / K in [0, 1].
 
         No gradient flows through them.

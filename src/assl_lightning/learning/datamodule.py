@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -24,6 +24,7 @@ from assl_lightning.learning.samplers import (
     batches_per_pass,
 )
 from assl_lightning.learning.settings import BatchSize, LabelledStream, LabelledView, Mu, Passes, Steps
+from assl_lightning.learning.views import ReadView, View, changed, images_of_parts
 from assl_lightning.method.contracts import Batch, EvaluationBatch
 
 Augment = Callable[[Tensor, Draws], Tensor]
@@ -258,15 +259,34 @@ class PoolDataModule(LoadingDataModule):
         made = labelled, self.weak(unlabelled, weak), self.strong(unlabelled, strong)
         return StepViews(*map(self.normalise, made))
 
-    @torch.no_grad()
-    def plain_view(self, index: Tensor) -> Tensor:
-        """Return the images at `index` (B,) as (B, channels, height, width) float32, normalised, not augmented."""
-        return self.normalise(self.images(index))
+    @property
+    def plain_view(self) -> View:
+        """`plain_view(index)`: the images at `index` (B,), float32, normalised, not augmented.
+
+        Those in files are a `ReadView`, which a pass over the pool reads ahead.
+        """
+        return changed(self._stored, torch.no_grad()(self.normalise))
+
+    @property
+    def _stored(self) -> View:
+        """The images as they are stored, uint8."""
+        if isinstance(self.pool_images, StreamedImages):
+            return ReadView(self.pool_images.__getitem__)
+        return self.images
+
+    def images_in_parts(self, index: Tensor, size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield `size` of the indices (M,) at a time and their images, uint8, on `device`; files are read ahead."""
+        parts = index.split(size)
+        for part, images in zip(parts, images_of_parts(self._stored, parts, device), strict=True):
+            yield part.to(device), images
 
     @torch.no_grad()
-    def augmented_views(self, index: Tensor, purpose: str) -> tuple[Tensor, Tensor]:
-        """Return weak and strong views of `index` (B,), a function of (seed, round, purpose, index)."""
-        images = self.images(index)
+    def augmented_views(self, index: Tensor, purpose: str, images: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return weak and strong views of `index` (B,), a function of (seed, round, purpose, index).
+
+        `images` are those at `index`, uint8, where they have been read.
+        """
+        images = self.images(index) if images is None else images
         views = []
         for name, augment in (("weak_view", self.weak), ("strong_view", self.strong)):
             draws = Draws(derive_key(self.seed, f"{purpose}:{name}", self.round_number), index)

@@ -35,6 +35,8 @@ class FixMatch(PseudoLabelling):
     torch.Size([2, 10])
     """
 
+    can_be_captured = True
+
     def __init__(
         self,
         network: FeatureNetwork,

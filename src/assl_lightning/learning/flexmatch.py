@@ -43,6 +43,8 @@ class FlexMatch(PseudoLabelling):
         teacher: see `PseudoLabelling`.
     """
 
+    can_be_captured = True
+
     taken_for: Tensor  # (N,) int32: the class that each sample was last taken for with confidence
     learned: Tensor  # (C,) float32 in [0, 1]: β
 

@@ -38,6 +38,8 @@ class FreeMatch(PseudoLabelling):
         teacher: see `PseudoLabelling`.
     """
 
+    can_be_captured = True
+
     def __init__(
         self,
         network: FeatureNetwork,

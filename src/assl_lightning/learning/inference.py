@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from assl_lightning.base.copies import first_of_equal, row_digests
 from assl_lightning.base.heartbeat import Heartbeat
+from assl_lightning.learning.views import View, images_of_parts
 from assl_lightning.networks.base import FeatureNetwork
 
 log = logging.getLogger(__name__)
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 @torch.no_grad()
 def evaluate(
     network: FeatureNetwork,
-    view: Callable[[Tensor], Tensor],
+    view: View,
     index: Tensor,
     *,
     batch_size: int,
@@ -31,15 +32,15 @@ def evaluate(
     in the batch, the batch size, the processor and the precision.
 
     Args:
-        view: (b,) indices on the network's device → (b, channels, height, width) images.
+        view: (b,) indices on the network's device → (b, channels, height, width) images; those of a `ReadView` are
+            read ahead, while the network computes.
         batch_size: samples a forward pass.
         context: entered around each forward pass, for mixed precision.
     """
     device = next(network.parameters()).device
     logits, features, digests, heartbeat = [], [], [], Heartbeat()
-    with evaluation_mode(network):
-        for part in index.to(device).split(batch_size):
-            images = view(part)
+    with evaluation_mode(network), closing(images_of_parts(view, index.split(batch_size), device)) as parts:
+        for images in parts:
             digests.append(row_digests(images))
             with context():
                 feature = network.features(images)

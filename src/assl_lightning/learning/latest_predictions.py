@@ -9,6 +9,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from assl_lightning.method.gathering import RankGather, Rows
+from assl_lightning.method.statistics import NOTHING
+from assl_lightning.method.visits import Visits
+
 NEVER = -1
 """The class of a sample that training has not seen."""
 
@@ -29,9 +33,11 @@ class LatestPredictions(Callback):
         super().__init__()
         self.num_samples = num_samples
         self.assume_unique = assume_unique
+        self.is_replayed = False
         dtype = torch.int16 if num_classes <= torch.iinfo(torch.int16).max else torch.int32
         # one row more than there are samples, for rows that count as none
         self._classes = torch.full((num_samples + 1,), NEVER, dtype=dtype)
+        self._gather = RankGather({"index": torch.int64, "class": torch.int64})
 
     @property
     def classes(self) -> Tensor:
@@ -42,29 +48,34 @@ class LatestPredictions(Callback):
         """Move the table to the training device."""
         self._classes = self._classes.to(pl_module.device)
 
-    @torch.no_grad()
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep the predictions of a step; a step that was left out has none."""
-        if not isinstance(outputs, Mapping) or "index" not in outputs:
-            return
-        index, logits = outputs["index"], outputs["logits_weak"]
-        row = torch.where((index >= 0) & (index < self.num_samples), index, self.num_samples)
-        row = torch.where(logits.isfinite().all(-1), row, self.num_samples)
-        rows = torch.stack([row, logits.argmax(-1)])  # (2, Bu)
-        if trainer.world_size > 1:
-            rows = pl_module.all_gather(rows).transpose(0, 1).flatten(1)  # type: ignore[union-attr]
-        self.update(*rows)
+        """Keep the predictions of a step; a step that was left out has none, on any rank."""
+        if not self.is_replayed:
+            self.step_on_device(trainer, pl_module, outputs)
 
-    def update(self, row: Tensor, predicted: Tensor) -> None:
-        """Keep `predicted` (M,) of the samples at `row` (M,) int64; of a sample that occurs twice the later one."""
-        if not self.assume_unique:
-            row, order = torch.sort(row, stable=True)
-            predicted = predicted[order]
-            is_last = torch.cat([row[1:] != row[:-1], torch.ones_like(row[:1], dtype=torch.bool)])
-            row = torch.where(is_last, row, self.num_samples)
-        self._classes[row] = predicted.to(self._classes)
+    def can_be_replayed(self) -> bool:
+        """Return True, see `Replayable`."""
+        return True
+
+    @torch.no_grad()
+    def step_on_device(self, trainer: Trainer, pl_module: LightningModule, outputs: Any) -> None:
+        """Keep the predictions of a step."""
+        rows: Rows | None = None
+        if isinstance(outputs, Mapping) and "index" in outputs:
+            index, logits = outputs["index"], outputs["logits_weak"]
+            is_known = (index < self.num_samples) & logits.isfinite().all(-1)
+            rows = {"index": torch.where(is_known, index, NOTHING), "class": logits.argmax(-1)}
+        rows = self._gather.gather(rows, trainer, pl_module)
+        if rows is not None:
+            self.update(rows["index"], rows["class"])
+
+    def update(self, index: Tensor, predicted: Tensor) -> None:
+        """Keep `predicted` (M,) of the samples at `index` (M,) int64; of a sample that occurs twice the later one."""
+        row = torch.where(index >= 0, index, self.num_samples)
+        visits = Visits.of(row, assume_unique=self.assume_unique)
+        visits.write(self._classes, visits.sort(predicted))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the table."""

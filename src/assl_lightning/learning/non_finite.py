@@ -48,35 +48,32 @@ class NonFinite(Callback):
         require_one_of("on_non_finite", on_non_finite, OnNonFinite)
         self.on_non_finite = on_non_finite
         self._skipped = 0
-        self._skipped_there: Tensor | None = None  # () int64 on the device: those that the host has not read
+        self._skipped_there: Tensor | None = None  # () int64 on the device: further ones
         self._first: Tensor | None = None  # () int64 on the device: the first step whose loss was not finite, or −1
         self._buffers = KeptBuffers()
-        self._begins_step = True  # no batch has come since the last step of the optimizer, which may take several
+        self._kept_at = -1  # steps of the optimizer before the kept buffers; one step may take several batches
 
     @property
     def skipped(self) -> int:
         """Number of steps that were left out; waits for the device."""
-        if self._skipped_there is not None:
-            self._skipped, self._skipped_there = self._skipped + int(self._skipped_there), None
-        return self._skipped
+        return self._skipped + (0 if self._skipped_there is None else int(self._skipped_there))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Reset the count and the note of a fault."""
         if stage == "fit":
             self._skipped, self._skipped_there, self._first = 0, None, None
-            self._buffers, self._begins_step = KeptBuffers(), True
+            self._buffers, self._kept_at = KeptBuffers(), -1
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Under "skip", keep a copy of the buffers."""
-        if self.on_non_finite == "skip" and self._begins_step:
+        if self.on_non_finite == "skip" and self._kept_at != trainer.global_step:
             self._buffers.keep(pl_module.buffers())
-            self._begins_step = False
+            self._kept_at = trainer.global_step
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Under "skip", remove the gradients if one is not finite; gradients are the same on all ranks."""
         if self.on_non_finite != "skip":
             return
-        self._begins_step = True
         gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
         norms = torch.stack(torch._foreach_norm(gradients))  # a norm that overflows is of no use either
         is_fault = ~norms.isfinite().all()
@@ -84,8 +81,9 @@ class NonFinite(Callback):
         if can_skip_on_the_device(optimizer) and not is_scaled:
             skip_where(optimizer, is_fault)
             self._buffers.put_back_where(is_fault)
-            before = self._skipped_there
-            self._skipped_there = is_fault.long() if before is None else before + is_fault
+            if self._skipped_there is None:
+                self._skipped_there = torch.zeros((), dtype=torch.int64, device=is_fault.device)
+            self._skipped_there += is_fault
             return
         if not is_fault:
             return

@@ -109,6 +109,11 @@ class PseudoLabelling(Algorithm, ABC):
                 "pool, or call algorithm.balanced.count(labels) before the fit"
             )
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Tell a balanced head how far the fit is."""
+        if self.balanced is not None:
+            self.balanced.progress.fill_(self._progress())
+
     @abstractmethod
     def judge(self, weak: Tensor, labelled: Tensor, index: Tensor) -> PseudoLabels:
         """Return the pseudo-labels of a step, and bring running averages up to date.
@@ -140,7 +145,7 @@ class PseudoLabelling(Algorithm, ABC):
         logged = {"loss_supervised": loss.supervised, "loss_unsupervised": loss.unsupervised}
         labelled, weak, strong = logits[PREDICTING]
         if self.balanced is not None:
-            own = self.balanced.weigh(teaching[PREDICTING].weak, self._progress())
+            own = self.balanced.weigh(teaching[PREDICTING].weak, self.balanced.progress)
             logged["loss_balanced"] = self.balanced(labelled, batch["label"], strong, own)
             total = total + logged["loss_balanced"]
         self.log_step({"loss": total, **logged, "mask_rate": loss.mask_rate}, batch_size=num_labelled)

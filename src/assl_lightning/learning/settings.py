@@ -35,6 +35,9 @@ TeacherWeights = Literal["student", "ema"]
 
 OnNonFinite = Literal["stop", "skip"]
 
+MatmulPrecision = Literal["highest", "high", "medium"]
+"""Of products of float32 matrices, as `torch.set_float32_matmul_precision` takes it."""
+
 Threshold = Annotated[float, above(0)]
 Temperature = Annotated[float, above(0)]
 LossWeight = Annotated[float, at_least(0)]

@@ -44,6 +44,8 @@ class SimCLR(TrainedNetwork):
     torch.Size([2, 64])
     """
 
+    can_be_captured = True
+
     def __init__(
         self,
         network: FeatureNetwork,

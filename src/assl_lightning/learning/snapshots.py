@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from assl_lightning.learning.inference import evaluate
 from assl_lightning.learning.settings import Weights
 from assl_lightning.learning.simclr import SimCLR
 from assl_lightning.learning.snapshot_files import DIRECTORY, Snapshot, snapshot_steps, write_snapshot
+from assl_lightning.learning.views import images_of_parts
 from assl_lightning.learning.weight_ema import WeightEMA
 from assl_lightning.method import scores
 from assl_lightning.method.callback import ASSLScoreCallback
@@ -159,11 +161,13 @@ def _logits(network: FeatureNetwork, index: Tensor, trainer: Trainer) -> Tensor:
     """(n, C) float32 logits on the CPU, of plain images, in evaluation mode; the features are not kept."""
     datamodule = _pool_datamodule(trainer)
     context = trainer.precision_plugin.forward_context
-    parts = [
-        evaluate(network, datamodule.plain_view, part, batch_size=len(part), context=context)[0].cpu()
-        for part in index.split(datamodule.test_batch_size)
-    ]
-    return torch.cat(parts)
+    device, parts = next(network.parameters()).device, index.split(datamodule.test_batch_size)
+    found = []
+    with closing(images_of_parts(datamodule.plain_view, parts, device)) as images_of:
+        for part, images in zip(parts, images_of, strict=True):
+            rows = torch.arange(len(part))
+            found.append(evaluate(network, images.__getitem__, rows, batch_size=len(part), context=context)[0].cpu())
+    return torch.cat(found)
 
 
 def _score_callback(trainer: Trainer) -> ASSLScoreCallback:

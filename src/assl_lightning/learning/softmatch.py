@@ -42,6 +42,8 @@ class SoftMatch(PseudoLabelling):
         teacher: see `PseudoLabelling`.
     """
 
+    can_be_captured = True
+
     def __init__(
         self,
         network: FeatureNetwork,

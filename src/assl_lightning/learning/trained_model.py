@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from assl_lightning.learning.inference import evaluate
+from assl_lightning.learning.views import View
 from assl_lightning.method.features import SampleFeatures
 from assl_lightning.method.statistics import SampleStatistics
 from assl_lightning.networks.base import FeatureNetwork
@@ -23,6 +24,6 @@ class TrainedModel:
     context: Callable[[], AbstractContextManager[object]]  # entered around forward passes, for mixed precision
     features: SampleFeatures | None = None  # kept during the training, for use instead of a pass over the pool
 
-    def evaluate(self, view: Callable[[Tensor], Tensor], index: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
+    def evaluate(self, view: View, index: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
         """Return logits (M, C) and features (M, d) of the samples at `index` (M,), as `inference.evaluate` does."""
         return evaluate(self.network, view, index, batch_size=batch_size, context=self.context)

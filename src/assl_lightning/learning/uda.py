@@ -30,6 +30,8 @@ class UDA(PseudoLabelling):
         teacher: see `PseudoLabelling`.
     """
 
+    can_be_captured = True
+
     def __init__(
         self,
         network: FeatureNetwork,

@@ -40,6 +40,7 @@ class WeightEMA(Callback):
         self._averages: dict[str, Tensor] = {}
         self._updates = 0
         self._last_step = 0
+        self.is_replayed = False
         self._counts: MulticlassStatScores | None = None
         self._predictions = ImagePredictions()
         self.tested: TestedImages | None = (
@@ -69,6 +70,16 @@ class WeightEMA(Callback):
         if trainer.global_step == self._last_step:
             return
         self._last_step = trainer.global_step
+        self._updates += 1
+        if not self.is_replayed:
+            self.step_on_device(trainer, pl_module, outputs)
+
+    def can_be_replayed(self) -> bool:
+        """Return True, see `Replayable`."""
+        return True
+
+    def step_on_device(self, trainer: Trainer, pl_module: LightningModule, outputs: Any) -> None:
+        """Take the present weights into the average."""
         self.average(pl_module)
 
     @torch.no_grad()
@@ -76,7 +87,6 @@ class WeightEMA(Callback):
         """Take the present weights into the average."""
         weights = [parameter.detach() for parameter in pl_module.parameters()]
         torch._foreach_lerp_(list(self._averages.values()), weights, 1 - self.decay)
-        self._updates += 1
 
     def averaged(self, module: Network, prefix: str = "") -> Network:
         """A copy of `module` (a part of the trained one, named by `prefix`) with the averaged parameters."""

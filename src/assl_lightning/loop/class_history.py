@@ -25,7 +25,7 @@ from assl_lightning.base.run_files import CLASS_CHANGES, CONFIG, POOL, round_dir
 from assl_lightning.base.shell import command, quote
 from assl_lightning.base.words import one_line
 from assl_lightning.data.class_names import read_class_names
-from assl_lightning.loop.records import read_config, read_state, round_under_way
+from assl_lightning.loop.records import RoundRecord, read_config, read_state, round_under_way
 
 KEYS = (
     *("data.num_classes", "data.source.class_names", "data.source.num_classes"),
@@ -187,7 +187,7 @@ class ClassHistory:
         if to not in now:
             self._check_new(to, instead_of=names[0])
         if len(now) - len(names) < 1:
-            raise ValueError(f"two classes must be left to tell apart; {_listed(names)} are all that there are")
+            raise ValueError(f"a merge must leave at least two classes; {_listed(names)} are all")
         return self._with(Change("merge", tuple(names), to, round_number))
 
     def undo(self, round_number: int) -> ClassHistory:
@@ -280,6 +280,18 @@ def read_history(run_dir: Path) -> ClassHistory | None:
     except (ValueError, OSError, RecursionError, KeyError, TypeError, AttributeError, AssertionError) as error:
         raise ValueError(f"{path} does not hold the classes of a run ({one_line(error)}); restore it") from None
     return history
+
+
+def present_answers(history: ClassHistory | None, record: RoundRecord) -> list[int]:
+    """Return the answers to a round's query, in pick order, as numbers of present classes; −1 is no answer.
+
+    The numbers in a record are those of the classes of the next round, which trains on the answers.
+    """
+    if history is None:
+        return list(record.queried_labels)
+    present = history.present_labels(record.round + 1)
+    numbers = [present[label] if 0 <= label < len(present) else None for label in record.queried_labels]
+    return [-1 if number is None else number for number in numbers]
 
 
 def run_classes(run_dir: Path) -> ClassHistory | None:

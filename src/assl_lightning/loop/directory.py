@@ -28,8 +28,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import shutil
@@ -43,6 +41,7 @@ from torch import Tensor
 
 from assl_lightning.base import tensor_files
 from assl_lightning.base.atomic import TEMPORARY, open_atomic, write_text
+from assl_lightning.base.csv_text import rows_as_csv
 from assl_lightning.base.locking import held
 from assl_lightning.base.run_files import (
     CONFIG,
@@ -328,11 +327,7 @@ class RunDirectory:
         self, number: int, rows: Sequence[Mapping[str, object]], histograms: Mapping[str, Histogram]
     ) -> None:
         """Write queried.csv, with a row for each sample, best first, and histograms.json."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(self.round(number) / QUERIED, text.getvalue())
+        write_text(self.round(number) / QUERIED, rows_as_csv(rows))
         write_text(self.round(number) / HISTOGRAMS, json.dumps(histograms))
 
     def write_evaluation(self, number: int, evaluation: Evaluation, errors: bytes | None) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from assl_lightning.base.seeding import make_generator
 from assl_lightning.learning.datamodule import PoolDataModule
 from assl_lightning.learning.trained_model import TrainedModel
+from assl_lightning.learning.views import mirrored
 from assl_lightning.loop.histograms import Histogram, histogram
 from assl_lightning.loop.queried import STATISTICS
 from assl_lightning.loop.requirements import OF_TRAINING
@@ -36,6 +37,8 @@ class Picks:
     probabilities: Tensor  # (K, C) float32, of the classes, by the model that picked them
     parts: Mapping[str, Tensor] = field(default_factory=dict)  # the statistics, (K,) each, NaN where never visited
     histograms: Mapping[str, Histogram] = field(default_factory=dict)  # of the score and the statistics, pool and picks
+    candidates: int | None = None  # that the strategy drew from; None without the probabilities of its picks
+    pick_probabilities: tuple[float, ...] = ()  # (K − drawn_at_random,), or none
 
     def rows(self, sample_ids: tuple[str, ...]) -> list[dict[str, object]]:
         """The rows of queried.csv; what is not known is left empty. `sample_ids` are the K names."""
@@ -96,7 +99,7 @@ def query(
     selection, wanted = Selection(index[:0]), budget - len(at_random)
     if wanted:
         selection = acquisition.acquire(candidates, wanted, make_generator(seed, "acquisition", number))
-        _check_selection(selection, candidates, type(acquisition).__name__)
+        _check_selection(selection, candidates, wanted, type(acquisition).__name__)
     positions = _positions_of_picks(selection.index, candidates, wanted, type(acquisition).__name__)
     everything = torch.cat([selection.index, at_random])
     of_pool = {} if selection.scores is None else {"score": selection.scores.cpu()}
@@ -115,6 +118,8 @@ def query(
         probabilities=logits.softmax(-1),
         parts=parts,
         histograms={name: found for name, found in histograms.items() if found is not None},
+        candidates=None if selection.pick_probabilities is None else len(eligible),
+        pick_probabilities=() if selection.pick_probabilities is None else (*selection.pick_probabilities.tolist(),),
     )
 
 
@@ -171,7 +176,7 @@ def _candidates(
             found["labelled"] = LabelledSamples(labelled, labels, logits[len(index) :], features[len(index) :])
     if "flipped_logits" in acquisition.requires:
         found["flipped_logits"], _ = trained.evaluate(
-            lambda part: datamodule.plain_view(part).flip(-1), index, datamodule.test_batch_size
+            mirrored(datamodule.plain_view), index, datamodule.test_batch_size
         )
     return Candidates(index, **found)
 
@@ -215,21 +220,21 @@ def _infer_statistics(index: Tensor, datamodule: PoolDataModule, trained: Traine
     """One weak and one strong view of each sample, in evaluation mode, count as its one visit."""
     assert trained.statistics is not None
     device = next(trained.network.parameters()).device
-    for part in index.split(datamodule.test_batch_size):
+    for part, images in datamodule.images_in_parts(index, datamodule.test_batch_size, device):
         rows = torch.arange(len(part))
         weak, strong = (
             trained.evaluate(view.__getitem__, rows, len(part))[0].cpu()
-            for view in datamodule.augmented_views(part.to(device), "infer")
+            for view in datamodule.augmented_views(part, "infer", images)
         )
         table = trained.statistics
         further = table.further.observe(weak, strong) if table.further else None
         table.update(
-            part, scores.pseudo_el2n(weak), scores.symmetric_kl(weak, strong), assume_unique=True, further=further
+            part.cpu(), scores.pseudo_el2n(weak), scores.symmetric_kl(weak, strong), assume_unique=True, further=further
         )
 
 
-def _check_selection(selection: object, candidates: Candidates, name: str) -> None:
-    """Raise unless `selection` is a `Selection` whose scores are one number for each candidate."""
+def _check_selection(selection: object, candidates: Candidates, budget: int, name: str) -> None:
+    """Raise unless `selection` is a `Selection` with a score for each candidate, and a probability for each pick."""
     if not isinstance(selection, Selection):
         raise ValueError(  # noqa: TRY004
             f"{name}.acquire must return a Selection, and returned a {type(selection).__name__}; return "
@@ -239,6 +244,20 @@ def _check_selection(selection: object, candidates: Candidates, name: str) -> No
         raise ValueError(
             f"the scores of {name} must be one number for each of the {len(candidates)} candidates; got shape "
             f"{tuple(selection.scores.shape)}"
+        )
+    chances = selection.pick_probabilities
+    if chances is None:
+        return
+    if chances.dtype != torch.float64 or chances.shape != (budget,):
+        raise ValueError(
+            f"the pick_probabilities of {name} must be a float64 for each of its {budget} picks, or None; got "
+            f"{chances.dtype} of shape {tuple(chances.shape)}"
+        )
+    wrong = chances[~((chances > 0) & (chances <= 1))]
+    if len(wrong):
+        raise ValueError(
+            f"the pick_probabilities of {name} must be in (0, 1], or None where they are not known; got "
+            f"{float(wrong[0])}"
         )
 
 

@@ -41,6 +41,9 @@ LATER_KEYS: Mapping[str, Any] = {
 }
 """Keys that configurations did not have at first, and their values in a run that does not say them."""
 
+LATER_TRAINER_KEYS: Mapping[str, Any] = {"matmul_precision": "highest", "cuda_graph": False}
+"""The same of keys under trainer, whatever its class."""
+
 _PSEUDO_LABELLING = ("AdaMatch", "FixMatch", "FlexMatch", "FreeMatch", "SoftMatch")
 
 LATER_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
@@ -83,6 +86,9 @@ class RoundRecord:
     queried_labels: list[int] = field(default_factory=list)  # the oracle's answer to each; −1 without one
     skipped_steps: int = 0  # steps whose gradients were not finite, under `non_finite: skip`
     drawn_at_random: int = 0  # queried samples without a score: too few were visited, or `unvisited: random`
+    candidates: int | None = None  # samples that the strategy drew from; None without `pick_probabilities`
+    pick_probabilities: list[float] = field(default_factory=list)
+    """With what probability each pick but those at random was drawn among the candidates left; empty: not known."""
     seconds: dict[str, float] = field(default_factory=dict)  # by part: train, test, acquire, label
     agreement: dict[str, float] = field(default_factory=dict)  # `Agreement` with the round before; empty: not known
     floor: dict[str, float] = field(default_factory=dict)  # `Agreement` with a second training on the same labels
@@ -102,7 +108,10 @@ class RoundRecord:
 
 def with_later_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's configuration with the keys, and the arguments of classes, that it was begun without."""
-    return {**LATER_KEYS, **_with_later_arguments(config)}
+    found = {**LATER_KEYS, **_with_later_arguments(config)}
+    if isinstance(found.get("trainer"), Mapping):
+        found["trainer"] = {**LATER_TRAINER_KEYS, **found["trainer"]}
+    return found
 
 
 def _with_later_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,6 +184,12 @@ def record_of(content: object, where: str) -> RoundRecord:
             f"{where}: queried_labels must be as many as the {len(record.queried)} queried; got "
             f"{len(record.queried_labels)}. Restore the file or remove the run"
         )
+    drawn, known = len(record.queried) - record.drawn_at_random, len(record.pick_probabilities)
+    if known and not known == drawn <= (record.candidates or 0):
+        raise ValueError(
+            f"{where}: pick_probabilities must be as many as the {drawn} samples that the strategy picked, and "
+            f"candidates at least as many; got {known} and {record.candidates}. Restore the file or remove the run"
+        )
     return record
 
 
@@ -212,6 +227,10 @@ _VALUES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "list[int]": (
         "a list of integers of at least 0, each once",
         lambda value: isinstance(value, list) and all(map(_is_count, value)) and len(set(value)) == len(value),
+    ),
+    "list[float]": (
+        "a list of numbers in (0, 1]",
+        lambda value: isinstance(value, list) and all(is_number(one) and 0 < one <= 1 for one in value),
     ),
     "labels": (
         "a list of integers of at least -1",
@@ -322,7 +341,8 @@ def round_under_way(run_dir: Path) -> int:
 def without_query(record: RoundRecord) -> RoundRecord:
     """Remove the query from a record, as the last round of a run has none."""
     seconds = {part: value for part, value in record.seconds.items() if part not in ("acquire", "label")}
-    return replace(record, queried=[], queried_labels=[], drawn_at_random=0, seconds=seconds)
+    nothing: dict[str, Any] = {"queried": [], "queried_labels": [], "drawn_at_random": 0}
+    return replace(record, **nothing, candidates=None, pick_probabilities=[], seconds=seconds)
 
 
 def write_config(run_dir: Path, content: Mapping[str, Any]) -> None:

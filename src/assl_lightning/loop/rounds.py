@@ -24,7 +24,7 @@ from assl_lightning.base.processes import from_first_rank, is_first_rank, open_p
 from assl_lightning.base.run_files import FINAL_CHECKPOINT, INITIAL, POOL, QUERIED_PROBABILITIES, STATE
 from assl_lightning.base.seeding import make_generator
 from assl_lightning.base.versions import require_versions
-from assl_lightning.base.words import first_few
+from assl_lightning.base.words import first_few, first_line
 from assl_lightning.data.contact_sheet import contact_sheet
 from assl_lightning.data.pixel_components import pixel_components
 from assl_lightning.data.pool import HELD_OUT, Pool
@@ -41,6 +41,7 @@ from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.first_query import FIRST_STRATEGIES, query_first
 from assl_lightning.loop.fitting import Fitting
 from assl_lightning.loop.oracles import LabelRequest, Oracle, Pending
+from assl_lightning.loop.picked_accuracy import picked_accuracy
 from assl_lightning.loop.progress import outlook_of, progress_of
 from assl_lightning.loop.querying import query
 from assl_lightning.loop.records import RoundRecord, without_query
@@ -399,6 +400,7 @@ class _Loop:
                 return None
             seconds = record.seconds | {"label": self.clock() - started}
             record = replace(record, queried_labels=self.pool.labels[request.index].tolist(), seconds=seconds)
+            self._tell_picked(record)
         else:
             record = without_query(record)  # the run may have queried before its `rounds` were lowered
             self._log(record)
@@ -461,6 +463,18 @@ class _Loop:
             for name, sentence in outlook.lines():
                 log.info("round %d, %s: %s", records[-1].round, name, sentence)
 
+    def _tell_picked(self, record: RoundRecord) -> None:
+        """Say what the picks, which are labelled now, tell of the accuracy of the network that picked them."""
+        if not is_first_rank():
+            return
+        try:
+            found = picked_accuracy(self.directory.path, self.settings.as_dict(), record)
+        except (ValueError, OSError) as error:
+            log.warning("the accuracy on the picks of round %d is not known: %s", record.round, first_line(error))
+            return
+        if found is not None:
+            log.info("round %d, picks: %s", record.round, found)
+
     def _query(self, record: RoundRecord, trained: TrainedModel) -> tuple[RoundRecord, LabelRequest]:
         started = self.clock()
         left = len(self.pool.unlabelled)
@@ -481,6 +495,8 @@ class _Loop:
             record,
             queried=picks.index.tolist(),
             drawn_at_random=picks.drawn_at_random,
+            candidates=picks.candidates,
+            pick_probabilities=[*picks.pick_probabilities],
             seconds=record.seconds | {"acquire": self.clock() - started},
         )
         number = record.round

@@ -61,8 +61,8 @@ class RunConfig:
         - `KEYS_WITHOUT_EFFECT`;
         - the classes, while labels are waited for: new ones may join at the end;
         - `rounds`: more extend the run, and fewer end it, but not before the newest round that is trained;
-        - `non_finite`, `STOPPING_KEYS`, `LABELLING_KEYS`, the paths of the same data (`moving`), and, with
-          `change_devices`, `DEVICES`.
+        - `non_finite`, `trainer.cuda_graph`, `STOPPING_KEYS`, `LABELLING_KEYS`, the paths of the same data (`moving`),
+          and, with `change_devices`, `DEVICES`.
 
         Raises:
             ValueError: other keys differ; the message names them.
@@ -133,7 +133,13 @@ class RunConfig:
         """Return the accepted and the refused differences from the run's configuration, a line each."""
         before = in_one_spelling(with_later_keys(self._read()))
         now = in_one_spelling(OmegaConf.to_container(OmegaConf.create(with_later_keys(config))))
-        may_change = ["non_finite", *STOPPING_KEYS, *LABELLING_KEYS, *(DEVICES if now.get("change_devices") else ())]
+        may_change = [
+            "non_finite",
+            "trainer.cuda_graph",
+            *STOPPING_KEYS,
+            *LABELLING_KEYS,
+            *(DEVICES if now.get("change_devices") else ()),
+        ]
         may_change += moved_paths(before, now)
         rounds = before.get("rounds")
         if isinstance(rounds, int) and rounds != now.get("rounds") and now["rounds"] >= self._fewest_rounds():

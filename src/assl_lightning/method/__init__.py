@@ -1,7 +1,7 @@
 """The paper: scores, running statistics, the confidence bound, and the callback that keeps them in a training.
 
 Lim, Na and Kwak 2023. `scores` has Eq. 1, 2 and 4, `statistics` Eq. 3 and 5, `assl` Eq. 6; `callback` puts them
-together while a network trains. `herding` is what the paper does not have: it covers the pool, weighed by the paper's
+together while a network trains. `herding` is not from the paper: it covers the pool, weighed by the paper's
 statistics.
 """
 

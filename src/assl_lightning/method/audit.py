@@ -1,25 +1,23 @@
-"""Audit of a statistic: how well it ranked, of the samples that earlier queries got labelled, those that the model had
-wrong above the others.
-"""
+"""Audit of a statistic: how well it ranked the wrongly predicted among the samples of earlier queries."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 _MEMORY = 0.7  # weight of a query, for each round since
-_DOUBT = 10.0  # samples whose AUROC is ½, which are added to those that were seen
+_DOUBT = 10.0  # imagined samples with an AUROC of ½, which are added to those of the queries
 
 
 def audited_trust(statistic: Tensor, wrong: Tensor, rounds_ago: Tensor) -> float:
-    """Return the trust κ = 2A − 1 in [0, 1] that a statistic has earned; 0 where nothing is known, or A ≤ ½.
+    """Return the trust κ = 2A − 1 in [0, 1] in a statistic; 0 if nothing is known, or A ≤ ½.
 
     A = (n · AUROC + 10 · ½) / (n + 10), where AUROC is that of the statistic for wrong predictions, each sample
-    weighted by 0.7^rounds ago. With the sums of these weights over wrong and right predictions, n is
-    2 · wrong · right / (wrong + right): where all were right, or all wrong, nothing can be told.
+    weighted by 0.7^rounds ago. With the sums of these weights over wrong and right predictions,
+    n = 2 · wrong · right / (wrong + right), which is 0 if all were right, or all wrong.
 
     Args:
         statistic: (P,) floating-point, when the sample was picked; larger should mean more likely wrong.
-        wrong: (P,) bool, whether the model's class was not the one that was answered.
+        wrong: (P,) bool, True if the predicted class was not the label.
         rounds_ago: (P,) int64 ≥ 1, since the sample was picked.
 
     >>> import torch

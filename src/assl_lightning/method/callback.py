@@ -20,9 +20,9 @@ from assl_lightning.method.contracts import Observation, TrainingStep
 from assl_lightning.method.features import SampleFeatures
 from assl_lightning.method.first_observation import check_first
 from assl_lightning.method.further_statistics import check_names
-from assl_lightning.method.gathering import GatheredRows, RankGather
+from assl_lightning.method.gathering import RankGather, Rows
 from assl_lightning.method.indexed_dataset import IndexedDataset
-from assl_lightning.method.observers import KEYS, Observer, as_observer
+from assl_lightning.method.observers import KEYS, Observer, StepOutput, as_observer
 from assl_lightning.method.query import query, query_further, query_regions
 from assl_lightning.method.regions import RegionGrid, are_pairs
 from assl_lightning.method.returning import StateCarrier
@@ -33,6 +33,16 @@ from assl_lightning.method.statistics import SampleStatistics, pad_to
 from assl_lightning.method.write_picks import picks_as_csv
 
 Observe = Callable[..., Observation | None] | type[Observer]
+GATHERED = {
+    "index": torch.int64,
+    "uncertainty": torch.float32,
+    "inconsistency": torch.float32,
+    "further": torch.float32,
+    "features": torch.float16,
+    "labelled_index": torch.int64,
+    "labelled_features": torch.float16,
+}
+"""What the ranks send of an observation, and its type."""
 Samples = Tensor | Iterable[int] | Iterable[str] | Iterable[tuple[int | str, int]] | Subset[Any] | IndexedDataset
 
 
@@ -137,7 +147,8 @@ class ASSLScoreCallback(Callback):
         self._has_one_view = False
         self._batches = 0
         self._observed_batches = 0
-        self._gather = RankGather(self.keep_features)
+        self.is_replayed = False
+        self._gather = _new_gather()
         self._taker: IndexTaker | None = None
         self._carrier = StateCarrier()
 
@@ -359,7 +370,7 @@ class ASSLScoreCallback(Callback):
             return
         self._take_over(self._carrier.look())  # of an earlier fit, in a process that was started for this one
         self._batches = self._observed_batches = 0
-        self._gather = RankGather(self.keep_features)
+        self._gather = _new_gather()
         num_samples = self._known_size(trainer)
         if num_samples is not None:
             self._make_tables(self._table_rows(num_samples))
@@ -443,29 +454,58 @@ class ASSLScoreCallback(Callback):
     ) -> None:
         """Observe the batch that was just trained on."""
         self._batches += 1
-        with torch.no_grad():
+        if not self.is_replayed:
             self._observe_batch(trainer, pl_module, outputs, batch)
         if self._batches % max(trainer.log_every_n_steps, 1) == 0:  # type: ignore[attr-defined]
+            self._gather.check()
             self._table.check()
 
+    def can_be_replayed(self) -> bool:
+        """Return if observing a step is operations on tensors, as of what `training_step` returns; see `Replayable`."""
+        return type(self._observer) is StepOutput and self._taker is None and self._observed_batches > 0
+
+    def step_on_device(self, trainer: Trainer, pl_module: LightningModule, outputs: Any) -> None:
+        """Observe a step that has been trained on."""
+        self._observe_batch(trainer, pl_module, outputs, None)
+
+    @torch.no_grad()
     def _observe_batch(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any) -> None:
-        indices = {} if self._taker is None else self._taker.indices_on(module.device, batch)
         is_first = self._observed_batches == 0
-        observation = self._observer.observe(TrainingStep(outputs, batch, module, indices, is_first))
-        if observation is not None:
-            if self.further:
-                observation = self._with_further(observation)
-            if is_first:
-                check_first(observation, self._table.num_samples, self.keep_features)
-                self._has_one_view = observation.inconsistency is None
-            self._observed_batches += 1
-        rows = self._gather.gather(observation, trainer, module)
-        if is_first and self._gather.has_one_view is not None:  # also on a rank that observes nothing
-            self._has_one_view = self._gather.has_one_view
-        if is_first and rows is not None:
+        with self._gather.telling(trainer, module):
+            observation = self._observation(module, outputs, batch, is_first)
+        rows = self._gather.gather(None if observation is None else self._rows_of(observation), trainer, module)
+        if rows is None:
+            return
+        if is_first:  # also on a rank that observes nothing
+            self._has_one_view = "inconsistency" not in rows
             self._factors(None)
-        if rows is not None:
-            self._update(rows)
+        self._update(rows)
+
+    def _observation(self, module: LightningModule, outputs: Any, batch: Any, is_first: bool) -> Observation | None:
+        """Observe a step on this rank, and check the first observation."""
+        indices = {} if self._taker is None else self._taker.indices_on(module.device, batch)
+        observation = self._observer.observe(TrainingStep(outputs, batch, module, indices, is_first))
+        if observation is None:
+            return None
+        if self.further:
+            observation = self._with_further(observation)
+        if is_first:
+            check_first(observation, self._table.num_samples, self.keep_features)
+        self._observed_batches += 1
+        return observation
+
+    def _rows_of(self, observation: Observation) -> Rows:
+        """Return what the tables keep of an observation, by the names of `GATHERED`."""
+        found = {name: getattr(observation, name) for name in GATHERED}
+        if not self.keep_features or observation.features is None:
+            found |= dict.fromkeys(("features", "labelled_index", "labelled_features"))
+        elif observation.labelled_index is None or observation.labelled_features is None:
+            found |= dict.fromkeys(("labelled_index", "labelled_features"))
+        return {
+            name: rows.detach().to(GATHERED[name]) if rows.is_floating_point() else rows
+            for name, rows in found.items()
+            if rows is not None
+        }
 
     def _with_further(self, observation: Observation) -> Observation:
         """Add what the further statistics observe of the logits."""
@@ -477,17 +517,18 @@ class ASSLScoreCallback(Callback):
             )
         return replace(observation, further=self._table.further.observe(weak, strong))
 
-    def _update(self, rows: GatheredRows) -> None:
+    def _update(self, rows: Rows) -> None:
         """Update the tables; the labelled rows come last, so that they win of a sample in both streams."""
-        self._table.update(
-            rows.index, rows.uncertainty, rows.inconsistency, assume_unique=self.assume_unique, further=rows.further
-        )
+        index, uncertainty = rows["index"], rows["uncertainty"]
+        inconsistency = rows["inconsistency"] if "inconsistency" in rows else torch.zeros_like(uncertainty)
+        further = rows.get("further")
+        self._table.update(index, uncertainty, inconsistency, assume_unique=self.assume_unique, further=further)
         if self._features is None:
             return
-        if rows.features is not None:
-            self._features.update(rows.index, rows.features, assume_unique=self.assume_unique)
-        if rows.labelled_index is not None and rows.labelled_features is not None:
-            self._features.update(rows.labelled_index, rows.labelled_features)
+        if "features" in rows:
+            self._features.update(index, rows["features"], assume_unique=self.assume_unique)
+        if "labelled_index" in rows:
+            self._features.update(rows["labelled_index"], rows["labelled_features"])
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raise for an invalid observation of the last steps, and for a fit of which no batch was observed."""
@@ -497,6 +538,7 @@ class ASSLScoreCallback(Callback):
                 f"ASSLScoreCallback observed none of the {self._batches} training batches: training_step returned "
                 f"None, or `observe` did, every time; return a dict with the keys {', '.join(KEYS)} beside 'loss'"
             )
+        self._gather.check()
         self._table.check()
         if self.query_to is not None and trainer.is_global_zero:
             self._write_picks(self.query_to)
@@ -566,3 +608,7 @@ class ASSLScoreCallback(Callback):
         if self.keep_features and "features" in state_dict:
             self._features = SampleFeatures(state["num_samples"])
             self._features.load_state_dict(state_dict["features"])
+
+
+def _new_gather() -> RankGather:
+    return RankGather(GATHERED, optional=("labelled_index", "labelled_features"))

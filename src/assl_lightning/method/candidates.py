@@ -1,4 +1,4 @@
-"""The contract of a strategy: the candidates that it is given, and the selection that it answers with.
+"""The contract of a strategy: its input, the candidates, and its result, the selection.
 
 M candidates, C classes, d features, L labelled samples. Larger scores mean label sooner.
 """
@@ -30,7 +30,7 @@ Requirement = Literal[
 
 @dataclass(frozen=True)
 class LabelledSamples:
-    """Samples that already have a label, with numbers of the source that the candidates' come from."""
+    """Samples that already have a label, with the same numbers as the candidates."""
 
     index: Tensor  # (L,) int64
     labels: Tensor  # (L,) int64
@@ -38,7 +38,7 @@ class LabelledSamples:
     features: Tensor  # (L, d)
 
     def require(self, name: Literal["logits", "features"]) -> Tensor:
-        """Return the field `name`, or raise where it was not filled."""
+        """Return the field `name`; raise if it was not filled."""
         value: Tensor | None = getattr(self, name)
         if value is None:
             raise ValueError(
@@ -50,10 +50,10 @@ class LabelledSamples:
 
 @dataclass(frozen=True)
 class AnsweredSamples:
-    """Samples of the run's earlier queries that got a label, with what was known when each was picked."""
+    """Samples of the run's earlier queries that got a label, with their statistics when they were picked."""
 
     statistics: CandidateStatistics  # P rows
-    wrong: Tensor  # (P,) bool, whether the model's class was another than the label
+    wrong: Tensor  # (P,) bool, True if the predicted class was not the label
     rounds_ago: Tensor  # (P,) int64 ≥ 1, since the sample was picked
 
 
@@ -71,7 +71,7 @@ class Candidates:
     labelled: LabelledSamples | None = None
     head: Callable[[Tensor], Tensor] | None = None  # (…, d) → (…, C)
     answered: AnsweredSamples | None = None
-    # further statistics, which the callback keeps while training runs where a strategy requires them
+    # further statistics, which the callback keeps during training if a strategy requires them
     forgetting: Tensor | None = None  # (M,) int32, changes of the predicted class
     view_variance: Tensor | None = None  # (M,)
     mean_probabilities: Tensor | None = None  # (M, C) with the sum 1
@@ -94,7 +94,7 @@ class Candidates:
     @overload
     def require(self, name: Literal["answered"]) -> AnsweredSamples: ...
     def require(self, name: Requirement) -> Any:
-        """Return the field `name`, or raise where it was not filled.
+        """Return the field `name`; raise if it was not filled.
 
         >>> Candidates(torch.tensor([4, 7]), logits=torch.tensor([[1.0, 0.0], [0.0, 3.0]])).require("logits").argmax(1)
         tensor([0, 1])
@@ -110,10 +110,15 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Selection:
-    """Answer of a strategy: the samples to label, and the scores that it ranked the candidates by."""
+    """The result of a strategy: the samples to label, and the scores by which it ranked the candidates.
+
+    A strategy that draws its picks may give the probability with which it drew each from the candidates that were left.
+    If it could have drawn any of them each time, an accuracy over all candidates follows (`stopping.picked_accuracy`).
+    """
 
     index: Tensor  # (budget,) int64 distinct pool indices on the CPU, best first
     scores: Tensor | None = None  # (M,) one number for each candidate, in their order; None where there is none
+    pick_probabilities: Tensor | None = None  # (budget,) float64 in (0, 1] on the CPU, as `index`; None: not known
 
 
 @runtime_checkable

@@ -1,7 +1,7 @@
-"""Class quota: how far a batch brings each class up to an equal share of the labels.
+"""Class quota: a gain for batches that bring each class closer to an equal share of the labels.
 
-Σ_c min(δ_c, Σ_{s ∈ S} p_c(s)), where p_c(s) is how probably the sample s is of class c, and δ_c how many labels the
-class still wants, is monotone and submodular, so that its sum with a coverage can be chosen greedily too.
+Σ_c min(δ_c, Σ_{s ∈ S} p_c(s)), where p_c(s) is the probability that the sample s is of class c, and δ_c the number of
+labels that the class lacks, is monotone and submodular, so that its sum with a coverage can be maximised greedily too.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ClassQuota:
-    """The labels that each class still wants, and what each candidate may give of them."""
+    """The labels that each class lacks, and the probabilities of the candidates' classes."""
 
     probabilities: Tensor  # (M, C) float64, rows sum to 1
     wanted: Tensor  # (C,) float64 ≥ 0, δ
-    picked: Tensor  # (M,) float64, 1 for each pick so far, 0 for the others; written into as picks are made
+    picked: Tensor  # (M,) float64, 1 for each pick so far, 0 for the others; changed in place
 
     def gains_after(self, rows: Tensor | None, picks: Tensor) -> Tensor:
-        """Return Σ_c min(p_c(s), what class c still wants) for candidates s after `picks`, which count from now on.
+        """Return Σ_c min(p_c(s), labels that class c lacks) for candidates s, after adding `picks` to the batch.
 
         Args:
             rows: (m,) int64 positions of candidates; None: all.
@@ -37,16 +37,16 @@ class ClassQuota:
 
 
 def equal_shares(logits: Tensor, labels: Tensor, budget: int) -> ClassQuota:
-    """Want as many labels of each class, δ_c = max(0, (L + `budget`) / C − L_c).
+    """Make a quota with δ_c = max(0, (L + `budget`) / C − L_c), an equal share of labels for each class.
 
-    A model that has seen few labels of a class says it too rarely; so the probabilities are divided by the square root
-    of their mean over the candidates, which is half of the correction of Menon et al. 2021 ("Long-tail learning via
-    logit adjustment"), and made to sum to 1 again.
+    A model predicts a class with few labels too rarely. Therefore the probabilities are divided by the square root of
+    their mean over the candidates, which is half of the correction of Menon et al. 2021 ("Long-tail learning via logit
+    adjustment"), and normalised again.
 
     Args:
         logits: (M, C) float64 of the candidates.
-        labels: (L,) int64 in 0 … C − 1, those that are known.
-        budget: labels of this batch.
+        labels: (L,) int64 in 0 … C − 1, the known labels.
+        budget: number of labels of this batch.
     """
     probabilities = logits.softmax(1)
     prior = probabilities.mean(0, keepdim=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -44,6 +44,22 @@ class StepOutput(TypedDict, total=False):
     features_weak: Tensor  # (Bu, d) detached; optional
     labelled_index: Tensor  # (B,) int64; optional, with the next one
     features_labelled: Tensor  # (B, d) detached; optional
+
+
+@runtime_checkable
+class Replayable(Protocol):
+    """A callback whose part of a step is operations on tensors, written in place, so that a graph may replay it.
+
+    Its `on_train_batch_end` leaves that part out where `is_replayed`, and does the rest.
+    """
+
+    is_replayed: bool
+
+    def can_be_replayed(self) -> bool:
+        """Return if that is so in this fit, as it is now; asked after the first steps."""
+
+    def step_on_device(self, trainer: Any, module: Any, outputs: Any) -> None:
+        """Do that part, with what `training_step` returned, and with the weights after the step."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Coverage: how well a set of samples stands for a pool, by a Gaussian kernel of the distance between unit vectors.
+"""Coverage: how well a set of samples represents a pool, by a Gaussian kernel of the distance between unit vectors.
 
-A sample x is covered by a set S as much as by the nearest of its samples, max_{s ∈ S} k(x, s), where
-k(x, s) = exp(−‖x − s‖² / σ²). What a set covers, Σ_x w_x · max_{s ∈ S} k(x, s), is monotone and submodular, so that the
-greedy choice has at least 1 − 1/e of the best (Bae et al. 2024, "Generalized Coverage for More Robust Low-Budget Active
+A set S covers a sample x by max_{s ∈ S} k(x, s), where k(x, s) = exp(−‖x − s‖² / σ²). The coverage of a pool,
+Σ_x w_x · max_{s ∈ S} k(x, s), is monotone and submodular, so that the greedy choice has at least 1 − 1/e of the best
+value (Bae et al. 2024, "Generalized Coverage for More Robust Low-Budget Active
 Learning").
 """
 
@@ -24,7 +24,7 @@ _BLOCK_GPU = 2**26
 _SLACK = 2.0**-21  # by which a kernel value must exceed another to count as more: eight roundings of a float32
 _ROWS = 1000  # samples whose nearest neighbours calibrate the width
 _HALVINGS = 40
-_CENTRES = 4096  # whose distances exist at a time
+_CENTRES = 4096  # centres whose distances are computed at a time
 
 
 def unit_vectors(features: Tensor, index: Tensor) -> Tensor:
@@ -50,20 +50,20 @@ def squared_distances(points: Tensor, others: Tensor) -> Tensor:
 
 
 def kernel(distance: Tensor, width: float) -> Tensor:
-    """Return exp(−distance / σ²) of squared distances, written over them: in [0, 1], 1 where there is no distance."""
+    """Return exp(−distance / σ²) of squared distances, in place: in [0, 1], 1 for a distance of 0."""
     return distance.div_(-(width**2)).exp_()
 
 
 def half_covering_width(points: Tensor, count: int) -> float:
-    """Return the σ > 0 for which `count` samples drawn at random cover half of the others, on the average.
+    """Return the σ > 0 for which `count` samples drawn at random cover half of the others, on average.
 
-    Copies count once. Nothing is drawn: with n others at the distances d₁ ≤ d₂ ≤ …, the nearest of those drawn is the
-    j-th with probability q(1 − q)^(j − 1), q = count / n, and covers exp(−d_j² / σ²). At most 1,000 samples, evenly
-    spaced, stand for all. Six digits are kept. 1 where there is nothing to tell apart.
+    The average is computed without drawing: with n others at the distances d₁ ≤ d₂ ≤ …, the nearest of those drawn is
+    the j-th with probability q(1 − q)^(j − 1), q = count / n, and covers exp(−d_j² / σ²). Copies count once. At most
+    1,000 samples, evenly spaced, are used. σ has six digits; it is 1 if all samples are copies.
 
     Args:
         points: (M, d) float64 unit vectors.
-        count: how many are drawn, ≥ 1; more than there are means all.
+        count: the number of samples drawn, ≥ 1; all of them if there are fewer.
     """
     own = torch.arange(len(points), device=points.device)
     points = points[first_copies(points) == own]
@@ -84,12 +84,14 @@ def half_covering_width(points: Tensor, count: int) -> float:
         width = (low * high) ** 0.5
         covered = float(((-squared / width**2).exp() @ chance).mean())
         low, high = (low, width) if covered > 0.5 else (width, high)
-    return float(f"{(low * high) ** 0.5:.6g}")  # the last bits differ between processors, and every kernel hangs on it
+    return float(
+        f"{(low * high) ** 0.5:.6g}"
+    )  # the last bits, which differ between processors, would change every kernel value
 
 
 @dataclass(frozen=True)
 class Sketch:
-    """Candidates that may be picked, and those that are to be covered, which stand for all; both in index order."""
+    """The candidates that may be picked, and those that are to be covered, as samples of all; both in index order."""
 
     index: Tensor  # (M,) int64, pool indices of the candidates that may be picked, on the CPU
     position: Tensor  # (M,) int64, their rows among all candidates
@@ -107,14 +109,14 @@ class Sketch:
         at_random: Tensor | None = None,
         beside: Refresh | None = None,
     ) -> Tensor:
-        """Pick greedily what adds most to the coverage, `Coverage.gains_after`.
+        """Pick greedily the candidates that add most to the coverage, `Coverage.gains_after`.
 
         Args:
-            centres: (L, d) float64 unit vectors that cover already.
+            centres: (L, d) float64 unit vectors of samples that are in the covering set already.
             weight: (R,) float64 ≥ 0, of each target.
             width: σ > 0.
-            budget: how many to pick, 1 … M.
-            at_random: (r,) int64 positions in 0 … M − 1 of other picks, r < `budget`, which cover too and come last.
+            budget: the number of picks, 1 … M.
+            at_random: (r,) int64 positions in 0 … M − 1 of other picks, r < `budget`; they cover too, and are last.
             beside: another gain ≥ 0 that is added to the share of the weight that a pick covers, `greedy.Refresh`.
 
         Returns:
@@ -137,10 +139,10 @@ class Sketch:
 
 
 def sketch(candidates: Candidates, budget: int, most: int, generator: torch.Generator) -> Sketch:
-    """Make unit vectors of the candidates' features, or of `most` that are drawn where there are more.
+    """Make unit vectors of the candidates' features; of more than `most` candidates, of `most` that are drawn.
 
-    Of more, 4 · `budget` may be picked where that is more than `most`. A feature vector that is not finite is an error
-    that names the sample.
+    If 4 · `budget` is more than `most`, that many are drawn as candidates to pick. A feature vector that is not finite
+    is an error that names the sample.
     """
     features = candidates.require("features").detach()
     check_budget(budget, len(candidates))
@@ -176,10 +178,10 @@ class Coverage:
 
     kernel: Tensor  # (M, R) float32, of each candidate with each sample to cover
     weight: Tensor  # (R,) float64 ≥ 0, of each sample to cover
-    covered: Tensor  # (R,) float32 in [0, 1]: what has been covered so far; written into as picks are made
+    covered: Tensor  # (R,) float32 in [0, 1], the coverage so far; changed in place by picks
 
     def gains_after(self, rows: Tensor | None, picks: Tensor) -> Tensor:
-        """Return Σ_x w_x · max(0, k(x, s) − covered_x) for candidates s after `picks`, which are covered from now on.
+        """Return Σ_x w_x · max(0, k(x, s) − covered_x) for candidates s, after adding `picks` to the covering set.
 
         A copy of a sample that is in the covering set gains nothing.
 
@@ -207,10 +209,7 @@ def density(points: Tensor, radius: float) -> Tensor:
 
 
 def covered_by(points: Tensor, centres: Tensor, width: float) -> Tensor:
-    """Return how much the nearest of the centres (L, d) covers each of the points (R, d): (R,) float32 in [0, 1].
-
-    Zeros where there are no centres.
-    """
+    """Return the coverage of points (R, d) by the nearest of the centres (L, d): (R,) float32 in [0, 1], 0 if none."""
     covered = torch.zeros(len(points), dtype=torch.float32, device=points.device)
     for part in centres.split(_CENTRES) if len(centres) else ():
         torch.maximum(covered, kernel(squared_distances(part, points).amin(0), width), out=covered)
@@ -218,6 +217,6 @@ def covered_by(points: Tensor, centres: Tensor, width: float) -> Tensor:
 
 
 def _blocks(rows: int, columns: int, device: torch.device) -> list[slice]:
-    """Divide the rows of a table into slices that are worked on one at a time."""
+    """Divide the rows of a table into slices that fit into memory."""
     size = max(1, (_BLOCK if device.type == "cpu" else _BLOCK_GPU) // max(columns, 1))
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]

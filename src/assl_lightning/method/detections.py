@@ -38,7 +38,7 @@ def inconsistency(view: Detections, other: Detections, *, least_iou: float = 0.5
         other: detections of another view, with their boxes brought to the first one's places.
         least_iou: a detection is compared with the one of the same class that overlaps it most, from this intersection
             over union on.
-        missing: the score of what a view does not show: at most the detector's threshold, below which it is silent.
+        missing: the score of an object that a view lacks: at most the detector's threshold.
 
     Returns:
         One number for each detection of the first view, then one for each of the E detections that only the other has.
@@ -62,7 +62,7 @@ def inconsistency(view: Detections, other: Detections, *, least_iou: float = 0.5
 
 
 def _two_classes(score: Tensor) -> Tensor:
-    """Return the logits (D, 2) whose softmax is (p, 1 − p), for p as near to 0 and 1 as the type of scores can tell."""
+    """Return the logits (D, 2) whose softmax is (p, 1 − p), with p clamped by the precision of its type."""
     least = torch.finfo(score.dtype).eps
     wide = (score if score.dtype == torch.float64 else score.float()).clamp(least, 1 - least)
     return as_logits(torch.stack([wide, 1 - wide], dim=-1))

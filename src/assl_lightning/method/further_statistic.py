@@ -1,4 +1,4 @@
-"""Further statistics of each sample, beside uncertainty and inconsistency: what each of them must do."""
+"""The base of further statistics of each sample, beside uncertainty and inconsistency."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from assl_lightning.method.visits import Visits
 
 
 class FurtherStatistic(ABC):
-    """Numbers of every sample of a pool, by pool index, brought up to date by each visit.
+    """Numbers of every sample of a pool, by pool index, which each visit updates.
 
-    Subclasses fill `columns` with tensors (N + 1, …), of which the last row takes what may not be written, as in
-    `SampleStatistics`. A column whose width only the first visit tells is added by the first `update`.
+    Subclasses fill `columns` with tensors (N + 1, …), whose last row takes invalid observations, as in
+    `SampleStatistics`. A column whose width is known only from the first visit is added by the first `update`.
 
     Args:
         num_samples: N, the size of the pool.
@@ -36,7 +36,7 @@ class FurtherStatistic(ABC):
 
     @abstractmethod
     def observe(self, weak: Tensor, strong: Tensor) -> Tensor:
-        """Return what is observed, (B, w) float32, of logits (B, C); `strong` is `weak` where there is one view."""
+        """Return the observation (B, w) float32 of logits (B, C); `strong` is `weak` if there is one view."""
 
     @abstractmethod
     def update(self, visits: Visits, observed: Tensor, before: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Other published scores through the same table: the further statistics of a pool that a user names."""
+"""The further statistics that are kept for a pool: other published scores in the same table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class FurtherStatistics(Mapping[FurtherName, FurtherStatistic]):
     """The further statistics of a table, by name.
 
     Args:
-        names: which are kept.
+        names: the statistics to keep.
         num_samples: N, the size of the pool.
         alpha: weight of a new observation in a moving average, in (0, 1].
 
@@ -37,14 +37,14 @@ class FurtherStatistics(Mapping[FurtherName, FurtherStatistic]):
     def __init__(self, names: Sequence[str], num_samples: int, alpha: float) -> None:
         names = check_names(names)
         self.width: int | None = None
-        """W, how many numbers a sample all of them observe; None before the first update."""
+        """W, the numbers of a sample that all of them observe; None before the first update."""
         self._of = {kind.name: kind(num_samples, alpha) for kind in _CLASSES if kind.name in names}
 
     def __getitem__(self, name: FurtherName) -> FurtherStatistic:
         return self._of[name]
 
     def require(self, name: FurtherName) -> FurtherStatistic:
-        """Return the statistic of a name, or raise a ValueError that says how to have it kept."""
+        """Return the statistic of a name; raise a ValueError with advice if it is not kept."""
         if name not in self._of:
             raise ValueError(
                 f"{name!r} was not kept: make the callback, or the table, with further=[{name!r}]; kept are: "
@@ -59,7 +59,7 @@ class FurtherStatistics(Mapping[FurtherName, FurtherStatistic]):
         return len(self._of)
 
     def observe(self, weak: Tensor, strong: Tensor | None) -> Tensor:
-        """Return what all of them observe of a batch, side by side: logits (B, C) of one or two views → (B, W) float32.
+        """Return all observations of a batch, side by side: logits (B, C) of one or two views → (B, W) float32.
 
         Raises:
             ValueError: there is one view, and a statistic needs two; or the logits are not (B, C).
@@ -80,10 +80,10 @@ class FurtherStatistics(Mapping[FurtherName, FurtherStatistic]):
         return torch.cat([statistic.observe(weak, strong) for statistic in self._of.values()], dim=-1)
 
     def update(self, visits: Visits, observed: Tensor, before: Tensor) -> None:
-        """Count the visits of a batch, with what `observe` returned.
+        """Count the visits of a batch, with the result of `observe`.
 
         Args:
-            visits: of rows of the table; N is the row of what may not be written.
+            visits: of rows of the table; invalid observations have the row N.
             observed: (B, W) finite, in the order of the batch.
             before: (N + 1,) int32, the visits of each row in earlier batches.
         """
@@ -93,7 +93,7 @@ class FurtherStatistics(Mapping[FurtherName, FurtherStatistic]):
             statistic.update(visits, part, before[visits.row])
 
     def _widths(self, total: int) -> list[int]:
-        """Return how many of the W numbers each statistic observed."""
+        """Return the number of columns of each statistic among the W."""
         by_class = [statistic.observes == "a number for each class" for statistic in self._of.values()]
         classes = (total - by_class.count(False)) // max(by_class.count(True), 1)
         return [classes if each else 1 for each in by_class]
@@ -111,7 +111,7 @@ class FurtherStatistics(Mapping[FurtherName, FurtherStatistic]):
         }
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Any]], device: torch.device) -> None:
-        """Take over the columns of a `state_dict`; statistics that are not kept here are passed over.
+        """Take over the columns of a `state_dict`; statistics that are not kept here are ignored.
 
         Raises:
             ValueError: the state lacks a statistic, or its columns have another shape or type, or are not finite.

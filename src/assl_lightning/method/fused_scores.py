@@ -22,7 +22,8 @@ MOST_CLASSES = 4096
 MOST_ROWS = 8192
 """Of a batch: a program looks at all indices at once."""
 
-Table = tuple[Tensor, Tensor, Tensor, Tensor]  # (N + 1, 4) values, (N + 1,) visits, (2,) fault, (2,) its values
+Table = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+"""(N + 1, 4) values, (N + 1,) visits, () number of updates before, (2,) fault, (2,) its values."""
 
 
 def fused_scores(weak: Tensor, strong: Tensor | None) -> tuple[Tensor, Tensor | None] | None:
@@ -43,28 +44,25 @@ def can_visit(index: Tensor) -> bool:
     return kernels.can_run(index.device) and 0 < len(index) <= MOST_ROWS and fault_of(index.device) is None
 
 
-def visit(
-    index: Tensor, observed: Tensor, table: Table, updates: int, alpha: float, *, is_post: bool, skips: bool
-) -> None:
+def visit(index: Tensor, observed: Tensor, table: Table, alpha: float, *, is_post: bool, skips: bool) -> None:
     """Count one visit for each row, in order, as `SampleStatistics.update` does, also of samples that occur twice.
 
     Args:
         index: (B,) int64, −1 where nothing was observed.
         observed: (B, 2) float32, uncertainty and inconsistency.
-        table: of the statistics; changed in place.
-        updates: number of updates before.
+        table: of the statistics; changed in place, but for the number of updates.
         alpha: weight of the new observation.
         is_post: deviations are taken from the updated mean.
         skips: values that are not finite are no fault.
     """
     from assl_lightning.method import score_kernels  # imports Triton
 
-    values, visits, fault, fault_values = table
+    values, visits, updates, fault, fault_values = table
     kernels.launch(
         score_kernels.visit_rows,
         len(index),
-        *(index, observed, values, visits, fault, fault_values),
-        *(len(index), len(visits) - 1, updates, alpha, 1 - alpha),
+        *(index, observed, values, visits, updates, fault, fault_values),
+        *(len(index), len(visits) - 1, alpha, 1 - alpha),
         IS_POST=is_post,
         SKIPS=skips,
         BLOCK=_power_of_2(len(index)),
@@ -106,8 +104,8 @@ def fault_of(device: torch.device) -> str | None:
     tables = [_new_table(64, device) for _ in range(2)]
     try:
         scored = _score(weak, strong)
-        for updates in range(2):
-            visit(index, expected, tables[0], updates, 0.8, is_post=True, skips=False)
+        for _ in range(2):
+            visit(index, expected, tables[0], 0.8, is_post=True, skips=False)
     except Exception as error:  # Triton raises errors of many kinds, of its own and of the compilers that it starts
         fault = f"cannot run here ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
     else:
@@ -125,6 +123,7 @@ def _new_table(num_samples: int, device: torch.device) -> Table:
     return (
         torch.zeros(num_samples + 1, 4, device=device),
         torch.zeros(num_samples + 1, dtype=torch.int32, device=device),
+        torch.zeros((), dtype=torch.int64, device=device),
         torch.full((2,), -1, dtype=torch.int64, device=device),
         torch.zeros(2, device=device),
     )

@@ -1,120 +1,159 @@
-"""The observations of all ranks of a distributed training, so that every rank keeps the same table."""
+"""Rows of all ranks of a distributed training, in one gather a step, so that every rank keeps the same tables."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from assl_lightning.method.contracts import Observation
 from assl_lightning.method.statistics import NOTHING
 
-
-@dataclass(frozen=True)
-class GatheredRows:
-    """Rows of all ranks, rank-major; M of observations and L of labelled samples."""
-
-    index: Tensor  # (M,) int64, −1 where a rank had fewer rows
-    uncertainty: Tensor  # (M,)
-    inconsistency: Tensor  # (M,)
-    features: Tensor | None  # (M, d) float16; None where they are not kept
-    labelled_index: Tensor | None  # (L,) int64
-    labelled_features: Tensor | None  # (L, d) float16
-    further: Tensor | None  # (M, W) float32; None where no further statistics are kept
+Rows = Mapping[str, Tensor]
+"""Name → rows of a step: an index (B,) int64, and numbers (B,) or (B, w) beside it."""
 
 
 class RankGather:
-    """Gather each step's rows from the ranks. A rank that observed nothing sends rows that count as none.
+    """Gather each step's rows from the ranks, by one collective call that every rank makes in every step.
 
-    Ranks agree on the shapes in the fit's first batch that one of them observed, which waits for the device; from then
-    on a step sends as many rows as the largest first batch of a rank had.
+    A rank without rows sends some that count as none, and one that cannot go on says so in the same call: no rank waits
+    for a call that another one never makes. Ranks agree on names, counts and widths in the first step in which one of
+    them has rows, which waits for the device; from then on each sends as many rows as the largest had in that step.
+
+    Args:
+        kinds: name → type of all rows that there may be; the first is the index. Of rows that a rank lacks those of
+            int64 are −1, and others 0.
+        optional: names that a rank may lack in a step, though others have them.
     """
 
-    def __init__(self, keep_features: bool) -> None:
-        self.keep_features = keep_features
-        self.rows = self.labelled_rows = self.width = self.further_width = 0
-        self.is_agreed = False
-        self.has_one_view: bool | None = None  # None: there is one process, or nothing was observed so far
+    def __init__(self, kinds: Mapping[str, torch.dtype], optional: tuple[str, ...] = ()) -> None:
+        self.kinds = dict(kinds)
+        self.optional = optional
+        self.layout: dict[str, tuple[int, int]] = {}
+        """Name → count and width (0: the rows are numbers) of what a rank had in that first step."""
+        self._steps = 0
+        self._failed: Tensor | None = None  # (W,), the step in which each rank could not go on, or 0
 
-    def gather(self, observation: Observation | None, trainer: Trainer, module: Any) -> GatheredRows | None:
-        """Return the rows of all ranks, on every rank the same; None if no rank has observed anything so far."""
-        if trainer.world_size > 1 and not self.is_agreed:
-            self._agree(observation, module)
-        if observation is None:
-            if trainer.world_size == 1 or not self.is_agreed:
-                return None
-            observation = self._nothing(module)
-        uncertainty, inconsistency = observation.uncertainty.float(), observation.inconsistency
-        inconsistency = torch.zeros_like(uncertainty) if inconsistency is None else inconsistency.float()
-        if trainer.world_size > 1:
-            values = torch.stack([uncertainty, inconsistency], dim=-1)  # (B, 2)
-            uncertainty, inconsistency = self._all(values, 0.0, self.rows, trainer, module).unbind(-1)
-        index = self._all(observation.index, NOTHING, self.rows, trainer, module)
-        features, labelled_index, labelled_features = self._features(observation, trainer, module)
-        further = observation.further
-        further = None if further is None else self._all(further, 0.0, self.rows, trainer, module)
-        return GatheredRows(index, uncertainty, inconsistency, features, labelled_index, labelled_features, further)
+    @property
+    def is_agreed(self) -> bool:
+        """True if a rank had rows in one of several processes."""
+        return bool(self.layout)
 
-    def _agree(self, observation: Observation | None, module: LightningModule) -> None:
-        rows, width, labelled, one_view, further = -1, -1, -1, -1, -1
-        if observation is not None:
-            rows = len(observation.index)
-            if self.keep_features and observation.features is not None:
-                width = observation.features.shape[1]
-            if self.keep_features and observation.labelled_index is not None:
-                labelled = len(observation.labelled_index)
-            one_view = int(observation.inconsistency is None)
-            further = -1 if observation.further is None else observation.further.shape[1]
-        sizes = torch.tensor([rows, width, labelled, one_view, further], device=module.device)
-        most: Tensor = module.all_gather(sizes).flatten(0, -2).amax(0)  # type: ignore[union-attr]
-        rows, self.width, self.labelled_rows, one_view, self.further_width = map(int, most)
-        self.is_agreed = rows >= 0
-        self.has_one_view = one_view == 1 if self.is_agreed else None
-        self.rows = max(rows, 0)
+    def gather(self, rows: Rows | None, trainer: Trainer, module: LightningModule) -> Rows | None:
+        """Return the rows of all ranks, rank after rank, on every rank the same; None if none had any so far.
 
-    def _nothing(self, module: LightningModule) -> Observation:
-        device = module.device
-        none, no_numbers = torch.empty(0, dtype=torch.int64, device=device), torch.empty(0, device=device)
-        features = torch.empty(0, self.width, device=device) if self.width >= 0 else None
-        further = torch.empty(0, self.further_width, device=device) if self.further_width >= 0 else None
-        return Observation(none, no_numbers, no_numbers, features, further=further)
+        Args:
+            rows: of this rank; None: it has none in this step.
+            trainer: of the fit.
+            module: gathers.
 
-    def _features(
-        self, observation: Observation, trainer: Trainer, module: LightningModule
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        if not self.keep_features or observation.features is None:
-            return None, None, None
-        features = self._all(observation.features.detach().half(), 0, self.rows, trainer, module)
-        index, of_labelled = observation.labelled_index, observation.labelled_features
-        if index is None or of_labelled is None:
-            if trainer.world_size == 1 or self.labelled_rows < 0:
-                return features, None, None
-            index = observation.index.new_empty(0)
-            of_labelled = observation.features.new_empty(0, observation.features.shape[1])
-        most = max(self.labelled_rows, 0)
-        return (
-            features,
-            self._all(index, NOTHING, most, trainer, module),
-            self._all(of_labelled.detach().half(), 0, most, trainer, module),
-        )
-
-    def _all(self, rows: Tensor, filler: float, most: int, trainer: Trainer, module: LightningModule) -> Tensor:
-        """Gather rows: (B, …) on each of W ranks → (W·R, …) on every rank.
-
-        R is `most`. Ranks with fewer rows add some of `filler`: tensors of unequal shape cannot be gathered, and no
-        rank knows the others' without waiting for the device.
+        Raises:
+            ValueError: this rank's rows are more than those of the first step, or of other names or widths.
+            RuntimeError: another rank could not go on; on a GPU it is told by `check`, without waiting in each step.
         """
         if trainer.world_size == 1:
             return rows
-        missing = most - len(rows)
-        if missing < 0:
-            raise ValueError(
-                f"rank {trainer.global_rank} has {len(rows)} samples in a batch, but no rank had more than {most} in "
-                f"the fit's first one: under DDP the first batch must be the largest"
-            )
-        rows = torch.cat([rows, rows.new_full((missing, *rows.shape[1:]), filler)])
-        gathered: Tensor = module.all_gather(rows).flatten(0, 1)  # type: ignore[union-attr]
+        self._steps += 1
+        if not self.is_agreed:
+            self._agree(rows, module)
+            if not self.is_agreed:
+                return None
+        if rows is not None and (problem := self._misfit(rows)):
+            self._send(None, module, failed=True)
+            raise ValueError(f"rank {trainer.global_rank} {problem}")
+        gathered = self._send(rows, module)
+        if module.device.type == "cpu":
+            self.check()
+        return self._unpack(gathered)
+
+    @contextmanager
+    def telling(self, trainer: Trainer, module: LightningModule) -> Iterator[None]:
+        """Run what comes before `gather`; where it raises, the other ranks are told in the place of rows."""
+        try:
+            yield
+        except Exception:
+            if trainer.world_size > 1:
+                self._steps += 1
+                if self.is_agreed:
+                    self._send(None, module, failed=True)
+                else:
+                    module.all_gather(self._sizes(None, 1, module))
+            raise
+
+    def check(self) -> None:
+        """Raise if a rank could not go on; waits for the device."""
+        if self._failed is None or not bool(self._failed.any()):
+            return
+        rank = int(self._failed.nonzero()[0])
+        raise RuntimeError(
+            f"rank {rank} could not observe training batch {int(self._failed[rank])} of the fit, and so the others end "
+            f"with it; its own message says why"
+        )
+
+    def _agree(self, rows: Rows | None, module: LightningModule) -> None:
+        gathered: Tensor = module.all_gather(self._sizes(rows, 0, module))  # type: ignore[assignment]
+        self._note_failed(gathered[:, -1])
+        self.check()
+        most = gathered[:, :-1].amax(0).unflatten(0, (-1, 2)).tolist()
+        found = {name: (count, width) for name, (count, width) in zip(self.kinds, most, strict=True) if count >= 0}
+        if any(count for count, _ in found.values()):
+            self.layout = found
+
+    def _sizes(self, rows: Rows | None, failed: int, module: LightningModule) -> Tensor:
+        """Return the count and the width under each name, −1 where there is none, and whether this rank failed."""
+        sizes = []
+        for name in self.kinds:
+            of_name = None if rows is None else rows.get(name)
+            sizes += [-1, -1] if of_name is None else [len(of_name), of_name.shape[1] if of_name.ndim > 1 else 0]
+        return torch.tensor([*sizes, failed], device=module.device)
+
+    def _misfit(self, rows: Rows) -> str | None:
+        """Say how this rank's rows differ from those of the first step; None if they do not."""
+        for name in self.layout:
+            if name not in rows and name not in self.optional:
+                return f"has no {name} in a batch, and a rank had some in the fit's first one; observe the same in each"
+        for name, values in rows.items():
+            if name not in self.layout:
+                return f"has {name} in a batch, and no rank had any in the fit's first one; observe the same in each"
+            most, width = self.layout[name]
+            if values.dtype != self.kinds[name]:
+                return f"has {name} of {values.dtype}; it must be {self.kinds[name]}"
+            if len(values) > most:
+                return (
+                    f"has {len(values)} rows of {name} in a batch, but no rank had more than {most} in the fit's first "
+                    f"one: under DDP the first batch must be the largest"
+                )
+            if width != (values.shape[1] if values.ndim > 1 else 0):
+                return f"has {name} of shape {tuple(values.shape)}, and a rank had {width} numbers a row in the first"
+        return None
+
+    def _send(self, rows: Rows | None, module: LightningModule, *, failed: bool = False) -> Tensor:
+        """Gather the bytes of each rank, (W, n) uint8: whether it failed, and its rows, filled up."""
+        parts = [torch.full((1,), int(failed), dtype=torch.uint8, device=module.device)]
+        for name, (most, width) in self.layout.items():
+            dtype = self.kinds[name]
+            shape = (most, width) if width else (most,)
+            block = torch.full(shape, NOTHING if dtype == torch.int64 else 0, dtype=dtype, device=module.device)
+            if rows is not None and name in rows:
+                block[: len(rows[name])] = rows[name].detach()
+            parts.append(block.flatten().view(torch.uint8))
+        gathered: Tensor = module.all_gather(torch.cat(parts))  # type: ignore[assignment]
+        self._note_failed(gathered[:, 0])
         return gathered
+
+    def _note_failed(self, failed: Tensor) -> None:
+        before = torch.zeros_like(failed, dtype=torch.int64) if self._failed is None else self._failed
+        self._failed = torch.where((before == 0) & (failed != 0), self._steps, before)
+
+    def _unpack(self, gathered: Tensor) -> Rows:
+        rows: dict[str, Tensor] = {}
+        start = 1
+        for name, (most, width) in self.layout.items():
+            size = most * max(width, 1) * self.kinds[name].itemsize
+            block = gathered[:, start : start + size].clone(memory_format=torch.contiguous_format)
+            values = block.view(self.kinds[name]).flatten()
+            rows[name] = values.unflatten(0, (-1, width)) if width else values
+            start += size
+        return rows

@@ -1,4 +1,4 @@
-"""Greedy choice of a batch, where each pick can only lower what the other candidates are worth.
+"""Greedy choice of a batch whose picks can only lower the gains of the other candidates.
 
 Minoux 1978: Accelerated Greedy Algorithms for Maximizing Submodular Set Functions, for the lazy version.
 """
@@ -13,23 +13,22 @@ from torch import Tensor
 from assl_lightning.method.top_k import check_budget
 
 Refresh = Callable[[Tensor | None, Tensor], Tensor]
-_CONTENDERS = 64  # candidates that are brought up to date at first; 32 to 128 take as long, all of them 13 times that
+_CONTENDERS = 64  # candidates that are updated at first; 32 to 128 take as long, all of them 13 times that
 
 
-def pick_greedily(worth: Tensor, refresh: Refresh, budget: int) -> Tensor:
-    """Pick, again and again, the candidate that is worth most, and bring up to date what the others are worth.
+def pick_greedily(gain: Tensor, refresh: Refresh, budget: int) -> Tensor:
+    """Pick, again and again, the candidate with the largest gain, and update the gains of the others.
 
-    Ties go to the lower position. On a CPU only the few candidates that may be worth most are brought up to date before
-    each pick; anywhere else all of them are, and nothing in the loop waits for the device. The picks are the same, but
-    among candidates that are worth the same up to rounding.
+    Ties go to the lower position. On a CPU only the candidates that may have the largest gain are updated before each
+    pick; on other devices all are, and nothing in the loop waits for the device. The picks are the same, except among
+    candidates whose gains are equal up to rounding.
 
     Args:
-        worth: (M,) floating-point, of each candidate before the first pick; +inf is allowed, NaN is not.
+        gain: (M,) floating-point, of each candidate before the first pick; +inf is allowed, NaN is not.
         refresh: positions (m,) int64 of candidates (None: all M) and (k,) int64 of picks, among them the latest →
-            (m,) what the candidates are worth after these picks, in the units and on the device of `worth`; where it is
-            more than before, the lower number counts. The picks of earlier calls may come again. What a picked
-            candidate is worth is not read.
-        budget: how many to pick, 1 … M.
+            (m,) the gains of the candidates after these picks, on the device of `gain`. A gain cannot grow: the lower
+            number counts. Picks of earlier calls may be repeated. The gain of a pick is not read.
+        budget: the number of picks, 1 … M.
 
     Returns:
         (budget,) int64 distinct positions in 0 … M − 1 on the CPU, in the order of the picks.
@@ -40,39 +39,39 @@ def pick_greedily(worth: Tensor, refresh: Refresh, budget: int) -> Tensor:
     >>> pick_greedily(points, distance, budget=3)  # the farthest from 0, and from what was picked
     tensor([2, 3, 1])
     """
-    check_budget(budget, len(worth))
-    pick = pick_lazily if worth.device.type == "cpu" else pick_eagerly
-    return pick(worth.clone(), refresh, budget).cpu()
+    check_budget(budget, len(gain))
+    pick = pick_lazily if gain.device.type == "cpu" else pick_eagerly
+    return pick(gain.clone(), refresh, budget).cpu()
 
 
-def pick_eagerly(worth: Tensor, refresh: Refresh, budget: int) -> Tensor:
-    """Do `pick_greedily` with everything up to date before each pick; writes into `worth`."""
-    picks = [worth.argmax()]
+def pick_eagerly(gain: Tensor, refresh: Refresh, budget: int) -> Tensor:
+    """Do `pick_greedily`, updating all gains before each pick, in place."""
+    picks = [gain.argmax()]
     while len(picks) < budget:
-        torch.minimum(worth, refresh(None, picks[-1].view(1)), out=worth)
-        worth.index_fill_(0, picks[-1], -torch.inf)
-        picks.append(worth.argmax())
+        torch.minimum(gain, refresh(None, picks[-1].view(1)), out=gain)
+        gain.index_fill_(0, picks[-1], -torch.inf)
+        picks.append(gain.argmax())
     return torch.stack(picks)
 
 
-def pick_lazily(worth: Tensor, refresh: Refresh, budget: int) -> Tensor:
-    """Do `pick_greedily` with few candidates up to date; writes into `worth`, and looks at its numbers.
+def pick_lazily(gain: Tensor, refresh: Refresh, budget: int) -> Tensor:
+    """Do `pick_greedily`, updating few gains before each pick, in place; reads the numbers on the CPU.
 
-    What an old number says is a bound: the candidate that is worth most by its bound is worth most if its number is up
-    to date.
+    An old gain is an upper bound, so that the candidate with the largest bound has the largest gain if its own is
+    updated.
     """
-    seen = torch.zeros(len(worth), dtype=torch.int64)  # how many of the picks each number takes into account
+    seen = torch.zeros(len(gain), dtype=torch.int64)  # the number of picks that each gain takes into account
     picks = torch.empty(budget, dtype=torch.int64)
     for count in range(budget):
-        pick, contenders = worth.argmax(), _CONTENDERS
+        pick, contenders = gain.argmax(), _CONTENDERS
         while seen[pick] < count:
-            rows = torch.cat([pick.view(1), worth.topk(min(contenders, len(worth))).indices]).unique()
+            rows = torch.cat([pick.view(1), gain.topk(min(contenders, len(gain))).indices]).unique()
             rows = rows[seen[rows] < count]
-            contenders *= 2  # so that many that have lost at once are soon all up to date
+            contenders *= 2  # so that many gains that fall at once are soon all updated
             fresh = refresh(rows, picks[int(seen[rows].min()) : count])
-            worth[rows] = torch.minimum(worth[rows], fresh)
+            gain[rows] = torch.minimum(gain[rows], fresh)
             seen[rows] = count
-            pick = worth.argmax()
+            pick = gain.argmax()
         picks[count] = pick
-        worth[pick] = -torch.inf
+        gain[pick] = -torch.inf
     return picks

@@ -1,7 +1,7 @@
-"""Herding: label what covers most of the pool that is still uncertain, by what the callback kept while training ran.
+"""Herding: label the samples that cover the uncertain part of the pool, by the statistics kept during training.
 
-The paper's score says how much each sample could teach; a top-k of it crowds where the model is unsure. Herding weighs
-the coverage of the pool by that score instead: each pick stands for all samples near it, and lowers what they add.
+The k largest scores of the paper are often of similar samples. Herding weighs the coverage of the pool by that score
+instead: a pick covers all samples near it, and lowers their gains.
 
 Bae et al. 2024 ("MaxHerding", arXiv 2407.12212) cover the pool, and Bae et al. 2025 ("Uncertainty Herding", ICLR, arXiv
 2412.20644) weigh it by the uncertainty of one pass; here features and uncertainty come from training.
@@ -44,25 +44,25 @@ class Herding:
     largest kernel value of x with a labelled sample or an earlier pick.
 
     Args:
-        weight: what w_x is made of: the upper confidence bound of the "uncertainty" (Eq. 3) or the "inconsistency"
-            (Eq. 5) or their product, "both" (Eq. 6), of which the callback kept the statistics; or the "margin" between
-            the two most probable classes, of the head on the features; or "none": all samples weigh the same.
-        trust: κ in [0, 1]: w = 1 − κ + κ · bound / mean bound. 0 is `weight="none"`. "audited": by how well the bounds,
-            as they were when earlier queries picked their samples, ranked those that the model had wrong above the
-            others, `audit.audited_trust`; 0 in the first query. Not with the margin, which is not kept.
+        weight: the source of w_x: the upper confidence bound of the "uncertainty" (Eq. 3) or the "inconsistency"
+            (Eq. 5) or their product, "both" (Eq. 6), by the statistics of the callback; the "margin" of the two most
+            probable classes, by the head on the features; or "none": all samples have the same weight.
+        trust: κ in [0, 1]: w = 1 − κ + κ · bound / mean bound. 0 is `weight="none"`. "audited": κ follows from the
+            samples of earlier queries, by how well their bounds ranked those that the model predicted wrongly,
+            `audit.audited_trust`; 0 in the first query. Not with the margin, which is not kept.
         width: σ > 0. None: the width at which as many samples as are labelled after this query, drawn at random, would
             cover half of the candidates, `coverage.half_covering_width`.
-        copies: η in [0, 1], how far the weight of near copies is shared: each sample's is divided by the η-th power
-            of the number of samples within `copy_radius` of it. 1: a cluster of near copies weighs like one sample.
+        copies: η in [0, 1]: a sample's weight is divided by the η-th power of the number of samples within
+            `copy_radius` of it. With 1 a cluster of near copies has the weight of one sample.
         copy_radius: > 0, distance of unit features up to which samples are near copies.
-        random_share: in [0, 1), of the picks, rounded down: drawn uniformly before the others, which do not pick near
-            them, so that a part of the labels is a fair sample of the pool.
+        random_share: share of the picks in [0, 1), rounded down, that are drawn uniformly before the others, as an
+            unbiased sample of the pool; the others are not picked near them.
         class_quota: λ ≥ 0, for pools in which classes are rare. To the share of Σ_x w_x that a pick covers,
-            λ / budget · Σ_c min(p_c(s), labels that class c still wants) is added, `class_quota.equal_shares`.
+            λ / budget · Σ_c min(p_c(s), labels that class c lacks) is added, `class_quota.equal_shares`.
         c_u: weight of the standard deviation of the uncertainty (Eq. 3).
         c_i: weight of the standard deviation of the inconsistency (Eq. 5).
-        max_candidates: ≥ 1. Of more candidates so many are drawn, which then stand for all; 4 · `budget` are drawn
-            where that is more. The kernel takes 4 · `max_candidates`² bytes.
+        max_candidates: ≥ 1. Of more candidates this many are drawn, or 4 · `budget` to pick from if that is more. The
+            kernel takes 4 · `max_candidates`² bytes.
     """
 
     weight: Weighing = "uncertainty"
@@ -99,18 +99,17 @@ class Herding:
 
     @property
     def requires(self) -> frozenset[Requirement]:
-        """The features of candidates and labelled samples, and what weight, trust and quota are made of."""
+        """The features of candidates and labelled samples, and the fields for weight, trust and quota."""
         weights: dict[Weighing, frozenset[Requirement]] = {"none": frozenset(), "margin": frozenset({"head"})}
         audited: frozenset[Requirement] = frozenset({"answered"} if self.trust == "audited" else ())
         quota: frozenset[Requirement] = frozenset({"head"} if self.class_quota else ())
         return weights.get(self.weight, frozenset({"statistics"})) | audited | quota | {"features", "labelled"}
 
     def acquire(self, candidates: Candidates, budget: int, generator: torch.Generator) -> Selection:
-        """Select in the order of the picks, those drawn at random last, without scores: what a candidate is worth
-        depends on earlier picks.
+        """Select in the order of the picks, those drawn at random last; without scores, as gains depend on the picks.
 
         A candidate or labelled sample whose features are not finite is an error that names it, and so is a candidate
-        whose weight is not finite. Where everything is covered, the lowest indices are picked.
+        whose weight is not finite. If everything is covered, the lowest indices are picked.
         """
         pool = sketch(candidates, budget, self.max_candidates, generator)
         centres = labelled_vectors(candidates)

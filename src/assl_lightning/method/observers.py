@@ -100,6 +100,11 @@ class ViewObserver(Observer):
                 f"observe.dense out"
             )
         count = values.shape[dim]
+        if count < 2:
+            raise ValueError(
+                f"'{name}' must have a logit for each of at least 2 classes; got shape {tuple(values.shape)}: a "
+                f"network with one logit is read by observe.binary(observe.…)"
+            )
         if is_first:
             check_kind(name, values, from_probabilities=self.from_probabilities, dim=dim)
             self._num_classes = count
@@ -158,6 +163,7 @@ class OwnFunction(Observer):
     def __init__(self, function: Callable[..., Observation | None]) -> None:
         self.function = function
         self._wants_index = _has_index(function)
+        _check_arguments(function, ("outputs", "batch", "module"), {"index": None} if self._wants_index else {})
         self._step = 0
 
     def observe(self, step: TrainingStep) -> Observation | None:
@@ -167,7 +173,13 @@ class OwnFunction(Observer):
         key = step_key(0, self._step, rank)
         more = {"index": step.index_of(None)} if self._wants_index else {}
         with side_pass(step.module, key):
-            return self.function(step.outputs, step.batch, step.module, **more)
+            observation = self.function(step.outputs, step.batch, step.module, **more)
+        if observation is not None and not isinstance(observation, Observation):
+            raise TypeError(
+                f"observe must return an assl_lightning.Observation(index, uncertainty, inconsistency), or None to "
+                f"skip the batch; {_name_of(self.function)} returned {type(observation).__name__}"
+            )
+        return observation
 
 
 def as_observer(observe: Observer | Callable[..., Any] | str | None) -> Observer:
@@ -214,6 +226,24 @@ def _has_index(function: Callable[..., Any]) -> bool:
         return "index" in inspect.signature(function).parameters
     except (TypeError, ValueError):
         return False
+
+
+def _check_arguments(function: Callable[..., Any], given: tuple[str, ...], more: dict[str, None]) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of C
+        return
+    try:
+        signature.bind(*given, **more)
+    except TypeError as error:
+        raise TypeError(
+            f"observe must be a function observe(outputs, batch, module), which may have a parameter `index` too; "
+            f"{_name_of(function)}{signature} cannot be called so ({error})"
+        ) from error
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def _missing(outputs: Any, missing: list[str]) -> KeyError:

@@ -1,4 +1,4 @@
-"""Samples of a pool that a user names, by index or by mask, in whatever form a library has them."""
+"""Samples of a pool that a user names, by index or by mask, as tensors, arrays, columns of tables or data sets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def as_mask(what: str, samples: Samples, num_samples: int, device: torch.device)
     """Return samples as a mask of the pool, (N,) bool on `device`.
 
     Args:
-        what: a word for one of them, for the errors, such as "candidate".
+        what: the word for a sample in errors, such as "candidate".
         samples: a mask of the pool, (N,) bool, or distinct pool indices in any order, (M,); a tensor, an array, a
             column of pandas by its values, any iterable of whole numbers, or a `Subset` of the pool.
         num_samples: N.
@@ -68,9 +68,14 @@ def _as_tensor(what: str, samples: Samples) -> Tensor:
     kinds = f"{what}s must be pool indices, which are whole numbers, or a mask of the pool, which is bool"
     if isinstance(samples, (Subset, IndexedDataset)):
         samples = positions_of(samples)
+    if isinstance(samples, (str, bytes)) or not (isinstance(samples, Iterable) or hasattr(samples, "__array__")):
+        raise TypeError(f"{kinds}; got {samples!r}: give several in a list, even one")
     if not isinstance(samples, Tensor):
         # An array or a column of pandas has a type; of the column the values count, not its own index.
-        array = np.asarray(samples if hasattr(samples, "__array__") else list(samples))
+        try:
+            array = np.asarray(samples if hasattr(samples, "__array__") else list(samples))
+        except (TypeError, ValueError) as error:  # rows of unequal lengths, such as the batches of a loader
+            raise TypeError(f"{kinds}; got a {type(samples).__name__} of other things") from error
         if array.dtype.kind in "biuf":
             # torch shares an array's memory, and warns where it may not write there
             samples = torch.as_tensor(array if array.flags.writeable else array.copy())

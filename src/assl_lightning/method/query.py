@@ -1,4 +1,4 @@
-"""Choose the samples to label next from the statistics that a training kept, with features where there are some."""
+"""Choose the samples to label next from the statistics of a training, and from features if there are any."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def query(
 
     Args:
         statistics: those of the whole pool, N rows.
-        k: how many, ≥ 1.
-        candidates: which to choose from; None: every visited sample, but the labelled ones.
-        labelled: which have a label.
+        k: number of samples, ≥ 1.
+        candidates: the samples to choose from; None: every visited sample except the labelled ones.
+        labelled: the samples with a label.
         c_u: standard deviations that are added to the uncertainty, ≥ 0.
         c_i: standard deviations that are added to the inconsistency, ≥ 0.
         factors: "both" bounds multiplied (Eq. 6), or "uncertainty" or "inconsistency" alone.
         features: of the samples; with them, and `labelled`, the picks are those of `Herding`.
     """
-    k = whole_number("k", k)
+    k = whole_number("k", k, least=1)
     require_one_of("factors", factors, Factors)
     num_samples = len(statistics.visits)
     mask, known = _masks(statistics.visits, candidates, labelled)
@@ -65,16 +65,16 @@ def query_further(
 ) -> Tensor:
     """Return the k candidates of the largest scores of a further statistic: (k,) int64 pool indices, best first.
 
-    Ties are drawn, always in the same way, where the statistic is a count; else the lower index comes first.
+    Ties are drawn if the statistic is a count, always in the same way; otherwise the lower index comes first.
 
     Args:
         statistic: of the whole pool, N samples.
         visits: (N,) int32.
-        k: how many, ≥ 1.
-        candidates: which to choose from; None: every visited sample, but the labelled ones.
-        labelled: which have a label.
+        k: number of samples, ≥ 1.
+        candidates: the samples to choose from; None: every visited sample except the labelled ones.
+        labelled: the samples with a label.
     """
-    k = whole_number("k", k)
+    k = whole_number("k", k, least=1)
     mask, _ = _masks(visits, candidates, labelled)
     eligible = visits > 0 if mask is None else mask & (visits > 0)
     index = eligible.nonzero()[:, 0]
@@ -86,7 +86,7 @@ def query_further(
 
 
 def _masks(visits: Tensor, candidates: Samples | None, labelled: Samples | None) -> tuple[Tensor | None, Tensor | None]:
-    """Return the candidates and the labelled samples as masks (N,), None where they are not given."""
+    """Return the candidates and the labelled samples as masks (N,), None if they are not given."""
     num_samples, device = len(visits), visits.device
     mask = None if candidates is None else as_mask("candidate", candidates, num_samples, device)
     known = None if labelled is None else as_mask("labelled sample", labelled, num_samples, device)
@@ -127,16 +127,16 @@ def query_regions(
     Args:
         statistics: those of every region of the pool, N · R rows.
         grid: its regions.
-        k: how many, ≥ 1.
-        candidates: images or regions to choose from, as `RegionGrid.mask` takes them; None: every visited region, but
-            the labelled ones.
+        k: number of regions, ≥ 1.
+        candidates: images or regions to choose from, as `RegionGrid.mask` takes them; None: every visited region
+            except the labelled ones.
         labelled: images or regions that have a label; candidates of them are left out.
         c_u: standard deviations that are added to the uncertainty, ≥ 0.
         c_i: standard deviations that are added to the inconsistency, ≥ 0.
         factors: "both" bounds multiplied (Eq. 6), or "uncertainty" or "inconsistency" alone.
         per_image: the most regions of one image, ≥ 1; None: as many as there are.
     """
-    k = whole_number("k", k)
+    k = whole_number("k", k, least=1)
     require_one_of("factors", factors, Factors)
     num_images, device = len(statistics.visits) // grid.count, statistics.visits.device
     mask = None if candidates is None else grid.mask("candidate", candidates, num_images, device)

@@ -1,9 +1,9 @@
-"""From the numbers of an image's places, regions or detections to one for the image; larger means label sooner.
+"""Reduce the numbers of an image's places, regions or detections to one for the image; larger means label sooner.
 
-Lim et al. 2023 score classified images, which need none of this. For each place the two numbers are those of Eq. 1 and
-4 (`scores`); here is how those of an image become one. Nothing waits for the device. Of B images with P places each,
-`counts` (B, P) bool says which places count, such as those that are not `ignore_index`; None: all do. An image without
-any is NaN: leave it out, with the index −1 in an `Observation`. A NaN in a place that counts gives NaN.
+The paper scores classified images, which need no reduction. The numbers of a place are those of Eq. 1 and 4 (`scores`).
+Nothing waits for the device. Of B images with P places each, `counts` (B, P) bool is True for the places that count,
+such as those that are not `ignore_index`; None: all do. An image without such a place has NaN: leave it out, with the
+index −1 in an `Observation`. A NaN in a place that counts gives NaN.
 
     Brust et al. 2019: Active Learning for Deep Object Detection, §3.2 (sum, average or maximum over detections)
     Elezi et al. 2022: Not All Labels Are Equal (maximum over detections)
@@ -21,7 +21,7 @@ from assl_lightning.base.arguments import require_one_of, whole_number
 from assl_lightning.base.rules import SHARE, checked
 
 OfDetections = Literal["max", "mean"]
-"""From the numbers of an image's detections to one: the largest, or their mean."""
+"""The number of an image: the largest of its detections, or their mean."""
 
 
 def mean(values: Tensor, counts: Tensor | None = None) -> Tensor:
@@ -58,8 +58,8 @@ def top_share(values: Tensor, share: float, counts: Tensor | None = None) -> Ten
 def per_class(values: Tensor, classes: Tensor, num_classes: int, counts: Tensor | None = None) -> Tensor:
     """Return the mean over an image's classes of each class's mean: values (B, P) → (B,).
 
-    A class weighs the same however few places it has: the background does not drown what is small. Classes that no
-    place has do not count.
+    Every class has the same weight, so that a large background does not hide small objects. Classes without a place do
+    not count.
 
     Args:
         values: (B, P).
@@ -83,7 +83,7 @@ def per_region(
 
     Args:
         values: (B, P).
-        regions: (B, P) int64, the region that a place lies in; outside [0, R) is none, and not a place that counts.
+        regions: (B, P) int64, the region of each place; a place with a number outside [0, R) does not count.
         num_regions: R.
         counts: (B, P) bool.
 
@@ -92,7 +92,7 @@ def per_region(
     """
     num_regions = whole_number("num_regions", num_regions, least=1)
     counts = _all_if_none(values, counts) & (regions >= 0) & (regions < num_regions)
-    # One column more takes what does not count, at the same shape whatever there is.
+    # A further column takes the places that do not count, so that the shape is always the same.
     column = torch.where(counts, regions, num_regions)
     sums = values.new_zeros(len(values), num_regions + 1)
     sums = sums.scatter_add(1, column, torch.where(counts, values, 0.0))[:, :-1]
@@ -110,8 +110,8 @@ def per_detection(
         values: (D,) one number for each detection of all B images, in any order.
         image: (D,) int64 in [0, B), the image that a detection is of.
         num_images: B.
-        empty: of an image without a detection. It says what that means: 0 puts such images last, and the upper end of
-            the scale first, since all of their objects may have been missed.
+        empty: the number of an image without a detection: 0 puts such images last; the upper end of the scale puts
+            them first, since all of their objects may have been missed.
         reducer: "max", as Elezi et al. 2022, or "mean", which does not grow with the number of detections.
 
     >>> per_detection(torch.tensor([0.2, 0.6, 0.1]), torch.tensor([0, 0, 2]), num_images=3, empty=0.0)

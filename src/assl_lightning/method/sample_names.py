@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from os import PathLike
 from typing import Any
+
+import numpy as np
+from torch import Tensor
 
 from assl_lightning.base.words import first_few
 
@@ -25,18 +29,18 @@ def names_of(index: Iterable[int], names: Mapping[int, str]) -> list[str]:
 
 
 def indices_of(what: str, samples: Any, names: Mapping[int, str]) -> Any:
-    """Return the pool indices of samples that are given by name; anything else as it is.
+    """Return the pool indices of samples that are given by name, in a list, set, dictionary or array; else as they are.
 
     Raises:
         ValueError: a name is unknown, or that of several samples.
     """
-    if isinstance(samples, (str, bytes)) or not isinstance(samples, Iterable) or hasattr(samples, "__array__"):
+    is_array = hasattr(samples, "__array__") and not isinstance(samples, Tensor)
+    if not names or not (is_array or isinstance(samples, (list, tuple, set, frozenset, dict)) or _is_view(samples)):
         return samples
-    if not names or (not isinstance(samples, (list, tuple, set, frozenset, dict)) and not _is_view(samples)):
-        return samples
-    given = list(samples)
-    if not given or not all(isinstance(sample, str) for sample in given):
-        return given
+    given = np.asarray(samples).ravel().tolist() if is_array else list(samples)
+    if not given or not all(isinstance(sample, (str, PathLike)) for sample in given):
+        return samples if is_array else given
+    given = [str(sample) for sample in given]
     known: dict[str, int] = {}
     repeated = set()
     for index, name in names.items():

@@ -10,6 +10,8 @@ from typing import IO, Any
 
 import torch
 
+from assl_lightning.base.suggestions import nearest_path
+
 STATE_KEY = "assl_lightning.ASSLScoreCallback[{name}]"
 """Key of a callback's state among those of all callbacks."""
 
@@ -25,7 +27,9 @@ def read_state(path: str | Path, name: str | None = None) -> dict[str, Any]:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint {path}; give the file that Lightning's ModelCheckpoint wrote")
+        raise FileNotFoundError(
+            f"there is no checkpoint {path}{nearest_path(path)}; give the file that Lightning's ModelCheckpoint wrote"
+        )
     states = _callbacks(path)
     found = {key: state for key, state in states.items() if str(key).startswith(STATE_KEY.partition("{")[0]) and state}
     if name is not None:

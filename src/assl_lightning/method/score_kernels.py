@@ -62,14 +62,15 @@ def _is_finite(v):
     return (v * v) < float("inf")  # False for NaN
 
 
-@triton.jit(do_not_specialize=["updates", "num_rows"])
+@triton.jit(do_not_specialize=["num_rows"])
 def visit_rows(
     index,  # (B,) int64
     observed,  # (B, 2) float32: uncertainty and inconsistency
     values,  # (N + 1, 4) float32: means of both, variances of both
     visits,  # (N + 1,) int32
+    updates,  # () int64, those before
     fault, fault_values,  # (2,) int64 update and index of the first invalid observation or −1, and its (2,) values
-    num_rows, num_samples, updates,
+    num_rows, num_samples,
     alpha, rest,  # α and 1 − α
     IS_POST: tl.constexpr, SKIPS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -86,7 +87,7 @@ def visit_rows(
         is_fault = is_row & (indices != -1) & (is_inside == 0 if SKIPS else is_valid == 0)
         first_fault = tl.min(tl.where(is_fault, at, num_rows), 0)
         if (first_fault < num_rows) & (tl.load(fault) < 0):
-            tl.store(fault, updates)
+            tl.store(fault, tl.load(updates))
             tl.store(fault + 1, tl.load(index + first_fault))
             tl.store(fault_values, tl.load(observed + 2 * first_fault))
             tl.store(fault_values + 1, tl.load(observed + 2 * first_fault + 1))

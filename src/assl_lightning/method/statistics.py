@@ -55,8 +55,9 @@ class SampleStatistics:
     >>> statistics.score(c_u=0.5, c_i=2.0).isnan().tolist()
     [False, True, False]
 
-    Nothing in `update` waits for the device. An index outside [0, N) or a value that is not finite leaves the table
-    untouched and is remembered; `check`, and every read-out that acquires or saves, raises it.
+    Nothing in `update` waits for the device, and it writes in place, so that a graph may replay it. An index outside
+    [0, N) or a value that is not finite leaves the table untouched and is remembered; `check`, and every read-out that
+    acquires or saves, raises it.
     """
 
     def __init__(
@@ -73,12 +74,12 @@ class SampleStatistics:
         self.alpha: float = checked("alpha", alpha, Alpha)
         self.variance: Variance = checked("variance", variance, Variance)
         self.skip_non_finite = skip_non_finite
-        self._updates = 0
         # One row more than there are samples: what may not be written goes there, at the same cost and shape.
         self._values = torch.zeros(num_samples + 1, len(_COLUMNS), dtype=torch.float32, device=device)
         self._visits = torch.zeros(num_samples + 1, dtype=torch.int32, device=device)
         # The first invalid observation: (update, index) and (uncertainty, inconsistency). Not every device has float64,
         # and float32 does not hold every index.
+        self._updates = torch.zeros((), dtype=torch.int64, device=device)
         self._fault = torch.full((2,), -1, dtype=torch.int64, device=device)
         self._fault_values = torch.zeros(2, dtype=torch.float32, device=device)
         self.further = FurtherStatistics(further, num_samples, self.alpha)
@@ -114,8 +115,7 @@ class SampleStatistics:
         visit(
             index.contiguous(),
             observed,
-            (self._values, self._visits, self._fault, self._fault_values),
-            self._updates,
+            (self._values, self._visits, self._updates, self._fault, self._fault_values),
             self.alpha,
             is_post=self.variance == "post",
             skips=self.skip_non_finite,
@@ -182,10 +182,10 @@ class SampleStatistics:
             return
         position = torch.where(valid, len(index), torch.arange(len(index), device=index.device)).min()
         row = position.clamp(max=len(index) - 1).unsqueeze(0)
-        fault = torch.cat([torch.full_like(row, self._updates), index[row]])
+        fault = torch.cat([self._updates.view(1), index[row]])
         is_first = (position < len(index)) & (self._fault[0] < 0)
-        self._fault = torch.where(is_first, fault, self._fault)
-        self._fault_values = torch.where(is_first, observed[row].squeeze(0), self._fault_values)
+        torch.where(is_first, fault, self._fault, out=self._fault)
+        torch.where(is_first, observed[row].squeeze(0), self._fault_values, out=self._fault_values)
 
     def check(self) -> None:
         """Raise for the first invalid observation so far; waits for the device."""
@@ -282,6 +282,7 @@ class SampleStatistics:
     def to(self, device: torch.device | str) -> SampleStatistics:
         """Move the tensors to `device` and return the table."""
         self._values, self._visits = self._values.to(device), self._visits.to(device)
+        self._updates = self._updates.to(device)
         self._fault, self._fault_values = self._fault.to(device), self._fault_values.to(device)
         self.further.to(device)
         return self
@@ -295,7 +296,7 @@ class SampleStatistics:
             "num_samples": self.num_samples,
             "alpha": self.alpha,
             "variance": self.variance,
-            "updates": self._updates,
+            "updates": int(self._updates),
             **columns,
             "visits": self.visits.clone(),
             **further,
@@ -319,7 +320,7 @@ class SampleStatistics:
         for column, name in enumerate(_COLUMNS):
             self._values[:-1, column] = columns[name].to(self._values.device)
         self._visits[:-1] = visits.to(self._visits.device)
-        self._updates = int(state["updates"])
+        self._updates.fill_(int(state["updates"]))
         self._fault.fill_(-1)
 
     def _checked(self, name: str, values: object, dtype: torch.dtype) -> Tensor:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 
-COLUMNS = ("rank", "index", "name", "score")
+from assl_lightning.base.csv_text import table_as_csv
 
 
 def picks_as_csv(
@@ -19,11 +17,11 @@ def picks_as_csv(
     1,7,a.png,0.5
     2,2,,0.25
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    header: list[str] = list(COLUMNS)
-    writer.writerow(header if region is None else [*header[:-1], "region", header[-1]])
-    for i, (sample, number) in enumerate(zip(index, score, strict=True)):
-        of_image = [] if region is None else [region[i]]
-        writer.writerow([i + 1, sample, names.get(sample, ""), *of_image, f"{number:.6g}"])
-    return text.getvalue()
+    columns: dict[str, Sequence[object]] = {
+        "rank": range(1, len(index) + 1),
+        "index": index,
+        "name": [names.get(sample, "") for sample in index],
+        **({} if region is None else {"region": region}),
+        "score": [f"{number:.6g}" for number in score],
+    }
+    return table_as_csv(columns, zip(*columns.values(), strict=True))

@@ -100,8 +100,9 @@ class detections(HookedViews):  # noqa: N801
         return Observation(index, uncertainty, inconsistency)
 
     def _images(self, count: int) -> list[Tensor]:
-        inputs: Any = self._detector.call(self.number).inputs
-        images = list(inputs[0]) if inputs and isinstance(inputs[0], (list, tuple, Tensor)) else []
+        call = self._detector.call(self.number)
+        given = next(iter((*call.inputs, *call.keywords.values())), None)
+        images = list(given) if isinstance(given, (list, tuple, Tensor)) else []
         if len(images) < count or (self.rows == "all" and len(images) != count):
             raise ValueError(
                 f"call {self.number} of {self._detector.name!r} has {len(images)} images, but the batch has {count} "

@@ -63,9 +63,11 @@ class forward(HookedViews):  # noqa: N801
         self.rows = check_rows(rows)
         self._network = self.watch(ModuleCalls(name, output))
 
-    def find(self, step: TrainingStep) -> Views:
+    def find(self, step: TrainingStep) -> Views | None:
         """Return the rows of the calls that were named."""
         self.end_step()
+        if self.is_left_out(step):
+            return None
         index = self.index(step)
         count, what = len(index), f"call {{}} of {self._network.name!r}"
         weak = rows_of(self._network.predictions(self.weak), count, self.rows, what.format(self.weak))

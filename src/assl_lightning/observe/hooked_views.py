@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from assl_lightning.base.arguments import require_one_of
 from assl_lightning.method.contracts import TrainingStep
 from assl_lightning.method.observers import ViewObserver
-from assl_lightning.observe.module_calls import ModuleCalls, picked
+from assl_lightning.observe.module_calls import ModuleCalls
 
 Rows = Literal["all", "first", "last"]
 """Which rows of a call belong to the index: all of them, or the first or last B."""
@@ -69,6 +69,19 @@ class HookedViews(ViewObserver):
         for calls in self._calls:
             calls.end()
 
+    def ends_in(self, kind: type[nn.Module]) -> bool:
+        """True if the last layer of a watched part is of this kind."""
+        parts = (calls.module for calls in self._calls if calls.module is not None)
+        return any(isinstance([*part.modules()][-1], kind) for part in parts)
+
+    def is_left_out(self, step: TrainingStep) -> bool:
+        """True if `training_step` returned None, as Lightning lets it skip a batch, before it called any part."""
+        return (
+            not step.outputs
+            and bool(getattr(step.module, "automatic_optimization", False))
+            and not any(calls.was_called for calls in self._calls)
+        )
+
     def stop(self) -> None:
         """Remove the hooks."""
         for calls in self._calls:
@@ -98,7 +111,7 @@ class HookedViews(ViewObserver):
         if self._features is None:
             return None
         if self._of_input:
-            return picked(self._features.call(number).inputs, 0, self._features.name).flatten(1)
+            return self._features.call(number).first(self._features.name).flatten(1)
         return self._features.predictions(number).flatten(1)
 
 
@@ -108,17 +121,22 @@ def rows_of(values: Tensor, count: int, rows: Rows, what: str) -> Tensor:
     Raises:
         ValueError: there are fewer, or more and `rows` is "all".
     """
+    return values[which_rows(values, count, rows, what)]
+
+
+def which_rows(values: Tensor, count: int, rows: Rows, what: str) -> slice:
+    """Return which rows `rows_of` takes; it raises the same error."""
     if rows == "first" and len(values) >= count:
-        return values[:count]
+        return slice(count)
     if rows == "last" and len(values) >= count:
-        return values[len(values) - count :]
+        return slice(len(values) - count, None)
     if len(values) != count:
         raise ValueError(
             f"{what} has {len(values)} rows, but the batch has {count} samples to score: say which rows are theirs "
             f"with rows='first' or rows='last', use observe.split(…) where one call has several views, or name the "
             f"loader with stream=…"
         )
-    return values
+    return slice(None)
 
 
 def check_rows(rows: Rows) -> Rows:

@@ -65,9 +65,11 @@ class split(HookedViews):  # noqa: N801
         self.number = whole_number("call", call)
         self._network = self.watch(ModuleCalls(name, output))
 
-    def find(self, step: TrainingStep) -> Views:
+    def find(self, step: TrainingStep) -> Views | None:
         """Return the parts of the call."""
         self.end_step()
+        if self.is_left_out(step):
+            return None
         index = self.index(step)
         rows = self._divide(self._network.predictions(self.number), len(index))
         features, labelled_index, labelled_features = self.features_of(self.number), None, None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,6 +18,34 @@ class Call:
 
     inputs: tuple[Any, ...]  # positional arguments
     output: Any
+    keywords: dict[str, Any] = field(default_factory=dict)  # keyword arguments
+
+    def first(self, name: str) -> Tensor:
+        """Return the first argument, the batch (B, …) of the part `name`, by position or by keyword.
+
+        Raises:
+            TypeError: it is no tensor.
+        """
+        value = next(iter((*self.inputs, *self.keywords.values())), None)
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"{name!r} must be given a tensor (B, …) as its first argument; it was called with {_shape(value)}: "
+                f"name a part within it that is given one"
+            )
+        return value
+
+    def again(self, part: nn.Module, first: Tensor, rows: slice) -> Any:
+        """Call the part with another first argument; of other tensors with a row for each sample it gets these rows."""
+        number = len(self.first(""))
+
+        def cut(value: Any) -> Any:
+            is_by_row = isinstance(value, Tensor) and value.ndim > 0 and len(value) == number
+            return value[rows] if is_by_row else value
+
+        keywords = {key: cut(value) for key, value in self.keywords.items()}
+        if self.inputs:
+            return part(first, *map(cut, self.inputs[1:]), **keywords)
+        return part(**{**keywords, next(iter(keywords)): first})
 
 
 class ModuleCalls:
@@ -46,7 +74,7 @@ class ModuleCalls:
         """
         self.stop()
         self.module = part_of(module, self.name)
-        self._handle = self.module.register_forward_hook(self._note)
+        self._handle = self.module.register_forward_hook(self._note, with_kwargs=True)
 
     def begin(self) -> None:
         """Forget the calls of earlier steps, and note those that come."""
@@ -82,9 +110,16 @@ class ModuleCalls:
         """Return the output (B, …) of a call, or what `output` picks of it."""
         return picked(self.call(number).output, self.output, self.name)
 
-    def _note(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if self.is_noting:
-            self._calls.append(Call(tuple(map(_detached, inputs)) if self.keep_inputs else (), _detached(output)))
+    @property
+    def was_called(self) -> bool:
+        """True if this step has called the part so far."""
+        return bool(self._calls)
+
+    def _note(self, module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
+        if self.is_noting and self.keep_inputs:
+            self._calls.append(Call(_detached(inputs), _detached(output), _detached(keywords)))
+        elif self.is_noting:
+            self._calls.append(Call((), _detached(output)))
 
 
 def part_of(module: nn.Module, name: str) -> nn.Module:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from assl_lightning.base.arguments import whole_number
 from assl_lightning.method.contracts import TrainingStep
 from assl_lightning.method.observers import ViewObserver
 from assl_lightning.method.view_scores import Views, as_logits
 from assl_lightning.observe.around import AroundViews
+from assl_lightning.observe.hooked_views import HookedViews
 
 
 class binary(AroundViews):  # noqa: N801
@@ -17,7 +18,7 @@ class binary(AroundViews):  # noqa: N801
 
     For networks that end in one output and train with `BCEWithLogitsLoss`: torchgeo's tasks with `task="binary"`,
     segmentation_models_pytorch with `classes=1`, anomaly and quality control. With `from_probabilities` of the inner
-    maker the output is a probability, as after a sigmoid.
+    maker the output is a probability, as after a sigmoid; a part that ends in `nn.Sigmoid` is refused without.
 
     Args:
         inner: the maker that finds the outputs, (B,) or (B, 1), or in a dense task (B, 1, H, W).
@@ -50,6 +51,12 @@ class binary(AroundViews):  # noqa: N801
                 f"dim={self.dim}. With two or more classes leave observe.binary out"
             )
         if not self.inner.from_probabilities:
+            if is_first and isinstance(self.inner, HookedViews) and self.inner.ends_in(nn.Sigmoid):
+                raise ValueError(
+                    f"'{name}' must be logits, and comes from a network that ends in a Sigmoid; say so: "
+                    f"observe.binary(observe.forward('model', from_probabilities=True)), or the same argument of "
+                    f"another maker"
+                )
             return torch.cat([torch.zeros_like(value), value], self.dim)
         if is_first and not bool(((value >= 0) & (value <= 1)).all()):
             raise ValueError(

@@ -12,7 +12,7 @@ from assl_lightning.base.arguments import whole_number
 from assl_lightning.method.beside_training import side_pass, step_key
 from assl_lightning.method.contracts import TrainingStep
 from assl_lightning.method.view_scores import Views
-from assl_lightning.observe.hooked_views import HookedViews, Rows, check_rows, rows_of
+from assl_lightning.observe.hooked_views import HookedViews, Rows, check_rows, rows_of, which_rows
 from assl_lightning.observe.module_calls import ModuleCalls, picked
 
 
@@ -33,7 +33,8 @@ class second_view(HookedViews):  # noqa: N801
     the same to the last bit.
 
     Args:
-        name: dotted name of the part, as in `named_modules()`; its first argument is the batch (B, …).
+        name: dotted name of the part, as in `named_modules()`; its first argument is the batch (B, …), by position or
+            by keyword. Its other arguments are those of the training's call in both passes.
         view: makes the other view of a batch, (B, …) → (B, …); it may draw from torch's, NumPy's or Python's generator.
             None: images mirrored left to right.
         undo: brings predictions of the other view back to the places of the first, for dense tasks, such as `mirror`
@@ -69,6 +70,9 @@ class second_view(HookedViews):  # noqa: N801
         super().__init__(
             features=features, head=head, stream=stream, labelled_stream=None, from_probabilities=from_probabilities
         )
+        for what, function in (("view", view), ("undo", undo)):
+            if function is not None and not callable(function):
+                raise TypeError(f"{what} must be a function of a batch, (B, …) → (B, …), or left out; got {function!r}")
         self.view = view or mirror
         self.undo = undo
         self.number = whole_number("call", call)
@@ -86,12 +90,14 @@ class second_view(HookedViews):  # noqa: N801
         """Return the predictions of both passes, or None in a step that is skipped."""
         self.end_step()
         self._step += 1
-        if (self._step - 1) % self.every:
+        if (self._step - 1) % self.every or self.is_left_out(step):
             return None
         index = self.index(step)
         what = f"call {self.number} of {self._network.name!r}"
-        images = picked(self._network.call(self.number).inputs, 0, self._network.name)
-        images = rows_of(images, len(index), self.rows, what)
+        call = self._network.call(self.number)
+        images = call.first(self._network.name)
+        rows = which_rows(images, len(index), self.rows, what)
+        images = images[rows]
         features = self.features_of(self.number)
         if features is not None:
             features = rows_of(features, len(index), self.rows, "the call of the features")
@@ -99,10 +105,22 @@ class second_view(HookedViews):  # noqa: N801
         assert network is not None, "the hooks were set at the start of the fit"
         key = step_key(0, self._step, int(getattr(step.module, "global_rank", 0)))
         with side_pass(network, key), precision_of(step.module):
-            weak = picked(network(images), self._network.output, self._network.name)
-            strong = picked(network(self.view(images)), self._network.output, self._network.name)
+            weak, strong = (
+                picked(call.again(network, view, rows), self._network.output, self._network.name)
+                for view in (images, self._other(images))
+            )
             strong = strong if self.undo is None else self.undo(strong)
         return Views(index, weak, strong, features)
+
+    def _other(self, images: Tensor) -> Tensor:
+        other = self.view(images)
+        if not isinstance(other, Tensor) or len(other) != len(images):
+            found = f"shape {tuple(other.shape)}" if isinstance(other, Tensor) else type(other).__name__
+            raise ValueError(
+                f"view must return another view of each of the {len(images)} samples, as a tensor with as many rows; "
+                f"it returned {found}"
+            )
+        return other
 
 
 def precision_of(module: nn.Module) -> AbstractContextManager[Any]:

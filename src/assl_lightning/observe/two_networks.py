@@ -55,9 +55,11 @@ class teacher_student(HookedViews):  # noqa: N801
         self._teacher = self.watch(ModuleCalls(teacher, output))
         self._student = self.watch(ModuleCalls(student, output))
 
-    def find(self, step: TrainingStep) -> Views:
+    def find(self, step: TrainingStep) -> Views | None:
         """Return the rows of the teacher's and the student's call."""
         self.end_step()
+        if self.is_left_out(step):
+            return None
         index = self.index(step)
         count = len(index)
         weak = rows_of(self._teacher.predictions(self.teacher_call), count, self.rows, "the teacher's call")

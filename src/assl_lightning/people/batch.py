@@ -15,8 +15,6 @@ A labelling tool needs this directory alone: it may be copied elsewhere without 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import re
@@ -28,7 +26,8 @@ from typing import Any
 
 from assl_lightning.base.arguments import is_integer, is_number
 from assl_lightning.base.atomic import TEMPORARY, open_atomic, write_text
-from assl_lightning.base.run_files import AUDIT, CONFIG, POOL, TO_LABEL
+from assl_lightning.base.csv_text import table_as_csv
+from assl_lightning.base.run_files import AUDIT, CONFIG, POOL, TO_LABEL, require_run
 from assl_lightning.base.shell import command
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.loop.records import read_config
@@ -195,20 +194,31 @@ def known_classes(batches: Iterable[LabelBatch]) -> frozenset[str]:
     return frozenset(name for batch in batches for name in (*batch.class_names, *batch.former_names))
 
 
+def require_batches(run_dir: Path) -> list[LabelBatch]:
+    """Read the batches of a run's rounds, in their order, from its directory or a copy with the batches alone.
+
+    Raises:
+        ValueError: the directory is none of a run.
+    """
+    batches = find_batches(run_dir)
+    if not batches and not find_audits(run_dir):
+        require_run(run_dir)
+    return batches
+
+
 def waiting_batch(run_dir: Path) -> LabelBatch:
     """Read the batch whose labels a run waits for.
 
     Raises:
-        ValueError: it waits for no labels.
+        ValueError: the directory is none of a run, or the run waits for no labels.
     """
-    waiting = [batch for batch in find_batches(run_dir) if batch.is_open]
+    batches = require_batches(run_dir)
+    waiting = [batch for batch in batches if batch.is_open]
     if waiting:
         return waiting[-1]
-    if not run_dir.is_dir():
-        raise ValueError(f"{run_dir} must be the directory of a run; there is no such directory")
     raise ValueError(
-        f"{run_dir} waits for no labels; start the run, or go on with it, and it says when it does "
-        f"({command('status', run_dir)} tells where it is)"
+        f"{run_dir} waits for no labels; start the run, or go on with it, until it does "
+        f"({command('status', run_dir)} shows its state)"
     )
 
 
@@ -230,19 +240,16 @@ def _description(batch: LabelBatch) -> str:
 
 def _table(batch: LabelBatch) -> str:
     """Return the table: highest score first, with empty columns to fill in; predictions only if people may see them."""
-    text = io.StringIO()
     shown = batch.show_predictions
     parts = list(batch.samples[0].parts) if shown and batch.samples else []
-    writer = csv.writer(text)  # its line ends are \r\n: a name with either of them is quoted
     of_model = ["prediction", "score", *parts] if shown else []
-    writer.writerow(["sample_id", "label", "status", "path", "image", *of_model, "round"])
+    rows = []
     for sample in batch.samples:
-        values = [sample.score, *(sample.parts[name] for name in parts)]
-        numbers = ["" if value is None else value for value in values]
-        predicted = [sample.prediction or "", *numbers] if shown else []
+        predicted = [sample.prediction, sample.score, *(sample.parts[name] for name in parts)] if shown else []
         image = f"{IMAGES}/{sample.image}"
-        writer.writerow([sample.sample_id, "", "", sample.path or "", image, *predicted, batch.round])
-    return text.getvalue()
+        rows.append([sample.sample_id, "", "", sample.path, image, *predicted, batch.round])
+    header = ["sample_id", "label", "status", "path", "image", *of_model, "round"]
+    return table_as_csv(header, rows, line_end="\r\n")
 
 
 def _batch_of(content: Any, directory: Path) -> LabelBatch:

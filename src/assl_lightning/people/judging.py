@@ -174,9 +174,9 @@ class RequestedSamples:
         self._sample_hints, self._class_hints = Suggestions(self.batch, paths), Suggestions(self._classes)
 
     def with_known_names(self, answer: Incoming) -> Incoming:
-        """Return the answer with its sample and class as the run calls them, if they are the same but for their form.
+        """Return the answer with the run's own form of its sample's and its class's name (`SameNames.find_cell`).
 
-        See `SameNames.find_cell`. A former name of a class becomes the present one.
+        A former name of a class becomes the present one.
         """
         sample_id = self._sample_names.find_cell(answer.sample_id) or answer.sample_id
         if answer.label is None:
@@ -185,7 +185,7 @@ class RequestedSamples:
         return replace(answer, sample_id=sample_id, label=self._present.get(label, label))
 
     def problems(self, answer: Incoming) -> Iterator[str]:
-        """Yield what is wrong with the sample, the class or the annotator of an answer."""
+        """Yield the problems of the sample, the class and the annotator of an answer."""
         batch = self.batch.get(answer.sample_id)
         if batch is None:
             yield f"{answer.sample_id!r} is no sample that was asked for{self._sample_hints.hint(answer.sample_id)}"
@@ -201,7 +201,7 @@ class RequestedSamples:
 
 @dataclass
 class _Review:
-    """A review under way."""
+    """The state of a review."""
 
     requested: RequestedSamples
     active: Sequence[Answer]
@@ -213,14 +213,14 @@ class _Review:
     _now: str = field(default_factory=utc_now)
 
     def look_up(self, position: int, answer: Incoming) -> None:
-        """Note what is wrong with an answer by itself, or keep it for `compare`."""
+        """Record the problems of one answer alone, or keep it for `compare`."""
         found = [f"{answer.where}: {problem}" for problem in self.requested.problems(answer)]
         self.problems += [(position, problem) for problem in found]
         if not found:
             self._by_voice.setdefault(voice_of(answer), []).append((position, answer))
 
     def compare(self) -> None:
-        """Compare the answers with one another and with the ledger, and make out which are new."""
+        """Compare the answers with each other and with the ledger, and find the new ones."""
         votes = sorted((self._latest(given) for given in self._by_voice.values()), key=lambda vote: vote[0])
         ledger = _LedgerView(self.active)
         new: list[tuple[int, Incoming]] = []
@@ -251,7 +251,7 @@ class _Review:
         self._append((answer for _, answer in new), ledger)
 
     def _keep_earlier(self, answer: Incoming, last: Answer) -> None:
-        """Keep an answer that came late, in the round of its annotator's latest answer, which goes on to count."""
+        """Keep an answer that came late, in the round of its annotator's latest answer, which still counts."""
         self.notices.append(
             f"{answer.where}: {describe(answer)} of {answer.sample_id!r} was given at {answer.at}, before "
             f"{describe(last)} at {last.at} ({last.source}), which stays"
@@ -287,7 +287,7 @@ class _Review:
             older = kept if later is answer else answer
             if content_of(answer) == content_of(kept):
                 self.notices.append(
-                    f"{answer.where}: says the same of {answer.sample_id!r} as {kept.where}; it counts once"
+                    f"{answer.where}: repeats the answer to {answer.sample_id!r} of {kept.where}; it counts once"
                 )
             else:
                 self.notices.append(

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from assl_lightning.base.csv_text import table_as_csv
 from assl_lightning.base.run_files import INITIAL, LEDGER, round_directory
 from assl_lightning.data.answers import Conflicts, ResolvedLabel, name_of, resolve
 from assl_lightning.people.batch import AskedSample, LabelBatch, find_all_batches
 from assl_lightning.people.ledger import Ledger
 
 COLUMNS = ("path", "sample_id", "label", "split", "round", "people")
-"""Of the table, which data=manifest reads, and data.source.labels too; both pass over the last two."""
+"""The columns of the table, which data=manifest and data.source.labels read; both ignore the last two."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +23,9 @@ class LabelledSample:
     sample_id: str
     path: Path | None  # None if the data are no files
     label: str  # the present name of its class
-    round: int  # that asked for it first
-    people: tuple[str, ...]  # who said so, or who decided it
-    is_held_out: bool  # it is only tested on
+    round: int  # the first that asked for it
+    people: tuple[str, ...]  # those who gave the label, or decided it
+    is_held_out: bool  # the image is in the test set
 
 
 @dataclass(frozen=True)
@@ -38,14 +37,18 @@ class LabelledSet:
 
     def table(self) -> str:
         """Return the table as CSV with `COLUMNS`; split is test for an image of the hold-out, else pool."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for one in self.samples:
-            split = "test" if one.is_held_out else "pool"
-            people = "; ".join(map(name_of, one.people))
-            writer.writerow([one.path or "", one.sample_id, one.label, split, one.round, people])
-        return text.getvalue()
+        rows = [
+            (
+                sample.path,
+                sample.sample_id,
+                sample.label,
+                "test" if sample.is_held_out else "pool",
+                sample.round,
+                "; ".join(map(name_of, sample.people)),
+            )
+            for sample in self.samples
+        ]
+        return table_as_csv(COLUMNS, rows)
 
 
 def labelled_set(run_dir: Path, conflicts: Conflicts) -> LabelledSet:

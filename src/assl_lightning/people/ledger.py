@@ -172,7 +172,7 @@ class Ledger:
                 yield connection
         except sqlite3.DatabaseError as error:
             raise ValueError(
-                f"{self.path} must be a ledger of labels that can be read and written; SQLite says: {error}. Restore "
+                f"{self.path} must be a ledger of labels that can be read and written; SQLite: {error}. Restore "
                 f"it, or free what holds it"
             ) from error
 

@@ -1,4 +1,4 @@
-"""A command that tells people, once for each batch, that a run waits for their labels."""
+"""Notify people by a command, once for each batch, that a run waits for their labels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from assl_lightning.people.batch import LabelBatch
 log = logging.getLogger(__name__)
 
 NOTIFIED = ".notified"
-"""The file in a batch's directory that says that the command was started for it."""
+"""The file in a batch's directory that records that the command was started for it."""
 
 PATIENCE = 60.0  # seconds that the command may take
 
@@ -26,7 +26,7 @@ _TAIL = 2000  # bytes of the command's output that its last line is looked for i
 
 
 def is_command(value: object) -> bool:
-    """True for a text that a shell can be given."""
+    """True for a text that can be passed to a shell."""
     return isinstance(value, str) and value.strip() != "" and "\0" not in value
 
 
@@ -34,8 +34,8 @@ def notify(command: str, batch: LabelBatch) -> None:
     """Run a shell command for a batch that waits for people, unless it was started for this batch before.
 
     The batch is described by environment variables alone (see `variables`), so that no name becomes a part of the
-    command. It is noted before the command starts: a process that is killed meanwhile does not repeat it. A command
-    that fails, or takes more than `PATIENCE` seconds, is told in one line; nothing is raised, and nothing is repeated.
+    command. It is recorded before the command starts, so that a killed process does not repeat it. A command that
+    fails, or takes more than `PATIENCE` seconds, is a warning; nothing is raised, and nothing is repeated.
     """
     try:
         (batch.directory / NOTIFIED).touch(exist_ok=False)
@@ -64,8 +64,8 @@ def variables(batch: LabelBatch) -> Mapping[str, str]:
 
 
 def _run(command: str, environment: Mapping[str, str]) -> str:
-    """Run the command in the shell of the system, and return what went wrong in a few words, or ""."""
-    with tempfile.TemporaryFile() as output:  # a pipe would stay open as long as what the command leaves running
+    """Run the command in the shell of the system, and return its failure in a few words, or ""."""
+    with tempfile.TemporaryFile() as output:  # a pipe would stay open while the command's own children run
         try:
             process = subprocess.Popen(
                 command,
@@ -90,8 +90,8 @@ def _run(command: str, environment: Mapping[str, str]) -> str:
             return ""
         output.seek(max(0, output.seek(0, os.SEEK_END) - _TAIL))
         lines = output.read().decode(errors="replace").strip().splitlines()
-        said = f" ({shortened(printable(lines[-1].strip()), 160)})" if lines else ""
-        return f"the command ended with exit code {code}{said}"
+        last_line = f" ({shortened(printable(lines[-1].strip()), 160)})" if lines else ""
+        return f"the command ended with exit code {code}{last_line}"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -177,7 +177,7 @@ class People:
         return self.offer(read_batch(directory))
 
     def offer(self, batch: LabelBatch) -> str:
-        """Show people a batch that was written before, and return the instructions for them."""
+        """Show people a batch that is written already, and return the instructions for them."""
         return self._tool.offer(batch)
 
     # ---- asking
@@ -258,7 +258,7 @@ class People:
     # ---- gathering
 
     def _check_indices(self, batch: LabelBatch) -> None:
-        """Raise if a batch numbers its images otherwise than the run, so that a label would go to another image."""
+        """Raise if a batch has other indices for its images than the run, so that a label would go to another image."""
         names = self._source.sample_ids
         for sample in batch.samples:
             if sample.index >= len(names) or names[sample.index] != sample.sample_id:
@@ -268,9 +268,9 @@ class People:
                 )
 
     def _collect(self, batches: Sequence[LabelBatch], ledger: Ledger) -> None:
-        """Add the answers that have come to the ledger, except revoked ones that a file still contains.
+        """Add new answers to the ledger, except revoked ones that a file still contains.
 
-        Answers that contradict one another are all added; `_gather` waits until that is settled.
+        Answers that contradict each other are all added; `_gather` waits until they are resolved.
         """
         revoked = [answer for answer, revoked_by in ledger.history(as_now=True) if revoked_by is not None]
         incoming = [answer for batch in batches for answer in (*read_returned(batch), *self._tool.collect(batch))]
@@ -397,7 +397,7 @@ def _check_same(request: LabelRequest, batch: LabelBatch) -> None:
     if asked != [name for name in request.sample_id if name in set(asked)]:
         raise ValueError(
             f"{batch.directory} asks for other images than this round does, {len(asked)} and {len(request.sample_id)} "
-            f"of them; it was copied from elsewhere or changed: restore it, or move it away to write it anew"
+            f"of them; it was copied from elsewhere or changed: restore it, or move it away and it is written again"
         )
 
 

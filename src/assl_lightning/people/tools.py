@@ -13,7 +13,7 @@ class LabelsByFile:
     """Labels by a table: people fill in its column label in the run's directory, or in a copy for `ingest`."""
 
     def check(self, class_names: Sequence[str]) -> None:
-        """Return: nothing is needed."""
+        """Return, since nothing is needed."""
 
     def offer(self, batch: LabelBatch) -> str:
         """Return what to do; the table is there already."""
@@ -31,7 +31,7 @@ class LabelsByPage:
     """Labels by a page in the browser, which writes each answer to the ledger at once."""
 
     def check(self, class_names: Sequence[str]) -> None:
-        """Return: nothing is needed here; the machine where people label needs the extra `label`."""
+        """Return, since nothing is needed here; the machine where people label needs the extra `label`."""
 
     def offer(self, batch: LabelBatch) -> str:
         """Return the command that opens the page."""

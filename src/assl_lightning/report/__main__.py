@@ -11,9 +11,7 @@ from assl_lightning.report.analysis.grouping import group
 from assl_lightning.report.analysis.runs import Run, find_runs
 from assl_lightning.report.comparing import comparison_page
 from assl_lightning.report.drawing import png
-from assl_lightning.report.html import render_html
-from assl_lightning.report.markdown import render_markdown
-from assl_lightning.report.output import PAGE, default_output, report_parser, write_files
+from assl_lightning.report.output import default_output, report_parser, write_report
 from assl_lightning.report.sections.accuracy import draw_accuracy
 from assl_lightning.report.sections.labelling import FILE_NAME as PEOPLE
 from assl_lightning.report.sections.labelling import find_labelling, people_csv
@@ -29,10 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runs = find_runs(options.directories)
     output = options.output or default_output(runs)
     page, files = _steps_report(runs, options) if options.steps else _comparison_report(runs, options)
-    tables = render_markdown(page)
-    files |= {"tables.md": tables.encode(), PAGE: render_html(page).encode()}
-    write_files(files, output)
-    sys.stdout.write(f"{tables}\nreport: {output / PAGE}\n")
+    write_report(page, files, output)
 
 
 def _parser() -> argparse.ArgumentParser:

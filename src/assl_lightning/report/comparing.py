@@ -22,8 +22,8 @@ from assl_lightning.report.sections.labelling_more import labelling_more_blocks
 from assl_lightning.report.sections.mask_rates import mask_rate_blocks
 from assl_lightning.report.sections.over_settings import over_settings_sections
 from assl_lightning.report.sections.pairwise import pairwise_blocks
+from assl_lightning.report.sections.picked_accuracy import picked_accuracy_blocks
 from assl_lightning.report.sections.provenance import provenance_blocks
-from assl_lightning.report.sections.random_picks import random_pick_blocks
 from assl_lightning.report.sections.reliability import reliability_blocks
 from assl_lightning.report.sections.tested import of_each_method
 from assl_lightning.report.sections.thumbnails import shown_seeds, thumbnail_blocks
@@ -91,7 +91,7 @@ def _sections(
         *_filled("Confident errors", of_tests(error_blocks), level),
         *_filled("Confidence", of_tests(reliability_blocks), level),
         *_filled("Time", time_blocks(setting, with_people=bool(asked)), level),
-        *_filled("Accuracy without a hold-out", random_pick_blocks(setting), level),
+        *_filled("Accuracy without a hold-out", picked_accuracy_blocks(setting), level),
         *_filled("Pseudo-labels", mask_rate_blocks(setting), level),
         *_filled("Labels by people", labelled, level),
         *_filled("Classes of the queries", class_balance_blocks(setting), level),

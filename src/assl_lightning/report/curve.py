@@ -90,9 +90,8 @@ def draw_panels(
     curves: Sequence[Curve],
     reference: Curve | None,
     *,
-    title: str | None = None,
-    x_label: str = "labelled samples",
-    y_label: str = "test accuracy (%)",
+    title: str | None,
+    y_label: str,
 ) -> Figure:
     """Draw a small plot for each line with its band and last value, and the dashed `reference`, on common axes."""
     rows = ceil(len(curves) / _PANELS_A_ROW)
@@ -110,7 +109,7 @@ def draw_panels(
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     if title is not None:
         figure.suptitle(plain(title), x=0.01, ha="left", fontsize=11, color="black")
-    figure.supxlabel(x_label, color=INK, fontsize=LABEL_SIZE)
+    figure.supxlabel("labelled samples", color=INK, fontsize=LABEL_SIZE)
     figure.supylabel(y_label, color=INK, fontsize=LABEL_SIZE)
     return figure
 

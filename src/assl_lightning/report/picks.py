@@ -7,14 +7,13 @@ picks is an effect of the setting.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
-from assl_lightning.base.command_line import as_command
+from assl_lightning.base.command_line import Parser, as_command
 from assl_lightning.base.paths import path_argument
 from assl_lightning.base.words import UNKNOWN, per_cent
 from assl_lightning.base.words import seconds as in_seconds
@@ -135,14 +134,19 @@ def _median(durations: Sequence[float | None]) -> str:
 @as_command
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m assl_lightning.report.picks",
         description="Count, seed by seed, the picks that two methods have in common at the first query in which they "
         "differ. Both must have been trained identically until then.",
     )
-    parser.add_argument("one", type=path_argument, help="the directory of a method's runs, one for each seed")
     parser.add_argument(
-        "other", type=path_argument, help="the directory of another method, which differs only in how it chooses"
+        "one", type=path_argument, metavar="ONE", help="the directory of a method's runs, one for each seed"
+    )
+    parser.add_argument(
+        "other",
+        type=path_argument,
+        metavar="OTHER",
+        help="the directory of another method, which differs only in how it chooses",
     )
     options = parser.parse_args(arguments)
     found = compare_directories(options.one, options.other)

@@ -12,6 +12,7 @@ from statistics import fmean, median, stdev
 
 from matplotlib.figure import Figure
 
+from assl_lightning.base.csv_text import rows_as_csv
 from assl_lightning.base.differences import differences
 from assl_lightning.base.run_files import round_directory
 from assl_lightning.base.words import counted, counted_each, from_to, mean_and_deviation, per_cent
@@ -22,7 +23,6 @@ from assl_lightning.report.curve import Curve, draw_curves
 from assl_lightning.report.drawing import style_of, svg
 from assl_lightning.report.sections.accuracy import accuracy_label
 from assl_lightning.report.sections.provenance import versions_table
-from assl_lightning.report.tidy import rows_as_csv
 from assl_lightning.report.views import Illustration, Page, Paragraph, Section, Table
 
 FILE_NAME = "metrics.csv"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 
+from assl_lightning.base.csv_text import rows_as_csv
 from assl_lightning.loop.records import RoundRecord
 from assl_lightning.report.analysis.runs import Setting
 from assl_lightning.report.sections.durations import PART_NAMES
@@ -24,15 +23,6 @@ def tidy_csv(settings: Sequence[Setting]) -> str:
         for setting, method, seed, record in _rounds(settings)
     ]
     return rows_as_csv(rows)
-
-
-def rows_as_csv(rows: Sequence[dict[str, object]]) -> str:
-    """Write rows with the same keys under a header; None becomes empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _rounds(settings: Sequence[Setting]) -> Iterator[tuple[str, str, int, RoundRecord]]:

@@ -320,7 +320,8 @@ def test_the_way_by_files_needs_no_httpx_and_the_other_says_what_to_install(
     batch: LabelBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "httpx", None)
-    monkeypatch.delitem(sys.modules, "assl_lightning.people.label_studio.client", raising=False)
+    for name in ("client", "connection"):
+        monkeypatch.delitem(sys.modules, f"assl_lightning.people.label_studio.{name}", raising=False)
     LabelStudioFiles().offer(batch)
     with pytest.raises(ImportError, match=r"needs httpx: pip install 'httpx>=0\.27'; "):
         LabelStudioExchange("http://127.0.0.1:8080").offer(batch)

@@ -259,12 +259,6 @@ def test_the_bounds_of_confidence_are_reached() -> None:
         assert sqrt(sum(error**2 for error in errors)) == pytest.approx(confident_uncertainty(10)[bound])
 
 
-@pytest.mark.parametrize("arguments", [(1, 0.95), (10, 1.0)])
-def test_bounds_of_confidence_need_classes_and_a_threshold(arguments: tuple[int, float]) -> None:
-    with pytest.raises(ValueError, match="two classes or more and a threshold in"):
-        confident_uncertainty(*arguments)
-
-
 def test_one_confident_sample_among_the_most_uncertain_makes_nearly_all_others_confident() -> None:
     """Why the paper's 15.67 % and 24.87 % are not reading A of snapshot uncertainties, within one snapshot."""
     generator = torch.Generator().manual_seed(0)

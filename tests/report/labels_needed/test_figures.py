@@ -47,7 +47,7 @@ def test_each_regime_has_a_panel_with_the_mean_curves_of_its_methods(regimes: li
 
 
 def test_a_method_has_a_bar_in_each_regime_but_the_baseline_has_none(regimes: list[Regime]) -> None:
-    figure = draw_needed(regimes, ("random", "herding", "low"))
+    figure = draw_needed(regimes, ("random", "herding", "low"), "Title")
     (axes,) = figure.axes
     widths = [bar.get_width() for bar in axes.patches if isinstance(bar, Rectangle)]
 

@@ -85,6 +85,6 @@ def test_errors_are_one_line_and_write_nothing(
 
 @pytest.mark.parametrize("option", ["--share", "--margin"])
 @pytest.mark.parametrize("value", ["0", "101", "much"])
-def test_a_number_that_is_no_per_cent_is_refused(option: str, value: str) -> None:
-    with pytest.raises(SystemExit):
-        main([".", option, value])
+def test_a_number_that_is_no_per_cent_is_refused(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([".", option, value]) == 1
+    assert f"{option}: must be a number above 0 and at most 100; got '{value}'" in capsys.readouterr().err

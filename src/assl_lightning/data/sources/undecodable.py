@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from assl_lightning.base.atomic import write_text
+from assl_lightning.base.csv_text import table_as_csv
 from assl_lightning.data.decoding import Faults, describe_faults, name_faults
 from assl_lightning.data.sources.base import PoolSource
 
@@ -115,8 +114,4 @@ def check_place(path: Path) -> None:
 
 def write_undecodable(path: Path, rows: Sequence[Row]) -> None:
     """Write the table, as CSV in UTF-8 with a header, in one piece."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(_HEADER)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    write_text(path, table_as_csv(_HEADER, rows, line_end="\r\n"))

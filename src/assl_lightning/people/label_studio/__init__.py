@@ -1,5 +1,5 @@
-"""Label Studio: what people are asked goes there as tasks, what they answered comes back as a JSON export.
+"""Label Studio as a labelling tool: samples are sent as tasks, answers come back as a JSON export.
 
-By files, which needs nothing but the standard library, or by the server's REST interface with httpx. Written against
-Label Studio 1.23.2.
+Both go by files, which needs only the standard library, or by the server's REST interface, which needs httpx. Written
+against Label Studio 1.23.2.
 """

@@ -1,4 +1,4 @@
-"""Label Studio as labelling tool in two ways: by files that a person imports and exports, and by REST."""
+"""The two ways to label in Label Studio: by files that a person imports and exports, and by REST."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from assl_lightning.people.label_studio.client import LabelStudio, Task
 
 EXPORT = "label_studio.json"
-"""Where the export is awaited, in the batch's directory."""
+"""The name of the export in the batch's directory."""
 
 TOKEN = "LABEL_STUDIO_API_KEY"
 """The environment variable with the token, the only place that it is read from."""
@@ -51,7 +51,7 @@ class LabelStudioFiles:
         self.image_prefix = image_prefix
 
     def check(self, class_names: Sequence[str]) -> None:
-        """Look before a training whether its labels could be asked for.
+        """Raise, before a training, if its labels could not be asked for.
 
         Raises:
             ValueError: a class cannot be written into Label Studio's interface.
@@ -59,7 +59,7 @@ class LabelStudioFiles:
         label_config(class_names)
 
     def offer(self, batch: LabelBatch) -> str:
-        """Write the two files and say what people do with them."""
+        """Write the two files, and return the instructions for people."""
         urls = image_urls(batch, image_root=self.image_root, image_prefix=self.image_prefix)
         write_tasks(batch, image_url=urls, show_predictions=batch.show_predictions)
         return (
@@ -72,7 +72,7 @@ class LabelStudioFiles:
         """Return the answers in the export to the batch; none if there is no export yet.
 
         Raises:
-            ExportError: it is not a JSON export of this batch, or something in it cannot be understood.
+            ExportError: it is not a JSON export of this batch, or a part of it is invalid.
         """
         path = batch.directory / EXPORT
         try:
@@ -89,14 +89,14 @@ class LabelStudioExchange:
 
     Args:
         url: the server's address, as a browser has it.
-        project: the number of the project; None: the run's own, which is made where there is none.
+        project: the number of the project; None: the run's own, which is made if there is none.
         image_root: the document root from which the server serves files, above the images.
         image_prefix: an http(s) address at which an image is found under its sample id. Without either, the tasks hold
             the images.
         timeout: seconds for each request.
 
-    Where the server does not do what is needed, all methods raise `LabelStudioError`, a ConnectionError; where an
-    argument cannot be right, ValueError.
+    All methods raise `LabelStudioError`, a ConnectionError, for a server that refuses or does not answer, and
+    ValueError for a wrong argument.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class LabelStudioExchange:
         self.timeout = timeout
 
     def check(self, class_names: Sequence[str]) -> None:
-        """Look before a training whether its labels could be asked for: server, token, project, classes."""
+        """Raise, before a training, if its labels could not be asked for: check server, token, project and classes."""
         label_config(class_names)
         with self._server() as server:
             server.version()
@@ -127,7 +127,7 @@ class LabelStudioExchange:
                     raise _another_interface(self.project, offered, class_names)
 
     def offer(self, batch: LabelBatch) -> str:
-        """Have every sample of the batch in the project once, see that an image is served, say where to label."""
+        """Send the samples of the batch that are missing in the project, and return the instructions for people."""
         urls = image_urls(batch, image_root=self.image_root, image_prefix=self.image_prefix)
         wanted = tasks_of(batch, image_url=urls, show_predictions=batch.show_predictions)
         with self._server() as server:
@@ -149,7 +149,7 @@ class LabelStudioExchange:
         """Return the answers to the batch so far; none if labelling has not begun.
 
         Raises:
-            ExportError: an annotation cannot be understood.
+            ExportError: an annotation is invalid.
         """
         with self._server() as server:
             project = self._find(server, batch)
@@ -211,7 +211,7 @@ def _create(server: LabelStudio, batch: LabelBatch) -> int:
 
 
 def _offered(server: LabelStudio, project: int) -> list[str]:
-    """The choices that a project's interface offers."""
+    """Return the choices that a project's interface offers."""
     config = server.project(project).get("parsed_label_config")
     control = config.get(CONTROL) if isinstance(config, dict) else None
     offered = control.get("labels") if isinstance(control, dict) and control.get("type") == "Choices" else None
@@ -240,7 +240,7 @@ def _of_batch(tasks: Sequence[Task], batch: LabelBatch) -> list[Task]:
 def _send_missing(
     server: LabelStudio, project: int, batch: LabelBatch, wanted: Sequence[dict[str, object]]
 ) -> list[Task]:
-    """The batch's tasks, once all are there. What may or may not have arrived is looked up before it is sent again."""
+    """Send the missing tasks of a batch, and return all of its tasks; after an unclear result, list them again."""
     problem = ""
     for sending in range(_SENDINGS + 1):
         tasks = _of_batch(server.tasks(project), batch)
@@ -257,7 +257,7 @@ def _send_missing(
             problem = str(error)
     raise LabelStudioError(
         f"project {project} of Label Studio must have all {len(batch.samples)} images that were sent; {len(missing)} "
-        f"of them are missing ({problem or 'it said that it took them'}); give the same command again"
+        f"of them are missing ({problem or 'it accepted them'}); give the same command again"
     )
 
 
@@ -267,7 +267,7 @@ def _check_image(server: LabelStudio, batch: LabelBatch, tasks: Sequence[Task]) 
     if not address.startswith("data:"):
         server.fetch(address)
         return
-    (sample,) = [one for one in batch.samples if one.sample_id == tasks[0].sample_id]
+    (sample,) = [sample for sample in batch.samples if sample.sample_id == tasks[0].sample_id]
     if address != embed(batch.image_path(sample)):
         raise LabelStudioError(
             f"task {tasks[0].id} of Label Studio must hold the image {batch.image_path(sample)}; it holds another, or "

@@ -1,6 +1,6 @@
-"""A JSON export of Label Studio → answers, or all that is wrong with it at once.
+"""Read a JSON export of Label Studio as answers; an error names all problems at once.
 
-Of what one person said of one sample the newest holds, whether they thought again or the task was imported twice.
+Of several annotations of one sample by one person, also in two tasks, the newest counts.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Annotation:
 
 
 def is_export(content: object) -> bool:
-    """True where the content of a JSON file comes from Label Studio, as JSON or as JSON-MIN."""
+    """True if the content of a JSON file comes from Label Studio, as JSON or as JSON-MIN."""
     return isinstance(content, list) and any(_is_task(row) or _is_row_of_a_table(row) for row in content)
 
 
@@ -46,11 +46,13 @@ def read_export(content: object, where: str) -> list[Incoming]:
     """Return the answers in an export, oldest first, one for each person and sample; `where` is the file's name.
 
     Raises:
-        ExportError: it is not a JSON export, or something in it cannot be understood.
+        ExportError: it is not a JSON export, or a part of it is invalid.
     """
     problems: list[str] = []
     tasks = _tasks(content, where)
-    annotations = [one for place, task in enumerate(tasks, 1) for one in _annotations(task, place, where, problems)]
+    annotations = [
+        annotation for number, task in enumerate(tasks, 1) for annotation in _annotations(task, number, where, problems)
+    ]
     newest: dict[tuple[str, str], _Annotation] = {}
     for annotation in sorted(annotations, key=_age):
         newest[annotation.sample_id, annotation.annotator] = annotation
@@ -61,7 +63,7 @@ def read_export(content: object, where: str) -> list[Incoming]:
 
 
 def tasks_of_batch(content: object, batch: LabelBatch, where: str) -> list[object]:
-    """Those tasks of an export that were made for `batch`; a project may have those of several rounds and runs.
+    """Return the tasks of an export that were made for `batch`; a project may have those of several rounds and runs.
 
     Raises:
         ExportError: it is not a JSON export, or has tasks and none of them is the batch's.
@@ -117,12 +119,12 @@ def _tasks(content: object, where: str) -> list[object]:
     return content
 
 
-def _annotations(task: object, place: int, where: str, problems: list[str]) -> Iterator[_Annotation]:
-    """Return the annotations of a task, which is entry number `place` of the export."""
+def _annotations(task: object, number: int, where: str, problems: list[str]) -> Iterator[_Annotation]:
+    """Yield the annotations of a task, which is entry `number` of the export."""
     if not isinstance(task, dict):
-        problems.append(f"{where}, entry {place} must be a task; it is {_kind(task)}; export the project once more")
+        problems.append(f"{where}, entry {number} must be a task; it is {_kind(task)}; export the project once more")
         return
-    where = f"{where}, task {task['id']}" if is_integer(task.get("id")) else f"{where}, entry {place}"
+    where = f"{where}, task {task['id']}" if is_integer(task.get("id")) else f"{where}, entry {number}"
     annotations = task.get("annotations")
     if not isinstance(annotations, list):
         problems.append(
@@ -164,7 +166,7 @@ def _annotation(content: object, where: str, sample_id: str) -> _Annotation:
 
 
 def _annotator(completed_by: object) -> str:
-    """E-mail or number of who annotated; nothing where Label Studio does not know."""
+    """Return the annotator's e-mail address or number, "" if unknown."""
     if isinstance(completed_by, dict):
         completed_by = completed_by.get("email") or completed_by.get("id")
     if completed_by is None:
@@ -175,7 +177,7 @@ def _annotator(completed_by: object) -> str:
 
 
 def _time(text: object) -> datetime:
-    """Any number of digits of a second, and Z, which Python 3.10 does not read."""
+    """Read a time with any number of digits of a second, and with Z, which Python 3.10 does not read."""
     matched = _TIME.fullmatch(text) if isinstance(text, str) else None
     try:
         if matched is not None:
@@ -219,10 +221,10 @@ def _answer(annotation: _Annotation, problems: list[str]) -> Incoming | None:
 def _choices(result: object) -> Sequence[str]:
     """Return the distinct choices in an annotation's `CONTROL`; other controls are ignored."""
     chosen: dict[str, None] = {}
-    for one in result if isinstance(result, list) else []:
-        if not isinstance(one, dict) or (one.get("type"), one.get("from_name")) != ("choices", CONTROL):
+    for region in result if isinstance(result, list) else []:
+        if not isinstance(region, dict) or (region.get("type"), region.get("from_name")) != ("choices", CONTROL):
             continue
-        value = one.get("value")
+        value = region.get("value")
         choices = value.get("choices") if isinstance(value, dict) else None
         for choice in choices if isinstance(choices, list) else [choices]:
             if choice:

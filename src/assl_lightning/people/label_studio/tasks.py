@@ -1,4 +1,4 @@
-"""A batch → the tasks and the labelling interface that Label Studio is given."""
+"""Make the tasks and the labelling interface of a batch for Label Studio."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from assl_lightning.base.paths import expanded
 from assl_lightning.people.batch import AskedSample, LabelBatch
 from assl_lightning.people.label_studio.convention import BAD_IMAGE, CONTROL, MODEL_VERSION, SERVERS_FILES
 
-LABEL_CONFIG = "label_config.xml"
-TASKS = "tasks.json"
-"""Beside the batch's table, as is the other."""
+LABEL_CONFIG, TASKS = "label_config.xml", "tasks.json"
+"""The names of the two files in the batch's directory."""
 
 _MOST_OF_AN_IMAGE = 2**21  # bytes that a task may carry itself
 _MOST_OF_A_BATCH = 100 * 2**20  # Label Studio takes 250 MB in a request, a third more than the images are
@@ -28,12 +27,14 @@ _NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010fff
 
 
 def label_config(class_names: Sequence[str]) -> str:
-    """The labelling interface: one image, one class or "bad image"; the keys 1 to 9 are the first classes, 0 is bad.
+    """Return the labelling interface as XML: one image, and one choice among the classes and "bad image".
+
+    The keys 1 to 9 choose the first classes, 0 "bad image".
 
     Raises:
         ValueError: a class cannot be written there.
     """
-    choices = "".join(f"    {_choice(name, place)}\n" for place, name in enumerate(class_names, start=1))
+    choices = "".join(f"    {_choice(name, number)}\n" for number, name in enumerate(class_names, start=1))
     return (
         "<View>\n"
         '  <Image name="image" value="$image" zoom="true"/>\n'
@@ -48,15 +49,16 @@ def label_config(class_names: Sequence[str]) -> str:
 def tasks_of(
     batch: LabelBatch, *, image_url: Callable[[AskedSample], str], show_predictions: bool
 ) -> list[dict[str, Any]]:
-    """K tasks in the batch's order; `image_url` says where a browser finds an image.
+    """Return K tasks in the batch's order; `image_url` returns the address of a sample's image.
 
-    What tells a task from others stands in `meta` too, for a list of tasks without their data, which may hold images.
+    The keys that identify a task are in `meta` too, so that tasks can be listed without their data, which may hold
+    images.
     """
     return [_task(batch, sample, image_url(sample), show_predictions) for sample in batch.samples]
 
 
 def write_tasks(batch: LabelBatch, *, image_url: Callable[[AskedSample], str], show_predictions: bool) -> None:
-    """Put `LABEL_CONFIG` and `TASKS` into the batch's directory, each in one piece."""
+    """Write `LABEL_CONFIG` and `TASKS` into the batch's directory, each in one piece."""
     tasks = tasks_of(batch, image_url=image_url, show_predictions=show_predictions)
     write_text(batch.directory / LABEL_CONFIG, label_config(batch.class_names))
     write_text(batch.directory / TASKS, json.dumps(tasks, indent=1, ensure_ascii=False))
@@ -74,8 +76,8 @@ def image_urls(
         image_prefix: an http(s) address; an image is there under its sample id.
 
     Raises:
-        ValueError: these exclude each other, or make no address; from the function also, where an image is not below
-            the root, or too large for a task.
+        ValueError: both are given, or `image_prefix` is no address; from the function: an image is not below the root,
+            or too large for a task.
     """
     if image_root is not None and image_prefix is not None:
         raise ValueError("image_root and image_prefix exclude each other; give the one by which the images are served")
@@ -87,7 +89,7 @@ def image_urls(
 
 
 def embed(path: Path) -> str:
-    """An image as a data: URI, which any browser shows without asking for it.
+    """Return an image as a data: URI, which any browser shows without another request.
 
     Raises:
         ValueError: it is too large for a task.
@@ -101,7 +103,7 @@ def embed(path: Path) -> str:
     return f"data:{_KINDS[path.suffix]};base64,{base64.b64encode(content).decode()}"
 
 
-def _choice(name: str, place: int) -> str:
+def _choice(name: str, number: int) -> str:
     if name == BAD_IMAGE or _NOT_IN_XML.search(name):
         raise ValueError(
             f"a class must have a name of printable characters other than {BAD_IMAGE!r} for Label Studio; got {name!r}"
@@ -109,7 +111,7 @@ def _choice(name: str, place: int) -> str:
     shown = f"value={_quote(name)}"
     if "$" in name:  # begins a variable of the task's data, and one that is not there came back as an empty choice
         shown = f"value={_quote(name.replace('$', _DOLLAR))} alias={_quote(name)}"
-    hotkey = f' hotkey="{place}"' if place <= 9 else ""
+    hotkey = f' hotkey="{number}"' if number <= 9 else ""
     return f"<Choice {shown}{hotkey}/>"
 
 

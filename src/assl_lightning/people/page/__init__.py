@@ -1,1 +1,1 @@
-"""The labelling page: a batch in the browser of who labels. Only this room knows Starlette and uvicorn."""
+"""The labelling page: a batch in a browser. Only this folder imports Starlette and uvicorn."""

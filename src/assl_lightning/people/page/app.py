@@ -1,4 +1,4 @@
-"""The page's addresses: the page itself, the batch, its images, and where answers go."""
+"""The addresses of the page: the page itself, the batch, its images, and those that take answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ _LARGEST_BODY = 16 * 1024  # bytes; an answer has a few hundred
 _STATIC = Path(__file__).parent / "static"
 _TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp", ".svg": "image/svg+xml"}
 _TYPES |= {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
-_REFUSED_STYLE = (_STATIC / "refused.css").read_text(encoding="utf-8")  # in the page: who is refused gets no other file
+_REFUSED_STYLE = (_STATIC / "refused.css").read_text(
+    encoding="utf-8"
+)  # in the page itself: a refused request gets no other file
 _REFUSED_POLICY = SECURITY[POLICY].replace(
     "style-src 'self'", f"style-src 'self' 'sha256-{b64encode(sha256(_REFUSED_STYLE.encode()).digest()).decode()}'"
 )
@@ -43,23 +45,23 @@ def make_app(
     show_predictions: bool = False,
     end_when_done: bool = False,
 ) -> ASGIApp:
-    """The page as an ASGI application.
+    """Make the page as an ASGI application.
 
     Args:
-        session: what is asked, and where answers go.
-        token: needed for every request.
-        host: that it listens on.
+        session: the batch and its ledger.
+        token: the token that every request needs.
+        host: the host name that the page listens on.
         finish: is called, once or more often, when everything is answered and the page is to end.
-        show_predictions: show what the model takes an image for.
-        end_when_done: finish as soon as all who began have answered everything.
+        show_predictions: show the model's prediction of an image.
+        end_when_done: finish as soon as every annotator who began has answered everything.
 
     Raises:
         ValueError: predictions are to be shown, and the batch does not allow it.
     """
     if show_predictions and not session.batch.show_predictions:
         raise ValueError(
-            f"the predictions of round {session.batch.round} must not be shown, says its batch: they sway who labels; "
-            f"leave --show-predictions out"
+            f"the predictions of round {session.batch.round} must not be shown, since oracle.show_predictions is false "
+            f"in the run; leave --show-predictions out"
         )
     page = _Page(session, finish, show_predictions, end_when_done)
     app = Starlette(routes=page.routes(), exception_handlers={HTTPException: _plain_error})
@@ -139,9 +141,9 @@ class _Page:
         name = annotator_of(annotator)
         batch = self._session.refresh()
         samples = [
-            {"id": one.sample_id, "image": f"images/{one.image}", "again": one.again}
-            | ({"prediction": one.prediction} if self._show_predictions else {})
-            for one in self._session.order(name)
+            {"id": sample.sample_id, "image": f"images/{sample.image}", "again": sample.again}
+            | ({"prediction": sample.prediction} if self._show_predictions else {})
+            for sample in self._session.order(name)
         ]
         shown = {sample["id"] for sample in samples}
         answers = [_described(answer) for answer in self._session.answers(name) if answer.sample_id in shown]
@@ -156,36 +158,38 @@ class _Page:
         }
 
     def _describe_groups(self, annotator: object) -> Mapping[str, Any]:
-        """The images in the groups that the model makes of them; what it takes a group for only if that is shown."""
+        """Describe the images in groups of one predicted class, which is named only if predictions are shown."""
         described = dict(self._describe(annotator))
         shown = {sample["id"]: sample for sample in described["samples"]}
         groups = self._session.groups(str(described["annotator"]))
-        samples = [shown[one.sample_id] | {"group": number} for number, group in enumerate(groups) for one in group]
+        samples = [
+            shown[sample.sample_id] | {"group": number} for number, group in enumerate(groups) for sample in group
+        ]
         names = [group[0].prediction if self._show_predictions else None for group in groups]
         is_grouped = [group[0].prediction is not None for group in groups]
         described["groups"] = [{"alike": alike, "name": name} for alike, name in zip(is_grouped, names, strict=True)]
         return described | {"samples": samples}
 
     def _describe_disputes(self, annotator: object) -> Mapping[str, Any]:
-        """The images about which people differ, those first for which the run waits; without any prediction."""
+        """Describe the images about which people differ, without predictions; those with an open conflict first."""
         described = dict(self._describe(annotator))
         disputes = self._session.disputes()
         samples = [
             {
-                "id": one.sample_id,
-                "image": f"images/{one.image}",
-                "again": one.again,
-                "votes": [_described(vote) for vote in disputes[one.sample_id].votes],
-                "waits": _waits(disputes[one.sample_id]),
-                "holds": _said_of(disputes[one.sample_id]),
+                "id": sample.sample_id,
+                "image": f"images/{sample.image}",
+                "again": sample.again,
+                "votes": [_described(vote) for vote in disputes[sample.sample_id].votes],
+                "waits": _waits(disputes[sample.sample_id]),
+                "holds": _answer_without_decision(disputes[sample.sample_id]),
             }
-            for one in self._session.order(str(described["annotator"]), whole_batch=True)
-            if one.sample_id in disputes
+            for sample in self._session.order(str(described["annotator"]), whole_batch=True)
+            if sample.sample_id in disputes
         ]
-        decisions = [_described(one) for one in self._session.decisions() if one.sample_id in disputes]
+        decisions = [_described(answer) for answer in self._session.decisions() if answer.sample_id in disputes]
         return described | {
             "run": f"{described['run']}:settle",  # its answers wait in the browser apart from the others
-            "samples": sorted(samples, key=lambda one: not one["waits"]),
+            "samples": sorted(samples, key=lambda sample: not sample["waits"]),
             "answers": decisions,
             "policy": self._session.conflicts,
         }
@@ -233,12 +237,12 @@ def _described(answer: Answer) -> Mapping[str, Any]:
 
 
 def _waits(verdict: ResolvedLabel) -> bool:
-    """True where the run waits for a decision, or would without the one that was made."""
+    """True if the run waits for a decision, or would wait without the one that was made."""
     return verdict.kind == "conflict" or verdict.decision is not None
 
 
-def _said_of(verdict: ResolvedLabel) -> str | None:
-    """The label, or "skip" or "bad", that holds without a decision; None where none does."""
+def _answer_without_decision(verdict: ResolvedLabel) -> str | None:
+    """Return the label, or "skip" or "bad", that counts without a decision; None if there is none."""
     if verdict.decision is not None or verdict.kind == "conflict":
         return None
     return verdict.label or verdict.kind

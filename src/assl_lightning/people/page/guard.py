@@ -37,15 +37,15 @@ _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]@/?#]+))(?::[0-9]+)?", re.IGNO
 
 
 class Guard:
-    """Middleware that lets a request through, or says in one sentence why not.
+    """Middleware that passes a request on, or refuses it with the reason in one sentence.
 
-    The token comes in the address that was printed, and from then on in a cookie that no script and no other site sees.
+    The token is in the address that was printed, and later in a cookie that neither scripts nor other sites can read.
 
     Args:
-        app: what is guarded.
-        token: needed for everything.
-        host: that the page listens on. Names are checked, ports are not: a tunnel may have another.
-        refuse: (path, sentence) → the response to a request that is not let through, status 403.
+        app: the application behind it.
+        token: the token that every request needs.
+        host: the host name that the page listens on. Ports are not checked: a tunnel may have another.
+        refuse: (path, sentence) → the response to a request that is refused, status 403.
     """
 
     def __init__(self, app: ASGIApp, token: str, host: str, refuse: Callable[[str, str], Response]) -> None:
@@ -57,7 +57,7 @@ class Guard:
         self.cookie = f"assl_label_{hashlib.sha256(self._token).hexdigest()[:8]}"  # ports share cookies, pages do not
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, with the headers that every response has."""
+        """Answer a request, with the headers that every response has."""
         if scope["type"] != "http":
             return
         comes_with_token = self._comes_with_token(scope)
@@ -85,9 +85,9 @@ class Guard:
             return f"this page is not known under the name {', '.join(hosts)!r}; open the address that was printed"
         own_origins = (f"http://{hosts[0]}".lower(), f"https://{hosts[0]}".lower())
         if any(origin.lower() not in own_origins for origin in origins):
-            return f"this page answers no other page, and {', '.join(origins)!r} asked"
+            return f"this page answers no other page, and the request is from {', '.join(origins)!r}"
         if scope["path"] not in PAGES and headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-            return "this page answers no other page, and another one asked"
+            return "this page answers no other page, and the request is from another one"
         if not (comes_with_token or self._has_cookie(scope)):
             return "the token is missing or wrong; open the address that was printed when the page was started"
         return None
@@ -122,7 +122,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _is_address(name: str) -> bool:
-    """No DNS has a say in where an address leads, so it cannot be bound to another machine while the page is open."""
+    """True for an IP address, which no DNS server can turn into another machine while the page is open."""
     try:
         ipaddress.ip_address(name)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Listening, and ending well."""
+"""Serve the labelling page in a thread, and end it once open requests are answered."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
-_GRACE = 3  # seconds for what is being answered when the page ends
+_GRACE = 3  # seconds for requests that are being answered when the page ends
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 takes any that is free.
+    """Open a socket that listens; port 0 takes any port that is free.
 
     Raises:
         ValueError: there is no such host here, or the port is taken.
@@ -30,9 +30,9 @@ def listen(host: str, port: int) -> socket.socket:
             listener.close()
             raise
     except (OSError, UnicodeError) as error:
-        said = error.strerror if isinstance(error, OSError) else error
+        reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(
-            f"the page cannot listen on port {port} of {host} ({said}); give another with --port, or 0 "
+            f"the page cannot listen on port {port} of {host} ({reason}); give another with --port, or 0 "
             f"for any that is free"
         ) from None
     return listener
@@ -40,9 +40,9 @@ def listen(host: str, port: int) -> socket.socket:
 
 @contextmanager
 def serving(app: ASGIApp, listener: socket.socket, ending: threading.Event) -> Iterator[None]:
-    """`app` answers while the block lasts, in a thread of its own, so that signals stay the caller's.
+    """Serve `app` in this block, in another thread, so that the main thread receives signals.
 
-    What is being answered when the block ends is answered first. `ending` is set should the server die.
+    At the end of the block, requests that are being answered are completed. `ending` is set if the server fails.
     """
     server = uvicorn.Server(
         uvicorn.Config(
@@ -64,7 +64,7 @@ def serving(app: ASGIApp, listener: socket.socket, ending: threading.Event) -> I
         try:
             server.run(sockets=[listener])
         finally:
-            ending.set()  # nobody waits for a server that has died
+            ending.set()  # also after an error, so that nothing waits for a server that has ended
 
     thread = threading.Thread(target=run, name="labelling page", daemon=True)
     thread.start()

@@ -1,10 +1,8 @@
-"""One batch and the answers of its annotators: the part of the page that does not depend on the web."""
+"""A batch and the answers of its annotators: the part of the page that does not depend on the web."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import threading
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -14,6 +12,7 @@ from reprlib import repr as shown
 from typing import Any, cast, get_args
 
 from assl_lightning.base.arguments import is_integer, is_number
+from assl_lightning.base.csv_text import table_as_csv
 from assl_lightning.data.answers import Answer, Conflicts, Kind, ResolvedLabel, resolve
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.people.batch import AskedSample, LabelBatch, read_batch
@@ -23,18 +22,18 @@ from assl_lightning.people.ledger import Ledger
 from assl_lightning.people.shares import Share
 
 SOURCE = "page"
-"""Of the answers, in the ledger."""
+"""The source of answers in the ledger."""
 
 GRID_SOURCE = "page, grid"
-"""Of the answers that were given to several images at a time, in the grid."""
+"""The source of answers that were given to several images at a time, in the grid."""
 
 LONGEST_SECONDS = 300.0
-"""More than this counts as this: after five minutes nobody is looking any more."""
+"""The most seconds that an answer is recorded with: nobody looks at an image for more than five minutes."""
 
 COLUMNS = ("sample_id", "label", "status", "annotator", "seconds", "at")
-"""Of the table of answers; `status` is empty beside a label, else skip or bad."""
+"""The columns of the table of answers; `status` is empty beside a label, else skip or bad."""
 
-_DECIDES = "decides"  # one more column, where there are decisions
+_DECIDES = "decides"  # a further column, if there are decisions
 
 _LONGEST_NAME = 60
 _LARGEST_NUMBER = 1e12
@@ -51,12 +50,12 @@ class ClosedError(ValueError):
 
 
 class Session:
-    """One batch and the ledger that its answers go to.
+    """A batch and the ledger of its answers.
 
     Args:
-        batch: what is asked.
-        ledger: of the same run; every answer is in it before the call that gives it returns.
-        conflicts: what becomes of samples about which people differ, as the run has it.
+        batch: the samples to label, and their classes.
+        ledger: the run's; an answer is in it when the call that gives it returns.
+        conflicts: the run's policy for samples about which people differ.
         share: the part of the batch that is labelled here; None for all of it.
 
     Raises:
@@ -69,18 +68,18 @@ class Session:
         self.batch = batch
         self.ledger = ledger
         self.conflicts: Conflicts = conflicts
-        self._writing = threading.Lock()  # what is sent twice at a time is kept once, too
-        self._latest: dict[str, datetime] = {}  # annotator → the time of what came last from them
+        self._writing = threading.Lock()  # an answer that is sent twice at the same time is kept once
+        self._latest: dict[str, datetime] = {}  # annotator → the time of their latest answer
         self._samples = {sample.sample_id: sample for sample in batch.samples}
-        self._here: set[str] = set()  # who answered by this session
-        self.added: list[tuple[str, str]] = []  # classes, each with who added it
+        self._here: set[str] = set()  # annotators who answered in this session
+        self.added: list[tuple[str, str]] = []  # classes, each with the annotator who added it
         self.share = share
         own, common = (batch.samples, ()) if share is None else share.split(batch)
-        self._own = {sample.sample_id for sample in own or common}  # who answers one of them labels this share
+        self._own = {sample.sample_id for sample in own or common}  # answers to these show that a person has this share
         self._asked = {sample.sample_id for sample in (*own, *common)}
 
     def refresh(self) -> LabelBatch:
-        """The batch with the classes that its run has by now; they may change while people label."""
+        """Return the batch with the present classes of its run, which may change while people label."""
         classes = read_history(self.batch.run_dir)
         if classes is not None and classes.names() != self.batch.class_names:
             self.batch = read_batch(self.batch.directory)
@@ -93,21 +92,17 @@ class Session:
 
     @property
     def takes_classes(self) -> bool:
-        """True if `add_class` can add classes: here is the run, and its settings name them."""
+        """True if `add_class` can add classes: the run's directory is here, and its configuration names the classes."""
         return self.batch.is_open and can_change(self.batch.run_dir)
 
     def add_class(self, annotator: str, name: object) -> LabelBatch:
-        """Add a class to the run, for everybody, and return the batch with it.
+        """Add a class to the run, for all annotators, and return the batch with it.
 
         Raises:
-            AnswerError: it is no name, or taken; here is only a copy of the batch, or the data have their own classes.
-            ClosedError: it comes too late.
+            AnswerError: the name is invalid or taken, or classes cannot be added (`takes_classes`).
+            ClosedError: the run has taken the labels over.
         """
-        text = unicodedata.normalize("NFC", name).strip() if isinstance(name, str) else ""
-        if not text or len(text) > _LONGEST_NAME or not text.isprintable():
-            raise AnswerError(
-                f"a class must be a name of 1 to {_LONGEST_NAME} characters on one line; got {shown(name)}"
-            )
+        text = _name("a class", name)
         with self._writing:
             self._check_open()
             if not self.takes_classes:
@@ -123,19 +118,20 @@ class Session:
         return self.refresh()
 
     def order(self, annotator: str, *, whole_batch: bool = False) -> list[AskedSample]:
-        """The samples of this share as this annotator meets them: shuffled, always the same, and differently for each.
+        """Return the samples of this share in an order that is random, but the same each time an annotator begins.
 
-        What the model wants most would otherwise come first for everybody, and tired eyes would see the rest.
+        In one order for all, the samples with the highest scores would come first for everybody, and the last samples
+        would be labelled by tired people.
         """
         seed = f"{self.batch.run_id}\0{self.batch.round}\0{annotator}\0"
         samples = self.batch.samples if whole_batch else self.asked
         return sorted(samples, key=lambda sample: hashlib.sha256((seed + sample.sample_id).encode()).digest())
 
     def groups(self, annotator: str) -> list[list[AskedSample]]:
-        """The samples in groups that the model takes for alike, the largest first, those without a prediction last.
+        """Return the samples in groups of one predicted class, the largest first; those without a prediction are last.
 
-        In a group those come first about which the model is surest, by the score of the acquisition; samples without a
-        score come last. Neither the order of groups nor that within one says which class the model predicts.
+        In a group the samples with the lowest scores come first, about which the model is surest; samples without a
+        score come last. Neither order reveals the predicted class.
         """
         order = self.order(annotator)
         alike: dict[str | None, list[AskedSample]] = {}
@@ -148,31 +144,31 @@ class Session:
         return [*groups, *([without] if without else [])]
 
     def answers(self, annotator: str) -> list[Answer]:
-        """Their standing answers to this batch, oldest first; of several to one image the last is theirs."""
-        return [answer for answer in self._standing() if answer.annotator == annotator]
+        """Return an annotator's active answers to this batch, oldest first; of several to one image the last counts."""
+        return [answer for answer in self._active() if answer.annotator == annotator]
 
     def disputes(self) -> Mapping[str, ResolvedLabel]:
-        """Sample id → verdict, with the votes, for all samples of the batch about which people differ."""
-        holds = resolve(self.ledger.active_answers(), self.conflicts)
-        return {name: holds[name] for name in self._samples if name in holds and holds[name].differs}
+        """Return sample id → the resolved label, with the votes, of the samples about which people differ."""
+        resolved = resolve(self.ledger.active_answers(), self.conflicts)
+        return {name: resolved[name] for name in self._samples if name in resolved and resolved[name].differs}
 
     def unsettled(self) -> list[str]:
-        """The samples about which people differ and for which the run waits."""
+        """Return the samples about which people differ and for which the run waits."""
         return [name for name, verdict in self.disputes().items() if verdict.kind == "conflict"]
 
     def decisions(self) -> list[Answer]:
-        """All standing decisions on this batch, oldest first; of several on one image the last holds."""
-        return [answer for answer in self._all_standing() if answer.decides]
+        """Return the active decisions on this batch, oldest first; of several on one image the last counts."""
+        return [answer for answer in self._active_and_decisions() if answer.decides]
 
     def progress(self) -> Mapping[str, int]:
-        """Annotator → how many of the images they answered, in the order in which they began.
+        """Return annotator → the number of images that they answered, in the order in which they began.
 
-        Of a share only its own images and those in common count, and not people who answered images of other shares
-        and none of its own.
+        With a share, only its own images and those in common count; annotators who answered images of other shares and
+        none of its own are left out.
         """
         answered: dict[str, set[str]] = {}
         elsewhere = set()
-        for answer in self._standing():
+        for answer in self._active():
             if answer.sample_id in self._asked:
                 answered.setdefault(answer.annotator, set()).add(answer.sample_id)
             else:
@@ -186,21 +182,23 @@ class Session:
     def unfinished(self) -> list[str]:
         """Return the annotators who have begun and have images left.
 
-        Whoever has answered only images in common may be of another share, and is left out unless that was done here.
+        An annotator who has answered only images in common may have another share, and is left out unless they answered
+        in this session.
         """
-        begun = {answer.annotator for answer in self._standing() if answer.sample_id in self._own} | self._here
-        return [who for who, answered in self.progress().items() if who in begun and answered < len(self._asked)]
+        begun = {answer.annotator for answer in self._active() if answer.sample_id in self._own} | self._here
+        progress = self.progress().items()
+        return [annotator for annotator, answered in progress if annotator in begun and answered < len(self._asked)]
 
     def answer(self, annotator: str, content: Mapping[str, Any]) -> Answer:
-        """Keep an answer: `sample_id`, `kind`, `label`, `seconds` that it took, `age` in seconds since it was given.
+        """Record an answer: `sample_id`, `kind`, `label`, `seconds` that it took, `age` in seconds since it was given.
 
-        With `decides` it settles what people differ about, and is no vote beside theirs. With `grid` it was given to
-        several images at a time, which its source says. The same answer as the one that stands adds nothing, so that
-        one whose receipt was lost may be sent again.
+        With `decides` it is a decision on a sample about which people differ, and no vote. With `grid` it was given to
+        several images at a time, which is recorded as its source. An answer that equals the annotator's last one adds
+        nothing, so that a browser may send an answer again.
 
         Raises:
-            AnswerError: a sample, class or number that cannot be.
-            ClosedError: it comes too late.
+            AnswerError: an invalid sample, class or number.
+            ClosedError: the run has taken the labels over.
         """
         self.refresh()
         kind, label = self._verdict_of(content)
@@ -216,17 +214,16 @@ class Session:
         with self._writing:
             self._check_open()
             self._here.add(annotator)
-            standing = self.ledger.active_answers(sample_id)
-            place = (annotator, self.batch.round, False)
-            before = [one for one in standing if (one.annotator, one.round, one.decides) == place]
+            votes = [answer for answer in self.ledger.active_answers(sample_id) if not answer.decides]
+            before = [vote for vote in votes if (vote.annotator, vote.round) == (annotator, self.batch.round)]
             if before and (before[-1].kind, before[-1].label) == (kind, label):
                 return before[-1]
             return self.ledger.append([new])[0]
 
     def _time_of(self, annotator: str, age: float) -> datetime:
-        """The time at which an answer of this age was given.
+        """Return the time at which an answer of this age was given.
 
-        Answers of one browser come in their order, each after a delay of its own, which must not change that order.
+        The answers of a browser arrive in their order, but with different delays, which must not change the order.
         """
         with self._writing:
             at = datetime.now(timezone.utc) - timedelta(seconds=age)
@@ -237,7 +234,7 @@ class Session:
     def _decide(self, new: Answer) -> Answer:
         with self._writing:
             self._check_open()
-            before = [one for one in self.decisions() if one.sample_id == new.sample_id]
+            before = [decision for decision in self.decisions() if decision.sample_id == new.sample_id]
             last = before[-1] if before else None
             if last and (last.annotator, last.kind, last.label) == (new.annotator, new.kind, new.label):
                 return last
@@ -246,47 +243,46 @@ class Session:
             return self.ledger.append([new])[0]
 
     def undo(self, annotator: str, number: object) -> None:
-        """Take back an answer that they gave on the page; one that was taken back before stays so.
+        """Take back an answer that the annotator gave on the page; repeating it has no effect.
 
         Raises:
-            AnswerError: it is not theirs, or of another batch.
-            ClosedError: it comes too late.
+            AnswerError: the answer is another annotator's, or to another batch.
+            ClosedError: the run has taken the labels over.
         """
         with self._writing:
             self._check_open()
-            given = {one.id: revoked_by for one, revoked_by in self.ledger.history() if self._is_of(one, annotator)}
+            history = self.ledger.history()
+            given = {answer.id: revoked_by for answer, revoked_by in history if self._is_of(answer, annotator)}
             if not is_integer(number) or number not in given:
                 raise AnswerError(f"id must be of an answer that {annotator!r} gave on this page; got {shown(number)}")
             if given[number] is None:
                 self.ledger.revoke([number], annotator, SOURCE)
 
     def table(self, annotator: str | None = None) -> str:
-        """Each annotator's (or this one's) last answer to each image, as CSV with `COLUMNS`, in order of time.
+        """Return each annotator's (or one's) last answer to each image, as CSV with `COLUMNS`, in order of time.
 
-        Where there are decisions, they come with it, and a column more tells them from the others.
+        Decisions are among them, marked in a further column.
         """
         last: dict[tuple[str, str, bool], Answer] = {}
-        for answer in self._all_standing():
+        for answer in self._active_and_decisions():
             if annotator in (None, answer.annotator):
                 key = (answer.annotator, answer.sample_id, answer.decides)
                 last.pop(key, None)
                 last[key] = answer
         with_decisions = any(answer.decides for answer in last.values())
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*COLUMNS, _DECIDES] if with_decisions else COLUMNS)
-        for answer in last.values():
-            writer.writerow([*_row(answer), *(["yes" if answer.decides else ""] if with_decisions else [])])
-        return text.getvalue()
+        if not with_decisions:
+            return table_as_csv(COLUMNS, map(_row, last.values()))
+        rows = ([*_row(answer), "yes" if answer.decides else ""] for answer in last.values())
+        return table_as_csv([*COLUMNS, _DECIDES], rows)
 
     def labelled_table(self) -> str:
-        """The labelled set of the run so far, all rounds and all people, as CSV; see `people.labelled_set`."""
+        """Return the labelled set of the run so far, of all rounds and all people, as CSV (`people.labelled_set`)."""
         return labelled_set(self.batch.run_dir, self.conflicts).table()
 
-    def _standing(self) -> list[Answer]:
-        return [answer for answer in self._all_standing() if not answer.decides]
+    def _active(self) -> list[Answer]:
+        return [answer for answer in self._active_and_decisions() if not answer.decides]
 
-    def _all_standing(self) -> list[Answer]:
+    def _active_and_decisions(self) -> list[Answer]:
         of_batch = (answer for answer in self.ledger.active_answers() if answer.round == self.batch.round)
         return [answer for answer in of_batch if answer.sample_id in self._samples]
 
@@ -323,15 +319,19 @@ class Session:
 
 
 def annotator_of(value: object) -> str:
-    """A name as the ledger has it: composed characters, no spaces around.
+    """Return an annotator's name as the ledger has it: composed characters, no spaces around.
 
     Raises:
-        AnswerError: it is none.
+        AnswerError: the value is no name.
     """
+    return _name("annotator", value)
+
+
+def _name(what: str, value: object) -> str:
     name = unicodedata.normalize("NFC", value).strip() if isinstance(value, str) else ""
     if not name or len(name) > _LONGEST_NAME or not name.isprintable():
         raise AnswerError(
-            f"annotator must be a name of 1 to {_LONGEST_NAME} characters on one line; got {shown(value)}; type another"
+            f"{what} must be a name of 1 to {_LONGEST_NAME} characters on one line; got {shown(value)}; type another"
         )
     return name
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from assl_lightning.loop.class_history import named_classes, read_history
+from assl_lightning.loop.class_history import named_classes, present_answers, read_history
 from assl_lightning.loop.records import CLASSES, RoundRecord
 from assl_lightning.report.analysis.runs import Run
 
@@ -20,16 +20,8 @@ def names_of(run: Run) -> tuple[str, ...]:
 
 
 def present_labels(run: Run, record: RoundRecord) -> list[int]:
-    """Return the answers to a round's query, in pick order, as numbers of present classes; −1 is no answer.
-
-    The numbers in a record are those of the classes of the next round, which trains on the answers.
-    """
-    history = read_history(run.directory)
-    if history is None:
-        return list(record.queried_labels)
-    present = history.present_labels(record.round + 1)
-    numbers = [present[label] if 0 <= label < len(present) else None for label in record.queried_labels]
-    return [-1 if number is None else number for number in numbers]
+    """Return the answers to a round's query, in pick order, as numbers of present classes; −1 is no answer."""
+    return present_answers(read_history(run.directory), record)
 
 
 def describe_changes(run_dir: Path, records: Sequence[RoundRecord]) -> str:

@@ -63,7 +63,7 @@ class PairedTest:
 class NonInferiority:
     """A one-sided test of a mean difference against −margin, with Student's t; both are NaN if n < 2."""
 
-    bound: float  # the one-sided confidence limit below the mean difference
+    bound: float  # the one-sided 95 % confidence limit below the mean difference
     p_value: float  # of a mean difference of −margin or less
     n: int  # number of values
 
@@ -125,10 +125,10 @@ def paired_t(difference: ArrayLike, confidence: float = 0.95) -> PairedTest:
     return PairedTest(Interval(mean, mean - half, mean + half, n), float(p_value))
 
 
-def non_inferiority(difference: ArrayLike, margin: float, confidence: float = 0.95) -> NonInferiority:
+def non_inferiority(difference: ArrayLike, margin: float) -> NonInferiority:
     """Test if differences (n,), one per seed, are larger in the mean than −`margin`, which is above 0.
 
-    It is shown where the one-sided confidence limit below the mean is above −margin, which is where p < 1 − confidence.
+    It is shown where the one-sided 95 % confidence limit below the mean is above −margin, which is where p < 0.05.
     Without a margin stated in advance, "not significantly worse" is what any noisy experiment shows.
 
     >>> found = non_inferiority([0.01, 0.00, -0.01, 0.02], margin=0.02)
@@ -141,7 +141,7 @@ def non_inferiority(difference: ArrayLike, margin: float, confidence: float = 0.
     n = len(values)
     if n < 2:
         return NonInferiority(nan, nan, n)
-    half = float(student.ppf(confidence, n - 1) * values.std(ddof=1) / sqrt(n))
+    half = float(student.ppf(0.95, n - 1) * values.std(ddof=1) / sqrt(n))
     p_value = student.sf(float(_t_statistic(values + margin, ddof=1)), n - 1)
     return NonInferiority(float(values.mean()) - half, float(p_value), n)
 
@@ -201,22 +201,20 @@ def holm(p_values: ArrayLike) -> Floats:
     return adjusted
 
 
-def pairwise_matrix(
-    settings: Sequence[Mapping[str, Floats]], *, threshold: float = PAPER_THRESHOLD, ddof: int = 0
-) -> PairwiseMatrix:
+def pairwise_matrix(settings: Sequence[Mapping[str, Floats]], *, threshold: float = PAPER_THRESHOLD) -> PairwiseMatrix:
     """Return the paper's matrix (Fig. 6), counted as in [A]: method → accuracies (seeds, rounds), for each setting.
 
     In each setting, the row's method beats the column's in a share of the rounds: those in which t = √n · mean / s.d.
     of their difference over n seeds is above the `threshold`. The first round is left out, since nothing was acquired
     yet. Settings are summed. If the s.d. is 0, t is ±∞, or 0 if the mean is 0 too.
 
-    With the paper's 3 seeds, its threshold and `ddof` 0 the two-sided level is p = 0.15, for each of many rounds and
-    pairs; `valid_matrix` tests at 0.05.
+    The s.d. divides by n, so that with the paper's 3 seeds and its threshold the two-sided level is p = 0.15, for each
+    of many rounds and pairs; `valid_matrix` tests at 0.05.
 
     Raises:
         ValueError: the arrays of a setting differ in shape, or have fewer than two seeds or rounds.
     """
-    return _matrix(settings, lambda _: threshold, ddof)
+    return _matrix(settings, lambda _: threshold, ddof=0)
 
 
 def valid_matrix(settings: Sequence[Mapping[str, Floats]]) -> PairwiseMatrix:

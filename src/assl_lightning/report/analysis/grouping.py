@@ -73,9 +73,9 @@ def group(runs: Sequence[Run], *, by_setting: bool = False, by_name: bool = Fals
 def init_pairs(settings: Sequence[Setting]) -> list[tuple[Setting, Setting]]:
     """Return the pairs of settings that differ only in `init`, rand before continue, of a result of `group`."""
     parts = _partition(
-        settings, lambda setting: _setting_config(_any_run(setting), with_init=False) | {"labels": setting.labels}
+        settings, lambda setting: _setting_config(next(setting.runs), with_init=False) | {"labels": setting.labels}
     )
-    by_init = [{_any_run(setting).config.get("init"): setting for setting in members} for _, members in parts]
+    by_init = [{next(setting.runs).config.get("init"): setting for setting in members} for _, members in parts]
     return [(found["rand"], found["continue"]) for found in by_init if {"rand", "continue"} <= found.keys()]
 
 
@@ -159,11 +159,6 @@ def _setting(name: str, methods: Sequence[Method]) -> Setting:
                 f"{directory} has {counts}; leave one of them out"
             )
     return Setting(name, named, labels[first])
-
-
-def _any_run(setting: Setting) -> Run:
-    """Return a run of the setting, to read what all of them share."""
-    return next(setting.runs)
 
 
 def _several_settings(first: Run, other: Run) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assl_lightning.base.run_files import CONFIG, RECORDS, STATE, round_directory
+from assl_lightning.base.suggestions import nearest_path
 from assl_lightning.loop.budget import planned_labels
 from assl_lightning.loop.records import RoundRecord, read_config, reason_of_end, trained_records, with_later_keys
 from assl_lightning.loop.warm_up_record import WarmUpRecord, read_warm_up
@@ -115,8 +116,9 @@ def find_runs(paths: Sequence[Path]) -> list[Run]:
         below = [run for directory in begun if _may_have_a_round(directory) and (run := _read_run(directory)).records]
         if not below:
             first = next((f"; {directory} has begun, but has none yet" for directory in begun), "")
+            what = "holds no run" if path.exists() else f"does not exist{nearest_path(path)}"
             raise ValueError(
-                f"{path} {'holds no run' if path.exists() else 'does not exist'}; give a run's directory (with "
+                f"{path} {what}; give a run's directory (with "
                 f"{CONFIG} and at least one round that is trained{first}), or one with such directories below it"
             )
         stray = next((file.parent for file in sorted(path.rglob(RECORDS)) if not (file.parent / CONFIG).exists()), None)

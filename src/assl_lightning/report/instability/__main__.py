@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections import defaultdict
@@ -10,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from assl_lightning.base.atomic import write_text
-from assl_lightning.base.command_line import as_command
+from assl_lightning.base.command_line import Parser, as_command
+from assl_lightning.base.csv_text import rows_as_csv
 from assl_lightning.base.paths import path_argument
-from assl_lightning.base.run_files import CONFIG
+from assl_lightning.base.run_files import CONFIG, require_run
 from assl_lightning.learning.snapshot_files import DIRECTORY, read_snapshots
 from assl_lightning.loop.records import KEYS_WITHOUT_EFFECT, PROVENANCE_KEYS, read_config
 from assl_lightning.report.analysis.grouping import own_leaves
@@ -30,24 +30,28 @@ from assl_lightning.report.instability.tables import (
     share_table,
 )
 from assl_lightning.report.markdown import render_markdown
-from assl_lightning.report.tidy import rows_as_csv
 from assl_lightning.report.views import Page, Paragraph, Section
 
 
 @as_command
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables, draw the figures and write the numbers."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m assl_lightning.report.instability",
         description="Temporal instability of runs that were trained with the callback PoolSnapshots: tables in "
         "Markdown, figures as PNG, numbers as CSV.",
     )
     parser.add_argument(
-        "run_dir", nargs="+", type=path_argument, help="the directory of a run, such as runs/instability/seed_0"
+        "run_dir",
+        nargs="+",
+        type=path_argument,
+        metavar="RUN_DIR",
+        help="the directory of a run, such as runs/instability/seed_0",
     )
     parser.add_argument(
         "--output",
         type=path_argument,
+        metavar="DIR",
         help="where to write figures and numbers, in a directory for each run; default: report/instability in its own",
     )
     options = parser.parse_args(arguments)
@@ -60,6 +64,7 @@ def analyse(run_dirs: Sequence[Path], output: Path | None = None) -> Page:
     Raises:
         ValueError: a directory holds no snapshots, or too few, or two runs would write to the same directory.
     """
+    run_dirs = list(dict.fromkeys(run_dirs))
     outputs = {run_dir: _output_of(run_dir, output) for run_dir in run_dirs}
     if len(set(outputs.values())) < len(run_dirs):
         names = ", ".join(str(run_dir) for run_dir in run_dirs)
@@ -95,6 +100,8 @@ def _kind(run_dir: Path) -> str:
 def _trainings(run_dir: Path) -> Iterator[tuple[str, Path]]:
     """Yield name and directory of each training's snapshots, below the directory of a run or of a Trainer."""
     found = sorted([*run_dir.glob(f"{DIRECTORY}/*/"), *run_dir.glob(f"round_*/{DIRECTORY}/*/")])
+    if not run_dir.is_dir():
+        require_run(run_dir)
     if not found:
         raise ValueError(
             f"{run_dir} holds no snapshots (no round_*/{DIRECTORY}); name a run that was trained with the callback "

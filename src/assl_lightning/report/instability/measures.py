@@ -154,8 +154,8 @@ def _share_in_top(
     return np.array([confident[order[: max(1, round(share * known))]].mean() for share in top])
 
 
-def confident_uncertainty(num_classes: int, threshold: float = THRESHOLD) -> tuple[float, float]:
-    """Return the uncertainty below which p_max > threshold always, and that from which on it never is.
+def confident_uncertainty(num_classes: int) -> tuple[float, float]:
+    """Return the uncertainty below which p_max > `THRESHOLD` always, and that from which on it never is.
 
     With d = 1 − p_max, u² = d² + Σ p_c² over the other classes, which share d: the sum lies between d² / (C − 1) and
     d². So d · √(C / (C − 1)) ≤ u ≤ d · √2.
@@ -169,12 +169,7 @@ def confident_uncertainty(num_classes: int, threshold: float = THRESHOLD) -> tup
     >>> [round(bound, 4) for bound in confident_uncertainty(10)]
     [0.0527, 0.0707]
     """
-    if num_classes < 2 or not 0 < threshold < 1:
-        raise ValueError(
-            f"there must be two classes or more and a threshold in (0, 1); got num_classes = {num_classes} and "
-            f"threshold = {threshold}"
-        )
-    rest = 1 - threshold
+    rest = 1 - THRESHOLD
     return rest * sqrt(num_classes / (num_classes - 1)), rest * sqrt(2)
 
 

@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from assl_lightning.base.argument_types import number_above
 from assl_lightning.base.command_line import as_command
 from assl_lightning.report.analysis.runs import find_runs
 from assl_lightning.report.drawing import png, svg
-from assl_lightning.report.html import render_html
 from assl_lightning.report.labels_needed.figures import draw_needed, draw_regimes, shown_methods
 from assl_lightning.report.labels_needed.regimes import Question, Regime, find_regimes
 from assl_lightning.report.labels_needed.tables import (
@@ -20,8 +20,7 @@ from assl_lightning.report.labels_needed.tables import (
     rule_table,
     start_table,
 )
-from assl_lightning.report.markdown import render_markdown
-from assl_lightning.report.output import PAGE, default_output, report_parser, write_files
+from assl_lightning.report.output import default_output, report_parser, write_report
 from assl_lightning.report.tidy import tidy_csv
 from assl_lightning.report.views import Illustration, Page, Section
 
@@ -49,25 +48,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
             svg(curves),
             "Accuracy against labels in each regime; the tables have numbers.",
             "Accuracy against labels.",
-            True,
+            is_wide=True,
         ),
         Illustration(
-            svg(bars), "Labels needed as a ratio; the table has the numbers.", "Labels needed, as a ratio.", True
+            svg(bars),
+            "Labels needed as a ratio; the table has the numbers.",
+            "Labels needed, as a ratio.",
+            is_wide=True,
         ),
     )
     incomplete = sum(not run.is_complete for run in runs)
     page = _page(regimes, question, options.rule, options.title or "Labels needed", illustrations, incomplete)
-    tables = render_markdown(page)
     output = options.output or default_output(runs).with_name(DIRECTORY)
     files = {
-        "tables.md": tables.encode(),
-        PAGE: render_html(page).encode(),
         "results.csv": tidy_csv([regime.setting for regime in regimes]).encode(),
         "curves.png": png(curves),
         "labels_needed.png": png(bars),
     }
-    write_files(files, output)
-    sys.stdout.write(f"{tables}\nreport: {output / PAGE}\n")
+    write_report(page, files, output)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,24 +90,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--share",
-        type=_per_cent,
+        type=number_above(0, 100),
         default=90.0,
         help="of the baseline's last accuracy that labels are counted for, in per cent",
     )
     parser.add_argument(
-        "--margin", type=_per_cent, default=2.0, help="accuracy over the budget that may be lost, in points, above 0"
+        "--margin",
+        type=number_above(0, 100),
+        default=2.0,
+        help="accuracy over the budget that may be lost, in points, above 0",
     )
     parser.add_argument(
         "--by-directory", action="store_true", help="call methods by the directories of their runs, METHOD/seed_0"
     )
     return parser
-
-
-def _per_cent(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 100:
-        raise argparse.ArgumentTypeError(f"must be above 0 and at most 100; got {text}")
-    return value
 
 
 def _page(

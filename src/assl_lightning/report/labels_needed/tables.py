@@ -25,11 +25,10 @@ NEVER = "never"
 """Stands for the labels of a method that does not reach the target within its budget."""
 
 _GOAL, _LIMIT = 0.5, 1.0
-_ENOUGH_REGIMES = 4
 
 
 def describe(regimes: Sequence[Regime], question: Question) -> tuple[str, str]:
-    """Say what was compared, and how to read the numbers."""
+    """Describe what was compared, and how to read the numbers."""
     seeds = [len(result.aubc) for regime in regimes for result in regime.results.values()]
     balanced = [regime.name for regime in regimes if regime.which == "balanced"]
     tails = f" (of {listed(balanced)}: balanced accuracy, the mean over classes)" if balanced else ""
@@ -113,7 +112,7 @@ def ratio_interval(needed: LabelsNeeded) -> str:
 
 
 def conclusion(regimes: Sequence[Regime], method: str, question: Question) -> str:
-    """Say in which regimes a rule is better and not worse than each baseline, and what labels it needs."""
+    """Count the regimes in which a rule is better and not worse than each baseline, and the labels that it needs."""
     found = list(_results(regimes, method))
     sentences = []
     for baseline in question.baselines:

@@ -39,8 +39,7 @@ def accuracy_blocks(setting: Setting) -> tuple[Block, ...]:
         f"Test accuracy of the averaged (EMA) weights at the last step of each round{band}{more}.",
     )
     tested = Paragraph(describe_test_set_of(setting))
-    runs = [run for method in setting.methods.values() for run in method.runs.values()]
-    changes = dict.fromkeys(text for run in runs if (text := describe_changes(run.directory, run.records)))
+    changes = dict.fromkeys(text for run in setting.runs if (text := describe_changes(run.directory, run.records)))
     return tested, *map(Paragraph, changes), figure, accuracy_table(setting), last_round_table(setting)
 
 

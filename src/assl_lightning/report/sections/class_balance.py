@@ -68,7 +68,7 @@ def class_balance_blocks(setting: Setting) -> tuple[Block, ...]:
     if len(next(iter(known.values()))[0]) > MOST_CLASSES:
         return Paragraph(sentence), table
     shares = {name: np.mean([of_run / of_run.sum() for of_run in counts], axis=0) for name, counts in known.items()}
-    names = names_of(next(run for method in setting.methods.values() for run in method.runs.values()))
+    names = names_of(next(setting.runs))
     drawn = "; ".join(f"{name}: {_in_words(names, values)}" for name, values in shares.items())
     figure = Illustration(
         svg(draw_shares(shares, names)),

@@ -18,7 +18,7 @@ def describe_test_set(records: Sequence[RoundRecord], *, hold_out: int, initial_
 
 def describe_test_set_of(setting: Setting) -> str:
     """Describe the test sets of all runs of a setting, and the points of accuracy of one image."""
-    runs = [run for method in setting.methods.values() for run in method.runs.values()]
+    runs = list(setting.runs)
     config = runs[0].config
     sentence = _sentence([run.records for run in runs], int(config.get("hold_out") or 0), int(config["initial_labels"]))
     known = _sizes([run.records for run in runs])

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from assl_lightning.base.csv_text import rows_as_csv
 from assl_lightning.base.words import UNKNOWN, counted, listed, per_cent
 from assl_lightning.data.answers import Answer, ResolvedLabel, name_of
 from assl_lightning.report.analysis.labelling import (
@@ -19,7 +20,6 @@ from assl_lightning.report.analysis.labelling import (
 )
 from assl_lightning.report.analysis.runs import Setting
 from assl_lightning.report.sections.thumbnails import thumbnail
-from assl_lightning.report.tidy import rows_as_csv
 from assl_lightning.report.views import Block, Fold, Paragraph, Picture, Table
 
 FILE_NAME = "people.csv"

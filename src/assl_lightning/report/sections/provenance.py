@@ -27,7 +27,7 @@ def provenance_blocks(setting: Setting) -> tuple[Block, ...]:
     shared = Table(
         "Settings of all methods", ("key", "value"), tuple((key, first[key]) for key in common), is_text=True
     )
-    runs = [run for method in setting.methods.values() for run in method.runs.values()]
+    runs = list(setting.runs)
     differing: Block = Table("Settings in which methods differ", ("key", *settings), rows, is_text=True)
     if not rows:
         differing = Paragraph("All runs have the same configuration except for the seed.")
