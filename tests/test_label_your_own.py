@@ -344,6 +344,9 @@ def test_the_documents_commands_lead_from_a_folder_to_a_classifier(
             return capsys.readouterr().out
         if "thursday.csv" in words:
             write_table(run_dir, truth, Path("thursday.csv"))
+        if "corrections.csv" in words:
+            corrected = Ledger(run_dir / LEDGER).active_answers()[0].sample_id
+            Path("corrections.csv").write_text(f"sample_id,label\n{corrected},{truth[corrected]}\n")
         if module == "assl_lightning.report":
             while len(read_records(run_dir)) < 4:
                 assert main([*shlex.split(THE_COMMAND), *SHORT]) == 0

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -79,3 +83,17 @@ def test_a_field_is_handed_over_by_name_or_missed_by_name() -> None:
         replace(labelled, logits=None).require("logits")
     with pytest.raises(ValueError, match=r"needs candidates\.head, which is None; name it in `requires`"):
         replace(candidates, head=None).require("head")
+
+
+def test_the_strategy_that_contributing_writes_out_runs_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    document = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+    code = re.findall(r"```python\n(.*?)```", document[document.index("## Add a strategy") :], re.DOTALL)[0]
+    module = ModuleType("my_rules")
+    monkeypatch.setitem(sys.modules, "my_rules", module)  # where a dataclass looks for its annotations
+    exec(code, module.__dict__)
+    candidates = make_candidates(20)
+    selection = ask(module.SecondBest(), candidates, 6)
+    assert candidates.logits is not None
+    second = [sorted(row)[-2] for row in candidates.logits.double().softmax(1).tolist()]
+    best = sorted(range(20), key=lambda row: -second[row])[:6]
+    assert selection.index.tolist() == candidates.index[best].tolist()

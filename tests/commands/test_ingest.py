@@ -136,6 +136,15 @@ def test_without_a_configuration_a_contradiction_is_an_error(
     assert contradiction(said, "--conflicts", "latest") == 0
 
 
+def test_what_people_differ_about_is_said_with_the_command_that_settles_it(
+    said: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    contradiction(said, "--conflicts", "latest")
+    settles = "and the run waits until python -m assl_lightning.label run --settle settles that\nto go on: "
+    assert f"people differ about 1 image, {settles}" in capsys.readouterr().out
+    assert "people differ" not in said("bo.csv", "--annotator", "Ann"), "Ann has corrected herself"
+
+
 def test_the_configuration_says_what_a_contradiction_is(said: Callable[..., str]) -> None:
     Path("run/config.yaml").write_text("oracle:\n  _target_: x\n  conflicts: majority\n")
     assert contradiction(said) == 0

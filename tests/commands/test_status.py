@@ -78,6 +78,7 @@ def test_a_run_is_told_at_each_of_its_stations(tmp_path: Path, capsys: pytest.Ca
     assert ended["round"] == "2 of 2: finished"
     assert len(ended["accuracy"].split("%")[0].split()) == 3
     assert ended["next"].startswith(f"python -m assl_lightning.report {run_dir}")
+    assert f"python -m assl_lightning.predict {run_dir} tells the classes of all other images; " in ended["next"]
 
 
 @pytest.mark.e2e

@@ -246,7 +246,10 @@ def test_under_error_nobody_may_contradict_what_another_said(batch: LabelBatch) 
     before = taken(lines((A, "ok", "Bo"), (B, "-", "Bo"), (C, "!", "Bo"), (D, "ok", "Bo"), file="bo.csv"))
     said = lines((A, "dent", "Ann"), (B, "dent", "Ann"), (C, "ok", "Ann"), (D, "-", "Ann"), (D, "ok", ""))
     judgement = judge([*said, line(9, D, "scratch", "")], [batch], before)
-    advice = "agree on one, or choose --conflicts latest, or majority, under which a tie is settled on the page"
+    advice = (
+        "agree on one, or choose --conflicts latest, or majority, under which a tie is settled on the page; a "
+        "correction has the name of the person whose answer it corrects (column annotator, or --annotator NAME)"
+    )
     assert judgement.problems == (
         f"l.csv, line 2: 'Ann' says 'dent' of {A!r}, but 'Bo' 'ok' (bo.csv, line 2); {advice}",
         f"l.csv, line 4: 'Ann' says 'ok' of {C!r}, but 'Bo' bad (bo.csv, line 4); {advice}",

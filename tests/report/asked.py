@@ -26,9 +26,10 @@ def ask(
     is_open: bool = False,
     image: bytes | None = None,
     audit: int | None = None,
+    has_scores: bool = True,
     **changes: Any,
 ) -> LabelBatch:
-    """A batch of the samples that `predictions` names, with scores 2, 1, 0, …; those of `again` come last.
+    """A batch of the samples that `predictions` names, with scores 2, 1, 0, … or none; those of `again` come last.
 
     With `audit`, it is the batch of the audit of this number.
     """
@@ -39,7 +40,7 @@ def ask(
             index=100 * round_number + place,
             image=f"{place:04d}.png",
             prediction=predictions.get(name),
-            score=None if name in again else 2.0 - place,
+            score=None if name in again or not has_scores else 2.0 - place,
             again=name in again,
         )
         for place, name in enumerate(names)

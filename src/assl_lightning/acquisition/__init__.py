@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from assl_lightning.acquisition.uncertainty import LeastConfidence as LeastConfidence
     from assl_lightning.acquisition.uncertainty import Margin as Margin
     from assl_lightning.acquisition.uncertainty import PseudoEL2N as PseudoEL2N
+    from assl_lightning.acquisition.uncertainty import UncertaintySampling as UncertaintySampling
     from assl_lightning.acquisition.uncertainty_herding import UncertaintyHerding as UncertaintyHerding
     from assl_lightning.acquisition.view_variance import ViewVariance as ViewVariance
     from assl_lightning.method.assl import ASSL as ASSL
@@ -59,7 +60,7 @@ __getattr__, __dir__ = make_face(
         "acquisition.scikit_activeml": ["ScikitActiveML"],
         "acquisition.temporal_mean": ["TemporalMean"],
         "acquisition.typiclust": ["TypiClust"],
-        "acquisition.uncertainty": ["Entropy", "LeastConfidence", "Margin", "PseudoEL2N"],
+        "acquisition.uncertainty": ["Entropy", "LeastConfidence", "Margin", "PseudoEL2N", "UncertaintySampling"],
         "acquisition.uncertainty_herding": ["UncertaintyHerding"],
         "acquisition.view_variance": ["ViewVariance"],
         "method.assl": ["ASSL"],

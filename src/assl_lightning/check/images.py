@@ -87,10 +87,12 @@ def find_passed_over(source: PoolSource) -> list[Finding]:
         return []
     in_words = ", ".join(f"{count} × {suffix}" for suffix, count in sorted(counts.items()))
     total = sum(counts.values())
-    noun = "file is" if total == 1 else "files are"
+    is_one = total == 1
+    found = "file is passed over, since its name is" if is_one else "files are passed over, since their names are"
+    expected = "that of an image" if is_one else "those of images"
     return [
         remark(
-            f"{total:,} {noun} passed over, since their names are not those of images: {in_words}; if some are images, "
+            f"{total:,} {found} not {expected}: {in_words}; if some are images, "
             f"save them as JPEG or PNG, with one of the suffixes that docs/your_own_images.md lists."
         )
     ]

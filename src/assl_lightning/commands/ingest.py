@@ -21,12 +21,13 @@ from assl_lightning.base.run_files import CONFIG, LEDGER
 from assl_lightning.base.shell import command
 from assl_lightning.base.tables import is_utf8
 from assl_lightning.base.words import counted, printable
-from assl_lightning.data.answers import Answer, Conflicts, in_time, name_of
+from assl_lightning.data.answers import Answer, Conflicts, in_time, name_of, resolve
 from assl_lightning.loop.records import command_of, read_config
 from assl_lightning.people.batch import (
     TABLE,
     LabelBatch,
     find_all_batches,
+    find_batches,
     known_classes,
     require_batches,
     waiting_batch,
@@ -150,8 +151,21 @@ def _accepted(judgement: Judgement, dry_run: bool) -> str:
 
 def _next_steps(run_dir: Path) -> Iterator[str]:
     config = read_config(run_dir) if (run_dir / CONFIG).exists() else {}
+    if differing := _differing(run_dir):
+        page = command("label", run_dir, "--settle")
+        yield f"people differ about {counted(differing, 'image')}, and the run waits until {page} settles that"
     yield f"to go on: {command_of(config)}"
     yield f"to take answers back: {command('ingest', run_dir, '--history')} lists them, --undo ID takes back"
+
+
+def _differing(run_dir: Path) -> int:
+    """Return the number of images of the waiting batch about which people differ, by the run's own policy."""
+    samples = [sample.sample_id for batch in find_batches(run_dir) if batch.is_open for sample in batch.samples]
+    try:
+        resolved = resolve(Ledger(run_dir / LEDGER).active_answers(), configured_conflicts(run_dir))
+    except ValueError:  # the run itself refuses this policy
+        return 0
+    return sum(name in resolved and resolved[name].kind == "conflict" for name in samples)
 
 
 def _history(run_dir: Path) -> Iterator[str]:

@@ -214,5 +214,6 @@ def _worth(options: argparse.Namespace, images: Sequence[PredictedImage], predic
     if not above:
         yield f"{found}; none of the {check.kind} images has, so that nothing is known of their error"
         return
+    say = "is" if wrong == 1 else "are"
     error = f"{per_cent(wrong / above)} % [{per_cent(low)}, {per_cent(high)}]"
-    yield f"{found}; of the {above} {check.kind} images that have as much {wrong} are wrong: {error}"
+    yield f"{found}; of the {above} {check.kind} images that have as much, {wrong} {say} wrong: {error}"

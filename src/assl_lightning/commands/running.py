@@ -8,6 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from assl_lightning.base.processes import is_first_rank
+from assl_lightning.base.run_files import LEDGER
+from assl_lightning.base.shell import command
 from assl_lightning.config.build import make_parts, make_settings
 from assl_lightning.config.prepare import prepare
 from assl_lightning.config.schema import Config
@@ -55,13 +57,18 @@ def _run_once(config: Config, console: Console) -> tuple[Config, list[RoundRecor
 
 
 def _show(config: Config, console: Console) -> None:
-    trained = trained_records(Path(config.run_dir), config.settings.rounds)
+    run_dir = Path(config.run_dir)
+    trained = trained_records(run_dir, config.settings.rounds)
     if not trained:
         return
-    curve = Path(config.run_dir) / "report" / "curve.png"
+    curve = run_dir / "report" / "curve.png"
     title = title_in_words(config.as_dict(), config.data.num_classes)
     plot_curve(trained, curve, f"{title}; {config.acquisition.name}, seed {config.settings.seed}")
     print_rounds(trained, console, hold_out=config.settings.hold_out, initial_labels=config.settings.initial_labels)
-    if changes := describe_changes(Path(config.run_dir), trained):
+    if changes := describe_changes(run_dir, trained):
         console.print(changes, soft_wrap=True, highlight=False, markup=False)
     console.print(f"accuracy against labels: {curve}", soft_wrap=True, highlight=False)
+    if len(trained) > config.settings.rounds and (run_dir / LEDGER).exists():  # people have labelled, and are done
+        predict, report = command("predict", run_dir), command("report", run_dir)
+        further = f"{predict} tells the classes of all other images, {report} shows the accuracies"
+        console.print(f"finished: {further}", soft_wrap=True, highlight=False, markup=False)

@@ -196,7 +196,9 @@ def _progress(run_dir: Path, number: int, rounds: int, config: Mapping[str, Any]
         return f"ended by its rule: {reason}", f"{command('report', run_dir)} shows its rounds; {further}"
     if number > rounds:
         more = f"more of them with rounds={rounds + 1} or more"
-        return "finished", f"{command('report', run_dir)} compares its rounds; {more}"
+        predict = f"{command('predict', run_dir)} tells the classes of all other images; "
+        by_people = (run_dir / LEDGER).exists()
+        return "finished", f"{command('report', run_dir)} shows its rounds; {predict if by_people else ''}{more}"
     state, _ = read_state(run_dir, number)
     if not (round_directory(run_dir, number) / POOL).exists():
         must_warm_up = config.get("warm_up") is not None and read_warm_up(run_dir) is None

@@ -109,7 +109,8 @@ class Classifier:
                     yield pictures[index].name, probability
             skipped += faults.values()
         if skipped:
-            log.warning("%s; they are left out", describe_faults(skipped, "list"))
+            say = "it is" if len(skipped) == 1 else "they are"
+            log.warning("%s; %s left out", describe_faults(skipped, "list"), say)
 
 
 class _Named(NamedTuple):

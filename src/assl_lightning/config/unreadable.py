@@ -38,11 +38,12 @@ def exclude_unreadable(config: Config, source: PoolSource, pool: Pool) -> None:
     check_pool_size(config, pool.num_samples - count, f"without {count} that cannot be decoded")
     pool.exclude(source.unreadable)
     log.warning(
-        "%s of the pool's %s images cannot be decoded and are left out of the run, which keeps their indices: %s; %s "
+        "%s of the pool's %s images cannot be decoded and %s left out of the run, which keeps their indices: %s; %s "
         "has all%s",
         *(
             count,
             f"{pool.num_samples:,}",
+            "is" if count == 1 else "are",
             first_few([source.sample_ids[index] for index in source.unreadable.tolist()]),
         ),
         *(Path(config.run_dir) / UNREADABLE, count_links(source.reasons)),

@@ -34,6 +34,10 @@ from assl_lightning.people.errors import IngestError
 from assl_lightning.people.ledger import Ledger
 
 _SHOWN = 5  # lines that a notice about many of them names
+_AGREE = (
+    "agree on one, or choose --conflicts latest, or majority, under which a tie is settled on the page; a correction "
+    "has the name of the person whose answer it corrects (column annotator, or --annotator NAME)"
+)
 _MOST_CLASSES = 20  # that a message names
 
 
@@ -310,10 +314,7 @@ class _Review:
             contrary = [other for other in others if _contradict(answer, other)]
             if contrary:
                 difference = describe_difference(answer, contrary[:_SHOWN])
-                advice = (
-                    "agree on one, or choose --conflicts latest, or majority, under which a tie is settled on the page"
-                )
-                self.problems.append((position, f"{difference}; {advice}"))
+                self.problems.append((position, f"{difference}; {_AGREE}"))
             beside.setdefault(answer.sample_id, []).append(answer)
 
     def _append(self, new: Iterable[Incoming], ledger: _LedgerView) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 from assl_lightning.base.proportions import wilson_interval
 from assl_lightning.base.rules import UP_TO_ONE, at_least, check_fields
-from assl_lightning.base.words import counted, per_cent
+from assl_lightning.base.words import per_cent
 from assl_lightning.stopping.agreement import Agreement
 
 
@@ -109,10 +109,10 @@ class StopOnPlateau(StopRule):
         before, last = max(accuracies[: -self.rounds]), max(accuracies[-self.rounds :])
         if round(last - before, 7) >= self.min_gain:  # records have seven digits
             return None
+        newest = "round" if self.rounds == 1 else f"{self.rounds} rounds"
         return (
-            f"the accuracy stands still: at best {per_cent(last, digits=2)} % in the last "
-            f"{counted(self.rounds, 'round')}, and {per_cent(before, digits=2)} % before, a gain of less than "
-            f"{per_cent(self.min_gain, digits=2)} points"
+            f"the accuracy stands still: at best {per_cent(last, digits=2)} % in the last {newest}, and "
+            f"{per_cent(before, digits=2)} % before, a gain of less than {per_cent(self.min_gain, digits=2)} points"
         )
 
 

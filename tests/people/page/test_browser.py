@@ -541,6 +541,15 @@ FEW = ("ok", "dent" * 30, "a class of many words " * 5)
 FORTY = tuple(f"class {number}" for number in range(40))
 
 
+def test_a_word_that_fits_a_phone_is_not_broken_in_the_name_of_a_class(
+    served: Callable[..., Page], open_tab: Open
+) -> None:
+    tab = open_tab(served(("a.png",), ("trousers", "bag", "boot", "x" * 70)), viewport={"width": 390, "height": 800})
+    word, short, *_, long = (box_of(name)["height"] for name in tab.locator("#classes span").all())
+    assert word == short
+    assert long > 2 * short, "one that does not fit is"
+
+
 @pytest.mark.parametrize(
     ("width", "classes"),
     [

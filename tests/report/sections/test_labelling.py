@@ -121,6 +121,14 @@ def test_who_disagrees_is_listed_with_pictures(runs: Runs, run: Path) -> None:
     assert not any(block.pictures for block in blocks_of(runs) if isinstance(block, Table))
 
 
+def test_picks_of_a_strategy_without_scores_have_no_column_for_them(runs: Runs) -> None:
+    run = runs.add("herding", 0, [0.5, 0.6])
+    ask(run, 1, {"c": "ok"}, has_scores=False)
+    say(run, 1, "c", "dent")
+    (table,) = (block for block in blocks_of(runs) if isinstance(block, Table) and "than the model" in block.caption)
+    assert (table.header, table.rows) == (("sample", "round", "model", "people"), (("c", "1", "ok", "dent (Ann)"),))
+
+
 def test_a_sample_in_conflict_holds_nothing_yet(runs: Runs) -> None:
     run = runs.add("entropy", 0, [0.5])
     ask(run, 0, {"a": None})

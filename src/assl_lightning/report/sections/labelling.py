@@ -75,14 +75,16 @@ def _of_run(name: str, labelling: Labelling, lists: _Lists) -> Iterator[Block]:
     yield _work_table(name, labelling)
     sentences = (_on_test(labelling), _on_model(labelling), _on_second(labelling), _on_people(labelling))
     yield from (Paragraph(name + sentence) for sentence in sentences if sentence)
+    differing = [question for question in labelling.questions if question.agrees_with_model is False]
+    has_scores = any(question.sample.score is not None for question in differing)
     yield from lists.blocks(
         "People give another class than the model",
-        ("sample", "round", "model", "people", "score"),
-        [question for question in labelling.questions if question.agrees_with_model is False],
+        ("sample", "round", "model", "people", *(["score"] if has_scores else [])),
+        differing,
         lambda question: (
             str(question.sample.prediction),
             _votes(question.verdict),
-            _score(question.sample.score),
+            *([_score(question.sample.score)] if has_scores else []),
         ),
     )
     yield from lists.blocks(
