@@ -188,8 +188,9 @@ def _seed() -> None:
     random.seed(0)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(0)
-    if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(0)
+    torch.default_generator.manual_seed(0)  # torch.manual_seed writes down a traceback for each kind of device
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(0)
 
 
 def _note(event: str, arguments: tuple[Any, ...]) -> None:

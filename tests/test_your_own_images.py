@@ -232,6 +232,15 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(
     assert not Path("runs").exists()
 
 
+def test_a_folder_of_one_class_is_refused_before_it_is_trained_on(photos: list[Path], said: Callable[..., str]) -> None:
+    shutil.copytree(photos[0].parent, Path("one") / photos[0].parent.name)
+    error = said("data=image_folder", "data.root=one", "data.num_classes=2", "hold_out=2", *SHORT)
+    assert error == (
+        f"error: data.num_classes=2: must be at least 2, but image_folder has once loaded one class alone, "
+        f"{photos[0].parent.name}; add images of another\n"
+    )
+
+
 def test_images_that_cannot_be_decoded_can_be_left_out(photos: list[Path], said: Callable[..., str]) -> None:
     run = ["data=image_folder", "data.root=photos", "data.source.test_root=photos_test", "data.num_classes=2", *SHORT]
     photos[7].write_bytes(photos[7].read_bytes()[:700])

@@ -66,7 +66,7 @@ def test_blocks_of_any_size_give_the_same_picks(name: str, size: int, monkeypatc
 
 @every_strategy
 def test_any_number_of_threads_gives_the_same_picks(name: str, threads: None) -> None:
-    strategy, candidates, found = make_strategy(name), make_exact_candidates(1200, distinct=700), []
+    strategy, candidates, found = make_strategy(name), make_exact_candidates(600, distinct=350), []
     for count in (1, 2):
         torch.set_num_threads(count)
         with threadpool_limits(count):

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -106,7 +108,10 @@ def test_a_run_that_another_process_runs_is_told(tmp_path: Path) -> None:
 
 def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
-    assert refusal(read(tmp_path / "run")).startswith(f"run_dir {tmp_path}/run cannot be written, since {tmp_path} ")
+    expected = f"run_dir {tmp_path}/run cannot be written, since "
+    assert refusal(read(tmp_path / "run")).startswith(f"{expected}{tmp_path} belongs to others")
+    monkeypatch.setattr("os.statvfs", lambda path: SimpleNamespace(f_flag=os.ST_RDONLY | os.ST_NOSUID))
+    assert refusal(read(tmp_path / "run")).startswith(f"{expected}the file system of {tmp_path} is read-only")
 
 
 def test_the_nearest_directory_that_exists_is_found_from_a_relative_path_too(

@@ -122,6 +122,9 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     (["score.alhpa=1"], ["score.alhpa=1: ", "did you mean 'alpha'?"]),
     (["acquisition.requires=[logits]"], ["acquisition.requires=[logits]: is not needed any more, since the class"]),
     (["algorithm.produces=[]"], ["algorithm.produces=[]: is not needed any more, since the class itself", "leave it"]),
+    (["scor.alpha=1"], ["scor is no group of keys (did you mean 'score'?)"]),
+    (["algorithm.modul.threshold=1"], ["algorithm.modul is no group of keys (did you mean 'module'?)"]),
+    (["data.root=photos"], ["data.root=photos: has no effect on data=digits", "data=folder", "data=image_folder"]),
     (["dta=digits"], ["dta=digits: ", "did you mean 'data'?"]),
     (["network.depht=1", "network=wide_resnet"], ["network.depht=1: ", "did you mean 'depth'?"]),
     (["rounds.x=1"], ["rounds.x=1: rounds is no group of keys"]),
@@ -180,6 +183,73 @@ def test_an_unknown_key_in_an_experiment_file_is_refused(
         "error: score.alhpa=0.5: score has no key 'alhpa' (did you mean 'alpha'?); "
         "its keys are alpha, c_i, c_u, reset, variance"
     ]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "given", "line"),
+    [
+        (
+            "mine/experiment/new.yaml",
+            "rounds: 1\n",
+            "--config-dir mine +experiment=new",
+            "+experiment=new: its file must begin with the line # @package _global_, and have keys below",
+        ),
+        (
+            "mine/experiment/new.yaml",
+            "# @package _global_\n- rounds\n",
+            "--config-dir mine +experiment=new",
+            "+experiment=new: its file must have keys with values, such as rounds: 3; correct it",
+        ),
+        (
+            "conf/experiment/new.yaml",
+            "",
+            "+experiment=new",
+            "+experiment=new: there is no experiment 'new'; to use conf/experiment/new.yaml, give --config-dir conf "
+            "+experiment=new",
+        ),
+        (
+            "mine/experiment/new.yaml",
+            "",
+            "+experiment=mine/experiment/new.yaml",
+            "+experiment=mine/experiment/new.yaml: there is no experiment 'mine/experiment/new.yaml'; to use "
+            "mine/experiment/new.yaml, give --config-dir mine +experiment=new",
+        ),
+        (
+            "mine/new.yaml",
+            "",
+            "--config-dir mine +experiment=new",
+            "+experiment=new: there is no experiment 'new'; to use {here}/mine/new.yaml, move it to "
+            "{here}/mine/experiment/new.yaml and give --config-dir {here}/mine +experiment=new",
+        ),
+        (
+            "mine/experiment/new.yml",
+            "",
+            "--config-dir mine/experiment +experiment=new",
+            "+experiment=new: there is no experiment 'new'; to use {here}/mine/experiment/new.yml, move it to "
+            "{here}/mine/experiment/new.yaml and give --config-dir {here}/mine +experiment=new",
+        ),
+    ],
+)
+def test_an_experiment_file_that_cannot_be_used_is_one_line_that_says_where_it_must_be(
+    runs: Runs, capsys: pytest.CaptureFixture[str], tmp_path: Path, file: str, content: str, given: str, line: str
+) -> None:
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(content)
+
+    assert main(given.split()) == 1
+
+    assert errors(capsys) == [f"error: {line.format(here=tmp_path)}"]
+    assert runs.configs == []
+
+
+def test_the_root_of_data_is_taken_where_a_file_refers_to_it(runs: Runs, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "data").mkdir(parents=True)
+    (tmp_path / "mine" / "data" / "own.yaml").write_text(
+        "defaults: [digits, _self_]\nname: own\nsource:\n  split_seed: ${oc.decode:${..root}}\n"
+    )
+
+    assert main(["--config-dir", "mine", "data=own", "data.root='3'"]) == 0
+    assert runs.configs[0].data.source["split_seed"] == 3
 
 
 def test_a_directory_of_ones_own_adds_options(runs: Runs, tmp_path: Path) -> None:

@@ -81,6 +81,9 @@ def test_a_directory_without_images_is_refused_with_what_it_has(tmp_path: Path) 
     with pytest.raises(ValueError, match=re.escape("must have image files in it (.apng, .avif, .bmp,")) as caught:
         read_folder(tmp_path, [])
     assert str(caught.value).endswith("; it has 1 × .heic; save .heic as JPEG or PNG first")
+    (tmp_path / "a.png").touch()
+    with pytest.raises(NotADirectoryError, match="must be a directory of images, and is a file; name the directory"):
+        read_folder(tmp_path / "a.png", [])
     with pytest.raises(FileNotFoundError, match="nowhere must be a directory of images; there is no such directory"):
         read_folder(tmp_path / "nowhere", [])
 

@@ -66,6 +66,7 @@ def test_a_setting_stays_at_the_top_where_its_group_is_no_group() -> None:
         ),
         ({}, 12, "rounds=3, labels_per_round=5, hold_out=2, initial_labels=10: hold_out + initial_labels + "),
         ({}, 11, "hold_out=2, initial_labels=10: must be at most 11 together, the images in the pool (why)"),
+        ({"hold_out": 0}, 0, "initial_labels=10: there is no image to label in the pool (why)"),
         ({"hold_out": 0}, 9, "initial_labels=10: must be at most 9, the images in the pool (why)"),
         ({"rounds": 0}, 12, None),
     ],

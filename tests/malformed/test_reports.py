@@ -155,8 +155,34 @@ OF_A_RUN: list[tuple[str, str, bytes, str]] = [
 ]
 
 
+READERS: dict[str, Callable[[Path], object]] = {
+    HISTOGRAMS: read_histograms,
+    CSV: read_queried,
+    PNG: lambda path: read_tiles(path, 2),
+    EVALUATION: read_evaluation,
+    ERRORS: lambda path: read_tiles(path, 1),
+}
+"""A file that the report reads by a function of its own → that function."""
+
+OF_A_READER = [row for row in OF_A_RUN if row[1] in READERS and row[3] != "4 classes"]
+FIRST_OF_A_READER = [next(row for row in OF_A_READER if row[1] == file) for file in READERS]
+OF_THE_COMMAND = [row for row in OF_A_RUN if row not in OF_A_READER or row in FIRST_OF_A_READER]
+
+
 @pytest.mark.parametrize(
-    ("name", "file", "content", "words"), OF_A_RUN, ids=[f"{file}: {name}" for name, file, *_ in OF_A_RUN]
+    ("name", "file", "content", "words"), OF_A_READER, ids=[f"{file}: {name}" for name, file, *_ in OF_A_READER]
+)
+def test_a_file_that_is_none_is_named_by_its_reader(
+    tmp_path: Path, name: str, file: str, content: bytes, words: str
+) -> None:
+    path = tmp_path / Path(file).name
+    path.write_bytes(content)
+    with refused(tmp_path, str(path), words):
+        READERS[file](path)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "content", "words"), OF_THE_COMMAND, ids=[f"{file}: {name}" for name, file, *_ in OF_THE_COMMAND]
 )
 def test_a_file_that_is_none_ends_the_report(
     run: Path, capsys: pytest.CaptureFixture[str], name: str, file: str, content: bytes, words: str

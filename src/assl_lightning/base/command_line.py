@@ -138,7 +138,7 @@ class Parser(argparse.ArgumentParser):
         """
         words = sys.argv[1:] if args is None else list(args)
         options = words[: words.index("--")] if "--" in words else words
-        self._check_names([word for word in options if word.startswith("--")])
+        self._check_names([word for word in options if word.startswith("--") or _LIKE_AN_OPTION.match(word)])
         return words
 
     def _check_names(self, options: Iterable[str]) -> None:
@@ -172,6 +172,9 @@ class Parser(argparse.ArgumentParser):
     def _refuse(self, problems: Iterable[str]) -> NoReturn:
         raise ProblemsError(f"{problem}; see {self.prog} --help" for problem in problems)
 
+
+_LIKE_AN_OPTION = re.compile(r"-[A-Za-z]{2,}=")
+"""The beginning of -name=value, which argparse takes for the option -n with the value ame=value."""
 
 _REQUIRED = "the following arguments are required: "
 _IN_OUR_WORDS = (

@@ -32,9 +32,9 @@ def read_directory(run_dir: Path, settings: RoundSettings) -> DirectoryState:
     if not existing.is_dir():
         return _refused(f"run_dir {run_dir} cannot be made, since {existing} is a file; choose another run_dir")
     if not os.access(existing, os.W_OK | os.X_OK):
-        return _refused(
-            f"run_dir {run_dir} cannot be written, since {existing} belongs to others; choose another run_dir"
-        )
+        is_read_only = os.statvfs(existing).f_flag & os.ST_RDONLY
+        why = f"the file system of {existing} is read-only" if is_read_only else f"{existing} belongs to others"
+        return _refused(f"run_dir {run_dir} cannot be written, since {why}; choose another run_dir")
     directory = RunDirectory(run_dir)
     if directory.is_new():
         return DirectoryState("new")

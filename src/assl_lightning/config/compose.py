@@ -56,6 +56,7 @@ def compose(hydra: Any, overrides: Sequence[str]) -> Config:
         composed = hydra.compose_config("config", in_order(overrides), RunMode.RUN, from_shell=False)
         refuse_without_effect(composed.hydra)
         config = validate(composed, overrides)
+        _refuse_unused_root(composed, overrides)
         _refuse_unused_warm_up(config, overrides)
         _refuse_misread_names(config, [str(place) for place in composed.hydra.searchpath])
         return config
@@ -67,6 +68,12 @@ def validate(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
     leave_out_foreign(job, overrides)
     _count_classes(job)
     plain: Any = OmegaConf.to_container(job, resolve=True, throw_on_missing=True)
+    for group in ("experiment", "variant"):
+        if group in plain:
+            name = next((text for text in overrides if text.startswith(f"+{group}=")), group)
+            raise ConfigurationError(
+                f"{name}: its file must begin with the line # @package _global_, and have keys below"
+            )
     plain["warm_up"] = _warm_up_of(plain["warm_up"])
     return read({key: value for key, value in plain.items() if key not in _OF_FILES})
 
@@ -76,6 +83,18 @@ def _warm_up_of(node: Any) -> Any:
     if not isinstance(node, dict) or _UNLESS not in node:
         return node
     return None if node[_UNLESS] is not None else {key: value for key, value in node.items() if key != _UNLESS}
+
+
+def _refuse_unused_root(composed: DictConfig, overrides: Sequence[str]) -> None:
+    """Raise if data.root is given and nothing refers to it: the default data, digits, would be trained on instead."""
+    given = next((text for text in overrides if text.lstrip("+").startswith("data.root=")), None)
+    content = str(OmegaConf.to_container(composed, resolve=False))
+    if given is None or composed.data.root is None or re.search(r"\$\{(data|\.*)\.root\}", content):
+        return
+    raise ConfigurationError(
+        f"{given}: has no effect on data={composed.data.name}, which has no files; name the kind of data too, such as "
+        f"data=folder for a directory of images, or data=image_folder where each class has a directory"
+    )
 
 
 def _refuse_unused_warm_up(config: Config, overrides: Sequence[str]) -> None:
@@ -195,10 +214,10 @@ def _explain(hydra: Any, overrides: Sequence[str], mode: RunMode, error: Excepti
     before, override = _first_at_fault(hydra, overrides, mode)
     if override is None:
         return _explain_value(overrides, key, error)
-    if isinstance(error, _UNREADABLE):
+    if isinstance(error, _UNREADABLE) or _NO_MAPPING in str(error):
         return f"{override}: {_explain_unreadable(error, override, mode)}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
-        return f"{override}: {_explain_missing(hydra, error)}"
+        return f"{override}: {_explain_missing(hydra, overrides, error)}"
     (parsed,) = OverridesParser.create().parse_overrides([override])
     if parsed.is_sweep_override() and (mode == RunMode.RUN or parsed.key_or_group.startswith("hydra.")):
         return f"{override}: {_explain_several(override, mode)}"
@@ -220,6 +239,7 @@ _OF_HYDRA = (
     "Hydra's own values are none of a run's; use the run's keys, such as ${seed}. Jobs of a sweep that would share a "
     "run_dir get directories of their own"
 )
+_NO_MAPPING = "raised while composing config"
 _UNREADABLE = (OverrideParseException, YAMLError, UnicodeDecodeError)
 
 
@@ -232,16 +252,47 @@ def _explain_unreadable(error: Exception, override: str, mode: RunMode) -> str:
         found = next((sign for sign in value if sign not in of_lists and not _parses(f"{key}=a{sign}a")), None)
         what = "its value" if found is None else repr(found)
         return f"{what} needs quotes; write {_in_quotes(key, value, mode)}"
+    if _NO_MAPPING in str(error):
+        return "its file must have keys with values, such as rounds: 3; correct it"
     return f"its file cannot be read ({one_line(error)}); correct it"  # YAML's names it, and the line
 
 
-def _explain_missing(hydra: Any, error: MissingConfigException) -> str:
-    group, _, name = str(error.missing_cfg_file).rpartition("/")
+def _explain_missing(hydra: Any, overrides: Sequence[str], error: MissingConfigException) -> str:
+    group, name = _group_and_name(str(error.missing_cfg_file))
     options = list(error.options or hydra.config_loader.get_group_options(group))
     experiment, _, variant = _FORMER_NAMES.get(name, name).rpartition("_")
     if group == "experiment" and experiment in options and variant in hydra.config_loader.get_group_options("variant"):
         return f"is a variant of an experiment; write +experiment={experiment} +variant={variant}"
+    if hint := _hint_at_file(group, name, overrides):
+        return f"there is no {group} {name!r}; {hint}"
     return f"there is no {group} {name!r}{nearest(name, options)}; choose from {', '.join(options)}"
+
+
+def _group_and_name(path: str) -> tuple[str, str]:
+    """Return the group and the name of a missing file; for experiments and variants, what was given for a name."""
+    for group in ("experiment", "variant"):
+        if path.startswith(f"{group}/"):
+            return group, path.removeprefix(f"{group}/")
+    group, _, name = path.rpartition("/")
+    return group, name
+
+
+def _hint_at_file(group: str, name: str, overrides: Sequence[str]) -> str:
+    """Return a hint at a file of that name which is not where it is looked for, or ""."""
+    given = [Path(place) for text in overrides for place in _SEARCHED.findall(text)]
+    stem = Path(name).name.removesuffix(".yaml").removesuffix(".yml")
+    nearby = [directory / rest for directory in (*given, Path("conf"), Path()) for rest in (group, "")]
+    files = [Path(name), *(place / f"{stem}{suffix}" for place in nearby for suffix in (".yaml", ".yml"))]
+    found = next((file for file in files if file.is_file()), None)
+    if found is None:
+        return ""
+    in_place = found.parent.name == group and found.suffix == ".yaml"
+    directory = found.parent.parent if found.parent.name == group else (given or [found.parent])[0]
+    move = "" if in_place else f"move it to {directory / group / stem}.yaml and "
+    return f"to use {found}, {move}give --config-dir {directory} +{group}={stem}"
+
+
+_SEARCHED = re.compile(r"^hydra\.searchpath=.*file://([^]'\"]+)")
 
 
 _FORMER_NAMES = {"digits_short_al": "digits_short_supervised", "fig1_al_small": "fig1_small_supervised"}
@@ -301,10 +352,21 @@ def _no_such_key(hydra: Any, before: Sequence[str], mode: RunMode, key: str) -> 
         options = [option for option in hydra.config_loader.get_group_options(section) if option != "none"]
         return f"there is no {section} whose {name} it could be; choose one of {', '.join(options)}, {section}=OPTION"
     if not isinstance(node, DictConfig):
-        return f"{section} is no group of keys; --cfg job shows what there is"
+        return f"{section} is no group of keys{_nearest_section(config, section)}; --cfg job shows what there is"
     line = unknown_key(section, name, [str(known) for known in node if known not in ("hydra", *_OF_FILES)])
     outer = section.rpartition(".")[0]
     return f"{line}; there is {outer}.{name}" if outer and name in OmegaConf.select(config, outer) else line
+
+
+def _nearest_section(config: Any, section: str) -> str:
+    """Return a hint at the group of keys that the first part of `section` that does not exist may stand for, or ""."""
+    for part in section.split("."):
+        if not isinstance(config, DictConfig):
+            return ""
+        if part not in config:
+            return nearest(part, [str(key) for key in config if key != "hydra"])
+        config = OmegaConf.select(config, part)
+    return ""
 
 
 def _first_at_fault(hydra: Any, overrides: Sequence[str], mode: RunMode) -> tuple[list[str], str | None]:

@@ -164,6 +164,11 @@ def _check_source(config: Config, source: PoolSource) -> None:
     """Raise unless the loaded data are as declared."""
     data = config.data
     num_samples, channels, *image_size = source.pool_images.shape
+    if len(source.class_names) == 1:
+        raise ConfigurationError(
+            f"{show('data.num_classes', data.num_classes)}: must be at least 2, but {data.name} has once loaded "
+            f"one class alone, {source.class_names[0]}; add images of another"
+        )
     errors = [
         f"{show(f'data.{name}', declared)}: must be what {data.name} has once loaded, {show(f'data.{name}', loaded)}"
         f"{_and_classes(source) if name == 'num_classes' else ''}"

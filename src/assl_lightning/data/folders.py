@@ -53,9 +53,13 @@ def find_images(root: Path) -> Found:
     directories and the other files are counted in a message.
 
     Raises:
-        FileNotFoundError: `root` is no directory.
+        OSError: `root` is no directory.
         ValueError: there is no image, a name that cannot be written as UTF-8, or `root` lies in a run's own directory.
     """
+    if root.is_file():
+        raise NotADirectoryError(
+            f"{root} must be a directory of images, and is a file; name the directory that it is in"
+        )
     if not root.is_dir():
         raise FileNotFoundError(f"{root} must be a directory of images; there is no such directory{nearest_path(root)}")
     output = output_above(root)

@@ -163,6 +163,8 @@ class RoundSettings:
         why = f" ({because})" if because else ""
         at_first = {"hold_out": self.hold_out} if self.hold_out else {}
         at_first |= {"initial_labels": self.initial_labels}
+        if not num_images:
+            return [Contradiction(at_first, f"there is no image to label in {pool}{why}")]
         if self.first_labels > num_images:  # fewer rounds do not help
             together = " together" if self.hold_out else ""
             return [Contradiction(at_first, f"must be at most {num_images}{together}, the images in {pool}{why}")]
