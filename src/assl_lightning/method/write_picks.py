@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 COLUMNS = ("rank", "index", "name", "score")
 
@@ -27,3 +29,18 @@ def picks_as_csv(
         of_image = [] if region is None else [region[i]]
         writer.writerow([i + 1, sample, names.get(sample, ""), *of_image, f"{number:.6g}"])
     return text.getvalue()
+
+
+def check_target(path: Path) -> None:
+    """Make the folder of a file that picks will be written to, so that a training does not end in vain.
+
+    Raises:
+        ValueError: no such file can be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"query_to must be a file that can be written; {path} cannot ({error})") from error
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        why = "it is a folder" if path.is_dir() else f"nothing may be written into {path.parent}"
+        raise ValueError(f"query_to must be a file that can be written; {path} cannot: {why}")
