@@ -190,7 +190,7 @@ def solo_simclr(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setitem(sys.modules, "pl_bolts.optimizers", ModuleType("pl_bolts.optimizers"))
     monkeypatch.setitem(sys.modules, bolts.__name__, bolts)
     simclr = pytest.importorskip("solo.methods.simclr", exc_type=ImportError).SimCLR
-    base = sys.modules["solo.methods.base"].BaseMethod  # type: ignore[attr-defined]
+    base = sys.modules["solo.methods.base"].BaseMethod
     monkeypatch.delattr(base, "validation_epoch_end", raising=False)
     return simclr
 
@@ -200,7 +200,7 @@ def test_solo_learns_simclr(solo_simclr: Any) -> None:
 
     from assl_lightning.pytorch_lightning import ASSLScoreCallback as OfBoth
 
-    with_index: Any = sys.modules["solo.utils.pretrain_dataloader"].dataset_with_index  # type: ignore[attr-defined]
+    with_index: Any = sys.modules["solo.utils.pretrain_dataloader"].dataset_with_index
 
     class Crops(Dataset[Any]):
         def __len__(self) -> int:
