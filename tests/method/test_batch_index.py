@@ -278,6 +278,17 @@ def test_positions_that_cannot_be_those_of_one_pool_are_refused(
         trainer(callback).fit(Module(unpack), DataLoader(make(), batch_size=6))
 
 
+@pytest.mark.parametrize("form", ["dictionary", "combined", "list"])
+def test_a_part_among_several_loaders_is_named(form: str) -> None:
+    part, whole = parts(6, N)
+    loaders: Any = {"labelled": DataLoader(part, batch_size=3), "unlabelled": DataLoader(whole, batch_size=5)}
+    loaders = {"dictionary": loaders, "combined": CombinedLoader(loaders), "list": [*loaders.values()]}[form]
+    name = "'0'" if form == "list" else "'labelled'"
+    callback = ASSLScoreCallback(N, observe=observe.forward("model", 0, 1))
+    with pytest.raises(ValueError, match=f"IndexedDataset of the loader {name} has 6 samples, .* no part of the pool"):
+        trainer(callback).fit(Module(unpack), loaders)
+
+
 def test_parts_of_one_pool_are_accepted() -> None:
     whole = IndexedDataset(Samples(KINDS["tuple"][0]))
     cut: Any = ConcatDataset([Subset(whole, range(3, 7)), Subset(whole, range(9, 12))])
