@@ -4,7 +4,7 @@ The module below returns its loss and knows nothing of assl_lightning. The detec
 without weights, so that seconds are enough for one class of objects, digits, and not for several. The pool holds scenes
 of real photos and real digits (both come with scikit-learn). The truth of the pool is used at the end alone, to see
 whether the picks hold more errors than random ones.
-Run it: python examples/detection.py
+Run it: python examples/detection.py, a few minutes
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def interval(values: list[float]) -> tuple[float, float]:
     return statistics.fmean(values), float(student.ppf(0.975, len(values) - 1)) * deviation
 
 
-def main(seeds: int = 5, **settings: int) -> dict[str, tuple[float, float]]:
+def main(seeds: int = 20, **settings: int) -> dict[str, tuple[float, float]]:
     """Print what picks have more than random ones, and return it: mean and half interval."""
     mean, half = interval([one_seed(seed, **settings) for seed in range(seeds)])
     print(f"images: {mean:+.2f} ± {half:.2f} errors an image more than random picks ({seeds} seeds, 95 %)")

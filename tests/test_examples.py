@@ -60,11 +60,16 @@ def test_a_dense_example_runs_with_two_seeds_of_a_short_training(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_the_picks_for_segmentation_hold_more_error_than_random_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The 95 % interval of the paired difference lies above 0; for detection that is not shown."""
+@pytest.mark.parametrize(
+    ("example", "names"), [("segmentation", ["images, mean", "regions"]), ("detection", ["images"])]
+)
+def test_the_picks_hold_more_error_than_random_ones(
+    example: str, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The 95 % interval of the paired difference lies above 0."""
     monkeypatch.setattr(lightning.pytorch, "Trainer", partial(Trainer, accelerator="cpu"))
-    found = run_path(str(ROOT / "examples" / "segmentation.py"))["main"]()
-    for name in ("images, mean", "regions"):
+    found = run_path(str(ROOT / "examples" / f"{example}.py"))["main"]()
+    for name in names:
         mean, half = found[name]
         assert mean - half > 0, (name, mean, half)
 

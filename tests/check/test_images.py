@@ -64,7 +64,7 @@ def test_files_that_may_be_images_and_cannot_be_read_are_counted_by_their_names(
         "some are images, save them as JPEG or PNG, with one of the suffixes that docs/your_own_images.md lists."
     )
     (one,) = check(make_source(passed_over={".heic": 1}))
-    assert "1 file is passed over, since its name is not that of images: 1 × .heic" in one.sentence
+    assert "1 file is passed over, since its name is not that of an image: 1 × .heic" in one.sentence
 
 
 # --- content ---------------------------------------------------------------------------------------------------------

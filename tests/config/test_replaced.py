@@ -65,6 +65,17 @@ def test_a_typed_argument_that_the_class_does_not_take_is_refused(compose_run: C
     ) or caught.value.lines == ("network.widht=3: Net takes no argument 'widht'; it takes num_classes, depth",)
 
 
+def test_a_data_set_of_ones_own_is_told_its_group(compose_run: Compose) -> None:
+    config = compose_run("data.source.pool._target_=their.Anything", "trainer.accelerator=cpu")
+    with pytest.raises(ConfigurationError) as caught:
+        prepare.check(config)
+    (line,) = caught.value.lines
+    assert line.startswith(
+        "data.source.pool={_target_: their.Anything}: load_digits takes no argument 'pool'; it takes"
+    )
+    assert line.endswith(". For a data set of your own say data=dataset too")
+
+
 def test_it_holds_at_any_depth_and_in_dictionaries(compose_run: Compose) -> None:
     adam = {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 0.03}
     config = compose_run("algorithm.module.optimizer._target_=torch.optim.Adam")

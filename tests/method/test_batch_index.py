@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 from assl_lightning import ASSLScoreCallback, IndexedDataset, observe
 
@@ -229,6 +229,75 @@ def test_a_collate_fn_that_drops_the_index_is_told() -> None:
         ValueError, match=r"the batch should end with the positions .* got torch.float32 of shape \(6,\)"
     ):
         trainer(forward()).fit(Module(unpack), data)
+
+
+def test_labels_in_the_place_of_the_index_are_warned_of() -> None:
+    """A collate_fn that makes two of three parts leaves whole numbers last, and a module may read the first alone."""
+
+    def two_of_three(rows: list[Any]) -> Any:
+        return torch.stack([row[0] for row in rows]), torch.tensor([row[1] for row in rows])
+
+    def first(batch: Any) -> Tensor:
+        return batch[0]  # type: ignore[no-any-return]
+
+    data = IndexedDataset(Samples(KINDS["tuple"][0]))
+    with pytest.warns(UserWarning, match="the batch has 8 samples, but only 2 distinct positions.*such as the labels"):
+        trainer(forward()).fit(Module(first), DataLoader(data, batch_size=8, collate_fn=two_of_three))
+
+
+def parts(*sizes: int, **settings: Any) -> list[IndexedDataset]:
+    return [IndexedDataset(Samples(KINDS["tuple"][0], size), **settings) for size in sizes]
+
+
+@pytest.mark.parametrize(
+    ("make", "num_samples", "message"),
+    [
+        (
+            lambda: ConcatDataset(parts(6, 6)),
+            None,
+            "the loader has samples of 2 IndexedDatasets that each count from 0",
+        ),
+        (
+            lambda: ConcatDataset([*parts(6), Samples(KINDS["tuple"][0], 6)]),
+            6,
+            "2 parts, and only 1 of them an IndexedDataset: wrap it as a whole",
+        ),
+        (
+            lambda: parts(6)[0],
+            N,
+            rf"of the loader has 6 samples, which count from 0, and the pool has {N} .*: wrap the whole pool, and then",
+        ),
+    ],
+    ids=["two wholes", "one part of two", "a part that counts from 0"],
+)
+def test_positions_that_cannot_be_those_of_one_pool_are_refused(
+    make: Any, num_samples: int | None, message: str
+) -> None:
+    callback = ASSLScoreCallback(num_samples, observe=observe.forward("model", 0, 1))
+    with pytest.raises(ValueError, match=message):
+        trainer(callback).fit(Module(unpack), DataLoader(make(), batch_size=6))
+
+
+@pytest.mark.parametrize("form", ["dictionary", "combined", "list"])
+def test_a_part_among_several_loaders_is_named(form: str) -> None:
+    part, whole = parts(6, N)
+    loaders: Any = {"labelled": DataLoader(part, batch_size=3), "unlabelled": DataLoader(whole, batch_size=5)}
+    loaders = {"dictionary": loaders, "combined": CombinedLoader(loaders), "list": [*loaders.values()]}[form]
+    name = "'0'" if form == "list" else "'labelled'"
+    callback = ASSLScoreCallback(N, observe=observe.forward("model", 0, 1))
+    with pytest.raises(ValueError, match=f"IndexedDataset of the loader {name} has 6 samples, .* no part of the pool"):
+        trainer(callback).fit(Module(unpack), loaders)
+
+
+def test_parts_of_one_pool_are_accepted() -> None:
+    whole = IndexedDataset(Samples(KINDS["tuple"][0]))
+    cut: Any = ConcatDataset([Subset(whole, range(3, 7)), Subset(whole, range(9, 12))])
+    callback = ASSLScoreCallback(N, observe=observe.forward("model", 0, 1))
+    trainer(callback).fit(Module(unpack), DataLoader(cut, batch_size=7))
+    assert callback.statistics.visits.nonzero()[:, 0].tolist() == [3, 4, 5, 6, 9, 10, 11]
+    two: Any = ConcatDataset([*parts(2, index=[0, 1]), *parts(2, index=[5, 4])])
+    trainer(callback).fit(Module(unpack), DataLoader(two, batch_size=4))
+    assert callback.statistics.visits.nonzero()[:, 0].tolist() == [0, 1, 4, 5]
 
 
 class Iterating(LightningModule):

@@ -122,6 +122,17 @@ def test_names_that_are_not_known_are_told() -> None:
         callback.query(1, candidates=NAMES)
 
 
+@pytest.mark.parametrize("where", ["folder", "file/picks.csv"])
+def test_a_place_where_no_picks_can_be_written_is_told_before_the_training(where: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    callback = ASSLScoreCallback(observe=observe.forward("model", 0, 1), query_to=tmp_path / where)
+    module = TwoCalls()
+    with pytest.raises(ValueError, match=r"query_to must be a file that can be written; .* cannot"):
+        fit(module, DataLoader(indexed(), batch_size=8), callback)
+    assert callback._batches == 0
+
+
 @pytest.mark.parametrize("k", ["3", None, True, 3.0])
 def test_a_number_that_is_none_is_told(k: Any) -> None:
     with pytest.raises(TypeError, match="k must be a whole number; got"):

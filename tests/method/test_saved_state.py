@@ -131,3 +131,13 @@ def test_a_file_without_the_callback_is_told(content: Any, message: str, tmp_pat
         ASSLScoreCallback.from_checkpoint(path)
     with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
         ASSLScoreCallback.from_checkpoint(tmp_path / "none.ckpt")
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.99])
+def test_a_checkpoint_that_was_cut_off_is_told(share: float, tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    torch.save({"callbacks": {}, "state_dict": {"weight": torch.ones(4000)}}, path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=r"a\.ckpt cannot be read as a checkpoint of Lightning"):
+        ASSLScoreCallback.from_checkpoint(path)

@@ -229,6 +229,10 @@ def test_an_impossible_setting_is_refused(arguments: dict[str, Any], message: st
 
 def test_wrong_shapes_and_types_are_refused() -> None:
     statistics = SampleStatistics(3)
+    with pytest.raises(TypeError, match=r"index must be a tensor of shape \(B,\); got list"):
+        SampleStatistics(3).update([0, 1], torch.ones(2), torch.ones(2))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"inconsistency must be a tensor of shape \(B,\); got NoneType"):
+        SampleStatistics(3).update(torch.tensor([0, 1]), torch.ones(2), None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"index must be an int64 tensor of shape \(B,\).*int32"):
         statistics.update(torch.tensor([1], dtype=torch.int32), torch.rand(1), torch.rand(1))
     with pytest.raises(ValueError, match=r"one number for each of the 1 indices; got shapes \(2,\) and \(1,\)"):

@@ -89,6 +89,16 @@ def test_a_network_without_a_linear_layer_is_refused() -> None:
         with_features(nn.Sequential(nn.Conv2d(3, 10, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()), 10)
 
 
+def test_a_network_for_other_images_is_refused_with_the_shape_of_those_that_there_are() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    message = r"Sequential must take images of 1 × 16 × 16 \(channels × height × width\).* raises: mat1 and mat2 shapes"
+    with pytest.raises(ValueError, match=message):
+        with_features(network, 10, (1, 16, 16))
+    lazy = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(10))
+    with pytest.raises(ValueError, match=r"must take images of 1 × 8 × 8 .* to have 3 channels, but got 1 channels"):
+        with_features(lazy, 10, (1, 8, 8))
+
+
 @pytest.mark.parametrize("maps", [4, 8])
 def test_features_that_are_not_rows_are_refused_with_their_shape(maps: int) -> None:
     adapted = with_features(nn.Sequential(nn.Conv2d(3, maps, 1), nn.Linear(8, 10)), 10)

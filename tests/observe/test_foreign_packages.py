@@ -1,6 +1,7 @@
 """The three lines with the modules and data sets of other packages, where they are installed.
 
-torchgeo and lightly need much that this package does not: install them elsewhere, and name the place in PYTHONPATH.
+torchgeo, lightly and solo-learn need much that this package does not: install them elsewhere, and name the place in
+PYTHONPATH. solo-learn 1.0.2 asks for torch 1.9.1 and pytorch-lightning 1.4.7: `pip install --no-deps`, with einops.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -173,3 +175,68 @@ def test_lightlys_dino() -> None:
     torch.testing.assert_close(callback.statistics.inconsistency_mean.double(), 0.8 * v, rtol=1e-4, atol=1e-7)
     assert callback.features.rows(torch.arange(N)).shape == (N, 512)
     assert lightly.__name__ in sys.modules
+
+
+@pytest.fixture
+def solo_simclr(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """solo-learn's SimCLR, of 2021, with what Lightning 2 lets it keep: no step of its training is changed.
+
+    It imports a scheduler of lightning-bolts, which no Lightning 2 can import, and does not use it here; and it has a
+    `validation_epoch_end`, for which Lightning 2 refuses a module.
+    """
+    bolts: Any = ModuleType("pl_bolts.optimizers.lr_scheduler")
+    bolts.LinearWarmupCosineAnnealingLR = None
+    monkeypatch.setitem(sys.modules, "pl_bolts", ModuleType("pl_bolts"))
+    monkeypatch.setitem(sys.modules, "pl_bolts.optimizers", ModuleType("pl_bolts.optimizers"))
+    monkeypatch.setitem(sys.modules, bolts.__name__, bolts)
+    simclr = pytest.importorskip("solo.methods.simclr", exc_type=ImportError).SimCLR
+    base = sys.modules["solo.methods.base"].BaseMethod
+    monkeypatch.delattr(base, "validation_epoch_end", raising=False)
+    return simclr
+
+
+def test_solo_learns_simclr(solo_simclr: Any) -> None:
+    import pytorch_lightning
+
+    from assl_lightning.pytorch_lightning import ASSLScoreCallback as OfBoth
+
+    with_index: Any = sys.modules["solo.utils.pretrain_dataloader"].dataset_with_index
+
+    class Crops(Dataset[Any]):
+        def __len__(self) -> int:
+            return N
+
+        def __getitem__(self, i: int) -> Any:
+            x = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(i))
+            return [x, x.flip(-1)], i % 3
+
+    common = {"max_epochs": 2, "batch_size": 6, "optimizer": "sgd", "lars": False, "lr": 0.01, "weight_decay": 0.0}
+    rates = {"classifier_lr": 0.1, "exclude_bias_n_norm": False, "accumulate_grad_batches": 1, "scheduler": "none"}
+    warm = {"extra_optimizer_args": {}, "min_lr": 0.0, "warmup_start_lr": 0.0, "warmup_epochs": 0}
+    crops = {"num_large_crops": 2, "num_small_crops": 0, "proj_output_dim": 8, "proj_hidden_dim": 16}
+    network = {"encoder": "resnet18", "num_classes": 3, "backbone_args": {"cifar": True}, "temperature": 0.2}
+
+    def trained(callback: Any, data: Any) -> Any:
+        torch.manual_seed(0)
+        module = solo_simclr(**common, **rates, **warm, **crops, **network)
+        recorded = Recorded(module, "classifier")
+        trainer = pytorch_lightning.Trainer(
+            accelerator="cpu", max_epochs=1, callbacks=[callback] if callback else [], logger=False,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        torch.manual_seed(1)
+        trainer.fit(module, DataLoader(data, batch_size=6))
+        return module, recorded.calls["classifier"]
+
+    data = with_index(Crops)()
+    callback = OfBoth(observe=observe.forward("classifier", weak=0, strong=1, head="classifier"))
+    module, calls = trained(callback, IndexedDataset(data))
+    same, _ = trained(None, data)
+    assert_same_state(state_of(same), state_of(module))
+    assert callback.statistics.visits.tolist() == [1] * N
+    weak, strong = torch.cat(calls[0::2]), torch.cat(calls[1::2])
+    u = torch.stack([el2n(z) for z in weak])
+    v = torch.stack([symmetric_kl(z, other) for z, other in zip(weak, strong, strict=True)])
+    torch.testing.assert_close(callback.statistics.uncertainty_mean.double(), 0.8 * u, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(callback.statistics.inconsistency_mean.double(), 0.8 * v, rtol=1e-4, atol=1e-7)
+    assert len(callback.query(3, labelled=[0, 1])) == 3

@@ -48,6 +48,12 @@ def nodes(config: Config) -> Iterator[tuple[str, Node]]:
     yield "oracle", config.oracle
 
 
+def _hint(key: str, value: object) -> str:
+    """Say which data group takes a data set of the user's own, where one was given to another group."""
+    is_own = key in ("data.source.pool", "data.source.test") and isinstance(value, Mapping) and "_target_" in value
+    return ". For a data set of your own say data=dataset too" if is_own else ""
+
+
 def check_arguments(key: str, node: Mapping[str, Any]) -> list[str]:
     """Return a line for each class under `key` that cannot be imported, and for each argument that it does not take."""
     errors = []
@@ -62,7 +68,7 @@ def check_arguments(key: str, node: Mapping[str, Any]) -> list[str]:
         if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in taken.values()):
             errors += [
                 f"{show(f'{key}.{argument}', value)}: {name.rpartition('.')[2]} takes no argument {argument!r}"
-                f"{nearest(argument, taken)}; it takes {', '.join(taken)}"
+                f"{nearest(argument, taken)}; it takes {', '.join(taken)}{_hint(f'{key}.{argument}', value)}"
                 for argument, value in node.items()
                 if argument not in taken and not argument.startswith("_")
             ]

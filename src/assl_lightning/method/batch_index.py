@@ -6,6 +6,7 @@ while a fit trains. Nothing of the module is changed.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,6 +64,7 @@ class IndexTaker:
     def __init__(self, trainer: Trainer) -> None:
         self.indices: dict[str, Tensor] = {}
         self.streams: Streams = []
+        self._checked: set[str] = set()
         self._trainer = trainer
         self._plugin = trainer.precision_plugin
         self._convert = trainer.precision_plugin.convert_input
@@ -110,8 +112,23 @@ class IndexTaker:
         if isinstance(streams, tuple):
             parts = (self._take(part, streams[i], _join(name, i)) for i, part in enumerate(batch))
             return type(batch)(parts)
-        self.indices[name], batch = take_index(batch, f"the batch of stream {name!r}" if name else "the batch")
+        where = f"the batch of stream {name!r}" if name else "the batch"
+        self.indices[name], batch = take_index(batch, where)
+        if name not in self._checked:
+            self._checked.add(name)
+            _warn_of_repeats(self.indices[name], where)
         return batch
+
+
+def _warn_of_repeats(index: Tensor, where: str) -> None:
+    """Warn where most positions occur several times, as labels do that a `collate_fn` left in their place."""
+    distinct = len(index.unique())
+    if len(index) >= 8 and 2 * distinct < len(index):
+        warnings.warn(
+            f"{where} has {len(index)} samples, but only {distinct} distinct positions: are they something else, such "
+            f"as the labels? A collate_fn must leave the position last, or under 'pool_index'",
+            stacklevel=2,
+        )
 
 
 def _join(name: str, key: Any) -> str:

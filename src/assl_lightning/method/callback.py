@@ -30,7 +30,8 @@ from assl_lightning.method.sample_names import indices_of, names_of
 from assl_lightning.method.saved_state import STATE_KEY, read_state
 from assl_lightning.method.settings import FurtherName, ScoreSettings, Variance
 from assl_lightning.method.statistics import SampleStatistics, pad_to
-from assl_lightning.method.write_picks import picks_as_csv
+from assl_lightning.method.stream_checks import check_streams
+from assl_lightning.method.write_picks import check_target, picks_as_csv
 
 Observe = Callable[..., Observation | None] | type[Observer]
 GATHERED = {
@@ -185,6 +186,8 @@ class ASSLScoreCallback(Callback):
         )  # fmt: skip
         callback.load_state_dict(state)
         if names is not None:
+            if isinstance(names, str):
+                raise TypeError(f"names must be a list with a name for each sample; got the text {names!r}")
             callback._names = names if isinstance(names, Mapping) else dict(enumerate(names))
             if not isinstance(names, Mapping) and len(names) != num_samples:
                 raise ValueError(f"names must be as many as the samples of {path}, {num_samples}; got {len(names)}")
@@ -368,6 +371,8 @@ class ASSLScoreCallback(Callback):
         """Make a fresh table, unless `reset` is off; Lightning restores a checkpoint's state after this."""
         if stage != "fit":
             return
+        if self.query_to is not None and trainer.is_global_zero:
+            check_target(self.query_to)
         self._take_over(self._carrier.look())  # of an earlier fit, in a process that was started for this one
         self._batches = self._observed_batches = 0
         self._gather = _new_gather()
@@ -418,7 +423,9 @@ class ASSLScoreCallback(Callback):
                 f"{self._observer.grid or 'whole samples'}; make the callback with the same observe.regions(…)"
             )
         streams = find_streams(trainer)
-        if self._known_size(trainer) is None:
+        known = self._known_size(trainer)
+        check_streams(trainer, known)
+        if known is None:
             size = pool_size(streams)
             self._make_tables_of(None if size is None else self._table_rows(size))
         self._table.to(pl_module.device)
@@ -546,7 +553,6 @@ class ASSLScoreCallback(Callback):
 
     def _write_picks(self, path: Path) -> None:
         visited = int(self.statistics.visits.count_nonzero())
-        path.parent.mkdir(parents=True, exist_ok=True)
         picks = self.picks_table(min(self.query_k, visited)) if visited else picks_as_csv([], [], self._names)
         write_text(path, picks)
 

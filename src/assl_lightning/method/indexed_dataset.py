@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from assl_lightning.base.arguments import whole_number
+from assl_lightning.base.words import first_few
 
 KEY = "pool_index"
 """Key under which a sample that is a dictionary carries its position."""
@@ -58,11 +59,20 @@ class IndexedDataset(Dataset[Any]):
                 f"IndexedDataset needs a map-style data set, with len() and [position]; got {type(dataset).__name__}, "
                 f"whose samples have no position"
             )
+        if isinstance(dataset, Mapping):
+            raise TypeError(
+                f"IndexedDataset needs one data set; got a dictionary with the keys {first_few(dataset)}: give one of "
+                f"its values"
+            )
+        if isinstance(dataset, (type, str)):
+            raise TypeError(f"IndexedDataset needs an object that is a data set; got {dataset!r}")
         if find_indexed(dataset):
             raise ValueError(
                 "the samples have a position already: the data set, or what it was cut from, is wrapped twice"
             )
         self.dataset = dataset
+        if isinstance(names, str):
+            raise TypeError(f"names must be a list with a name for each sample; got the text {names!r}")
         self.names = None if names is None else [str(name) for name in names]
         if self.names is not None and len(self.names) != len(dataset):
             raise ValueError(f"names must be as many as the samples, {len(dataset)}; got {len(self.names)}")

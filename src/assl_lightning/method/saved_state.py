@@ -41,13 +41,19 @@ def read_state(path: str | Path, name: str | None = None) -> dict[str, Any]:
     return dict(next(iter(found.values())))
 
 
+_UNREADABLE = (
+    *(OSError, EOFError, pickle.UnpicklingError),
+    *(RuntimeError, ValueError, TypeError, AttributeError, KeyError),
+)
+
+
 def _callbacks(path: Path) -> Mapping[Any, Any]:
     try:
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:  # names of the user's project
             checkpoint = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_TensorsOnly)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, AttributeError, KeyError) as error:
+    except _UNREADABLE as error:
         raise ValueError(
             f"{path} cannot be read as a checkpoint of Lightning ({type(error).__name__}: {error})"
         ) from error

@@ -157,6 +157,9 @@ class SampleStatistics:
         visits.write(self._values, torch.cat([mean, variance], dim=-1))
 
     def _check_shapes(self, index: Tensor, uncertainty: Tensor, inconsistency: Tensor) -> None:
+        for name, values in (("index", index), ("uncertainty", uncertainty), ("inconsistency", inconsistency)):
+            if not isinstance(values, Tensor):
+                raise TypeError(f"{name} must be a tensor of shape (B,); got {type(values).__name__}")
         if index.dtype != torch.int64 or index.ndim != 1:
             raise ValueError(
                 f"index must be an int64 tensor of shape (B,), pool indices; got {index.dtype} of shape "

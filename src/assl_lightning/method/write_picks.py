@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from assl_lightning.base.csv_text import table_as_csv
 
@@ -25,3 +27,18 @@ def picks_as_csv(
         "score": [f"{number:.6g}" for number in score],
     }
     return table_as_csv(columns, zip(*columns.values(), strict=True))
+
+
+def check_target(path: Path) -> None:
+    """Make the folder of a file that picks will be written to, before the training.
+
+    Raises:
+        ValueError: no such file can be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"query_to must be a file that can be written; {path} cannot ({error})") from error
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        why = "it is a folder" if path.is_dir() else f"nothing may be written into {path.parent}"
+        raise ValueError(f"query_to must be a file that can be written; {path} cannot: {why}")

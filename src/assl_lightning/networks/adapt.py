@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from assl_lightning.base.words import first_line
 from assl_lightning.networks.base import FeatureNetwork
 from assl_lightning.networks.compare import compare
 
@@ -95,23 +97,37 @@ def with_features(network: nn.Module, num_classes: int, image_shape: Sequence[in
             compared at the first forward pass.
 
     Raises:
-        ValueError: a compiled network, a `FeatureNetwork` of another number of classes, a network without such a layer,
-            or one whose outputs are not those of the layer. Or it has layers without a size yet, and there is no
-            `image_shape`.
+        ValueError: a compiled network, a `FeatureNetwork` of another number of classes, a network without such a layer
+            or for images of another shape, or one whose outputs are not those of the layer. Or it has layers without a
+            size yet, and there is no `image_shape`.
     """
     _check_that_it_is_not_compiled(network)
     images = None
     if image_shape is not None:
         images = _like_weights(network, torch.randn(2, *image_shape, generator=torch.Generator().manual_seed(0)))
-    adapted = network if isinstance(network, FeatureNetwork) else _adapt(network, num_classes, images)
+    with _naming_images(network, image_shape):
+        adapted = network if isinstance(network, FeatureNetwork) else _adapt(network, num_classes, images)
     if adapted.num_classes != num_classes:
         raise ValueError(
             f"the network must have {num_classes} classes, as the data; {type(network).__name__} has "
             f"{adapted.num_classes}; set its num_classes to ${{data.num_classes}}"
         )
     if isinstance(adapted, AdaptedNetwork) and not (adapted.is_checked or images is None or images.is_meta):
-        adapted.check(images)
+        with _naming_images(network, image_shape):
+            adapted.check(images)
     return adapted
+
+
+@contextmanager
+def _naming_images(network: nn.Module, image_shape: Sequence[int] | None) -> Iterator[None]:
+    """Say which images torch could not pass through the network."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ValueError(
+            f"{type(network).__name__} must take images of {' × '.join(map(str, image_shape or ()))} (channels × "
+            f"height × width), as the data has them; it raises: {first_line(error)}"
+        ) from error
 
 
 def _check_that_it_is_not_compiled(network: nn.Module) -> None:

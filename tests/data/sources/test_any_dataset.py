@@ -186,6 +186,7 @@ def test_a_data_set_of_which_nothing_can_be_decoded_is_an_error() -> None:
         ),
         ({"fields": ["index", "label"]}, r"fields must name the parts .* with image once .* got \[index,label\]"),
         ({"fields": ["image", "image"]}, r"got \[image,image\]"),
+        ({"fields": ["image", "lable"]}, r"fields must call the label 'label', and has 'lable'; got \[image,lable\]"),
         (
             {"fields": ["image", "sample_id"], "sample_ids": "names"},
             "sample_ids=names and the field sample_id both name",

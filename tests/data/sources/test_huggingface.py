@@ -117,7 +117,10 @@ def test_labels_may_be_texts_or_numbers(
     ("arguments", "message"),
     [
         ({"split": "training"}, "split must be one of train, test, the splits that the data set has; got 'training'"),
-        ({"test_split": None, "label": None}, "labelled ones for the test; test_fraction=0.2 takes 0 of 8"),
+        (
+            {"test_split": None, "label": None},
+            "none of the 8 images has a label, and labelled ones are needed",
+        ),
         ({"image": "photo"}, "image must be one of the columns image, label, named; got 'photo'"),
         ({"image": "named"}, "the column named must have the feature Image; it is Value"),
         ({"sample_id": "id"}, "sample_id must be one of the columns image, label, named; got 'id'"),

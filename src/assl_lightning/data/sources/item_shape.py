@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from assl_lightning.base.words import closest
+
 IMAGE, LABEL, SAMPLE_ID = "image", "label", "sample_id"
 _MEANINGS = (IMAGE, LABEL, SAMPLE_ID)
 
@@ -29,6 +31,10 @@ class ItemShape:
     def __post_init__(self) -> None:
         """Check the fields."""
         fields = self.fields or ()
+        if self.fields is not None and LABEL not in fields and (like := closest(LABEL, map(str, fields), 0.75)):
+            raise ValueError(
+                f"fields must call the label {LABEL!r}, and has {like!r}; got [{','.join(map(str, fields))}]"
+            )
         if self.fields is not None and (
             any(not isinstance(field, str) for field in fields)
             or fields.count(IMAGE) != 1

@@ -282,6 +282,11 @@ def _draw(items: Items, drawn: DrawnTest) -> tuple[Items, Items]:
         for row, (name, label) in enumerate(zip(items.sample_ids, items.labels, strict=True))
     ]
     pool, test = ([row for row, tests in enumerate(is_test) if tests == wanted] for wanted in (False, True))
+    if not any(label is not None for label in items.labels):
+        raise ValueError(
+            f"none of the {len(is_test)} images has a label, and labelled ones are needed for the test; name the "
+            f"images for the test, or the part of an item that is the label"
+        )
     if not pool or not test:
         raise ValueError(
             f"there must be images for the pool and labelled ones for the test; "
