@@ -17,6 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from assl_lightning.data import remote
+from assl_lightning.data.image_cache import Storage
 from assl_lightning.data.image_stream import StreamedImages
 from assl_lightning.data.remote import RemoteFile, RemoteFolder, StoreError, folder_of_url, list_files
 from assl_lightning.data.sources.own_images import load_folder, load_image_folder, load_manifest
@@ -193,6 +194,7 @@ def test_a_streamed_image_that_does_not_come_is_named_with_what_to_do(photos: Pa
 
 def test_many_objects_are_asked_for_at_once_also_in_a_worker(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = load_image_folder(URL, images="stream", **FORM).pool_images
+    assert isinstance(images, StreamedImages)
     monkeypatch.setattr("assl_lightning.data.image_stream.get_worker_info", lambda: "a worker")
     index = images.readable[:8]
     FlakyFileSystem.together = threading.Barrier(8)
@@ -201,7 +203,7 @@ def test_many_objects_are_asked_for_at_once_also_in_a_worker(photos: Path, monke
 
 @pytest.mark.parametrize("images", ["memory", "stream"])
 def test_a_cache_is_made_again_when_an_object_of_the_store_has_changed(
-    photos: Path, store: MemoryFileSystem, tmp_path: Path, caplog: pytest.LogCaptureFixture, images: str
+    photos: Path, store: MemoryFileSystem, tmp_path: Path, caplog: pytest.LogCaptureFixture, images: Storage
 ) -> None:
     def load() -> torch.Tensor:
         store.asked.clear()

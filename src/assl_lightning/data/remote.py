@@ -56,7 +56,7 @@ class RemoteFolder:
         return RemoteFolder(f"{self.url}/{name}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RemoteFile:
     """An object of a store, as its folder's listing had it."""
 
