@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import device_check
+from benchmarks import device_check, scale
 from benchmarks.__main__ import main
 from benchmarks.figures import Figure, Target, as_markdown, number, this_machine
 from benchmarks.measuring import in_turns, ratios
@@ -168,3 +168,13 @@ def test_ratios_are_of_one_turn_and_turns_alternate() -> None:
 
 def test_numbers_have_three_figures() -> None:
     assert [number(value) for value in (0.0123456, 1.25, 59612.3, 0)] == ["0.0123", "1.25", "59,600", "0"]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("part", "size"), [("statistics", 2_000), ("loop", 3_000), ("names", 50), ("order", 50), ("store", 3)]
+)
+def test_each_part_of_the_scale_gives_seconds_and_memory(part: str, size: int) -> None:
+    found = json.loads(scale.as_json(part, str(size)))
+    assert found
+    assert all(seconds >= 0 and grown >= 0 for seconds, grown in found.values())

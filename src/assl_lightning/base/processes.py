@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -12,8 +13,10 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
+from torch import Tensor
 
 from assl_lightning.base.interruption import OtherRankError
+from assl_lightning.base.words import one_line, with_kind
 
 Made = TypeVar("Made")
 
@@ -47,6 +50,58 @@ def open_host_group() -> Any:
 
 
 _host_groups: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # by the group of all ranks
+
+
+def ranks() -> tuple[int, int]:
+    """Return the number of processes of this run, and the number of this one; 1 and 0 before they have met."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return 1, 0
+    return torch.distributed.get_world_size(), torch.distributed.get_rank()
+
+
+@contextmanager
+def in_all_ranks() -> Iterator[None]:
+    """Leave the block when all ranks have: each does a part of one work there, and an error in one ends all.
+
+    Raises:
+        ValueError: in the first rank, if another one raised; the message is that of the first error.
+        OtherRankError: in the other ranks, if they have not raised themselves.
+    """
+    try:
+        yield
+    except Exception as error:  # a signal ends this process at once, and the others notice
+        _errors_of_all(one_line(error) if isinstance(error, (ValueError, OSError)) else with_kind(error))
+        raise
+    first = next((error for error in _errors_of_all(None) if error is not None), None)
+    if first is not None:
+        is_first = ranks()[1] == 0
+        raise ValueError(first) if is_first else OtherRankError(f"another process ended with an error ({first})")
+
+
+def _errors_of_all(mine: str | None) -> list[str | None]:
+    count, _ = ranks()
+    found = [mine] * count
+    if count > 1:
+        torch.distributed.all_gather_object(found, mine, group=open_host_group())
+    return found
+
+
+def gather_parts(mine: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
+    """Return one tensor of parts that ranks share: part p is of rank p modulo the number of ranks.
+
+    Args:
+        mine: the parts of this rank, (size, …) each, of 4 or 8 bytes a number; at least one.
+        sizes: of all parts.
+    """
+    count, rank = ranks()
+    if count == 1:
+        return torch.cat(list(mine))
+    whole = mine[0].new_zeros(sum(sizes), *mine[0].shape[1:])
+    for part, place in zip(mine, whole.split(list(sizes))[rank::count], strict=True):
+        place.copy_(part)
+    bits = whole.view(torch.int32 if whole.element_size() == 4 else torch.int64)
+    torch.distributed.all_reduce(bits)  # of whole numbers, to which the others add 0
+    return whole
 
 
 def from_first_rank(make: Callable[[], Made]) -> Made:

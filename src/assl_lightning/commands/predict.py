@@ -124,9 +124,12 @@ def _check_files(options: argparse.Namespace, predictor: RunPredictor) -> None:
     first = f"--{asked[0].replace('_', '-')}"
     if options.paths:
         raise ValueError(f"{first}: is for the images of the pool; leave out {options.paths[0]}")
-    paths = predictor.source.paths
+    paths = [path for path in predictor.source.paths if isinstance(path, Path)]
     if not paths:
-        raise ValueError(f"{first}: needs images in files; this run's data have none, so that only --output can be had")
+        raise ValueError(
+            f"{first}: needs images in files of this machine; this run's data have none, so that only --output can be "
+            f"had"
+        )
     if options.folder:
         check_links({*predictor.class_names, *predictor.labelled.class_names}, options.folder, paths)
     if options.label_studio:
@@ -146,7 +149,8 @@ def _predict(options: argparse.Namespace, predictor: RunPredictor) -> list[Predi
             predictions = predictor.predict_pool(index, tell)
             source = predictor.source
             names = [source.sample_ids[sample] for sample in index.tolist()]
-            paths = [source.paths[sample] if source.paths else None for sample in index.tolist()]
+            files = [source.paths[sample] if source.paths else None for sample in index.tolist()]
+            paths = [file if isinstance(file, Path) else None for file in files]
             uncertainty = predictor.uncertainty(index).tolist()
     return _sorted(names, paths, uncertainty, predictions)
 
@@ -177,7 +181,9 @@ def _labelled(predictor: RunPredictor) -> Iterator[LabelledImage]:
     for sample, name, is_held_out in zip(
         labelled.index.tolist(), labelled.class_names, labelled.is_held_out, strict=True
     ):
-        yield LabelledImage(source.sample_ids[sample], name, source.paths[sample], is_held_out)
+        path = source.paths[sample]
+        assert isinstance(path, Path)  # `_check_files`
+        yield LabelledImage(source.sample_ids[sample], name, path, is_held_out)
 
 
 def _taken_for_labels(images: Sequence[PredictedImage]) -> Iterator[LabelledImage]:

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
-from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -22,7 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from assl_lightning.base.ahead import ahead
 from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.words import first_few, one_line, with_kind
-from assl_lightning.data.file_reading import LINK_TO_NOTHING, read_file
+from assl_lightning.data.file_reading import LINK_TO_NOTHING, ImageFile, read_file, threads_to_read
 from assl_lightning.data.upright import refusal, to_pixels
 
 Made = TypeVar("Made")
@@ -88,8 +87,10 @@ class ImageFormat:
         return (self.channels, height, width)
 
 
-def decode_all(paths: Sequence[Path], form: ImageFormat) -> Iterator[tuple[int, Images, Faults]]:
+def decode_all(paths: Sequence[ImageFile], form: ImageFormat) -> Iterator[tuple[int, Images, Faults]]:
     """Decode image files in parts of at most 256, on all cores, since Pillow releases the interpreter's lock.
+
+    Of a store, 32 are asked for at once.
 
     Yields, in the order of `paths`, the index of a part's first image, the part's pixels, and its faults by index; an
     image that has a fault is black.
@@ -97,19 +98,23 @@ def decode_all(paths: Sequence[Path], form: ImageFormat) -> Iterator[tuple[int, 
     Raises:
         OSError: as `decode`.
     """
-    return read_all(paths, partial(decode, form=form), form)
+    return read_all(paths, partial(decode, form=form), form, threads_to_read(paths))
 
 
 def read_all(
-    pictures: Sequence[Picture], read: Callable[[Picture], Images | str], form: ImageFormat
+    pictures: Sequence[Picture],
+    read: Callable[[Picture], Images | str],
+    form: ImageFormat,
+    num_threads: int | None = None,
 ) -> Iterator[tuple[int, Images, Faults]]:
     """Read `pictures` as `decode_all` does; `read` returns an image of the `form`, or its fault.
 
-    The next parts are read while the caller works with one.
+    The next parts are read while the caller works with one. `num_threads` is the number of pictures that are read at
+    once; None: one for each core.
     """
     black = np.zeros(form.shape, dtype=np.uint8)
     starts = range(0, len(pictures), _AT_ONCE)
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(num_threads or os.cpu_count()) as threads:
 
         def read_part(first: int) -> list[Images | str]:
             return list(threads.map(read, pictures[first : first + _AT_ONCE]))
@@ -119,7 +124,7 @@ def read_all(
             yield first, images, {index: image for index, image in enumerate(part, first) if isinstance(image, str)}
 
 
-def decode(path: Path, form: ImageFormat) -> Images | str:
+def decode(path: ImageFile, form: ImageFormat) -> Images | str:
     """Return the image, (channels, height, width), or the reason why it cannot be decoded, which begins with its path.
 
     Raises:
@@ -163,7 +168,7 @@ def convert(stored: Image.Image, form: ImageFormat, name: str) -> Images | str:
     return attempt(name, read)
 
 
-def read_upright(path: Path, channels: int) -> Image.Image | str:
+def read_upright(path: ImageFile, channels: int) -> Image.Image | str:
     """Return the image in its own size, grey or in colour, without metadata; or the reason why it cannot be decoded.
 
     Raises:

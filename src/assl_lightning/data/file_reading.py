@@ -5,7 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
+
+from assl_lightning.data.remote import THREADS, RemoteFile
+
+ImageFile = Path | RemoteFile
+"""Where the bytes of an image are."""
 
 NOT_READ = "not read: "
 """Beginning of the reason where the file could not be read at all, so that its image may be whole."""
@@ -21,20 +27,29 @@ _NO_FILES = (
 )
 
 
-def read_file(path: Path) -> bytes | str:
+def read_file(path: ImageFile) -> bytes | str:
     """Return the content of a file, or the reason why it cannot be read, which begins with `NOT_READ`.
 
     Reasons are a link to nothing or to itself, a directory, a pipe (which is not waited for), and a file that this user
-    may not read.
+    may not read. For an object of a store there are none: where one cannot be read, nor can the others.
 
     Raises:
-        OSError: there is nothing of that name, not even a link; or the disk failed, and the image may well be whole.
+        OSError: there is nothing of that name, not even a link; or the disk or the store failed, and the image may well
+            be whole.
     """
+    if isinstance(path, RemoteFile):
+        return path.read()
     try:
         reason = _reason_by_kind(path)
         return reason or path.read_bytes()
     except OSError as error:
         return _reason_of(path, error)
+
+
+def threads_to_read(files: Sequence[ImageFile]) -> int:
+    """Return how many of the files are best read at once: as many as there are cores, or more where they are remote."""
+    is_remote = any(isinstance(file, RemoteFile) for file in files[:1])
+    return THREADS if is_remote else os.cpu_count() or 1
 
 
 def why_unreadable(path: Path) -> str:

@@ -15,10 +15,15 @@ from assl_lightning.base.problems import refuse
 from assl_lightning.base.suggestions import Suggestions, nearest_path
 from assl_lightning.base.tables import is_utf8
 from assl_lightning.base.words import first_few
+from assl_lightning.data.file_reading import ImageFile
 from assl_lightning.data.outputs import output_above, written_by
+from assl_lightning.data.remote import RemoteFolder, list_files
 from assl_lightning.data.same_names import SameNames
 
 log = logging.getLogger(__name__)
+
+Folder = Path | RemoteFolder
+"""Where a folder of images is."""
 
 SUFFIXES = frozenset(
     (
@@ -42,12 +47,13 @@ _CANNOT_BE_READ = frozenset(
 class Found:
     """The images below a directory, and the other files there."""
 
-    images: tuple[str, ...]  # paths from the directory, with slashes, sorted: the order on the disk does not matter
+    images: tuple[str, ...]  # N paths from the directory, with slashes, sorted: the order on the disk does not matter
+    files: tuple[ImageFile, ...]  # the N files
     passed_over: Mapping[str, int]  # suffix in lower case, or "no suffix" → number of other files
 
 
-def find_images(root: Path) -> Found:
-    """Return the images, by their `SUFFIXES`, and the other files below `root`.
+def find_images(root: Folder) -> Found:
+    """Return the images, by their `SUFFIXES`, and the other files below `root`, a directory or a folder of a store.
 
     Names that begin with a dot are ignored, and so are directories whose pictures are no data (`outputs`). These
     directories and the other files are counted in a message.
@@ -56,23 +62,11 @@ def find_images(root: Path) -> Found:
         OSError: `root` is no directory.
         ValueError: there is no image, a name that cannot be written as UTF-8, or `root` lies in a run's own directory.
     """
-    if root.is_file():
-        raise NotADirectoryError(
-            f"{root} must be a directory of images, and is a file; name the directory that it is in"
-        )
-    if not root.is_dir():
-        raise FileNotFoundError(f"{root} must be a directory of images; there is no such directory{nearest_path(root)}")
-    output = output_above(root)
-    if output is not None:
-        raise ValueError(
-            f"{root} must be a directory of images of your own; {output} was written by a run, whose pictures are "
-            f"copies: name the directory that the images came from"
-        )
     passed_over: dict[str, list[str]] = {}
-    names = [name for name in _walk(root, passed_over) if not name.rpartition("/")[2].startswith(".")]
-    images = sorted(name for name in names if Path(name).suffix.lower() in SUFFIXES)
+    places = _places_in_store(root) if isinstance(root, RemoteFolder) else _places_on_disk(root, passed_over)
+    images = sorted(name for name in places if Path(name).suffix.lower() in SUFFIXES)
     refuse(f"{root} must have names that UTF-8 can write", [f"{name!a}" for name in images if not is_utf8(name)])
-    others = Counter(Path(name).suffix.lower() or "no suffix" for name in names) - Counter(
+    others = Counter(Path(name).suffix.lower() or "no suffix" for name in places) - Counter(
         Path(name).suffix.lower() for name in images
     )
     in_words = ", ".join(f"{count} × {suffix}" for suffix, count in sorted(others.items()))
@@ -86,7 +80,28 @@ def find_images(root: Path) -> Found:
         log.info("%s: directories that are no data are passed over: %s", root, without)
     if others:
         log.info("%s: files that are no images by their names are passed over: %s", root, in_words)
-    return Found(tuple(images), dict(sorted(others.items())))
+    return Found(tuple(images), tuple(places[name] for name in images), dict(sorted(others.items())))
+
+
+def _places_in_store(root: RemoteFolder) -> dict[str, ImageFile]:
+    return {file.name: file for file in list_files(root)}
+
+
+def _places_on_disk(root: Path, passed_over: dict[str, list[str]]) -> dict[str, ImageFile]:
+    if root.is_file():
+        raise NotADirectoryError(
+            f"{root} must be a directory of images, and is a file; name the directory that it is in"
+        )
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root} must be a directory of images; there is no such directory{nearest_path(root)}")
+    output = output_above(root)
+    if output is not None:
+        raise ValueError(
+            f"{root} must be a directory of images of your own; {output} was written by a run, whose pictures are "
+            f"copies: name the directory that the images came from"
+        )
+    names = _walk(root, passed_over)
+    return {name: root / name for name in names if not name.rpartition("/")[2].startswith(".")}
 
 
 def _advice(passed_over: Mapping[str, int]) -> str:

@@ -24,8 +24,9 @@ from torch import Tensor
 from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.atomic import open_atomic, write_text
 from assl_lightning.data.decoding import Faults, ImageFormat, Images, decode_all
-from assl_lightning.data.file_reading import NOT_READ, why_unreadable
+from assl_lightning.data.file_reading import NOT_READ, ImageFile, why_unreadable
 from assl_lightning.data.image_stream import StoredImages, StreamedImages, count_pixels
+from assl_lightning.data.remote import RemoteFile
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ _EARLIER_SUFFIXES = (".images", ".survey")  # of versions 1 and 2
 
 
 def read_images(
-    sample_ids: Sequence[str], paths: Sequence[Path], form: ImageFormat, storage: Storage, cache: Path | None
+    sample_ids: Sequence[str], paths: Sequence[ImageFile], form: ImageFormat, storage: Storage, cache: Path | None
 ) -> tuple[StoredImages, Faults]:
     """Return N images, (N, channels, height, width) uint8, and the faults of those that cannot be decoded, by index.
 
@@ -73,7 +74,7 @@ class _Survey:
     histogram: Tensor  # (channels, 256) int64, how often each value occurs in the images that can be decoded
 
 
-def _survey(paths: Sequence[Path], form: ImageFormat, keep: Callable[[Images], object] | None = None) -> _Survey:
+def _survey(paths: Sequence[ImageFile], form: ImageFormat, keep: Callable[[Images], object] | None = None) -> _Survey:
     """Decode all images in parts, so that memory never holds them all; `keep`, if there is one, gets each part."""
     if keep is None:
         log.info("decoding %s images once, to find those that cannot be", f"{len(paths):,}")
@@ -88,7 +89,7 @@ def _survey(paths: Sequence[Path], form: ImageFormat, keep: Callable[[Images], o
     return _Survey(faults, histogram)
 
 
-def _streamed(paths: Sequence[Path], form: ImageFormat, survey: _Survey) -> tuple[StreamedImages, Faults]:
+def _streamed(paths: Sequence[ImageFile], form: ImageFormat, survey: _Survey) -> tuple[StreamedImages, Faults]:
     unreadable = torch.tensor(sorted(survey.faults), dtype=torch.int64)
     return StreamedImages(paths, form, unreadable, survey.histogram), survey.faults
 
@@ -96,7 +97,9 @@ def _streamed(paths: Sequence[Path], form: ImageFormat, survey: _Survey) -> tupl
 class _Cache:
     """The files of a cache for one list of images in one format."""
 
-    def __init__(self, directory: Path, sample_ids: Sequence[str], paths: Sequence[Path], form: ImageFormat) -> None:
+    def __init__(
+        self, directory: Path, sample_ids: Sequence[str], paths: Sequence[ImageFile], form: ImageFormat
+    ) -> None:
         self._paths = paths
         self._form = form
         self._key: dict[str, Any] = {
@@ -148,7 +151,7 @@ class _Cache:
         """
         paths = self._paths
         not_read = [paths[index] for index, fault in faults.items() if fault.startswith(f"{paths[index]} ({NOT_READ}")]
-        if all(why_unreadable(path) for path in not_read):
+        if all(isinstance(path, RemoteFile) or why_unreadable(path) for path in not_read):
             return True
         log.warning("cache %s lacks images that can be read by now, and is made again", self._survey_file)
         return False
@@ -195,18 +198,21 @@ class _Cache:
         return survey
 
 
-def _digest_files(sample_ids: Sequence[str], paths: Sequence[Path]) -> str:
+def _digest_files(sample_ids: Sequence[str], paths: Sequence[ImageFile]) -> str:
     """Return a digest of names, sizes and times of change, for which no image has to be read."""
     return _digest(
-        [
-            json.dumps([name, str(path.absolute()), *_state_of(path)])
-            for name, path in zip(sample_ids, paths, strict=True)
-        ]
+        [json.dumps([name, _place_of(path), *_state_of(path)]) for name, path in zip(sample_ids, paths, strict=True)]
     )
 
 
-def _state_of(path: Path) -> tuple[int, ...]:
-    """Return size and time of change; nothing for a link to nothing."""
+def _place_of(path: ImageFile) -> str:
+    return path.path if isinstance(path, RemoteFile) else str(path.absolute())
+
+
+def _state_of(path: ImageFile) -> tuple[int | str | None, ...]:
+    """Return size and time of change; nothing for a link to nothing. Of a store, what its listing said."""
+    if isinstance(path, RemoteFile):
+        return path.size, path.state
     try:
         state = path.stat()
     except OSError:

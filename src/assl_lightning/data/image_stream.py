@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +13,8 @@ from torch.utils.data import get_worker_info
 
 from assl_lightning.base.ahead import ahead
 from assl_lightning.data.decoding import ImageFormat, decode
+from assl_lightning.data.file_reading import ImageFile, threads_to_read
+from assl_lightning.data.remote import RemoteFile, StoreError
 
 
 class StreamedImages:
@@ -30,7 +30,7 @@ class StreamedImages:
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        paths: Sequence[ImageFile],
         form: ImageFormat,
         unreadable: Tensor | None = None,
         histogram: Tensor | None = None,
@@ -52,7 +52,8 @@ class StreamedImages:
     def __getitem__(self, index: Tensor) -> Tensor:
         """Return the images at `index` (K,) int64 as (K, channels, height, width) uint8 on the CPU, each decoded once.
 
-        Decoding takes all cores, except in a worker of a loader, which is one of several.
+        Decoding takes all cores, except in a worker of a loader, which is one of several. Of a store, 32 images are
+        asked for at once.
 
         Raises:
             ValueError: an image cannot be read or decoded any more.
@@ -63,8 +64,8 @@ class StreamedImages:
             rows.setdefault(image_index, row)
         pixels = torch.empty(len(indices), *self.form.shape, dtype=torch.uint8)
         targets = [pixels[row].numpy() for row in rows.values()]
-        if get_worker_info() is None and len(rows) > 1:
-            with ThreadPoolExecutor(os.cpu_count()) as threads:
+        if len(rows) > 1 and (get_worker_info() is None or isinstance(self.paths[0], RemoteFile)):
+            with ThreadPoolExecutor(threads_to_read(self.paths)) as threads:
                 list(threads.map(self._decode_into, targets, rows))
         else:
             for target, image_index in zip(targets, rows, strict=True):
@@ -89,6 +90,8 @@ class StreamedImages:
             return
         try:
             image = decode(self.paths[index], self.form)
+        except StoreError as error:
+            raise ValueError(str(error)) from error
         except OSError as error:
             image = f"{self.paths[index]} ({error.strerror or error})"
         if not isinstance(image, str):

@@ -21,8 +21,9 @@ from assl_lightning.base.suggestions import Suggestions, nearest_path
 from assl_lightning.base.tables import MISSING_WORDS, Columns, Row, Table, looks_missing, read_table
 from assl_lightning.data.answers import Incoming
 from assl_lightning.data.class_names import are_splits, class_order, read_class_names
+from assl_lightning.data.file_reading import ImageFile
 from assl_lightning.data.folders import SUFFIXES as SUFFIXES  # noqa: PLC0414  (also to be had here)
-from assl_lightning.data.folders import Found, ImageFiles, find_images
+from assl_lightning.data.folders import Folder, Found, ImageFiles, find_images
 from assl_lightning.data.label_rows import kind_of, label_columns, problem_of_status, read_label_row, resolve_rows
 from assl_lightning.data.outputs import pictures_of_runs
 from assl_lightning.data.same_names import SameNames, one_form
@@ -40,7 +41,7 @@ class ImageTable:
     """N images. Folders give them in the order of their sample ids, manifests in their own."""
 
     sample_ids: tuple[str, ...] = field(repr=False)  # N stable, distinct names
-    paths: tuple[Path, ...] = field(repr=False)
+    paths: tuple[ImageFile, ...] = field(repr=False)
     labels: npt.NDArray[np.int64] = field(repr=False)  # (N,) in [0, C), −1 if unknown
     splits: tuple[str, ...] = field(repr=False)  # pool | test, or "" if it is to be drawn
     groups: tuple[str, ...] = field(repr=False)  # images of a group stay in one part; a single image has its sample id
@@ -63,20 +64,22 @@ class ImageTable:
         )
 
 
-def read_folder(root: Path, class_names: Sequence[str]) -> ImageTable:
+def read_folder(root: Folder, class_names: Sequence[str]) -> ImageTable:
     """Find all images below `root`, without labels. An image's sample id is its path from `root`, "2024/cat 1.jpg".
 
     `find_images` says which files are images, and which directories are no data; links to directories are followed.
+
+    `root` may be a folder of a store; its URL is then in place of the directory.
 
     Raises:
         FileNotFoundError: `root` is no directory.
         ValueError: there is no image, a name that cannot be written as UTF-8, or `root` lies in a run's own directory.
     """
     found = find_images(root)
-    return _make_table(root, found, [UNKNOWN] * len(found.images), read_class_names(class_names))
+    return _make_table(found, [UNKNOWN] * len(found.images), read_class_names(class_names))
 
 
-def read_image_folder(root: Path, class_names: Sequence[str] | None = None) -> ImageTable:
+def read_image_folder(root: Folder, class_names: Sequence[str] | None = None) -> ImageTable:
     """Find all images below `root` as `read_folder` does, each with the name of its first directory as its class.
 
     The classes are `class_names` in that order, or all directories that have an image, sorted by `class_order`.
@@ -100,7 +103,7 @@ def read_image_folder(root: Path, class_names: Sequence[str] | None = None) -> I
     ]
     refuse(f"{root} must have one directory for each of its classes", problems)
     numbers = {name: number for name in counted if (number := classes.number(name)) is not None}
-    return _make_table(root, files, [numbers[name] for name in found], classes.names)
+    return _make_table(files, [numbers[name] for name in found], classes.names)
 
 
 def read_manifest(path: Path, root: Path | None = None, class_names: Sequence[str] | None = None) -> ImageTable:
@@ -232,10 +235,10 @@ def hold_out(
 # --- folders ---------------------------------------------------------------------------------------------------------
 
 
-def _make_table(root: Path, found: Found, labels: Sequence[int], class_names: Sequence[str]) -> ImageTable:
+def _make_table(found: Found, labels: Sequence[int], class_names: Sequence[str]) -> ImageTable:
     return ImageTable(
         sample_ids=found.images,
-        paths=tuple(root / name for name in found.images),
+        paths=found.files,
         labels=np.array(labels, dtype=np.int64),
         splits=("",) * len(found.images),
         groups=found.images,
@@ -377,7 +380,7 @@ class _Classes:
         return self._hints.hint(name)
 
 
-def _refuse_splits(root: Path, names: set[str]) -> None:
+def _refuse_splits(root: Folder, names: set[str]) -> None:
     if are_splits(names):
         found = sorted(names)
         raise ValueError(

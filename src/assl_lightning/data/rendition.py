@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from assl_lightning.data.decoding import read_upright
+from assl_lightning.data.file_reading import ImageFile
 
 _SMALL = 256  # pixels of the longest side, up to which the file is a PNG, which loses nothing
 
@@ -17,7 +17,7 @@ Rendition = tuple[str, bytes]
 """The suffix of a file, "png" or "jpg", and its content."""
 
 
-def rendition(pixels: Tensor, path: Path | None, longest: int) -> Rendition:
+def rendition(pixels: Tensor, path: ImageFile | None, longest: int) -> Rendition:
     """Return the original at `path` upright, in colour or grey, its longer side at most `longest` pixels.
 
     Where there is no original, or it cannot be read any more, the image is `pixels` (channels, height, width) uint8, as
@@ -37,7 +37,7 @@ def rendition(pixels: Tensor, path: Path | None, longest: int) -> Rendition:
     return "jpg", file.getvalue()
 
 
-def _original(path: Path) -> Image.Image | None:
+def _original(path: ImageFile) -> Image.Image | None:
     try:
         image = read_upright(path, channels=3)
     except OSError:

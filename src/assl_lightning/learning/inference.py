@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from assl_lightning.base.copies import first_of_equal, row_digests
 from assl_lightning.base.heartbeat import Heartbeat
+from assl_lightning.base.processes import gather_parts, in_all_ranks, ranks
 from assl_lightning.learning.views import View, images_of_parts
 from assl_lightning.networks.base import FeatureNetwork
 
@@ -25,6 +26,7 @@ def evaluate(
     *,
     batch_size: int,
     context: Callable[[], AbstractContextManager[object]] = nullcontext,
+    is_shared: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return float32 logits (M, C) and features (M, d) of the samples at `index` (M,), on the network's device.
 
@@ -36,20 +38,35 @@ def evaluate(
             read ahead, while the network computes.
         batch_size: samples a forward pass.
         context: entered around each forward pass, for mixed precision.
+        is_shared: all ranks of the run make this call together, and each takes some of the forward passes; every rank
+            gets the whole. The batches are those of one process.
     """
     device = next(network.parameters()).device
     logits, features, digests, heartbeat = [], [], [], Heartbeat()
-    with evaluation_mode(network), closing(images_of_parts(view, index.split(batch_size), device)) as parts:
-        for images in parts:
+    parts = index.split(batch_size)
+    count, rank = ranks() if is_shared else (1, 0)
+    if len(parts) < count:
+        count, rank = 1, 0  # each rank makes the whole pass
+    with ExitStack() as stack:
+        if count > 1:
+            stack.enter_context(in_all_ranks())
+        stack.enter_context(evaluation_mode(network))
+        for images in stack.enter_context(closing(images_of_parts(view, parts[rank::count], device))):
             digests.append(row_digests(images))
             with context():
                 feature = network.features(images)
                 logits.append(network.head(feature).float())
             features.append(feature.float())
             if heartbeat.is_due():
-                log.info("a pass over the pool: %s of %s images", f"{sum(map(len, logits)):,}", f"{len(index):,}")
-    first = first_of_equal(torch.cat(digests))
-    return torch.cat(logits)[first], torch.cat(features)[first]
+                done = sum(map(len, logits)) * count
+                log.info("a pass over the pool: %s of %s images", f"{done:,}", f"{len(index):,}")
+    found = (digests, logits, features)
+    if count > 1:
+        digest, logit, feature = (gather_parts(pieces, [len(part) for part in parts]) for pieces in found)
+    else:
+        digest, logit, feature = map(torch.cat, found)
+    first = first_of_equal(digest)
+    return logit[first], feature[first]
 
 
 @contextmanager

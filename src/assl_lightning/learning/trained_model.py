@@ -24,6 +24,6 @@ class TrainedModel:
     context: Callable[[], AbstractContextManager[object]]  # entered around forward passes, for mixed precision
     features: SampleFeatures | None = None  # kept during the training, for use instead of a pass over the pool
 
-    def evaluate(self, view: View, index: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
+    def evaluate(self, view: View, index: Tensor, batch_size: int, *, is_shared: bool = False) -> tuple[Tensor, Tensor]:
         """Return logits (M, C) and features (M, d) of the samples at `index` (M,), as `inference.evaluate` does."""
-        return evaluate(self.network, view, index, batch_size=batch_size, context=self.context)
+        return evaluate(self.network, view, index, batch_size=batch_size, context=self.context, is_shared=is_shared)

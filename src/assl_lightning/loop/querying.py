@@ -63,7 +63,7 @@ def query(
     unvisited: Unvisited,
     answered: Callable[[], AnsweredSamples] | None = None,
 ) -> Picks:
-    """Pick `budget` of the pool's unlabelled samples.
+    """Pick `budget` of the pool's unlabelled samples; all ranks of a run call it together, and share its passes.
 
     Args:
         unvisited: the treatment of samples that training never visited, if the strategy needs statistics: "exclude"
@@ -124,7 +124,7 @@ def query(
 
 def _logits(index: Tensor, datamodule: PoolDataModule, trained: TrainedModel) -> Tensor:
     """Return logits (K, C) float32 of the picks `index` (K,), to compare with answers; they change no pick."""
-    logits, _ = trained.evaluate(datamodule.plain_view, index, datamodule.test_batch_size)
+    logits, _ = trained.evaluate(datamodule.plain_view, index, datamodule.test_batch_size, is_shared=True)
     return logits.cpu()
 
 
@@ -167,14 +167,14 @@ def _candidates(
             found["labelled"] = LabelledSamples(labelled, labels, None, features)
     elif needs:
         logits, features = trained.evaluate(
-            datamodule.plain_view, torch.cat([index, labelled]), datamodule.test_batch_size
+            datamodule.plain_view, torch.cat([index, labelled]), datamodule.test_batch_size, is_shared=True
         )
         found |= {"logits": logits[: len(index)], "features": features[: len(index)]}
         if "labelled" in needs:
             found["labelled"] = LabelledSamples(labelled, labels, logits[len(index) :], features[len(index) :])
     if "flipped_logits" in acquisition.requires:
         found["flipped_logits"], _ = trained.evaluate(
-            mirrored(datamodule.plain_view), index, datamodule.test_batch_size
+            mirrored(datamodule.plain_view), index, datamodule.test_batch_size, is_shared=True
         )
     return Candidates(index, **found)
 
@@ -189,7 +189,9 @@ def _labelled_of_training(
     """
     features, missing = kept.rows(labelled), ~kept.seen(labelled)
     if missing.any():
-        _, of_pass = trained.evaluate(datamodule.plain_view, labelled[missing.cpu()], datamodule.test_batch_size)
+        _, of_pass = trained.evaluate(
+            datamodule.plain_view, labelled[missing.cpu()], datamodule.test_batch_size, is_shared=True
+        )
         features[missing] = of_pass.to(features)
     return features
 

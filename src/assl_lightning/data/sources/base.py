@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from assl_lightning.data.file_reading import ImageFile
 from assl_lightning.data.image_stream import StoredImages, take_images
 
 
@@ -37,7 +37,7 @@ class PoolSource:
     )  # K reasons why each is unreadable; () where there are none
     passed_over: Mapping[str, int] = field(default_factory=dict)  # suffix → number of other files among the images
     test_ids: tuple[str, ...] = field(default=(), repr=False)  # M names of the test images; () where they have none
-    paths: tuple[Path, ...] = field(default=(), repr=False)  # N files with the originals; () where there are none
+    paths: tuple[ImageFile, ...] = field(default=(), repr=False)  # N files with the originals; () where there are none
 
     def __post_init__(self) -> None:
         for name, images, labels, least in (

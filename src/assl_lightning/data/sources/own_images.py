@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
 
 from assl_lightning.base.paths import expanded
 from assl_lightning.data.decoding import Faults, ImageFormat, Resize
+from assl_lightning.data.file_reading import ImageFile
+from assl_lightning.data.folders import Folder
 from assl_lightning.data.image_cache import Storage, read_images
 from assl_lightning.data.image_stream import StoredImages, take_images
 from assl_lightning.data.image_table import (
@@ -21,10 +23,11 @@ from assl_lightning.data.image_table import (
     read_labels,
     read_manifest,
 )
+from assl_lightning.data.remote import RemoteFolder, folder_of_url
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.undecodable import refuse_undecodable
 
-Read = Callable[[Sequence[str], Sequence[Path]], tuple[StoredImages, Faults]]
+Read = Callable[[Sequence[str], Sequence[ImageFile]], tuple[StoredImages, Faults]]
 
 
 def load_folder(
@@ -56,7 +59,7 @@ def load_folder(
         ValueError: `root` and `test_root` are not apart, there are no classes, or `read_folder`, `read_image_folder`,
             `read_labels`, `ImageFormat` or `read_images` refuses what it is given.
     """
-    pool_root, test = expanded(root), None
+    pool_root, test = _folder(root), None
     if test_root is not None:
         pool_root, apart = _apart(root, test_root)
         test = read_image_folder(apart, class_names)
@@ -91,7 +94,7 @@ def load_image_folder(
     """
     read = _reader(image_size, channels, resize, images, cache)
     if test_root is None:
-        draw = partial(hold_out, read_image_folder(expanded(root), class_names), test_fraction, test_seed)
+        draw = partial(hold_out, read_image_folder(_folder(root), class_names), test_fraction, test_seed)
         return _load(*draw(), read, draw)
     pool_root, apart = _apart(root, test_root)
     pool = read_image_folder(pool_root, class_names)
@@ -116,6 +119,11 @@ def load_manifest(
     The test set has the images whose column split says so; where no image's does, `test_fraction` of the labelled
     images, drawn by `hold_out` with `test_seed`. Images without a label are in the pool.
     """
+    if root is not None and folder_of_url(str(root)) is not None:
+        raise ValueError(
+            f"root must be a directory of this machine where the images are in a manifest; got {root}: give a folder "
+            f"of a store to data=image_folder, or to data=folder with data.source.labels"
+        )
     table = read_manifest(expanded(manifest), None if root is None else expanded(root), class_names)
     draw = partial(hold_out, table, test_fraction, test_seed)
     read = _reader(image_size, channels, resize, images, cache)
@@ -163,9 +171,17 @@ def _load(
     )
 
 
-def _apart(root: str | Path, test_root: str | Path) -> tuple[Path, Path]:
-    """Return both as paths. One inside the other would put test images into the pool, or add a class."""
-    pool, test = expanded(root), expanded(test_root)
-    if pool.resolve().is_relative_to(test.resolve()) or test.resolve().is_relative_to(pool.resolve()):
+def _folder(root: str | Path) -> Folder:
+    """Return the folder of a store that a URL names, or a directory."""
+    return folder_of_url(str(root)) or expanded(root)
+
+
+def _apart(root: str | Path, test_root: str | Path) -> tuple[Folder, Folder]:
+    """Return both folders. One inside the other would put test images into the pool, or add a class."""
+    pool, test = _folder(root), _folder(test_root)
+    first, second = (
+        PurePosixPath(folder.url) if isinstance(folder, RemoteFolder) else folder.resolve() for folder in (pool, test)
+    )
+    if first.is_relative_to(second) or second.is_relative_to(first):
         raise ValueError(f"root and test_root must be apart, neither inside the other; got {pool} and {test}")
     return pool, test
