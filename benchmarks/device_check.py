@@ -7,6 +7,7 @@ without a CUDA device what needs one is "not measured"; `--device cpu --quick` s
     agreement   does the GPU compute what the CPU does: draws, views, statistics, scores, picks
     kernels     do the fused kernels run here, and how long do they take beside torch's operators
     step        waits of the host, launches, busy time, steps a second, peak memory
+    graph       the same of a step that a CUDA graph replays; weights, table and picks beside those without it
     variants    the same of other precisions, cuDNN's search, fused and other optimizers
 """
 
@@ -34,28 +35,33 @@ from assl_lightning.augment.fused import FusedViews, Rows, fused_views
 from assl_lightning.base import kernels
 from assl_lightning.base.seeding import Draws, derive_key
 from assl_lightning.commands.messages import set_up_messages
+from assl_lightning.learning.step_graph import StepGraph
 from assl_lightning.method import fused_scores, scores
+from assl_lightning.method.callback import ASSLScoreCallback
 from assl_lightning.method.candidates import Candidates
 from assl_lightning.method.statistics import SampleStatistics
 from benchmarks import acquisition
 from benchmarks.figures import Figure, Target, as_markdown, this_machine, write
 from benchmarks.measuring import in_turns, synchronise
-from benchmarks.setups import SETUPS, TINY, configured
+from benchmarks.setups import SETUPS, TINY, Setup, configured
 from benchmarks.step import train
 
 _RUN = 56_320  # steps of the paper's run: 11 rounds of 5,120
 _LOOKED = 10  # steps that are looked at one by one
-_BF16 = "trainer.precision=bf16-mixed"
+_BF16, _GRAPH = "trainer.precision=bf16-mixed", "trainer.cuda_graph=true"
 VARIANTS: tuple[tuple[str, int, tuple[str, ...]], ...] = (
     ("bf16-mixed", 0, (_BF16,)),
     ("32-true", 0, ()),
     ("bf16-mixed, cuDNN's search", 0, (_BF16, "trainer.benchmark=true")),
     ("bf16-mixed, SGD(foreach)", 0, (_BF16, "+algorithm.module.optimizer.foreach=true")),
+    ("32-true, products of matrices in TF32", 0, ("trainer.matmul_precision=high",)),
+    ("bf16-mixed, CUDA graph and cuDNN's search", 0, (_BF16, _GRAPH, "trainer.benchmark=true")),
     ("bf16-mixed, non_finite=skip", 0, (_BF16, "non_finite=skip")),
     ("16-mixed", 0, ("trainer.precision=16-mixed",)),
     ("bf16-mixed, deterministic", 0, (_BF16, "trainer.deterministic=true")),
     ("WRN-28-2, bf16-mixed", 1, (_BF16,)),
     ("ViT-small, bf16-mixed", 2, (_BF16,)),
+    ("ViT-small, bf16-mixed, CUDA graph", 2, (_BF16, _GRAPH)),
 )
 """What is tried, of which of `SETUPS`, with which overrides."""
 
@@ -293,11 +299,16 @@ def step(device: torch.device, quick: bool) -> Iterator[Figure]:
     """The paper's step, looked at from all sides."""
     setup = TINY[0] if quick else SETUPS[0]
     probe = _fit(device, quick, setup.overrides, (_BF16,) if device.type == "cuda" else (), looks=True)
-    figure = partial(Figure, "step", size=setup.name)
+    yield from _looked_at(partial(Figure, "step", size=setup.name), probe, quick)
+
+
+def _looked_at(
+    figure: Callable[..., Figure], probe: Probe, quick: bool, kernels: str = "launches a step"
+) -> Iterator[Figure]:
     yield from _rates(figure, probe, quick)
     looked = {
         "host waits a step": (sum(probe.waits.values()) / _LOOKED, Target("≤", 0)),
-        "launches a step": (probe.launches, Target("≤", 260)),
+        kernels: (probe.launches, Target("≤", 260)),
     }
     for what, (value, target) in looked.items():
         yield figure(what, unit="", values=(value,) if probe.looks else (), target=target)
@@ -325,6 +336,64 @@ def _rates(figure: Callable[..., Figure], probe: Probe, quick: bool) -> Iterator
         yield figure("a run of 56,320 steps", unit="min", values=tuple(_RUN / rate / 60 for rate in rates))
     peak = (probe.peak_bytes / 1e9,) if probe.peak_bytes else ()
     yield figure("peak memory", unit="GB", values=peak)
+
+
+# ---- graph ----------------------------------------------------------------------------------------------------------
+
+
+class Ending(Callback):
+    """What a round leaves: weights, the table of statistics, and what would be picked."""
+
+    def __init__(self) -> None:
+        self.left: dict[str, Tensor] = {}
+        self.replayed_steps = 0
+        self.reason: str | None = None
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Copy all to the CPU."""
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        score = next(one for one in callbacks if isinstance(one, ASSLScoreCallback))
+        visited = int(score.statistics.visits.count_nonzero())
+        self.left = {
+            "weights": torch.cat([parameter.detach().flatten().cpu() for parameter in pl_module.parameters()]),
+            "numbers of the table": score.statistics._values[:-1].flatten().cpu(),
+            "picks": score.query(min(100, visited)).cpu(),
+        }
+        for one in callbacks:
+            if isinstance(one, StepGraph):
+                self.replayed_steps, self.reason = one.replayed_steps, one.reason
+
+
+def graph(device: torch.device, quick: bool) -> Iterator[Figure]:
+    """A step that is replayed, looked at as one without; then what is left of short rounds with a graph and without."""
+    setup, steps = TINY[0] if quick else SETUPS[0], 8 if quick else 60
+    figure = partial(Figure, "graph", size=setup.name)
+    if device.type != "cuda":
+        yield figure("steps a second", unit="1/s", values=(), note="Not measured: no CUDA device.")
+        yield figure("picks that are those without a graph", unit="", values=(), note="Not measured: no CUDA device.")
+        return
+    probe = _fit(device, quick, setup.overrides, (_BF16, _GRAPH), looks=True)
+    yield from _looked_at(figure, probe, quick, kernels="kernels a step, most of them in the graph")
+    endings = [_ending(setup, steps, more) for more in ((), (), (_GRAPH,))]
+    replayed = (float(endings[2].replayed_steps),)
+    yield figure(f"replayed of {steps} steps", unit="", values=replayed, note=endings[2].reason or "")
+    for what, value in endings[0].left.items():
+        for which, other in (("of a second round without a graph", endings[1]), ("with a graph", endings[2])):
+            share = float((other.left[what] == value).double().mean())
+            target = Target("≥", 1) if other is endings[2] else None
+            yield figure(f"{what} {which} that equal those without", unit="", values=(share,), target=target)
+
+
+def _ending(setup: Setup, steps: int, overrides: Sequence[str]) -> Ending:
+    """Train a short round on the GPU, with deterministic kernels where there are such."""
+    alone = ("warm_up=none", "initial_acquisition=random", "trainer.accelerator=gpu", "trainer.deterministic=warn")
+    config, made = configured([*setup.overrides, *alone, _BF16, *overrides])
+    ending = Ending()
+    try:
+        train(config, made, ending, steps)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    return ending
 
 
 def variants(device: torch.device, quick: bool, may_begin: Callable[[float], bool]) -> Iterator[Figure]:
@@ -389,6 +458,7 @@ def main(arguments: list[str] | None = None) -> None:
         "agreement": partial(agreement, device, given.quick),
         "kernels": partial(fused, device, given.quick),
         "step": partial(step, device, given.quick),
+        "graph": partial(graph, device, given.quick),
         "variants": partial(variants, device, given.quick, may_begin),
     }
     for name, measure in sections.items():

@@ -77,6 +77,9 @@ class EmulatedGraph:
 
 
 class _Stream:
+    def __init__(self, *_: object) -> None:
+        pass
+
     def wait_stream(self, other: object) -> None:
         """Nothing to do: there is one stream."""
 

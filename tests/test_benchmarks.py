@@ -107,10 +107,12 @@ def test_the_check_of_a_device_runs_without_one_and_measures_nothing_of_it(tmp_p
     command = ["-m", "benchmarks.device_check", "--quick", "--device", "cpu", "--output", str(tmp_path)]
     run_python(*command, cwd=ROOT, env={**os.environ, "PYTHONWARNINGS": "ignore"}, timeout=600)
     figures = json.loads((tmp_path / "device_check.json").read_text())["figures"]
-    assert {figure["section"] for figure in figures} == {"agreement", "kernels", "step", "variants"}
+    assert {figure["section"] for figure in figures} == {"agreement", "kernels", "step", "graph", "variants"}
     assert not any(figure["note"].startswith("Failed") for figure in figures)
     for figure in figures:
-        needs_gpu = figure["section"] in ("kernels", "variants") or figure["what"].endswith(("a step", "memory"))
+        needs_gpu = figure["section"] in ("kernels", "graph", "variants") or figure["what"].endswith(
+            ("a step", "memory")
+        )
         assert bool(figure["values"]) is not needs_gpu, figure
 
 

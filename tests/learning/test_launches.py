@@ -133,7 +133,7 @@ def test_leaving_steps_out_waits_for_nothing_and_launches_a_few_kernels(counted:
 def test_with_a_graph_a_step_launches_its_views_and_one_graph_and_a_few_kernels_more() -> None:
     graph = StepGraph()
     replayed = counted_steps(graph=graph)
-    assert graph.replayed_steps == STEPS + 2
+    assert graph.replayed_steps == WARM_UP + STEPS + 1
     assert replayed["waits"] == Counter()
     assert sum(replayed["copies"].values()) == STEPS
     launches = replayed["launches"]
@@ -155,3 +155,15 @@ def test_with_triton_a_step_launches_a_third(caplog: pytest.LogCaptureFixture) -
     assert fused["launches"]["normalisation"] == 0
     assert fused["launches"]["score callback"] <= 4 * STEPS
     assert fused["launches"].total() <= 260 * STEPS
+
+
+@pytest.mark.e2e  # likewise
+@pytest.mark.skipif(not interpreted_kernels(), reason="Triton comes with torch's wheels for CUDA on Linux")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_with_triton_and_a_graph_a_step_launches_ten() -> None:
+    graph = StepGraph()
+    replayed = counted_steps(has_triton=True, graph=graph)
+    assert graph.replayed_steps == WARM_UP + STEPS + 1
+    assert replayed["waits"] == Counter()
+    assert replayed["launches"]["graph"] == replayed["launches"]["views"] == STEPS
+    assert replayed["launches"].total() <= 10 * STEPS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from assl_lightning.augment import Normalise
 from assl_lightning.base.seeding import Draws
 from assl_lightning.data.pool import Pool
 from assl_lightning.learning.datamodule import PoolDataModule
-from assl_lightning.learning.graph_conditions import why_not
+from assl_lightning.learning.graph_conditions import _reasons, why_not
 from assl_lightning.learning.latest_predictions import LatestPredictions
 from assl_lightning.learning.non_finite import NonFinite
 from assl_lightning.learning.pseudo_label_loss import PseudoLabels
@@ -31,11 +32,11 @@ from assl_lightning.networks.base import FeatureNetwork
 from tests.emulated_device import emulated_cuda_gpu
 from tests.emulated_graph import emulated_graphs
 from tests.learning import contract
-from tests.learning.test_contract import BALANCED, SWITCHED, TEACHER
+from tests.learning.test_contract import BALANCED, OF_FILES, SWITCHED, TEACHER
 from tests.stripes import CLASSES, IMAGES, LABELS, POOL_SIZE, SGD
 
 STEPS = 6
-PSEUDO_LABELLING = ("fixmatch", "uda", "adamatch", "softmatch", "freematch", "flexmatch")
+PSEUDO_LABELLING = [name for name in OF_FILES if name != "supervised" and not name.endswith("_small")]
 IN_SHORT = ("freematch", "flexmatch", f"fixmatch {BALANCED} {TEACHER}")
 
 pytestmark = pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
@@ -368,6 +369,14 @@ class Inherits(FixMatch):
     """Says nothing of graphs."""
 
 
+class Scheduled(FixMatch):
+    can_be_captured = True
+
+    def configure_optimizers(self) -> Any:
+        optimizer = super().configure_optimizers()
+        return {"optimizer": optimizer, "lr_scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 1)}
+
+
 class Watch(Callback):
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at gradients."""
@@ -381,6 +390,7 @@ class Watch(Callback):
             {"make": lambda: Inherits(make_network(), optimizer=SGD)},
         ),
         ("Supervised does not say", {"make": lambda: Supervised(make_network(), optimizer=SGD)}),
+        ("the learning rate changes", {"make": lambda: Scheduled(make_network(), optimizer=SGD)}),
         ("the callback Watch has on_after_backward", {"callbacks": [Watch()]}),
         (
             "RMSprop may count its steps on the host",
@@ -402,6 +412,11 @@ def test_a_warning_says_why_there_is_no_graph(
     assert "steps are made without a CUDA graph, since " + reason in caplog.text
 
 
-def test_on_a_cpu_there_is_none() -> None:
-    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-    assert why_not(trainer, make_fixmatch()) == "the training runs on cpu, and only CUDA devices have them"
+def test_on_a_cpu_there_is_none_nor_for_several_processes_nor_where_a_step_has_several_batches() -> None:
+    settings: dict[str, Any] = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
+    trainer = Trainer(devices=2, strategy="ddp", accumulate_grad_batches=2, **settings)
+    module = Supervised(make_network(), optimizer=SGD)
+    assert why_not(trainer, module) == "the training runs on cpu, and only CUDA devices have them"
+    further = list(islice(_reasons(trainer, module), 1, 4))
+    assert [reason.partition(" ")[0] for reason in further] == ["several", "Supervised", "a"]
+    assert further[2].startswith("a step of the optimizer is not one batch")

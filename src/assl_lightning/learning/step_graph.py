@@ -45,8 +45,9 @@ class StepGraph(Callback):
     logs and checkpoints, and all other callbacks, go on as without a graph, so that a run may be saved and resumed at
     any step. What `training_step` returned is overwritten by the next step.
 
-    The first three steps of a fit run without the graph, and so does a step whose batch has another shape. Where no
-    graph can be had, a warning says why, and all steps run without it.
+    The first three steps of a fit run without the graph, and so does a step whose batch has another shape than the
+    first. Where no graph can be had, a warning says why, and all steps run without one. Python code in a step, such as
+    `random.random()` in a network's forward pass, runs at the capture alone.
 
     Never run on a GPU: in tests an emulated one replays what was captured, and all that a run leaves is equal to the
     last bit.
@@ -74,11 +75,11 @@ class StepGraph(Callback):
         self._forget()
         self.replayed_steps, self.reason = 0, why_not(trainer, pl_module)
         if self.reason is not None:
-            log.warning("trainer.cuda_graph=true, but steps are made without a CUDA graph, since %s", self.reason)
+            log.warning("steps are made without a CUDA graph, since %s", self.reason)
             return
         assert isinstance(pl_module, TrainedNetwork)
         self._module, self._trainer = pl_module, trainer
-        self._stream = torch.cuda.Stream()
+        self._stream = torch.cuda.Stream(pl_module.device)
         self._own = {name: getattr(pl_module, name) for name in _HOOKS}
         for name in _HOOKS:
             setattr(pl_module, name, getattr(self, f"_{name}"))
@@ -102,6 +103,8 @@ class StepGraph(Callback):
         form, settings = _form_of(batch), _settings_of(optimizer)
         if not self._form:
             self._form, self._settings = form, settings
+        if not form:
+            self._stop("a batch is no dictionary with tensors")
         if settings != self._settings:
             self._stop("the optimizer's settings have changed during the training")
         if self.reason is not None or form != self._form:
@@ -167,6 +170,8 @@ class StepGraph(Callback):
 
     def _capture(self, step: Callable[[], Any]) -> None:
         graph = torch.cuda.CUDAGraph()
+        counters = self._trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress
+        before = counters.state_dict()
         try:
             # "thread_local": threads that pin the memory of batches to come go on meanwhile
             with (
@@ -178,9 +183,10 @@ class StepGraph(Callback):
                     part.step_on_device(self._trainer, self._module, self._outputs)
         except Exception as error:
             raise RuntimeError(
-                f"trainer.cuda_graph=true: the step could not be captured ({type(error).__name__}: {error}); the same "
-                f"command with trainer.cuda_graph=false goes on from the last checkpoint"
+                f"a step could not be captured in a CUDA graph ({type(error).__name__}: {error}); with "
+                f"trainer.cuda_graph=false the same command goes on from the last checkpoint"
             ) from error
+        counters.load_state_dict(before)  # nothing has been computed yet
         self._graph, self._mode = graph, Mode.REPLAY
 
     def _stop(self, reason: str) -> None:
