@@ -57,7 +57,10 @@ def test_every_text_is_escaped_and_arrives_as_it_was(page: Page) -> None:
 
 def test_no_line_of_a_text_begins_with_a_percent_sign() -> None:
     html = render_html(Page("P", ("95 % of it.",), (Section("S", (Paragraph("10 %, then 20 %."),)),)))
-    assert [text for text in Reader(html).texts if "of it" in text or "then" in text] == ["95\u00a0% of it.", "10\u00a0%, then 20\u00a0%."]
+    assert [text for text in Reader(html).texts if "of it" in text or "then" in text] == [
+        "95\u00a0% of it.",
+        "10\u00a0%, then 20\u00a0%.",
+    ]
 
 
 def test_the_page_needs_nothing_from_elsewhere(page: Page) -> None:
