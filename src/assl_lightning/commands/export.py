@@ -62,7 +62,8 @@ def _export_model(options: argparse.Namespace) -> None:
         write_text(made / CARD, card)
         shutil.move(made, output)
     sys.stdout.write(
-        f"{output / FILES[kind]}: its probabilities on real images differ from the network's by at most {difference:.1g}\n"
+        f"{output / FILES[kind]}: its probabilities on real images differ from the network's by at most "
+        f"{difference:.1g}\n"
         f"{output / CARD}: the model's card; fill in its licence\n"
     )
 

@@ -219,7 +219,8 @@ def test_a_class_that_was_added_is_told_with_what_the_runs_command_has_from_now_
     assert label.main([str(tmp_path), "--port", "0"]) == 130
     assert (
         "'crack' was added to the classes by Ann\nfrom now on the run's command has "
-        "'data.source.class_names=[ok,dent,scratch,crack]' data.num_classes=4\nnothing answered yet; the same command goes on\n"
+        "'data.source.class_names=[ok,dent,scratch,crack]' data.num_classes=4\n"
+        "nothing answered yet; the same command goes on\n"
     ) in capsys.readouterr().out
 
 

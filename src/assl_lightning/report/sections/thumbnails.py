@@ -35,7 +35,8 @@ def thumbnail_blocks(setting: Setting, seeds: Mapping[str, int]) -> tuple[Block,
         return ()
     sentence = (
         f"The first {MOST_TILES} samples of each query, best first. Below each: its score, if the strategy has one; "
-        f"its uncertainty u and inconsistency i, as mean ± standard deviation of the running estimates; the label that it got."
+        f"its uncertainty u and inconsistency i, as mean ± standard deviation of the running estimates; the label that "
+        f"it got."
     )
     if len(setting.methods) == 1:
         return Paragraph(sentence), *next(iter(found.values()))
