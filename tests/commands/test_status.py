@@ -34,6 +34,19 @@ def told(capsys: pytest.CaptureFixture[str], run_dir: Path) -> dict[str, str]:
     return {line.split()[0]: line.strip().partition(" ")[2].strip() for line in lines}
 
 
+def test_each_run_below_a_directory_is_told_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("b/seed_0", "a/seed_1", "a/seed_0"):
+        directory = tmp_path / name
+        directory.mkdir(parents=True)
+        (directory / "config.yaml").write_text("rounds: 1\nname: sweep\n")
+    (tmp_path / "empty").mkdir()
+    assert main([str(tmp_path), str(tmp_path / "b" / "seed_0"), str(tmp_path / "empty")]) == 1
+    printed = capsys.readouterr()
+    heads = [line for line in printed.out.splitlines() if not line.startswith("  ")]
+    assert heads == [f"{tmp_path / name} (sweep)" for name in ("a/seed_0", "a/seed_1", "b/seed_0", "b/seed_0")]
+    assert printed.err.startswith(f"error: {tmp_path / 'empty'} must be the directory of a run, but has no config.yaml")
+
+
 @pytest.mark.e2e
 def test_a_run_is_told_at_each_of_its_stations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_dir = tmp_path / "run"

@@ -162,10 +162,12 @@ def _run(options: argparse.Namespace) -> int:
     if options.csv is not None:
         text = session.table()
         write_text(options.csv, text)
-        sys.stdout.write(f"{text.count(chr(10)) - 1} answers: {options.csv}\n")
+        sys.stdout.write(f"{counted(text.count(chr(10)) - 1, 'answer')}: {options.csv}\n")
         return 0
     if options.settle:
         nothing_to_do = not session.disputes()
+        if nothing_to_do:
+            sys.stdout.write("people differ about no image, so that there is nothing to settle\n")
     else:
         nothing_to_do = options.done and _is_done(session) and not session.unfinished()
     code = 0 if nothing_to_do else _serve(session, options)
@@ -306,7 +308,8 @@ def _farewell(session: Session, run_dir: Path) -> str:
     if not _is_done(session) and left:
         images = counted(differing, "image")
         so_far = f"; people differ about {images} so far, which {settle} shows" if differing else ""
-        return f"{progress}; all of it is saved, and the same command goes on{so_far}\n"
+        saved = "all of it is saved, and " if session.progress() else ""
+        return f"{progress}; {saved}the same command goes on{so_far}\n"
     if differing:
         waits = "their labels stay" if audit else "the run waits"
         return (

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the state of each run; the exit code is 1 where one of them cannot be read."""
     options = _parser().parse_args(arguments)
     exit_code = 0
-    for run_dir in options.run_dirs:
+    for run_dir in (found for path in options.run_dirs for found in runs_at(path)):
         try:
             if options.wait is None:
                 _print(read_status(run_dir))
@@ -58,6 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print_errors(lines_of(error))
             exit_code = 1
     return exit_code
+
+
+def runs_at(path: Path) -> list[Path]:
+    """Return the directories of the runs below `path`, sorted; `path` itself if it is a run, or has none below it."""
+    if (path / CONFIG).exists():
+        return [path]
+    return [file.parent for file in sorted(path.rglob(CONFIG))] or [path]
 
 
 @dataclass(frozen=True)
@@ -350,7 +357,13 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m assl_lightning.status",
         description="Show the state of runs: round, labels, accuracy so far, what they wait for, and what to do next.",
     )
-    parser.add_argument("run_dirs", nargs="+", type=path_argument, metavar="RUN_DIR", help="the run_dir of a run")
+    parser.add_argument(
+        "run_dirs",
+        nargs="+",
+        type=path_argument,
+        metavar="RUN_DIR",
+        help="the run_dir of a run, or a directory of runs",
+    )
     parser.add_argument(
         "--wait",
         nargs="?",

@@ -219,7 +219,8 @@ def test_a_class_that_was_added_is_told_with_what_the_runs_command_has_from_now_
     assert label.main([str(tmp_path), "--port", "0"]) == 130
     assert (
         "'crack' was added to the classes by Ann\nfrom now on the run's command has "
-        "'data.source.class_names=[ok,dent,scratch,crack]' data.num_classes=4\nnothing answered yet; "
+        "'data.source.class_names=[ok,dent,scratch,crack]' data.num_classes=4\n"
+        "nothing answered yet; the same command goes on\n"
     ) in capsys.readouterr().out
 
 
@@ -231,7 +232,9 @@ def test_what_people_differ_about_is_told_at_the_end_with_how_to_settle_it(
     (run_dir / "config.yaml").write_text("rounds: 1\noracle: {conflicts: majority}\n")
     answer_all(run_dir)
     assert label.main([str(run_dir), "--settle"]) == 0
-    assert "and the run goes on" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert told.startswith("people differ about no image, so that there is nothing to settle\nanswered: Ann 4 of 4; ")
+    assert "and the run goes on" in told
     ledger = Ledger(run_dir / LEDGER)
     ledger.append([Answer("d.png", "label", "Bo", "page", 0, label="dent")])
     ledger.append([Answer(name, "label", "Bo", "page", 0, label="ok") for name in SAMPLE_IDS[:-1]])
