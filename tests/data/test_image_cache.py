@@ -328,6 +328,7 @@ def killed_at(event: int, cache: Path, action: Callable[[], object]) -> bool:
         os._exit(code)
 
 
+@pytest.mark.e2e
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # Python >= 3.12
 @pytest.mark.parametrize("storage", STORAGES)
 def test_a_run_that_is_killed_leaves_the_old_cache_or_the_new_one(

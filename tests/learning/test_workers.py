@@ -86,6 +86,7 @@ def test_items_reach_a_worker_as_they_are(num_workers: int) -> None:
         assert item["row"].dtype == torch.int64
 
 
+@pytest.mark.e2e
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not tell which processes there are")
 def test_the_workers_of_a_run_that_is_killed_end_without_a_word(tmp_path: Path) -> None:
     said, (reader, writer) = tmp_path / "stderr", os.pipe()
@@ -120,6 +121,7 @@ def _begin_late(directory: Path) -> None:
     time.sleep(60)
 
 
+@pytest.mark.e2e
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not tell which processes there are")
 def test_a_worker_that_begins_after_its_run_was_killed_ends(tmp_path: Path) -> None:
     reader, writer = os.pipe()

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -151,6 +151,7 @@ CONFIGS = st.dictionaries(
 )
 
 
+@settings(max_examples=40)
 @given(CONFIGS)
 def test_a_configuration_comes_back_as_it_was_written(config: dict[str, Any]) -> None:
     with TemporaryDirectory() as directory:

@@ -151,7 +151,7 @@ def test_an_image_that_is_none_is_named(mini: Path, name: str) -> None:
         refuse_unreadable(load_tables(mini))
 
 
-@EVERYTHING
+@settings(EVERYTHING, max_examples=25)
 @given(content=st.binary(max_size=100) | st.text(max_size=60).map(str.encode))
 def test_whatever_follows_the_header_of_a_table_is_named(mini: Path, content: bytes) -> None:
     table = mini / "val.csv"
