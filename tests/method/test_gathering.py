@@ -82,7 +82,7 @@ if __name__ == "__main__":
 def test_a_rank_may_observe_nothing(skips: dict[int, list[int]], tmp_path: Path) -> None:
     script = tmp_path / "fit.py"
     script.write_text(SCRIPT.format(skips=skips))
-    run_python(str(script), env={**os.environ, "PYTHONWARNINGS": "ignore"}, timeout=120)
+    run_python(str(script), env={**os.environ, "PYTHONWARNINGS": "ignore"}, timeout=240)
     visits = [int((i % 12) // 3 not in skips[i // 12]) for i in range(24)]
     first, second = ((tmp_path / f"fit.py.{rank}").read_text() for rank in (0, 1))
     assert first == second
@@ -96,7 +96,7 @@ def test_a_rank_that_cannot_observe_a_batch_ends_the_others_with_a_sentence(tmp_
     text = SCRIPT.format(skips={0: [0], 1: [2]}).replace(failing, "self.found(found)")
     text = text.replace("    step = -1\n", FAILING)
     script.write_text(text)
-    result = run_python(str(script), code=1, env={**os.environ, "PYTHONWARNINGS": "ignore"}, timeout=120)
+    result = run_python(str(script), code=1, env={**os.environ, "PYTHONWARNINGS": "ignore"}, timeout=240)
     assert "RuntimeError: rank 1 could not observe training batch 3 of the fit" in result.stderr
     assert "ValueError: no mask in batch 3" in result.stderr
 

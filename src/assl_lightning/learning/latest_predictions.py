@@ -37,7 +37,7 @@ class LatestPredictions(Callback):
         dtype = torch.int16 if num_classes <= torch.iinfo(torch.int16).max else torch.int32
         # one row more than there are samples, for rows that count as none
         self._classes = torch.full((num_samples + 1,), NEVER, dtype=dtype)
-        self._gather = RankGather({"index": torch.int64, "class": torch.int64})
+        self._gather = _new_gather()
 
     @property
     def classes(self) -> Tensor:
@@ -46,6 +46,7 @@ class LatestPredictions(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Move the table to the training device."""
+        self._gather = _new_gather()
         self._classes = self._classes.to(pl_module.device)
 
     def on_train_batch_end(
@@ -84,3 +85,7 @@ class LatestPredictions(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from the table of a checkpoint."""
         self._classes[:-1] = state_dict["classes"].to(self._classes)
+
+
+def _new_gather() -> RankGather:
+    return RankGather({"index": torch.int64, "class": torch.int64})
