@@ -50,7 +50,7 @@ def visit(index: Tensor, observed: Tensor, table: Table, alpha: float, *, is_pos
     Args:
         index: (B,) int64, −1 where nothing was observed.
         observed: (B, 2) float32, uncertainty and inconsistency.
-        table: of the statistics; changed in place, but for the number of updates.
+        table: of the statistics; changed in place.
         alpha: weight of the new observation.
         is_post: deviations are taken from the updated mean.
         skips: values that are not finite are no fault.
@@ -131,7 +131,8 @@ def _new_table(num_samples: int, device: torch.device) -> Table:
 
 def _visit_one_by_one(index: Tensor, observed: Tensor, table: Table) -> None:
     """Visit with α = 0.8, as the paper prints it (Eq. 3 and 5)."""
-    values, visits, *_ = table
+    values, visits, updates, *_ = table
+    updates += 1
     for place, sample in enumerate(index.tolist()):
         if sample < 0:
             continue

@@ -68,7 +68,7 @@ def visit_rows(
     observed,  # (B, 2) float32: uncertainty and inconsistency
     values,  # (N + 1, 4) float32: means of both, variances of both
     visits,  # (N + 1,) int32
-    updates,  # () int64, those before
+    updates,  # () int64, those before; one more is counted
     fault, fault_values,  # (2,) int64 update and index of the first invalid observation or −1, and its (2,) values
     num_rows, num_samples,
     alpha, rest,  # α and 1 − α
@@ -86,8 +86,10 @@ def visit_rows(
     if row == 0:
         is_fault = is_row & (indices != -1) & (is_inside == 0 if SKIPS else is_valid == 0)
         first_fault = tl.min(tl.where(is_fault, at, num_rows), 0)
+        before = tl.load(updates)
+        tl.store(updates, before + 1)
         if (first_fault < num_rows) & (tl.load(fault) < 0):
-            tl.store(fault, tl.load(updates))
+            tl.store(fault, before)
             tl.store(fault + 1, tl.load(index + first_fault))
             tl.store(fault_values, tl.load(observed + 2 * first_fault))
             tl.store(fault_values + 1, tl.load(observed + 2 * first_fault + 1))

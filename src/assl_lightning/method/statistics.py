@@ -109,7 +109,7 @@ class SampleStatistics:
             self._visit_in_one_launch(index, observed)
         else:
             self._visit(index, observed, further, assume_unique=assume_unique)
-        self._updates += 1
+            self._updates += 1
 
     def _visit_in_one_launch(self, index: Tensor, observed: Tensor) -> None:
         visit(
