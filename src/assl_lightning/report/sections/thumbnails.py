@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 
 from assl_lightning.base.run_files import QUERIED, THUMBNAILS, round_directory
 from assl_lightning.loop.queried import Row, read_queried
-from assl_lightning.report.analysis.classes import names_of, present_labels
+from assl_lightning.report.analysis.classes import class_names_of, present_labels
 from assl_lightning.report.analysis.runs import Method, Run, Setting, shared_seeds
 from assl_lightning.report.views import Block, Fold, Paragraph, Picture, Strip, Tile
 
@@ -56,7 +56,7 @@ def _strips(method: Method, seed: int) -> list[Strip]:
 def _tiles(run: Run, number: int, directory: Path) -> tuple[Tile, ...]:
     pictures = read_tiles(directory / THUMBNAILS, MOST_TILES)
     rows = read_queried(directory / QUERIED)
-    names = names_of(run)
+    names = class_names_of(run)
     labels = [names[label] if label >= 0 else None for label in present_labels(run, run.records[number])]
     return tuple(
         Tile(picture, rows[rank].get("sample_id", "") if rank < len(rows) else "", _lines(rank, rows, labels))
