@@ -87,6 +87,7 @@ def _check(config: Config, unreadable: Path | None) -> int:
     messages.set_up_messages()
     if unreadable is not None:
         check_place(unreadable)
+    _announce()
     report = check_run(config)
     if unreadable is not None:
         write_undecodable(unreadable, report.unreadable)
@@ -94,6 +95,12 @@ def _check(config: Config, unreadable: Path | None) -> int:
     if unreadable is not None:
         Console().print(f"{unreadable} lists {len(report.unreadable):,}", soft_wrap=True, highlight=False, markup=False)
     return 1 if report.num_wrong else 0
+
+
+def _announce() -> None:
+    """Say on a terminal what takes a while."""
+    if sys.stderr.isatty():
+        sys.stderr.write("reading the data, then training a few steps to measure the time …\n")
 
 
 if __name__ == "__main__":
