@@ -182,6 +182,7 @@ def check_replays(directory: Path, make: Callable[[], Any], **changes: Any) -> F
     assert graph.reason is None
     assert graph.replayed_steps == fits[1].trainer.global_step - WARM_UP_STEPS
     check_same(fits[1], fits[0])
+    assert not vars(fits[1].module).keys() & {"training_step", "backward", "optimizer_zero_grad", "optimizer_step"}
     return fits[1]
 
 
@@ -265,6 +266,14 @@ def test_a_step_that_is_left_out_is_left_out_in_a_replay(tmp_path: Path) -> None
 def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError, match=f"the loss of step {WARM_UP_STEPS + 1} of round 0 was not finite"):
         Fit(tmp_path, make_fixmatch, StepGraph(), callbacks=[Spoil(), *few_callbacks()])
+
+
+def test_an_observation_that_is_not_finite_is_noted_in_a_replay(tmp_path: Path) -> None:
+    for graph in (None, StepGraph()):
+        callbacks = [Spoil(), StepSeed(0, 0), NonFinite("skip"), ASSLScoreCallback(POOL_SIZE)]
+        with pytest.raises(ValueError, match=f"update {WARM_UP_STEPS + 1} observed uncertainty nan"):
+            Fit(tmp_path, make_fixmatch, graph, callbacks=callbacks)
+        assert graph is None or graph.replayed_steps == 3
 
 
 def test_a_batch_of_another_shape_is_trained_on_without_the_graph(tmp_path: Path) -> None:
