@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import namedtuple
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -363,7 +364,8 @@ def test_a_fit_that_goes_on_keeps_its_table(tmp_path: Path) -> None:
     begun = trainer(first, max_epochs=1)
     begun.fit(seeded(), datamodule=Data())
     begun.save_checkpoint(tmp_path / "one.ckpt")
-    trainer(rest, max_epochs=3).fit(seeded(), datamodule=Data(), ckpt_path=tmp_path / "one.ckpt", weights_only=True)
+    safely: dict[str, Any] = {"weights_only": True} if "weights_only" in signature(Trainer.fit).parameters else {}
+    trainer(rest, max_epochs=3).fit(seeded(), datamodule=Data(), ckpt_path=tmp_path / "one.ckpt", **safely)
     assert rest.statistics.visits.tolist() == [3] * N
     assert torch.equal(rest.scores(), whole.scores())
 
