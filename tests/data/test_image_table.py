@@ -444,7 +444,7 @@ def test_a_path_in_another_unicode_form_is_the_file(tmp_path: Path, on_disk: str
     touch(tmp_path, f"{on_disk}/{on_disk}.png")
     table = read_manifest(write(tmp_path / "t.csv", f"path,label\n{in_table}/{in_table}.png,{in_table}\n"))
     assert table.sample_ids == (f"{in_table}/{in_table}.png",), "as the table has it, wherever the file goes"
-    assert table.paths[0].is_file()
+    assert Path(str(table.paths[0])).is_file()
     labelled = read_labels(
         write(tmp_path / "l.csv", f"sample_id,label\n{in_table}/{in_table}.png,{in_table}\n"),
         read_folder(tmp_path, []),
