@@ -39,6 +39,8 @@ KEPT_BEGINNINGS = ("PYTEST_", "PIP_", "UV_", "COVERAGE_")
 HOME = "ASSL_LIGHTNING_TEST_HOME"
 """Variable with the home of all processes of one pytest. The first of them, which sets it, removes the directory."""
 
+CHECKOUT = f"{ROOT}{os.sep}"
+
 OF_A_RUN = tuple(str(ROOT / name) for name in ("runs", "multirun", "data", "lightning_logs"))
 """What runs and downloads leave in a checkout. No test may read there."""
 
@@ -213,7 +215,7 @@ def _note(event: str, arguments: tuple[Any, ...]) -> None:
 
 def _judge(path: str, writes: bool) -> None:
     """Relative paths begin outside of the checkout, or at a directory that was judged when it was opened."""
-    if not path.startswith(str(ROOT)):
+    if not path.startswith(CHECKOUT):
         return
     inside = Path(path).parts[len(ROOT.parts) :]
     if path.startswith(OF_A_RUN) or (writes and inside and not _is_of_a_cache(inside)):

@@ -120,8 +120,14 @@ REFUSED: list[tuple[list[str], list[str]]] = [
         ],
     ),
     (["score.alhpa=1"], ["score.alhpa=1: ", "did you mean 'alpha'?"]),
-    (["acquisition.requires=[logits]"], ["acquisition.requires=[logits]: is not needed any more, since the class"]),
-    (["algorithm.produces=[]"], ["algorithm.produces=[]: is not needed any more, since the class itself", "leave it"]),
+    (
+        ["acquisition.requires=[logits]"],
+        ["acquisition.requires=[logits]: is not a key any more, since it follows from the class"],
+    ),
+    (
+        ["algorithm.produces=[]"],
+        ["algorithm.produces=[]: is not a key any more, since it follows from the class", "leave it"],
+    ),
     (["scor.alpha=1"], ["scor is no group of keys (did you mean 'score'?)"]),
     (["algorithm.modul.threshold=1"], ["algorithm.modul is no group of keys (did you mean 'module'?)"]),
     (["data.root=photos"], ["data.root=photos: has no effect on data=digits", "data=folder", "data=image_folder"]),

@@ -90,6 +90,8 @@ def kill_everywhere(run_dir: Path, file: str, rows: int, every: int) -> tuple[in
         found = len(Ledger(run_dir / LEDGER).active_answers()) - before
         if found not in (0, rows):
             raise RuntimeError(f"killed before statement {statement}, an ingest left {found} of {rows} answers")
+        if complete and not found:
+            raise RuntimeError(f"killed before statement {statement}, an ingest lost what it had before {complete[-1]}")
         if found:
             complete.append(statement)
         if in_a_process(lambda: main(arguments)) != 0:

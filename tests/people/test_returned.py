@@ -74,7 +74,7 @@ def test_a_table_of_another_program_is_one_answer_beside_the_file_that_came_back
     assert sorted((one.sample_id, one.label) for one in judgement.answers) == sorted(
         [(SAMPLE_IDS[0], "ok"), (SAMPLE_IDS[1], "dent"), (SAMPLE_IDS[3], "scratch")]
     )
-    assert "to_label.csv, line 2: says the same" in judgement.notices[0]
+    assert "to_label.csv, line 2: repeats the answer" in judgement.notices[0]
 
 
 def test_two_files_that_contradict_each_other_are_named_with_their_lines(batch: LabelBatch) -> None:
