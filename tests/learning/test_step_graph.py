@@ -14,7 +14,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from assl_lightning import ASSLScoreCallback, FixMatch
-from assl_lightning.augment import Normalise
 from assl_lightning.base.seeding import Draws
 from assl_lightning.data.pool import Pool
 from assl_lightning.learning.datamodule import PoolDataModule
@@ -33,7 +32,7 @@ from tests.emulated_device import emulated_cuda_gpu
 from tests.emulated_graph import emulated_graphs
 from tests.learning import contract
 from tests.learning.test_contract import BALANCED, OF_FILES, SWITCHED, TEACHER
-from tests.stripes import CLASSES, IMAGES, LABELS, POOL_SIZE, SGD
+from tests.stripes import CLASSES, LABELS, POOL_SIZE, SGD, make_datamodule
 
 STEPS = 6
 PSEUDO_LABELLING = [name for name in OF_FILES if name != "supervised" and not name.endswith("_small")]
@@ -80,18 +79,7 @@ def make_data(**changes: Any) -> PoolDataModule:
     pool = Pool(POOL_SIZE, CLASSES)
     labelled = torch.arange(0, POOL_SIZE, 7)
     pool.label(labelled, LABELS[labelled], 0)
-    arguments: dict[str, Any] = {
-        "pool_images": IMAGES[:POOL_SIZE],
-        "test_images": IMAGES[POOL_SIZE:],
-        "test_labels": LABELS[POOL_SIZE:],
-        "normalise": Normalise((0.5,), (0.3,)),
-        "weak": weak,
-        "strong": strong,
-        "batch_size": 4,
-        "mu": 3,
-        "steps_per_round": STEPS,
-    }
-    return PoolDataModule(pool, **(arguments | changes))
+    return make_datamodule(pool, **({"weak": weak, "strong": strong, "steps_per_round": STEPS} | changes))
 
 
 def make_fixmatch(**changes: Any) -> FixMatch:

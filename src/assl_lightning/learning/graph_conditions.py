@@ -1,4 +1,4 @@
-"""Where the steps of a training cannot be replayed from a CUDA graph, and why."""
+"""Conditions under which the steps of a training can be replayed from a CUDA graph, and the reasons against it."""
 
 from __future__ import annotations
 

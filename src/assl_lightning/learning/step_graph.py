@@ -28,7 +28,7 @@ _HOOKS = ("training_step", "backward", "optimizer_zero_grad", "optimizer_step")
 
 
 class Mode(Enum):
-    """How a step is made."""
+    """Kind of execution of a step."""
 
     PLAIN = "its kernels are launched one by one"
     WARM_UP = "likewise, on the stream on which steps will be captured"

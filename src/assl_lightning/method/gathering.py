@@ -70,7 +70,7 @@ class RankGather:
 
     @contextmanager
     def telling(self, trainer: Trainer, module: LightningModule) -> Iterator[None]:
-        """Run what comes before `gather`; where it raises, the other ranks are told in the place of rows."""
+        """Send the other ranks an error in place of rows, if the block before `gather` raises one."""
         try:
             yield
         except Exception:

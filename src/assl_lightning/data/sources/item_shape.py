@@ -1,4 +1,4 @@
-"""Find the image, the label and the name in an item of somebody's data set."""
+"""Find the image, the label and the name in an item of a given data set."""
 
 from __future__ import annotations
 

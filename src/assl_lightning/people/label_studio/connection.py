@@ -29,6 +29,17 @@ Json = Any
 
 
 @dataclass(frozen=True)
+class _Request:
+    """A request to the server, without its authorization."""
+
+    method: str
+    address: str
+    query: Mapping[str, Any] | None
+    content: Json
+    is_repeatable: bool  # sent again also if the server may have carried it out
+
+
+@dataclass(frozen=True)
 class _Failure:
     """The reason why a request has no usable answer."""
 
@@ -133,10 +144,11 @@ class Connection:
         self, method: str, address: str, query: Mapping[str, Any] | None = None, content: Json = None
     ) -> httpx.Response:
         """Return the last answer after a few attempts; after one more if an access token has ended before its time."""
-        response = self._attempt(method, address, query, content, self._authorization())
+        request = _Request(method, address, query, content, method in ("GET", "PATCH"))
+        response = self._attempt(request, self._authorization())
         if response.status_code == 401 and self._is_personal:
             self._access = ""
-            response = self._attempt(method, address, query, content, self._authorization())
+            response = self._attempt(request, self._authorization())
         return response
 
     def _authorization(self) -> _Authorization:
@@ -144,34 +156,23 @@ class Connection:
             return _Authorization("Token", self._token)
         if not self._access or self._clock() >= self._renew_at:
             address = self.url + "/api/token/refresh"
-            response = self._attempt("POST", address, None, {"refresh": self._token}, None, repeatable=True)
+            renewal = _Request("POST", address, None, {"refresh": self._token}, is_repeatable=True)
+            response = self._attempt(renewal, None)
             access = self.mapping(self._json(response, "")).get("access")
             self._access = _checked_token(access if isinstance(access, str) else "")
             self._secrets.add(self._access)
             self._renew_at = self._clock() + _ACCESS_SECONDS
         return _Authorization("Bearer", self._access)
 
-    def _attempt(
-        self,
-        method: str,
-        address: str,
-        query: Mapping[str, Any] | None,
-        content: Json,
-        authorization: _Authorization | None,
-        repeatable: bool = False,
-    ) -> httpx.Response:
-        """Return the first usable answer of several attempts.
-
-        A request that is `repeatable`, as GET and PATCH are, is sent again also if the server may have carried it out.
-        """
-        repeatable = repeatable or method in ("GET", "PATCH")
+    def _attempt(self, request: _Request, authorization: _Authorization | None) -> httpx.Response:
+        """Return the first usable answer of several attempts."""
         attempt = 0
         while True:
             attempt += 1
-            outcome = self._once(method, address, query, content, authorization)
+            outcome = self._once(request, authorization)
             if isinstance(outcome, httpx.Response):
                 return outcome
-            is_unsure = outcome.kind == "unsure" and not repeatable
+            is_unsure = outcome.kind == "unsure" and not request.is_repeatable
             if is_unsure or attempt == _ATTEMPTS:
                 break
             self._sleep(min(outcome.wait if outcome.wait is not None else 2.0 ** (attempt - 1), _LONGEST_WAIT))
@@ -181,17 +182,15 @@ class Connection:
             f"reached from here, and give the same command again"
         )
 
-    def _once(
-        self,
-        method: str,
-        address: str,
-        query: Mapping[str, Any] | None,
-        content: Json,
-        authorization: _Authorization | None,
-    ) -> httpx.Response | _Failure:
+    def _once(self, request: _Request, authorization: _Authorization | None) -> httpx.Response | _Failure:
         try:
             response = self._http.request(
-                method, address, params=query, json=content, auth=authorization, headers=_HEADERS
+                request.method,
+                request.address,
+                params=request.query,
+                json=request.content,
+                auth=authorization,
+                headers=_HEADERS,
             )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             return _Failure(f"it cannot be reached ({self._reason(error)})", "not done")
