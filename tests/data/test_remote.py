@@ -248,6 +248,7 @@ def test_mistakes_are_one_line_that_says_what_to_do(photos: Path, tmp_path: Path
         ("flaky://none", ValueError, r"^flaky://none must (be a folder of images in a store|have image files in it)"),
         ("unknown://photos", ValueError, r"^unknown://photos must be a URL that fsspec knows; Protocol not known"),
         ("nowhere://photos", ImportError, r"^nowhere://photos: Install nowherefs; pip install .*s3://"),
+        ("s3:/bucket/photos", ValueError, r"^s3:/bucket/photos: .* has two slashes, s3://bucket/photos$"),
         (f"file://{photos}", ValueError, r"^file://.*: write a directory of this machine as a path, without file://"),
         (f"{URL}/.trash/", ValueError, r"^flaky://photos/\.trash must have one directory for each of its classes"),
     ):

@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -30,6 +31,7 @@ _WAITS = (0.5, 1.0, 2.0)
 """Seconds between two tries of a request, which is tried once more than there are waits."""
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]*::)*[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_ONE_SLASH = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]", re.IGNORECASE)
 _LOCAL = re.compile(r"(file|local)://", re.IGNORECASE)
 _QUOTES_NAMES = re.compile(r"(.*::)?https?://", re.IGNORECASE)
 _STATES = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "updated", "mtime", "created")
@@ -102,6 +104,8 @@ def folder_of_url(text: str) -> RemoteFolder | None:
     (RemoteFolder(url='s3://bucket/photos'), None, None)
     """
     if not _URL.match(text):
+        if _ONE_SLASH.match(text) and not Path(text).exists():
+            raise ValueError(f"{text}: the address of a store has two slashes, {text.replace(':/', '://', 1)}")
         return None
     if _LOCAL.match(text):
         raise ValueError(f"{text}: write a directory of this machine as a path, without file://")
