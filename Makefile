@@ -189,11 +189,11 @@ results-fewer-labels: install data/letters data/mnist_5k ## results/fewer_labels
 
 # The same for results/algorithms/PROTOCOL.md.
 
-results-herding-terms: install ## results/herding_terms: 320 runs, about three quarters of an hour of two cores
+results-herding-terms: install ## results/herding_terms: 416 runs, about an hour of two cores
 	$(BIN)/python -m benchmarks.restore herding_terms
 	$(BIN)/python -m benchmarks.regimes.ablation | tr '\n' '\0' | $(ONE_THREAD) xargs -0 -r -n 1 -P 2 sh -c
 	$(REPORT).labels_needed runs/results/herding_terms --by-directory --baseline random --baseline herding \
-		--title "Terms of herding" --output results/herding_terms
+		--baseline herding+warm --title "Terms of herding" --output results/herding_terms
 
 results-algorithms: install ## results/algorithms: 1080 runs, about an hour and a half of two cores
 	$(BIN)/python -m benchmarks.restore algorithms

@@ -1,7 +1,7 @@
 """`python -m benchmarks.regimes.ablation`: what is left to run of results/herding_terms, herding with a term changed.
 
-A line is a command for a shell, as those of `python -m benchmarks.regimes.plan`. First labels and weights are drawn at
-random, so that only the rule differs; the seeds are below 100, which no claim uses.
+A line is a command for a shell, as those of `python -m benchmarks.regimes.plan`. All methods that are compared have the
+same start, so that only the rule differs; the seeds are below 100, which no claim uses.
 """
 
 from __future__ import annotations
@@ -34,14 +34,22 @@ RULES = {
 """Method → its rule: herding as it is by default, and with one term changed."""
 
 
+AFTER_WARM_UP = ("herding+warm", "no_weight+warm", "features_of_a_pass+warm")
+
+
 def make_sweep(regime: str, method: str, seeds: range) -> Sweep:
-    """Make the sweep of a method in an experiment."""
-    return Sweep(regime, method, seeds, (f"+experiment={regime}", *RULES[method], *STARTS[""]))
+    """Make the sweep of a method, RULE or RULE+START, in an experiment."""
+    rule, _, start = method.partition("+")
+    return Sweep(regime, method, seeds, (f"+experiment={regime}", *RULES[rule], *STARTS[start]))
 
 
 STAGES = tuple(
-    Stage(name, tuple(make_sweep(regime, method, seeds) for regime in REGIMES for method in RULES))
-    for name, seeds in (("four seeds", range(20, 24)), ("four more", range(24, 28)))
+    Stage(name, tuple(make_sweep(regime, method, seeds) for regime in REGIMES for method in methods))
+    for name, methods, seeds in (
+        ("four seeds", RULES, range(20, 24)),
+        ("four more", RULES, range(24, 28)),
+        ("after a warm-up", AFTER_WARM_UP, range(20, 28)),
+    )
 )
 
 
