@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
-from torch.utils.data import Subset
 
-from assl_lightning.base.arguments import require_one_of, whole_number
+from assl_lightning.base.arguments import whole_number
 from assl_lightning.base.atomic import write_text
-from assl_lightning.method.assl import Factors, confidence_bound
+from assl_lightning.method.assl import Factors
 from assl_lightning.method.batch_index import IndexTaker, find_streams, pool_size, sample_names
 from assl_lightning.method.contracts import Observation, TrainingStep
-from assl_lightning.method.features import SampleFeatures
 from assl_lightning.method.first_observation import check_first
-from assl_lightning.method.further_statistics import check_names
 from assl_lightning.method.gathering import RankGather, Rows
-from assl_lightning.method.indexed_dataset import IndexedDataset
 from assl_lightning.method.observers import KEYS, Observer, StepOutput, as_observer
-from assl_lightning.method.query import query, query_further, query_regions
-from assl_lightning.method.regions import RegionGrid, are_pairs
 from assl_lightning.method.returning import StateCarrier
-from assl_lightning.method.sample_names import indices_of, names_of
 from assl_lightning.method.saved_state import STATE_KEY, read_state
-from assl_lightning.method.settings import FurtherName, ScoreSettings, Variance
-from assl_lightning.method.statistics import SampleStatistics, pad_to
+from assl_lightning.method.scored_pool import ScoredPool
+from assl_lightning.method.settings import ScoreSettings, Variance
 from assl_lightning.method.stream_checks import check_streams
 from assl_lightning.method.write_picks import check_target, picks_as_csv
 
@@ -44,10 +36,9 @@ GATHERED = {
     "labelled_features": torch.float16,
 }
 """What the ranks send of an observation, and its type."""
-Samples = Tensor | Iterable[int] | Iterable[str] | Iterable[tuple[int | str, int]] | Subset[Any] | IndexedDataset
 
 
-class ASSLScoreCallback(Callback):
+class ASSLScoreCallback(ScoredPool, Callback):
     """Score every unlabelled sample from the forward passes that training makes anyway.
 
     After each training batch an observer gives the index (B,) and the logits of a weak and a strong view (B, C). The
@@ -121,34 +112,24 @@ class ASSLScoreCallback(Callback):
         query_k: int = 100,
         further: Sequence[str] = (),
     ) -> None:
-        super().__init__()
-        settings = ScoreSettings(alpha, c_u, c_i, variance, reset)
-        self.alpha, self.c_u, self.c_i = settings.alpha, settings.c_u, settings.c_i
-        self.variance, self.reset = settings.variance, settings.reset
+        observer = as_observer(observe)
+        super().__init__(
+            ScoreSettings(alpha, c_u, c_i, variance, reset),
+            keep_features=observer.gives_features if keep_features is None else keep_features,
+            skip_non_finite=skip_non_finite,
+            factors=factors,
+            further=further,
+            grid=observer.grid,
+        )
         self.num_samples = None if num_samples is None else whole_number("num_samples", num_samples, least=1)
         self.assume_unique = assume_unique
-        self._observer = as_observer(observe)
-        self.keep_features = self._observer.gives_features if keep_features is None else keep_features
-        self.grid: RegionGrid | None = self._observer.grid
-        if self.grid is not None and self.keep_features:
-            raise ValueError("regions have no features: leave keep_features out, and choose by scores alone")
-        self.skip_non_finite = skip_non_finite
-        self.further = check_names(further)
-        if self.grid is not None and self.further:
-            raise ValueError("regions have no further statistics: leave `further` out, and choose by scores alone")
         self.name = name
-        if factors is not None:
-            require_one_of("factors", factors, Factors)
-        self.factors = factors
         self.query_to = None if query_to is None else Path(query_to)
         self.query_k = whole_number("query_k", query_k, least=1)
-        self._statistics: SampleStatistics | None = None
-        self._features: SampleFeatures | None = None
-        self._names: Mapping[int, str] = {}
-        self._has_one_view = False
+        self.is_replayed = False
+        self._observer = observer
         self._batches = 0
         self._observed_batches = 0
-        self.is_replayed = False
         self._gather = _new_gather()
         self._taker: IndexTaker | None = None
         self._carrier = StateCarrier()
@@ -198,175 +179,6 @@ class ASSLScoreCallback(Callback):
         """Key of the state in checkpoints; it stays the same when the class is renamed or subclassed."""
         return STATE_KEY.format(name=self.name)
 
-    @property
-    def statistics(self) -> SampleStatistics:
-        """Table of the statistics, on the training device; it exists from the start of `fit` on, and stays after it.
-
-        With `observe.regions` it has a row for each region, image after image; `grid.pairs` says which.
-        """
-        self._bring_back()
-        return self._table
-
-    @property
-    def _table(self) -> SampleStatistics:
-        if self._statistics is None:
-            raise RuntimeError(
-                "there are no statistics yet; they exist once Trainer.fit has started with this callback in its list"
-            )
-        return self._statistics
-
-    @property
-    def features(self) -> SampleFeatures:
-        """Latest features of every sample, on the training device, if `keep_features` is on."""
-        self._bring_back()
-        if self._features is None:
-            raise RuntimeError(
-                "there are no features; they exist once Trainer.fit has started with keep_features=True here"
-            )
-        return self._features
-
-    def scores(self) -> Tensor:
-        """Return the score of Eq. 6, (N,) float32, NaN where training never visited. Larger means label sooner.
-
-        With `observe.regions` those of each region, (N, R).
-        """
-        score = self.statistics.score(self.c_u, self.c_i)
-        return score if self.grid is None else score.unflatten(0, (-1, self.grid.count))
-
-    @overload
-    def query(
-        self,
-        k: int,
-        candidates: Samples | None = None,
-        labelled: Samples | None = None,
-        *,
-        factors: Factors | None = None,
-        by: FurtherName | None = None,
-        names: Literal[False] = False,
-        per_image: int | None = None,
-    ) -> Tensor: ...
-    @overload
-    def query(
-        self,
-        k: int,
-        candidates: Samples | None = None,
-        labelled: Samples | None = None,
-        *,
-        factors: Factors | None = None,
-        by: FurtherName | None = None,
-        names: Literal[True],
-        per_image: int | None = None,
-    ) -> list[Any]: ...
-    def query(
-        self,
-        k: int,
-        candidates: Samples | None = None,
-        labelled: Samples | None = None,
-        *,
-        factors: Factors | None = None,
-        by: FurtherName | None = None,
-        names: bool = False,
-        per_image: int | None = None,
-    ) -> Tensor | list[Any]:
-        """Return k candidates to label next: (k,) int64 pool indices on the CPU, best first; or their names.
-
-        With `observe.regions` they are regions, pairs (image, region) (k, 2); candidates and labelled are then images,
-        which stand for all of their regions, or regions themselves: a mask (N, R) bool, or distinct pairs.
-
-        With `labelled`, where features are kept (`keep_features`), the picks are those of `Herding`: they cover what
-        is uncertain and unlike the labelled samples, and unlike one another. Of more than 8,192 candidates 8,192 are
-        drawn, always the same; the kernel takes 256 MB, and the candidates' features 4 · d bytes each.
-
-        Else they are those of the largest scores, ties to the lower index. That goes through the table once, chunk by
-        chunk; takes less than 64 MB beside it, and 120 bytes for each of the k.
-
-        Args:
-            k: how many, ≥ 1.
-            candidates: which to choose from, such as those without a label: a mask of the pool, (N,) bool, or distinct
-                pool indices in any order, which take one more byte for each sample of the pool. None: every visited
-                sample, but the labelled ones. A tensor, an array, a column of pandas by its values, a `Subset` of the
-                pool, any iterable of whole numbers, or a list or set of names where the data set has names.
-            labelled: which have a label, in the same forms.
-            factors: "both" bounds multiplied (Eq. 6), or "uncertainty" or "inconsistency" alone; where the training has
-                one view of each sample, there is "uncertainty" alone. None: as the callback was made. Covering picks
-                are weighed by the uncertainty, or by the inconsistency if it is named.
-            by: a statistic of `further`, to rank by instead, largest first: the number of changes ("forgetting", with
-                ties drawn at random, always in the same way), the mean variance over views ("view_variance"), or the
-                entropy of the mean probabilities ("mean_probabilities"). Such picks cover nothing.
-            names: return the names of `IndexedDataset(pool, names=…)`, (k,), instead of indices; with regions pairs
-                (name, region).
-            per_image: the most regions of one image, where regions are scored; None: as many as there are.
-
-        Raises:
-            TypeError: the candidates, the labelled, or k, are no whole numbers.
-            ValueError: fewer than k candidates were visited; what training never saw has no score. Or the candidates
-                are not distinct, or no mask of this pool, or labelled too. Or a labelled sample has no features. Or
-                there is one view, and `factors` is "both". Or a name is unknown, or a pick has none.
-                Or `by` was not kept.
-            IndexError: a candidate lies outside the pool.
-        """
-        table = self.statistics
-        rows = table.rows(slice(None))
-        among = [self._indices_of("candidate", candidates), self._indices_of("labelled sample", labelled)]
-        bounds: dict[str, Any] = {"c_u": self.c_u, "c_i": self.c_i, "factors": self._factors(factors)}
-        if self.grid is not None:
-            if by is not None:
-                raise ValueError(f"regions have no further statistics, so none to rank by; got by={by!r}")
-            pairs = query_regions(rows, self.grid, k, *among, per_image=per_image, **bounds)
-            if not names:
-                return pairs
-            return list(zip(names_of(pairs[:, 0].tolist(), self._names), pairs[:, 1].tolist(), strict=True))
-        if per_image is not None:
-            raise ValueError("per_image goes with regions, which observe.regions(…) scores; here are whole samples")
-        if by is None:
-            picks = query(rows, k, *among, features=self._features, **bounds)
-        elif factors is not None:
-            raise ValueError(f"give `by` or `factors`, not both; got by={by!r} and factors={factors!r}")
-        else:
-            table.check()
-            picks = query_further(table.further.require(by), table.visits, k, *among)
-        return names_of(picks.tolist(), self._names) if names else picks
-
-    def _indices_of(self, what: str, samples: Any) -> Any:
-        """Return samples without names; also regions, whose images may be named."""
-        if self.grid is not None and are_pairs(samples):
-            images, regions = zip(*samples, strict=True)
-            return list(zip(indices_of(what, images, self._names), regions, strict=True))
-        return indices_of(what, samples, self._names)
-
-    def _factors(self, factors: Factors | None) -> Factors:
-        factors = factors or self.factors or ("uncertainty" if self._has_one_view else "both")
-        if self._has_one_view and factors != "uncertainty":
-            raise ValueError(
-                f"factors must be 'uncertainty' here, or left out: the training had one view of each sample, so that "
-                f"there is no inconsistency; got {factors!r}. observe.second_view(…) makes a second one"
-            )
-        return factors
-
-    def picks_table(
-        self,
-        k: int,
-        candidates: Samples | None = None,
-        labelled: Samples | None = None,
-        factors: Factors | None = None,
-        by: FurtherName | None = None,
-        per_image: int | None = None,
-    ) -> str:
-        """Return the picks of `query` as CSV, with the columns rank, index, name, region if there are, and score."""
-        picks = self.query(k, candidates, labelled, factors=factors, by=by, per_image=per_image)
-        index, region, place = picks, None, picks
-        if self.grid is not None:
-            index, region = picks.unbind(1)
-            place = index * self.grid.count + region
-        place = place.to(self.statistics.visits.device)
-        if by is None:
-            score = confidence_bound(self.statistics.rows(place), self.c_u, self.c_i, self._factors(factors))
-        else:
-            further = self.statistics.further.require(by)
-            score = further.score(further.rows(place))
-        of_image = None if region is None else region.tolist()
-        return picks_as_csv(index.tolist(), score.tolist(), self._names, of_image)
-
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make a fresh table, unless `reset` is off; Lightning restores a checkpoint's state after this."""
         if stage != "fit":
@@ -388,32 +200,6 @@ class ASSLScoreCallback(Callback):
         if given is None:
             given = getattr(getattr(trainer, "datamodule", None), "num_samples", None)
         return None if given is None else whole_number("num_samples", given, least=1)
-
-    def _table_rows(self, num_samples: int) -> int:
-        """Return the number of rows of a pool's table: that of its samples, or of all of their regions."""
-        return num_samples if self.grid is None else num_samples * self.grid.count
-
-    def _make_tables(self, num_samples: int) -> None:
-        if self.reset or self._statistics is None:
-            self._statistics = self._new_statistics(num_samples)
-            self._features = SampleFeatures(num_samples) if self.keep_features else None
-        else:
-            self._make_room(self._statistics, num_samples)
-
-    def _make_room(self, before: SampleStatistics, num_samples: int) -> None:
-        """Go on with the statistics of the last fit, whose pool may have grown since."""
-        if num_samples < before.num_samples:
-            raise ValueError(
-                f"with reset=False the statistics of the last fit go on, and they are of {before.num_samples} samples, "
-                f"but the pool of this fit has {num_samples}: an index would mean another sample. Keep the pool, to "
-                f"which samples may be added behind the others, or use reset=True"
-            )
-        if num_samples > before.num_samples:
-            state = before.state_dict()
-            self._statistics = self._new_statistics(num_samples)
-            self._statistics.to(before.visits.device).load_state_dict(pad_to(state, num_samples))
-            if self._features is not None:
-                self._features.make_room(num_samples)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the loaders whose data sets carry an index, make the table where they tell its size, and move it."""
@@ -579,41 +365,6 @@ class ASSLScoreCallback(Callback):
             self._names = left.pop("names")
             self._statistics = self._features = None
             self.load_state_dict(left)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return tensors and plain values; nothing before the first fit."""
-        self._bring_back()
-        if self._statistics is None:
-            return {}
-        kept: dict[str, Any] = {} if self._features is None else {"features": self._features.state_dict()}
-        if self._has_one_view:
-            kept["views"] = 1
-        if self.grid is not None:
-            kept["regions"] = [self.grid.rows, self.grid.columns]
-        return {"statistics": self._statistics.state_dict(), **kept}
-
-    def _new_statistics(self, num_samples: int) -> SampleStatistics:
-        return SampleStatistics(
-            num_samples, self.alpha, self.variance, skip_non_finite=self.skip_non_finite, further=self.further
-        )
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the table of a checkpoint."""
-        state = state_dict["statistics"]
-        grid = RegionGrid(*state_dict["regions"]) if "regions" in state_dict else None
-        if self._observer.grid not in (None, grid):
-            raise ValueError(
-                f"these statistics were kept of {grid or 'whole samples'}, but here the maker has "
-                f"{self._observer.grid}; load them into a callback with the same regions"
-            )
-        self.grid = grid
-        if self._statistics is None:
-            self._statistics = self._new_statistics(state["num_samples"])
-        self._statistics.load_state_dict(state)
-        self._has_one_view = state_dict.get("views") == 1
-        if self.keep_features and "features" in state_dict:
-            self._features = SampleFeatures(state["num_samples"])
-            self._features.load_state_dict(state_dict["features"])
 
 
 def _new_gather() -> RankGather:
