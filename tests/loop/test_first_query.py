@@ -84,7 +84,7 @@ def test_pixels_need_no_network_and_neither_see_what_is_held_out_nor_what_is_exc
         looked_at.append(index.tolist())
         return pixel_components(images, index)
 
-    monkeypatch.setattr("assl_lightning.loop.rounds.pixel_components", watch)
+    monkeypatch.setattr("assl_lightning.loop.first_query.pixel_components", watch)
     held_out, others = asked_first(tmp_path / "run", features, name)
     (seen,) = looked_at
     assert seen == sorted({*range(4, POOL_SIZE)} - {*held_out.tolist()})
@@ -101,8 +101,8 @@ def test_of_many_samples_some_are_drawn_which_stand_for_all(tmp_path: Path, monk
         looked_at.append(index.tolist())
         return pixel_components(images, index)
 
-    monkeypatch.setattr("assl_lightning.loop.rounds.pixel_components", watch)
-    monkeypatch.setattr("assl_lightning.loop.rounds._MOST_LOOKED_AT", 12)
+    monkeypatch.setattr("assl_lightning.loop.first_query.pixel_components", watch)
+    monkeypatch.setattr("assl_lightning.loop.first_query._MOST_LOOKED_AT", 12)
     held_out, others = asked_first(tmp_path / "run", "pixels", "herding")
     (seen,) = looked_at
     assert len(seen) == 12

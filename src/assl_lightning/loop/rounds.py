@@ -22,11 +22,9 @@ from assl_lightning.base.interruption import Interrupted, Interruption
 from assl_lightning.base.paths import expanded
 from assl_lightning.base.processes import from_first_rank, is_first_rank, open_process_group, wait_for_all_ranks
 from assl_lightning.base.run_files import FINAL_CHECKPOINT, INITIAL, POOL, QUERIED_PROBABILITIES, STATE
-from assl_lightning.base.seeding import make_generator
 from assl_lightning.base.versions import require_versions
 from assl_lightning.base.words import first_few, first_line
 from assl_lightning.data.contact_sheet import contact_sheet
-from assl_lightning.data.pixel_components import pixel_components
 from assl_lightning.data.pool import HELD_OUT, Pool
 from assl_lightning.data.sources.undecodable import Row
 from assl_lightning.learning.accepting import as_feature_network
@@ -38,7 +36,7 @@ from assl_lightning.loop import slurm
 from assl_lightning.loop.answered import answered_samples
 from assl_lightning.loop.budget import describe_batches
 from assl_lightning.loop.directory import RunDirectory
-from assl_lightning.loop.first_query import FIRST_STRATEGIES, query_first
+from assl_lightning.loop.first_query import choose_first
 from assl_lightning.loop.fitting import Fitting
 from assl_lightning.loop.oracles import LabelRequest, Oracle, Pending
 from assl_lightning.loop.picked_accuracy import picked_accuracy
@@ -55,7 +53,6 @@ from assl_lightning.stopping.rules import StopRule
 
 log = logging.getLogger(__name__)
 
-_MOST_LOOKED_AT = 20_000  # images, before the first label
 _MAX_THUMBNAILS = 100  # of a round's queries
 _GO_ON = "Another number of rounds, another rule, or stop=none goes on with it"
 
@@ -285,43 +282,13 @@ class _Loop:
 
     def _label_the_first(self) -> bool:
         """Label the initial samples and the hold-out; return False while the answers are pending."""
-        held_out, initial = self.directory.read_initial() or self._choose_the_first()
+        held_out, initial = self.directory.read_initial() or choose_first(self.datamodule, self.settings, self.training)
         if is_first_rank():
             self.directory.write_initial(held_out, initial)
         asked = torch.cat([held_out, initial])
         with self.directory.reading(0, INITIAL):
             self.pool.check_indices(asked)
         return self._label(self._request(-1, asked), held_out)
-
-    def _choose_the_first(self) -> tuple[Tensor, Tensor]:
-        """Draw the samples of the hold-out, warm the network up on the others, and choose those to label first."""
-        candidates = self.pool.unlabelled  # all samples that were neither labelled nor excluded beforehand
-        order = torch.randperm(len(candidates), generator=make_generator(self.settings.seed, "initial_labels"))
-        held_out = candidates[order[: self.settings.hold_out]]
-        others = candidates[order[self.settings.hold_out :]]
-        if self.training.warm_up is not None:
-            self.training.warm_up.run(torch.cat([self.pool.labelled, others]).sort().values)
-        if self.settings.initial_acquisition != "random" and self.settings.initial_labels:
-            others = self._query_first(others.sort().values)
-        return held_out, others[: self.settings.initial_labels]
-
-    def _query_first(self, index: Tensor) -> Tensor:
-        """Return the initial labels' samples, of those at `index` (M,) int64, by what can be seen without a label.
-
-        Of more than 20,000 samples so many are drawn, or twice the initial labels, which stand for all.
-        """
-        settings, datamodule = self.settings, self.datamodule
-        most = max(_MOST_LOOKED_AT, 2 * settings.initial_labels)
-        if len(index) > most:
-            order = torch.randperm(len(index), generator=make_generator(settings.seed, "initial_sample"))
-            index = index[order[:most]].sort().values
-        if settings.initial_features == "pixels" or (settings.initial_features == "auto" and not self.training.warm_up):
-            features = pixel_components(datamodule.pool_images, index)
-        else:
-            untrained = self.training.untrained()
-            _, features = untrained.evaluate(datamodule.plain_view, index, datamodule.test_batch_size)
-        strategy = FIRST_STRATEGIES[settings.initial_acquisition]()
-        return query_first(strategy, index, features, settings.initial_labels, settings.seed)
 
     def _request(self, number: int, index: Tensor, **details: Any) -> LabelRequest:
         return LabelRequest(
