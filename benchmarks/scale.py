@@ -121,8 +121,7 @@ def measure_order(num_samples: int) -> dict[str, tuple[float, float]]:
 
 
 def measure_store(num_images: int) -> dict[str, tuple[float, float]]:
-    """Images of a web server on this machine that answers after 20 ms, as a store at some distance; seconds by the
-    clock."""
+    """Measure reads of images from a web server on this machine that answers after 20 ms, in seconds by the clock."""
 
     class Slow(SimpleHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -60,8 +60,10 @@ class Check:
     temperature: float | None  # by which the logits are divided; None: fewer than `FEWEST_TO_CALIBRATE` images
 
     def error_above(self, confidence: float) -> tuple[int, int, tuple[float, float]]:
-        """Return how many predictions of at least this confidence are wrong, how many there are, and their error's
-        95 % interval (Wilson); (0, 1) where there is none."""
+        """Return how many predictions of at least this confidence are wrong, how many there are, and an interval.
+
+        The interval is Wilson's of their error, of 95 %; (0, 1) where there is no such prediction.
+        """
         above = self.confidence >= confidence
         count, wrong = int(above.sum()), int((above & ~self.is_right).sum())
         if not count:

@@ -1,5 +1,7 @@
-"""Calibration of a classifier's confidence by one number, the temperature (Guo et al. 2017, "On Calibration of Modern
-Neural Networks", §4.2)."""
+"""Calibration of a classifier's confidence by one number, the temperature.
+
+Guo et al. 2017, "On Calibration of Modern Neural Networks", §4.2.
+"""
 
 from __future__ import annotations
 

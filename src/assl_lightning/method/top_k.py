@@ -165,10 +165,10 @@ def top_k(score: Tensor, index: Tensor, budget: int) -> Tensor:
 
 
 def top_k_with_drawn_ties(score: Tensor, index: Tensor, budget: int, generator: torch.Generator) -> Tensor:
-    """Return what `top_k` does, but draw among equal scores, of which a count has many: samples of one class may lie
-    side by side in a pool, and would be picked together.
+    """Return what `top_k` does, but draw among equal scores.
 
-    The draw depends on the indices and the generator, not on the order of the candidates.
+    A count has many of them, and samples of one class may lie side by side in a pool, so that those of the lowest
+    indices would be alike. The draw depends on the indices and the generator, not on the order of the candidates.
     """
     check_shape("score", score, index)
     check_finite("score", score, index)

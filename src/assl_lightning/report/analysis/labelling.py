@@ -1,7 +1,7 @@
-"""The labelling by people: their answers, their time, and their agreement with the model, with earlier labels, and with
-each other.
+"""The labelling by people: their answers, their time, and how far they agree.
 
-It is read from the batches and the ledger, with all answers up to now.
+They are compared with the model, with earlier labels, and with each other. All of it is read from the batches and the
+ledger, with all answers up to now.
 """
 
 from __future__ import annotations
