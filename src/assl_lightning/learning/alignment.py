@@ -59,8 +59,11 @@ class DistributionAlignment(nn.Module):
         """
         if self.target == "none":
             return unlabelled
-        self.running.update(of_unlabelled=mean(unlabelled), of_labelled=mean(labelled))
-        wanted = self.running["of_labelled"] if self.target == "labelled" else self.wanted
+        self.running.update(of_unlabelled=mean(unlabelled))
+        wanted = self.wanted
+        if self.target == "labelled":
+            self.running.update(of_labelled=mean(labelled))
+            wanted = self.running["of_labelled"]
         aligned = unlabelled * (wanted + _SMALL) / (self.running["of_unlabelled"] + _SMALL)
         found: Tensor = aligned / aligned.sum(-1, keepdim=True)
         return found
