@@ -15,13 +15,15 @@ from tests.learning.judging import CLASSES, argmax, column_means, logits_of, mak
 @pytest.mark.parametrize("max_threshold", [1.0, 0.5])
 def test_fifty_steps_are_those_of_the_rule(warm_up: bool, max_threshold: float) -> None:
     learner = make(FreeMatch, momentum=0.95, momentum_warm_up=warm_up, max_threshold=max_threshold)
-    mean, of_class = 1 / CLASSES, [1 / CLASSES] * CLASSES
+    mean, of_class, of_labels = 1 / CLASSES, [1 / CLASSES] * CLASSES, [1 / CLASSES] * CLASSES
     seen = set()
     for step, (weak, labelled) in enumerate(steps(50)):
         rows = probabilities(weak)
         momentum = min(0.95, step / (step + 1)) if warm_up else 0.95
         (mean,) = moved([mean], [sum(map(max, rows)) / len(rows)], momentum)
         of_class = moved(of_class, column_means(rows), momentum)
+        shares = [sum(argmax(row) == c for row in rows) / len(rows) for c in range(CLASSES)]
+        of_labels = moved(of_labels, shares, momentum)
         thresholds = [min(mean, max_threshold) * of_class[argmax(row)] / max(of_class) for row in rows]
         expected = [float(max(row) >= threshold) for row, threshold in zip(rows, thresholds, strict=True)]
         seen.update(expected)
@@ -29,6 +31,9 @@ def test_fifty_steps_are_those_of_the_rule(warm_up: bool, max_threshold: float) 
         pseudo = learner.judge(weak, labelled, torch.arange(len(weak)))
         assert pseudo.label.tolist() == [argmax(row) for row in rows]
         assert pseudo.weight.tolist() == expected
+        assert float(learner.running["confidence"]) == pytest.approx(mean, abs=1e-5)
+        assert learner.running["probability"].tolist() == pytest.approx(of_class, abs=1e-5)
+        assert learner.running["histogram"].tolist() == pytest.approx(of_labels, abs=1e-5)
     assert seen == {0.0, 1.0}
 
 
