@@ -121,8 +121,8 @@ def step_table(regimes: Sequence[Regime]) -> Table:
             rows.append((f"{regime.name}, {name}", f"{speeds[name]:.1f}", ratio, mean_rate))
     header = ("method", "steps a second", f"ratio to {REFERENCE}", "mean weight of the pseudo-labels, %")
     caption = (
-        "Medians over seeds; they can be compared only if all runs had the same share of the machine. The weight is "
-        "the mean over seeds at the end of the training"
+        "Medians over seeds; they can be compared only if all runs had the same share of the machine (PROTOCOL.md says "
+        "which machine, and what else ran on it). The weight is the mean over seeds at the end of the training"
     )
     return Table(caption, header, tuple(rows))
 

@@ -119,6 +119,14 @@ REFUSED: list[tuple[list[str], list[str]]] = [
             "add one with a plus, +acquisition.strategy.arguments.k=VALUE",
         ],
     ),
+    (
+        ["algorithm.balanced_head=true"],
+        ["algorithm has no key 'balanced_head'", "; there is algorithm.module.balanced_head"],
+    ),
+    (
+        ["threshold=0.8"],
+        ["the configuration has no key 'threshold'", "; there is algorithm.module.threshold"],
+    ),
     (["score.alhpa=1"], ["score.alhpa=1: ", "did you mean 'alpha'?"]),
     (
         ["acquisition.requires=[logits]"],

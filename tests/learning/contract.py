@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ if __name__ == "__main__":
 
 from assl_lightning.config.compose import compose, conf_dir
 from assl_lightning.config.instantiate import make_algorithm
+from assl_lightning.config.schema import Config
 from assl_lightning.data.pool import Pool
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.datamodule import PoolDataModule
@@ -58,11 +60,15 @@ def make_network() -> Plain:
 
 def make_of_configuration(text: str) -> Make:
     """Make the algorithm of "NAME", conf/algorithm/NAME.yaml, or of "NAME OVERRIDE …", around a plain network."""
-    name, *overrides = text.split()
-    if not GlobalHydra.instance().is_initialized():
-        with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="test"):
-            config = compose(GlobalHydra.instance().hydra, [f"algorithm={name}", "acquisition=random", *overrides])
+    config = _configuration(text)
     return lambda: make_algorithm(config, make_network())
+
+
+@cache
+def _configuration(text: str) -> Config:
+    name, *overrides = text.split()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="test"):
+        return compose(GlobalHydra.instance().hydra, [f"algorithm={name}", "acquisition=random", *overrides])
 
 
 def make_data() -> PoolDataModule:

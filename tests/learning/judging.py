@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,12 @@ Learner = TypeVar("Learner", bound=PseudoLabelling)
 
 def make(kind: type[Learner], classes: int = CLASSES, **arguments: object) -> Learner:
     return kind(SmallCNN(classes, width=2), optimizer=SGD, **arguments)  # type: ignore[arg-type]
+
+
+def on_rank(learner: Learner, trainer: Any, module: Any) -> Learner:
+    """The learner as one of several ranks, see `Ranks`."""
+    learner._trainer, learner.all_gather = trainer, module.all_gather  # type: ignore[method-assign]
+    return learner
 
 
 def steps(count: int, unlabelled: int = 12, labelled: int = 5, seed: int = 0) -> Iterator[tuple[Tensor, Tensor]]:

@@ -62,8 +62,10 @@ def test_it_is_the_definition_step_by_step(target: Target, warm_up: bool) -> Non
         ("prior", [0.5, 0.5], "prior must be 4 frequencies of at least 0 that sum to 1.*got 2 that sum to 1"),
         ("prior", [1.2, -0.2, 0, 0], "prior must be 4 frequencies"),
         ("prior", [1, 1, 1, 1], "got 4 that sum to 4"),
+        ("prior", [0.5, "rest", 0.1, 0.1], r"prior\[1\] must be a number; got 'rest'"),
+        ("prior", 0.3, "prior must be a list of the frequencies of the 4 classes; got 0.3"),
     ],
 )
 def test_what_is_no_target_is_refused(target: Any, prior: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         alignment(target, prior)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from assl_lightning.learning.flexmatch import NEVER_SEEN, NEVER_SURE, FlexMatch
-from tests.learning.judging import CLASSES, argmax, logits_of, make, probabilities, steps
+from tests.learning.judging import CLASSES, argmax, logits_of, make, on_rank, probabilities, steps
+from tests.method.rank_threads import Ranks
 
 
 def sure_of(*classes: int | None, classes_in_all: int = 2) -> Tensor:
@@ -30,7 +33,7 @@ def test_fifty_steps_are_those_of_the_rule() -> None:
     learned = [0.0] * CLASSES
     seen = set()
     for weak, labelled in steps(50):
-        index = torch.randperm(size, generator=generator)[: len(weak)]
+        index = torch.randint(size, (len(weak),), generator=generator)  # with samples that come twice
         rows = probabilities(weak)
         of_label = [learned[argmax(row)] for row in rows]
         expected = [float(max(row) >= 0.8 * b / (2 - b)) for row, b in zip(rows, of_label, strict=True)]
@@ -41,9 +44,10 @@ def test_fifty_steps_are_those_of_the_rule() -> None:
 
         for sample, row in zip(index.tolist(), rows, strict=True):
             taken[sample] = argmax(row) if max(row) >= 0.8 else taken.get(sample, NEVER_SURE)
-        counts = [sum(label == c for label in taken.values()) for c in range(CLASSES)]
-        most = max(*counts, sum(label == NEVER_SURE for label in taken.values()))
-        learned = [count / most for count in counts]
+        never_sure, *counts = (sum(label == c for label in taken.values()) for c in range(NEVER_SURE, CLASSES))
+        learned = [count / max(*counts, never_sure) for count in counts]
+        assert learner.taken_for.tolist() == [taken.get(sample, NEVER_SEEN) for sample in range(size)]
+        assert learner.counts.tolist() == [size - len(taken), never_sure, *counts]
         assert learner.learned.tolist() == pytest.approx(learned)
     assert seen == {0.0, 1.0}
 
@@ -96,6 +100,18 @@ def test_the_order_of_the_batch_changes_nothing() -> None:
     assert found[0] == found[1]
 
 
+def test_of_a_sample_on_two_ranks_the_row_of_the_later_one_counts() -> None:
+    def of_rank(trainer: Any, module: Any) -> Any:
+        learner = on_rank(make(FlexMatch, classes=2, num_samples=4), trainer, module)
+        for rows in ((0, None), (None, 1)) if trainer.global_rank == 0 else ((1, 1), (0, None)):
+            learner.judge(sure_of(*rows), sure_of(0), torch.tensor([2, 3]))
+        return learner.taken_for.tolist(), learner.counts.tolist(), learner.learned.tolist()
+
+    ranks = Ranks()
+    assert ranks.run(of_rank) == [([NEVER_SEEN, NEVER_SEEN, 0, 1], [2, 0, 1, 1], [1.0, 1.0])] * 2
+    assert ranks.calls == [2, 2], "one gather a step"
+
+
 def test_its_state_is_saved_and_loaded_whatever_the_size_of_the_pool() -> None:
     learner = make(FlexMatch, classes=2)
     learner.judge(sure_of(0, 1), sure_of(0), torch.tensor([0, 6]))
@@ -104,6 +120,9 @@ def test_its_state_is_saved_and_loaded_whatever_the_size_of_the_pool() -> None:
     other.load_state_dict(learner.state_dict())
     assert torch.equal(other.taken_for, learner.taken_for)
     assert torch.equal(other.learned, learner.learned)
+    for each in (learner, other):
+        each.judge(sure_of(1, None), sure_of(0), torch.tensor([6, 2]))
+    assert other.counts.tolist() == learner.counts.tolist() == [4, 1, 1, 1]
 
 
 @pytest.mark.parametrize("size", [0, -1, 2.5])

@@ -59,6 +59,16 @@ def test_as_published_a_short_round_weighs_nothing_and_with_the_warm_up_it_does(
     assert least[False] > 0.9 > 0.6 > least[True]
 
 
+def test_one_row_has_no_variance_and_the_last_one_stays() -> None:
+    learner = make(SoftMatch, classes=2, target="none")
+    pair, one = logits_of([[0.9, 0.1], [0.5, 0.5]]), logits_of([[0.6, 0.4]])
+    learner.judge(pair, pair, torch.arange(2))
+    pseudo = learner.judge(one, one, torch.arange(1))
+    assert float(learner.confidence["variance"]) == pytest.approx(0.08)
+    assert float(learner.confidence["mean"]) == pytest.approx(0.65)
+    assert pseudo.weight.tolist() == pytest.approx([math.exp(-(0.05**2) * 4 / (2 * 0.08))], abs=1e-5)
+
+
 def test_alignment_changes_no_label_and_equal_confidences_all_count() -> None:
     skewed = logits_of([[0.6, 0.4, 0.0001, 0.0001]] * 6)
     learner = make(SoftMatch)

@@ -25,11 +25,11 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from assl_lightning.base.shell import quote
 from assl_lightning.base.versions import require_versions
-from assl_lightning.base.words import first_line, nearest, one_line
+from assl_lightning.base.words import first_line, listed, nearest, one_line
 from assl_lightning.config.hydra_keys import refuse_without_effect
 from assl_lightning.config.reading import read, unknown_key
 from assl_lightning.config.replaced import leave_out_foreign, with_open_nodes
-from assl_lightning.config.schema import Config, ConfigurationError
+from assl_lightning.config.schema import Config, ConfigurationError, join_key
 from assl_lightning.config.yaml_numbers import find_misread
 
 _OF_FILES = ("_suffix", "_steps")
@@ -355,7 +355,18 @@ def _no_such_key(hydra: Any, before: Sequence[str], mode: RunMode, key: str) -> 
         return f"{section} is no group of keys{_nearest_section(config, section)}; --cfg job shows what there is"
     line = unknown_key(section, name, [str(known) for known in node if known not in ("hydra", *_OF_FILES)])
     outer = section.rpartition(".")[0]
-    return f"{line}; there is {outer}.{name}" if outer and name in OmegaConf.select(config, outer) else line
+    if outer and name in OmegaConf.select(config, outer):
+        return f"{line}; there is {outer}.{name}"
+    below = list(_below(section, OmegaConf.to_container(node, resolve=False), name))
+    return f"{line}; there is {listed(below)}" if below else line
+
+
+def _below(section: str, node: Any, name: str) -> Iterator[str]:
+    """Yield the keys called `name` in the groups below a `section` with the content `node`."""
+    for key, content in node.items():
+        if isinstance(content, dict) and key != "hydra":
+            path = join_key(section, key)
+            yield from [f"{path}.{name}"] if name in content else _below(path, content, name)
 
 
 def _nearest_section(config: Any, section: str) -> str:

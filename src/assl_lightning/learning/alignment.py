@@ -59,8 +59,11 @@ class DistributionAlignment(nn.Module):
         """
         if self.target == "none":
             return unlabelled
-        self.running.update(of_unlabelled=mean(unlabelled), of_labelled=mean(labelled))
-        wanted = self.running["of_labelled"] if self.target == "labelled" else self.wanted
+        self.running.update(of_unlabelled=mean(unlabelled))
+        wanted = self.wanted
+        if self.target == "labelled":
+            self.running.update(of_labelled=mean(labelled))
+            wanted = self.running["of_labelled"]
         aligned = unlabelled * (wanted + _SMALL) / (self.running["of_unlabelled"] + _SMALL)
         found: Tensor = aligned / aligned.sum(-1, keepdim=True)
         return found
@@ -74,7 +77,7 @@ def _check_prior(target: Target, prior: Sequence[float] | None, num_classes: int
         return
     if isinstance(prior, str) or not isinstance(prior, Sequence):
         raise TypeError(f"prior must be a list of the frequencies of the {num_classes} classes; got {prior!r}")
-    shares = [real_number("prior", share) for share in prior]
+    shares = [real_number(f"prior[{number}]", share) for number, share in enumerate(prior)]
     if len(shares) != num_classes or min(shares) < 0 or not isclose(sum(shares), 1, abs_tol=1e-3):
         raise ValueError(
             f"prior must be {num_classes} frequencies of at least 0 that sum to 1, in the order of the classes; got "

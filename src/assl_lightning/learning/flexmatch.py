@@ -46,6 +46,7 @@ class FlexMatch(PseudoLabelling):
     can_be_captured = True
 
     taken_for: Tensor  # (N,) int32: the class that each sample was last taken for with confidence
+    counts: Tensor  # (C + 2,) int64: the samples never seen, those of which it was never sure, and those of each class
     learned: Tensor  # (C,) float32 in [0, 1]: β
 
     def __init__(
@@ -74,7 +75,9 @@ class FlexMatch(PseudoLabelling):
         size = 0 if num_samples is None else checked("num_samples", num_samples, Annotated[int, at_least(1)])
         self._is_sized = size > 0
         self.register_buffer("taken_for", torch.full((size,), NEVER_SEEN, dtype=torch.int32))
+        self.register_buffer("counts", torch.zeros(network.num_classes + 2, dtype=torch.int64), persistent=False)
         self.register_buffer("learned", torch.zeros(network.num_classes))
+        self._count()
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, ["taken_for"])  # equal on all ranks
 
     def setup(self, stage: str) -> None:
@@ -87,6 +90,7 @@ class FlexMatch(PseudoLabelling):
         self._is_sized = True
         left = (pool.labelled_in_round != UNLABELLED).to(self.taken_for.device)
         self.taken_for[: pool.num_samples].masked_fill_(left, NEVER_SEEN)
+        self._count()
 
     def judge(self, weak: Tensor, labelled: Tensor, index: Tensor) -> PseudoLabels:
         """Return the most probable classes, of which those count that reach their threshold."""
@@ -97,7 +101,7 @@ class FlexMatch(PseudoLabelling):
         return pseudo
 
     def _note(self, index: Tensor, found: Tensor) -> None:
-        """Note what the samples of this step, of all processes, were taken for; then count.
+        """Note what the samples of this step, of all processes, were taken for, and bring β up to date.
 
         A sample that was taken for a class stays it until it is taken for another. Of a sample that comes twice in a
         step, the last confident row counts. All processes must have as many rows.
@@ -108,26 +112,27 @@ class FlexMatch(PseudoLabelling):
             found = found.int()
         if not self._is_sized and len(index):
             self._make_room(int(index.max()) + 1)
-        order = torch.arange(len(index), device=index.device) + len(index) * (found >= 0)  # confident rows come last
-        last = torch.full((len(self.taken_for),), -1, device=index.device).scatter_reduce(0, index, order, "amax")
+        key, order = torch.sort(2 * index + (found >= 0), stable=True)  # of a sample confident rows come last
+        index, found = key // 2, found[order]
+        is_last = torch.cat([index[1:] != index[:-1], torch.ones_like(index[:1], dtype=torch.bool)])
         before = self.taken_for[index]
-        new = torch.where(found >= 0, found, before.clamp_min(NEVER_SURE))
-        self.taken_for.scatter_add_(0, index, torch.where(last[index] == order, new - before, 0))
-        self._count()
+        new = torch.where(is_last, torch.where(found >= 0, found, before.clamp_min(NEVER_SURE)), before)
+        self.taken_for.scatter_add_(0, index, new - before)
+        one = torch.ones_like(index)
+        self.counts.scatter_add_(0, new.long() - NEVER_SEEN, one).scatter_add_(0, before.long() - NEVER_SEEN, -one)
+        most = self.counts[1:].max().clamp_min(1)  # of the classes, and of the samples of which it was never sure
+        self.learned.copy_(self.counts[2:] / most)
 
     def _count(self) -> None:
-        """Bring β up to date."""
-        classes = self.network.num_classes
-        bins = torch.zeros(classes + 2, dtype=torch.int64, device=self.taken_for.device)
-        ones = torch.ones_like(self.taken_for, dtype=torch.int64)
-        bins.scatter_add_(0, self.taken_for.long() - NEVER_SEEN, ones)
-        most = bins[1:].max().clamp_min(1)  # of the classes, and of the samples of which the network was never sure
-        self.learned.copy_(bins[2:] / most)
+        """Count the samples anew; a step changes the counts by its own samples alone."""
+        kinds = (self.taken_for - NEVER_SEEN).long()
+        self.counts.copy_(torch.bincount(kinds, minlength=len(self.counts)))
 
     def _make_room(self, num_samples: int) -> None:
         missing = num_samples - len(self.taken_for)
         if missing > 0:
             self.taken_for = torch.cat([self.taken_for, self.taken_for.new_full((missing,), NEVER_SEEN)])
+            self._count()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         """Take over a state of any number of samples: a pool may have grown since, or be unknown until the fit."""
@@ -135,3 +140,4 @@ class FlexMatch(PseudoLabelling):
         if there is not None and len(there) != len(self.taken_for):
             self.taken_for = self.taken_for.new_full((len(there),), NEVER_SEEN)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
+        self._count()

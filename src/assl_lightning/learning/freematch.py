@@ -79,47 +79,53 @@ class FreeMatch(PseudoLabelling):
     @torch.no_grad()
     def judge(self, weak: Tensor, labelled: Tensor, index: Tensor) -> PseudoLabels:
         """Return the most probable classes, of which those count that reach their threshold."""
+        classes = self.network.num_classes
         probability = weak.float().softmax(-1)
         confidence, label = probability.max(-1)
-        self.running.update(
-            confidence=self.mean_over_ranks(confidence),
-            probability=self.mean_over_ranks(probability),
-            histogram=self.mean_over_ranks(F.one_hot(label, self.network.num_classes).float()),
-        )
+        rows = torch.cat([confidence.unsqueeze(1), probability, F.one_hot(label, classes)], dim=1)
+        of_confidence, of_probability, of_label = self.mean_over_ranks(rows).split([1, classes, classes])
+        self.running.update(confidence=of_confidence.squeeze(), probability=of_probability, histogram=of_label)
         of_class = self.running["probability"] / self.running["probability"].max()
         threshold = self.running["confidence"].clamp_max(self.max_threshold) * of_class[label]
         return PseudoLabels(label, (confidence >= threshold).float())
 
     def further_loss(self, strong: Tensor, pseudo: PseudoLabels) -> Tensor | None:
-        """Return λ_e times the fairness term; None where λ_e is 0 or there is no strong view."""
-        if not (self.fairness and len(strong)):
+        """Return λ_e times the fairness term, by the strong views of all processes; None where λ_e is 0."""
+        if not self.fairness:
             return None
-        term = fairness_loss(strong, pseudo.weight, self.running["probability"], self.running["histogram"])
-        return self.fairness * term
+        sums = self.sum_over_ranks(sums_of_counted(strong, pseudo.weight))
+        return self.fairness * fairness_loss(sums, self.running["probability"], self.running["histogram"])
 
 
-def fairness_loss(strong: Tensor, weight: Tensor, probability: Tensor, histogram: Tensor) -> Tensor:
+def sums_of_counted(strong: Tensor, weight: Tensor) -> Tensor:
+    """Return Σ w · p and Σ w · onehot(argmax p), (2, C), of the probabilities p of strong views.
+
+    Args:
+        strong: (Bu, C) logits, through which the gradient flows.
+        weight: (Bu,) w: 1 for the views that count, 0 for the others.
+    """
+    predicted = strong.float().softmax(-1)
+    classes = F.one_hot(predicted.detach().argmax(-1), strong.shape[-1])
+    rows = torch.stack([predicted, classes], dim=1)
+    return (weight[:, None, None] * rows).sum(0)  # no product of matrices, which autocast would round
+
+
+def fairness_loss(sums: Tensor, probability: Tensor, histogram: Tensor) -> Tensor:
     """Return Σ_c A_c · log(B_c + 10⁻¹²) ≤ 0, (); 0 where no strong view counts.
 
     A = norm(P / H), the pool's mean probability of each class over how often it is predicted, and B = norm(p̄ / h), the
     same of the strong views that count. A ratio is 0 where its divisor is 0. Minimising the term moves B away from A;
-    the sign is that of USB's code. Under DDP each process compares its own strong views.
+    the sign is that of USB's code.
 
     Args:
-        strong: (Bu, C) logits, through which the gradient flows.
-        weight: (Bu,) 1 for the views that count, 0 for the others.
+        sums: (2, C) p̄ and h, by `sums_of_counted`: the number of views that count falls out of their ratio.
         probability: (C,) P.
         histogram: (C,) H.
     """
-    counted = weight.sum()
-    shares = weight / counted.clamp_min(1)
-    predicted = strong.float().softmax(-1)
-    mean = (shares.unsqueeze(1) * predicted).sum(0)  # no product of matrices, which autocast would round
-    classes = F.one_hot(predicted.detach().argmax(-1), strong.shape[-1])
-    share = (shares.unsqueeze(1) * classes).sum(0)
-    of_pool, of_strong = _norm(_divide(probability, histogram)), _norm(_divide(mean, share))
+    predicted, classes = sums
+    of_pool, of_strong = _norm(_divide(probability, histogram)), _norm(_divide(predicted, classes))
     term = (of_pool * (of_strong + _TINY).log()).sum()
-    return torch.where(counted > 0, term, 0.0)
+    return torch.where(classes.sum() > 0, term, 0.0)
 
 
 def _divide(values: Tensor, by: Tensor) -> Tensor:

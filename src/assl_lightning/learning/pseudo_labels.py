@@ -160,12 +160,16 @@ class PseudoLabelling(Algorithm, ABC):
         }
 
     def sum_over_ranks(self, values: Tensor) -> Tensor:
-        """Return the sum of `values` (…) over all processes, the same to the last bit on each of them."""
+        """Return the sum of `values` (…) over all processes, the same to the last bit on each of them.
+
+        The gradient flows into the values of this process, as many times as there are processes: DDP takes the mean of
+        the processes' gradients, which then is the gradient of one process that has all rows.
+        """
         trainer = self._trainer
         if trainer is None or trainer.world_size == 1:
             return values
-        gathered: Tensor = self.all_gather(values)  # type: ignore[assignment]
-        return gathered.sum(0)
+        gathered: Tensor = self.all_gather(values.detach())  # type: ignore[assignment]
+        return gathered.sum(0) + trainer.world_size * (values - values.detach())  # which adds 0
 
     def mean_over_ranks(self, rows: Tensor) -> Tensor:
         """Return the mean of rows (n, …) of all processes, (…); NaN where there is no row."""
