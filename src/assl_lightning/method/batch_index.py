@@ -125,8 +125,9 @@ class IndexTaker:
         if any(with_index) and not isinstance(batch, Mapping) and "evaluation" not in self._checked:
             self._checked.add("evaluation")
             warnings.warn(
-                f"{sum(with_index)} of the {len(with_index)} loaders of this evaluation have an IndexedDataset, and the "
-                f"others none: which a batch is of is not known here, so it keeps its position. Wrap all or none",
+                f"{sum(with_index)} of the {len(with_index)} loaders of this evaluation have an IndexedDataset, and "
+                f"the others none: which one a batch is of is not known here, so it keeps its position. Wrap all or "
+                f"none",
                 stacklevel=2,
             )
         return batch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch.nn.parameter import is_lazy
 from assl_lightning.base.generators import generators_kept
 from assl_lightning.base.seeding import derive_key
 
-_running = 0  # side passes, one within another
+_IS_BESIDE: ContextVar[bool] = ContextVar("is_beside_training", default=False)
 
 
 @contextmanager
@@ -39,7 +40,6 @@ def side_pass(module: nn.Module, key: int | None = None) -> Iterator[None]:
     >>> dropout.training
     True
     """
-    global _running
     parts = [_Part(part) for part in module.modules()]
     buffers: list[tuple[Tensor, Tensor]] = []
 
@@ -51,7 +51,7 @@ def side_pass(module: nn.Module, key: int | None = None) -> Iterator[None]:
     devices = {parameter.device for parameter in module.parameters()}
     with torch.no_grad(), generators_kept(devices, key):
         watch = register_module_forward_pre_hook(copy_buffers)
-        _running += 1
+        token = _IS_BESIDE.set(True)
         try:
             if key is not None:
                 random.seed(key)
@@ -60,7 +60,7 @@ def side_pass(module: nn.Module, key: int | None = None) -> Iterator[None]:
                 part.module.training = False
             yield
         finally:
-            _running -= 1
+            _IS_BESIDE.reset(token)
             watch.remove()
             for part in parts:
                 part.put_back()
@@ -72,7 +72,7 @@ def side_pass(module: nn.Module, key: int | None = None) -> Iterator[None]:
 
 def is_beside_training() -> bool:
     """Return True within the block of a `side_pass`."""
-    return _running > 0
+    return _IS_BESIDE.get()
 
 
 def step_key(seed: int, step: int, rank: int) -> int:

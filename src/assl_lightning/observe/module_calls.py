@@ -113,7 +113,9 @@ class ModuleCalls:
                     "cannot be seen"
                 )
                 if self._is_compiled:
-                    advice += ", nor those of what torch.compile has kept from before: call torch.compiler.reset() first"
+                    advice += (
+                        ", nor those of what torch.compile has kept from before: call torch.compiler.reset() first"
+                    )
             raise ValueError(
                 f"call {number} of {self.name!r} was asked for, but the training step called it "
                 f"{len(self._calls)} times (outputs {first_few(outputs, 6) or 'none'}); {advice}"
