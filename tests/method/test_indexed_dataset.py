@@ -145,7 +145,7 @@ def test_a_data_set_that_fetches_something_else_than_samples_is_told() -> None:
         def __getitems__(self, positions: Any) -> Any:
             return {"x": positions}
 
-    with pytest.raises(ValueError, match="__getitems__ of Columns must return a list .* 3 positions; got dict of len"):
+    with pytest.raises(ValueError, match=r"__getitems__ of Columns must return a list .* 3 positions; got dict of len"):
         next(iter(DataLoader(IndexedDataset(Columns(list)), batch_size=3)))
 
 

@@ -100,7 +100,8 @@ def test_a_state_is_left_by_started_processes_alone(tmp_path: Path, monkeypatch:
     for copied in (copy.deepcopy(carrier), pickle.loads(pickle.dumps(carrier))):
         assert copied._path != carrier._path, "a callback's copy takes nothing of the other's"
     monkeypatch.setattr(os, "getppid", os.getpid)
-    monkeypatch.setattr(os, "getpid", lambda: carrier._process + 1)
+    started = os.getpid() + 1
+    monkeypatch.setattr(os, "getpid", lambda: started)
     assert pickle.loads(pickle.dumps(carrier))._path == carrier._path, "in a process that it has started"
     monkeypatch.undo()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
