@@ -1,11 +1,11 @@
 """The three lines with the modules and data sets of other packages, where they are installed.
 
-torchgeo, lightly and solo-learn need much that this package does not: install them elsewhere, without what they ask for, so
-that torch and lightning stay as they are, and name the place in PYTHONPATH:
+torchgeo, lightly and solo-learn need much that this package does not: install them elsewhere, without what they ask
+for, so that torch and lightning stay as they are, and name the place in PYTHONPATH:
 
-    pip install --no-deps --target DIR torchgeo==0.8.1 lightly==1.6.0 solo-learn==1.0.2 affine attrs click_plugins cligj \\
-        docstring_parser einops geopandas jsonargparse kornia kornia_rs pycocotools pyogrio pyparsing pyproj rasterio rtree \\
-        segmentation_models_pytorch shapely typeshed_client
+    pip install --no-deps --target DIR torchgeo==0.8.1 lightly==1.6.0 solo-learn==1.0.2 affine attrs click_plugins \\
+        cligj docstring_parser einops geopandas jsonargparse kornia kornia_rs pycocotools pyogrio pyparsing pyproj \\
+        rasterio rtree segmentation_models_pytorch shapely typeshed_client
     PYTHONPATH=DIR pytest -m slow tests/observe/test_foreign_packages.py
 """
 

@@ -164,11 +164,8 @@ def test_regions_of_scenes() -> None:
     names = names_of(module, labelled_regions=[(0, 5)], **helpers)
 
     def loader(_: Any) -> DataLoader[Any]:
-        class Scenes(names["Scenes"]):  # type: ignore[misc, name-defined]
-            def __len__(self) -> int:
-                return 80
-
-        return DataLoader(IndexedDataset(Scenes()), batch_size=20)
+        scenes: Any = type("OfLength", (names["Scenes"],), {"__len__": lambda self: 80})
+        return DataLoader(IndexedDataset(scenes()), batch_size=20)
 
     names.update(loader=loader)
     run("class Scenes", names)

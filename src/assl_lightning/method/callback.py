@@ -370,7 +370,10 @@ class ASSLScoreCallback(Callback):
         return picks_as_csv(index.tolist(), score.tolist(), self._names, of_image)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Make a fresh table, unless `reset` is off; Lightning restores a checkpoint's state after this."""
+        """Take the index out of all batches from now on, and make a fresh table for a fit, unless `reset` is off.
+
+        Lightning restores a checkpoint's state after this.
+        """
         self._taker = IndexTaker.stand_in(trainer)
         if stage != "fit":
             return

@@ -29,8 +29,8 @@ class second_view(HookedViews):  # noqa: N801
     uncertainty, and no inconsistency. It costs two forward passes in a step that is observed.
 
     Both passes are made after the step, in evaluation mode, without gradients, and with generators of their own, under
-    the trainer's precision. Weights, buffers, modes and generators are then as they would have been: the training is
-    the same to the last bit.
+    the trainer's precision. Weights, buffers, modes, attributes and generators are then as they would have been: the
+    training is the same to the last bit. See `side_pass` for what a network may not change in place.
 
     Args:
         name: dotted name of the part, as in `named_modules()`; its first argument is the batch (B, …), by position or
