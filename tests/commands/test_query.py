@@ -55,7 +55,7 @@ def test_candidates_labelled_factors_and_a_file(
     fitted: tuple[Path, ASSLScoreCallback], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, callback = fitted
-    candidates, labelled, out = (path.with_name(name) for name in ("candidates.txt", "labelled.txt", "to_label.csv"))
+    candidates, labelled, out = (path.parent / name for name in ("candidates.txt", "labelled.txt", "new/to_label.csv"))
     candidates.write_text("".join(f"{NAMES[i]}\n" for i in range(2, 20)))
     labelled.write_text("0\n1\n")
     options = [
@@ -93,6 +93,7 @@ def test_names_that_look_like_numbers_are_names_where_there_are_names(
         (["--names", "short.txt"], "names must be as many as the samples of"),
         (["--candidates", "short.txt"], "candidates must be pool indices, which are whole numbers"),
         (["--labelled", "none.txt"], "none.txt"),
+        (["--to", "."], "--to must be a file that can be written; . cannot: it is a folder"),
         (
             ["--callback", "other"],
             "has no state of an ASSLScoreCallback; the callbacks in it: assl_lightning.ASSLScoreC",

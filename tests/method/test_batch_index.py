@@ -1,4 +1,4 @@
-"""The index leaves each training batch before the module and its hooks see it, in whatever trainer."""
+"""The index leaves each batch before the module and its hooks see it, in whatever trainer."""
 
 from __future__ import annotations
 
@@ -187,6 +187,83 @@ def test_of_several_loaders_each_has_its_index(structure: str, mode: str, worker
     assert visits[3:].sum() > 0
 
 
+@pytest.mark.parametrize("name", ["unlabelled", "unlabeled"])
+def test_a_stream_that_ends_before_the_others_is_not_scored_any_more(name: str) -> None:
+    """Both loaders have an index, and that of the labelled ones is never taken for the other's."""
+
+    def find(batch: Any) -> Any:
+        if batch[name] is not None:
+            return unpack(batch["labelled"]), unpack(batch[name])
+        return unpack(batch["labelled"]), torch.empty(0, 2)
+
+    pool = IndexedDataset(Samples(KINDS["tuple"][0]))
+    data = {
+        "labelled": DataLoader(Subset(pool, range(12)), batch_size=2),
+        name: DataLoader(Subset(pool, range(12, N)), batch_size=4),
+    }
+    module, callback = Streams(find), ASSLScoreCallback(observe=observe.forward("model", 1, 2))
+    trainer(callback).fit(module, CombinedLoader(data, "max_size"))
+    assert callback.statistics.visits.tolist() == [0] * 12 + [1] * 8
+
+
+class Evaluated(Module):
+    """Has every kind of step that there is."""
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.validated += len(self.find(batch))
+
+    test_step = validation_step
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return self.find(batch)[:, 0]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pool_that_is_wrapped_and_split_validates_and_predicts_as_before(kind: str) -> None:
+    make, find = KINDS[kind]
+    pool = IndexedDataset(Samples(make))
+    training, validation = (Subset(pool, part) for part in (range(14), range(14, N)))
+    module, callback = Evaluated(find), forward()
+    fitted = trainer(callback, val_check_interval=1)
+    fitted.fit(module, DataLoader(training, batch_size=7), DataLoader(validation, batch_size=3))
+    assert callback.statistics.visits.tolist() == [1] * 14 + [0] * 6
+    assert module.validated == 6 * 3, "once to begin with, and after each batch"
+    fitted.validate(module, DataLoader(Samples(make, 5), batch_size=5), verbose=False)  # others than the fit's
+    fitted.test(module, [DataLoader(validation, batch_size=3), DataLoader(pool, batch_size=9)], verbose=False)
+    assert module.validated == 18 + 5 + 6 + N
+    assert torch.cat(fitted.predict(module, DataLoader(pool, batch_size=9))).tolist() == [*range(N)]  # type: ignore[arg-type]
+    assert callback.statistics.visits.tolist() == [1] * 14 + [0] * 6, "no evaluation is observed"
+    assert "convert_input" not in fitted.precision_plugin.__dict__
+
+
+def test_several_loaders_of_a_validation() -> None:
+    pool, plain = IndexedDataset(Samples(KINDS["tuple"][0])), Samples(KINDS["tuple"][0], 4)
+    side_by_side = {"a": DataLoader(pool, batch_size=5), "b": DataLoader(plain, batch_size=1)}
+    module = Evaluated(lambda batch: unpack(batch["a"]) + unpack(batch["b"]))
+    trainer(forward()).validate(module, CombinedLoader(side_by_side, "min_size"), verbose=False)
+    with pytest.warns(UserWarning, match="1 of the 2 loaders of this evaluation have an IndexedDataset"):
+        trainer(forward()).validate(Evaluated(lambda batch: batch[0]), [*side_by_side.values()], verbose=False)
+
+
+@pytest.mark.filterwarnings("ignore:`weights_only` was not set", "ignore:TypedStorage")
+def test_a_search_for_a_learning_rate_sees_the_batches_of_the_data_set_too(tmp_path: Path) -> None:
+    """It takes the trainer's callbacks away while it trains."""
+    from lightning.pytorch.tuner.tuning import Tuner
+
+    class WithRate(Module):
+        lr = 0.1
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+    module, callback, data = WithRate(unpack), forward(), DataLoader(IndexedDataset(Samples(KINDS["tuple"][0])), 5)
+    fitted = trainer(callback, enable_checkpointing=True, default_root_dir=tmp_path)
+    Tuner(fitted).lr_find(module, data, num_training=8)
+    assert len(module.trained) >= 8
+    fitted.fit(module, data)
+    assert callback.statistics.visits.tolist() == [1] * N
+
+
 def test_one_indexed_loader_beside_one_that_is_not() -> None:
     parts = loaders()
     plain = DataLoader(Samples(KINDS["tuple"][0], 3), batch_size=2)
@@ -367,6 +444,29 @@ def test_a_fit_that_goes_on_keeps_its_table(tmp_path: Path) -> None:
     safely: dict[str, Any] = {"weights_only": True} if "weights_only" in signature(Trainer.fit).parameters else {}
     trainer(rest, max_epochs=3).fit(seeded(), datamodule=Data(), ckpt_path=tmp_path / "one.ckpt", **safely)
     assert rest.statistics.visits.tolist() == [3] * N
+    assert torch.equal(rest.scores(), whole.scores())
+
+
+@BOTH_HOOKS
+def test_a_fit_that_goes_on_observes_the_steps_that_one_alone_would(tmp_path: Path) -> None:
+    """Five batches an epoch, of which every second one is observed, by a view that is drawn."""
+
+    def callback() -> ASSLScoreCallback:
+        return ASSLScoreCallback(observe=observe.second_view("model", lambda x: x + torch.randn_like(x), every=2))
+
+    def seeded() -> Module:
+        torch.manual_seed(0)
+        return Module(unpack)
+
+    whole, first, rest = callback(), callback(), callback()
+    trainer(whole, max_epochs=3).fit(seeded(), datamodule=Data())
+    begun = trainer(first, max_epochs=1)
+    begun.fit(seeded(), datamodule=Data())
+    begun.save_checkpoint(tmp_path / "one.ckpt")
+    safely: dict[str, Any] = {"weights_only": True} if "weights_only" in signature(Trainer.fit).parameters else {}
+    trainer(rest, max_epochs=3).fit(seeded(), datamodule=Data(), ckpt_path=tmp_path / "one.ckpt", **safely)
+    assert rest.statistics.visits.tolist() == whole.statistics.visits.tolist()
+    assert {*rest.statistics.visits.tolist()} == {1, 2}
     assert torch.equal(rest.scores(), whole.scores())
 
 

@@ -235,7 +235,7 @@ def test_features_that_are_not_returned_are_missed_at_the_first_batch() -> None:
 def test_without_the_request_no_features_are_kept() -> None:
     callback = ASSLScoreCallback(NUM_SAMPLES)
     fit(callback, Somebody((*Somebody.KEYS, "features_weak")))
-    assert callback.state_dict().keys() == {"statistics"}
+    assert callback.state_dict().keys() == {"batches", "statistics"}
     with pytest.raises(RuntimeError, match="keep_features=True"):
         _ = callback.features
 
@@ -482,7 +482,9 @@ def test_without_a_reset_a_table_grows_with_its_pool() -> None:
     fit_pool(callback, 24)
     further = further_rows(callback)
     features = callback.features.rows(torch.arange(24))
-    callback.setup(SimpleNamespace(datamodule=PoolOf(30), strategy=None), Somebody(), "fit")  # type: ignore[arg-type]
+    plugin = SimpleNamespace(convert_input=None)
+    grown: Any = SimpleNamespace(datamodule=PoolOf(30), strategy=None, precision_plugin=plugin)
+    callback.setup(grown, Somebody(), "fit")
     assert callback.statistics.visits.tolist() == [1] * 24 + [0] * 6
     assert torch.equal(callback.features.rows(torch.arange(30)), torch.cat([features, torch.zeros(6, 4)]))
     for name, rows in further_rows(callback).items():

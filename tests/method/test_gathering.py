@@ -211,7 +211,9 @@ def test_a_rank_that_observes_nothing_learns_of_the_others_views(two_views: bool
 
         module = Plain(module)
         callback = ASSLScoreCallback(3, observe=observe, alpha=1.0)
-        callback.setup(SimpleNamespace(datamodule=None), module, "fit")  # type: ignore[arg-type]
+        plugin = SimpleNamespace(convert_input=None)
+        fitting: Any = SimpleNamespace(datamodule=None, precision_plugin=plugin, train_dataloader=None)
+        callback.setup(fitting, module, "fit")
         callback.on_train_batch_end(trainer, module, None, None, 0)
         return callback
 

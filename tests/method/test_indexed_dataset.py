@@ -116,6 +116,39 @@ class Stream(IterableDataset[int]):
         return iter(range(3))
 
 
+class Whole(Dataset[Any]):
+    """Gives a batch at once for a list of positions, as TensorDataset and Hugging Face's do."""
+
+    def __init__(self, make: Any) -> None:
+        self.make = make
+
+    def __len__(self) -> int:
+        return 7
+
+    def __getitem__(self, position: Any) -> Any:
+        return self.make(torch.arange(7.0)[position])
+
+
+@pytest.mark.parametrize("index", [None, [6, 4, 2, 0, 1, 3, 5]])
+@pytest.mark.parametrize("make", [lambda x: [x, x + 1], lambda x: {"x": x}, lambda x: x])
+def test_a_sampler_of_whole_batches(make: Any, index: list[int] | None) -> None:
+    order = [[5, 0, 3], [6, 1]]
+    indexed = IndexedDataset(Whole(make), index=index)
+    for batch, positions in zip(DataLoader(indexed, sampler=order, batch_size=None), order, strict=True):
+        found, rest = take_index(batch)
+        assert found.tolist() == [i if index is None else index[i] for i in positions]
+        assert rows(rest) == rows(make(torch.arange(7.0)[positions]))
+
+
+def test_a_data_set_that_fetches_something_else_than_samples_is_told() -> None:
+    class Columns(Whole):
+        def __getitems__(self, positions: Any) -> Any:
+            return {"x": positions}
+
+    with pytest.raises(ValueError, match=r"__getitems__ of Columns must return a list .* 3 positions; got dict of len"):
+        next(iter(DataLoader(IndexedDataset(Columns(list)), batch_size=3)))
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
 import os
+import pickle
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,6 +96,15 @@ def test_a_state_is_left_by_started_processes_alone(tmp_path: Path, monkeypatch:
     assert left["a"].tolist() == [1, 1]
     assert carrier.take() is None
     assert not list(tmp_path.iterdir())
+
+    for copied in (copy.deepcopy(carrier), pickle.loads(pickle.dumps(carrier))):
+        assert copied._path != carrier._path, "a callback's copy takes nothing of the other's"
+    monkeypatch.setattr(os, "getppid", os.getpid)
+    started = os.getpid() + 1
+    monkeypatch.setattr(os, "getpid", lambda: started)
+    assert pickle.loads(pickle.dumps(carrier))._path == carrier._path, "in a process that it has started"
+    monkeypatch.undo()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     carrier._process += 1
     carrier.leave(trainer_that_starts("spawn"), {"a": torch.ones(2)})

@@ -105,10 +105,11 @@ def state_of(module: nn.Module) -> dict[str, Any]:
     """All that a training leaves: weights, buffers, modes and generators."""
     kept: dict[str, Any] = {name: value.clone() for name, value in module.state_dict().items()}
     kept["modes"] = [part.training for part in module.modules()]
+    of_numpy = np.random.get_state(legacy=False)["state"]
     kept["torch"], kept["python"], kept["numpy"] = (
         torch.get_rng_state(),
         random.getstate(),
-        np.random.get_state(legacy=False)["state"]["key"],
+        np.append(of_numpy["key"], of_numpy["pos"]),
     )
     return kept
 

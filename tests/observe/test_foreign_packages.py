@@ -1,7 +1,12 @@
 """The three lines with the modules and data sets of other packages, where they are installed.
 
-torchgeo, lightly and solo-learn need much that this package does not: install them elsewhere, and name the place in
-PYTHONPATH. solo-learn 1.0.2 asks for torch 1.9.1 and pytorch-lightning 1.4.7: `pip install --no-deps`, with einops.
+torchgeo, lightly and solo-learn need much that this package does not: install them elsewhere, without what they ask
+for, so that torch and lightning stay as they are, and name the place in PYTHONPATH:
+
+    pip install --no-deps --target DIR torchgeo==0.8.1 lightly==1.6.0 solo-learn==1.0.2 affine attrs click_plugins \\
+        cligj docstring_parser einops geopandas jsonargparse kornia kornia_rs pycocotools pyogrio pyparsing pyproj \\
+        rasterio rtree segmentation_models_pytorch shapely typeshed_client
+    PYTHONPATH=DIR pytest -m slow tests/observe/test_foreign_packages.py
 """
 
 from __future__ import annotations
@@ -57,16 +62,18 @@ class Recorded:
         return note
 
 
-def same_with_and_without(make: Callable[[], LightningModule], data: Dataset[Any], callback: ASSLScoreCallback) -> None:
+def same_with_and_without(
+    make: Callable[[], LightningModule], data: Dataset[Any], callback: ASSLScoreCallback, collate: Any = None
+) -> None:
     states = []
     for callbacks, dataset in (((), data), ((callback,), IndexedDataset(data))):
         torch.manual_seed(0)
         module = make()
         fit(
             module,
-            DataLoader(dataset, batch_size=6, shuffle=True),
+            DataLoader(dataset, batch_size=6, shuffle=True, collate_fn=collate),
             *callbacks,
-            validation=DataLoader(data, batch_size=6),
+            validation=DataLoader(data, batch_size=6, collate_fn=collate),
         )
         state = state_of(module)
         states.append({name: value for name, value in state.items() if "metrics" not in name})
@@ -124,6 +131,34 @@ def test_torchgeos_segmentation(torchgeo: Any) -> None:
         v = torch.stack([symmetric_kl(weak[i, :, r, c], strong[i, :, r, c]) for r, c in places]).mean()
         torch.testing.assert_close(callback.statistics.uncertainty_mean[i].double(), 0.8 * u, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(callback.statistics.inconsistency_mean[i].double(), 0.8 * v, rtol=1e-4, atol=1e-6)
+
+
+class ScenesOfBoxes(Scenes):
+    def __getitem__(self, i: int) -> dict[str, Tensor]:
+        boxes = torch.tensor([[4.0, 4.0, 20.0 + i % 8, 24.0]])
+        return {"image": self.image[i], "bbox_xyxy": boxes, "label": self.target[i : i + 1] + 1}
+
+
+def images_and_lists(samples: list[dict[str, Tensor]]) -> dict[str, Any]:
+    """Collate as torchgeo's data sets of detection do: the boxes of each image stay by themselves."""
+    lists = {key: [sample[key] for sample in samples] for key in samples[0]}
+    stacked = ("image", "pool_index")
+    return {key: torch.stack(parts) if key in stacked else parts for key, parts in lists.items()}
+
+
+def test_torchgeos_detection(torchgeo: Any) -> None:
+    pytest.importorskip("pycocotools", exc_type=ImportError)
+
+    def make() -> LightningModule:
+        task: LightningModule = torchgeo.ObjectDetectionTask(
+            model="fcos", backbone="resnet18", weights=None, in_channels=3, num_classes=4
+        )
+        return task
+
+    callback = ASSLScoreCallback(observe=observe.detections("model", empty=0.25))
+    same_with_and_without(make, ScenesOfBoxes("label"), callback, images_and_lists)
+    assert callback.scores().isfinite().all()
+    assert len(callback.query(3)) == 3
 
 
 def test_lightlys_dino() -> None:

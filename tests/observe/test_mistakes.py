@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from assl_lightning import ASSLScoreCallback, IndexedDataset, observe
 from assl_lightning.method import scores
 from assl_lightning.method.contracts import TrainingStep
 from assl_lightning.method.view_scores import as_logits, check_kind
+from assl_lightning.observe.module_calls import part_of
 from tests.observe.fits import C, Module, N, Network, fit, images, labels, pool
 
 SOME: Any = "some"
@@ -71,6 +72,24 @@ def test_classes_on_another_axis_are_told() -> None:
     sizes = iter([4, 4, 3, 3])
     with pytest.raises(ValueError, match=r"had 4 classes in the first batch and has 3 now.* cannot be the cl"):
         fit_outputs(lambda z: z[:, : next(sizes)])
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda z: z[:5], ValueError, r"'logits_weak' has 5 rows, but the batch has 8 samples .*; got shape \(5, 4\)"),
+        (lambda z: z.detach().numpy(), TypeError, r"'logits_weak' must be a tensor of shape \(B, C\); got ndarray"),
+        (lambda z: nn.functional.one_hot(z.argmax(1)), TypeError, "a floating-point tensor, .* got torch.int64"),
+    ],
+)
+def test_what_is_no_row_of_logits_for_each_sample_is_told(make: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        fit_outputs(make)
+
+
+def test_logarithms_of_probabilities_have_the_scores_of_their_logits() -> None:
+    of_logarithms, of_logits = (fit_outputs(make)[0] for make in (lambda z: z.log_softmax(1), lambda z: z))
+    torch.testing.assert_close(of_logarithms.scores(), of_logits.scores(), rtol=1e-4, atol=1e-6)
 
 
 def test_scores_of_four_axes_want_a_dim_and_take_it() -> None:
@@ -185,6 +204,52 @@ def test_what_does_not_fit_the_training_is_told_at_its_first_batch(make: Any, me
 def test_what_cannot_be_is_refused_where_it_was_written(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
+
+
+class Forward(Module):
+    """Calls its network past the hooks."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss: Tensor = self.model.forward(batch[0]).square().mean()
+        return loss
+
+
+def test_calls_that_no_hook_can_see_are_told() -> None:
+    compiled_before = r"torch\.compiler\.reset\(\) first$"
+    for module, advice in ((Forward(), "cannot be seen$"), (compiled(Forward()), compiled_before)):
+        callback = ASSLScoreCallback(observe=observe.forward("model"))
+        with pytest.raises(ValueError, match=rf"0 times .*calls of self\.part\.forward\(x\), or of oth.* {advice}"):
+            fit(module, DataLoader(IndexedDataset(pool()), batch_size=8), callback)
+
+
+def compiled(module: Module) -> Module:
+    other: Any = torch.compile(nn.Sequential(nn.Linear(1, 1)), backend="eager")
+    module.other = other
+    return module
+
+
+def test_a_part_within_a_compiled_one_keeps_its_name() -> None:
+    module = compiled(Forward())
+    inner: Any = module.other
+    assert part_of(module, "other.0") is part_of(module, "other._orig_mod.0") is inner._orig_mod[0]
+    assert part_of(module, "other") is inner
+
+
+def test_a_module_that_steps_by_hand_may_skip_a_batch_once_it_has_called_its_network() -> None:
+    class InTurn(Module):
+        """Trains its network and something else in turn, as adversarial trainings do."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> None:
+            if batch_idx % 2 == 0:
+                self.manual_backward(self.model(batch[0]).square().mean())
+
+    callback = ASSLScoreCallback(observe=observe.forward("model"))
+    fit(InTurn(), DataLoader(IndexedDataset(pool()), batch_size=8), callback, max_epochs=1)
+    assert callback.statistics.visits.tolist() == [1] * 8 + [0] * 8 + [1] * 8
 
 
 def test_a_network_with_one_logit_is_told_its_maker() -> None:

@@ -7,6 +7,7 @@ from the definitions.
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import pytest
@@ -71,6 +72,32 @@ def test_a_fixmatch_port_with_a_call_for_each_view() -> None:
     fit(module, streams(), callback)
     assert_reference(callback, module)
     assert callback.statistics.visits.tolist() == [0] * 6 + [2] * 18
+
+
+def test_other_published_scores_in_a_fixmatch_port() -> None:
+    """Each equals a loop over its definition, in float64, of what the module noted."""
+    module = FixMatchOfSeparateCalls()
+    maker = observe.forward("model", weak=0, strong=2)
+    callback = ASSLScoreCallback(
+        N, alpha=0.3, observe=maker, further=["forgetting", "view_variance", "mean_probabilities"]
+    )
+    fit(module, streams(), callback, max_epochs=4)
+    visits: dict[int, list[tuple[Tensor, Tensor]]] = {i: [] for i in UNLABELLED}
+    for index, weak, strong in zip(*(module.seen[name] for name in ("index", "weak", "strong")), strict=True):
+        for i, z, other in zip(index.long().tolist(), weak, strong, strict=True):
+            visits[i].append((z.softmax(0), other.softmax(0)))
+    further = callback.statistics.further
+    for i, pairs in visits.items():
+        guesses = [int(p.argmax()) for p, _ in pairs]
+        assert int(further["forgetting"].rows(slice(None))[i]) == sum(a != b for a, b in itertools.pairwise(guesses))
+        spread = torch.stack([torch.stack(pair).var(0, correction=0).sum() for pair in pairs]).mean()
+        torch.testing.assert_close(further["view_variance"].rows(slice(None))[i].double(), spread, rtol=1e-4, atol=1e-8)
+        mean = torch.zeros(C, dtype=torch.float64)
+        for p, _ in pairs:
+            mean = 0.3 * p + 0.7 * mean
+        kept = further["mean_probabilities"].rows(slice(None))[i].double()
+        torch.testing.assert_close(kept, mean / mean.sum(), rtol=1e-5, atol=1e-7)
+    assert {len(pairs) for pairs in visits.values()} == {4}
 
 
 def interleave(x: Tensor, size: int) -> Tensor:

@@ -18,6 +18,7 @@ from assl_lightning.base.command_line import Parser, as_command
 from assl_lightning.base.paths import path_argument
 from assl_lightning.base.tables import read_text
 from assl_lightning.method.settings import FURTHER
+from assl_lightning.method.write_picks import check_target
 
 
 @as_command
@@ -27,6 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     names = None if options.names is None else _lines(options.names)
     candidates = None if options.candidates is None else _samples(options.candidates, names)
     labelled = None if options.labelled is None else _samples(options.labelled, names)
+
+    if options.to is not None:
+        check_target(options.to, "--to")
 
     from assl_lightning.method.callback import ASSLScoreCallback  # here, so that --help does not wait for torch
 

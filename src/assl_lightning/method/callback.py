@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from assl_lightning.base.arguments import whole_number
 from assl_lightning.base.atomic import write_text
 from assl_lightning.method.assl import Factors
-from assl_lightning.method.batch_index import IndexTaker, find_streams, pool_size, sample_names
+from assl_lightning.method.batch_index import IndexTaker, find_streams, indexed_datasets, pool_size, sample_names
 from assl_lightning.method.contracts import Observation, TrainingStep
 from assl_lightning.method.first_observation import check_first
 from assl_lightning.method.gathering import RankGather, Rows
@@ -128,10 +128,12 @@ class ASSLScoreCallback(ScoredPool, Callback):
         self.query_k = whole_number("query_k", query_k, least=1)
         self.is_replayed = False
         self._observer = observer
+        self._batches_before = 0  # those of the fit that a checkpoint is of
         self._batches = 0
         self._observed_batches = 0
         self._gather = _new_gather()
         self._taker: IndexTaker | None = None
+        self._has_index = False
         self._carrier = StateCarrier()
 
     @classmethod
@@ -180,13 +182,17 @@ class ASSLScoreCallback(ScoredPool, Callback):
         return STATE_KEY.format(name=self.name)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Make a fresh table, unless `reset` is off; Lightning restores a checkpoint's state after this."""
+        """Take the index out of all batches from now on, and make a fresh table for a fit, unless `reset` is off.
+
+        Lightning restores a checkpoint's state after this.
+        """
+        self._taker = IndexTaker.stand_in(trainer)
         if stage != "fit":
             return
         if self.query_to is not None and trainer.is_global_zero:
             check_target(self.query_to)
         self._take_over(self._carrier.look())  # of an earlier fit, in a process that was started for this one
-        self._batches = self._observed_batches = 0
+        self._batches_before = self._batches = self._observed_batches = 0
         self._gather = _new_gather()
         num_samples = self._known_size(trainer)
         if num_samples is not None:
@@ -218,7 +224,7 @@ class ASSLScoreCallback(ScoredPool, Callback):
         if self._features is not None:
             self._features.to(pl_module.device)
         self._names = sample_names(streams)
-        self._taker = IndexTaker.stand_in(trainer, streams)
+        self._has_index = bool(indexed_datasets(streams))
         self._observer.start(pl_module)
 
     def _make_tables_of(self, size: int | None) -> None:
@@ -232,11 +238,6 @@ class ASSLScoreCallback(ScoredPool, Callback):
             self._make_tables(size)
         elif self._statistics is not None and size not in (None, self._statistics.num_samples):
             self._make_room(self._statistics, whole_number("num_samples", size))
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the loaders again: they may have been made anew."""
-        if self._taker is not None:
-            self._taker.streams = find_streams(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Let the observer watch the step."""
@@ -255,7 +256,7 @@ class ASSLScoreCallback(ScoredPool, Callback):
 
     def can_be_replayed(self) -> bool:
         """Return if observing a step is operations on tensors, as of what `training_step` returns; see `Replayable`."""
-        return type(self._observer) is StepOutput and self._taker is None and self._observed_batches > 0
+        return type(self._observer) is StepOutput and not self._has_index and self._observed_batches > 0
 
     def step_on_device(self, trainer: Trainer, pl_module: LightningModule, outputs: Any) -> None:
         """Observe a step that has been trained on."""
@@ -277,7 +278,8 @@ class ASSLScoreCallback(ScoredPool, Callback):
     def _observation(self, module: LightningModule, outputs: Any, batch: Any, is_first: bool) -> Observation | None:
         """Observe a step on this rank, and check the first observation."""
         indices = {} if self._taker is None else self._taker.indices_on(module.device, batch)
-        observation = self._observer.observe(TrainingStep(outputs, batch, module, indices, is_first))
+        number = self._batches_before + self._batches - 1
+        observation = self._observer.observe(TrainingStep(outputs, batch, module, indices, is_first, number))
         if observation is None:
             return None
         if self.further:
@@ -355,6 +357,16 @@ class ASSLScoreCallback(ScoredPool, Callback):
         if self._taker is not None:
             self._taker.stand_back()
             self._taker = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return tensors and plain values; nothing before the first fit."""
+        state = super().state_dict()
+        return {**state, "batches": self._batches_before + self._batches} if state else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the table of a checkpoint, and the number of its batches."""
+        super().load_state_dict(state_dict)
+        self._batches_before, self._batches = state_dict.get("batches", 0), 0
 
     def _bring_back(self) -> None:
         """Take over the tables that a fit in other processes left (ddp_spawn, ddp_fork, ddp_notebook)."""

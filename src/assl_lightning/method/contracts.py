@@ -93,6 +93,7 @@ class TrainingStep:
     module: nn.Module  # the LightningModule
     indices: Mapping[str, Tensor] = field(default_factory=dict)  # stream → (B,) int64, of each `IndexedDataset`
     is_first: bool = False  # no step was observed before: checks may wait for the device
+    number: int = 0  # batches that were trained on before this one, also before a fit went on from a checkpoint
 
     def index_of(self, stream: str | None) -> Tensor | None:
         """Return the index (B,) of a stream; of the only one if `stream` is None.
@@ -110,7 +111,7 @@ class TrainingStep:
                 )
             return self.indices[stream]
         if len(self.indices) > 1:
-            named = "unlabelled" if "unlabelled" in self.indices else None
+            named = next((name for name in ("unlabelled", "unlabeled") if name in self.indices), None)
             if named is None:
                 raise KeyError(
                     f"several loaders have an IndexedDataset: {_listed(self.indices)}; name the one whose samples are "

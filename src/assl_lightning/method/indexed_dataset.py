@@ -21,7 +21,7 @@ class IndexedDataset(Dataset[Any]):
     """Append to each sample of a map-style data set its position in the pool.
 
     A tuple or list gets one entry more, a dictionary the key `pool_index`; of anything else, such as a bare tensor or a
-    named tuple, and the position, a pair is made. `ASSLScoreCallback` takes the position out of each training batch
+    named tuple, and the position, a pair is made. `ASSLScoreCallback` takes the position out of each batch of a trainer
     before the module and its hooks see it, so that `x, y = batch` goes on working. A `collate_fn` sees it, and must
     leave it where it is.
 
@@ -81,13 +81,19 @@ class IndexedDataset(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, position: int) -> Any:
+    def __getitem__(self, position: int | Sequence[int]) -> Any:
+        """Return the sample at a position; or at several, a batch at once, where the data set takes a list of them."""
         return self._append(self.dataset[position], position)
 
     def __getitems__(self, positions: list[int]) -> list[Any]:
         """Return the samples at several positions, in one call where the data set can."""
         fetch = getattr(self.dataset, "__getitems__", None)
         samples = fetch(positions) if callable(fetch) else [self.dataset[position] for position in positions]
+        if len(samples) != len(positions):
+            raise ValueError(
+                f"__getitems__ of {type(self.dataset).__name__} must return a list with a sample for each of the "
+                f"{len(positions)} positions; got {type(samples).__name__} of length {len(samples)}"
+            )
         return [self._append(sample, position) for sample, position in zip(samples, positions, strict=True)]
 
     def __getattr__(self, name: str) -> Any:
@@ -95,10 +101,8 @@ class IndexedDataset(Dataset[Any]):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.dataset, name)
 
-    def _append(self, sample: Any, position: int) -> Any:
-        position = whole_number("position", position)
-        position = position + len(self) if position < 0 else position
-        index = torch.tensor(position) if self.index is None else self.index[position].clone()
+    def _append(self, sample: Any, position: int | Sequence[int]) -> Any:
+        index = self._index_of(position)
         if isinstance(sample, Mapping):
             if KEY in sample:
                 raise ValueError(f"a sample has the key {KEY!r} already; rename it")
@@ -111,7 +115,15 @@ class IndexedDataset(Dataset[Any]):
             return (*sample, index)
         if type(sample) is list:
             return [*sample, index]
-        return sample, index[None]  # one axis more tells a pair from a sequence that was made longer
+        return sample, index[..., None]  # one axis more tells a pair from a sequence that was made longer
+
+    def _index_of(self, position: Any) -> Tensor:
+        """Return the pool index of a position, () int64, or of several, (B,)."""
+        if isinstance(position, (list, tuple)) or (hasattr(position, "ndim") and position.ndim == 1):
+            return torch.stack([self._index_of(each) for each in position])
+        position = whole_number("position", position)
+        position = position + len(self) if position < 0 else position
+        return torch.tensor(position) if self.index is None else self.index[position].clone()
 
 
 def take_index(batch: Any, where: str = "the batch") -> tuple[Tensor, Any]:

@@ -77,6 +77,11 @@ class ViewObserver(Observer):
         for name, values in (("logits_weak", views.weak), ("logits_strong", views.strong)):
             if values is not None:
                 self._check(name, values, step.is_first, dim, dense)
+                if len(values) != len(views.index):
+                    raise ValueError(
+                        f"'{name}' has {len(values)} rows, but the batch has {len(views.index)} samples to score; got "
+                        f"shape {tuple(values.shape)}, which must begin with the samples"
+                    )
         if not self.from_probabilities:
             return views
         return views.with_predictions(as_logits(views.weak), None if views.strong is None else as_logits(views.strong))
@@ -142,6 +147,11 @@ class StepOutput(ViewObserver):
         missing = [key for key in KEYS if key not in present]
         if missing and not (missing == ["logits_strong"] and step.indices):
             raise _missing(outputs, missing)
+        for name in ("logits_weak", "logits_strong"):
+            if name in present and not isinstance(present[name], Tensor):
+                raise TypeError(f"'{name}' must be a tensor of shape (B, C); got {type(present[name]).__name__}")
+        if isinstance(present["index"], Tensor) and not present["index"].numel():
+            return None  # the loader of these samples has ended before the others
         strong = present.get("logits_strong")
         return Views(
             present["index"],
@@ -164,13 +174,11 @@ class OwnFunction(Observer):
         self.function = function
         self._wants_index = _has_index(function)
         _check_arguments(function, ("outputs", "batch", "module"), {"index": None} if self._wants_index else {})
-        self._step = 0
 
     def observe(self, step: TrainingStep) -> Observation | None:
         """Return what the function returns."""
-        self._step += 1
         rank = int(getattr(step.module, "global_rank", 0))
-        key = step_key(0, self._step, rank)
+        key = step_key(0, step.number + 1, rank)
         more = {"index": step.index_of(None)} if self._wants_index else {}
         with side_pass(step.module, key):
             observation = self.function(step.outputs, step.batch, step.module, **more)

@@ -35,6 +35,16 @@ class StateCarrier:
         self._path = self._directory / "state.pt"
         weakref.finalize(self, _remove, self._directory, self._process)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Keep the place in a process that was started from the one it is meant for; any other copy has its own."""
+        if os.getppid() == state["_process"] != os.getpid():
+            vars(self).update(state)
+        else:
+            self.__init__()  # type: ignore[misc]
+
     def leave(self, trainer: Trainer, state: dict[str, Any]) -> None:
         """Save the state, in the machine's first process that Lightning has started; elsewhere do nothing."""
         launcher = getattr(trainer.strategy, "launcher", None)

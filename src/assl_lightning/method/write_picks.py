@@ -29,8 +29,12 @@ def picks_as_csv(
     return table_as_csv(columns, zip(*columns.values(), strict=True))
 
 
-def check_target(path: Path) -> None:
+def check_target(path: Path, name: str = "query_to") -> None:
     """Make the folder of a file that picks will be written to, before the training.
+
+    Args:
+        path: the file.
+        name: what named it, for the error.
 
     Raises:
         ValueError: no such file can be written.
@@ -38,7 +42,7 @@ def check_target(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"query_to must be a file that can be written; {path} cannot ({error})") from error
+        raise ValueError(f"{name} must be a file that can be written; {path} cannot ({error})") from error
     if path.is_dir() or not os.access(path.parent, os.W_OK):
         why = "it is a folder" if path.is_dir() else f"nothing may be written into {path.parent}"
-        raise ValueError(f"query_to must be a file that can be written; {path} cannot: {why}")
+        raise ValueError(f"{name} must be a file that can be written; {path} cannot: {why}")

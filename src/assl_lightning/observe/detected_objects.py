@@ -67,12 +67,6 @@ class detections(HookedViews):  # noqa: N801
         self.least_iou = checked("least_iou", least_iou, Annotated[float, SHARE])
         self.missing = checked("missing", missing, Annotated[float, SHARE])
         self._detector = self.watch(ModuleCalls(name, keep_inputs=True))
-        self._step = 0
-
-    def start(self, module: torch.nn.Module) -> None:
-        """Hook the detector, and count the steps from 0."""
-        super().start(module)
-        self._step = 0
 
     def find(self, step: TrainingStep) -> Views | None:
         """Raise: detections are no logits that another maker could go around."""
@@ -81,14 +75,13 @@ class detections(HookedViews):  # noqa: N801
     def observe(self, step: TrainingStep) -> Observation | None:
         """Return the reduced numbers of each image, or None in a step that is skipped."""
         self.end_step()
-        self._step += 1
-        if (self._step - 1) % self.every:
+        if step.number % self.every or self.is_left_out(step):
             return None
         index = self.index(step)
         images = self._images(len(index))
         detector = self._detector.module
         assert detector is not None, "the hooks were set at the start of the fit"
-        key = step_key(0, self._step, int(getattr(step.module, "global_rank", 0)))
+        key = step_key(0, step.number + 1, int(getattr(step.module, "global_rank", 0)))
         with side_pass(detector, key), precision_of(step.module):
             found = _checked(detector(images), len(images), self._detector.name)
             other = _checked(detector([image.flip(-1) for image in images]), len(images), self._detector.name)

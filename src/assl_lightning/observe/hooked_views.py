@@ -47,6 +47,7 @@ class HookedViews(ViewObserver):
         name = head if features is None else features
         self._features = None if name is None else ModuleCalls(name, keep_inputs=self._of_input)
         self._calls: list[ModuleCalls] = [] if self._features is None else [self._features]
+        self._has_called = False
 
     def watch(self, calls: ModuleCalls) -> ModuleCalls:
         """Watch a part in each fit."""
@@ -56,6 +57,7 @@ class HookedViews(ViewObserver):
     def start(self, module: nn.Module) -> None:
         """Hook the parts."""
         super().start(module)
+        self._has_called = False
         for calls in self._calls:
             calls.start(module)
 
@@ -68,6 +70,7 @@ class HookedViews(ViewObserver):
         """Note no calls until the next step begins."""
         for calls in self._calls:
             calls.end()
+        self._has_called = self._has_called or self._was_called
 
     def ends_in(self, kind: type[nn.Module]) -> bool:
         """True if the last layer of a watched part is of this kind."""
@@ -75,12 +78,18 @@ class HookedViews(ViewObserver):
         return any(isinstance([*part.modules()][-1], kind) for part in parts)
 
     def is_left_out(self, step: TrainingStep) -> bool:
-        """True if `training_step` returned None, as Lightning lets it skip a batch, before it called any part."""
-        return (
-            not step.outputs
-            and bool(getattr(step.module, "automatic_optimization", False))
-            and not any(calls.was_called for calls in self._calls)
-        )
+        """True if `training_step` skipped the batch before it called any part, or the batch has no samples to score.
+
+        A step that skips returns None; one that optimizes by hand always may, and has then called a part before.
+        """
+        may_skip = self._has_called or bool(getattr(step.module, "automatic_optimization", False))
+        if not step.outputs and not self._was_called and may_skip:
+            return True
+        return len(self.index(step)) == 0
+
+    @property
+    def _was_called(self) -> bool:
+        return any(calls.was_called for calls in self._calls)
 
     def stop(self) -> None:
         """Remove the hooks."""
@@ -88,7 +97,10 @@ class HookedViews(ViewObserver):
             calls.stop()
 
     def index(self, step: TrainingStep) -> Tensor:
-        """Return the index (B,) of the scored rows: of the `IndexedDataset`, or the key `index` of the outputs."""
+        """Return the index (B,) of the scored rows: of the `IndexedDataset`, or the key `index` of the outputs.
+
+        It is empty in a step whose batch has no samples of the stream, since that loader has ended before the others.
+        """
         index = step.index_of(self.stream)
         if index is None and isinstance(step.outputs, dict):
             index = step.outputs.get("index")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from assl_lightning.base.words import first_few, nearest
+from assl_lightning.method.beside_training import is_beside_training
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,11 @@ class ModuleCalls:
         self.is_noting = False
         self._calls: list[Call] = []
         self._handle: RemovableHandle | None = None
+        self._is_compiled = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the part out of copies: one of a network whose hook this is must neither note nor hold anything."""
+        return {**vars(self), "module": None, "_calls": [], "_handle": None, "is_noting": False}
 
     def start(self, module: nn.Module) -> None:
         """Find the part, and watch it.
@@ -74,6 +80,7 @@ class ModuleCalls:
         """
         self.stop()
         self.module = part_of(module, self.name)
+        self._is_compiled = any(_is_compiled(part) for part in module.modules())
         self._handle = self.module.register_forward_hook(self._note, with_kwargs=True)
 
     def begin(self) -> None:
@@ -99,10 +106,19 @@ class ModuleCalls:
         """
         if not -len(self._calls) <= number < len(self._calls):
             outputs = [f"{i}: {_shape(call.output)}" for i, call in enumerate(self._calls)]
+            advice = "count its calls from 0, in the order of training_step, or name another part"
+            if not self._calls:
+                advice = (
+                    "name a part that it calls as self.part(x): calls of self.part.forward(x), or of other methods, "
+                    "cannot be seen"
+                )
+                if self._is_compiled:
+                    advice += (
+                        ", nor those of what torch.compile has kept from before: call torch.compiler.reset() first"
+                    )
             raise ValueError(
                 f"call {number} of {self.name!r} was asked for, but the training step called it "
-                f"{len(self._calls)} times (outputs {first_few(outputs, 6) or 'none'}); count its calls from 0, in the "
-                f"order of training_step, or name another part"
+                f"{len(self._calls)} times (outputs {first_few(outputs, 6) or 'none'}); {advice}"
             )
         return self._calls[number]
 
@@ -116,6 +132,8 @@ class ModuleCalls:
         return bool(self._calls)
 
     def _note(self, module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
+        if is_beside_training():  # another callback's pass, which is no call of the training step
+            return
         if self.is_noting and self.keep_inputs:
             self._calls.append(Call(_detached(inputs), _detached(output), _detached(keywords)))
         elif self.is_noting:
@@ -123,14 +141,23 @@ class ModuleCalls:
 
 
 def part_of(module: nn.Module, name: str) -> nn.Module:
-    """Return a part of a module by its dotted name; "" is the module itself."""
+    """Return a part of a module by its dotted name; "" is the module itself.
+
+    Parts within one that `torch.compile` returned have the names from before.
+    """
     parts: dict[str, nn.Module] = dict(module.named_modules())
+    if name not in parts:
+        parts = {each.replace("_orig_mod.", ""): part for each, part in parts.items()}
     if name not in parts:
         raise ValueError(
             f"{type(module).__name__} has no part {name!r}{nearest(name, list(parts))}; its parts are: "
             f"{first_few([part for part in parts if part and '.' not in part], 12)}, and theirs, as in named_modules()"
         )
     return parts[name]
+
+
+def _is_compiled(part: nn.Module) -> bool:
+    return hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None
 
 
 def picked(output: Any, key: str | int | None, name: str) -> Tensor:

@@ -29,8 +29,8 @@ class second_view(HookedViews):  # noqa: N801
     uncertainty, and no inconsistency. It costs two forward passes in a step that is observed.
 
     Both passes are made after the step, in evaluation mode, without gradients, and with generators of their own, under
-    the trainer's precision. Weights, buffers, modes and generators are then as they would have been: the training is
-    the same to the last bit.
+    the trainer's precision. Weights, buffers, modes, attributes and generators are then as they would have been: the
+    training is the same to the last bit. See `side_pass` for what a network may not change in place.
 
     Args:
         name: dotted name of the part, as in `named_modules()`; its first argument is the batch (B, …), by position or
@@ -79,18 +79,11 @@ class second_view(HookedViews):  # noqa: N801
         self.every = whole_number("every", every, least=1)
         self.rows = check_rows(rows)
         self._network = self.watch(ModuleCalls(name, output, keep_inputs=True))
-        self._step = 0
-
-    def start(self, module: nn.Module) -> None:
-        """Hook the part, and count the steps from 0."""
-        super().start(module)
-        self._step = 0
 
     def find(self, step: TrainingStep) -> Views | None:
         """Return the predictions of both passes, or None in a step that is skipped."""
         self.end_step()
-        self._step += 1
-        if (self._step - 1) % self.every or self.is_left_out(step):
+        if step.number % self.every or self.is_left_out(step):
             return None
         index = self.index(step)
         what = f"call {self.number} of {self._network.name!r}"
@@ -103,7 +96,7 @@ class second_view(HookedViews):  # noqa: N801
             features = rows_of(features, len(index), self.rows, "the call of the features")
         network = self._network.module
         assert network is not None, "the hooks were set at the start of the fit"
-        key = step_key(0, self._step, int(getattr(step.module, "global_rank", 0)))
+        key = step_key(0, step.number + 1, int(getattr(step.module, "global_rank", 0)))
         with side_pass(network, key), precision_of(step.module):
             weak, strong = (
                 picked(call.again(network, view, rows), self._network.output, self._network.name)
