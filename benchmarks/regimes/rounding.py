@@ -20,7 +20,7 @@ REGIME = "digits_short"
 ROUNDINGS = {
     "": ("trainer.precision=32-true",),
     "bf16": ("trainer.precision=bf16-mixed",),
-    "channels_last": ("trainer.precision=32-true", "trainer.memory_format=channels_last"),
+    "contiguous": ("trainer.precision=32-true", "trainer.memory_format=contiguous"),
 }
 """End of a method's name → how its network rounds; "": in float32."""
 
@@ -33,7 +33,7 @@ def make_sweep(regime: str, method: str, seeds: range) -> Sweep:
     return Sweep(regime, method, seeds, overrides)
 
 
-METHODS = ("random", "random+bf16", "herding", "herding+bf16", "herding+channels_last")
+METHODS = ("random", "random+bf16", "herding", "herding+bf16", "herding+contiguous")
 STAGES = (Stage("roundings", tuple(make_sweep(REGIME, method, confirmation(30, 40)) for method in METHODS)),)
 
 

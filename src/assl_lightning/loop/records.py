@@ -41,7 +41,7 @@ LATER_KEYS: Mapping[str, Any] = {
 }
 """Keys that configurations did not have at first, and their values in a run that does not say them."""
 
-LATER_TRAINER_KEYS: Mapping[str, Any] = {"matmul_precision": "highest", "cuda_graph": False}
+LATER_TRAINER_KEYS: Mapping[str, Any] = {"matmul_precision": "highest", "memory_format": "auto", "cuda_graph": False}
 """The same of keys under trainer, whatever its class."""
 
 _PSEUDO_LABELLING = ("AdaMatch", "FixMatch", "FlexMatch", "FreeMatch", "SoftMatch")
