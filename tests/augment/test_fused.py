@@ -41,9 +41,7 @@ def images_of(shape: tuple[int, ...], count: int) -> torch.Tensor:
     return images
 
 
-def views_of(
-    channels: int, augments_labelled: bool = True, channels_last: bool = False, **changes: Any
-) -> FusedViews:
+def views_of(channels: int, augments_labelled: bool = True, channels_last: bool = False, **changes: Any) -> FusedViews:
     weak = WeakAugment(flip=changes.pop("flip", True), pad_fraction=changes.pop("pad_fraction", 0.125))
     normalise = Normalise((0.4914, 0.4822, 0.4465)[:channels], (0.2471, 0.2435, 0.2616)[:channels])
     return FusedViews(weak, StrongAugment(weak=weak, **changes), normalise, augments_labelled, channels_last)

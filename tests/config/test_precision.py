@@ -29,7 +29,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def find(*, native: bool) -> None:
         monkeypatch.setattr(CUDAAccelerator, "is_available", staticmethod(lambda: True))
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation
+        )
 
     return find
 

@@ -12,8 +12,8 @@ from assl_lightning.config.schema import Config
 from assl_lightning.config.values import Node, as_yaml, read_value, show
 from assl_lightning.data.class_names import read_class_names
 from assl_lightning.learning.settings import ALGORITHM_ARGUMENTS, WARM_UP_ARGUMENTS, MatmulPrecision
-from assl_lightning.networks.settings import MemoryFormat
 from assl_lightning.loop.settings import KEYS, Contradiction
+from assl_lightning.networks.settings import MemoryFormat
 
 
 def contradictions_in(config: Config) -> list[str]:

@@ -49,6 +49,7 @@ _PSEUDO_LABELLING = ("AdaMatch", "FixMatch", "FlexMatch", "FreeMatch", "SoftMatc
 LATER_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "assl_lightning.acquisition.Herding": {"class_quota": 0.0},
     "assl_lightning.data.load_dataset": {"fields": None},
+    "assl_lightning.data.load_huggingface": {"data_files": None, "images": "memory"},
     "assl_lightning.people.People": {"notify": None},
     **{f"assl_lightning.learning.{name}": {"balanced_head": False, "teacher": "student"} for name in _PSEUDO_LABELLING},
 }
