@@ -26,6 +26,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -115,26 +116,26 @@ def all_parts(device: str, seconds: float, *, quick: bool) -> Iterator[Figure]:
 
 def in_a_process(command: Sequence[str], seconds: float, rest: Figure) -> Iterator[Figure]:
     """Yield the figures that a command prints, until it ends or is ended; `rest`, with the reason, if it fails."""
-    process = subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, start_new_session=True)
     was_ended = threading.Event()
+    with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
 
-    def end() -> None:
-        was_ended.set()
-        os.killpg(process.pid, signal.SIGKILL)  # with the commands that it has started
+        def end() -> None:
+            was_ended.set()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with the commands that it has started
 
-    timer = threading.Timer(seconds, end)
-    timer.start()
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith(_FIGURE):
-                yield _figure_of(json.loads(line.removeprefix(_FIGURE)))
-        code = process.wait()
-    finally:
-        timer.cancel()
-        if process.poll() is None:
-            end()
-            process.wait()
+        timer = threading.Timer(seconds, end)
+        timer.start()
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith(_FIGURE):
+                    yield _figure_of(json.loads(line.removeprefix(_FIGURE)))
+            code = process.wait()
+        finally:
+            timer.cancel()
+            if process.poll() is None:
+                end()
     if was_ended.is_set():
         yield replace(rest, note=f"Not measured: it was ended after {seconds:.0f} s.")
     elif code:

@@ -116,6 +116,7 @@ def _moved(candidates: Candidates, device: torch.device) -> Candidates:
     """As a run hands them over: features, logits and head on the device, indices and statistics on the CPU."""
     assert candidates.features is not None
     assert candidates.logits is not None
+    assert candidates.flipped_logits is not None
     assert candidates.labelled is not None
     assert isinstance(candidates.head, nn.Linear)
     head = nn.Linear(candidates.head.in_features, candidates.head.out_features)
@@ -127,4 +128,5 @@ def _moved(candidates: Candidates, device: torch.device) -> Candidates:
         logits=candidates.logits.to(device),
         labelled=replace(labelled, features=labelled.features.to(device), logits=labelled.require("logits").to(device)),
         head=head.to(device),
+        flipped_logits=candidates.flipped_logits.to(device),
     )
