@@ -16,9 +16,11 @@ import torch
 
 from benchmarks import device_check, scale
 from benchmarks.__main__ import main
-from benchmarks.device.guarding import guarded
+from benchmarks.device.agreement import agreement
+from benchmarks.device.guarding import Part, guarded
 from benchmarks.figures import Figure, Target, as_markdown, number, this_machine
 from benchmarks.measuring import in_turns, ratios
+from tests.emulated_device import emulated_cuda_gpu
 from tests.shell import run_python
 
 ROOT = Path(__file__).parents[1]
@@ -118,6 +120,16 @@ def test_the_check_of_a_device_runs_without_one_and_measures_nothing_of_it(tmp_p
         )
         needs_gpu |= figure["size"] == "paper's step"
         assert bool(figure["values"]) is not needs_gpu, figure
+
+
+@pytest.mark.slow
+def test_the_check_compares_all_it_names_on_an_emulated_gpu() -> None:
+    with emulated_cuda_gpu():
+        figures = list(agreement(Part(torch.device("cuda", 0), quick=True, seconds=3_600)))
+    missing = "scikit_activeml" if find_spec("skactiveml") is None else "none"
+    for figure in figures:
+        assert missing in figure.what or (figure.target is not None and figure.target.is_met(figure.median)), figure
+    assert len(figures) > 25
 
 
 def test_a_part_of_the_check_that_fails_or_hangs_is_a_row_after_the_figures_that_it_gave() -> None:
