@@ -9,7 +9,7 @@ OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo docs gallery test test-e2e test-all coverage test-capabilities test-slow test-oldest check format lint types wheel release bench device-check compare-digits compare-fashion-mnist \
-	results-algorithms results-digits results-bald results-fashion-mnist results-fewer-labels results-herding-terms results-instability results-kills results-picks results-stopping clean
+	results-algorithms results-digits results-bald results-fashion-mnist results-fewer-labels results-herding-terms results-instability results-kills results-picks results-rounding results-stopping clean
 
 RUN := $(BIN)/python -m assl_lightning
 ONE_THREAD := OMP_NUM_THREADS=1
@@ -194,6 +194,11 @@ results-herding-terms: install ## results/herding_terms: 416 runs, about an hour
 	$(BIN)/python -m benchmarks.regimes.ablation | tr '\n' '\0' | $(ONE_THREAD) xargs -0 -r -n 1 -P 2 sh -c
 	$(REPORT).labels_needed runs/results/herding_terms --by-directory --baseline random --baseline herding \
 		--baseline herding+warm --title "Terms of herding" --output results/herding_terms
+
+results-rounding: install ## results/rounding: 50 runs, a quarter of an hour of one core
+	$(BIN)/python -m benchmarks.restore rounding
+	$(BIN)/python -m benchmarks.regimes.rounding | tr '\n' '\0' | $(ONE_THREAD) xargs -0 -r -n 1 -P 2 sh -c
+	$(BIN)/python -m benchmarks.regimes.rounding_report runs/results/rounding --output results/rounding
 
 results-algorithms: install ## results/algorithms: 1080 runs, about an hour and a half of two cores
 	$(BIN)/python -m benchmarks.restore algorithms

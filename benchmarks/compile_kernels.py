@@ -31,7 +31,8 @@ def compile_all(capability: int) -> list[Compiled]:
     from assl_lightning.method import score_kernels
 
     compiled = []
-    for channels, height, width in ((3, 32, 32), (1, 28, 28), (3, 64, 64)):
+    sizes = ((3, 32, 32, False), (3, 32, 32, True), (1, 28, 28, False), (3, 64, 64, True))
+    for channels, height, width, channels_last in sizes:
         pixels = height * width
         block = max(256, 1 << (pixels - 1).bit_length())
         constants: dict[str, Any] = {
@@ -44,7 +45,9 @@ def compile_all(capability: int) -> list[Compiled]:
         }
         constants |= {"PAD_Y": height // 8, "PAD_X": width // 8, "NUM_OPS": 2, "NUM_CODES": 14, "LARGEST": 9}
         constants |= {"PROBABILITY": 0.5, "HAS_BOX": True, "SIDE_Y": height // 2, "SIDE_X": width // 2}
-        size, warps = f"{channels} × {height} × {width}", min(16, max(2, block // 256))
+        constants["CHANNELS_LAST"] = channels_last
+        lying = ", channels last" if channels_last else ""
+        size, warps = f"{channels} × {height} × {width}{lying}", min(16, max(2, block // 256))
         compiled.append(_compile(fused_kernel.make_views, size, _OF_VIEWS, constants, warps, capability))
     for kind in ("fp32", "bf16"):
         arguments = {"weak": f"*{kind}", "strong": f"*{kind}", "observed": "*fp32", "C": "i32"}

@@ -15,6 +15,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -29,10 +30,11 @@ from assl_lightning.config.compose import compose, conf_dir, with_config_dir
 from assl_lightning.config.prepare import fill_from_data, load_source
 from assl_lightning.config.schema import Config, left_open
 from assl_lightning.data.sources.base import PoolSource
+from assl_lightning.learning.accelerators import AUTO
 from assl_lightning.loop.records import write_config
 from benchmarks.algorithms import plan as algorithms
 from benchmarks.planning import CONF, Sweep
-from benchmarks.regimes import ablation
+from benchmarks.regimes import ablation, rounding
 from benchmarks.regimes import plan as regimes
 
 RESULTS = Path("results")
@@ -41,6 +43,7 @@ PLANS = {
     "fewer_labels": (regimes.make_sweep, regimes.RUNS),
     "herding_terms": (ablation.make_sweep, ablation.RUNS),
     "algorithms": (algorithms.make_sweep, algorithms.RUNS),
+    "rounding": (rounding.make_sweep, rounding.RUNS),
 }
 """Name of a protocol → what makes its sweeps, and where its runs are."""
 
@@ -80,7 +83,9 @@ def restore(results: Path, runs: Path, make_sweep: MakeSweep = regimes.make_swee
 
 
 def _complete(config: Config, sources: dict[str, PoolSource]) -> Config:
-    """Fill in what only the data tell; `sources` keeps what was read before."""
+    """Fill in what only the data tell, and the precision of all these runs; `sources` keeps what was read before."""
+    if config.trainer["precision"] == AUTO:
+        config = replace(config, trainer={**config.trainer, "precision": "32-true"})
     if not left_open(config):
         return config
     key = json.dumps(config.as_dict()["data"], sort_keys=True)

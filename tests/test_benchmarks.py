@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,11 @@ import torch
 
 from benchmarks import device_check, scale
 from benchmarks.__main__ import main
+from benchmarks.device.agreement import agreement
+from benchmarks.device.guarding import Part, guarded
 from benchmarks.figures import Figure, Target, as_markdown, number, this_machine
 from benchmarks.measuring import in_turns, ratios
+from tests.emulated_device import emulated_cuda_gpu
 from tests.shell import run_python
 
 ROOT = Path(__file__).parents[1]
@@ -107,13 +112,49 @@ def test_the_check_of_a_device_runs_without_one_and_measures_nothing_of_it(tmp_p
     command = ["-m", "benchmarks.device_check", "--quick", "--device", "cpu", "--output", str(tmp_path)]
     run_python(*command, cwd=ROOT, env={**os.environ, "PYTHONWARNINGS": "ignore"}, timeout=600)
     figures = json.loads((tmp_path / "device_check.json").read_text())["figures"]
-    assert {figure["section"] for figure in figures} == {"agreement", "kernels", "step", "graph", "variants"}
+    assert {figure["section"] for figure in figures} == set(device_check.PARTS)
     assert not any(figure["note"].startswith("Failed") for figure in figures)
     for figure in figures:
         needs_gpu = figure["section"] in ("kernels", "graph", "variants") or figure["what"].endswith(
             ("a step", "memory")
         )
+        needs_gpu |= figure["size"] == "paper's step"
         assert bool(figure["values"]) is not needs_gpu, figure
+
+
+@pytest.mark.slow
+def test_the_check_compares_all_it_names_on_an_emulated_gpu() -> None:
+    with emulated_cuda_gpu():
+        figures = list(agreement(Part(torch.device("cuda", 0), quick=True, seconds=3_600)))
+    missing = "scikit_activeml" if find_spec("skactiveml") is None else "none"
+    for figure in figures:
+        assert missing in figure.what or (figure.target is not None and figure.target.is_met(figure.median)), figure
+    assert len(figures) > 25
+
+
+def test_a_part_of_the_check_that_fails_or_hangs_is_a_row_after_the_figures_that_it_gave() -> None:
+    figure, rest = Figure("step", "steps", "z", "1/s", (1.0, 2.0), Target("≥", 188)), Figure("step", "rest", "", "", ())
+    line = f"figure: {json.dumps(asdict(figure))}"
+
+    def ran(*words: str, seconds: float = 60) -> list[Figure]:
+        return list(device_check.in_a_process([*words], seconds, rest))
+
+    assert ran("printf", "%s\\n%s\\n", "a message", line) == [figure]
+    failed = "Failed: its process ended with exit code 3; see its output above."
+    assert ran("sh", "-c", f"echo '{line}'; exit 3") == [figure, replace(rest, note=failed)]
+    ended = "Not measured: it was ended after 1 s."
+    assert ran("sh", "-c", f"echo '{line}'; sleep 60", seconds=1) == [figure, replace(rest, note=ended)]
+
+
+def test_an_error_in_a_part_is_a_row_after_the_figures_before_it() -> None:
+    figure, rest = Figure("step", "steps", "z", "1/s", (1.0,)), Figure("step", "rest", "", "", ())
+
+    def measure() -> Iterator[Figure]:
+        yield figure
+        raise RuntimeError("CUDA error:\nan illegal memory access")
+
+    note = "Failed: RuntimeError: CUDA error: an illegal memory access"
+    assert list(guarded(measure(), rest)) == [figure, replace(rest, note=note)]
 
 
 @pytest.mark.slow

@@ -28,8 +28,9 @@ def check(images: torch.Tensor, views: FusedViews, num_labelled: int = 3) -> Non
     labelled = Rows(index[:num_labelled], Draws(11, torch.arange(num_labelled) + 100))
     unlabelled, strong = Rows(index, Draws(2**62 + 5, index + 7)), Draws(13, index + 7)
     made, expected = (make(images, labelled, unlabelled, strong) for make in (views, views.with_dense))
+    lying = torch.channels_last if views.channels_last else torch.contiguous_format
     for mine, other in zip(made, expected, strict=True):
-        assert mine.is_contiguous()
+        assert mine.is_contiguous(memory_format=lying)
         assert torch.equal(mine, other)
 
 
@@ -40,10 +41,10 @@ def images_of(shape: tuple[int, ...], count: int) -> torch.Tensor:
     return images
 
 
-def views_of(channels: int, augments_labelled: bool = True, **changes: Any) -> FusedViews:
+def views_of(channels: int, augments_labelled: bool = True, channels_last: bool = False, **changes: Any) -> FusedViews:
     weak = WeakAugment(flip=changes.pop("flip", True), pad_fraction=changes.pop("pad_fraction", 0.125))
     normalise = Normalise((0.4914, 0.4822, 0.4465)[:channels], (0.2471, 0.2435, 0.2616)[:channels])
-    return FusedViews(weak, StrongAugment(weak=weak, **changes), normalise, augments_labelled)
+    return FusedViews(weak, StrongAugment(weak=weak, **changes), normalise, augments_labelled, channels_last)
 
 
 @pytest.mark.parametrize("name", FIXMATCH_OPS)
@@ -68,6 +69,11 @@ def test_all_views_of_a_step_have_the_dense_plans_bits(
     shape: tuple[int, ...], changes: dict[str, Any], augments_labelled: bool
 ) -> None:
     check(images_of(shape, 8), views_of(shape[0], augments_labelled, **changes))
+
+
+@pytest.mark.parametrize("shape", [(3, 17, 23), (1, 8, 8)])
+def test_views_may_lie_in_memory_as_convolutions_take_them(shape: tuple[int, ...]) -> None:
+    check(images_of(shape, 6), views_of(shape[0], channels_last=True))
 
 
 def test_kernels_run_on_no_cpu() -> None:

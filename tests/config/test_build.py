@@ -20,7 +20,7 @@ from torch import nn
 from assl_lightning.commands import messages, running
 from assl_lightning.config import build, prepare, unreadable
 from assl_lightning.config.classifier import load_classifier
-from assl_lightning.config.instantiate import check_arguments, round_logger_factory
+from assl_lightning.config.instantiate import check_arguments, make_network, round_logger_factory
 from assl_lightning.config.schema import Config, ConfigurationError
 from assl_lightning.data.pool import Answers
 from assl_lightning.data.sources.base import PoolSource
@@ -320,6 +320,23 @@ def test_a_trainer_has_the_loops_callbacks_and_the_configurations_new_each_time(
         assert made in callbacks
         assert isinstance(trainer.logger, CSVLogger)
         assert Path(trainer.logger.log_dir) == working_directory / name
+
+
+@pytest.mark.parametrize(
+    ("network", "memory_format", "is_last"),
+    [
+        ("vit_small", "channels_last", True),
+        ("vit_small", "auto", False),
+        ("small_cnn", "auto", True),
+        ("small_cnn", "contiguous", False),
+    ],
+)
+def test_weights_lie_in_memory_as_the_trainers_key_says(
+    compose_run: Compose, network: str, memory_format: str, is_last: bool
+) -> None:
+    config = compose_run("data=cifar10", f"network={network}", f"trainer.memory_format={memory_format}")
+    weights = [one for one in make_network(config).parameters() if one.ndim == 4 and min(one.shape[1:]) > 1]
+    assert {one.is_contiguous(memory_format=torch.channels_last) for one in weights} == {is_last}
 
 
 def test_the_trainers_own_keys_of_speed(compose_run: Compose, working_directory: Path) -> None:

@@ -232,6 +232,10 @@ MALFORMED: list[tuple[Change, list[str]]] = [
     ({"trainer.accumulate_grad_batches": 2}, ["trainer.accumulate_grad_batches=2: ", "use algorithm.batch_size"]),
     ({"trainer.log_every_n_steps": 0}, ["trainer.log_every_n_steps=0: must be at least 1"]),
     ({"trainer.cuda_graph": 1}, ["trainer.cuda_graph=1: must be true or false"]),
+    (
+        {"trainer.memory_format": "nhwc"},
+        ["trainer.memory_format=nhwc: must be one of auto, contiguous, channels_last"],
+    ),
     ({"trainer.matmul_precision": "fast"}, ["trainer.matmul_precision=fast: must be one of highest, high, medium"]),
     ({"trainer.logger": True}, ["trainer.logger=true: must be a logger's group", "trainer/logger=csv"]),
 ]

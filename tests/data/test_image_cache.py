@@ -8,7 +8,9 @@ import os
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from assl_lightning.base import locking
 from assl_lightning.data import image_cache
 from assl_lightning.data.decoding import Faults, ImageFormat, decode_all
 from assl_lightning.data.image_cache import Storage, read_images
@@ -275,6 +278,28 @@ def test_a_full_disk_is_an_error_that_leaves_the_cache_as_it_was(paths: list[Pat
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert {file: file.read_bytes() for file in cache.iterdir()} == before
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_of_those_that_begin_together_one_decodes_and_the_others_wait(
+    paths: list[Path], cache: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads, since a lock is held by an open file, and not by a process."""
+    second_waits, surveys, survey = threading.Event(), [], image_cache._survey
+
+    def counted(*arguments: Any) -> Any:
+        surveys.append(arguments)
+        assert second_waits.wait(60)
+        return survey(*arguments)
+
+    monkeypatch.setattr(image_cache, "_survey", counted)
+    monkeypatch.setattr(locking.log, "info", lambda *_: second_waits.set())
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(lambda _: read(paths, storage, cache), range(2)))
+    assert len(surveys) == 1
+    for one in found:
+        assert_same(one, decoded(paths))
+    assert not list(cache.glob("*.lock"))
 
 
 def test_decoding_is_told(paths: list[Path], cache: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -154,6 +154,10 @@ def test_a_checkpoint_has_lightnings_layout_and_resumes_to_the_same_average(tmp_
         assert torch.equal(resumed.averaged(again).state_dict()[name], value)
     for name, value in straight.state_dict().items():
         assert torch.equal(again.state_dict()[name], value)
+    for weights in (resumed.averages, dict(again.named_parameters())):
+        maps = [one for name, one in weights.items() if name.endswith("weight") and one.ndim == 4]
+        assert all(one.is_contiguous(memory_format=torch.channels_last) for one in maps), "as they were made"
+        assert not all(one.is_contiguous() for one in maps)
 
 
 def test_lightnings_own_averaging_reads_our_checkpoint(tmp_path: Path) -> None:

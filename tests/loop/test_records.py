@@ -235,6 +235,7 @@ def test_a_run_that_began_before_the_trainer_had_keys_of_speed_had_none_of_them(
     assert with_later_keys({"trainer": trainer})["trainer"] == {
         **trainer,
         "matmul_precision": "highest",
+        "memory_format": "auto",
         "cuda_graph": False,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,34 @@ def test_the_weights_load_safely_into_another_one(name: str) -> None:
         other.load_state_dict(torch.load(file, weights_only=True))
         torch.testing.assert_close(other(images), network(images), rtol=0, atol=0)
         assert not torch.equal(before, network(images))
+
+
+def strides(network: FeatureNetwork) -> set[bool]:
+    """Whether convolutions that have two orders in memory are channels last."""
+    weights = [weight for weight in network.parameters() if weight.ndim == 4 and min(weight.shape[1:]) > 1]
+    return {weight.is_contiguous(memory_format=torch.channels_last) for weight in weights}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_can_lie_in_memory_in_either_order_and_load_weights_of_the_other(name: str) -> None:
+    torch.manual_seed(0)
+    network = build(name, num_classes=7, channels=3).eval()
+    is_own = name in ("resnet18", "wide_resnet", "small_cnn")
+    assert strides(network) == {is_own}, "this package's convolutional networks are channels last"
+    assert network.memory_format == ("channels_last" if is_own else "auto")
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        logits = network(images)
+        for asked, is_last in (("channels_last", True), ("contiguous", False)):
+            other = build(name, num_classes=7, channels=3).eval()
+            other.lay_out(asked)  # type: ignore[arg-type]
+            other.load_state_dict(network.state_dict())
+            assert strides(other) == strides(deepcopy(other)) == {is_last}
+            assert other.laid_out(images).is_contiguous(memory_format=torch.channels_last) is is_last
+            torch.testing.assert_close(other(images), logits, rtol=1e-4, atol=1e-4)
+        same = deepcopy(network)
+        same.lay_out("auto")
+        torch.testing.assert_close(same(images), logits, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", NAMES)

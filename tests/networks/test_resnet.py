@@ -115,3 +115,12 @@ def test_a_stem_of_our_own_starts_with_the_spread_of_torchvisions(stem: Any) -> 
 def test_an_argument_out_of_range_is_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ResNet18(**{"num_classes": 10, **arguments})
+
+
+def test_views_that_are_channels_last_reach_the_convolutions_without_a_copy() -> None:
+    network = ResNet18(10)
+    views = [torch.randn(size, 3, 8, 8).contiguous(memory_format=torch.channels_last) for size in (2, 3, 3)]
+    together = torch.cat(views)
+    assert network.laid_out(together) is together
+    apart = torch.cat([view.contiguous() for view in views])
+    assert network.laid_out(apart) is not apart

@@ -55,12 +55,14 @@ class FusedViews:
         strong: of the unlabelled images.
         normalise: bytes → float32.
         augments_labelled: False: the labelled images as they are.
+        channels_last: the views' order in memory, as `torch.channels_last`; else contiguous.
     """
 
     weak: WeakAugment
     strong: StrongAugment
     normalise: Normalise
     augments_labelled: bool
+    channels_last: bool = False
 
     def __call__(self, pool: Tensor, labelled: Rows, unlabelled: Rows, strong: Draws) -> StepViews:
         """Return the views of `labelled`, and the weak and strong ones of `unlabelled`; `pool` (N, c, h, w) uint8.
@@ -71,7 +73,12 @@ class FusedViews:
 
         channels, height, width = pool.shape[1:]
         sizes = [len(labelled.index), len(unlabelled.index), len(unlabelled.index)]
-        views = torch.empty(sum(sizes), channels, height, width, dtype=torch.float32, device=pool.device)
+        views = torch.empty(
+            (sum(sizes), channels, height, width),
+            dtype=torch.float32,
+            device=pool.device,
+            memory_format=torch.channels_last if self.channels_last else torch.contiguous_format,
+        )
         sides = [int(size * self.strong.cutout_fraction) for size in (height, width)]
         padding = [int(size * self.weak.pad_fraction) for size in (height, width)]
         block = max(256, 1 << (height * width - 1).bit_length())
@@ -104,6 +111,7 @@ class FusedViews:
             HAS_BOX=self.strong.cutout_fraction > 0,
             SIDE_Y=sides[0],
             SIDE_X=sides[1],
+            CHANNELS_LAST=self.channels_last,
             num_warps=min(16, max(2, block // _PIXELS_PER_WARP)),
         )
         return StepViews(*views.split(sizes))
@@ -116,7 +124,9 @@ class FusedViews:
         return StepViews(*map(self.normalise, made))
 
 
-def fused_views(pool: Tensor, weak: Any, strong: Any, normalise: Any, augments_labelled: bool) -> FusedViews | None:
+def fused_views(
+    pool: Tensor, weak: Any, strong: Any, normalise: Any, augments_labelled: bool, *, channels_last: bool = False
+) -> FusedViews | None:
     """Return the fused views of a pool (N, c, h, w) uint8 with these settings; None where they cannot be had.
 
     They need a CUDA device with Triton, images of at most `MOST_PIXELS`, and this package's own classes, with the same
@@ -129,7 +139,7 @@ def fused_views(pool: Tensor, weak: Any, strong: Any, normalise: Any, augments_l
         return None
     if pool.shape[2] * pool.shape[3] > MOST_PIXELS or not pool.is_contiguous() or not len(pool):
         return None
-    views = FusedViews(weak, strong, normalise, augments_labelled)
+    views = FusedViews(weak, strong, normalise, augments_labelled, channels_last)
     fault = _fault_of(views, tuple(pool.shape[1:]), pool.device)
     return views if fault is None else None
 

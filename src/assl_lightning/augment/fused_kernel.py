@@ -166,11 +166,11 @@ def make_views(
     num_labelled, num_unlabelled,
     codes, matrices, curves, stretches, factors,  # tables of `ops`
     moments,  # (2, C) float32: mean and std
-    views,  # (num_labelled + 2 · num_unlabelled, C, H, W) float32: labelled, weak, strong
+    views,  # (num_labelled + 2 · num_unlabelled, C, H, W) float32: labelled, weak, strong; or (…, H, W, C) in memory
     C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, BLOCK: tl.constexpr,
     AUGMENTS_LABELLED: tl.constexpr, FLIP: tl.constexpr, PAD_Y: tl.constexpr, PAD_X: tl.constexpr,
     NUM_OPS: tl.constexpr, NUM_CODES: tl.constexpr, LARGEST: tl.constexpr, PROBABILITY: tl.constexpr,
-    HAS_BOX: tl.constexpr, SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr,
+    HAS_BOX: tl.constexpr, SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, CHANNELS_LAST: tl.constexpr,
 ):  # fmt: skip
     view = tl.program_id(0)
     is_labelled = view < num_labelled
@@ -221,8 +221,10 @@ def make_views(
             if C == 3:
                 green, blue = tl.where(is_grey, GREY, green), tl.where(is_grey, GREY, blue)
 
-    to = views + view.to(tl.int64) * (C * P) + at
+    OF_PIXEL: tl.constexpr = C if CHANNELS_LAST else 1
+    OF_CHANNEL: tl.constexpr = 1 if CHANNELS_LAST else P
+    to = views + view.to(tl.int64) * (C * P) + at * OF_PIXEL
     tl.store(to, _normalised(red, moments, moments + C), mask=is_pixel)
     if C == 3:
-        tl.store(to + P, _normalised(green, moments + 1, moments + C + 1), mask=is_pixel)
-        tl.store(to + 2 * P, _normalised(blue, moments + 2, moments + C + 2), mask=is_pixel)
+        tl.store(to + OF_CHANNEL, _normalised(green, moments + 1, moments + C + 1), mask=is_pixel)
+        tl.store(to + 2 * OF_CHANNEL, _normalised(blue, moments + 2, moments + C + 2), mask=is_pixel)

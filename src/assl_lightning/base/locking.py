@@ -33,6 +33,29 @@ def held(run_dir: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def alone(lock: Path, waiting_for: str) -> Iterator[None]:
+    """Let one process of this machine after the other into the block; the file `lock` is made, and removed after it.
+
+    Args:
+        waiting_for: what the one before does, for the line that is logged while this process waits.
+
+    Raises:
+        OSError: the lock file cannot be written.
+    """
+    with lock.open("a+") as file:
+        try:
+            if not lock_descriptor(file.fileno(), blocking=False):
+                log.info("waiting for another process: %s", waiting_for)
+                lock_descriptor(file.fileno())
+        except OSError as error:  # some file systems of clusters have no locks: then all of them do it
+            log.debug("%s cannot be locked (%s)", lock, error)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
 def is_held(run_dir: Path) -> bool:
     """True if a process of this machine holds the lock of a run; False if that cannot be found out."""
     try:

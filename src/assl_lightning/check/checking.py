@@ -18,6 +18,7 @@ from assl_lightning.check.trial import Trial, run_trial
 from assl_lightning.config import prepare
 from assl_lightning.config.build import make_settings
 from assl_lightning.config.class_list import plan_classes
+from assl_lightning.config.precision import with_precision
 from assl_lightning.config.schema import Config, ConfigurationError
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.undecodable import Row, rows_behind, rows_of
@@ -59,6 +60,7 @@ def check_run(config: Config) -> Report:
     started = time.perf_counter()
     unreadable: list[Row] = []
     with _as_findings(of_data, "Reading the data"), _noting_rows(unreadable):
+        config = with_precision(config)
         planned = plan_classes(config, prepare.read_class_names)
         config = planned.config
         source = prepare.load_source(config, planned.later)

@@ -13,6 +13,7 @@ from assl_lightning.config.values import Node, as_yaml, read_value, show
 from assl_lightning.data.class_names import read_class_names
 from assl_lightning.learning.settings import ALGORITHM_ARGUMENTS, WARM_UP_ARGUMENTS, MatmulPrecision
 from assl_lightning.loop.settings import KEYS, Contradiction
+from assl_lightning.networks.settings import MemoryFormat
 
 
 def contradictions_in(config: Config) -> list[str]:
@@ -173,7 +174,11 @@ _SET_BY_THE_LOOP: Mapping[str, str] = {
 }
 
 
-TRAINER_KEYS: Mapping[str, Any] = {"matmul_precision": MatmulPrecision, "cuda_graph": bool}
+TRAINER_KEYS: Mapping[str, Any] = {
+    "matmul_precision": MatmulPrecision,
+    "memory_format": MemoryFormat,
+    "cuda_graph": bool,
+}
 """Keys of trainer that are none of Lightning's, with their types."""
 
 

@@ -18,7 +18,7 @@ from assl_lightning.config.contradictions import TRAINER_KEYS
 from assl_lightning.config.refusals import error_at
 from assl_lightning.config.schema import Config, ConfigurationError
 from assl_lightning.config.values import Node, show
-from assl_lightning.learning.accelerators import auto_accelerator
+from assl_lightning.learning.accelerators import AUTO, auto_accelerator, auto_precision
 from assl_lightning.learning.accepting import require_algorithm
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.simclr import SimCLR
@@ -104,7 +104,11 @@ def make_network(config: Config) -> FeatureNetwork:
     """Make the network, with an output for each class of the data."""
     network = instantiate_as(nn.Module, "network", config.network)
     with error_at("network", config.network):
-        return with_features(network, config.data.num_classes, (config.data.channels, *config.data.image_size))
+        made = with_features(network, config.data.num_classes, (config.data.channels, *config.data.image_size))
+    memory_format = config.trainer.get("memory_format", "auto")
+    with error_at("trainer", {"memory_format": memory_format}):
+        made.lay_out(memory_format)
+    return made
 
 
 def make_algorithm(config: Config, network: FeatureNetwork) -> Algorithm:
@@ -160,7 +164,9 @@ def trainer_factory(config: Config) -> Callable[..., Trainer]:
         if config.trainer.get("cuda_graph"):
             configured["callbacks"].append(StepGraph())
         torch.set_float32_matmul_precision(config.trainer.get("matmul_precision", "highest"))
-        if configured.get("accelerator") == "auto":
+        if configured.get("precision") == AUTO:
+            configured["precision"] = auto_precision(configured.get("accelerator", AUTO))
+        if configured.get("accelerator") == AUTO:
             configured["accelerator"] = auto_accelerator()
         configured["logger"] = False
         if logger:

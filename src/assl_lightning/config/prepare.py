@@ -24,6 +24,7 @@ from assl_lightning.config.instantiate import (
     make_strategy,
     nodes,
 )
+from assl_lightning.config.precision import with_precision
 from assl_lightning.config.refusals import error_at
 from assl_lightning.config.schema import Config, ConfigurationError, left_open
 from assl_lightning.config.trying import check_single_images, try_network, try_trainer
@@ -50,13 +51,14 @@ class Prepared(NamedTuple):
 
 
 def prepare(config: Config) -> Prepared:
-    """Check the configuration, read its data, and fill in the values that come from the data.
+    """Check the configuration, read its data, and fill in the values that come from the data and from the device.
 
     Raises:
         ConfigurationError: the configuration does not fit its classes, this machine, its data or its directory.
     """
     if Path(config.run_dir).exists() and not Path(config.run_dir).is_dir():
         raise ConfigurationError(f"{show('run_dir', config.run_dir)}: must be a directory, or not exist; it is a file")
+    config = with_precision(config)
     check(config)
     planned, asked = plan_classes(config, read_class_names), config
     config = planned.config

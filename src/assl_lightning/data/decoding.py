@@ -21,7 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from assl_lightning.base.ahead import ahead
 from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.words import first_few, one_line, with_kind
-from assl_lightning.data.file_reading import LINK_TO_NOTHING, ImageFile, read_file, threads_to_read
+from assl_lightning.data.file_reading import LINK_TO_NOTHING, ImageFile, Row, read_file, threads_to_read
 from assl_lightning.data.upright import refusal, to_pixels
 
 Made = TypeVar("Made")
@@ -124,7 +124,7 @@ def read_all(
             yield first, images, {index: image for index, image in enumerate(part, first) if isinstance(image, str)}
 
 
-def decode(path: ImageFile, form: ImageFormat) -> Images | str:
+def decode(path: ImageFile | Row, form: ImageFormat) -> Images | str:
     """Return the image, (channels, height, width), or the reason why it cannot be decoded, which begins with its path.
 
     Raises:

@@ -7,11 +7,20 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from assl_lightning.data.remote import THREADS, RemoteFile
 
 ImageFile = Path | RemoteFile
 """Where the bytes of an image are."""
+
+
+class Row(Protocol):
+    """An image that is in no file of its own, but in a table."""
+
+    def read(self) -> bytes | str:
+        """Return the content of the image's file, or the reason why it cannot be read."""
+
 
 NOT_READ = "not read: "
 """Beginning of the reason where the file could not be read at all, so that its image may be whole."""
@@ -27,7 +36,7 @@ _NO_FILES = (
 )
 
 
-def read_file(path: ImageFile) -> bytes | str:
+def read_file(path: ImageFile | Row) -> bytes | str:
     """Return the content of a file, or the reason why it cannot be read, which begins with `NOT_READ`.
 
     Reasons are a link to nothing or to itself, a directory, a pipe (which is not waited for), and a file that this user
@@ -37,7 +46,7 @@ def read_file(path: ImageFile) -> bytes | str:
         OSError: there is nothing of that name, not even a link; or the disk or the store failed, and the image may well
             be whole.
     """
-    if isinstance(path, RemoteFile):
+    if not isinstance(path, Path):
         return path.read()
     try:
         reason = _reason_by_kind(path)
@@ -46,7 +55,7 @@ def read_file(path: ImageFile) -> bytes | str:
         return _reason_of(path, error)
 
 
-def threads_to_read(files: Sequence[ImageFile]) -> int:
+def threads_to_read(files: Sequence[ImageFile | Row]) -> int:
     """Return how many of the files are best read at once: as many as there are cores, or more where they are remote."""
     is_remote = any(isinstance(file, RemoteFile) for file in files[:1])
     return THREADS if is_remote else os.cpu_count() or 1

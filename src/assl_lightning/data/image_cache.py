@@ -23,6 +23,7 @@ from torch import Tensor
 
 from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.atomic import open_atomic, write_text
+from assl_lightning.base.locking import alone
 from assl_lightning.data.decoding import Faults, ImageFormat, Images, decode_all
 from assl_lightning.data.file_reading import NOT_READ, ImageFile, why_unreadable
 from assl_lightning.data.image_stream import StoredImages, StreamedImages, count_pixels
@@ -114,8 +115,21 @@ class _Cache:
         self._earlier_files = [directory / f"{name}{suffix}" for suffix in _EARLIER_SUFFIXES]
 
     def read(self, storage: Storage) -> tuple[StoredImages, Faults]:
-        """Return images and faults from the cache; what is missing, damaged or out of date in it is made first."""
+        """Return images and faults from the cache; what is missing, damaged or out of date in it is made first.
+
+        Of several processes, such as the ranks of a run, one makes it, and the others wait and read it.
+        """
         self._survey_file.parent.mkdir(parents=True, exist_ok=True)
+        if self._is_made(storage):
+            return self._found(storage)
+        with alone(self._survey_file.with_suffix(".lock"), f"it decodes the images into {self._survey_file.parent}"):
+            return self._found(storage)
+
+    def _is_made(self, storage: Storage) -> bool:
+        """Return whether there are files to read; if they are whole, `_found` tells."""
+        return self._survey_file.exists() and (storage == "stream" or self._pixel_file.exists())
+
+    def _found(self, storage: Storage) -> tuple[StoredImages, Faults]:
         survey = self._read_survey()
         if storage == "stream":
             survey = survey or self._write_survey(_survey(self._paths, self._form))

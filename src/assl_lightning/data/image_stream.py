@@ -13,12 +13,14 @@ from torch.utils.data import get_worker_info
 
 from assl_lightning.base.ahead import ahead
 from assl_lightning.data.decoding import ImageFormat, decode
-from assl_lightning.data.file_reading import ImageFile, threads_to_read
+from assl_lightning.data.file_reading import ImageFile, Row, threads_to_read
 from assl_lightning.data.remote import RemoteFile, StoreError
 
 
 class StreamedImages:
     """N images in files, used like a uint8 tensor (N, channels, height, width): `images[index]` decodes some of them.
+
+    A row of a table may stand for a file (`Row`).
 
     Attributes:
         unreadable: (K,) int64 indices of images that cannot be decoded, ascending; they are black.
@@ -30,7 +32,7 @@ class StreamedImages:
 
     def __init__(
         self,
-        paths: Sequence[ImageFile],
+        paths: Sequence[ImageFile | Row],
         form: ImageFormat,
         unreadable: Tensor | None = None,
         histogram: Tensor | None = None,

@@ -1,4 +1,4 @@
-"""The CPU in place of an Apple GPU that cannot compute a training step."""
+"""What "auto" stands for: the CPU in place of an Apple GPU that cannot compute a training step, and a precision."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from assl_lightning.method.statistics import SampleStatistics
 
 log = logging.getLogger(__name__)
 
+AUTO = "auto"
 _SAMPLES = 64
 
 
@@ -34,6 +35,21 @@ def auto_accelerator() -> str:
         "training on the CPU, since this machine's GPU %s; trainer.accelerator=cpu chooses it without a trial", fault
     )
     return "cpu"
+
+
+def auto_precision(accelerator: object) -> str:
+    """Return Lightning's precision for "auto": "bf16-mixed" on a CUDA device made for bfloat16, elsewhere "32-true".
+
+    Such a device has a compute capability of 8 or more (Ampere and later); older ones only emulate the type. Of several
+    devices the present one is asked.
+
+    Args:
+        accelerator: as Lightning's Trainer takes it.
+    """
+    is_cuda = accelerator in (AUTO, "gpu", "cuda") or isinstance(accelerator, CUDAAccelerator)
+    if not (is_cuda and CUDAAccelerator.is_available()):
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 
 
 def fault_of(device: torch.device) -> str | None:

@@ -15,6 +15,7 @@ from assl_lightning.base.rules import checked
 from assl_lightning.base.seeding import Draws, derive_key
 from assl_lightning.data.image_stream import StoredImages, StreamedImages
 from assl_lightning.data.pool import Pool
+from assl_lightning.learning.algorithm import TrainedNetwork
 from assl_lightning.learning.loading import Loaded, LoadingDataModule, decoded
 from assl_lightning.learning.samplers import (
     BatchPlan,
@@ -250,7 +251,9 @@ class PoolDataModule(LoadingDataModule):
         )
         if item["labelled"].device.type == "cuda" and not isinstance(self.pool_images, StreamedImages):
             pool = self._on_device("pool_images", item["labelled"])
-            fused = fused_views(pool, self.weak, self.strong, self.normalise, augments_labelled)
+            fused = fused_views(
+                pool, self.weak, self.strong, self.normalise, augments_labelled, channels_last=self._is_channels_last
+            )
             if fused is not None:
                 return fused(pool, Rows(item["labelled"], of_labelled), Rows(item["unlabelled"], weak), strong)
         labelled, unlabelled = self._images_of_step(item)
@@ -258,6 +261,12 @@ class PoolDataModule(LoadingDataModule):
             labelled = self.weak(labelled, of_labelled)
         made = labelled, self.weak(unlabelled, weak), self.strong(unlabelled, strong)
         return StepViews(*map(self.normalise, made))
+
+    @property
+    def _is_channels_last(self) -> bool:
+        """True if the network that is trained takes images so, and would copy others."""
+        module = None if self.trainer is None else self.trainer.lightning_module
+        return isinstance(module, TrainedNetwork) and module.network.memory_format == "channels_last"
 
     @property
     def plain_view(self) -> View:

@@ -41,7 +41,7 @@ LATER_KEYS: Mapping[str, Any] = {
 }
 """Keys that configurations did not have at first, and their values in a run that does not say them."""
 
-LATER_TRAINER_KEYS: Mapping[str, Any] = {"matmul_precision": "highest", "cuda_graph": False}
+LATER_TRAINER_KEYS: Mapping[str, Any] = {"matmul_precision": "highest", "memory_format": "auto", "cuda_graph": False}
 """The same of keys under trainer, whatever its class."""
 
 _PSEUDO_LABELLING = ("AdaMatch", "FixMatch", "FlexMatch", "FreeMatch", "SoftMatch")
@@ -49,6 +49,7 @@ _PSEUDO_LABELLING = ("AdaMatch", "FixMatch", "FlexMatch", "FreeMatch", "SoftMatc
 LATER_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "assl_lightning.acquisition.Herding": {"class_quota": 0.0},
     "assl_lightning.data.load_dataset": {"fields": None},
+    "assl_lightning.data.load_huggingface": {"data_files": None, "images": "memory"},
     "assl_lightning.people.People": {"notify": None},
     **{f"assl_lightning.learning.{name}": {"balanced_head": False, "teacher": "student"} for name in _PSEUDO_LABELLING},
 }

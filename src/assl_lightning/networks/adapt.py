@@ -33,7 +33,7 @@ class AdaptedNetwork(FeatureNetwork):
         """(B, channels, height, width) → (B, d), the input of the last linear layer of the adapted network."""
         if not (self.is_checked or images.is_meta or torch.compiler.is_compiling()):
             self.check(images[:2])
-        features = self.body(images)
+        features = self.body(self.laid_out(images))
         if not isinstance(features, Tensor) or features.ndim != 2 or features.shape[1] != self.feature_dim:
             found = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else f"a {type(features).__name__}"
             raise ValueError(

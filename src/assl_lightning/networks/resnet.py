@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
@@ -59,7 +58,7 @@ class ResNet18(FeatureNetwork):
             self.trunk.maxpool = nn.Identity()
         elif channels != 3:
             self.trunk.conv1 = _stem_convolution(channels, kernel_size=7, stride=2)
-        self.trunk.to(memory_format=torch.channels_last)  # what a CPU's and a GPU's convolutions are fastest in
+        self.lay_out("channels_last")  # what a CPU's and a GPU's convolutions are fastest in
 
         self.embedding = nn.Sequential()  # an empty Sequential is the identity
         if has_embedding:
@@ -69,7 +68,7 @@ class ResNet18(FeatureNetwork):
 
     def features(self, images: Tensor) -> Tensor:
         """(B, channels, height, width) → (B, d); non-negative only where there is no embedding."""
-        trunk_features = self.trunk(images.contiguous(memory_format=torch.channels_last))  # (B, 512)
+        trunk_features = self.trunk(self.laid_out(images))  # (B, 512)
         embedded: Tensor = self.dropout(self.embedding(trunk_features))  # (B, d)
         return embedded
 

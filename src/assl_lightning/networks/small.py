@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from assl_lightning.base.arguments import require_integers
@@ -35,7 +34,8 @@ class SmallCNN(FeatureNetwork):
             _stage(4 * width, 4 * width),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
-        ).to(memory_format=torch.channels_last)  # 1.3 to 1.4 times the steps a second on a CPU, most of it in the pools
+        )
+        self.lay_out("channels_last")  # 1.3 to 1.4 times the steps a second on a CPU, most of it in the pools
 
     def features(self, images: Tensor) -> Tensor:
         """(B, channels, height, width) of at least 8 × 8 pixels → (B, d), non-negative."""
@@ -44,7 +44,7 @@ class SmallCNN(FeatureNetwork):
                 f"SmallCNN needs images of at least {_SMALLEST_IMAGE} × {_SMALLEST_IMAGE} pixels; "
                 f"got images of shape {tuple(images.shape)}"
             )
-        pooled: Tensor = self.trunk(images.contiguous(memory_format=torch.channels_last))
+        pooled: Tensor = self.trunk(self.laid_out(images))
         return pooled
 
 

@@ -99,7 +99,7 @@ class ViTSmall(FeatureNetwork):
 
     def features(self, images: Tensor) -> Tensor:
         """(B, channels, height, width) → (B, d)."""
-        class_tokens = self.trunk(images)  # (B, last_blocks · D)
+        class_tokens = self.trunk(self.laid_out(images))  # (B, last_blocks · D)
         embedded: Tensor = self.embedding(class_tokens)  # (B, d)
         return embedded
 

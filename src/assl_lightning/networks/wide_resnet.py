@@ -8,7 +8,6 @@ here, as published, the first convolution of every block sees the normalised and
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from assl_lightning.base.arguments import require_dropout, require_integers
@@ -62,11 +61,11 @@ class WideResNet(FeatureNetwork):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="leaky_relu")
         nn.init.xavier_normal_(head.weight)
         nn.init.zeros_(head.bias)
-        self.to(memory_format=torch.channels_last)  # 1.25 times the steps a second on a CPU
+        self.lay_out("channels_last")  # 1.25 times the steps a second on a CPU
 
     def features(self, images: Tensor) -> Tensor:
         """(B, channels, height, width) → (B, 64 · widen_factor)."""
-        maps = self.stem(images.contiguous(memory_format=torch.channels_last))
+        maps = self.stem(self.laid_out(images))
         pooled: Tensor = self.final(self.blocks(maps))
         return pooled
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 datasets = pytest.importorskip("datasets", reason="the package datasets is not installed")
 pyarrow = pytest.importorskip("pyarrow", reason="comes with datasets")
 
+from assl_lightning.data.image_stream import StreamedImages, count_pixels  # noqa: E402
 from assl_lightning.data.sources.huggingface import _read_cell, find_split, load_huggingface  # noqa: E402
 from tests.stored_images import in_memory  # noqa: E402
 
@@ -141,6 +143,47 @@ def test_a_damaged_image_is_listed(tmp_path: Path) -> None:
     assert source.unreadable.tolist() == [3, 4]
     assert source.reasons[0].startswith("row 3 (no image format")
     assert source.hidden_labels.tolist() == [0, 1, 0, 0, 1]
+
+
+def shards(directory: Path) -> dict[str, Any]:
+    """Write the pool in three Parquet files and the test in one, and return how they are named."""
+    directory.mkdir()
+    for number, rows in enumerate((range(3), range(3, 6), range(6, 8))):
+        table(rows, named=[f"photo/{row}" for row in rows]).to_parquet(str(directory / f"train-{number:05d}.parquet"))
+    table(range(8, 12)).to_parquet(str(directory / "test.parquet"))
+    return {"train": f"{directory}/train-*.parquet", "test": f"{directory}/test.parquet"}
+
+
+def test_shards_are_read_by_row_and_stay_on_the_disk_on_request(tmp_path: Path, saved: Path) -> None:
+    files = shards(tmp_path / "shards")
+    expected = load_huggingface(saved, **SHAPE)
+    source = load_huggingface("parquet", **SHAPE, data_files=files, images="stream")
+    assert isinstance(source.pool_images, StreamedImages)
+    assert torch.equal(in_memory(source.pool_images), in_memory(expected.pool_images))
+    assert torch.equal(in_memory(source.test_images), in_memory(expected.test_images))
+    assert torch.equal(source.pool_images[torch.tensor([6, 2, 6])], in_memory(expected.pool_images)[[6, 2, 6]])
+    assert source.hidden_labels.tolist() == expected.hidden_labels.tolist()
+    assert source.sample_ids == expected.sample_ids
+    named = load_huggingface("parquet", **SHAPE, data_files=files, images="stream", sample_id="named")
+    assert named.sample_ids[4] == "photo/4"
+    counted = source.pool_images.histogram
+    assert counted is not None
+    assert torch.equal(counted, count_pixels(in_memory(expected.pool_images)))
+    again = pickle.loads(pickle.dumps(source.pool_images))  # as a worker that is started gets them
+    assert torch.equal(in_memory(again), in_memory(expected.pool_images))
+
+
+def test_shards_that_are_drawn_from_and_have_a_damaged_row_are_streamed_too(tmp_path: Path) -> None:
+    rows = {"image": [{"bytes": b"nothing", "path": None}, None], "label": [0, 1]}
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=NAMES)})
+    damaged = datasets.concatenate_datasets([table(range(8)), datasets.Dataset.from_dict(rows, features=features)])
+    damaged.to_parquet(str(tmp_path / "all.parquet"))
+    given: dict[str, Any] = {**SHAPE, "data_files": {"train": str(tmp_path / "all.parquet")}, "test_split": None}
+    kept, streamed = (load_huggingface("parquet", **given, images=images) for images in ("memory", "stream"))
+    assert torch.equal(in_memory(streamed.pool_images), in_memory(kept.pool_images))
+    assert torch.equal(in_memory(streamed.test_images), in_memory(kept.test_images))
+    assert streamed.unreadable.tolist() == kept.unreadable.tolist() != []
+    assert (streamed.sample_ids, streamed.reasons) == (kept.sample_ids, kept.reasons)
 
 
 def test_a_data_set_that_streams_is_refused(saved: Path) -> None:

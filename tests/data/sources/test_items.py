@@ -11,6 +11,7 @@ from PIL import Image
 
 from assl_lightning.data.decoding import ImageFormat
 from assl_lightning.data.sources.items import DrawnTest, Namer, make_source, read_items, to_label, to_pillow
+from tests.stored_images import in_memory
 
 COLOUR = np.random.default_rng(0).integers(256, size=(6, 5, 3), dtype=np.uint8)
 GREY = COLOUR[:, :, 0]
@@ -56,8 +57,9 @@ def test_halves_between_two_values_go_to_the_even_one() -> None:
 def test_what_pillow_holds_is_converted_as_files_are() -> None:
     sixteen_bits, transparent = GREY.astype(np.uint16) * 257, np.dstack([COLOUR, np.zeros_like(GREY)])
     items = read_items([(sixteen_bits, 0), (transparent, 1)], 2, FORM, Namer("pool"))
-    assert torch.equal(items.images[0], torch.from_numpy(GREY).expand(3, 6, 5))
-    assert (items.images[1] == 255).all(), "over white"
+    images = in_memory(items.images)
+    assert torch.equal(images[0], torch.from_numpy(GREY).expand(3, 6, 5))
+    assert (images[1] == 255).all(), "over white"
 
 
 @pytest.mark.parametrize(

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.extras import install_command
 from assl_lightning.base.paths import expanded
 from assl_lightning.base.tables import cell_text
 from assl_lightning.data.class_names import class_order, read_class_names
 from assl_lightning.data.decoding import Faults, ImageFormat, Images, Resize, attempt, decode_bytes
 from assl_lightning.data.file_reading import read_file
+from assl_lightning.data.image_cache import Storage
+from assl_lightning.data.image_stream import StoredImages, StreamedImages, count_pixels
 from assl_lightning.data.outputs import pictures_of_runs
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.items import (
@@ -47,13 +52,21 @@ def load_huggingface(
     test_seed: int = 0,
     class_names: Sequence[str] | None = None,
     resize: Resize = "crop",
+    data_files: Mapping[str, Any] | None = None,
+    images: Storage = "memory",
 ) -> PoolSource:
     """Return the rows of `split` as the pool and those of `test_split` as the test; None: `test_fraction` of the pool.
 
     `path` is a directory that `save_to_disk` wrote, or anything that `datasets.load_dataset` takes, with the
-    configuration `name`; no code of the data set is run. `image` names the column of the feature Image, `label` the
-    column of the classes (None: all labels are unknown): a ClassLabel with its names, whole numbers, or texts. The
-    classes are `class_names`, the names of the ClassLabel, the texts in `class_order`, or numbers up to `num_classes`.
+    configuration `name`; no code of the data set is run. Shards are named in `data_files`, such as
+    {"train": "s3://bucket/train-*.parquet"} with the `path` "parquet".
+
+    `image` names the column of the feature Image, `label` the column of the classes (None: all labels are unknown): a
+    ClassLabel with its names, whole numbers, or texts. The classes are `class_names`, the names of the ClassLabel, the
+    texts in `class_order`, or numbers up to `num_classes`.
+
+    With `images` "memory" the pixels are a tensor. With "stream" they stay in the table's Arrow files, which are mapped
+    from the disk, and are decoded by row when they are looked at; all are decoded once now, to find the faults.
 
     Sample ids are in the column `sample_id`. None: an id is the split, the row and a digest of the image's bytes, so
     that the same rows in another order are another data set.
@@ -65,14 +78,16 @@ def load_huggingface(
         ValueError: it has no such split or column; or `make_source` refuses it.
     """
     form = ImageFormat(image_size, channels, resize)
-    rows = find_split(_load(path, name), split, "split")
-    tests = None if test_split is None else find_split(_load(path, name), test_split, "test_split")
+    require_one_of("images", images, Storage)
+    loaded = _load(path, name, data_files)
+    rows = find_split(loaded, split, "split")
+    tests = None if test_split is None else find_split(loaded, test_split, "test_split")
     _check_columns(rows, image, label, sample_id)
-    pool = _read(rows, form, image, label, sample_id, split or "rows", num_classes)
+    pool = _read(rows, form, image, label, sample_id, split or "rows", num_classes, images)
     test = None
     if tests is not None:
         _check_columns(tests, image, label, None)
-        test = _read(tests, form, image, label, None, test_split or "rows", num_classes)
+        test = _read(tests, form, image, label, None, test_split or "rows", num_classes, images)
     names = class_names or _class_names(rows, label, pool, num_classes)
     return make_source(pool, test, read_class_names(names), DrawnTest(test_fraction, test_seed))
 
@@ -99,7 +114,7 @@ def find_split(loaded: Any, split: str | None, key: str) -> Any:
     raise ValueError(f"{key} must be one of {', '.join(loaded)}, the splits that the data set has; got {split!r}")
 
 
-def _load(path: str | Path, name: str | None) -> Any:
+def _load(path: str | Path, name: str | None, data_files: Mapping[str, Any] | None) -> Any:
     try:
         import datasets
     except ImportError as error:
@@ -107,6 +122,8 @@ def _load(path: str | Path, name: str | None) -> Any:
             "data=huggingface needs the package datasets, which is not installed; install it with "
             f"{install_command('huggingface')}"
         ) from error
+    if data_files is not None:
+        return datasets.load_dataset(str(path), name, data_files=dict(data_files))
     directory = expanded(path)
     if any((directory / file).is_file() for file in ("dataset_dict.json", "state.json")):
         return datasets.load_from_disk(str(directory))
@@ -132,13 +149,37 @@ def _class_names(rows: Any, label: str | None, pool: Items, num_classes: int) ->
     return names or class_order(texts) or numbered(num_classes)
 
 
+@dataclass(frozen=True)
+class TableRow:
+    """The image of a row, which is read when it is looked at."""
+
+    rows: Any = field(repr=False)  # the table's column of images alone, not decoded
+    number: int
+
+    def __str__(self) -> str:
+        return f"row {self.number}"
+
+    def read(self) -> bytes | str:
+        """Return the content of the image's file, or the reason why it cannot be read."""
+        (cell,) = self.rows[self.number].values()
+        return _content(cell, str(self))
+
+
 def _read(
-    rows: Any, form: ImageFormat, image: str, label: str | None, sample_id: str | None, part: str, num_classes: int
+    rows: Any,
+    form: ImageFormat,
+    image: str,
+    label: str | None,
+    sample_id: str | None,
+    part: str,
+    num_classes: int,
+    storage: Storage,
 ) -> Items:
     import datasets
 
     rows = rows.with_format(None).cast_column(image, datasets.Image(decode=False))
-    images = torch.zeros(len(rows), *form.shape, dtype=torch.uint8)
+    pixels = torch.zeros(len(rows) if storage == "memory" else 0, *form.shape, dtype=torch.uint8)
+    histogram = torch.zeros(form.channels, 256, dtype=torch.int64)
     labels: list[Label] = []
     sample_ids: list[str] = []
     faults: Faults = {}
@@ -159,12 +200,20 @@ def _read(
                     for index, content in zip(indices, contents, strict=True)
                 ]
             )
-            decoded = threads.map(partial(_decode, form=form), indices, contents)
-            for index, pixels in zip(indices, decoded, strict=True):
-                if isinstance(pixels, str):
-                    faults[index] = pixels
-                else:
-                    images[index].numpy()[:] = pixels
+            decoded = list(threads.map(partial(_decode, form=form), indices, contents))
+            faults |= {index: found for index, found in zip(indices, decoded, strict=True) if isinstance(found, str)}
+            if storage == "stream":
+                readable = [found for found in decoded if not isinstance(found, str)]
+                histogram += count_pixels(torch.from_numpy(np.stack(readable))) if readable else 0
+                continue
+            for index, found in zip(indices, decoded, strict=True):
+                if not isinstance(found, str):
+                    pixels[index].numpy()[:] = found
+    images: StoredImages = pixels
+    if storage == "stream":
+        column = rows.select_columns([image])
+        unreadable = torch.tensor(sorted(faults), dtype=torch.int64)
+        images = StreamedImages([TableRow(column, number) for number in range(len(rows))], form, unreadable, histogram)
     return Items(images, labels, sample_ids, faults)
 
 

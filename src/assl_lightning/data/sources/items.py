@@ -1,4 +1,4 @@
-"""Items of other libraries' data sets, an image and a label each, as a `PoolSource` in memory."""
+"""Items of other libraries' data sets, an image and a label each, as a `PoolSource`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from assl_lightning.base.tables import is_missing
 from assl_lightning.base.words import first_few
 from assl_lightning.data.decoding import Faults, ImageFormat, Images, attempt, convert
+from assl_lightning.data.image_stream import StoredImages, take_images
 from assl_lightning.data.image_table import UNKNOWN, is_drawn
 from assl_lightning.data.outputs import pictures_of_runs
 from assl_lightning.data.sources.base import PoolSource
@@ -32,7 +33,7 @@ _CHANNELS = (1, 3, 4)
 class Items:
     """N images with their sample ids and labels: the pool or the test set of a source."""
 
-    images: Tensor  # (N, channels, height, width) uint8; an image that cannot be decoded is black
+    images: StoredImages  # (N, channels, height, width) uint8; an image that cannot be decoded is black
     labels: Sequence[Label]
     sample_ids: Sequence[str]
     faults: Faults
@@ -40,7 +41,7 @@ class Items:
     def take(self, rows: Sequence[int]) -> Items:
         """Return the items at `rows`, in that order."""
         return Items(
-            images=self.images[torch.tensor(rows, dtype=torch.int64)],
+            images=take_images(self.images, torch.tensor(rows, dtype=torch.int64)),
             labels=[self.labels[row] for row in rows],
             sample_ids=[self.sample_ids[row] for row in rows],
             faults={index: self.faults[row] for index, row in enumerate(rows) if row in self.faults},
