@@ -116,7 +116,7 @@ def tables(results: Mapping[str, Sequence[Sequence[Progress]]]) -> str:
 
 Labels saved and accuracy lost are means over all runs, ended or not; "worst" is the run that lost most. A negative loss
 is a gain: the later rounds had a lower test accuracy, by chance or because they were worse. Rules of agreement need the
-predictions of successive rounds, which only results/stopping has; the other results are of earlier versions.
+predictions of successive rounds, which results of earlier versions do not have.
 
 | results | rule | runs | ended early, % | labels saved, % | accuracy lost, points | worst, points |
 | --- | --- | ---: | ---: | ---: | ---: | ---: |
