@@ -96,7 +96,7 @@ def test_what_is_no_number_is_refused_where_it_is_given(make: Any) -> None:
 
 def test_a_state_of_numbers_from_numpy_loads_as_plain_values(tmp_path: Path) -> None:
     callback = ASSLScoreCallback(np.int64(6), alpha=np.float32(0.5))
-    callback.setup(SimpleNamespace(strategy=None), None, "fit")
+    callback.setup(SimpleNamespace(strategy=None, precision_plugin=SimpleNamespace(convert_input=None)), None, "fit")
     torch.save(callback.state_dict(), tmp_path / "state.pt")
     again = ASSLScoreCallback(6, alpha=0.5)
     again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))

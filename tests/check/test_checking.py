@@ -355,7 +355,7 @@ def test_the_query_is_timed_with_as_many_candidates_as_the_run_will_have(
 
 def test_what_was_visited_keeps_its_numbers() -> None:
     score = ASSLScoreCallback(6)
-    score.setup(SimpleNamespace(strategy=None), None, "fit")  # type: ignore[arg-type]
+    score.setup(SimpleNamespace(strategy=None, precision_plugin=SimpleNamespace(convert_input=None)), None, "fit")  # type: ignore[arg-type]
     score.statistics.update(torch.tensor([1, 4]), torch.tensor([0.5, 0.25]), torch.tensor([1.0, 2.0]))
     before = score.statistics.rows(torch.tensor([1, 4]))
     trial.mark_visited(score, torch.tensor([0, 1, 2]))

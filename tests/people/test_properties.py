@@ -123,7 +123,11 @@ class Quick(RoundTraining):
         algorithm, pool = self._new_algorithm(number), self.datamodule.pool
         score = self._score_callback(algorithm, number)
         assert score is not None
-        score.setup(cast(Any, SimpleNamespace(strategy=None)), algorithm, "fit")
+        score.setup(
+            cast(Any, SimpleNamespace(strategy=None, precision_plugin=SimpleNamespace(convert_input=None))),
+            algorithm,
+            "fit",
+        )
         self._look(pool)
         visited, table = self.datamodule.streamed, score.statistics
         table.update(visited, *torch.rand(2, len(visited), generator=torch.Generator().manual_seed(number)))

@@ -101,12 +101,16 @@ class Config:
 
 
 def left_open(config: Config) -> tuple[str, ...]:
-    """Return the keys with the value null that a run takes from the data when it begins, and keeps from then on."""
+    """Return the keys that a run takes from the data or the device when it begins, and keeps from then on.
+
+    They have the value null, or, the precision, "auto".
+    """
     data = config.data
     keys = {"data.mean": data.mean, "data.std": data.std}
     if "class_names" in data.source:
         keys["data.source.class_names"] = data.source["class_names"]
-    return tuple(key for key, value in keys.items() if value is None)
+    of_device = ("trainer.precision",) if config.trainer.get("precision") == "auto" else ()
+    return (*(key for key, value in keys.items() if value is None), *of_device)
 
 
 def fields_of(section: type, path: str) -> Iterator[tuple[str, str, Any]]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import re
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -39,6 +41,20 @@ _STATES = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modif
 
 _FINAL = (FileNotFoundError, IsADirectoryError, PermissionError, NotImplementedError, ImportError)
 """Errors of fsspec that another try does not change."""
+
+
+def _forget_thread() -> None:
+    """Let fsspec start a thread of its own in a forked process, such as a loader's worker.
+
+    Threads do not come along, and fsspec of 2025.3 waits for that of the parent for ever.
+    """
+    asynchronous = sys.modules.get("fsspec.asyn")
+    if asynchronous is not None:
+        asynchronous.reset_lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_forget_thread)
 
 
 class StoreError(OSError):

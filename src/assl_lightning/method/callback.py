@@ -47,6 +47,7 @@ class ASSLScoreCallback(ScoredPool, Callback):
     the module and never waits for the device, except to check the first batch and, every `trainer.log_every_n_steps`,
     whether a value was not finite.
 
+    >>> from assl_lightning import SampleStatistics
     >>> callback = ASSLScoreCallback(num_samples=4, c_u=0.5, c_i=2.0)
     >>> table = SampleStatistics(4)
     >>> table.update(torch.tensor([0, 3, 2]), torch.tensor([0.2, 0.6, 0.1]), torch.tensor([1.0, 2.0, 0.3]))

@@ -150,8 +150,6 @@ class StepOutput(ViewObserver):
         for name in ("logits_weak", "logits_strong"):
             if name in present and not isinstance(present[name], Tensor):
                 raise TypeError(f"'{name}' must be a tensor of shape (B, C); got {type(present[name]).__name__}")
-        if isinstance(present["index"], Tensor) and not present["index"].numel():
-            return None  # the loader of these samples has ended before the others
         strong = present.get("logits_strong")
         return Views(
             present["index"],
