@@ -98,7 +98,8 @@ def test_a_rank_that_cannot_observe_a_batch_ends_the_others_with_a_sentence(tmp_
     script.write_text(text)
     result = run_python(str(script), code=1, env={**os.environ, "PYTHONWARNINGS": "ignore"}, timeout=240)
     assert "rank 1 could not observe training batch 3 of the fit" in result.stderr
-    assert "ValueError: no mask in batch 3" in result.stderr
+    error = result.stderr.replace("ValueError: ", "ValueError:\n")  # older Lightnings break its line there
+    assert "ValueError:\nno mask in batch 3" in error
 
 
 FAILING = """
