@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import namedtuple
+from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -430,19 +431,26 @@ def test_loaders_of_a_datamodule_that_are_made_anew_in_each_epoch() -> None:
     assert callback.query(2, names=True) == [f"{i}.png" for i in callback.query(2).tolist()]
 
 
-@BOTH_HOOKS
-def test_a_fit_that_goes_on_keeps_its_table(tmp_path: Path) -> None:
+def whole_and_resumed(make: Callable[[], ASSLScoreCallback], checkpoint: Path) -> tuple[Any, Any]:
+    """Return the callbacks of three epochs at once, and of two that go on from a checkpoint of the first."""
+
     def seeded() -> Module:
         torch.manual_seed(0)
         return Module(unpack)
 
-    whole, first, rest = forward(), forward(), forward()
+    whole, first, rest = make(), make(), make()
     trainer(whole, max_epochs=3).fit(seeded(), datamodule=Data())
     begun = trainer(first, max_epochs=1)
     begun.fit(seeded(), datamodule=Data())
-    begun.save_checkpoint(tmp_path / "one.ckpt")
+    begun.save_checkpoint(checkpoint)
     safely: dict[str, Any] = {"weights_only": True} if "weights_only" in signature(Trainer.fit).parameters else {}
-    trainer(rest, max_epochs=3).fit(seeded(), datamodule=Data(), ckpt_path=tmp_path / "one.ckpt", **safely)
+    trainer(rest, max_epochs=3).fit(seeded(), datamodule=Data(), ckpt_path=checkpoint, **safely)
+    return whole, rest
+
+
+@BOTH_HOOKS
+def test_a_fit_that_goes_on_keeps_its_table(tmp_path: Path) -> None:
+    whole, rest = whole_and_resumed(forward, tmp_path / "one.ckpt")
     assert rest.statistics.visits.tolist() == [3] * N
     assert torch.equal(rest.scores(), whole.scores())
 
@@ -451,20 +459,10 @@ def test_a_fit_that_goes_on_keeps_its_table(tmp_path: Path) -> None:
 def test_a_fit_that_goes_on_observes_the_steps_that_one_alone_would(tmp_path: Path) -> None:
     """Five batches an epoch, of which every second one is observed, by a view that is drawn."""
 
-    def callback() -> ASSLScoreCallback:
+    def every_second() -> ASSLScoreCallback:
         return ASSLScoreCallback(observe=observe.second_view("model", lambda x: x + torch.randn_like(x), every=2))
 
-    def seeded() -> Module:
-        torch.manual_seed(0)
-        return Module(unpack)
-
-    whole, first, rest = callback(), callback(), callback()
-    trainer(whole, max_epochs=3).fit(seeded(), datamodule=Data())
-    begun = trainer(first, max_epochs=1)
-    begun.fit(seeded(), datamodule=Data())
-    begun.save_checkpoint(tmp_path / "one.ckpt")
-    safely: dict[str, Any] = {"weights_only": True} if "weights_only" in signature(Trainer.fit).parameters else {}
-    trainer(rest, max_epochs=3).fit(seeded(), datamodule=Data(), ckpt_path=tmp_path / "one.ckpt", **safely)
+    whole, rest = whole_and_resumed(every_second, tmp_path / "one.ckpt")
     assert rest.statistics.visits.tolist() == whole.statistics.visits.tolist()
     assert {*rest.statistics.visits.tolist()} == {1, 2}
     assert torch.equal(rest.scores(), whole.scores())

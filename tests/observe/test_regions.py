@@ -168,6 +168,8 @@ def test_a_checkpoint_answers_pairs(tmp_path: Path) -> None:
     assert [*rows[0]] == ["rank", "index", "name", "region", "score"]
     assert [[int(row["index"]), int(row["region"])] for row in rows] == pairs
     assert [row["name"] for row in rows] == [f"{i}.png" for i, _ in pairs]
+    of_picks = callback.scores()[tuple(torch.tensor(pairs).T)].tolist()
+    assert [float(row["score"]) for row in rows] == pytest.approx(of_picks, rel=1e-5)
     other = observe.regions(observe.forward("model", 0, 1), 3, 3)
     with pytest.raises(
         ValueError, match=r"kept of RegionGrid\(rows=2, columns=3\), but here the maker has RegionGrid\(rows=3"

@@ -1,4 +1,4 @@
-"""What "auto" stands for: the CPU in place of an Apple GPU that cannot compute a training step, and a precision."""
+"""The values for "auto": an accelerator, which is the CPU where an Apple GPU cannot compute a step, and a precision."""
 
 from __future__ import annotations
 
