@@ -37,3 +37,9 @@ def interpreted_kernels() -> bool:
     if INTERPRETS:
         _import(*KERNELS)
     return INTERPRETS
+
+
+@cache
+def interpreted_views() -> bool:
+    """Return if the kernel of the views runs here; Triton before 3.3, of torch 2.6, has no `gather`."""
+    return interpreted_kernels() and hasattr(import_module("triton.language"), "gather")

@@ -48,7 +48,7 @@ def find_faces(root: Path, characters: Sequence[str]) -> list[Face]:
 def _read(path: Path, characters: Sequence[str]) -> Face | None:
     """Return the face, or None if it cannot be read or does not draw the characters."""
     try:
-        font = ImageFont.truetype(path, _PROBE_SIZE)
+        font = ImageFont.truetype(str(path), _PROBE_SIZE)
         drawn = [_drawing(font, character) for character in characters]
         missing = _drawing(font, _IN_NO_FONT)
     except (OSError, ValueError):  # a file that FreeType cannot read, or a character of absurd size

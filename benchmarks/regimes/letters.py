@@ -69,9 +69,9 @@ def draw_letter(face: Face, letter: str, seed: int) -> Image.Image:
     height, angle = generator.uniform(*_HEIGHTS) * SIZE, generator.uniform(-_LARGEST_ANGLE, _LARGEST_ANGLE)
     shift = generator.uniform(-_LARGEST_SHIFT, _LARGEST_SHIFT, size=2)
     side = SIZE * _FINER
-    font = ImageFont.truetype(face.path, side)
+    font = ImageFont.truetype(str(face.path), side)
     left, top, right, bottom = font.getbbox(letter)
-    font = ImageFont.truetype(face.path, max(round(side * height * _FINER / max(right - left, bottom - top)), 1))
+    font = ImageFont.truetype(str(face.path), max(round(side * height * _FINER / max(right - left, bottom - top)), 1))
     left, top, right, bottom = font.getbbox(letter)
     image = Image.new("L", (side, side))
     middle = ((side - left - right) / 2, (side - top - bottom) / 2)

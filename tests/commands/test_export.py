@@ -42,6 +42,7 @@ def expected(images: torch.Tensor) -> torch.Tensor:
     return (logits / predictor.temperature).softmax(1)
 
 
+@pytest.mark.skipif(torch.__version__ < "2.7", reason="the exporter of torch 2.6 fails")
 def test_onnx_takes_any_number_of_images_and_tells_its_classes(place: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

@@ -25,7 +25,7 @@ from assl_lightning.learning.weight_ema import WeightEMA
 from assl_lightning.networks.resnet import ResNet18
 from tests.emulated_device import Counts, emulated_cuda_gpu
 from tests.emulated_graph import emulated_graphs
-from tests.interpreted import interpreted_kernels
+from tests.interpreted import interpreted_views
 
 WARM_UP, STEPS = 2, 1  # the counted steps come after the first ones, which make tables and buffers
 AT_MOST = {
@@ -144,7 +144,7 @@ def test_with_a_graph_a_step_launches_its_views_and_one_graph_and_a_few_kernels_
 
 
 @pytest.mark.e2e  # for its time: the interpreter makes every view of a whole step
-@pytest.mark.skipif(not interpreted_kernels(), reason="Triton comes with torch's wheels for CUDA on Linux")
+@pytest.mark.skipif(not interpreted_views(), reason="needs Triton 3.3, of torch's wheels for CUDA on Linux")
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of the interpreter
 def test_with_triton_a_step_launches_a_third(caplog: pytest.LogCaptureFixture) -> None:
     fused = counted_steps(has_triton=True)
@@ -158,7 +158,7 @@ def test_with_triton_a_step_launches_a_third(caplog: pytest.LogCaptureFixture) -
 
 
 @pytest.mark.e2e  # likewise
-@pytest.mark.skipif(not interpreted_kernels(), reason="Triton comes with torch's wheels for CUDA on Linux")
+@pytest.mark.skipif(not interpreted_views(), reason="needs Triton 3.3, of torch's wheels for CUDA on Linux")
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_with_triton_and_a_graph_a_step_launches_ten() -> None:
     graph = StepGraph()

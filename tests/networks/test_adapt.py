@@ -301,6 +301,7 @@ def in_place(network: nn.Module) -> nn.Module:
     return network
 
 
+@pytest.mark.e2e  # torch 2.6 starts a process to compile
 @pytest.mark.parametrize("compiled", [torch.compile, in_place])
 def test_a_compiled_network_is_refused_since_nothing_compiled_would_run(
     compiled: Callable[[nn.Module], nn.Module],
