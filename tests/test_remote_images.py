@@ -128,6 +128,29 @@ def test_an_object_that_goes_while_a_run_trains_is_named_and_the_run_goes_on_whe
     assert list(differences_of_runs(Path("whole"), Path("lost"))) == []
 
 
+def test_a_run_over_shards_in_a_bucket_is_the_same_as_over_those_on_the_disk(
+    photos: Path, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "tables")
+    monkeypatch.setattr(datasets.config, "DOWNLOADED_DATASETS_PATH", tmp_path / "downloads")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)  # which means any store
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["ok", "dent"])})
+    paths = sorted(path for path in photos.rglob("*.png") if path.name != "10 a+b.png")
+    rows = [{"image": str(path), "label": int(path.parent.name == "dent")} for path in paths]
+    table = datasets.Dataset.from_list(rows, features=features)
+    (tmp_path / "shards").mkdir()
+    for number in range(3):
+        table.shard(3, number).to_parquet(str(tmp_path / "shards" / f"train-{number}.parquet"))
+    fsspec.filesystem("s3").put(f"{tmp_path}/shards/", f"{bucket}/", recursive=True)
+
+    shards = ("data=huggingface", "data.source.path=parquet", "data.source.test_split=null", "data.num_workers=0")
+    for name, place in (("local", tmp_path / "shards"), ("stored", bucket)):
+        files = f"data.source.data_files={{train: '{place}/train-*.parquet'}}"
+        assert main([*RUN[1:], *shards, f"run_dir={name}", files]) == 0
+    assert list(differences_of_runs(Path("local"), Path("stored"))) == []
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[str]:
     """The directory, served by Python's own web server, whose index pages are the listing."""

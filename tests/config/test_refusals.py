@@ -33,6 +33,11 @@ WITH = "(with … name=resnet, cache=null, test_fraction=2, optimizer.lr=0.1, op
             f"data.source: no name, and resnets are no resnet_18 {WITH}",
         ),
         (ImportError(), f"data.source: ImportError {WITH}"),
+        (
+            ValueError("optimizer must learn more than 0.1"),
+            "data.source.optimizer={_target_: torch.optim.SGD, _partial_: true, lr: 0.1, wei...: optimizer must "
+            "learn more than 0.1",
+        ),
     ],
 )
 def test_a_refusal_begins_with_the_key_and_value_that_it_is_about(error: Exception, line: str) -> None:

@@ -41,6 +41,9 @@ def error_at(key: str, node: Node) -> Iterator[None]:
 
 def _line(key: str, node: Node, problem: str) -> str:
     """Return a line that begins with the argument that the problem is about, or ends with all if that is not clear."""
+    for name, value in node.items():
+        if isinstance(value, Mapping) and re.search(_at_the_beginning(name, value), problem):
+            return f"{show(f'{key}.{name}', value)}: {problem}"
     arguments = dict(_arguments(key, node))
     for make_pattern in (_at_the_beginning, _as_an_argument, _by_its_value):
         patterns = {name: make_pattern(name.rpartition(".")[2], value) for name, value in arguments.items()}

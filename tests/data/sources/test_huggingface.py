@@ -173,6 +173,24 @@ def test_shards_are_read_by_row_and_stay_on_the_disk_on_request(tmp_path: Path, 
     assert torch.equal(in_memory(again), in_memory(expected.pool_images))
 
 
+@pytest.mark.parametrize(
+    ("files", "error", "message"),
+    [
+        ({"train": "{here}/nothing-*.parquet"}, OSError, r"\{'train': \[\]\}"),
+        ({"train": "{here}/train-*.parquet", "test": "s4://bucket/x.parquet"}, OSError, "Protocol not known: s4"),
+        ("train-00000.parquet", TypeError, "got 'train-00000.parquet'"),
+    ],
+)
+def test_shards_that_are_not_there_are_refused_in_one_sentence(
+    files: Any, error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    shards(tmp_path / "shards")
+    here = str(tmp_path / "shards")
+    given: Any = files if isinstance(files, str) else {split: name.format(here=here) for split, name in files.items()}
+    with pytest.raises(error, match=rf"^data_files must name files by split.*{message}"):
+        load_huggingface("parquet", **SHAPE, data_files=given)
+
+
 def test_shards_that_are_drawn_from_and_have_a_damaged_row_are_streamed_too(tmp_path: Path) -> None:
     rows = {"image": [{"bytes": b"nothing", "path": None}, None], "label": [0, 1]}
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=NAMES)})

@@ -17,12 +17,14 @@ from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.extras import install_command
 from assl_lightning.base.paths import expanded
 from assl_lightning.base.tables import cell_text
+from assl_lightning.base.words import with_kind
 from assl_lightning.data.class_names import class_order, read_class_names
 from assl_lightning.data.decoding import Faults, ImageFormat, Images, Resize, attempt, decode_bytes
 from assl_lightning.data.file_reading import read_file
 from assl_lightning.data.image_cache import Storage
 from assl_lightning.data.image_stream import StoredImages, StreamedImages, count_pixels
 from assl_lightning.data.outputs import pictures_of_runs
+from assl_lightning.data.remote import StoreError
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.items import (
     DrawnTest,
@@ -73,8 +75,8 @@ def load_huggingface(
 
     Raises:
         ImportError: `datasets` is not installed.
-        OSError: there is no such data set, or it cannot be loaded.
-        TypeError: it streams, or its column of images has another feature.
+        OSError: there is no such data set or file, or it cannot be loaded.
+        TypeError: it streams, its column of images has another feature, or `data_files` is no mapping.
         ValueError: it has no such split or column; or `make_source` refuses it.
     """
     form = ImageFormat(image_size, channels, resize)
@@ -123,11 +125,26 @@ def _load(path: str | Path, name: str | None, data_files: Mapping[str, Any] | No
             f"{install_command('huggingface')}"
         ) from error
     if data_files is not None:
-        return datasets.load_dataset(str(path), name, data_files=dict(data_files))
+        return _load_files(path, name, data_files)
     directory = expanded(path)
     if any((directory / file).is_file() for file in ("dataset_dict.json", "state.json")):
         return datasets.load_from_disk(str(directory))
     return datasets.load_dataset(str(directory) if directory.exists() else str(path), name)
+
+
+def _load_files(path: str | Path, name: str | None, data_files: Mapping[str, Any]) -> Any:
+    """Load the files of each split, which may lie in a store; an error of the store's library becomes a sentence."""
+    import datasets
+
+    if not isinstance(data_files, Mapping):
+        raise TypeError(f"data_files must name files by split, such as {{train: photos/*.parquet}}; got {data_files!r}")
+    try:
+        return datasets.load_dataset(str(path), name, data_files=dict(data_files))
+    except Exception as error:
+        raise StoreError(
+            f"data_files must name files by split, and one of them cannot be found or read; {with_kind(error)}. See "
+            f"that each pattern matches a file, and that its store answers"
+        ) from error
 
 
 def _check_columns(rows: Any, image: str, label: str | None, sample_id: str | None) -> None:
