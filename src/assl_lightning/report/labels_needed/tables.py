@@ -181,15 +181,24 @@ def _overview(caption: str, regimes: Sequence[Regime], cell: Callable[[Result], 
 
 
 def start_table(regime: Regime) -> Table | Paragraph:
-    """Return a row for each rule, a column for each start: the AUBC; a sentence if all methods have one start."""
+    """Return a row for each rule, a column for each start: the AUBC; a sentence if all methods have one start.
+
+    Each is the mean over the seeds that all of them have, so that they can be compared; if these are fewer than two,
+    over the method's own seeds.
+    """
+    methods = {name: regime.setting.methods[name] for name in regime.results}
+    shared = set.intersection(*(set(method.runs) for method in methods.values()))
     cells: dict[str, dict[str, list[str]]] = {}
     starts: dict[str, None] = {}
-    for name, result in regime.results.items():
-        start = start_of(regime.setting.methods[name].config)
+    for name, method in methods.items():
+        start = start_of(method.config)
         starts[start] = None
-        cells.setdefault(regime.rules[name], {}).setdefault(start, []).append(mean_and_deviation(result.aubc.tolist()))
+        areas = zip(sorted(method.runs), regime.results[name].aubc.tolist(), strict=True)
+        values = [area for seed, area in areas if seed in shared or len(shared) < 2]
+        cells.setdefault(regime.rules[name], {}).setdefault(start, []).append(mean_and_deviation(values))
     if len(starts) == 1:
         return Paragraph(f"All methods of {regime.name} have one start: {next(iter(starts))}.")
-    caption = f"{regime.name}: AUBC (%) of each rule (row) with each start (column), mean ± s.d. over seeds"
+    over = f"the {len(shared)} seeds that all of them have" if len(shared) >= 2 else "the seeds of each"
+    caption = f"{regime.name}: AUBC (%) of each rule (row) with each start (column), mean ± s.d. over {over}"
     rows = [(rule, *("; ".join(of_rule.get(start, ())) for start in starts)) for rule, of_rule in cells.items()]
     return Table(caption, ("rule", *starts), tuple(rows))
