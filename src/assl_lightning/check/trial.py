@@ -171,6 +171,9 @@ def _shorten(config: Config, run_dir: Path, devices: int) -> Config:
     return replace(
         config,
         run_dir=str(run_dir),
+        acquisition=replace(
+            config.acquisition, strategy=_moved(config.acquisition.strategy, config.run_dir, str(run_dir))
+        ),
         settings=replace(
             config.settings,
             rounds=min(config.settings.rounds, 1),
@@ -183,6 +186,15 @@ def _shorten(config: Config, run_dir: Path, devices: int) -> Config:
         stop=None,
         trainer=trainer,
     )
+
+
+def _moved(node: Any, before: str, after: str) -> Any:
+    """Replace the directory at the start of paths, so that a strategy writes nothing below the run's."""
+    if isinstance(node, Mapping):
+        return {key: _moved(value, before, after) for key, value in node.items()}
+    if isinstance(node, str) and (node == before or node.startswith(f"{before}/")):
+        return after + node.removeprefix(before)
+    return node
 
 
 def _count_devices(make_trainer: Callable[..., Trainer], directory: Path) -> int:
