@@ -17,10 +17,10 @@ def test_what_a_strategy_keeps_below_the_runs_directory_is_kept_below_the_trials
         "acquisition=random",
         "acquisition.strategy._target_=their.Strategy",
         "acquisition.strategy.directory=${run_dir}/kept",
-        "acquisition.strategy.parts={own: '${run_dir}', other: runs/mine_too, number: 3}",
+        "acquisition.strategy.parts={own: '${run_dir}/own', other: runs/mine_too, number: 3}",
     )
     assert _shorten(config, Path("/trial/run"), devices=1).acquisition.strategy == {
         "_target_": "their.Strategy",
         "directory": "/trial/run/kept",
-        "parts": {"own": "/trial/run", "other": "runs/mine_too", "number": 3},
+        "parts": {"own": "/trial/run/own", "other": "runs/mine_too", "number": 3},
     }

@@ -36,6 +36,7 @@ from assl_lightning.config.build import make_parts, make_settings
 from assl_lightning.config.schema import Config
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.learning.datamodule import PoolDataModule
+from assl_lightning.loop.moving import with_run_dir
 from assl_lightning.loop.oracles import HeldBackLabels
 from assl_lightning.loop.records import RoundRecord
 from assl_lightning.loop.rounds import run_rounds
@@ -171,8 +172,8 @@ def _shorten(config: Config, run_dir: Path, devices: int) -> Config:
     return replace(
         config,
         run_dir=str(run_dir),
-        acquisition=replace(
-            config.acquisition, strategy=_moved(config.acquisition.strategy, config.run_dir, str(run_dir))
+        acquisition=replace(  # what a strategy keeps is kept in the trial's directory
+            config.acquisition, strategy=with_run_dir(config.acquisition.strategy, config.run_dir, str(run_dir))
         ),
         settings=replace(
             config.settings,
@@ -186,15 +187,6 @@ def _shorten(config: Config, run_dir: Path, devices: int) -> Config:
         stop=None,
         trainer=trainer,
     )
-
-
-def _moved(node: Any, before: str, after: str) -> Any:
-    """Replace the directory at the start of paths, so that a strategy writes nothing below the run's."""
-    if isinstance(node, Mapping):
-        return {key: _moved(value, before, after) for key, value in node.items()}
-    if isinstance(node, str) and (node == before or node.startswith(f"{before}/")):
-        return after + node.removeprefix(before)
-    return node
 
 
 def _count_devices(make_trainer: Callable[..., Trainer], directory: Path) -> int:
