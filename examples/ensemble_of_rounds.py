@@ -57,7 +57,8 @@ MEASURES = {"variation_ratio": variation_ratio, "mutual_information": mutual_inf
 class EnsembleOfRounds:
     """The samples on which the networks of the last rounds disagree most; the first query takes the largest entropy.
 
-    A sample that joined the pool later is judged by the networks that have seen it; by one alone its score is 0.
+    A sample that was no candidate in a round is judged by the other networks; by one alone its score is 0. Another
+    number of classes is refused; classes that change while their number stays the same cannot be noticed here.
 
     Args:
         directory: of this run alone, where `ensemble.pt` is kept; the predictions of a round are replaced if the
