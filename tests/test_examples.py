@@ -7,19 +7,25 @@ import re
 from functools import partial
 from pathlib import Path
 from runpy import run_path
+from typing import Any
 
 import lightning.pytorch
 import pytest
 from lightning.pytorch import Trainer
 
+from assl_lightning.acquisition import Candidates, Selection
 from assl_lightning.commands import messages
 from assl_lightning.commands.train import main
+from tests.same_run import differences_of_runs
 from tests.shell import run_python
 
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[1]
-OF_THEIR_OWN = ("assl_in_one_file.py", "weights_from_elsewhere.py", "segmentation.py", "detection.py")
+OF_THEIR_OWN = (
+    *("assl_in_one_file.py", "weights_from_elsewhere.py", "segmentation.py", "detection.py"),
+    *("learning_loss.py", "ensemble_of_rounds.py"),
+)
 WITH_A_TEST = {ROOT / "examples" / name for name in OF_THEIR_OWN}
 EXAMPLES = sorted({*(ROOT / "examples").glob("*.py")} - WITH_A_TEST)
 
@@ -45,16 +51,19 @@ def test_an_example_runs_as_it_stands(
 
 
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("example", ["segmentation", "detection"])
-def test_a_dense_example_runs_with_two_seeds_of_a_short_training(
-    example: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("example", "digits", "size"),
+    [("segmentation", 1, {"pool_size": 48}), ("detection", 2, {"pool_size": 48}), ("learning_loss", 2, {})],
+)
+def test_an_example_that_measures_runs_with_two_seeds_of_a_short_training(
+    example: str, digits: int, size: dict[str, int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(lightning.pytorch, "Trainer", partial(Trainer, accelerator="cpu"))
     main_of = run_path(str(ROOT / "examples" / f"{example}.py"))["main"]
-    found = main_of(seeds=2, epochs=1, labels=16, pool_size=48, k=4)
+    found = main_of(seeds=2, epochs=1, labels=16, k=4, **size)
     printed = capsys.readouterr().out
     for name, (mean, half) in found.items():
-        assert f"{name}: {mean:+.{1 if example == 'segmentation' else 2}f} ± " in printed
+        assert f"{name}: {mean:+.{digits}f} ± " in printed
         assert half >= 0
 
 
@@ -72,6 +81,35 @@ def test_the_picks_hold_more_error_than_random_ones(
     for name in names:
         mean, half = found[name]
         assert mean - half > 0, (name, mean, half)
+
+
+class Killed(Exception):
+    """The end of a process right after a strategy has written what it keeps."""
+
+
+@pytest.mark.filterwarnings("default")
+def test_an_ensemble_of_rounds_that_is_killed_in_a_query_goes_on_as_if_it_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = run_path(str(ROOT / "examples" / "ensemble_of_rounds.py"))
+    short = {"rounds": 2, "steps_per_round": 4}
+    lines = example["main"](tmp_path / "straight", **short)
+    assert "round 1: 40 labels, test accuracy 0." in capsys.readouterr().out
+
+    acquire = example["EnsembleOfRounds"].acquire
+
+    def acquire_and_die(strategy: Any, candidates: Candidates, *arguments: Any) -> Selection:
+        selection: Selection = acquire(strategy, candidates, *arguments)
+        if len(candidates) < 1270:  # of the second query
+            raise Killed
+        return selection
+
+    with monkeypatch.context() as patched:
+        patched.setattr(example["EnsembleOfRounds"], "acquire", acquire_and_die)
+        with pytest.raises(Killed):
+            example["main"](tmp_path / "killed", **short)
+    assert example["main"](tmp_path / "killed", **short) == lines
+    assert list(differences_of_runs(tmp_path / "straight", tmp_path / "killed")) == []
 
 
 def test_a_run_begins_with_weights_that_were_made_elsewhere(tmp_path: Path) -> None:
@@ -104,11 +142,20 @@ def test_an_algorithm_of_ones_own_runs_as_the_document_says(tmp_path: Path) -> N
     assert "round 0/0: 10 labels" in result.stderr + result.stdout
 
 
-def test_a_strategy_of_ones_own_runs_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "strategy"),
+    [
+        ("balanced", ["_target_=new_acquisition.BalancedEntropy"]),
+        ("ensemble", ["_target_=ensemble_of_rounds.EnsembleOfRounds", "directory=${run_dir}/ensemble"]),
+    ],
+)
+def test_a_strategy_of_ones_own_runs_from_the_command_line(
+    name: str, strategy: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     overrides = [
         "acquisition=random",
-        "acquisition.name=balanced",
-        "acquisition.strategy._target_=new_acquisition.BalancedEntropy",
+        f"acquisition.name={name}",
+        *(f"acquisition.strategy.{argument}" for argument in strategy),
         "rounds=1",
         "warm_up=none",
         "steps_per_round=3",
@@ -119,3 +166,4 @@ def test_a_strategy_of_ones_own_runs_from_the_command_line(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     assert main(overrides) == 0
     assert len(list(tmp_path.rglob("queried.csv"))) == 1
+    assert len(list(tmp_path.rglob("seed_0/ensemble/ensemble.pt"))) == (name == "ensemble")

@@ -63,6 +63,18 @@ def test_a_run_goes_on_where_its_data_lie_and_notes_it(tmp_path: Path, now: str,
     assert written["data"]["root"] == (now if noted else "photos")
 
 
+def test_what_a_strategy_keeps_below_a_runs_directory_moves_with_it(tmp_path: Path) -> None:
+    def config(run_dir: str, kept: str) -> dict[str, Any]:
+        return {"rounds": 1, "run_dir": run_dir, "acquisition": {"strategy": {"directory": kept}}}
+
+    directory = RunDirectory(tmp_path / "run")
+    directory.open(config("runs/a", "runs/a/kept"))
+    directory.open(config("/mnt/b", "/mnt/b/kept"))
+    for wrong in ("/mnt/b/other", "runs/a/kept"):
+        with pytest.raises(ValueError, match=r"another configuration \(acquisition\.strategy\.directory was"):
+            directory.open(config("/mnt/b", wrong))
+
+
 def test_data_without_names_that_are_others_elsewhere_are_refused(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "run")
     directory.open({"rounds": 1, "data": {"root": "a"}, "contents": {"data": "1"}})

@@ -36,6 +36,7 @@ from assl_lightning.config.build import make_parts, make_settings
 from assl_lightning.config.schema import Config
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.learning.datamodule import PoolDataModule
+from assl_lightning.loop.moving import with_run_dir
 from assl_lightning.loop.oracles import HeldBackLabels
 from assl_lightning.loop.records import RoundRecord
 from assl_lightning.loop.rounds import run_rounds
@@ -171,6 +172,9 @@ def _shorten(config: Config, run_dir: Path, devices: int) -> Config:
     return replace(
         config,
         run_dir=str(run_dir),
+        acquisition=replace(  # what a strategy keeps is kept in the trial's directory
+            config.acquisition, strategy=with_run_dir(config.acquisition.strategy, config.run_dir, str(run_dir))
+        ),
         settings=replace(
             config.settings,
             rounds=min(config.settings.rounds, 1),

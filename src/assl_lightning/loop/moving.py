@@ -28,6 +28,19 @@ def in_one_spelling(config: Any) -> Any:
     }
 
 
+def with_run_dir(config: Any, before: str, after: str) -> Any:
+    """Put another directory of a run in the place of the one before, at the start of paths below it.
+
+    >>> with_run_dir({"strategy": {"directory": "runs/a/kept"}, "root": "runs/ab", "name": "runs/a"}, "runs/a", "b")
+    {'strategy': {'directory': 'b/kept'}, 'root': 'runs/ab', 'name': 'runs/a'}
+    """
+    if isinstance(config, Mapping):
+        return {key: with_run_dir(value, before, after) for key, value in config.items()}
+    if isinstance(config, str) and config.startswith(f"{before}/"):
+        return after + config.removeprefix(before)
+    return config
+
+
 def moved_paths(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """Yield the keys of paths that may differ between two configurations, because the contents are the same.
 

@@ -17,7 +17,7 @@ from assl_lightning.base.environment import environment
 from assl_lightning.base.run_files import CONFIG
 from assl_lightning.loop.class_history import KEYS as CLASS_KEYS
 from assl_lightning.loop.class_history import changeable_round, named_classes, run_classes, write_history
-from assl_lightning.loop.moving import CONTENTS, in_one_spelling, moved_paths
+from assl_lightning.loop.moving import CONTENTS, in_one_spelling, moved_paths, with_run_dir
 from assl_lightning.loop.records import (
     COMMAND,
     KEYS_WITHOUT_EFFECT,
@@ -133,6 +133,8 @@ class RunConfig:
         """Return the accepted and the refused differences from the run's configuration, a line each."""
         before = in_one_spelling(with_later_keys(self._read()))
         now = in_one_spelling(OmegaConf.to_container(OmegaConf.create(with_later_keys(config))))
+        if before.get("run_dir") and now.get("run_dir"):
+            before = with_run_dir(before, before["run_dir"], now["run_dir"])
         may_change = [
             "non_finite",
             "trainer.cuda_graph",
