@@ -172,9 +172,9 @@ class ScoredPool:
         Raises:
             TypeError: the candidates, the labelled, or k, are no whole numbers.
             ValueError: fewer than k candidates were visited; what training never saw has no score. Or the candidates
-                are not distinct, or no mask of this pool, or labelled too. Or a labelled sample has no features. Or
-                there is one view, and `factors` is "both". Or a name is unknown, or a pick has none.
-                Or `by` was not kept.
+                are not distinct, or no mask of this pool, or labelled too. Or a labelled sample has no features, or
+                fewer than k visited candidates have. Or there is one view, and `factors` is "both". Or a name is
+                unknown, or a pick has none. Or `by` was not kept.
             IndexError: a candidate lies outside the pool.
         """
         table = self.statistics
