@@ -82,6 +82,14 @@ def test_a_run_writes_down_which_it_is_and_keeps_it_on_another_device(
         RunConfig(tmp_path / "run").check(elsewhere)
 
 
+def test_a_run_keeps_its_precision_in_the_spelling_that_it_began_with(compose_run: Compose, tmp_path: Path) -> None:
+    begun = prepare(compose_run(f"run_dir={tmp_path}", "trainer.precision=32")).config
+    RunConfig(tmp_path).begin(begun.as_dict())
+    moved = with_precision(compose_run(f"run_dir={tmp_path}"))
+    assert moved.trainer["precision"] == begun.trainer["precision"] == 32
+    RunConfig(tmp_path).check({**begun.as_dict(), "trainer": moved.trainer})
+
+
 def test_what_is_asked_for_stays(compose_run: Compose, gpu: Callable[..., None]) -> None:
     gpu(native=True)
     for precision in ("32-true", "16-mixed"):

@@ -63,6 +63,14 @@ def test_the_table_that_was_worked_by_hand() -> None:
     assert learner.judge(rows, rows, torch.tensor([0, 1, 2])).weight.tolist() == [0.0, 1.0, 1.0]
 
 
+def test_a_confidence_equal_to_the_threshold_is_sure() -> None:
+    learner = make(FlexMatch, classes=2, num_samples=2, threshold=0.5)
+    even = torch.zeros(1, 2)
+    assert learner.judge(even, even, torch.tensor([1])).weight.tolist() == [1.0]
+    assert learner.taken_for.tolist() == [NEVER_SEEN, 0]
+    assert learner.judge(even, even, torch.tensor([1])).weight.tolist() == [1.0]  # β = 1: the threshold is 0.5
+
+
 def test_samples_that_were_never_seen_stand_in_no_class_s_way() -> None:
     learner = make(FlexMatch, classes=2, num_samples=1000)
     learner.judge(sure_of(0, 1), sure_of(0), torch.tensor([5, 7]))

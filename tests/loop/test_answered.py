@@ -15,6 +15,7 @@ from assl_lightning.loop.answered import answered_samples
 from assl_lightning.loop.class_history import ClassHistory, write_history
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.queried import STATISTICS
+from assl_lightning.loop.records import RoundRecord
 from assl_lightning.loop.settings import RoundSettings
 from assl_lightning.method.candidates import Acquisition, AnsweredSamples, Candidates, Requirement, Selection
 from tests.small_runs import run
@@ -75,6 +76,17 @@ def test_samples_without_an_answer_or_a_visit_say_nothing(tmp_path: Path) -> Non
     told = answered_samples(directory, pool, 1)
     assert told.wrong.tolist() == [False]
     assert told.statistics.uncertainty_mean.tolist() == [0.5]
+
+
+def test_a_table_that_lacks_a_queried_sample_is_refused(tmp_path: Path) -> None:
+    directory, pool = queried(tmp_path, "0,0,a,,0.5,0,0,0,2,1\n1,1,b,,0.5,0,0,0,2,1\n")
+    record = RoundRecord(0, labels=6, unlabelled=54, steps=4, test_accuracy_ema=0.5, test_accuracy_raw=0.5)
+    directory.commit(replace(record, queried=[0, 1], queried_labels=[0, 1]))
+    assert answered_samples(directory, pool, 1).wrong.tolist() == [True, False]
+    for text, found in (("0,0,a,,0.5,0,0,0,2,1\n", 1), ("", 0)):
+        queried(tmp_path, text)
+        with pytest.raises(ValueError, match=rf"queried\.csv does not .*it has {found} rows, not one .*; restore it"):
+            answered_samples(directory, pool, 1)
 
 
 def test_predictions_of_former_classes_are_those_of_today_and_say_nothing_where_that_is_not_known(

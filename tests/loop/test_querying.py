@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
 
+from assl_lightning.acquisition.power import PowerSampling
 from assl_lightning.acquisition.random import RandomSampling
 from assl_lightning.base.ties import head_in_float64
 from assl_lightning.data.pool import Pool
@@ -138,6 +140,14 @@ def test_the_chance_of_each_pick_comes_with_the_number_of_candidates() -> None:
     left = POOL_SIZE - 2
     assert picks.candidates == left
     assert picks.pick_probabilities == pytest.approx((1 / left, 1 / (left - 1), 1 / (left - 2)))
+
+    statistics = SampleStatistics(POOL_SIZE)
+    visited = torch.arange(22)  # two of them are labelled: the strategy draws among the others alone
+    statistics.update(visited, visited / 22, visited / 22)
+    trained = replace(trained, statistics=statistics)
+    picks = query(PowerSampling(beta=0.0), datamodule, trained, budget=3, unvisited="random")
+    assert (picks.candidates, picks.drawn_at_random) == (20, 2)
+    assert picks.pick_probabilities == pytest.approx((1 / 20,))
 
 
 class Drawing:

@@ -57,6 +57,9 @@ def test_records_come_back_in_order_one_line_each(tmp_path: Path) -> None:
         }.items()
     )
     assert json.loads(lines[1])["coverage"] is None
+    again = replace(second, labels=13)
+    write_record(tmp_path, again)  # the last round of a finished run that gets more rounds
+    assert read_records(tmp_path) == [RECORD, again]
 
 
 def test_a_line_without_the_fields_that_came_later_is_read(tmp_path: Path) -> None:

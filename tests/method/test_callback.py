@@ -494,6 +494,19 @@ def test_without_a_reset_a_table_grows_with_its_pool() -> None:
     assert max(callback.query(30).tolist()) == 29
 
 
+def test_features_are_kept_from_now_on_where_a_loaded_table_has_none() -> None:
+    without = ASSLScoreCallback(reset=False)
+    fit_pool(without, 24)
+    callback = ASSLScoreCallback(reset=False, keep_features=True)
+    callback.load_state_dict(without.state_dict())
+    fit_pool(callback, 24)
+    assert callback.statistics.visits.tolist() == [2] * 24
+    assert callback.features.seen(torch.arange(24)).all()
+    callback.load_state_dict(without.state_dict())
+    with pytest.raises(RuntimeError, match="there are no features"):  # not those of the other table
+        _ = callback.features
+
+
 def test_without_a_reset_a_smaller_pool_is_refused_before_training() -> None:
     callback = ASSLScoreCallback(reset=False)
     fit_pool(callback, 24)

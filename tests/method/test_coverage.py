@@ -87,6 +87,13 @@ def test_gains_are_sums_of_what_is_covered_more() -> None:
     assert gains[2] == gains[3] == 0
 
 
+def test_a_kernel_value_that_is_larger_by_roundings_alone_covers_nothing_more() -> None:
+    of_copy, of_another = 0.75 + 4 * 2.0**-24, 0.75 + 2.0**-18  # a float32 near 0.75 has steps of 2⁻²⁴
+    found = Coverage(torch.tensor([[of_copy], [of_another]]), torch.ones(1).double(), torch.tensor([0.75]))
+    of_copy_gain, of_another_gain = found.gains_after(None, torch.empty(0, dtype=torch.int64)).tolist()
+    assert of_copy_gain == 0 < of_another_gain
+
+
 @pytest.mark.parametrize("block", [1, 40, 2**20])
 def test_gains_of_some_candidates_are_those_of_all(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coverage, "_BLOCK", block)

@@ -15,13 +15,19 @@ NUM_SAMPLES = 30
 LABELLED = [0, 7, 29]
 
 
-def trained(*, keep_features: bool = True, seen: int = NUM_SAMPLES) -> ASSLScoreCallback:
-    """A callback with random statistics and features of the first `seen` samples, and the labelled ones unvisited."""
+def trained(
+    *, keep_features: bool = True, seen: int = NUM_SAMPLES, with_features: int | None = None
+) -> ASSLScoreCallback:
+    """A callback with random statistics and features of the first `seen` samples, and the labelled ones unvisited.
+
+    Features may be of fewer, the first `with_features`.
+    """
     generator = torch.Generator().manual_seed(0)
     table, features = SampleStatistics(NUM_SAMPLES), SampleFeatures(NUM_SAMPLES)
     unlabelled = torch.tensor([index for index in range(seen) if index not in LABELLED])
     table.update(unlabelled, *torch.rand(2, len(unlabelled), generator=generator))
-    features.update(torch.arange(seen), torch.randn(seen, 4, generator=generator))
+    known = torch.arange(seen if with_features is None else with_features)
+    features.update(known, torch.randn(seen, 4, generator=generator)[known])
     callback = ASSLScoreCallback(NUM_SAMPLES, keep_features=keep_features)
     callback.load_state_dict({"statistics": table.state_dict(), "features": features.state_dict()})
     return callback
@@ -67,6 +73,14 @@ def test_an_empty_labelled_set_is_covered_from_nothing() -> None:
 def test_labelled_samples_without_features_are_refused() -> None:
     with pytest.raises(ValueError, match="1 of the 3 labelled samples have no features, such as sample 29; return"):
         trained(seen=29).query(5, labelled=LABELLED)
+
+
+def test_visited_candidates_without_features_are_left_out() -> None:
+    callback = trained(with_features=12)
+    candidates = range(1, 20)
+    assert callback.query(10, candidates, [0]).equal(callback.query(10, [*range(1, 7), *range(8, 12)], [0]))
+    with pytest.raises(ValueError, match="asked for 11 samples, but only 10 of the 18 visited candidates have feat"):
+        callback.query(11, candidates, [0])
 
 
 def test_candidates_that_are_labelled_too_are_refused() -> None:

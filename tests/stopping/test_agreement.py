@@ -34,6 +34,23 @@ def test_kappa_and_its_error_are_those_that_follow_by_hand() -> None:
     assert isclose(found.kappa_error, jackknife_error_of_sklearn(TABLE), rel_tol=0.03)
 
 
+def test_the_error_is_that_of_the_delta_method_where_one_predicts_a_class_more_often_than_the_other() -> None:
+    table = np.array([[20, 30, 0], [0, 25, 5], [0, 0, 20]])
+
+    def kappa_of(shares: np.ndarray) -> float:
+        shares = shares / shares.sum()
+        by_chance = float(shares.sum(1) @ shares.sum(0))
+        return (float(np.trace(shares)) - by_chance) / (1 - by_chance)
+
+    shares, slope = table / 100, np.zeros((3, 3))
+    for cell in np.ndindex(3, 3):
+        step = np.zeros((3, 3))
+        step[cell] = 1e-5
+        slope[cell] = (kappa_of(shares + step) - kappa_of(shares - step)) / 2e-5
+    variance = (shares * slope**2).sum() - (shares * slope).sum() ** 2  # of one image of a multinomial sample
+    assert isclose(of_table(table).kappa_error, np.sqrt(variance / 100), rel_tol=1e-6)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_kappa_and_its_error_are_those_of_scikit_learn_left_out_one_by_one(seed: int) -> None:
     draw = np.random.default_rng(seed)

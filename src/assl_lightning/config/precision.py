@@ -35,12 +35,12 @@ def with_precision(config: Config) -> Config:
     return replace(config, trainer={**config.trainer, "precision": begun or here})
 
 
-def _of_run(config: Config) -> str | None:
-    """Return the precision in the run's config.yaml; None where there is no run yet."""
+def _of_run(config: Config) -> str | int | None:
+    """Return the precision in the run's config.yaml, as it was given; None where there is no run yet."""
     directory = Path(config.run_dir)
     if not (directory / CONFIG).exists():
         return None
     with error_at("run_dir", {"run_dir": config.run_dir}):
         trainer = read_config(directory).get("trainer")
     found = trainer.get("precision") if isinstance(trainer, Mapping) else None
-    return None if found in (None, AUTO) else str(found)
+    return None if found == AUTO else found

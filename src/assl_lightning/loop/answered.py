@@ -17,7 +17,12 @@ def answered_samples(directory: RunDirectory, pool: Pool, number: int) -> Answer
     """Return the samples of the queries before round `number` that have a label now, with the statistics of their time.
 
     Those that training had never visited are left out, and so are those whose predicted class was since divided.
+
+    Raises:
+        FileNotFoundError: a round's queried.csv is missing.
+        ValueError: one has other samples than the round's record, or no numbers where they are needed.
     """
+    records = directory.records()
     history = read_history(directory.path)
     numbers: list[list[float]] = []
     visits: list[int] = []
@@ -27,7 +32,10 @@ def answered_samples(directory: RunDirectory, pool: Pool, number: int) -> Answer
         path = directory.require(earlier, QUERIED)
         present = range(pool.num_classes) if history is None else history.present_labels(earlier)
         with directory.reading(earlier, QUERIED):
-            for row in read_queried(path):
+            rows = read_queried(path)
+            if earlier < len(records) and [int(row["index"]) for row in rows] != records[earlier].queried:
+                raise ValueError(f"it has {len(rows)} rows, not one for each sample that was queried, in their order")
+            for row in rows:
                 label, predicted = int(pool.labels[int(row["index"])]), present[int(row["prediction"])]
                 if label >= 0 and predicted is not None and int(row["visits"] or 0):
                     numbers.append([float(row[name]) for name in STATISTICS])

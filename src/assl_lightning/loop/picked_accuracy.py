@@ -14,6 +14,7 @@ from assl_lightning.stopping.picked_accuracy import PickedAccuracy, lure_weights
 
 _UNANSWERED = -1
 _RANDOM = "assl_lightning.acquisition.RandomSampling"
+_OF_THIS_PACKAGE = "assl_lightning."
 
 
 def picked_accuracy(run_dir: Path, config: Mapping[str, Any], record: RoundRecord) -> PickedAccuracy | None:
@@ -53,12 +54,15 @@ def picked_accuracy(run_dir: Path, config: Mapping[str, Any], record: RoundRecor
 def picked_at_random(config: Mapping[str, Any], queried: int) -> int:
     """Return how many of `queried` picks of a run's strategy, the last ones, are a uniform draw from its candidates.
 
-    All of the strategy `random`; the `random_share` of others, rounded down, as `Herding` makes them.
+    All of the strategy `random`; the `random_share` of others of this package, rounded down, as `Herding` makes them. A
+    strategy from elsewhere may mean something else by such an argument.
     """
     acquisition = config.get("acquisition")
     strategy = (acquisition.get("strategy") if isinstance(acquisition, Mapping) else None) or {}
     if strategy.get("_target_") == _RANDOM:
         return queried
+    if not str(strategy.get("_target_")).startswith(_OF_THIS_PACKAGE):
+        return 0
     return int(float(strategy.get("random_share") or 0) * queried)
 
 

@@ -221,6 +221,7 @@ class ASSLScoreCallback(ScoredPool, Callback):
         if known is None:
             size = pool_size(streams)
             self._make_tables_of(None if size is None else self._table_rows(size))
+        self._make_features()
         self._table.to(pl_module.device)
         if self._features is not None:
             self._features.to(pl_module.device)

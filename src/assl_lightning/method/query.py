@@ -163,7 +163,17 @@ def _cover(
     labelled: Tensor,
     strategy: Herding,
 ) -> Tensor:
-    """Return the k picks of `strategy` among the visited candidates at `index` (M,), with `labelled` (L,)."""
+    """Return the k picks of `strategy` among the visited candidates at `index` (M,), with `labelled` (L,).
+
+    Candidates without features, which were visited before features were kept, are left out.
+    """
+    known = index[features.seen(index).to(index.device)]
+    if k > len(known):
+        raise ValueError(
+            f"asked for {k} samples, but only {len(known)} of the {len(index)} visited candidates have features; ask "
+            f"for fewer, leave `labelled` out, or train until every candidate was drawn while features were kept"
+        )
+    index = known
     unseen = labelled[~features.seen(labelled).to(labelled.device)]
     if len(unseen):
         raise ValueError(

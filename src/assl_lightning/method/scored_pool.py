@@ -172,9 +172,9 @@ class ScoredPool:
         Raises:
             TypeError: the candidates, the labelled, or k, are no whole numbers.
             ValueError: fewer than k candidates were visited; what training never saw has no score. Or the candidates
-                are not distinct, or no mask of this pool, or labelled too. Or a labelled sample has no features. Or
-                there is one view, and `factors` is "both". Or a name is unknown, or a pick has none.
-                Or `by` was not kept.
+                are not distinct, or no mask of this pool, or labelled too. Or a labelled sample has no features, or
+                fewer than k visited candidates have. Or there is one view, and `factors` is "both". Or a name is
+                unknown, or a pick has none. Or `by` was not kept.
             IndexError: a candidate lies outside the pool.
         """
         table = self.statistics
@@ -245,10 +245,15 @@ class ScoredPool:
 
     def _make_tables(self, num_samples: int) -> None:
         if self.reset or self._statistics is None:
-            self._statistics = self._new_statistics(num_samples)
-            self._features = SampleFeatures(num_samples) if self.keep_features else None
+            self._statistics, self._features = self._new_statistics(num_samples), None
         else:
             self._make_room(self._statistics, num_samples)
+        self._make_features()
+
+    def _make_features(self) -> None:
+        """Keep features from now on, where that is wanted and what was loaded has none."""
+        if self.keep_features and self._features is None:
+            self._features = SampleFeatures(self._table.num_samples)
 
     def _make_room(self, before: SampleStatistics, num_samples: int) -> None:
         """Go on with the statistics of the last fit, whose pool may have grown since."""
@@ -296,6 +301,7 @@ class ScoredPool:
             self._statistics = self._new_statistics(state["num_samples"])
         self._statistics.load_state_dict(state)
         self._has_one_view = state_dict.get("views") == 1
+        self._features = None  # not those of another table
         if self.keep_features and "features" in state_dict:
             self._features = SampleFeatures(state["num_samples"])
             self._features.load_state_dict(state_dict["features"])

@@ -45,6 +45,15 @@ def test_a_curve_reaches_its_target_where_lines_between_the_rounds_do(
     assert_allclose(labels_to_reach(LABELS, curve, target), expected)
 
 
+@pytest.mark.parametrize(("last", "of_reference"), [(0.72, 0.8), (0.3, 0.3333333), (0.837, 0.93)])
+def test_an_accuracy_that_is_the_target_up_to_rounding_reaches_it(last: float, of_reference: float) -> None:
+    found = labels_needed([10, 20], [[0.1, last]] * 2, [[0.1, of_reference]] * 2, share=0.9)
+    assert found.labels == pytest.approx(20)
+    assert found.never == 0
+    assert np.isfinite([found.low, found.high]).all()
+    assert labels_to_reach([10, 20], [0.1, last - 1e-6], 0.9 * of_reference) == inf
+
+
 SHARES = st.integers(0, 20).map(lambda twentieths: twentieths / 20)
 
 

@@ -70,6 +70,11 @@ def test_all_picks_of_the_random_strategy_are_and_none_of_others(runs: Runs) -> 
     assert picked_at_random(only(runs.add("assl", 0, [0.5, 0.6])).config, 5) == 0
 
 
+def test_the_random_share_of_a_strategy_from_elsewhere_may_be_another() -> None:
+    config = {"acquisition": {"strategy": {"_target_": "my_package.FirstAtRandom", "random_share": 0.5}}}
+    assert picked_at_random(config, 10) == 0
+
+
 def test_the_last_picks_count_where_they_were_answered_and_predicted(runs: Runs) -> None:
     run = runs.add("herding", 0, [0.5, 0.6], queried_labels=[0, 1, 2, 3, -1, 1], changes=herding(0.7))
     write_predictions(run, [0, 1, 0, 3, 0, ""])  # of the last four one is wrong, one right, two are not known

@@ -23,9 +23,9 @@ ENOUGH_SEEDS = 5
 """With fewer seeds a paired test has little power: the interval is more than 3 standard errors wide on each side, and
 Wilcoxon's p cannot be below 0.125."""
 
-# Records hold seven digits of an accuracy, so that two differences of one image in 12,000 are 8.33e-5 and 8.34e-5. One
-# image in a million makes more.
-_ROUNDING = 5e-7
+ROUNDING = 5e-7
+"""Accuracies and their differences that are closer are equal: records hold seven digits of an accuracy, so that two
+differences of one image in 12,000 are 8.33e-5 and 8.34e-5. One image in a million makes more."""
 
 PAPER_THRESHOLD = 2.776
 """The t above which the paper counts a win (Fig. 6): Student's t(0.975) at 4 degrees of freedom, hence for 5 seeds."""
@@ -153,7 +153,7 @@ def wilcoxon(difference: ArrayLike) -> float:
     differences are zero, p is 1.
     """
     values = _differences(difference)
-    values = values[np.abs(values) > _ROUNDING]
+    values = values[np.abs(values) > ROUNDING]
     doubled = np.rint(2 * rankdata(_tied(np.abs(values)))).astype(int)  # mean ranks are halves
     shares = np.ones(1)  # index: sum of the positive ranks; value: share of all sign patterns with this sum
     for rank in doubled:
@@ -165,7 +165,7 @@ def wilcoxon(difference: ArrayLike) -> float:
 def _tied(values: Floats) -> Floats:
     """Return (n,) ≥ 0, with equal numbers for values that differ only by rounding."""
     order = np.argsort(values)
-    group = np.concatenate([[0], np.cumsum(np.diff(values[order]) > _ROUNDING)])
+    group = np.concatenate([[0], np.cumsum(np.diff(values[order]) > ROUNDING)])
     tied = np.empty(len(values), int)
     tied[order] = group[: len(values)]
     return tied.astype(float)
@@ -254,8 +254,8 @@ def _differences(difference: ArrayLike) -> Floats:
 def _t_statistic(values: Floats, ddof: int) -> Floats:
     """Return √n · mean / s.d. of (n, …) as (…): ±∞ if the s.d. is 0, and 0 if the mean is 0 too."""
     mean, deviation = np.asarray(values.mean(0)), np.asarray(values.std(0, ddof=ddof))
-    deviation[np.ptp(values, axis=0) < _ROUNDING] = 0
-    t: Floats = np.where(np.abs(mean) < _ROUNDING, 0.0, np.copysign(inf, mean))
+    deviation[np.ptp(values, axis=0) < ROUNDING] = 0
+    t: Floats = np.where(np.abs(mean) < ROUNDING, 0.0, np.copysign(inf, mean))
     np.divide(sqrt(len(values)) * mean, deviation, out=t, where=deviation > 0)
     return t
 

@@ -1,8 +1,9 @@
 """Number of labels that a method needs to be as accurate as a reference: functions of arrays (seeds, rounds).
 
 The target is a share of the reference's accuracy after its last round. A curve is read as straight lines between
-rounds, and reaches the target where it first is at or above it. Before the first round nothing is known: a curve that
-begins at or above the target needs the labels of its first round, or fewer.
+rounds, and reaches the target where it first is at or above it. An accuracy that equals the target up to rounding
+(`comparison.ROUNDING`) is at it: in float64, 0.9 · 0.8 is above 0.72. Before the first round nothing is known: a curve
+that begins at or above the target needs the labels of its first round, or fewer.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from math import inf, nan
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from assl_lightning.report.analysis.comparison import ROUNDING
 
 Floats = NDArray[np.float64]
 
@@ -56,12 +59,12 @@ def labels_to_reach(labels: ArrayLike, accuracy: ArrayLike, target: ArrayLike) -
             f"{values.shape} and {counts.tolist()}"
         )
     goal = np.broadcast_to(np.asarray(target, float), values.shape[:-1])
-    reached = values >= goal[..., None]
+    reached = values >= goal[..., None] - ROUNDING
     first = reached.argmax(-1)
     before = np.maximum(first - 1, 0)
     low, high = (np.take_along_axis(values, places[..., None], -1)[..., 0] for places in (before, first))
     rise = np.where(high > low, high - low, 1.0)
-    share = np.where(first > 0, (goal - low) / rise, 0.0)
+    share = np.where(first > 0, np.minimum((goal - low) / rise, 1.0), 0.0)
     found = counts[before] + share * (counts[first] - counts[before])
     return np.where(reached.any(-1), found, inf)
 
