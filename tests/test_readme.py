@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +132,9 @@ class SomebodysFixMatch(LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = nn.Sequential(OrderedDict(body=nn.Flatten(), fc=nn.Linear(64, 10)))
+        self.model = nn.Sequential()
+        self.model.add_module("body", nn.Flatten())
+        self.model.add_module("fc", nn.Linear(64, 10))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         (x, y), (u, _) = batch["labelled"], batch["unlabelled"]
