@@ -132,7 +132,9 @@ class SomebodysFixMatch(LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        self.model = nn.Sequential()
+        self.model.add_module("body", nn.Flatten())
+        self.model.add_module("fc", nn.Linear(64, 10))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         (x, y), (u, _) = batch["labelled"], batch["unlabelled"]
@@ -163,6 +165,7 @@ def test_the_readmes_lines_of_python_score_the_samples_of_somebody_elses_trainer
         "module": SomebodysFixMatch(),
         "pool": pool,
         "make_loaders": make_loaders,
+        "labelled": labelled,
         "unlabelled": unlabelled,
     }
     exec(block, names)  # our own README

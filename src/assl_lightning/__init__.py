@@ -1,4 +1,9 @@
-"""Active semi-supervised learning for PyTorch Lightning.
+"""Active semi-supervised learning for PyTorch Lightning: train with few labels, and choose the images to label next.
+
+In a trainer of your own: `IndexedDataset`, `observe` and `ASSLScoreCallback`; without Lightning, `SampleStatistics` and
+`scores`. For rounds of training and labelling from Python: `run_rounds` with a `Pool`, its `PoolDataModule`, an
+algorithm such as `FixMatch`, a strategy such as `ASSL` or `acquisition.Herding`, an oracle such as `HeldBackLabels`,
+and `RoundSettings`. After a run: `load_classifier`.
 
 The names below are imported on first use, so that `import assl_lightning` alone waits for neither torch nor Lightning.
 """

@@ -253,7 +253,7 @@ def test_what_cannot_be_asked_is_told() -> None:
         callback.query(1, per_image=0)
     whole = ASSLScoreCallback()
     whole.load_state_dict({"statistics": callback.statistics.state_dict()})
-    with pytest.raises(ValueError, match=r"per_image goes with regions, which observe\.regions"):
+    with pytest.raises(ValueError, match=r"per_image is the most regions .* score regions with observe\.regions"):
         whole.query(1, per_image=1)
     with pytest.raises(ValueError, match="regions have no further statistics, so none to rank by; got by='forgetting'"):
         callback.query(1, by="forgetting")

@@ -145,7 +145,7 @@ def test_one_pass_over_what_no_training_saw() -> None:
 def test_a_training_of_the_labelled_samples_alone_is_told_that_it_saw_no_others() -> None:
     callback = ASSLScoreCallback(observe=observe.forward("model"))
     fit(Module(), DataLoader(Subset(IndexedDataset(pool_of()), LABELLED), batch_size=20), callback, max_epochs=1)
-    with pytest.raises(ValueError, match="visited only 0 of the 220 candidates, and what no training batch had has no"):
+    with pytest.raises(ValueError, match="only 0 of the 220 candidates, and a sample that was in no training batch"):
         callback.query(100, candidates=UNLABELLED)
 
 

@@ -1,6 +1,7 @@
-"""Acquisition functions: from numbers about the unlabelled samples to the indices to label next. One file per idea.
+"""Acquisition functions (strategies): from numbers about the unlabelled samples to the indices to label next.
 
-`ASSL` and `ASSLDiv` are the paper's, and `Herding` chooses by the paper's statistics; they live in `method`.
+`Herding` is the default: it covers the pool, weighed by the paper's uncertainty. `ASSL` and `ASSLDiv` are the paper's
+own. These three are defined in `method`; the others are here, one file for each idea.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""ALFA-Mix: label a spread of the samples whose prediction a mixture with labelled features changes.
+"""ALFA-Mix: label samples whose prediction changes when their features are mixed with those of labelled samples.
 
 Parvaneh et al. 2022: Active Learning by Feature Mixing; the flags are those of its reference code.
 """

@@ -23,11 +23,11 @@ from assl_lightning.method.top_k import check_budget, check_finite, in_index_ord
 @final
 @dataclass(frozen=True)
 class BADGE:
-    """Draw from the gradient embeddings g = h ⊗ a, a = onehot(argmax p) − p, by D² sampling: picks are unsure, apart.
+    """Draw from the gradient embeddings g = h ⊗ a, a = onehot(argmax p) − p, by D² sampling.
 
-    h are the features. ‖a‖ is the pseudo-EL2N of the prediction (Lim et al. 2023, Eq. 1), so an embedding is as long
-    as pseudo-EL2N · ‖h‖. The embeddings (M, C·d) are never formed, since ⟨g, g'⟩ = (h·h')(a·a'): O(M·(d + C)) memory,
-    and as much time per pick.
+    The picks are uncertain and lie apart. h are the features. ‖a‖ is the pseudo-EL2N of the prediction (Lim et al.
+    2023, Eq. 1), so an embedding is as long as pseudo-EL2N · ‖h‖. The embeddings (M, C·d) are never formed, since
+    ⟨g, g'⟩ = (h·h')(a·a'): O(M·(d + C)) memory, and as much time per pick.
 
     Args:
         first: the first pick is the longest embedding ("norm", as in the authors' code) or any ("uniform").

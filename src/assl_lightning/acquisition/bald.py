@@ -1,4 +1,4 @@
-"""BALD: label samples on which sub-networks are each sure, but disagree.
+"""BALD: label samples for which networks thinned by dropout are each certain, but predict different classes.
 
 Houlsby, Huszár, Ghahramani and Lengyel 2011, "Bayesian Active Learning for Classification and Preference Learning";
 Gal, Islam and Ghahramani 2017, "Deep Bayesian Active Learning with Image Data", for dropout as the posterior; Kirsch,

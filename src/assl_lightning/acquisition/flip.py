@@ -25,7 +25,8 @@ class Flip(HighestScore):
     training the weak view is mirrored by chance and shifted too, so that no step has an image beside its own mirror
     image, and a pair from two steps would also differ by what was learned between them.
 
-    Not for images whose mirror image shows another class, or none, such as digits: the difference is right there.
+    Do not use it for images whose mirror image shows another class, or none, such as digits: there the predictions of
+    both should differ.
     """
 
     requires: ClassVar[frozenset[Requirement]] = frozenset({"logits", "flipped_logits"})

@@ -1,6 +1,6 @@
 """The simplest strategies: one number for each candidate, and the candidates with the largest are labelled.
 
-The class to begin a strategy of your own with: name what it `requires` and write `scores`.
+Begin a strategy of your own with this class: name what it `requires` and write `scores`.
 """
 
 from __future__ import annotations

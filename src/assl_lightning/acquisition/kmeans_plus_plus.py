@@ -19,7 +19,8 @@ from assl_lightning.method.top_k import check_budget, check_finite, in_index_ord
 class KMeansPlusPlus:
     """Draw from the feature vectors by D² sampling: picks lie apart, and predictions do not matter.
 
-    It needs no label, so that it can ask for the first ones (a cold start). O(M·d) memory, and as much time per pick.
+    It needs no label, so that it can also choose the first samples (a cold start). O(M·d) memory, and as much time per
+    pick.
 
     Args:
         first: the first pick is the longest vector ("norm") or any ("uniform").

@@ -28,8 +28,8 @@ _BETA = Rule("in [0, 1000]", lambda value: 0 <= value <= 1000)
 class PowerSampling:
     """Draw without replacement, each pick with the probability (1 − ε) · w / Σ_left w + ε / number left.
 
-    The score s is that of ASSL (Lim et al. 2023, Eq. 6), from the statistics of the training: no pass over the pool.
-    Less is drawn from one corner of the pool than a top-k takes, and since the probability of each pick is known, the
+    w grows with the score s of ASSL (Lim et al. 2023, Eq. 6), from the statistics of the training: no pass over the
+    pool. The picks are less alike than the largest scores would be. Since the probability of each pick is known, the
     accuracy on the candidates can be estimated from the picks: `stopping.picked_accuracy`. The uniform share keeps each
     pick's weight in that estimate at 1 / ε at most.
 

@@ -30,8 +30,8 @@ class ProbCover:
     """Pick, again and again, the candidate with the most uncovered candidates within a distance δ.
 
     Features have length 1. Candidates within δ of a labelled sample, or of a pick, are covered. Where all are, the rest
-    is drawn uniformly from those that were not picked: the more is covered, the less the rule has to say. No label is
-    needed, so that it can ask for the first ones (a cold start). O(n² · d) time for n ≤ `max_candidates` candidates.
+    is drawn uniformly from those that were not picked. No label is needed, so that it can also choose the first samples
+    to label (a cold start). O(n² · d) time for n ≤ `max_candidates` candidates.
 
     Args:
         delta: δ in (0, 2]; picks depend strongly on it. None: the largest δ at which a share `purity` of the balls

@@ -1,4 +1,4 @@
-"""Random sampling: the strategy that every other has to beat."""
+"""Random sampling: label samples drawn uniformly; the baseline that other strategies are compared with."""
 
 from __future__ import annotations
 

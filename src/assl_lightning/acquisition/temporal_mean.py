@@ -1,4 +1,4 @@
-"""Temporal mean: label the samples whose predictions are unsure on average over the training."""
+"""Temporal mean: label the samples whose predictions, averaged over the training, are least certain."""
 
 from __future__ import annotations
 

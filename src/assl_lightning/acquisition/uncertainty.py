@@ -1,4 +1,4 @@
-"""Uncertainty sampling: label the samples of which the model is least sure at the end of the round.
+"""Uncertainty sampling: label the samples whose predictions are least certain at the end of the round.
 
 A strategy of this kind is a subclass of `UncertaintySampling` that writes `uncertainty`, and a YAML file in
 `conf/acquisition`, where the contract tests find it.

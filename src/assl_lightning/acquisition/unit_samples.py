@@ -1,4 +1,4 @@
-"""Samples by their direction alone: features of length 1, in the order of the pool index."""
+"""Features scaled to length 1, in the order of the pool index."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m assl_lightning.classes",
         description="List, add, rename or merge the classes of a run while it waits for labels. Answers stay as they "
-        "were given, and count as the class that theirs has become.",
+        "were given, and count for the class that theirs was renamed to or merged into.",
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", type=path_argument, help="the run's directory")
     parser.add_argument("--add", metavar="NEW", action="append", default=[], help="add a class, after the others")

@@ -1,7 +1,7 @@
-"""`python -m assl_lightning.query CHECKPOINT --k 100`: which samples to label next, from a checkpoint of any trainer.
+"""Choose the samples to label next from a checkpoint that Lightning wrote in a fit with `ASSLScoreCallback`.
 
-For trainings that are configured and not written: the checkpoint is one that Lightning wrote in a fit with
-`ASSLScoreCallback`.
+`python -m assl_lightning.query CHECKPOINT --k 100` is for trainings that are configured in YAML, where no code calls
+`query` of the callback.
 """
 
 from __future__ import annotations
@@ -55,18 +55,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "checkpoint", type=path_argument, metavar="CHECKPOINT", help="a checkpoint of a fit with ASSLScoreCallback"
     )
-    parser.add_argument("--k", type=whole_number_from(1), default=100, help="how many samples (100)")
+    parser.add_argument("--k", type=whole_number_from(1), default=100, help="how many samples to choose (100)")
     file: dict[str, Any] = {"type": path_argument, "metavar": "FILE"}
-    parser.add_argument("--names", **file, help="a name of each sample of the pool, one a line, in its order")
-    parser.add_argument("--candidates", **file, help="which to choose from: an index or name a line (all visited)")
-    parser.add_argument("--labelled", **file, help="which have a label: an index or name a line")
-    parser.add_argument("--factors", choices=["both", "uncertainty", "inconsistency"], help="bounds to rank by")
+    parser.add_argument("--names", **file, help="a name for each sample of the pool, one a line, in the pool's order")
+    parser.add_argument(
+        "--candidates", **file, help="samples to choose from, an index or a name a line (all that training visited)"
+    )
+    parser.add_argument(
+        "--labelled", **file, help="samples that have a label, an index or a name a line; if the checkpoint has "
+        "features, the picks then cover the pool"
+    )  # fmt: skip
+    parser.add_argument(
+        "--factors", choices=["both", "uncertainty", "inconsistency"], help="factors of the score (Eq. 6) to rank by"
+    )
     parser.add_argument("--by", choices=FURTHER, help="rank by a further statistic that the callback kept, instead")
     parser.add_argument(
         "--per-image", type=whole_number_from(1), help="at most so many regions of an image (observe.regions)"
     )
-    parser.add_argument("--c-u", type=float, default=0.5, help="confidence value of the uncertainty (0.5)")
-    parser.add_argument("--c-i", type=float, default=2.0, help="confidence value of the inconsistency (2)")
+    parser.add_argument("--c-u", type=float, default=0.5, help="standard deviations added to the uncertainty (0.5)")
+    parser.add_argument("--c-i", type=float, default=2.0, help="standard deviations added to the inconsistency (2)")
     parser.add_argument("--callback", help="the callback's name, where the trainer had several")
     parser.add_argument("--to", **file, help="write the table here, instead of printing it")
     return parser

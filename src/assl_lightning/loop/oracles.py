@@ -57,7 +57,7 @@ class Oracle(Protocol):
 
 
 class HeldBackLabels:
-    """An oracle with the labels of a data set, which answers at once. Nothing else has labels that are not known yet.
+    """An oracle with the labels of a data set, which answers at once. No other part of a run can read these labels.
 
     With `noise` or a `transition`, some answers are wrong. An answer is a function of the seed, the sample's pool index
     and its class: it does not depend on the time or the strategy of the request, and a wrong answer stays wrong with

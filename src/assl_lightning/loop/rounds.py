@@ -83,8 +83,8 @@ def run_rounds(
             samples behind those of the run: if the run waits for labels, they join the next round, and samples that are
             excluded by then leave the run, labelled or not.
         datamodule: the data of the same pool.
-        make_network: returns a network, whose logits decide: a `FeatureNetwork`, or any other classifier, which is
-            adapted (`networks.adapt.with_features`). Called once a round, under the same initial random state each
+        make_network: returns a network that gives logits: a `FeatureNetwork`, or any other classifier, which is adapted
+            (`networks.adapt.with_features`). Called once a round, under the same initial random state each
             time, and once before the first.
         make_algorithm: called with each network; returns an `Algorithm`.
         make_trainer: called once a round with keywords of `Trainer`: `max_epochs`, `callbacks`, `plugins`, `logger`,
@@ -95,12 +95,12 @@ def run_rounds(
         settings: see `RoundSettings`.
         run_dir: the directory of the run's files; created if it is missing.
         make_progress: returns a callback; called once a round with `round`, `rounds`, `labels`, `images_per_step`, and
-            once for the warm-up, with `round=None`.
+            once for the warm-up (see `make_warm_up`), with `round=None`.
         clock: returns seconds, for the times in the records.
         unreadable: the images that were excluded because they cannot be decoded; the directory lists them.
-        make_warm_up: called once, with the network, before the first label is asked for: it trains the features of all
-            of the pool's images that are neither held out nor excluded, and rounds begin with them. None: they begin
-            with random ones.
+        make_warm_up: called once, with the network, before the first label is asked for; returns a training on images
+            alone, such as `SimCLR`, of all of the pool's images that are neither held out nor excluded. The rounds
+            begin with its weights. None: they begin with random ones.
         stop: a rule that may end the run after a round, which then asks for no labels. Given other `rounds`, another
             rule or none, the call goes on; a rule that was overruled in this way is not asked again.
         make_round_logger: called once a round, with `save_dir` and `id`, for a logger of Lightning that gets the test
@@ -448,7 +448,7 @@ class _Loop:
         if not left:
             raise ValueError(
                 f"round {record.round} has nothing to ask for: all of the pool's {self.pool.num_samples} samples have "
-                f"a label, are held out or excluded; the run ends here, and what it has found so far stands"
+                f"a label, are held out or excluded; the run ends here, and keeps its results so far"
             )
         picks = query(
             self.acquisition,

@@ -79,8 +79,8 @@ class RoundSettings:
             known beside that of successive rounds; None: none is.
         checkpoint: how often a training is saved from within.
         change_devices: go on with other devices than the run had so far, which is else refused.
-        config: whatever else tells this run from another; joins these settings in config.yaml, which a run that goes
-            on is compared with.
+        config: further settings that distinguish this run from others. They are written to config.yaml with these, and
+            a run that goes on must have the same.
     """
 
     seed: Annotated[int, at_least(0)] = 0

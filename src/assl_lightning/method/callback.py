@@ -41,9 +41,10 @@ GATHERED = {
 class ASSLScoreCallback(ScoredPool, Callback):
     """Score every unlabelled sample from the forward passes that training makes anyway.
 
-    After each training batch an observer gives the index (B,) and the logits of a weak and a strong view (B, C). The
-    callback computes pseudo-EL2N of the weak and the symmetric KL divergence between both views, and updates one row of
-    `SampleStatistics` for each sample (Lim et al. 2023, Eq. 1 and 3–6). It draws no random numbers, changes nothing in
+    After each training batch an observer gives the index (B,) and the logits of a weak and a strong view (B, C). From
+    them the callback computes the uncertainty of the weak view (pseudo-EL2N, Eq. 1) and the inconsistency of both views
+    (symmetric KL divergence, Eq. 4), and updates the moving averages of each sample in `SampleStatistics` (Eq. 3 and 5
+    of Lim et al. 2023). `query` then chooses the samples to label. It draws no random numbers, changes nothing in
     the module and never waits for the device, except to check the first batch and, every `trainer.log_every_n_steps`,
     whether a value was not finite.
 
@@ -68,24 +69,25 @@ class ASSLScoreCallback(ScoredPool, Callback):
         c_i: confidence value of the inconsistency's upper bound, ≥ 0 (Eq. 5).
         observe: where the index and the predictions are found. None: in what `training_step` returns, under `index`,
             `logits_weak` and `logits_strong`. Else a maker of `assl_lightning.observe`; or a function `observe(outputs,
-            batch, module) → Observation | None`, which runs in evaluation mode, without gradients and with generators
-            of its own, and is given `index` (B,) too where it has such a parameter; or the import path of either. None
-            skips the batch, on any rank. Rows of index −1 count as none.
+            batch, module) → Observation | None`; or the import path of either. The function runs in evaluation mode,
+            without gradients and with generators of its own. If it has a parameter `index`, it gets the index (B,) too.
+            If it returns None, the batch is skipped on this rank; rows of index −1 are skipped as well.
         variance: "post" as the paper prints it, or "pre"; see `SampleStatistics`.
         assume_unique: no batch holds an index twice (over all ranks); saves a sort in each step.
-        reset: each fit starts with a fresh table, as the paper's statistics start at 0. False goes on with what an
-            earlier fit or `load_state_dict` left, of the same pool; samples that it has gained lie behind the others.
-        keep_features: also keep each sample's latest weak-view features (B, d), as float16 on the device; with them
-            `query` covers the pool, and `ASSLDiv` needs no pass over it. They are those of `features=` or `head=` of a
-            maker, or the key `features_weak`; those of labelled samples join them where the maker names the labelled
-            rows, or `training_step` returns `labelled_index` (L,) int64 and `features_labelled` (L, d). None: keep them
-            where the maker gives them.
+        reset: each fit starts with a fresh table, as the paper's statistics start at 0. False: a fit goes on with the
+            table of an earlier fit or of `load_state_dict`. The pool must be the same; samples may have been added at
+            its end.
+        keep_features: also keep each sample's latest weak-view features (B, d), as float16 on the device. With them
+            `query` covers the pool, and `ASSLDiv` needs no pass over it. They come from `features=` or `head=` of the
+            maker, or from the key `features_weak`. Features of labelled samples are kept where the maker names the
+            labelled rows, or `training_step` returns `labelled_index` (L,) int64 and `features_labelled` (L, d). None:
+            keep features if the maker gives them.
         skip_non_finite: values that are not finite are left out, instead of ending the fit.
         name: distinguishes two such callbacks in one trainer.
-        factors: the bounds that `query` ranks by if it is not told: "both" multiplied (Eq. 6), or "uncertainty" or
-            "inconsistency" alone. None: both, or the uncertainty where the training has one view of each sample.
-        query_to: a file of CSV that the end of a fit writes, with the `query_k` samples to label next among all that
-            were visited; for trainings that are configured and not written.
+        factors: the bounds that `query` ranks by unless it is given others: "both" multiplied (Eq. 6), or "uncertainty"
+            or "inconsistency" alone. None: both, or the uncertainty where the training has one view of each sample.
+        query_to: a CSV file, written at the end of a fit, with the `query_k` samples to label next among all that were
+            visited; for trainings that are configured in YAML, where no code calls `query`.
         query_k: how many samples `query_to` has; fewer where fewer were visited.
         further: names of other published statistics to keep beside the two, for `query(…, by=name)`: "forgetting" (how
             often the predicted class changed, Eq. 2; 8 bytes a sample), "view_variance" (variance of the probabilities

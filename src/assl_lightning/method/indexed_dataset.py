@@ -20,10 +20,10 @@ KEY = "pool_index"
 class IndexedDataset(Dataset[Any]):
     """Append to each sample of a map-style data set its position in the pool.
 
-    A tuple or list gets one entry more, a dictionary the key `pool_index`; of anything else, such as a bare tensor or a
-    named tuple, and the position, a pair is made. `ASSLScoreCallback` takes the position out of each batch of a trainer
-    before the module and its hooks see it, so that `x, y = batch` goes on working. A `collate_fn` sees it, and must
-    leave it where it is.
+    A tuple or list gets one entry more, a dictionary the key `pool_index`; anything else, such as a bare tensor or a
+    named tuple, becomes a pair of itself and the position. `ASSLScoreCallback` takes the position out of each batch of
+    a trainer before the module and its hooks see it, so that `x, y = batch` goes on working. A `collate_fn` sees it,
+    and must leave it where it is.
 
     Wrap the whole pool, then cut it: `Subset(IndexedDataset(pool), unlabelled)`. Where a data set was cut before, such
     as one that holds the unlabelled images alone, say with `index` which samples of the pool it has. Attributes of the

@@ -105,8 +105,8 @@ def _check_count(k: int, seen: int, num_samples: int, mask: Tensor | None) -> No
     if k > seen:
         count = num_samples if mask is None else count_true(mask)
         raise ValueError(
-            f"asked for {k} samples, but training visited only {seen} of the {count} candidates, and what no training "
-            f"batch had has no score; ask for fewer, or train until every candidate was drawn at least once"
+            f"asked for {k} samples, but training visited only {seen} of the {count} candidates, and a sample that was "
+            f"in no training batch has no score; ask for fewer, or train until every candidate was in a batch"
         )
 
 

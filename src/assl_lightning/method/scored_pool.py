@@ -32,8 +32,8 @@ class ScoredPool:
         settings: constants of the statistics and of the score.
         keep_features: keep each sample's latest features beside the statistics.
         skip_non_finite: leave out values that are not finite, instead of raising.
-        factors: the bounds that `query` ranks by if it is not told; None: both, or the uncertainty where there is one
-            view of each sample.
+        factors: the bounds that `query` ranks by unless it is given others; None: both, or the uncertainty where there
+            is one view of each sample.
         further: names of other published statistics to keep.
         grid: the regions of each image, where regions are scored; None: whole samples are, until a state with regions
             is loaded.
@@ -93,7 +93,8 @@ class ScoredPool:
         self._bring_back()
         if self._features is None:
             raise RuntimeError(
-                "there are no features; they exist once Trainer.fit has started with keep_features=True here"
+                "there are no features; they exist once Trainer.fit has started with keep_features=True in this "
+                "callback, or with a maker that names them (head=… or features=…)"
             )
         return self._features
 
@@ -142,15 +143,15 @@ class ScoredPool:
     ) -> Tensor | list[Any]:
         """Return k candidates to label next: (k,) int64 pool indices on the CPU, best first; or their names.
 
-        With `observe.regions` they are regions, pairs (image, region) (k, 2); candidates and labelled are then images,
-        which stand for all of their regions, or regions themselves: a mask (N, R) bool, or distinct pairs.
+        There are two ways to choose. If `labelled` is given and features are kept (`keep_features`), the picks are
+        those of `Herding`, which is recommended: samples that are uncertain, unlike the labelled samples and unlike one
+        another. Of more than 8,192 candidates 8,192 are drawn, always the same; the kernel takes 256 MB, and the
+        candidates' features 4 · d bytes each. Else the picks have the largest scores (Eq. 6), ties to the lower index.
+        That goes through the table once, chunk by chunk, and takes less than 64 MB beside it, and 120 bytes for each of
+        the k.
 
-        With `labelled`, where features are kept (`keep_features`), the picks are those of `Herding`: they cover what
-        is uncertain and unlike the labelled samples, and unlike one another. Of more than 8,192 candidates 8,192 are
-        drawn, always the same; the kernel takes 256 MB, and the candidates' features 4 · d bytes each.
-
-        Else they are those of the largest scores, ties to the lower index. That goes through the table once, chunk by
-        chunk; takes less than 64 MB beside it, and 120 bytes for each of the k.
+        With `observe.regions` the picks are regions, pairs (image, region) (k, 2). Candidates and labelled are then
+        images, which stand for all of their regions, or regions themselves: a mask (N, R) bool, or distinct pairs.
 
         Args:
             k: how many, ≥ 1.
@@ -189,7 +190,10 @@ class ScoredPool:
                 return pairs
             return list(zip(names_of(pairs[:, 0].tolist(), self._names), pairs[:, 1].tolist(), strict=True))
         if per_image is not None:
-            raise ValueError("per_image goes with regions, which observe.regions(…) scores; here are whole samples")
+            raise ValueError(
+                f"per_image is the most regions of one image, but this callback scores whole samples; leave it out, or "
+                f"score regions with observe.regions(…); got per_image={per_image!r}"
+            )
         if by is None:
             picks = query(rows, k, *among, features=self._features, **bounds)
         elif factors is not None:
