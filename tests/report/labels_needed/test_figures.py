@@ -30,7 +30,7 @@ def regimes(runs: Runs) -> list[Regime]:
 
 
 def test_the_methods_that_are_named_come_first_and_the_others_follow(regimes: list[Regime]) -> None:
-    assert shown_methods(regimes, ("low", "unknown")) == ("low", "random", "herding")
+    assert shown_methods(regimes, ("low", "unknown")) == ("low", "herding", "random")
 
 
 def test_more_methods_than_colours_are_all_drawn_and_differ_from_each_other(runs: Runs) -> None:
