@@ -58,18 +58,24 @@ def test_threads_that_free_tensors_may_run_before_the_process_group_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As gloo's threads do; here a thread that gets the interpreter's lock only where the other gives it up."""
-    begin, has_run, had_run = threading.Event(), threading.Event(), []
+    begin, has_run = threading.Event(), threading.Event()
+    had_run: list[bool] = []
+    gathered: list[Any] = [None]
     destroy = torch.distributed.destroy_process_group
 
     def closing() -> None:
         had_run.append(has_run.is_set())
         destroy()
 
+    def wait_for_the_lock() -> None:
+        begin.wait()
+        has_run.set()
+
     monkeypatch.setattr(torch.distributed, "destroy_process_group", closing)
     monkeypatch.setenv("LOCAL_RANK", "0")
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
-    torch.distributed.all_gather_object([None], "a rank's error")
-    thread = threading.Thread(target=lambda: begin.wait() and has_run.set())
+    torch.distributed.all_gather_object(gathered, "a rank's error")
+    thread = threading.Thread(target=wait_for_the_lock)
     thread.start()
     interval = sys.getswitchinterval()
     try:

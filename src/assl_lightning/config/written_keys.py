@@ -38,7 +38,7 @@ def naming_written_keys(
     """Make a function of a configuration whose `ConfigurationError` names keys as they are in `WRITTEN`."""
 
     @wraps(function)
-    def named(config: Config, *arguments: Arguments.args, **keywords: Arguments.kwargs) -> Result:
+    def named(config: Config, /, *arguments: Arguments.args, **keywords: Arguments.kwargs) -> Result:
         try:
             return function(config, *arguments, **keywords)
         except ConfigurationError as error:
