@@ -117,6 +117,7 @@ LINES = {
         ("last.ckpt --candidtaes x", "--candidtaes: there is no such option (did you mean '--candidates'?); see"),
         ("last.ckpt --k 0", "--k: must be a whole number of at least 1; got '0'; see"),
         ("last.ckpt --c-u nan", "--c-u: must be a number; got 'nan'; see"),
+        ("photos", "photos is a directory; give the file in it that Lightning's ModelCheckpoint wrote"),
         (
             "photso",
             "there is no checkpoint photso (did you mean 'photos'?); give the file that Lightning's ModelCheckpoint "

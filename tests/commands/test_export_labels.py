@@ -73,6 +73,7 @@ def test_the_folder_has_a_directory_for_each_class(run_dir: Path, capsys: pytest
             ["run", "--format", "labels", "--output", "no/such.csv"],
             "no/such.csv: there is no directory no; make it",
         ),
+        (["run", "--format", "labels", "--output", "photos/a.png"], "photos/a.png: must end in .csv, so that no other"),
         (["run", "--format", "folder", "--output", "run"], "--output run: must be a directory that is new or empty"),
         (
             ["run", "--format", "folder", "--output", "photos/x"],

@@ -194,10 +194,16 @@ def test_classes_that_were_renamed_have_their_present_names(place: Path) -> None
             ["runs/run/seed_0", "--label-studio", "t.json", "--image-root", "runs"],
             "--image-root runs: must be a directory",
         ),
-        (["runs/run/seed_0", "--output", "none/p.csv"], "none/p.csv cannot be written: there is no directory none"),
-        (["runs/run/seed_0", "--manifest", "none/m.csv"], "none/m.csv cannot be written: there is no directory none"),
+        (["runs/run/seed_0", "--output", "none/p.csv"], "--output none/p.csv: there is no directory none; make it"),
+        (["runs/run/seed_0", "--manifest", "none/m.csv"], "--manifest none/m.csv: there is no directory none; make"),
         (["runs/run/seed_0", "photos", "--output", "o.csv", "--manifest", "m.csv"], "--manifest: is for the images of"),
         (["runs/run/seed_0", "missing", "--output", "o.csv"], "there is no image that can be read"),
+        (
+            ["runs/run/seed_0", "photos", "--output", "photos/0.png"],
+            "--output photos/0.png: must end in .csv or .parquet, so that no other file is written over",
+        ),
+        (["runs/run/seed_0", "--manifest", "m.json"], "--manifest m.json: must end in .csv, so that no other file"),
+        (["runs/run/seed_0", "--folder", "no/such"], "--folder no/such: there is no directory no; make it first"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_nothing_is_written(

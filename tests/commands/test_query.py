@@ -93,6 +93,7 @@ def test_names_that_look_like_numbers_are_names_where_there_are_names(
         (["--names", "short.txt"], "names must be as many as the samples of"),
         (["--candidates", "short.txt"], "candidates must be pool indices, which are whole numbers"),
         (["--labelled", "none.txt"], "none.txt"),
+        (["--to", "last.ckpt"], "--to last.ckpt: must end in .csv, so that no other file is written over"),
         (["--to", "."], "--to must be a file that can be written; . cannot: it is a folder"),
         (
             ["--callback", "other"],

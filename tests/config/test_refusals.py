@@ -23,6 +23,8 @@ WITH = "(with … name=resnet, cache=null, test_fraction=2, optimizer.lr=0.1, op
         (ValueError("Root is no path"), "data.source.root=photos/of/mine: Root is no path"),
         (OSError("there is no photos/of/mine"), "data.source.root=photos/of/mine: there is no photos/of/mine"),
         (TypeError("got `name='x'` of a root"), "data.source.name=resnet: got `name='x'` of a root"),
+        (TypeError("invalid: `name=3`, a root"), "data.source.name=resnet: invalid: `name=3`, a root"),
+        (TypeError("the `root` of a name is odd"), "data.source.root=photos/of/mine: the `root` of a name is odd"),
         (
             ValueError("Invalid weight_decay value: -1"),
             "data.source.optimizer.weight_decay=-1: Invalid weight_decay value: -1",

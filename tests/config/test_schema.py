@@ -238,6 +238,37 @@ MALFORMED: list[tuple[Change, list[str]]] = [
     ),
     ({"trainer.matmul_precision": "fast"}, ["trainer.matmul_precision=fast: must be one of highest, high, medium"]),
     ({"trainer.logger": True}, ["trainer.logger=true: must be a logger's group", "trainer/logger=csv"]),
+    # values that Lightning would refuse with its own list, or take
+    (
+        {"trainer.precision": "bf17"},
+        ["trainer.precision=bf17: must be one of 32-true, bf16-mixed, 16-mixed, auto (did you mean 'bf16-mixed'?)"],
+    ),
+    ({"trainer.precision": "transformer-engine"}, ["trainer.precision=transformer-engine: must be one of 32-true, "]),
+    ({"trainer.accelerator": "gpux"}, ["must be one of auto, cpu, gpu, cuda, mps (did you mean 'gpu'?)"]),
+    (
+        {"trainer.accelerator": None},
+        ["trainer.accelerator=null: must be one of auto, cpu, gpu, cuda, mps; for another"],
+    ),
+    ({"trainer.strategy": "dpp"}, ["trainer.strategy=dpp: must be one of auto, ddp, ", "(did you mean 'ddp'?)"]),
+    ({"trainer.strategy": 3}, ["trainer.strategy=3: must be one of auto, ddp, ", "in trainer.strategy._target_"]),
+    ({"trainer.deterministic": "perhaps"}, ["trainer.deterministic=perhaps: must be one of true, false, warn, null"]),
+    ({"trainer.deterministic": 1}, ["trainer.deterministic=1: must be one of true, false, warn, null"]),
+    ({"trainer.gradient_clip_algorithm": "vale"}, ["must be one of norm, value, null (did you mean 'value'?)"]),
+    ({"trainer.gradient_clip_val": -1}, ["trainer.gradient_clip_val=-1: must be at least 0, or null"]),
+    ({"trainer.profiler": "simpl"}, ["trainer.profiler=simpl: must be one of simple, ", "(did you mean 'simple'?)"]),
+    ({"trainer.benchmark": "x"}, ["trainer.benchmark=x: must be true or false, or null"]),
+    ({"trainer.sync_batchnorm": "x"}, ["trainer.sync_batchnorm=x: must be true or false"]),
+    ({"trainer.num_nodes": 0}, ["trainer.num_nodes=0: must be at least 1"]),
+    ({"trainer.model_registry": 3}, ["trainer.model_registry=3: must be a text, or null"]),
+    (
+        {"trainer.devices": "two"},
+        ["trainer.devices=two: must be a number of devices, a list of their numbers, or auto"],
+    ),
+    ({"trainer.devices": -2}, ["trainer.devices=-2: must be a number of devices"]),
+    ({"trainer.devices": "0"}, ["trainer.devices=0: must be a number of devices"]),
+    ({"trainer.devices": [-1]}, ["trainer.devices=[-1]: must be a number of devices"]),
+    ({"trainer.devices": []}, ["trainer.devices=[]: must be a number of devices"]),
+    ({"name": None}, ["name=null: must be a text that is not empty"]),
 ]
 
 
@@ -267,6 +298,15 @@ FITTING: list[Change] = [
     {"trainer.devices": 4},
     {"trainer.devices": "auto"},
     {"trainer.devices": -1},
+    {"trainer.devices": "0,"},  # device number 0
+    {"trainer.devices": [0]},
+    {"trainer.precision": 32},
+    {"trainer.precision": "bf16"},
+    {"trainer.precision": "64-true"},  # refused with the reason once there is a Trainer
+    {"trainer.strategy": "ddp_notebook"},  # likewise
+    {"trainer.strategy": {"_target_": "their.Strategy"}},
+    {"trainer.deterministic": "warn"},
+    {"trainer.gradient_clip_val": 0.5},
     {"trainer.logger": False},
     {"network": {"_target_": "a.Network"}},
 ]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from assl_lightning.config import build, prepare
 from assl_lightning.config.instantiate import make_algorithm, make_network
 from assl_lightning.config.schema import Config, ConfigurationError
-from assl_lightning.config.trying import StepSizes, try_single_images, try_training
+from assl_lightning.config.trying import StepSizes, try_network, try_single_images, try_training
 from assl_lightning.learning.algorithm import Algorithm
 
 Compose = Callable[..., Config]
@@ -63,6 +63,32 @@ def test_a_last_training_without_unlabelled_images_is_found_once_the_data_are_re
         build.make_parts(prepared.config, prepared.source)
 
     assert caught.value.lines[0].startswith(f"algorithm.batch_size=1: must be at least 2, since {LAST}would give")
+
+
+class Viewing(nn.Module):
+    """A network that calls view on its maps, as many do."""
+
+    def __init__(self, num_classes: int = 10) -> None:
+        super().__init__()
+        self.maps, self.head = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(4 * 16 * 16, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.maps(images)
+        logits: Tensor = self.head(maps.view(len(maps), -1))
+        return logits
+
+
+def test_a_network_that_views_its_maps_is_refused_in_the_other_layout_and_told_which_to_choose(
+    compose_run: Compose,
+) -> None:
+    given = ["network._target_=tests.config.test_trying.Viewing", "warm_up=none", "trainer.accelerator=cpu"]
+    try_network(compose_run(*given))
+    with pytest.raises(ConfigurationError) as caught:
+        try_network(compose_run(*given, "trainer.memory_format=channels_last"))
+
+    (line,) = caught.value.lines
+    assert line.startswith("trainer.memory_format=channels_last: Viewing raises: view size is not compatible")
+    assert line.endswith("; choose trainer.memory_format=contiguous, or call reshape instead of view in the network")
 
 
 class Blocked(nn.Module):

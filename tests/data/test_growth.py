@@ -70,6 +70,11 @@ def test_in_a_round_what_came_waits_and_what_is_gone_is_an_error(caplog: pytest.
         reindex_source(source_of("a", "b", "c"), PoolOnDisk(KNOWN, 3, False))
 
 
+def test_other_data_in_a_round_are_refused_as_such() -> None:
+    with pytest.raises(ValueError, match="the data have none of the run's images, such as c; give the run's own data"):
+        reindex_source(source_of("x", "y", "z"), PoolOnDisk(KNOWN, 3, False))
+
+
 PICTURE = "runs/a/seed_0/round_00/to_label/images/0000.png"
 
 

@@ -167,7 +167,7 @@ BY_CLASSES: list[tuple[str, str]] = [
     ("data.image_size=[99999999,99999999]", "(with channels=1, image_size=[99999999, 99999999])"),
     ("oracle.seed=x", "seed must be an integer of at least 0; got 'x'"),
     ("algorithm.module.optimizer=5", "optimizer=5,"),
-    ("trainer.accelerator=tpuu", "invalid accelerator name"),
+    ("trainer.accelerator={_target_: torch.nn.Identity}", "invalid accelerator name"),
 ]
 
 

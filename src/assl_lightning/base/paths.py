@@ -68,3 +68,32 @@ def path_argument(text: str) -> Path:
         return expanded(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def check_suffix(option: str, path: Path, *suffixes: str) -> None:
+    """Raise unless a path ends in one of `suffixes`, so that no image or checkpoint is written over by mistake.
+
+    Raises:
+        ValueError: it ends in something else.
+
+    >>> check_suffix("--output", Path("a.png"), ".csv", ".parquet")
+    Traceback (most recent call last):
+    ValueError: --output a.png: must end in .csv or .parquet, so that no other file is written over
+    """
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"{option} {path}: must end in {' or '.join(suffixes)}, so that no other file is written over")
+
+
+def check_file_to_write(option: str, path: Path, *suffixes: str) -> None:
+    """Raise unless a file with one of `suffixes` can be written at a path, over such a file that is there.
+
+    Raises:
+        ValueError: see `check_suffix`; or it is a directory, its directory is missing, or nothing may be written there.
+    """
+    check_suffix(option, path, *suffixes)
+    if path.is_dir():
+        raise ValueError(f"{option} {path}: is a directory; name a file")
+    if not path.parent.is_dir():
+        raise ValueError(f"{option} {path}: there is no directory {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{option} {path}: nothing may be written into {path.parent}; name another directory")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, get_args
 
 from assl_lightning.base.atomic import write_text
 from assl_lightning.base.command_line import Parser, as_command
-from assl_lightning.base.paths import path_argument
+from assl_lightning.base.paths import check_file_to_write, path_argument
 from assl_lightning.base.run_files import require_run
 from assl_lightning.base.words import counted
 from assl_lightning.commands.ingest import configured_conflicts
@@ -75,8 +75,7 @@ def _export_labels(run_dir: Path, kind: str, output: Path | None) -> None:
         raise ValueError(f"{run_dir} has no label by people yet; label images first")
     if kind == "labels":
         path = output or run_dir / "labels.csv"
-        if not path.parent.is_dir():
-            raise ValueError(f"--output {path}: there is no directory {path.parent}; make it first")
+        check_file_to_write("--output", path, ".csv")
         write_text(path, found.table())
     else:
         path = output or run_dir / "export_folder"

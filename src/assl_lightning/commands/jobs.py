@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import sys
+import time
 from dataclasses import dataclass
 from math import nan
 from statistics import fmean
@@ -14,10 +15,16 @@ from assl_lightning.base.command_line import line_of, lines_of, print_errors
 from assl_lightning.base.interruption import Interrupted, OtherRankError
 from assl_lightning.config.reading import read
 from assl_lightning.config.schema import Config
+from assl_lightning.networks.settings import layout_advice
 
 RUN_IN_CHILD = "ASSL_LIGHTNING_RUN"
 """Environment variable with the resolved configuration as JSON. Lightning starts the processes of the other devices by
 repeating the command line; they take the configuration from here instead of composing (and sweeping) again."""
+
+
+_LETTING_GO = 0.1
+"""Seconds in which other threads may run before a process group is closed. PyTorch before 2.8 waits for gloo's threads
+while it keeps the interpreter's lock, for ever if one of them needs it to free a tensor of the last collective."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,9 @@ def run_job(config: Config) -> Outcome:
     except OtherRankError:
         return Outcome()  # the first rank has the line and the exit code
     except Exception as error:
+        advice = layout_advice(error)
+        if advice is not None:
+            return Outcome((f"{line_of(error)}; {advice}, in another run_dir",))
         return Outcome((_out_of_memory(error),) if _is_out_of_memory(error) else lines_of(error))
     finally:
         gc.collect()  # Trainers are reference cycles, which would keep networks and images alive
@@ -88,6 +98,7 @@ def _forget_processes() -> None:
     """Close the process group that Lightning opened, so that the next job of a sweep starts its own processes."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        time.sleep(_LETTING_GO)
         distributed.destroy_process_group()
     for name in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         os.environ.pop(name, None)

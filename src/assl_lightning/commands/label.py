@@ -19,7 +19,7 @@ from assl_lightning.base.atomic import write_text
 from assl_lightning.base.command_line import Parser, as_command
 from assl_lightning.base.extras import install_command
 from assl_lightning.base.interruption import Interrupted, Interruption
-from assl_lightning.base.paths import path_argument
+from assl_lightning.base.paths import check_file_to_write, path_argument
 from assl_lightning.base.run_files import CONFIG, LEDGER
 from assl_lightning.base.shell import command
 from assl_lightning.base.words import counted
@@ -156,6 +156,8 @@ def _token(text: str) -> str:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.csv is not None:
+        check_file_to_write("--csv", options.csv, ".csv")
     batch = _open_audit(options.run_dir) if options.audit else waiting_batch(options.run_dir)
     share = _requested_share(options)
     session = Session(batch, Ledger(options.run_dir / LEDGER), _policy(options.run_dir), share)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from assl_lightning.base.argument_types import number_above
 from assl_lightning.base.command_line import Parser, as_command
-from assl_lightning.base.paths import path_argument
+from assl_lightning.base.paths import check_file_to_write, path_argument
 from assl_lightning.base.run_files import require_run
 from assl_lightning.base.words import counted, per_cent
 from assl_lightning.commands.messages import set_up_messages
@@ -44,9 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     set_up_messages()
     table = options.output or _beside_the_run(options)
     check_table(table)
-    for path in (table, options.manifest, options.label_studio, options.folder):
-        if path is not None and not path.parent.is_dir():
-            raise FileNotFoundError(f"{path} cannot be written: there is no directory {path.parent}; make it first")
+    check_file_to_write("--output", table, ".csv", ".parquet")
+    for name, path, suffix in (
+        ("--manifest", options.manifest, ".csv"),
+        ("--label-studio", options.label_studio, ".json"),
+    ):
+        if path is not None:
+            check_file_to_write(name, path, suffix)
+    if options.folder is not None and not options.folder.parent.is_dir():
+        raise ValueError(f"--folder {options.folder}: there is no directory {options.folder.parent}; make it first")
     from assl_lightning.commands.predicting import RunPredictor  # torch is imported once the arguments are right
 
     predictor = RunPredictor(options.run_dir, device=options.device)

@@ -15,7 +15,7 @@ from typing import Any
 from assl_lightning.base.argument_types import whole_number_from
 from assl_lightning.base.atomic import write_text
 from assl_lightning.base.command_line import Parser, as_command
-from assl_lightning.base.paths import path_argument
+from assl_lightning.base.paths import check_suffix, path_argument
 from assl_lightning.base.tables import read_text
 from assl_lightning.method.settings import FURTHER
 from assl_lightning.method.write_picks import check_target
@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     if options.to is not None:
         check_target(options.to, "--to")
+        check_suffix("--to", options.to, ".csv")
 
     from assl_lightning.method.callback import ASSLScoreCallback  # here, so that --help does not wait for torch
 

@@ -29,6 +29,7 @@ from assl_lightning.config.schema import Config, ConfigurationError
 from assl_lightning.config.trying import check_single_images, try_trainer
 from assl_lightning.config.unreadable import exclude_unreadable
 from assl_lightning.config.values import show
+from assl_lightning.config.written_keys import naming_written_keys
 from assl_lightning.data.pool import Pool
 from assl_lightning.data.sources.base import PoolSource
 from assl_lightning.data.sources.undecodable import Row, rows_of
@@ -88,6 +89,7 @@ def _contents(config: Config, source: PoolSource) -> dict[str, str]:
     return found
 
 
+@naming_written_keys
 def make_parts(config: Config, source: PoolSource) -> Parts:
     """Make the arguments of the loop over the images of `source`, from a complete configuration. Writes nothing."""
     assert config.data.mean is not None

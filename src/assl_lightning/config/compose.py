@@ -27,9 +27,10 @@ from assl_lightning.base.shell import quote
 from assl_lightning.base.versions import require_versions
 from assl_lightning.base.words import first_line, listed, nearest, one_line
 from assl_lightning.config.hydra_keys import refuse_without_effect
-from assl_lightning.config.reading import read, unknown_key
+from assl_lightning.config.reading import explain_wrong, read, unknown_key
 from assl_lightning.config.replaced import leave_out_foreign, with_open_nodes
 from assl_lightning.config.schema import Config, ConfigurationError, join_key
+from assl_lightning.config.values import show
 from assl_lightning.config.yaml_numbers import find_misread
 
 _OF_FILES = ("_suffix", "_steps")
@@ -91,6 +92,11 @@ def _refuse_unused_root(composed: DictConfig, overrides: Sequence[str]) -> None:
     content = str(OmegaConf.to_container(composed, resolve=False))
     if given is None or composed.data.root is None or re.search(r"\$\{(data|\.*)\.root\}", content):
         return
+    instead = OmegaConf.select(composed, "data.source.root")
+    if instead is not None:
+        raise ConfigurationError(
+            f"{given}: has no effect, since {show('data.source.root', instead)} is given too; leave one of them out"
+        )
     raise ConfigurationError(
         f"{given}: has no effect on data={composed.data.name}, which has no files; name the kind of data too, such as "
         f"data=folder for a directory of images, or data=image_folder where each class has a directory"
@@ -229,9 +235,29 @@ def _explain_value(overrides: Sequence[str], key: str | None, error: Exception) 
     missing = re.search(r"key '([^']+)' not found", str(error))  # ${missing}, which other keys may pass on
     marks = [f"${{{missing[1]}}}"] if missing else []
     at_fault = next((text for text in overrides if any(mark in text for mark in marks)), None)
+    if at_fault is None and (written := _override_below(overrides, error)):
+        text, place = written
+        (parsed,) = OverridesParser.create().parse_overrides([text])
+        wrong = explain_wrong(parsed.key_or_group, parsed.value())
+        return wrong or f"{text}: must have a value at {place}, which {key} takes; give {place}=VALUE instead"
     at_fault = at_fault or next((text for text in overrides if text.lstrip("+").startswith(f"{key}=")), key)
     why = _OF_HYDRA if _NEEDS_HYDRA.search(str(error)) else _first_line(error)
     return f"{at_fault}: {why}" if at_fault else why
+
+
+_ACCESS = re.compile(r"trying to access ([^:\s]+):|key '([^']+)' not found")
+
+
+def _override_below(overrides: Sequence[str], error: Exception) -> tuple[str, str] | None:
+    """Return the override that took away the place to which another key refers, and that place; None if none did.
+
+    So does data.image_size=8, where data.source.image_size is ${data.image_size[0]}.
+    """
+    found = _ACCESS.search(str(error))
+    place = (found[1] or found[2]) if found else ""
+    outer = {place[:end] for end, sign in enumerate(place) if sign in ".["}
+    override = next((text for text in reversed(overrides) if text.lstrip("+").partition("=")[0] in outer), None)
+    return None if override is None else (override, place)
 
 
 _NEEDS_HYDRA = re.compile(r"HydraConfig was not set|key 'hydra\.[^']*' not found")

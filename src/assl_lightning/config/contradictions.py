@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import isqrt
-from typing import Annotated, Any
+from typing import Any
 
 from assl_lightning.base.arguments import is_integer
-from assl_lightning.base.rules import at_least
 from assl_lightning.config.schema import Config
+from assl_lightning.config.trainer_keys import check_trainer
 from assl_lightning.config.values import Node, as_yaml, read_value, show
 from assl_lightning.data.class_names import read_class_names
-from assl_lightning.learning.settings import ALGORITHM_ARGUMENTS, WARM_UP_ARGUMENTS, MatmulPrecision
+from assl_lightning.learning.settings import ALGORITHM_ARGUMENTS, WARM_UP_ARGUMENTS
 from assl_lightning.loop.settings import KEYS, Contradiction
-from assl_lightning.networks.settings import MemoryFormat
 
 
 def contradictions_in(config: Config) -> list[str]:
@@ -125,10 +124,8 @@ def _check_arguments(key: str, node: Node, hints: Mapping[str, Any]) -> list[str
     return errors
 
 
-def _check_devices(config: Config) -> list[str]:
+def _check_batches_of_devices(config: Config) -> list[str]:
     devices = config.trainer.get("devices", 1)
-    if isinstance(devices, bool) or not isinstance(devices, (int, str, list)) or devices in (0, "", []):
-        return [f"{show('trainer.devices', devices)}: must be a number of devices, a list of their numbers, or auto"]
     count = len(devices) if isinstance(devices, list) else devices
     if config.algorithm.labelled_stream == "passes" and isinstance(count, int) and count > 1:
         return [
@@ -152,57 +149,6 @@ def _warm_up_batch_size(config: Config) -> int:
     return size if is_integer(size) else 0
 
 
-_SET_BY_THE_LOOP: Mapping[str, str] = {
-    "max_epochs": "use steps_per_round",
-    "min_epochs": "use steps_per_round",
-    "max_steps": "use steps_per_round",
-    "min_steps": "use steps_per_round",
-    "max_time": "use steps_per_round",
-    "limit_train_batches": "use steps_per_round",
-    "limit_val_batches": "the whole test set is always used",
-    "barebones": "a run logs and tests",
-    "fast_dev_run": "use rounds=0 steps_per_round=1",
-    "overfit_batches": "use initial_labels and algorithm.batch_size",
-    "check_val_every_n_epoch": "use steps_per_epoch",
-    "val_check_interval": "use steps_per_epoch",
-    "default_root_dir": "use run_dir",
-    "num_sanity_val_steps": "the network is tested where steps_per_epoch says",
-    "enable_checkpointing": "use checkpoint.every_n_steps and checkpoint.every_n_seconds",
-    "use_distributed_sampler": "the samplers divide each batch among devices themselves",
-    "reload_dataloaders_every_n_epochs": "the samplers know the epoch themselves",
-    "accumulate_grad_batches": "use algorithm.batch_size, which is the batch of one optimizer step",
-}
-
-
-TRAINER_KEYS: Mapping[str, Any] = {
-    "matmul_precision": MatmulPrecision,
-    "memory_format": MemoryFormat,
-    "cuda_graph": bool,
-}
-"""Keys of trainer that are none of Lightning's, with their types."""
-
-
-def _check_trainer(config: Config) -> list[str]:
-    errors = [
-        f"{show(f'trainer.{key}', config.trainer[key])}: the loop over rounds sets this itself; leave it out, {instead}"
-        for key, instead in _SET_BY_THE_LOOP.items()
-        if key in config.trainer
-    ]
-    read_value(
-        Annotated[int, at_least(1)], config.trainer.get("log_every_n_steps", 50), "trainer.log_every_n_steps", errors
-    )
-    for key, hint in TRAINER_KEYS.items():
-        if key in config.trainer:
-            read_value(hint, config.trainer[key], f"trainer.{key}", errors)
-    logger = config.trainer.get("logger", False)
-    if logger not in (None, False) and not (isinstance(logger, Mapping) and isinstance(logger.get("_target_"), str)):
-        errors.append(
-            f"{show('trainer.logger', logger)}: must be a logger's group; choose one with trainer/logger=csv, "
-            f"or none with trainer/logger=none"
-        )
-    return errors
-
-
 _CHECKS: tuple[Callable[[Config], list[str]], ...] = (
     _check_settings,
     _check_pool,
@@ -213,6 +159,6 @@ _CHECKS: tuple[Callable[[Config], list[str]], ...] = (
     _check_class_names,
     _check_module,
     _check_warm_up,
-    _check_devices,
-    _check_trainer,
+    _check_batches_of_devices,
+    lambda config: check_trainer(config.trainer),
 )

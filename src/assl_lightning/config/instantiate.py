@@ -14,11 +14,11 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import nn
 
 from assl_lightning.base.words import nearest, one_line
-from assl_lightning.config.contradictions import TRAINER_KEYS
 from assl_lightning.config.refusals import error_at
 from assl_lightning.config.schema import Config, ConfigurationError
+from assl_lightning.config.trainer_keys import TRAINER_KEYS
 from assl_lightning.config.values import Node, show
-from assl_lightning.learning.accelerators import AUTO, auto_accelerator, auto_precision
+from assl_lightning.learning.accelerators import AUTO, auto_accelerator, auto_precision, has_gpu
 from assl_lightning.learning.accepting import require_algorithm
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.simclr import SimCLR
@@ -168,6 +168,10 @@ def trainer_factory(config: Config) -> Callable[..., Trainer]:
             configured["precision"] = auto_precision(configured.get("accelerator", AUTO))
         if configured.get("accelerator") == AUTO:
             configured["accelerator"] = auto_accelerator()
+        if configured.get("accelerator") == "gpu" and not has_gpu():
+            raise ConfigurationError(
+                "trainer.accelerator=gpu: must be auto or cpu here, since PyTorch finds no GPU on this machine"
+            )
         configured["logger"] = False
         if logger:
             make_logger = instantiate_node("trainer.logger", logger | {"_partial_": True})
@@ -175,7 +179,7 @@ def trainer_factory(config: Config) -> Callable[..., Trainer]:
                 configured["logger"] = made = make_logger(save_dir=keywords["default_root_dir"])
             if isinstance(made, WandbLogger):
                 configured["callbacks"] = [*configured["callbacks"], _EndOfLogging()]
-        with error_at("trainer", config.trainer):
+        with error_at("trainer", arguments):
             return make(**{**keywords, **configured})
 
     return make_trainer

@@ -29,6 +29,7 @@ from assl_lightning.config.refusals import error_at
 from assl_lightning.config.schema import Config, ConfigurationError, left_open
 from assl_lightning.config.trying import check_single_images, try_network, try_trainer
 from assl_lightning.config.values import show
+from assl_lightning.config.written_keys import naming_written_keys
 from assl_lightning.data.class_names import list_classes, oddities
 from assl_lightning.data.growth import reindex_source
 from assl_lightning.data.long_tail import long_tailed
@@ -72,6 +73,7 @@ def prepare(config: Config) -> Prepared:
     return Prepared(fill_from_data(config, source), source, planned.later)
 
 
+@naming_written_keys
 def check(config: Config) -> None:
     """Build and discard all parts that need no data; raise a `ConfigurationError` if a class refuses arguments."""
     errors = [line for key, node in nodes(config) for line in check_arguments(key, node)]
@@ -108,11 +110,13 @@ def processes_to_start(config: Config) -> int:
     return int(getattr(strategy, "num_processes", 1)) - 1
 
 
+@naming_written_keys
 def read_class_names(config: Config) -> tuple[str, ...]:
     """Return the present classes of the data, in their order."""
     return instantiate_as(PoolSource, "data.source", config.data.source).class_names
 
 
+@naming_written_keys
 def load_source(config: Config, later: Sequence[str] = ()) -> PoolSource:
     """Read the data, compare them with their declaration, and apply data.imbalance_factor.
 

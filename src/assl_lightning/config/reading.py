@@ -58,6 +58,14 @@ def unknown_key(section: str, name: str, known: Iterable[str]) -> str:
     return f"{where} has no key {name!r}{nearest(name, names)}; its keys are {', '.join(names)}"
 
 
+def explain_wrong(key: str, value: object) -> str | None:
+    """Return the line for a value that is none of those that `key` takes, or None, also where there is no such key."""
+    hint, errors = dict(_leaves(Config, "")).get(key), list[str]()
+    if hint is not None:
+        read_value(hint, value, key, errors)
+    return next(iter(errors), None)
+
+
 def _leaves(section: type, path: str) -> Iterator[tuple[str, Any]]:
     """Yield every key of a section and of those below it, with its type."""
     for _, key, hint in fields_of(section, path):

@@ -76,9 +76,10 @@ def _at_the_beginning(name: str, _: object) -> str:
 
 
 def _as_an_argument(name: str, _: object) -> str:
-    """Return a pattern for `name must` or `name=`; for the name alone if it has an underscore, as no word has."""
-    behind = "" if "_" in name else "(?: must|=)"
-    return rf"\b{re.escape(name)}{behind}(?!\w)"
+    """Return a pattern for `name must`, name= or the name in backticks; for it alone if it has an underscore."""
+    escaped = re.escape(name)
+    behind = r"(?!\w)" if "_" in name else r"(?: must\b|=)"
+    return rf"\b{escaped}{behind}|`{escaped}`"
 
 
 def _by_its_value(_: str, value: object) -> str | None:

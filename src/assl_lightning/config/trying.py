@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from assl_lightning.base.processes import check_that_results_return
+from assl_lightning.base.words import one_line
 from assl_lightning.config.instantiate import check_kind, make_algorithm, make_network, make_warm_up, trainer_factory
 from assl_lightning.config.refusals import error_at
 from assl_lightning.config.schema import Config, ConfigurationError
@@ -19,6 +21,7 @@ from assl_lightning.config.values import show
 from assl_lightning.learning.accepting import check_algorithm
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.loop.fitting import check_precision
+from assl_lightning.networks.settings import layout_advice
 
 
 @dataclass(frozen=True)
@@ -59,20 +62,34 @@ def try_network(config: Config) -> Algorithm:
     with torch.random.fork_rng(devices=[]):
         network = make_network(config)
         algorithm = make_algorithm(config, network)
-        with error_at("network", config.network), torch.no_grad():
+        with error_at("network", config.network), _layout_named(config), torch.no_grad():
             logits = network.eval()(images)
         if logits.shape != (2, data.num_classes):
             raise ConfigurationError(
                 f"network: for images of shape {tuple(images.shape)} the logits must have shape "
                 f"(2, {data.num_classes}); {type(network).__name__} gives {tuple(logits.shape)}"
             )
-        with error_at("network", config.network):
+        with error_at("network", config.network), _layout_named(config):
             try_training(network, images, data.num_classes)
         if config.warm_up is not None:
             make_warm_up(config.warm_up, network)
         with error_at("algorithm.module", config.algorithm.module):
             check_algorithm(make_algorithm(config, network), images.shape[1:])
     return algorithm
+
+
+@contextmanager
+def _layout_named(config: Config) -> Iterator[None]:
+    """Turn the error of a network that cannot have its maps in the layout of the run into one that names the key."""
+    try:
+        yield
+    except RuntimeError as error:
+        advice = layout_advice(error)
+        if advice is None:
+            raise
+        key = show("trainer.memory_format", config.trainer.get("memory_format", "auto"))
+        name = config.network["_target_"].rpartition(".")[2]
+        raise ConfigurationError(f"{key}: {name} raises: {one_line(error)}; {advice}") from error
 
 
 def check_single_images(config: Config, trainer: Trainer, labelled: int | None, num_unlabelled: int | None) -> None:

@@ -7,7 +7,7 @@ from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
 from assl_lightning.base.arguments import is_integer, is_number
-from assl_lightning.base.rules import take_apart
+from assl_lightning.base.rules import Rule, take_apart
 from assl_lightning.base.words import nearest, shortened
 
 Node = dict[str, Any]
@@ -43,7 +43,7 @@ def read_value(hint: Any, value: object, key: str, errors: list[str]) -> Any:
     converted = _convert(kind, value)
     if converted is not _WRONG and (rule is None or rule.test(converted)):
         return converted
-    expected = [_expected(kind)] if converted is _WRONG else []
+    expected = [_expected(kind)] if converted is _WRONG and not _names_type(rule, kind) else []
     must_be = ", ".join([*expected, *([rule.sentence] if rule else []), *(["or null"] if may_be_none else [])])
     choices = get_args(kind) if get_origin(kind) is Literal else ()
     errors.append(f"{show(key, value)}: must be {must_be}{nearest(str(value), choices)}")
@@ -85,6 +85,11 @@ def _convert_plain(hint: Any, value: object) -> Any:
     if hint is int:
         return value if is_integer(value) else _WRONG
     return value if isinstance(value, hint) else _WRONG
+
+
+def _names_type(rule: Rule | None, kind: Any) -> bool:
+    """Return whether the sentence of a rule begins with the type, as "a text that is not empty" does."""
+    return rule is not None and rule.sentence.startswith(_expected(kind))
 
 
 def _expected(hint: Any) -> str:

@@ -48,6 +48,12 @@ def reindex_source(source: PoolSource, known: PoolOnDisk) -> PoolSource:
     new = sorted(index_of.keys() - set(of_round))
     if not known.between_rounds:
         unused = {of_round[index] for index in known.unused.tolist()}
+        if index_of.keys().isdisjoint(of_round):
+            _refuse_outputs(of_round)
+            raise ValueError(
+                f"the data have none of the run's images, such as {of_round[0]}; give the run's own data, "
+                f"or choose another run_dir for others"
+            )
         _refuse_missing([name for name in of_round if name not in index_of and name not in unused])
         if new:
             log.warning(

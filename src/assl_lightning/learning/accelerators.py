@@ -37,6 +37,11 @@ def auto_accelerator() -> str:
     return "cpu"
 
 
+def has_gpu() -> bool:
+    """Return whether Lightning finds a GPU here, of NVIDIA, AMD or Apple."""
+    return CUDAAccelerator.is_available() or MPSAccelerator.is_available()
+
+
 def auto_precision(accelerator: object) -> str:
     """Return Lightning's precision for "auto": "bf16-mixed" on a CUDA device made for bfloat16, elsewhere "32-true".
 

@@ -11,6 +11,7 @@ from typing import IO, Any
 import torch
 
 from assl_lightning.base.suggestions import nearest_path
+from assl_lightning.base.words import with_kind
 
 STATE_KEY = "assl_lightning.ASSLScoreCallback[{name}]"
 """Key of a callback's state among those of all callbacks."""
@@ -26,6 +27,8 @@ def read_state(path: str | Path, name: str | None = None) -> dict[str, Any]:
         ValueError: it is no checkpoint, or has no such callback.
     """
     path = Path(path).expanduser()
+    if path.is_dir():
+        raise FileNotFoundError(f"{path} is a directory; give the file in it that Lightning's ModelCheckpoint wrote")
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no checkpoint {path}{nearest_path(path)}; give the file that Lightning's ModelCheckpoint wrote"
@@ -41,21 +44,16 @@ def read_state(path: str | Path, name: str | None = None) -> dict[str, Any]:
     return dict(next(iter(found.values())))
 
 
-_UNREADABLE = (
-    *(OSError, EOFError, pickle.UnpicklingError),
-    *(RuntimeError, ValueError, TypeError, AttributeError, KeyError),
-)
-
-
 def _callbacks(path: Path) -> Mapping[Any, Any]:
     try:
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:  # names of the user's project
             checkpoint = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_TensorsOnly)
-    except _UNREADABLE as error:
+    except Exception as error:  # of bytes that are no pickle, unpickling raises whatever they stand for
         raise ValueError(
-            f"{path} cannot be read as a checkpoint of Lightning ({type(error).__name__}: {error})"
+            f"{path} cannot be read as a checkpoint of Lightning ({with_kind(error)}); give the file that Lightning's "
+            f"ModelCheckpoint wrote"
         ) from error
     callbacks = checkpoint.get("callbacks") if isinstance(checkpoint, dict) else None
     return callbacks if isinstance(callbacks, Mapping) else {}

@@ -282,7 +282,9 @@ def test_what_is_wrong_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture
         "--port", "0", "--host", "no.such.host.invalid"
     )
     assert "predictions of round 0 must not be shown" in error_of("--show-predictions", "--port", "0")
-    assert "answers.csv" in error_of("--csv", str(tmp_path / "nowhere" / "answers.csv"))
+    nowhere = tmp_path / "nowhere"
+    assert f"answers.csv: there is no directory {nowhere}; make it" in error_of("--csv", str(nowhere / "answers.csv"))
+    assert "a.png: must end in .csv, so that no other file is written" in error_of("--csv", str(tmp_path / "a.png"))
     (batch.directory / "batch.json").write_text("{")
     assert "cannot be read" in error_of()
 

@@ -29,9 +29,27 @@ def regimes(runs: Runs) -> list[Regime]:
     return find_regimes(find_runs([runs.root]), Question())
 
 
-def test_the_methods_that_are_named_come_first_and_no_more_than_can_be_told_apart(regimes: list[Regime]) -> None:
-    assert shown_methods(regimes, ("random", "unknown")) == ("random", "herding", "low")
-    assert len(shown_methods(regimes * 3, [f"{number}" for number in range(9)])) == 3
+def test_the_methods_that_are_named_come_first_and_the_others_follow(regimes: list[Regime]) -> None:
+    assert shown_methods(regimes, ("low", "unknown")) == ("low", "herding", "random")
+
+
+def test_more_methods_than_colours_are_all_drawn_and_differ_from_each_other(runs: Runs) -> None:
+    names = ["random", *(f"m{number:02d}" for number in range(12))]
+    for number, method in enumerate(names):
+        runs.method(method, (np.array(RANDOM) + 0.01 * number).round(6).tolist(), where=method, changes={"name": "a"})
+    regimes = find_regimes(find_runs([runs.root]), Question())
+    shown = shown_methods(regimes, ("random",))
+    assert [*shown] == names
+
+    curves = draw_regimes(regimes, shown)
+    lines = curves.axes[0].get_lines()
+    assert len({(line.get_color(), line.get_linestyle(), line.get_marker()) for line in lines}) == len(names)
+    assert [text.get_text() for text in curves.legends[0].get_texts()] == names
+    assert not curves.axes[0].collections, "no band, and the axis says so"
+    assert "mean over seeds" in curves.get_supylabel()
+
+    bars = draw_needed(regimes, shown).axes[0].patches
+    assert len({(bar.get_facecolor(), bar.get_hatch()) for bar in bars}) == len(names) - 1, "all but the baseline"
 
 
 def test_each_regime_has_a_panel_with_the_mean_curves_of_its_methods(regimes: list[Regime]) -> None:

@@ -14,7 +14,7 @@ from matplotlib.ticker import StrMethodFormatter
 
 from assl_lightning.report.analysis.labels_needed import LabelsNeeded
 from assl_lightning.report.curve import MOST_TOGETHER, draw_line
-from assl_lightning.report.drawing import FAINT, INK, LABEL_SIZE, Style, new_figure, plain, quieten, style_of
+from assl_lightning.report.drawing import COLOURS, FAINT, INK, LABEL_SIZE, Style, new_figure, plain, quieten, style_of
 from assl_lightning.report.labels_needed.regimes import Regime
 from assl_lightning.report.labels_needed.tables import NEVER
 from assl_lightning.report.sections.accuracy import curve_of
@@ -22,16 +22,22 @@ from assl_lightning.report.sections.accuracy import curve_of
 _PANELS_A_ROW = 3
 _WIDTH = 8.0  # inches
 _LARGEST_RATIO = 2.0  # longer bars are cut
+HATCHES = ("", "////", "....", "xxxx")
+"""Of bars that have one colour."""
 
 
 def shown_methods(regimes: Sequence[Regime], first: Sequence[str]) -> tuple[str, ...]:
-    """Return at most seven methods, which can be distinguished: those named `first`, then others in their order."""
+    """Return all methods of the regimes, in the order of the legend: those named `first`, then others in theirs."""
     names = dict.fromkeys(name for regime in regimes for name in regime.results)
-    return tuple(dict.fromkeys((*(name for name in first if name in names), *names)))[:MOST_TOGETHER]
+    return tuple(dict.fromkeys((*(name for name in first if name in names), *names)))
 
 
 def draw_regimes(regimes: Sequence[Regime], methods: Sequence[str], title: str | None = None) -> Figure:
-    """Draw a panel for each regime with the mean accuracy of the methods against labels, ± one standard deviation."""
+    """Draw a panel for each regime with the mean accuracy of the methods against labels.
+
+    Up to `MOST_TOGETHER` methods have a band of ± one standard deviation; the bands of more would hide each other.
+    """
+    has_bands = len(methods) <= MOST_TOGETHER
     columns = min(len(regimes), _PANELS_A_ROW)
     rows = ceil(len(regimes) / columns)
     figure = new_figure(_WIDTH, 0.7 + 2.3 * rows + 0.18 * len(methods))
@@ -49,18 +55,19 @@ def draw_regimes(regimes: Sequence[Regime], methods: Sequence[str], title: str |
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         for name in methods:
             if name in regime.setting.methods:
-                _draw_method(axes, regime, name, style_of(methods.index(name)))
+                _draw_method(axes, regime, name, style_of(methods.index(name)), has_band=has_bands)
         lines.update({line.get_label(): line for line in axes.get_lines()})
     if title is not None:
         figure.suptitle(plain(title), x=0.01, ha="left", fontsize=11, color="black")
-    figure.supylabel("test accuracy (%), mean ± s.d.", color=INK, fontsize=LABEL_SIZE)
+    measured = "mean ± s.d." if has_bands else "mean over seeds"
+    figure.supylabel(f"test accuracy (%), {measured}", color=INK, fontsize=LABEL_SIZE)
     _add_legend(figure, [lines[plain(name)] for name in methods if plain(name) in lines])
     return figure
 
 
-def _draw_method(axes: Axes, regime: Regime, name: str, style: Style) -> None:
-    method, labels = regime.setting.methods[name], regime.setting.labels
-    draw_line(axes, replace(curve_of(method, labels, regime.which), style=style, width=1.4))
+def _draw_method(axes: Axes, regime: Regime, name: str, style: Style, *, has_band: bool) -> None:
+    curve = curve_of(regime.setting.methods[name], regime.setting.labels, regime.which)
+    draw_line(axes, replace(curve, style=style, width=1.4, deviation=curve.deviation if has_band else ()))
 
 
 def _add_legend(figure: Figure, handles: Sequence[object]) -> None:
@@ -80,7 +87,7 @@ def draw_needed(regimes: Sequence[Regime], methods: Sequence[str], title: str | 
     """Draw a bar for each method and regime, the labels needed as a ratio, with its interval.
 
     The baseline, whose ratio is 1, has no bar. A bar to the edge with the word "never" stands for a target that the
-    mean curve does not reach.
+    mean curve does not reach. Of methods with one colour, the second is hatched, the third in another way, and so on.
     """
     shown = [(regime, [name for name in methods if _needed(regime, name) is not None]) for regime in regimes]
     shown = [(regime, names) for regime, names in shown if names]
@@ -95,7 +102,7 @@ def draw_needed(regimes: Sequence[Regime], methods: Sequence[str], title: str | 
         for name in names:
             needed = _needed(regime, name)
             assert needed is not None
-            handles[name] = _draw_bar(axes, place, needed, style_of(methods.index(name)).colour)
+            handles[name] = _draw_bar(axes, place, needed, methods.index(name))
             place += 1
         place += 1
     axes.axvline(1, color=INK, linewidth=0.9)
@@ -127,9 +134,11 @@ def _edge(needed: Sequence[LabelsNeeded]) -> float:
     return min(1.05 * max([1.1, *ends]), _LARGEST_RATIO)
 
 
-def _draw_bar(axes: Axes, place: int, needed: LabelsNeeded, colour: str) -> BarContainer:
+def _draw_bar(axes: Axes, place: int, needed: LabelsNeeded, number: int) -> BarContainer:
+    """Draw the bar of the method with this `number` in the legend."""
     ratio, low, high = np.minimum([needed.ratio, needed.low, needed.high], _LARGEST_RATIO).tolist()
-    bars = axes.barh(place, ratio, height=0.8, color=colour, alpha=0.75)
+    colour, hatch = style_of(number).colour, HATCHES[number // len(COLOURS) % len(HATCHES)]
+    bars = axes.barh(place, ratio, height=0.8, color=colour, alpha=0.75, hatch=hatch, edgecolor="white", linewidth=0)
     if not isnan(low):
         axes.plot([low, high], [place, place], color=INK, linewidth=1.1)
     if needed.ratio > _LARGEST_RATIO:
