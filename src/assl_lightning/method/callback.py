@@ -12,8 +12,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from assl_lightning.base.arguments import whole_number
 from assl_lightning.base.atomic import write_text
-from assl_lightning.method.assl import Factors
 from assl_lightning.method.batch_index import IndexTaker, find_streams, indexed_datasets, pool_size, sample_names
+from assl_lightning.method.bounds import Factors
 from assl_lightning.method.contracts import Observation, TrainingStep
 from assl_lightning.method.first_observation import check_first
 from assl_lightning.method.gathering import RankGather, Rows

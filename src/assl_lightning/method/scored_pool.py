@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from assl_lightning.base.arguments import require_one_of
-from assl_lightning.method.assl import Factors, confidence_bound
+from assl_lightning.method.bounds import Factors, confidence_bound
 from assl_lightning.method.features import SampleFeatures
 from assl_lightning.method.further_statistics import check_names
 from assl_lightning.method.indexed_dataset import IndexedDataset

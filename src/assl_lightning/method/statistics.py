@@ -19,8 +19,8 @@ from torch import Tensor
 
 from assl_lightning.base.arguments import whole_number
 from assl_lightning.base.rules import checked
-from assl_lightning.method.assl import Factors
-from assl_lightning.method.candidate_statistics import CandidateStatistics, upper_confidence_bound
+from assl_lightning.method.bounds import Factors, upper_confidence_bound
+from assl_lightning.method.candidate_statistics import CandidateStatistics
 from assl_lightning.method.further_statistics import FurtherStatistics, pad_columns
 from assl_lightning.method.fused_scores import can_visit, visit
 from assl_lightning.method.pool_mask import Samples
