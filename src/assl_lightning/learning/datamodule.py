@@ -246,9 +246,8 @@ class PoolDataModule(LoadingDataModule):
         """Make the views of a step: in one launch where a kernel can, else by the plan of the device."""
         augments_labelled = self.labelled_view == "weak"
         of_labelled = self._draws("labelled_view", item["step"], item["labelled_row"])
-        weak, strong = (
-            self._draws(name, item["step"], item["unlabelled_row"]) for name in ("weak_view", "strong_view")
-        )
+        weak = self._draws("weak_view", item["step"], item["unlabelled_row"])
+        strong = self._draws("strong_view", item["step"], item["unlabelled_row"])
         if item["labelled"].device.type == "cuda" and not isinstance(self.pool_images, StreamedImages):
             pool = self._on_device("pool_images", item["labelled"])
             fused = fused_views(
@@ -259,8 +258,11 @@ class PoolDataModule(LoadingDataModule):
         labelled, unlabelled = self._images_of_step(item)
         if augments_labelled:
             labelled = self.weak(labelled, of_labelled)
-        made = labelled, self.weak(unlabelled, weak), self.strong(unlabelled, strong)
-        return StepViews(*map(self.normalise, made))
+        return StepViews(
+            labelled=self.normalise(labelled),
+            weak=self.normalise(self.weak(unlabelled, weak)),
+            strong=self.normalise(self.strong(unlabelled, strong)),
+        )
 
     @property
     def _is_channels_last(self) -> bool:
