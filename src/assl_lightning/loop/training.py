@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lightning.pytorch import Callback, Trainer
@@ -218,22 +218,21 @@ class RoundTraining:
         """
         algorithm = self._initial_algorithm()
         if self.settings.init == "continue" and number > 0:
-            checkpoint = self.directory.load_tensors(number - 1, FINAL_CHECKPOINT)
-            has_raw = self.settings.continue_from == "raw" and "current_model_state" in checkpoint
-            with self.directory.reading(number - 1, FINAL_CHECKPOINT):
-                state = checkpoint["current_model_state" if has_raw else "state_dict"]
-                classes = read_history(self.directory.path)
-                if classes is not None and classes.names(number - 1) != classes.names():
-                    carried = state
-                    for name, head in algorithm.heads.items():
-                        carried = carry_rows(carried, head, classes.present_labels(number - 1), f"{name}.")
-                    # counts and averages that an algorithm keeps of each class begin anew
-                    kept = {name for name, _ in algorithm.named_buffers() if not name.startswith("network.")}
-                    state = carried | {name: value for name, value in algorithm.state_dict().items() if name in kept}
-                algorithm.load_state_dict(state)
+            self._continue_from(algorithm, number - 1)
         elif self.warm_up is not None:
             self.warm_up.load_into(algorithm.network)
         return algorithm
+
+    def _continue_from(self, algorithm: Algorithm, number: int) -> None:
+        """Load the weights with which round `number` ended; what is of a class goes to the class as it is now."""
+        checkpoint = self.directory.load_tensors(number, FINAL_CHECKPOINT)
+        has_raw = self.settings.continue_from == "raw" and "current_model_state" in checkpoint
+        with self.directory.reading(number, FINAL_CHECKPOINT):
+            state = checkpoint["current_model_state" if has_raw else "state_dict"]
+            classes = read_history(self.directory.path)
+            if classes is not None and classes.names(number) != classes.names():
+                state = _carried_over(state, algorithm, classes.present_labels(number))
+            algorithm.load_state_dict(state)
 
     def _initial_algorithm(self) -> Algorithm:
         with self.fitting.initial_weights():
@@ -257,18 +256,22 @@ class RoundTraining:
             further=[name for name in FURTHER if name in self.acquisition.requires],
         )
         if not score.reset and number > 0:
-            history = read_history(self.directory.path)
-            if callback.further and history is not None and history.names(number - 1) != history.names():
-                log.warning(
-                    "the classes have changed, so that the statistics begin anew with round %d: %s are by class",
-                    number,
-                    " and ".join(callback.further),
-                )
-                return callback
-            state = self.directory.load_tensors(number - 1, STATISTICS)
-            with self.directory.reading(number - 1, STATISTICS):
-                callback.load_state_dict({"statistics": pad_to(state, self.datamodule.pool.num_samples)})
+            self._continue_statistics(callback, number - 1)
         return callback
+
+    def _continue_statistics(self, callback: ASSLScoreCallback, number: int) -> None:
+        """Load the statistics of round `number`, unless some of them are by class and the classes have changed."""
+        history = read_history(self.directory.path)
+        if callback.further and history is not None and history.names(number) != history.names():
+            log.warning(
+                "the classes have changed, so that the statistics begin anew with round %d: %s are by class",
+                number + 1,
+                " and ".join(callback.further),
+            )
+            return
+        state = self.directory.load_tensors(number, STATISTICS)
+        with self.directory.reading(number, STATISTICS):
+            callback.load_state_dict({"statistics": pad_to(state, self.datamodule.pool.num_samples)})
 
     def _latest_predictions(self, algorithm: Algorithm) -> LatestPredictions | None:
         if "statistics" not in algorithm.produces:
@@ -306,3 +309,20 @@ def _model(
     if score is not None and score.keep_features:
         features = score.features.to(trainer.strategy.root_device)
     return TrainedModel(network, statistics, trainer.precision_plugin.forward_context, features)
+
+
+def _carried_over(
+    state: Mapping[str, Tensor], algorithm: Algorithm, present: Sequence[int | None]
+) -> Mapping[str, Tensor]:
+    """Return a state for the classes as they are now; counts and averages of each class begin anew.
+
+    Args:
+        state: of an algorithm whose classes were others.
+        algorithm: with the present classes.
+        present: the present class of each former one; None for one that is none any more.
+    """
+    carried = state
+    for name, head in algorithm.heads.items():
+        carried = carry_rows(carried, head, present, f"{name}.")
+    kept = {name for name, _ in algorithm.named_buffers() if not name.startswith("network.")}
+    return {**carried, **{name: value for name, value in algorithm.state_dict().items() if name in kept}}

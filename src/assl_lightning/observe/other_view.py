@@ -94,12 +94,13 @@ class second_view(HookedViews):  # noqa: N801
         features = self.scored_features(self.number, len(index), self.rows)
         network = self._network.module
         assert network is not None, "the hooks were set at the start of the fit"
-        key = step_key(0, step.number + 1, int(getattr(step.module, "global_rank", 0)))
-        with side_pass(network, key), precision_of(step.module):
-            weak, strong = (
-                picked(call.again(network, view, rows), self._network.output, self._network.name)
-                for view in (images, self._other(images))
-            )
+
+        def predictions(view: Tensor) -> Tensor:
+            return picked(call.again(network, view, rows), self._network.output, self._network.name)
+
+        with side_pass(network, step_key(step)), precision_of(step.module):
+            other = self._other(images)
+            weak, strong = predictions(images), predictions(other)
             strong = strong if self.undo is None else self.undo(strong)
         return Views(index, weak, strong, features)
 
