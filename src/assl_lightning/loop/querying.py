@@ -48,10 +48,9 @@ class Picks:
             known = self.parts[name].tolist() if name in self.parts else []
             columns[name] = ["" if isnan(value) else value for value in known]
         columns["prediction"] = [*self.prediction.tolist()]
-        return [
-            {"rank": rank, **{name: values[rank] if rank < len(values) else "" for name, values in columns.items()}}
-            for rank in range(len(self.index))
-        ]
+        filled = [[*values, *[""] * (len(self.index) - len(values))] for values in columns.values()]
+        rows = zip(*filled, strict=True)
+        return [{"rank": rank, **dict(zip(columns, row, strict=True))} for rank, row in enumerate(rows)]
 
 
 def query(
