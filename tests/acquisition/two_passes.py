@@ -13,8 +13,9 @@ from assl_lightning.acquisition.k_center import KCenter
 from assl_lightning.acquisition.points import Points
 from assl_lightning.base.copies import first_copies
 from assl_lightning.base.ties import comparable, float64_device
-from assl_lightning.method.assl import ASSL, confidence_bound
+from assl_lightning.method.assl import ASSL
 from assl_lightning.method.assl_div import ASSLDiv
+from assl_lightning.method.bounds import confidence_bound
 from assl_lightning.method.candidates import Acquisition, Candidates, Requirement, Selection
 from assl_lightning.method.d2_sampling import seed_outer_products
 from assl_lightning.method.greedy import pick_greedily

@@ -9,7 +9,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from assl_lightning.method import top_k
-from assl_lightning.method.assl import ASSL, confidence_bound
+from assl_lightning.method.assl import ASSL
+from assl_lightning.method.bounds import confidence_bound
 from assl_lightning.method.candidate_statistics import CandidateStatistics
 from assl_lightning.method.candidates import Candidates
 

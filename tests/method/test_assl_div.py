@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from assl_lightning.method.assl import Factors, confidence_bound
 from assl_lightning.method.assl_div import ASSLDiv
+from assl_lightning.method.bounds import Factors, confidence_bound
 from assl_lightning.method.candidate_statistics import CandidateStatistics
 from assl_lightning.method.candidates import Candidates
 from assl_lightning.method.d2_sampling import FirstCentre

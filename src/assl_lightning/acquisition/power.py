@@ -14,7 +14,7 @@ from torch import Tensor
 from assl_lightning.acquisition.draw_by_weight import draw_by_weight
 from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.rules import SHARE, Rule, checked
-from assl_lightning.method.assl import Factors, check_bounds, confidence_bound
+from assl_lightning.method.bounds import Factors, check_bounds, confidence_bound
 from assl_lightning.method.candidates import Candidates, Requirement, Selection
 from assl_lightning.method.top_k import check_budget, check_finite, in_index_order
 

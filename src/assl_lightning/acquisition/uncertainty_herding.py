@@ -19,8 +19,8 @@ from torch import Tensor
 from assl_lightning.base.rules import at_least, checked
 from assl_lightning.base.ties import to_float64
 from assl_lightning.method.candidates import Candidates, LabelledSamples, Requirement, Selection
-from assl_lightning.method.coverage import labelled_vectors, sketch
 from assl_lightning.method.scores import margin
+from assl_lightning.method.sketch import labelled_vectors, sketch
 from assl_lightning.method.top_k import check_finite
 
 _TEMPERATURES = tuple(tenths / 10 for tenths in range(10, 201))  # 1.0, 1.1, …, 20.0

@@ -75,7 +75,7 @@ class Trial:
     warm_up_bytes: int = 0  # its weights and its record
 
 
-def run_trial(config: Config, source: PoolSource, clock: Callable[[], float] = time.perf_counter) -> Trial:
+def run_trial(config: Config, source: PoolSource) -> Trial:
     """Train, test and query a shortened run of `config` on `source`, and remove its files.
 
     Raises:
@@ -91,7 +91,7 @@ def run_trial(config: Config, source: PoolSource, clock: Callable[[], float] = t
         watches: dict[int | None, _Watch] = {}
 
         def watch(round: int | None, **_: Any) -> Callback:
-            watches[round] = _Watch(parts.datamodule, config, Path(temporary) / "inner.ckpt", clock)
+            watches[round] = _Watch(parts.datamodule, config, Path(temporary) / "inner.ckpt")
             return watches[round]
 
         records = run_rounds(
@@ -99,7 +99,6 @@ def run_trial(config: Config, source: PoolSource, clock: Callable[[], float] = t
             settings=make_settings(shortened),
             run_dir=run_dir,
             make_progress=watch,
-            clock=clock,
         )
         return replace(_sum_up(devices, records, watches[len(records) - 1], run_dir), **_of_warm_up(watches, run_dir))
 
@@ -211,14 +210,11 @@ def _only_errors() -> Iterator[None]:
 class _Watch(Callback):
     """A callback that times steps, weighs a checkpoint, and marks as many samples as visited as a whole round does."""
 
-    def __init__(
-        self, datamodule: PoolDataModule, config: Config, checkpoint: Path, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, datamodule: PoolDataModule, config: Config, checkpoint: Path) -> None:
         super().__init__()
         self._datamodule = datamodule
         self._config = config
         self._checkpoint = checkpoint
-        self._clock = clock
         self._ended: list[float] = []  # the time of each step's end
         self.own_seconds = 0.0
         self.checkpoint_bytes = 0
@@ -235,17 +231,17 @@ class _Watch(Callback):
     ) -> None:
         if pl_module.device.type != "cpu":
             torch.accelerator.synchronize(pl_module.device)
-        self._ended.append(self._clock())
+        self._ended.append(time.perf_counter())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        started = self._clock()
+        started = time.perf_counter()
         trainer.save_checkpoint(self._checkpoint, weights_only=False)
         self.checkpoint_bytes = self._checkpoint.stat().st_size
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # set outside the class
         for callback in callbacks:
             if isinstance(callback, ASSLScoreCallback):
                 self._visit(callback)
-        self.own_seconds = self._clock() - started
+        self.own_seconds = time.perf_counter() - started
 
     def _visit(self, score: ASSLScoreCallback) -> None:
         """Mark as many samples as visited as a whole round visits, so that the query has as many candidates."""

@@ -132,9 +132,8 @@ class Algorithm(TrainedNetwork):
         self._further_heads = tuple(heads)
         self.test_counts = self.new_counts()
         self._predictions = ImagePredictions()
-        self.tested: TestedImages | None = (
-            None  # of the last test, by the raw weights; None where batches have no positions
-        )
+        self.tested: TestedImages | None = None
+        """The last test, by the raw weights; None where batches have no positions."""
 
     @property
     def needs_weight_ema(self) -> bool:

@@ -138,24 +138,6 @@ class PoolDataModule(LoadingDataModule):
         self.steps_per_epoch: int = checked("steps_per_epoch", steps_per_epoch, Steps | None) or self.steps_per_round
 
     @property
-    def num_test_images(self) -> int:
-        """Number of test images: M, or the pool's held-out samples where M = 0."""
-        return len(self.test_images) or len(self.pool.held_out)
-
-    def tested_images(self, position: Tensor) -> Tensor:
-        """Return the images at `position` (B,) of a test, (B, channels, height, width) uint8."""
-        if not len(self.test_images):
-            return self.images(self.pool.held_out[position])
-        images = self.test_images
-        return images[position.to(images.device) if isinstance(images, Tensor) else position]
-
-    def tested_names(self, position: Tensor) -> tuple[str, ...]:
-        """Return the names of these images; the position for those of a test set without names."""
-        if not len(self.test_images):
-            return tuple(self.pool.sample_ids[index] for index in self.pool.held_out[position].tolist())
-        return tuple(self.test_ids[number] if self.test_ids else f"test image {number}" for number in position.tolist())
-
-    @property
     def num_steps(self) -> int:
         """Number of steps in this round: `steps_per_round`, or fewer by `max_passes`."""
         if self.labelled_stream == "passes" and self.max_passes is not None:
@@ -210,24 +192,6 @@ class PoolDataModule(LoadingDataModule):
             return self._test_batch(batch["position"], decoded(batch))
         return self._training_batch(batch)
 
-    def _images_to_test(self, position: Tensor) -> Tensor:
-        """Return the test images at these positions, from memory."""
-        found = position.clamp(min=0)
-        if len(self.test_images):
-            return self._on_device("test_images", position)[found]
-        return self.images(self.pool.held_out.to(position.device)[found])
-
-    def _labels_to_test(self, position: Tensor) -> Tensor:
-        found = position.clamp(min=0)
-        if len(self.test_images):
-            return self._on_device("test_labels", position)[found]
-        return self.pool.labels[self.pool.held_out].long().to(position.device)[found]
-
-    @torch.no_grad()
-    def _test_batch(self, position: Tensor, images: Tensor) -> EvaluationBatch:
-        label = torch.where(position >= 0, self._labels_to_test(position), -1)
-        return {"image": self.normalise(images), "label": label, "position": position}
-
     @torch.no_grad()
     def _training_batch(self, item: dict[str, Any]) -> Batch:
         views = self._views(item)
@@ -246,9 +210,8 @@ class PoolDataModule(LoadingDataModule):
         """Make the views of a step: in one launch where a kernel can, else by the plan of the device."""
         augments_labelled = self.labelled_view == "weak"
         of_labelled = self._draws("labelled_view", item["step"], item["labelled_row"])
-        weak, strong = (
-            self._draws(name, item["step"], item["unlabelled_row"]) for name in ("weak_view", "strong_view")
-        )
+        weak = self._draws("weak_view", item["step"], item["unlabelled_row"])
+        strong = self._draws("strong_view", item["step"], item["unlabelled_row"])
         if item["labelled"].device.type == "cuda" and not isinstance(self.pool_images, StreamedImages):
             pool = self._on_device("pool_images", item["labelled"])
             fused = fused_views(
@@ -259,14 +222,64 @@ class PoolDataModule(LoadingDataModule):
         labelled, unlabelled = self._images_of_step(item)
         if augments_labelled:
             labelled = self.weak(labelled, of_labelled)
-        made = labelled, self.weak(unlabelled, weak), self.strong(unlabelled, strong)
-        return StepViews(*map(self.normalise, made))
+        return StepViews(
+            labelled=self.normalise(labelled),
+            weak=self.normalise(self.weak(unlabelled, weak)),
+            strong=self.normalise(self.strong(unlabelled, strong)),
+        )
+
+    def _draws(self, purpose: str, step: int, row: Tensor) -> Draws:
+        return Draws(derive_key(self.seed, purpose, self.round_number, step), row)
+
+    def _images_of_step(self, item: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Return the labelled and the unlabelled images, uint8: gathered on the device, or decoded by the loader."""
+        labelled, unlabelled = item["labelled"], item["unlabelled"]
+        if "pixels" not in item:
+            return self.images(labelled), self.images(unlabelled)
+        of_labelled, of_unlabelled = decoded(item).split([len(labelled), len(unlabelled)])
+        return of_labelled, of_unlabelled
 
     @property
     def _is_channels_last(self) -> bool:
         """True if the network that is trained takes images so, and would copy others."""
         module = None if self.trainer is None else self.trainer.lightning_module
         return isinstance(module, TrainedNetwork) and module.network.memory_format == "channels_last"
+
+    @torch.no_grad()
+    def _test_batch(self, position: Tensor, images: Tensor) -> EvaluationBatch:
+        label = torch.where(position >= 0, self._labels_to_test(position), -1)
+        return {"image": self.normalise(images), "label": label, "position": position}
+
+    def _images_to_test(self, position: Tensor) -> Tensor:
+        """Return the test images at these positions, from memory."""
+        found = position.clamp(min=0)
+        if len(self.test_images):
+            return self._on_device("test_images", position)[found]
+        return self.images(self.pool.held_out.to(position.device)[found])
+
+    def _labels_to_test(self, position: Tensor) -> Tensor:
+        found = position.clamp(min=0)
+        if len(self.test_images):
+            return self._on_device("test_labels", position)[found]
+        return self.pool.labels[self.pool.held_out].long().to(position.device)[found]
+
+    @property
+    def num_test_images(self) -> int:
+        """Number of test images: M, or the pool's held-out samples where M = 0."""
+        return len(self.test_images) or len(self.pool.held_out)
+
+    def tested_images(self, position: Tensor) -> Tensor:
+        """Return the images at `position` (B,) of a test, (B, channels, height, width) uint8."""
+        if not len(self.test_images):
+            return self.images(self.pool.held_out[position])
+        images = self.test_images
+        return images[position.to(images.device) if isinstance(images, Tensor) else position]
+
+    def tested_names(self, position: Tensor) -> tuple[str, ...]:
+        """Return the names of these images; the position for those of a test set without names."""
+        if not len(self.test_images):
+            return tuple(self.pool.sample_ids[index] for index in self.pool.held_out[position].tolist())
+        return tuple(self.test_ids[number] if self.test_ids else f"test image {number}" for number in position.tolist())
 
     @property
     def plain_view(self) -> View:
@@ -296,22 +309,11 @@ class PoolDataModule(LoadingDataModule):
         `images` are those at `index`, uint8, where they have been read.
         """
         images = self.images(index) if images is None else images
-        views = []
-        for name, augment in (("weak_view", self.weak), ("strong_view", self.strong)):
-            draws = Draws(derive_key(self.seed, f"{purpose}:{name}", self.round_number), index)
-            views.append(self.normalise(augment(images, draws)))
-        return views[0], views[1]
-
-    def _draws(self, purpose: str, step: int, row: Tensor) -> Draws:
-        return Draws(derive_key(self.seed, purpose, self.round_number, step), row)
-
-    def _images_of_step(self, item: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Return the labelled and the unlabelled images, uint8: gathered on the device, or decoded by the loader."""
-        labelled, unlabelled = item["labelled"], item["unlabelled"]
-        if "pixels" not in item:
-            return self.images(labelled), self.images(unlabelled)
-        of_labelled, of_unlabelled = decoded(item).split([len(labelled), len(unlabelled)])
-        return of_labelled, of_unlabelled
+        weak, strong = (
+            Draws(derive_key(self.seed, f"{purpose}:{name}", self.round_number), index)
+            for name in ("weak_view", "strong_view")
+        )
+        return self.normalise(self.weak(images, weak)), self.normalise(self.strong(images, strong))
 
     def images(self, index: Tensor) -> Tensor:
         """Return the pool's images at `index` (B,) as (B, channels, height, width) uint8 on the device of `index`."""

@@ -13,6 +13,38 @@ from assl_lightning.learning.settings import TeacherWeights, Temperature, Thresh
 from assl_lightning.networks.base import FeatureNetwork
 
 
+def confident_labels(logits_weak: Tensor, threshold: float, temperature: float) -> PseudoLabels:
+    """Return argmax q with the weight 1(max q ≥ τ), for q = softmax(logits / T) of (Bu, C)."""
+    probability = F.softmax(logits_weak.detach().float() / temperature, dim=-1)  # q = p(y | weak)
+    confidence, label = probability.max(dim=-1)
+    return PseudoLabels(label, (confidence >= threshold).float())
+
+
+def fixmatch_loss(
+    logits_labelled: Tensor,
+    label: Tensor,
+    logits_weak: Tensor,
+    logits_strong: Tensor,
+    *,
+    threshold: float = 0.95,
+    temperature: float = 1.0,
+    lambda_u: float = 1.0,
+) -> StepLoss:
+    """Cross-entropy of the labelled, plus λ_u times that of the strong views whose weak view is confident.
+
+    Args:
+        logits_labelled: (B, C).
+        label: (B,) int64.
+        logits_weak: (Bu, C); no gradient flows through it.
+        logits_strong: (Bu, C).
+
+    The unsupervised part is a mean over all Bu rows, not over the confident ones. In float32 whatever the inputs.
+    With Bu = 0 the step is the supervised one.
+    """
+    pseudo = confident_labels(logits_weak, threshold, temperature)
+    return pseudo_label_loss(logits_labelled, label, logits_strong, pseudo, lambda_u=lambda_u)
+
+
 class FixMatch(PseudoLabelling):
     """FixMatch as a LightningModule: one joint forward of labelled, weak and strong images.
 
@@ -65,35 +97,3 @@ class FixMatch(PseudoLabelling):
     def judge(self, weak: Tensor, labelled: Tensor, index: Tensor) -> PseudoLabels:
         """Return the most probable classes, of which those count whose probability reaches the threshold."""
         return confident_labels(weak, self.threshold, self.temperature)
-
-
-def confident_labels(logits_weak: Tensor, threshold: float, temperature: float = 1.0) -> PseudoLabels:
-    """Return argmax q with the weight 1(max q ≥ τ), for q = softmax(logits / T) of (Bu, C)."""
-    probability = F.softmax(logits_weak.detach().float() / temperature, dim=-1)  # q = p(y | weak)
-    confidence, label = probability.max(dim=-1)
-    return PseudoLabels(label, (confidence >= threshold).float())
-
-
-def fixmatch_loss(
-    logits_labelled: Tensor,
-    label: Tensor,
-    logits_weak: Tensor,
-    logits_strong: Tensor,
-    *,
-    threshold: float = 0.95,
-    temperature: float = 1.0,
-    lambda_u: float = 1.0,
-) -> StepLoss:
-    """Cross-entropy of the labelled, plus λ_u times that of the strong views whose weak view is confident.
-
-    Args:
-        logits_labelled: (B, C).
-        label: (B,) int64.
-        logits_weak: (Bu, C); no gradient flows through it.
-        logits_strong: (Bu, C).
-
-    The unsupervised part is a mean over all Bu rows, not over the confident ones. In float32 whatever the inputs.
-    With Bu = 0 the step is the supervised one.
-    """
-    pseudo = confident_labels(logits_weak, threshold, temperature)
-    return pseudo_label_loss(logits_labelled, label, logits_strong, pseudo, lambda_u=lambda_u)

@@ -82,6 +82,83 @@ class PseudoLabelling(Algorithm, ABC):
         # a tuple, so that no module registers it, with all its weights once more
         self._teacher: tuple[Teacher, ...] = (Teacher(self),) if teacher == "ema" else ()
 
+    @abstractmethod
+    def judge(self, weak: Tensor, labelled: Tensor, index: Tensor) -> PseudoLabels:
+        """Return the pseudo-labels of a step, and bring running averages up to date.
+
+        Args:
+            weak: (Bu, C) logits of the unlabelled images' weak views, without a gradient; Bu may be 0.
+            labelled: (B, C) logits of the labelled images, without a gradient.
+            index: (Bu,) int64 pool indices of the unlabelled images.
+        """
+
+    def further_loss(self, strong: Tensor, pseudo: PseudoLabels) -> Tensor | None:
+        """Return a () loss of the strong views' logits (Bu, C) to be added to the others, or None."""
+        return None
+
+    def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
+        """One step: the loss, the logits of both views of the unlabelled images, and features to keep."""
+        num_labelled, num_unlabelled = len(batch["label"]), len(batch["index"])
+        features = self._features(batch)
+        sizes = [num_labelled, num_unlabelled, num_unlabelled]
+        logits = {name: head(features).split(sizes) for name, head in self.heads.items()}
+        features_labelled, features_weak, _ = features.split(sizes)
+        teaching = self._teaching(batch, logits)
+
+        labelled, _, strong = logits[self._judging]
+        teacher = teaching[self._judging]
+        pseudo = self.judge(teacher.weak, teacher.labelled, batch["index"])
+        loss = pseudo_label_loss(labelled, batch["label"], strong, pseudo, lambda_u=self.lambda_u)
+        further = self.further_loss(strong, pseudo)
+        total = loss.total if further is None else loss.total + further
+        logged = {"loss_supervised": loss.supervised, "loss_unsupervised": loss.unsupervised}
+        labelled, weak, strong = logits[PREDICTING]
+        if self.balanced is not None:
+            own = self.balanced.weigh(teaching[PREDICTING].weak, self.balanced.progress)
+            logged["loss_balanced"] = self.balanced(labelled, batch["label"], strong, own)
+            total = total + logged["loss_balanced"]
+        self.log_step({"loss": total, **logged, "mask_rate": loss.mask_rate}, batch_size=num_labelled)
+        return {
+            "loss": total,
+            "index": batch["index"],
+            "logits_weak": weak.detach(),
+            "logits_strong": strong.detach(),
+            "features_weak": features_weak.detach(),
+            "labelled_index": batch["labelled_index"],
+            "features_labelled": features_labelled.detach(),
+        }
+
+    def _features(self, batch: Batch) -> Tensor:
+        """(B + 2 · Bu, d) of the labelled images, the weak and the strong views.
+
+        Batch norm must see them all together. Without it, the weak views, to which no gradient flows, are passed
+        without keeping what a gradient needs, which is a third of the step.
+        """
+        labelled, weak, strong = batch["labelled_image"], batch["weak"], batch["strong"]
+        if not self.network.samples_are_independent:
+            return self.network.features(torch.cat([labelled, weak, strong]))
+        of_labelled, of_strong = self.network.features(torch.cat([labelled, strong])).split(
+            [len(labelled), len(strong)]
+        )
+        with torch.no_grad():  # last: autocast may keep a weight as it first cast it, gradient or not (torch < 2.11)
+            of_weak = self.network.features(weak)
+        return torch.cat([of_labelled, of_weak, of_strong])
+
+    @property
+    def _judging(self) -> str:
+        """The name of the head whose predictions are judged."""
+        return PREDICTING if self.balanced is None else "judging_head"
+
+    def _teaching(self, batch: Batch, logits: Mapping[str, Sequence[Tensor]]) -> dict[str, Teaching]:
+        """Return what teaches each head, by name and without a gradient: the student's `logits`, or the teacher's."""
+        if not self._teacher:
+            return {name: Teaching(of[0].detach(), of[1].detach()) for name, of in logits.items()}
+        (teacher,) = self._teacher
+        images = torch.cat([batch["labelled_image"], batch["weak"]])
+        predicted = teacher.predict(images, weight_ema_of(self.trainer))
+        sizes = [len(batch["labelled_image"]), len(batch["weak"])]
+        return {name: Teaching(*of.split(sizes)) for name, of in predicted.items()}
+
     @property
     def needs_weight_ema(self) -> bool:
         """True if the fit must have a `WeightEMA`."""
@@ -114,50 +191,15 @@ class PseudoLabelling(Algorithm, ABC):
         if self.balanced is not None:
             self.balanced.progress.fill_(self._progress())
 
-    @abstractmethod
-    def judge(self, weak: Tensor, labelled: Tensor, index: Tensor) -> PseudoLabels:
-        """Return the pseudo-labels of a step, and bring running averages up to date.
-
-        Args:
-            weak: (Bu, C) logits of the unlabelled images' weak views, without a gradient; Bu may be 0.
-            labelled: (B, C) logits of the labelled images, without a gradient.
-            index: (Bu,) int64 pool indices of the unlabelled images.
-        """
-
-    def further_loss(self, strong: Tensor, pseudo: PseudoLabels) -> Tensor | None:
-        """Return a () loss of the strong views' logits (Bu, C) to be added to the others, or None."""
-        return None
-
-    def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
-        """One step: the loss, the logits of both views of the unlabelled images, and features to keep."""
-        num_labelled, num_unlabelled = len(batch["label"]), len(batch["index"])
-        features = self._features(batch)
-        sizes = [num_labelled, num_unlabelled, num_unlabelled]
-        logits = {name: head(features).split(sizes) for name, head in self.heads.items()}
-        features_labelled, features_weak, _ = features.split(sizes)
-        teaching = self._teaching(batch, logits)
-
-        labelled, _, strong = logits[self._judging]
-        pseudo = self.judge(teaching[self._judging].weak, teaching[self._judging].labelled, batch["index"])
-        loss = pseudo_label_loss(labelled, batch["label"], strong, pseudo, lambda_u=self.lambda_u)
-        further = self.further_loss(strong, pseudo)
-        total = loss.total if further is None else loss.total + further
-        logged = {"loss_supervised": loss.supervised, "loss_unsupervised": loss.unsupervised}
-        labelled, weak, strong = logits[PREDICTING]
-        if self.balanced is not None:
-            own = self.balanced.weigh(teaching[PREDICTING].weak, self.balanced.progress)
-            logged["loss_balanced"] = self.balanced(labelled, batch["label"], strong, own)
-            total = total + logged["loss_balanced"]
-        self.log_step({"loss": total, **logged, "mask_rate": loss.mask_rate}, batch_size=num_labelled)
-        return {
-            "loss": total,
-            "index": batch["index"],
-            "logits_weak": weak.detach(),
-            "logits_strong": strong.detach(),
-            "features_weak": features_weak.detach(),
-            "labelled_index": batch["labelled_index"],
-            "features_labelled": features_labelled.detach(),
-        }
+    def _progress(self) -> float:
+        """Return the share of the fit's steps that are done, in [0, 1]; 0 without a fit."""
+        trainer = self._trainer
+        if trainer is None:
+            return 0.0
+        datamodule = getattr(trainer, "datamodule", None)
+        if isinstance(datamodule, PoolDataModule):
+            return trainer.global_step / datamodule.num_steps
+        return min(trainer.global_step / trainer.estimated_stepping_batches, 1.0)
 
     def sum_over_ranks(self, values: Tensor) -> Tensor:
         """Return the sum of `values` (…) over all processes, the same to the last bit on each of them.
@@ -175,44 +217,3 @@ class PseudoLabelling(Algorithm, ABC):
         """Return the mean of rows (n, …) of all processes, (…); NaN where there is no row."""
         sums = self.sum_over_ranks(torch.cat([rows.sum(0).flatten(), rows.new_full((1,), len(rows))]))
         return (sums[:-1] / sums[-1]).view(rows.shape[1:])
-
-    @property
-    def _judging(self) -> str:
-        """The name of the head whose predictions are judged."""
-        return PREDICTING if self.balanced is None else "judging_head"
-
-    def _teaching(self, batch: Batch, logits: Mapping[str, Sequence[Tensor]]) -> dict[str, Teaching]:
-        """Return what teaches each head, by name and without a gradient: the student's `logits`, or the teacher's."""
-        if not self._teacher:
-            return {name: Teaching(of[0].detach(), of[1].detach()) for name, of in logits.items()}
-        (teacher,) = self._teacher
-        images = torch.cat([batch["labelled_image"], batch["weak"]])
-        predicted = teacher.predict(images, weight_ema_of(self.trainer))
-        sizes = [len(batch["labelled_image"]), len(batch["weak"])]
-        return {name: Teaching(*of.split(sizes)) for name, of in predicted.items()}
-
-    def _progress(self) -> float:
-        """Return the share of the fit's steps that are done, in [0, 1]; 0 without a fit."""
-        trainer = self._trainer
-        if trainer is None:
-            return 0.0
-        datamodule = getattr(trainer, "datamodule", None)
-        if isinstance(datamodule, PoolDataModule):
-            return trainer.global_step / datamodule.num_steps
-        return min(trainer.global_step / trainer.estimated_stepping_batches, 1.0)
-
-    def _features(self, batch: Batch) -> Tensor:
-        """(B + 2 · Bu, d) of the labelled images, the weak and the strong views.
-
-        Batch norm must see them all together. Without it, the weak views, to which no gradient flows, are passed
-        without keeping what a gradient needs, which is a third of the step.
-        """
-        labelled, weak, strong = batch["labelled_image"], batch["weak"], batch["strong"]
-        if not self.network.samples_are_independent:
-            return self.network.features(torch.cat([labelled, weak, strong]))
-        of_labelled, of_strong = self.network.features(torch.cat([labelled, strong])).split(
-            [len(labelled), len(strong)]
-        )
-        with torch.no_grad():  # last: autocast may keep a weight as it first cast it, gradient or not (torch < 2.11)
-            of_weak = self.network.features(weak)
-        return torch.cat([of_labelled, of_weak, of_strong])

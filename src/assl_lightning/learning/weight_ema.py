@@ -43,9 +43,8 @@ class WeightEMA(Callback):
         self.is_replayed = False
         self._counts: MulticlassStatScores | None = None
         self._predictions = ImagePredictions()
-        self.tested: TestedImages | None = (
-            None  # of the last test, by the averaged weights; None where batches have no positions
-        )
+        self.tested: TestedImages | None = None
+        """The last test, by the averaged weights; None where batches have no positions."""
 
     @property
     def averages(self) -> Mapping[str, Tensor]:

@@ -48,10 +48,9 @@ class Picks:
             known = self.parts[name].tolist() if name in self.parts else []
             columns[name] = ["" if isnan(value) else value for value in known]
         columns["prediction"] = [*self.prediction.tolist()]
-        return [
-            {"rank": rank, **{name: values[rank] if rank < len(values) else "" for name, values in columns.items()}}
-            for rank in range(len(self.index))
-        ]
+        filled = [[*values, *[""] * (len(self.index) - len(values))] for values in columns.values()]
+        rows = zip(*filled, strict=True)
+        return [{"rank": rank, **dict(zip(columns, row, strict=True))} for rank, row in enumerate(rows)]
 
 
 def query(
@@ -78,37 +77,27 @@ def query(
     """
     trained.network.eval()  # a head that a strategy calls must not drop out
     index = _candidate_indices(datamodule, budget)
-    known = torch.ones_like(index, dtype=torch.bool)
-    learned = OF_TRAINING if trained.features is None else OF_TRAINING | {"features"}  # known of visited samples
-    if learned & acquisition.requires and trained.statistics is not None:
-        known = trained.statistics.visits[index] > 0
-        if unvisited == "infer" and trained.features is None and not known.all():
-            _infer_statistics(index[~known], datamodule, trained)
-            known = torch.ones_like(known)
+    known = _are_known(index, acquisition, datamodule, trained, unvisited)
     eligible, unknown = index[known], index[~known]
-    share = round(budget * len(unknown) / len(index)) if unvisited == "random" else 0
-    share = max(share, budget - len(eligible))
-    seed, number = datamodule.seed, datamodule.round_number
-    order = torch.randperm(len(unknown), generator=make_generator(seed, "unvisited", number))
-    at_random = unknown[order[:share]]
-
+    at_random = _draw_unknown(unknown, budget, len(index), datamodule, unvisited)
     candidates = _candidates(eligible, acquisition, datamodule, trained)
     if answered is not None and "answered" in acquisition.requires:
         candidates = replace(candidates, answered=answered())
-    selection, wanted = Selection(index[:0]), budget - len(at_random)
-    if wanted:
-        selection = acquisition.acquire(candidates, wanted, make_generator(seed, "acquisition", number))
-        _check_selection(selection, candidates, wanted, type(acquisition).__name__)
-    positions = _positions_of_picks(selection.index, candidates, wanted, type(acquisition).__name__)
+    selection, positions = _select(acquisition, candidates, budget - len(at_random), datamodule)
     everything = torch.cat([selection.index, at_random])
-    of_pool = {} if selection.scores is None else {"score": selection.scores.cpu()}
-    of_picks = {name: values[positions] for name, values in of_pool.items()}
     logits = _logits(everything, datamodule, trained)
-    parts = {}
+
+    parts: dict[str, Tensor] = {}
+    of_pool: dict[str, Tensor] = {}
+    of_picks: dict[str, Tensor] = {}
+    if selection.scores is not None:
+        of_pool["score"] = selection.scores.cpu()
+        of_picks["score"] = of_pool["score"][positions]
     if trained.statistics is not None:
         parts = _parts(trained.statistics, everything)
-        of_pool, of_picks = of_pool | _parts(trained.statistics, index), of_picks | parts
-    histograms = {name: histogram(values, of_picks[name]) for name, values in of_pool.items()}
+        of_pool |= _parts(trained.statistics, index)
+        of_picks |= parts
+    chances = selection.pick_probabilities
     return Picks(
         index=everything,
         drawn_at_random=len(at_random),
@@ -116,10 +105,46 @@ def query(
         prediction=logits.argmax(-1),
         probabilities=logits.softmax(-1),
         parts=parts,
-        histograms={name: found for name, found in histograms.items() if found is not None},
-        candidates=None if selection.pick_probabilities is None else len(eligible),
-        pick_probabilities=() if selection.pick_probabilities is None else (*selection.pick_probabilities.tolist(),),
+        histograms=_histograms(of_pool, of_picks),
+        candidates=None if chances is None else len(eligible),
+        pick_probabilities=() if chances is None else (*chances.tolist(),),
     )
+
+
+def _are_known(
+    index: Tensor, acquisition: Acquisition, datamodule: PoolDataModule, trained: TrainedModel, unvisited: Unvisited
+) -> Tensor:
+    """Return which samples have what the strategy requires of the training, (M,) bool; infer it if that is asked."""
+    learned = OF_TRAINING if trained.features is None else OF_TRAINING | {"features"}
+    if not learned & acquisition.requires or trained.statistics is None:
+        return torch.ones_like(index, dtype=torch.bool)
+    known = trained.statistics.visits[index] > 0
+    if unvisited == "infer" and trained.features is None and not known.all():
+        _infer_statistics(index[~known], datamodule, trained)
+        return torch.ones_like(known)
+    return known
+
+
+def _draw_unknown(
+    unknown: Tensor, budget: int, num_candidates: int, datamodule: PoolDataModule, unvisited: Unvisited
+) -> Tensor:
+    """Draw picks among candidates that the strategy cannot rank: their share of the budget, or what others lack."""
+    share = round(budget * len(unknown) / num_candidates) if unvisited == "random" else 0
+    share = max(share, budget - (num_candidates - len(unknown)))
+    generator = make_generator(datamodule.seed, "unvisited", datamodule.round_number)
+    return unknown[torch.randperm(len(unknown), generator=generator)[:share]]
+
+
+def _select(
+    acquisition: Acquisition, candidates: Candidates, budget: int, datamodule: PoolDataModule
+) -> tuple[Selection, Tensor]:
+    """Return the strategy's selection, and the positions (budget,) of its picks among the candidates."""
+    selection, name = Selection(candidates.index[:0]), type(acquisition).__name__
+    if budget:
+        generator = make_generator(datamodule.seed, "acquisition", datamodule.round_number)
+        selection = acquisition.acquire(candidates, budget, generator)
+        _check_selection(selection, candidates, budget, name)
+    return selection, _positions_of_picks(selection.index, candidates, budget, name)
 
 
 def _logits(index: Tensor, datamodule: PoolDataModule, trained: TrainedModel) -> Tensor:
@@ -133,6 +158,12 @@ def _candidate_indices(datamodule: PoolDataModule, budget: int) -> Tensor:
     index = datamodule.pool.unlabelled
     others = index[datamodule.pool.asked_in_round[index] != datamodule.round_number]
     return others if len(others) >= budget else index
+
+
+def _histograms(of_pool: Mapping[str, Tensor], of_picks: Mapping[str, Tensor]) -> dict[str, Histogram]:
+    """Return a histogram of each quantity by name, of those that have one."""
+    found = {name: histogram(values, of_picks[name]) for name, values in of_pool.items()}
+    return {name: each for name, each in found.items() if each is not None}
 
 
 def _parts(statistics: SampleStatistics, index: Tensor) -> dict[str, Tensor]:

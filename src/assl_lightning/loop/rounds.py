@@ -23,9 +23,8 @@ from assl_lightning.base.paths import expanded
 from assl_lightning.base.processes import from_first_rank, is_first_rank, open_process_group, wait_for_all_ranks
 from assl_lightning.base.run_files import FINAL_CHECKPOINT, INITIAL, POOL, QUERIED_PROBABILITIES, STATE
 from assl_lightning.base.versions import require_versions
-from assl_lightning.base.words import first_few, first_line
 from assl_lightning.data.contact_sheet import contact_sheet
-from assl_lightning.data.pool import HELD_OUT, Pool
+from assl_lightning.data.pool import Pool
 from assl_lightning.data.sources.undecodable import Row
 from assl_lightning.learning.accepting import as_feature_network
 from assl_lightning.learning.algorithm import Algorithm
@@ -34,17 +33,17 @@ from assl_lightning.learning.simclr import SimCLR
 from assl_lightning.learning.trained_model import TrainedModel
 from assl_lightning.loop import slurm
 from assl_lightning.loop.answered import answered_samples
-from assl_lightning.loop.budget import describe_batches
 from assl_lightning.loop.directory import RunDirectory
 from assl_lightning.loop.first_query import choose_first
 from assl_lightning.loop.fitting import Fitting
 from assl_lightning.loop.oracles import LabelRequest, Oracle, Pending
-from assl_lightning.loop.picked_accuracy import picked_accuracy
-from assl_lightning.loop.progress import outlook_of, progress_of
-from assl_lightning.loop.querying import query
+from assl_lightning.loop.part_checks import check_labels, check_parts
+from assl_lightning.loop.progress import progress_of
+from assl_lightning.loop.querying import Picks, query
 from assl_lightning.loop.records import RoundRecord, without_query
 from assl_lightning.loop.round_log import MakeLogger, RoundLog
 from assl_lightning.loop.settings import RoundSettings
+from assl_lightning.loop.telling import describe_left, tell_outlook, tell_picked
 from assl_lightning.loop.training import RoundTraining
 from assl_lightning.loop.warming_up import WarmUp
 from assl_lightning.method.candidates import Acquisition
@@ -178,7 +177,7 @@ class _Loop:
     make_round_logger: MakeLogger | None
 
     def run(self) -> list[RoundRecord]:
-        self._check_settings()
+        self._check()
         open_process_group(self.training.fitting.make_trainer)
         config = self.settings.as_dict()
         if is_first_rank():
@@ -193,6 +192,18 @@ class _Loop:
             self.directory.note_samples(self.pool, self.datamodule.test_ids)
             self.directory.note_unreadable(self.unreadable)
             return self._run()
+
+    def _check(self) -> None:
+        """Raise for parts and settings that contradict each other, before anything is written."""
+        check_parts(
+            self.pool,
+            self.datamodule,
+            self.acquisition,
+            self.oracle,
+            self.settings,
+            has_begun=self.directory.has_begun,
+        )
+        self.training.check()
 
     def _run(self) -> list[RoundRecord]:
         records = self.directory.records()
@@ -223,158 +234,45 @@ class _Loop:
         self.interruption.raise_if_asked("all rounds are complete")
         return records
 
-    def _has_ended(self, last: RoundRecord) -> bool:
-        """True, with a message, if this very rule has ended the run, and nothing else is asked for since."""
-        if last.stopped is None or self.stop is None or not last.is_stopped(self.settings.rounds):
-            return False
-        if last.stopped["rule"] != self.stop.name or self.directory.read_state(last.round)[1] is not None:
-            return False
-        reason = last.stopped["reason"]
-        log.info("the run in %s ended after round %d: %s. %s", self.directory.path, last.round, reason, _GO_ON)
-        return True
-
-    def _load_last(self, last: RoundRecord) -> None:
-        """Restore the labels of the last round of a run that makes no more."""
-        has_grown = self.directory.read_state(last.round)[0] == "waiting"
-        self.directory.load_pool(last.round, self.pool, grown=has_grown)
-
-    def _reopen(self, record: RoundRecord) -> None:
-        """Set the last round of a finished run back to "trained" when it gets more rounds, so that it queries."""
-        state, _ = self.directory.read_state(record.round)
-        if state == "training" and is_first_rank():
-            self.directory.require(record.round, FINAL_CHECKPOINT)
-            self.directory.write_state(record.round, "trained", record.overruled())
-        wait_for_all_ranks()
-
-    def _check_settings(self) -> None:
-        """Raise for the first part of another kind, and the first setting that contradicts another one or the pool."""
-        for name, part, kind, needs in (
-            ("acquisition", self.acquisition, Acquisition, "`requires` and acquire(candidates, budget, generator)"),
-            ("oracle", self.oracle, Oracle, "answer(request)"),
-            ("datamodule", self.datamodule, PoolDataModule, "the pool's images; make a PoolDataModule of them"),
-        ):
-            if not isinstance(part, kind):
-                raise TypeError(f"{name} must be an object with {needs}; got {type(part).__name__}")
-        if self.datamodule.pool is not self.pool:
-            raise ValueError("datamodule and run_rounds must share one pool; they were given two")
-        # samples that an oracle excludes were asked for and count; those excluded before the first request do not
-        has_begun = self.directory.has_begun
-        available = self.pool.num_samples if has_begun else len(self.pool.unlabelled)
-        settings = self.settings
-        because = "those without a label" if len(self.pool.labelled) and not has_begun else ""
-        for contradiction in [*settings.find_contradictions(), *settings.find_shortage(available, because=because)]:
-            raise ValueError(str(contradiction))
-        if not (len(self.datamodule.test_images) or settings.hold_out):
-            raise ValueError(
-                "there must be a test set: give the datamodule test images (of a folder, data.source.test_root), or "
-                "set hold_out to how many samples are to be drawn from the pool for it"
-            )
-        num_test = len(self.datamodule.test_images)
-        if num_test and settings.hold_out:
-            raise ValueError(
-                f"hold_out must be 0 where the data have a test set, here of {num_test} images; got {settings.hold_out}"
-            )
-        if not (settings.initial_labels or has_begun or len(self.pool.labelled)):
-            raise ValueError("initial_labels must be at least 1 where no label is known beforehand; got 0")
-        self.training.check()
-
-    # ---- labels
-
-    def _label_the_first(self) -> bool:
-        """Label the initial samples and the hold-out; return False while the answers are pending."""
-        held_out, initial = self.directory.read_initial() or choose_first(self.datamodule, self.settings, self.training)
-        if is_first_rank():
-            self.directory.write_initial(held_out, initial)
-        asked = torch.cat([held_out, initial])
-        with self.directory.reading(0, INITIAL):
-            self.pool.check_indices(asked)
-        return self._label(self._request(-1, asked), held_out)
-
-    def _request(self, number: int, index: Tensor, **details: Any) -> LabelRequest:
-        return LabelRequest(
-            number,
-            index,
-            tuple(self.pool.sample_ids[sample] for sample in index.tolist()),
-            labelled=self.pool.labelled,
-            directory=self.directory.round(number + 1),
-            **details,
-        )
-
-    def _label(self, request: LabelRequest, held_out: Tensor | None = None) -> bool:
-        """Ask the oracle and save the pool for the next round; return False while the answers are pending."""
-        number = request.round_number + 1
-        answers = from_first_rank(lambda: self.oracle.answer(request))
-        if isinstance(answers, Pending):
-            log.warning("%s%s", answers.message, self._describe_left(number))
-            return False
-        self.pool.apply(answers, request.index, number, held_out=held_out, gone=self.gone)
-        self._check_labels()
-        if is_first_rank():
-            self.directory.save_tensors(number, POOL, self.pool.state_dict())
-        wait_for_all_ranks()
-        return True
-
-    def _describe_left(self, number: int) -> str:
-        """Describe how many labels the run asks for after those that round `number` waits for."""
-        left = self.settings.rounds - number
-        if not left:
-            return " (these are the last)"
-        what = "more to label after these"
-        return f" ({describe_batches(self.settings.labels_after, number, self.settings.rounds, what)})"
-
-    def _check_labels(self) -> None:
-        """Raise where there is no label to train on, or none to test with."""
-        if not len(self.pool.labelled):
-            raise ValueError("no sample has a label to train on; label some of those that were asked for")
-        if self.settings.hold_out and not len(self.pool.held_out):
-            indices = (self.pool.labelled_in_round == HELD_OUT).nonzero()[:, 0].tolist()
-            names = [self.pool.sample_ids[index] for index in indices]
-            raise ValueError(
-                f"none of the {len(names)} samples that were held out has a label to test with; label some of "
-                f"{first_few(names)}"
-            )
-
-    # ---- one round
-
     def _round(self, number: int, before: Sequence[RoundRecord]) -> RoundRecord | None:
         """Train, query and label; return None while the answers are pending. Each of the three starts from files."""
         state, record = self.directory.read_state(number)
-        self.directory.load_pool(number, self.pool, grown=state == "waiting")
+        is_waiting = state == "waiting"
+        self.directory.load_pool(number, self.pool, grown=is_waiting)
         trained = None
         if record is None:
             trained, record = self._train(number)
             if number != self.settings.repeat_round:
                 self._tell([*before, record])
-        if number == self.settings.repeat_round and state != "waiting" and not record.floor:
+        if number == self.settings.repeat_round and not is_waiting and not record.floor:
             record = self._repeat(record)
             self._tell([*before, record])
-        if state != "waiting" and number < self.settings.rounds:
-            record = self._decide(record, before)
-        if record.stopped is not None and record.is_stopped(self.settings.rounds):
-            reason = record.stopped["reason"]
-            log.info("the run ends after round %d of %d: %s. %s", number, self.settings.rounds, reason, _GO_ON)
-            self._log(record)
-        elif number < self.settings.rounds:
-            if state == "waiting":
-                with self.directory.reading(number, STATE):
-                    queried = torch.tensor(record.queried, dtype=torch.int64)
-                    self.pool.check_unlabelled(queried)
-                request = self._request(number, queried)
-            else:
-                record, request = self._query(record, trained or self.training.restore(number))
-            started = self.clock()
-            if not self._label(request):
-                return None
-            seconds = record.seconds | {"label": self.clock() - started}
-            record = replace(record, queried_labels=self.pool.labels[request.index].tolist(), seconds=seconds)
-            self._tell_picked(record)
-        else:
+        done = self._query_and_label(record, before, trained, is_waiting=is_waiting)
+        if done is None:
+            return None
+        if is_first_rank():
+            self.directory.commit(done)
+        wait_for_all_ranks()
+        return done
+
+    def _query_and_label(
+        self, record: RoundRecord, before: Sequence[RoundRecord], trained: TrainedModel | None, *, is_waiting: bool
+    ) -> RoundRecord | None:
+        """Ask for labels, unless this is the last round, or a rule ends the run; None while the answers are pending."""
+        number, rounds = record.round, self.settings.rounds
+        if number == rounds:
             record = without_query(record)  # the run may have queried before its `rounds` were lowered
             self._log(record)
-        if is_first_rank():
-            self.directory.commit(record)
-        wait_for_all_ranks()
-        return record
+            return record
+        if is_waiting:
+            return self._label_picks(record, self._request_again(record))
+        record = self._decide(record, before)
+        if record.stopped is not None and record.is_stopped(rounds):
+            log.info("the run ends after round %d of %d: %s. %s", number, rounds, record.stopped["reason"], _GO_ON)
+            self._log(record)
+            return record
+        record, request = self._query(record, trained or self.training.restore(number))
+        return self._label_picks(record, request)
 
     def _train(self, number: int) -> tuple[TrainedModel, RoundRecord]:
         with self.interruption.deferred():
@@ -387,10 +285,6 @@ class _Loop:
         if number < self.settings.rounds:
             self.interruption.raise_if_asked(f"round {number} is trained, and the same command goes on with its query")
         return trained, record
-
-    def _log(self, record: RoundRecord, pictures: bytes | None = None) -> None:
-        if is_first_rank():
-            RoundLog(self.make_round_logger, self.directory.path, self.directory.config.run_id).add(record, pictures)
 
     def _repeat(self, record: RoundRecord) -> RoundRecord:
         """Train the round a second time, to know how far two trainings on the same labels agree."""
@@ -423,25 +317,6 @@ class _Loop:
             return record
         return replace(record, stopped={"rule": self.stop.name, "rounds": self.settings.rounds, "reason": reason})
 
-    def _tell(self, records: Sequence[RoundRecord]) -> None:
-        """Say what the rounds so far tell about labelling more."""
-        outlook = outlook_of(records, self.settings.as_dict())
-        if outlook.is_known:
-            for name, sentence in outlook.lines():
-                log.info("round %d, %s: %s", records[-1].round, name, sentence)
-
-    def _tell_picked(self, record: RoundRecord) -> None:
-        """Say what the picks, which are labelled now, tell of the accuracy of the network that picked them."""
-        if not is_first_rank():
-            return
-        try:
-            found = picked_accuracy(self.directory.path, self.settings.as_dict(), record)
-        except (ValueError, OSError) as error:
-            log.warning("the accuracy on the picks of round %d is not known: %s", record.round, first_line(error))
-            return
-        if found is not None:
-            log.info("round %d, picks: %s", record.round, found)
-
     def _query(self, record: RoundRecord, trained: TrainedModel) -> tuple[RoundRecord, LabelRequest]:
         started = self.clock()
         left = len(self.pool.unlabelled)
@@ -466,14 +341,100 @@ class _Loop:
             pick_probabilities=[*picks.pick_probabilities],
             seconds=record.seconds | {"acquire": self.clock() - started},
         )
-        number = record.round
-        request = self._request(number, picks.index, score=picks.score, parts=picks.parts, prediction=picks.prediction)
+        details = {"score": picks.score, "parts": picks.parts, "prediction": picks.prediction}
+        request = self._request(record.round, picks.index, **details)
         if is_first_rank():
-            self.directory.write_queried(number, picks.rows(request.sample_id), picks.histograms)
-            thumbnails = contact_sheet(self.datamodule.pool_images[picks.index[:_MAX_THUMBNAILS]])
-            self.directory.write_thumbnails(number, thumbnails)
-            found = {"index": picks.index, "probabilities": picks.probabilities}
-            self.directory.save_tensors(number, QUERIED_PROBABILITIES, found)
-            self.directory.write_state(number, "waiting", record)
-            self._log(record, thumbnails)
+            self._write_query(record, picks, request.sample_id)
         return record, request
+
+    def _write_query(self, record: RoundRecord, picks: Picks, sample_ids: tuple[str, ...]) -> None:
+        number = record.round
+        self.directory.write_queried(number, picks.rows(sample_ids), picks.histograms)
+        thumbnails = contact_sheet(self.datamodule.pool_images[picks.index[:_MAX_THUMBNAILS]])
+        self.directory.write_thumbnails(number, thumbnails)
+        found = {"index": picks.index, "probabilities": picks.probabilities}
+        self.directory.save_tensors(number, QUERIED_PROBABILITIES, found)
+        self.directory.write_state(number, "waiting", record)
+        self._log(record, thumbnails)
+
+    def _label_picks(self, record: RoundRecord, request: LabelRequest) -> RoundRecord | None:
+        """Label a round's picks; return None while the answers are pending."""
+        started = self.clock()
+        if not self._label(request):
+            return None
+        seconds = record.seconds | {"label": self.clock() - started}
+        record = replace(record, queried_labels=self.pool.labels[request.index].tolist(), seconds=seconds)
+        if is_first_rank():
+            tell_picked(self.directory.path, self.settings.as_dict(), record)
+        return record
+
+    def _label(self, request: LabelRequest, held_out: Tensor | None = None) -> bool:
+        """Ask the oracle and save the pool for the next round; return False while the answers are pending."""
+        number = request.round_number + 1
+        answers = from_first_rank(lambda: self.oracle.answer(request))
+        if isinstance(answers, Pending):
+            log.warning("%s%s", answers.message, describe_left(self.settings, number))
+            return False
+        self.pool.apply(answers, request.index, number, held_out=held_out, gone=self.gone)
+        check_labels(self.pool, self.settings.hold_out)
+        if is_first_rank():
+            self.directory.save_tensors(number, POOL, self.pool.state_dict())
+        wait_for_all_ranks()
+        return True
+
+    def _label_the_first(self) -> bool:
+        """Label the initial samples and the hold-out; return False while the answers are pending."""
+        held_out, initial = self.directory.read_initial() or choose_first(self.datamodule, self.settings, self.training)
+        if is_first_rank():
+            self.directory.write_initial(held_out, initial)
+        asked = torch.cat([held_out, initial])
+        with self.directory.reading(0, INITIAL):
+            self.pool.check_indices(asked)
+        return self._label(self._request(-1, asked), held_out)
+
+    def _request(self, number: int, index: Tensor, **details: Any) -> LabelRequest:
+        return LabelRequest(
+            number,
+            index,
+            tuple(self.pool.sample_ids[sample] for sample in index.tolist()),
+            labelled=self.pool.labelled,
+            directory=self.directory.round(number + 1),
+            **details,
+        )
+
+    def _request_again(self, record: RoundRecord) -> LabelRequest:
+        """Return the request of a round that waits for its labels."""
+        with self.directory.reading(record.round, STATE):
+            queried = torch.tensor(record.queried, dtype=torch.int64)
+            self.pool.check_unlabelled(queried)
+        return self._request(record.round, queried)
+
+    def _log(self, record: RoundRecord, pictures: bytes | None = None) -> None:
+        if is_first_rank():
+            RoundLog(self.make_round_logger, self.directory.path, self.directory.config.run_id).add(record, pictures)
+
+    def _tell(self, records: Sequence[RoundRecord]) -> None:
+        tell_outlook(records, self.settings.as_dict())
+
+    def _has_ended(self, last: RoundRecord) -> bool:
+        """True, with a message, if this very rule has ended the run, and nothing else is asked for since."""
+        if last.stopped is None or self.stop is None or not last.is_stopped(self.settings.rounds):
+            return False
+        if last.stopped["rule"] != self.stop.name or self.directory.read_state(last.round)[1] is not None:
+            return False
+        reason = last.stopped["reason"]
+        log.info("the run in %s ended after round %d: %s. %s", self.directory.path, last.round, reason, _GO_ON)
+        return True
+
+    def _load_last(self, last: RoundRecord) -> None:
+        """Restore the labels of the last round of a run that makes no more."""
+        has_grown = self.directory.read_state(last.round)[0] == "waiting"
+        self.directory.load_pool(last.round, self.pool, grown=has_grown)
+
+    def _reopen(self, record: RoundRecord) -> None:
+        """Set the last round of a finished run back to "trained" when it gets more rounds, so that it queries."""
+        state, _ = self.directory.read_state(record.round)
+        if state == "training" and is_first_rank():
+            self.directory.require(record.round, FINAL_CHECKPOINT)
+            self.directory.write_state(record.round, "trained", record.overruled())
+        wait_for_all_ranks()

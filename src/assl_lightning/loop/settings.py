@@ -135,20 +135,22 @@ class RoundSettings:
 
     def find_contradictions(self) -> list[Contradiction]:
         """Return every contradiction among the settings themselves."""
-        return [
+        found = [
             Contradiction(
                 {name: "ema", "weight_ema": None},
                 "averaged weights need weight_ema, the decay of their average, such as 0.999; or take the raw weights",
             )
             for name in ("acquisition_weights", "continue_from")
             if getattr(self, name) == "ema" and self.weight_ema is None
-        ] + [
-            Contradiction(
-                {"schedule": self.schedule, "labels_per_round": self.labels_per_round},
-                "a schedule grows from one number, and a list says each; leave one of them out",
-            )
-            for _ in range(self.schedule is not None and not isinstance(self.labels_per_round, int))
         ]
+        if self.schedule is not None and not isinstance(self.labels_per_round, int):
+            found.append(
+                Contradiction(
+                    {"schedule": self.schedule, "labels_per_round": self.labels_per_round},
+                    "a schedule grows from one number, and a list says each; leave one of them out",
+                )
+            )
+        return found
 
     def find_shortage(self, num_images: int, pool: str = "the pool", because: str = "") -> list[Contradiction]:
         """Return a contradiction where the run asks for more labels than a pool has images.

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from assl_lightning.base.processes import is_first_rank
 from assl_lightning.base.run_files import FINAL_CHECKPOINT, PREDICTIONS, REPEAT, STATISTICS
 from assl_lightning.base.seeding import derive_key
-from assl_lightning.data.contact_sheet import contact_sheet
 from assl_lightning.learning.accepting import check_algorithm
 from assl_lightning.learning.algorithm import Algorithm
 from assl_lightning.learning.datamodule import PoolDataModule
-from assl_lightning.learning.image_predictions import TestedImages
 from assl_lightning.learning.latest_predictions import LatestPredictions
 from assl_lightning.learning.non_finite import NonFinite
 from assl_lightning.learning.step_seed import StepSeed
@@ -26,10 +23,10 @@ from assl_lightning.learning.weight_ema import WeightEMA
 from assl_lightning.loop.class_history import read_history
 from assl_lightning.loop.comparing import compare_predictions
 from assl_lightning.loop.directory import RunDirectory
-from assl_lightning.loop.evaluation import Evaluation, confident_errors
 from assl_lightning.loop.fitting import Fitting, Times
 from assl_lightning.loop.records import RoundRecord
 from assl_lightning.loop.requirements import find_contradictions
+from assl_lightning.loop.round_results import check_steps, make_record, write_evaluation
 from assl_lightning.loop.settings import RoundSettings
 from assl_lightning.loop.warming_up import WarmUp
 from assl_lightning.method.callback import ASSLScoreCallback
@@ -94,7 +91,7 @@ class RoundTraining:
         trainer = self._new_trainer(number, [*callbacks, self._progress(number)])
         self._fit(trainer, algorithm, number)
         seconds = {"train": times.of_fit - times.of_tests, "test": times.of_tests}
-        self._check_steps(trainer, times, number)
+        check_steps(trainer, number, self.datamodule.num_steps, last_test=times.last_step)
 
         # weights_only: a checkpoint without callbacks would hold neither the averaged weights nor the statistics
         trainer.save_checkpoint(self.directory.round(number) / FINAL_CHECKPOINT, weights_only=False)
@@ -103,9 +100,17 @@ class RoundTraining:
             self.directory.save_tensors(number, STATISTICS, statistics.state_dict())
         tested = algorithm.tested if weight_ema is None else weight_ema.tested
         if tested is not None and is_first_rank():
-            self._write_evaluation(number, tested)
-        mask_rate = algorithm.last_logged.get("mask_rate")
-        record = self._make_record(number, trainer, statistics, mask_rate, non_finite.skipped, seconds)
+            write_evaluation(self.directory, self.datamodule, number, tested)
+        record = make_record(
+            number,
+            trainer,
+            self.datamodule,
+            statistics,
+            tested_weights="raw" if weight_ema is None else "ema",
+            mask_rate=algorithm.last_logged.get("mask_rate"),
+            skipped_steps=non_finite.skipped,
+            seconds=seconds,
+        )
         if latest is not None:
             record = replace(record, agreement=self._agreement(number, latest.classes.cpu()))
         network = algorithm.network.to(trainer.strategy.root_device)
@@ -164,42 +169,6 @@ class RoundTraining:
         with self.directory.reading(number - 1, PREDICTIONS):
             return compare_predictions(before, classes, self.datamodule.pool.unlabelled, present)
 
-    def _make_record(
-        self,
-        number: int,
-        trainer: Trainer,
-        statistics: SampleStatistics | None,
-        mask_rate: Tensor | None,
-        skipped_steps: int,
-        seconds: dict[str, float],
-    ) -> RoundRecord:
-        averaged = "raw" if self.settings.weight_ema is None else "ema"
-        return RoundRecord(
-            round=number,
-            labels=len(self.datamodule.pool.labelled),
-            unlabelled=len(self.datamodule.pool.unlabelled),
-            steps=trainer.global_step,
-            test_accuracy_ema=_share(trainer, f"test_accuracy_{averaged}"),
-            test_accuracy_raw=_share(trainer, "test_accuracy_raw"),
-            test_balanced_accuracy_ema=_share(trainer, f"test_balanced_accuracy_{averaged}"),
-            test_balanced_accuracy_raw=_share(trainer, "test_balanced_accuracy_raw"),
-            test_images=self.datamodule.num_test_images,
-            num_classes=self.datamodule.pool.num_classes,
-            coverage=self._coverage(statistics),
-            mask_rate=None if mask_rate is None else round(mask_rate.item(), 7),
-            skipped_steps=skipped_steps,
-            seconds=seconds,
-        )
-
-    def _write_evaluation(self, number: int, tested: TestedImages) -> None:
-        """Write what was predicted for each test image, and the pictures of the most confident errors."""
-        columns = {name: column.numpy() for name, column in tested._asdict().items()}
-        evaluation = Evaluation(**columns)
-        position = tested.position[torch.from_numpy(confident_errors(evaluation))]
-        evaluation = replace(evaluation, pictured=self.datamodule.tested_names(position))
-        sheet = contact_sheet(self.datamodule.tested_images(position)) if len(position) else None
-        self.directory.write_evaluation(number, evaluation, sheet)
-
     def _fit(self, trainer: Trainer, algorithm: Algorithm, number: int) -> None:
         """Fit from the last good checkpoint, or from the start."""
         try:
@@ -211,21 +180,6 @@ class RoundTraining:
                 f"round {number}: a step of one image cannot train this network ({error}); it needs "
                 f"algorithm.batch_size of at least 2 on each device, and more than one labelled image"
             ) from error
-
-    def _check_steps(self, trainer: Trainer, times: Times, number: int) -> None:
-        """Raise unless the round made all its steps, or its algorithm stopped early, and ended with a test."""
-        num_steps = self.datamodule.num_steps
-        stopped_early = trainer.should_stop and 0 < trainer.global_step < num_steps
-        if trainer.global_step != num_steps and not stopped_early:
-            raise RuntimeError(
-                f"round {number} was to train {num_steps} steps, but the trainer made {trainer.global_step}; "
-                f"a trainer setting such as max_steps or limit_train_batches must have cut it short"
-            )
-        if times.last_step != trainer.global_step:
-            raise RuntimeError(
-                f"round {number} was last tested at step {times.last_step}, not at its last step, "
-                f"{trainer.global_step}; a trainer setting such as check_val_every_n_epoch must have left it out"
-            )
 
     def restore(self, number: int) -> TrainedModel:
         """Restore the model that `train` returned for a round from the round's files."""
@@ -264,22 +218,21 @@ class RoundTraining:
         """
         algorithm = self._initial_algorithm()
         if self.settings.init == "continue" and number > 0:
-            checkpoint = self.directory.load_tensors(number - 1, FINAL_CHECKPOINT)
-            has_raw = self.settings.continue_from == "raw" and "current_model_state" in checkpoint
-            with self.directory.reading(number - 1, FINAL_CHECKPOINT):
-                state = checkpoint["current_model_state" if has_raw else "state_dict"]
-                classes = read_history(self.directory.path)
-                if classes is not None and classes.names(number - 1) != classes.names():
-                    carried = state
-                    for name, head in algorithm.heads.items():
-                        carried = carry_rows(carried, head, classes.present_labels(number - 1), f"{name}.")
-                    # counts and averages that an algorithm keeps of each class begin anew
-                    kept = {name for name, _ in algorithm.named_buffers() if not name.startswith("network.")}
-                    state = carried | {name: value for name, value in algorithm.state_dict().items() if name in kept}
-                algorithm.load_state_dict(state)
+            self._continue_from(algorithm, number - 1)
         elif self.warm_up is not None:
             self.warm_up.load_into(algorithm.network)
         return algorithm
+
+    def _continue_from(self, algorithm: Algorithm, number: int) -> None:
+        """Load the weights with which round `number` ended; what is of a class goes to the class as it is now."""
+        checkpoint = self.directory.load_tensors(number, FINAL_CHECKPOINT)
+        has_raw = self.settings.continue_from == "raw" and "current_model_state" in checkpoint
+        with self.directory.reading(number, FINAL_CHECKPOINT):
+            state = checkpoint["current_model_state" if has_raw else "state_dict"]
+            classes = read_history(self.directory.path)
+            if classes is not None and classes.names(number) != classes.names():
+                state = _carried_over(state, algorithm, classes.present_labels(number))
+            algorithm.load_state_dict(state)
 
     def _initial_algorithm(self) -> Algorithm:
         with self.fitting.initial_weights():
@@ -303,18 +256,22 @@ class RoundTraining:
             further=[name for name in FURTHER if name in self.acquisition.requires],
         )
         if not score.reset and number > 0:
-            history = read_history(self.directory.path)
-            if callback.further and history is not None and history.names(number - 1) != history.names():
-                log.warning(
-                    "the classes have changed, so that the statistics begin anew with round %d: %s are by class",
-                    number,
-                    " and ".join(callback.further),
-                )
-                return callback
-            state = self.directory.load_tensors(number - 1, STATISTICS)
-            with self.directory.reading(number - 1, STATISTICS):
-                callback.load_state_dict({"statistics": pad_to(state, self.datamodule.pool.num_samples)})
+            self._continue_statistics(callback, number - 1)
         return callback
+
+    def _continue_statistics(self, callback: ASSLScoreCallback, number: int) -> None:
+        """Load the statistics of round `number`, unless some of them are by class and the classes have changed."""
+        history = read_history(self.directory.path)
+        if callback.further and history is not None and history.names(number) != history.names():
+            log.warning(
+                "the classes have changed, so that the statistics begin anew with round %d: %s are by class",
+                number + 1,
+                " and ".join(callback.further),
+            )
+            return
+        state = self.directory.load_tensors(number, STATISTICS)
+        with self.directory.reading(number, STATISTICS):
+            callback.load_state_dict({"statistics": pad_to(state, self.datamodule.pool.num_samples)})
 
     def _latest_predictions(self, algorithm: Algorithm) -> LatestPredictions | None:
         if "statistics" not in algorithm.produces:
@@ -341,12 +298,6 @@ class RoundTraining:
             images_per_step=self.datamodule.batch_size * (1 + views),
         )
 
-    def _coverage(self, statistics: SampleStatistics | None) -> float | None:
-        unlabelled = self.datamodule.pool.unlabelled
-        if statistics is None or not len(unlabelled):
-            return None
-        return (statistics.visits[unlabelled] > 0).float().mean().item()
-
 
 def _model(
     trainer: Trainer,
@@ -360,10 +311,18 @@ def _model(
     return TrainedModel(network, statistics, trainer.precision_plugin.forward_context, features)
 
 
-def _share(trainer: Trainer, name: str) -> float:
-    if name not in trainer.callback_metrics:
-        raise RuntimeError(
-            f"the test of the training logged no {name}; on_validation_epoch_end of the algorithm must log it, as that "
-            f"of Algorithm does; it logged {', '.join(sorted(trainer.callback_metrics)) or 'nothing'}"
-        )
-    return round(trainer.callback_metrics[name].item(), 7)  # the precision of a ratio in float32
+def _carried_over(
+    state: Mapping[str, Tensor], algorithm: Algorithm, present: Sequence[int | None]
+) -> Mapping[str, Tensor]:
+    """Return a state for the classes as they are now; counts and averages of each class begin anew.
+
+    Args:
+        state: of an algorithm whose classes were others.
+        algorithm: with the present classes.
+        present: the present class of each former one; None for one that is none any more.
+    """
+    carried = state
+    for name, head in algorithm.heads.items():
+        carried = carry_rows(carried, head, present, f"{name}.")
+    kept = {name for name, _ in algorithm.named_buffers() if not name.startswith("network.")}
+    return {**carried, **{name: value for name, value in algorithm.state_dict().items() if name in kept}}

@@ -6,19 +6,15 @@ Lim, Na and Kwak 2023, "Active Semi-Supervised Learning by Exploring Per-Sample 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
-from assl_lightning.base.arguments import require_one_of
-from assl_lightning.base.rules import checked
-from assl_lightning.method.candidate_statistics import CandidateStatistics, upper_confidence_bound
+from assl_lightning.method.bounds import Factors, check_bounds, confidence_bound
+from assl_lightning.method.candidate_statistics import CandidateStatistics
 from assl_lightning.method.candidates import Candidates, Requirement, Selection
-from assl_lightning.method.settings import ConfidenceValue
 from assl_lightning.method.top_k import RunningTopK, check_budget, check_shape, chunks
-
-Factors = Literal["both", "uncertainty", "inconsistency"]
 
 
 @final
@@ -82,21 +78,3 @@ class ASSL:
             if scores is not None:
                 scores[rows] = score
         return best
-
-
-def confidence_bound(statistics: CandidateStatistics, c_u: float, c_i: float, factors: Factors) -> Tensor:
-    """Return Eq. 6 of Lim et al. 2023, or one of its factors, (M,) ≥ 0; larger means label sooner."""
-    uncertainty = upper_confidence_bound(statistics.uncertainty_mean, statistics.uncertainty_variance, c_u)
-    inconsistency = upper_confidence_bound(statistics.inconsistency_mean, statistics.inconsistency_variance, c_i)
-    if factors == "uncertainty":
-        return uncertainty
-    if factors == "inconsistency":
-        return inconsistency
-    return uncertainty * inconsistency
-
-
-def check_bounds(c_u: float, c_i: float, factors: str) -> None:
-    """Raise unless both weights are finite and ≥ 0, and `factors` is a known choice."""
-    checked("c_u", c_u, ConfidenceValue)
-    checked("c_i", c_i, ConfidenceValue)
-    require_one_of("factors", factors, Factors)

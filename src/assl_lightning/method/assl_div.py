@@ -13,7 +13,7 @@ import torch
 
 from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.ties import float64_device
-from assl_lightning.method.assl import Factors, check_bounds, confidence_bound
+from assl_lightning.method.bounds import Factors, check_bounds, confidence_bound
 from assl_lightning.method.candidates import Candidates, Requirement, Selection
 from assl_lightning.method.d2_sampling import FirstCentre, seed_outer_products
 from assl_lightning.method.top_k import check_budget, check_finite, in_index_order

@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from assl_lightning.base.generators import generators_kept
 from assl_lightning.base.seeding import derive_key
+from assl_lightning.method.contracts import TrainingStep
 
 _IS_BESIDE: ContextVar[bool] = ContextVar("is_beside_training", default=False)
 
@@ -75,9 +76,10 @@ def is_beside_training() -> bool:
     return _IS_BESIDE.get()
 
 
-def step_key(seed: int, step: int, rank: int) -> int:
-    """Return the key of a step's passes: it depends on the training's seed, and on no generator's state."""
-    return derive_key(seed, "observe", step, rank)
+def step_key(step: TrainingStep) -> int:
+    """Return the key of a step's passes: it depends on the number of the step and the rank, and on no generator."""
+    rank = int(getattr(step.module, "global_rank", 0))
+    return derive_key(0, "observe", step.number + 1, rank)
 
 
 class _Part:

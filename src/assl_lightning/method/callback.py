@@ -12,13 +12,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from assl_lightning.base.arguments import whole_number
 from assl_lightning.base.atomic import write_text
-from assl_lightning.method.assl import Factors
 from assl_lightning.method.batch_index import IndexTaker, find_streams, indexed_datasets, pool_size, sample_names
+from assl_lightning.method.bounds import Factors
 from assl_lightning.method.contracts import Observation, TrainingStep
 from assl_lightning.method.first_observation import check_first
-from assl_lightning.method.gathering import RankGather, Rows
+from assl_lightning.method.gathering import Rows
+from assl_lightning.method.observed_rows import new_gather, rows_of
 from assl_lightning.method.observers import KEYS, Observer, StepOutput, as_observer
 from assl_lightning.method.returning import StateCarrier
+from assl_lightning.method.sample_names import names_by_index
 from assl_lightning.method.saved_state import STATE_KEY, read_state
 from assl_lightning.method.scored_pool import ScoredPool
 from assl_lightning.method.settings import ScoreSettings, Variance
@@ -26,16 +28,6 @@ from assl_lightning.method.stream_checks import check_streams
 from assl_lightning.method.write_picks import check_target, picks_as_csv
 
 Observe = Callable[..., Observation | None] | type[Observer]
-GATHERED = {
-    "index": torch.int64,
-    "uncertainty": torch.float32,
-    "inconsistency": torch.float32,
-    "further": torch.float32,
-    "features": torch.float16,
-    "labelled_index": torch.int64,
-    "labelled_features": torch.float16,
-}
-"""What the ranks send of an observation, and its type."""
 
 
 class ASSLScoreCallback(ScoredPool, Callback):
@@ -134,55 +126,10 @@ class ASSLScoreCallback(ScoredPool, Callback):
         self._batches_before = 0  # those of the fit that a checkpoint is of
         self._batches = 0
         self._observed_batches = 0
-        self._gather = _new_gather()
+        self._gather = new_gather()
         self._taker: IndexTaker | None = None
         self._has_index = False
         self._carrier = StateCarrier()
-
-    @classmethod
-    def from_checkpoint(
-        cls,
-        path: str | Path,
-        *,
-        name: str | None = None,
-        c_u: float = 0.5,
-        c_i: float = 2.0,
-        names: Sequence[str] | Mapping[int, str] | None = None,
-    ) -> ASSLScoreCallback:
-        """Return a callback with the table of a checkpoint, to query without a trainer. No code of the file runs.
-
-        Args:
-            path: a checkpoint that Lightning wrote in a fit with the callback.
-            name: the callback's `name`; None: the only one.
-            c_u: as in the constructor; a checkpoint does not have it.
-            c_i: likewise.
-            names: a name for each sample of the pool, or pool index → name; for `query(…, names=True)`.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it has no such callback, or `names` are not as many as the samples.
-        """
-        state = read_state(path, name)
-        kept = state["statistics"]
-        rows, columns = state.get("regions", (1, 1))
-        num_samples = kept["num_samples"] // (rows * columns)
-        callback = cls(
-            num_samples, kept["alpha"], c_u, c_i, variance=kept["variance"], keep_features="features" in state,
-            name=name or "default", further=list(kept.get("further", ())),
-        )  # fmt: skip
-        callback.load_state_dict(state)
-        if names is not None:
-            if isinstance(names, str):
-                raise TypeError(f"names must be a list with a name for each sample; got the text {names!r}")
-            callback._names = names if isinstance(names, Mapping) else dict(enumerate(names))
-            if not isinstance(names, Mapping) and len(names) != num_samples:
-                raise ValueError(f"names must be as many as the samples of {path}, {num_samples}; got {len(names)}")
-        return callback
-
-    @property
-    def state_key(self) -> str:
-        """Key of the state in checkpoints; it stays the same when the class is renamed or subclassed."""
-        return STATE_KEY.format(name=self.name)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the index out of all batches from now on, and make a fresh table for a fit, unless `reset` is off.
@@ -196,7 +143,7 @@ class ASSLScoreCallback(ScoredPool, Callback):
             check_target(self.query_to)
         self._take_over(self._carrier.look())  # of an earlier fit, in a process that was started for this one
         self._batches_before = self._batches = self._observed_batches = 0
-        self._gather = _new_gather()
+        self._gather = new_gather()
         num_samples = self._known_size(trainer)
         if num_samples is not None:
             self._make_tables(self._table_rows(num_samples))
@@ -221,8 +168,7 @@ class ASSLScoreCallback(ScoredPool, Callback):
         known = self._known_size(trainer)
         check_streams(trainer, known)
         if known is None:
-            size = pool_size(streams)
-            self._make_tables_of(None if size is None else self._table_rows(size))
+            self._make_tables_of(pool_size(streams))
         self._make_features()
         self._table.to(pl_module.device)
         if self._features is not None:
@@ -231,17 +177,17 @@ class ASSLScoreCallback(ScoredPool, Callback):
         self._has_index = bool(indexed_datasets(streams))
         self._observer.start(pl_module)
 
-    def _make_tables_of(self, size: int | None) -> None:
+    def _make_tables_of(self, num_samples: int | None) -> None:
         """Make the tables of a pool whose size the loader's data set tells; a checkpoint may have filled them."""
-        if self._statistics is None and size is None:
+        if num_samples is not None and self._statistics is not None:
+            self._make_room(self._statistics, self._table_rows(num_samples))
+        elif num_samples is not None:
+            self._make_tables(self._table_rows(num_samples))
+        elif self._statistics is None:
             raise ValueError(
                 "ASSLScoreCallback needs the size of the pool: pass num_samples, or wrap the pool in IndexedDataset, "
                 "or give the trainer a datamodule with a `num_samples` attribute"
             )
-        if self._statistics is None and size is not None:
-            self._make_tables(size)
-        elif self._statistics is not None and size not in (None, self._statistics.num_samples):
-            self._make_room(self._statistics, whole_number("num_samples", size))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Let the observer watch the step."""
@@ -258,20 +204,13 @@ class ASSLScoreCallback(ScoredPool, Callback):
             self._gather.check()
             self._table.check()
 
-    def can_be_replayed(self) -> bool:
-        """Return if observing a step is operations on tensors, as of what `training_step` returns; see `Replayable`."""
-        return type(self._observer) is StepOutput and not self._has_index and self._observed_batches > 0
-
-    def step_on_device(self, trainer: Trainer, pl_module: LightningModule, outputs: Any) -> None:
-        """Observe a step that has been trained on."""
-        self._observe_batch(trainer, pl_module, outputs, None)
-
     @torch.no_grad()
     def _observe_batch(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any) -> None:
         is_first = self._observed_batches == 0
         with self._gather.telling(trainer, module):
             observation = self._observation(module, outputs, batch, is_first)
-        rows = self._gather.gather(None if observation is None else self._rows_of(observation), trainer, module)
+        own = None if observation is None else rows_of(observation, self.keep_features)
+        rows = self._gather.gather(own, trainer, module)
         if rows is None:
             return
         if is_first:  # also on a rank that observes nothing
@@ -292,19 +231,6 @@ class ASSLScoreCallback(ScoredPool, Callback):
             check_first(observation, self._table.num_samples, self.keep_features)
         self._observed_batches += 1
         return observation
-
-    def _rows_of(self, observation: Observation) -> Rows:
-        """Return what the tables keep of an observation, by the names of `GATHERED`."""
-        found = {name: getattr(observation, name) for name in GATHERED}
-        if not self.keep_features or observation.features is None:
-            found |= dict.fromkeys(("features", "labelled_index", "labelled_features"))
-        elif observation.labelled_index is None or observation.labelled_features is None:
-            found |= dict.fromkeys(("labelled_index", "labelled_features"))
-        return {
-            name: rows.detach().to(GATHERED[name]) if rows.is_floating_point() else rows
-            for name, rows in found.items()
-            if rows is not None
-        }
 
     def _with_further(self, observation: Observation) -> Observation:
         """Add what the further statistics observe of the logits."""
@@ -328,6 +254,14 @@ class ASSLScoreCallback(ScoredPool, Callback):
             self._features.update(index, rows["features"], assume_unique=self.assume_unique)
         if "labelled_index" in rows:
             self._features.update(rows["labelled_index"], rows["labelled_features"])
+
+    def can_be_replayed(self) -> bool:
+        """Return if observing a step is operations on tensors, as of what `training_step` returns; see `Replayable`."""
+        return type(self._observer) is StepOutput and not self._has_index and self._observed_batches > 0
+
+    def step_on_device(self, trainer: Trainer, pl_module: LightningModule, outputs: Any) -> None:
+        """Observe a step that has been trained on."""
+        self._observe_batch(trainer, pl_module, outputs, None)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raise for an invalid observation of the last steps, and for a fit of which no batch was observed."""
@@ -362,6 +296,47 @@ class ASSLScoreCallback(ScoredPool, Callback):
             self._taker.stand_back()
             self._taker = None
 
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        c_u: float = 0.5,
+        c_i: float = 2.0,
+        names: Sequence[str] | Mapping[int, str] | None = None,
+    ) -> ASSLScoreCallback:
+        """Return a callback with the table of a checkpoint, to query without a trainer. No code of the file runs.
+
+        Args:
+            path: a checkpoint that Lightning wrote in a fit with the callback.
+            name: the callback's `name`; None: the only one.
+            c_u: as in the constructor; a checkpoint does not have it.
+            c_i: likewise.
+            names: a name for each sample of the pool, or pool index → name; for `query(…, names=True)`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it has no such callback, or `names` are not as many as the samples.
+        """
+        state = read_state(path, name)
+        kept = state["statistics"]
+        rows, columns = state.get("regions", (1, 1))
+        num_samples = kept["num_samples"] // (rows * columns)
+        callback = cls(
+            num_samples, kept["alpha"], c_u, c_i, variance=kept["variance"], keep_features="features" in state,
+            name=name or "default", further=list(kept.get("further", ())),
+        )  # fmt: skip
+        callback.load_state_dict(state)
+        if names is not None:
+            callback._names = names_by_index(names, num_samples, path)
+        return callback
+
+    @property
+    def state_key(self) -> str:
+        """Key of the state in checkpoints; it stays the same when the class is renamed or subclassed."""
+        return STATE_KEY.format(name=self.name)
+
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and plain values; nothing before the first fit."""
         state = super().state_dict()
@@ -381,7 +356,3 @@ class ASSLScoreCallback(ScoredPool, Callback):
             self._names = left.pop("names")
             self._statistics = self._features = None
             self.load_state_dict(left)
-
-
-def _new_gather() -> RankGather:
-    return RankGather(GATHERED, optional=("labelled_index", "labelled_features"))

@@ -1,4 +1,4 @@
-"""Rows of the running statistics, as strategies take them, and the bound that is made of them (Eq. 3 and 5)."""
+"""Rows of the running statistics, as strategies take them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,3 @@ class CandidateStatistics:
             inconsistency_variance=self.inconsistency_variance[positions],
             visits=self.visits[positions],
         )
-
-
-def upper_confidence_bound(mean: Tensor, variance: Tensor, c: float) -> Tensor:
-    """Return mean + c·√variance of Eq. 3 and 5, elementwise; c ≥ 0 weighs the standard deviation."""
-    return mean + c * variance.sqrt()

@@ -2,8 +2,7 @@
 
 A set S covers a sample x by max_{s ∈ S} k(x, s), where k(x, s) = exp(−‖x − s‖² / σ²). The coverage of a pool,
 Σ_x w_x · max_{s ∈ S} k(x, s), is monotone and submodular, so that the greedy choice has at least 1 − 1/e of the best
-value (Bae et al. 2024, "Generalized Coverage for More Robust Low-Budget Active
-Learning").
+value (Bae et al. 2024, "Generalized Coverage for More Robust Low-Budget Active Learning").
 """
 
 from __future__ import annotations
@@ -14,10 +13,8 @@ import torch
 from torch import Tensor
 
 from assl_lightning.base.copies import first_copies
-from assl_lightning.base.ties import comparable, float64_device
-from assl_lightning.method.candidates import Candidates
-from assl_lightning.method.greedy import Refresh, pick_greedily
-from assl_lightning.method.top_k import check_budget, check_finite
+from assl_lightning.base.ties import comparable
+from assl_lightning.method.top_k import check_finite
 
 _BLOCK = 2**22  # numbers of float64 at a time, 32 MiB: with a quarter of it the products take several times as long
 _BLOCK_GPU = 2**26
@@ -52,124 +49,6 @@ def squared_distances(points: Tensor, others: Tensor) -> Tensor:
 def kernel(distance: Tensor, width: float) -> Tensor:
     """Return exp(−distance / σ²) of squared distances, in place: in [0, 1], 1 for a distance of 0."""
     return distance.div_(-(width**2)).exp_()
-
-
-def half_covering_width(points: Tensor, count: int) -> float:
-    """Return the σ > 0 for which `count` samples drawn at random cover half of the others, on average.
-
-    The average is computed without drawing: with n others at the distances d₁ ≤ d₂ ≤ …, the nearest of those drawn is
-    the j-th with probability q(1 − q)^(j − 1), q = count / n, and covers exp(−d_j² / σ²). Copies count once. At most
-    1,000 samples, evenly spaced, are used. σ has six digits; it is 1 if all samples are copies.
-
-    Args:
-        points: (M, d) float64 unit vectors.
-        count: the number of samples drawn, ≥ 1; all of them if there are fewer.
-    """
-    own = torch.arange(len(points), device=points.device)
-    points = points[first_copies(points) == own]
-    others = len(points) - 1
-    if others < 1:
-        return 1.0
-    share = min(1.0, count / others)
-    nearest = min(others, int(10 / share) + 1)  # beyond them lie 5·10⁻⁵ of the draws
-    rows = torch.linspace(0, others, min(_ROWS, others + 1), dtype=torch.float64, device=points.device).long()
-    distance = squared_distances(points[rows], points)
-    distance.scatter_(1, rows.unsqueeze(1), torch.inf)  # no sample is one of its own neighbours
-    squared = distance.topk(nearest, largest=False).values.double()  # (rows, nearest), ascending
-    chance = (1 - share) ** torch.arange(nearest, dtype=torch.float64, device=points.device)
-    chance /= chance.sum()
-
-    low, high = 1e-6, 10.0  # unit vectors are at most 2 apart
-    for _ in range(_HALVINGS):
-        width = (low * high) ** 0.5
-        covered = float(((-squared / width**2).exp() @ chance).mean())
-        low, high = (low, width) if covered > 0.5 else (width, high)
-    return float(
-        f"{(low * high) ** 0.5:.6g}"
-    )  # the last bits, which differ between processors, would change every kernel value
-
-
-@dataclass(frozen=True)
-class Sketch:
-    """The candidates that may be picked, and those that are to be covered, as samples of all; both in index order."""
-
-    index: Tensor  # (M,) int64, pool indices of the candidates that may be picked, on the CPU
-    position: Tensor  # (M,) int64, their rows among all candidates
-    points: Tensor  # (M, d) float64 unit vectors
-    targets: Tensor  # (R, d) float64 unit vectors of the candidates to cover
-    target_index: Tensor  # (R,) int64, their pool indices
-    target_position: Tensor  # (R,) int64, their rows among all candidates
-
-    def cover(
-        self,
-        centres: Tensor,
-        weight: Tensor,
-        width: float,
-        budget: int,
-        at_random: Tensor | None = None,
-        beside: Refresh | None = None,
-    ) -> Tensor:
-        """Pick greedily the candidates that add most to the coverage, `Coverage.gains_after`.
-
-        Args:
-            centres: (L, d) float64 unit vectors of samples that are in the covering set already.
-            weight: (R,) float64 ≥ 0, of each target.
-            width: σ > 0.
-            budget: the number of picks, 1 … M.
-            at_random: (r,) int64 positions in 0 … M − 1 of other picks, r < `budget`; they cover too, and are last.
-            beside: another gain ≥ 0 that is added to the share of the weight that a pick covers, `greedy.Refresh`.
-
-        Returns:
-            (budget,) int64 pool indices on the CPU, in the order of the picks.
-        """
-        values = kernel(squared_distances(self.points, self.targets), width)
-        coverage = Coverage(values, weight, covered_by(self.targets, centres, width))
-        chance = torch.empty(0, dtype=torch.int64) if at_random is None else at_random
-        total = weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
-
-        def with_both(rows: Tensor | None, picks: Tensor) -> Tensor:
-            assert beside is not None
-            return comparable(coverage.gains_after(rows, picks) / total + beside(rows, picks))
-
-        gains_after = coverage.gains_after if beside is None else with_both
-        worth = gains_after(None, chance)
-        worth[chance] = -torch.inf
-        picks = pick_greedily(worth, gains_after, budget - len(chance))
-        return self.index[torch.cat([picks, chance])]
-
-
-def sketch(candidates: Candidates, budget: int, most: int, generator: torch.Generator) -> Sketch:
-    """Make unit vectors of the candidates' features; of more than `most` candidates, of `most` that are drawn.
-
-    If 4 · `budget` is more than `most`, that many are drawn as candidates to pick. A feature vector that is not finite
-    is an error that names the sample.
-    """
-    features = candidates.require("features").detach()
-    check_budget(budget, len(candidates))
-    device = float64_device(features.device)
-    index, position = torch.sort(candidates.index.to(device))
-    possible = targets = torch.arange(len(index))
-    if len(index) > most:
-        drawn = torch.randperm(len(index), generator=generator)
-        possible, targets = drawn[: max(most, 4 * budget)].sort().values, drawn[:most].sort().values
-
-    def vectors(rows: Tensor) -> Tensor:
-        found = features.index_select(0, position[rows].to(features.device))
-        return unit_vectors(found.to(device), index[rows])
-
-    points = vectors(possible.to(device))
-    others = points if len(targets) == len(possible) else vectors(targets.to(device))
-    targets = targets.to(device)
-    return Sketch(
-        index.cpu()[possible], position[possible.to(device)], points, others, index[targets], position[targets]
-    )
-
-
-def labelled_vectors(candidates: Candidates) -> Tensor:
-    """Return the labelled samples' features as unit vectors (L, d) float64; one that is not finite is an error."""
-    labelled = candidates.require("labelled")
-    device = float64_device(labelled.features.device)
-    return unit_vectors(labelled.features.detach().to(device), labelled.index.to(device))
 
 
 @dataclass(frozen=True)
@@ -214,6 +93,40 @@ def covered_by(points: Tensor, centres: Tensor, width: float) -> Tensor:
     for part in centres.split(_CENTRES) if len(centres) else ():
         torch.maximum(covered, kernel(squared_distances(part, points).amin(0), width), out=covered)
     return covered
+
+
+def half_covering_width(points: Tensor, count: int) -> float:
+    """Return the σ > 0 for which `count` samples drawn at random cover half of the others, on average.
+
+    The average is computed without drawing: with n others at the distances d₁ ≤ d₂ ≤ …, the nearest of those drawn is
+    the j-th with probability q(1 − q)^(j − 1), q = count / n, and covers exp(−d_j² / σ²). Copies count once. At most
+    1,000 samples, evenly spaced, are used. σ has six digits; it is 1 if all samples are copies.
+
+    Args:
+        points: (M, d) float64 unit vectors.
+        count: the number of samples drawn, ≥ 1; all of them if there are fewer.
+    """
+    own = torch.arange(len(points), device=points.device)
+    points = points[first_copies(points) == own]
+    others = len(points) - 1
+    if others < 1:
+        return 1.0
+    share = min(1.0, count / others)
+    nearest = min(others, int(10 / share) + 1)  # beyond them lie 5·10⁻⁵ of the draws
+    rows = torch.linspace(0, others, min(_ROWS, others + 1), dtype=torch.float64, device=points.device).long()
+    distance = squared_distances(points[rows], points)
+    distance.scatter_(1, rows.unsqueeze(1), torch.inf)  # no sample is one of its own neighbours
+    squared = distance.topk(nearest, largest=False).values.double()  # (rows, nearest), ascending
+    chance = (1 - share) ** torch.arange(nearest, dtype=torch.float64, device=points.device)
+    chance /= chance.sum()
+
+    low, high = 1e-6, 10.0  # unit vectors are at most 2 apart
+    for _ in range(_HALVINGS):
+        width = (low * high) ** 0.5
+        covered = float(((-squared / width**2).exp() @ chance).mean())
+        low, high = (low, width) if covered > 0.5 else (width, high)
+    width = (low * high) ** 0.5
+    return float(f"{width:.6g}")  # the last bits, which differ between processors, would change every kernel value
 
 
 def _blocks(rows: int, columns: int, device: torch.device) -> list[slice]:

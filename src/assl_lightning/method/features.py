@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from assl_lightning.base.arguments import whole_number
+from assl_lightning.method.visits import Visits
 
 _LARGEST = torch.finfo(torch.float16).max
 
@@ -63,13 +64,9 @@ class SampleFeatures:
                 f"and now have {features.shape[1]}"
             )
         row = torch.where((index >= 0) & (index < self.num_samples), index, self.num_samples)
-        if not assume_unique:
-            row, order = torch.sort(row, stable=True)
-            features = features[order]
-            is_last = torch.cat([row[1:] != row[:-1], torch.ones_like(row[:1], dtype=torch.bool)])
-            row = torch.where(is_last, row, self.num_samples)
-        self._values[row] = features.clamp(-_LARGEST, _LARGEST).to(self._values)
-        self._seen[row] = torch.ones_like(row, dtype=torch.bool)
+        visits = Visits.of(row, assume_unique=assume_unique)
+        visits.write(self._values, visits.sort(features.clamp(-_LARGEST, _LARGEST)))
+        visits.write(self._seen, torch.ones_like(row, dtype=torch.bool))
 
     def rows(self, index: Tensor) -> Tensor:
         """Return features (M, d) float32 of the samples at `index` (M,) int64, on its own device; 0 where unseen."""

@@ -106,7 +106,7 @@ class RankGather:
         sizes = []
         for name in self.kinds:
             of_name = None if rows is None else rows.get(name)
-            sizes += [-1, -1] if of_name is None else [len(of_name), of_name.shape[1] if of_name.ndim > 1 else 0]
+            sizes += [-1, -1] if of_name is None else [len(of_name), _width(of_name)]
         return torch.tensor([*sizes, failed], device=module.device)
 
     def _misfit(self, rows: Rows) -> str | None:
@@ -125,7 +125,7 @@ class RankGather:
                     f"has {len(values)} rows of {name} in a batch, but no rank had more than {most} in the fit's first "
                     f"one: under DDP the first batch must be the largest"
                 )
-            if width != (values.shape[1] if values.ndim > 1 else 0):
+            if width != _width(values):
                 return f"has {name} of shape {tuple(values.shape)}, and a rank had {width} numbers a row in the first"
         return None
 
@@ -157,3 +157,8 @@ class RankGather:
             rows[name] = values.unflatten(0, (-1, width)) if width else values
             start += size
         return rows
+
+
+def _width(rows: Tensor) -> int:
+    """Return w of rows (B, w); 0 of numbers (B,)."""
+    return rows.shape[1] if rows.ndim > 1 else 0

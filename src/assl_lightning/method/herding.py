@@ -18,14 +18,15 @@ from torch import Tensor
 from assl_lightning.base.arguments import require_one_of
 from assl_lightning.base.rules import BELOW_ONE, UP_TO_ONE, above, at_least, checked
 from assl_lightning.base.ties import head_in_float64
-from assl_lightning.method.assl import check_bounds, confidence_bound
 from assl_lightning.method.audit import audited_trust
+from assl_lightning.method.bounds import check_bounds, confidence_bound
 from assl_lightning.method.candidate_statistics import CandidateStatistics
 from assl_lightning.method.candidates import Candidates, Requirement, Selection
 from assl_lightning.method.class_quota import equal_shares
-from assl_lightning.method.coverage import Sketch, density, half_covering_width, labelled_vectors, sketch
+from assl_lightning.method.coverage import density, half_covering_width
 from assl_lightning.method.greedy import Refresh
 from assl_lightning.method.scores import margin
+from assl_lightning.method.sketch import Sketch, labelled_vectors, sketch
 from assl_lightning.method.top_k import check_finite
 
 Weighing = Literal["uncertainty", "inconsistency", "both", "margin", "none"]
@@ -117,39 +118,10 @@ class Herding:
         weight = self._weights(candidates, pool)
         if self.copies:
             weight /= density(pool.targets, self.copy_radius).pow(self.copies)
-        at_random = torch.empty(0, dtype=torch.int64)
         share = int(self.random_share * budget)
-        if share:
-            at_random = torch.randperm(len(pool.points), generator=generator)[:share]
+        at_random = torch.randperm(len(pool.points), generator=generator)[:share] if share else None
         beside = self._quota(candidates, pool, budget) if self.class_quota else None
         return Selection(pool.cover(centres, weight, width, budget, at_random, beside))
-
-    def _quota(self, candidates: Candidates, pool: Sketch, budget: int) -> Refresh:
-        """Return λ / budget · the gains of `ClassQuota`, for the candidates that may be picked."""
-        logits = self._logits(candidates, pool.position, pool.points.device)
-        check_finite("largest logit", logits.abs().amax(1), pool.index)
-        quota = equal_shares(logits, candidates.require("labelled").labels, budget)
-        share = self.class_quota / budget
-        return lambda rows, picks: share * quota.gains_after(rows, picks)
-
-    def _trust(self, candidates: Candidates) -> float:
-        if self.trust != "audited":
-            return self.trust
-        answered = candidates.require("answered")
-        return audited_trust(self._bound(answered.statistics), answered.wrong, answered.rounds_ago)
-
-    def _bound(self, statistics: CandidateStatistics) -> Tensor:
-        """Return the upper confidence bound that the weight names, (m,) float32."""
-        assert self.weight != "margin"
-        assert self.weight != "none"
-        return confidence_bound(statistics, self.c_u, self.c_i, self.weight)
-
-    @staticmethod
-    def _logits(candidates: Candidates, position: Tensor, device: torch.device) -> Tensor:
-        """Return the head's float64 logits (m, C) for the features of the candidates at `position`."""
-        features = candidates.require("features").detach()
-        rows = features.index_select(0, position.to(features.device)).to(device).double()
-        return head_in_float64(candidates.require("head"), device)(rows).detach()
 
     def _weights(self, candidates: Candidates, pool: Sketch) -> Tensor:
         """Return 1 − κ + κ · bound / mean bound of the samples to cover, (R,) float64 ≥ 0."""
@@ -165,3 +137,30 @@ class Herding:
         check_finite("weight", bound, pool.target_index)
         mean, trust = bound.mean(), self._trust(candidates)
         return 1 - trust + trust * torch.where(mean > 0, bound / mean, 1.0)
+
+    def _trust(self, candidates: Candidates) -> float:
+        if self.trust != "audited":
+            return self.trust
+        answered = candidates.require("answered")
+        return audited_trust(self._bound(answered.statistics), answered.wrong, answered.rounds_ago)
+
+    def _bound(self, statistics: CandidateStatistics) -> Tensor:
+        """Return the upper confidence bound that the weight names, (m,) float32."""
+        assert self.weight != "margin"
+        assert self.weight != "none"
+        return confidence_bound(statistics, self.c_u, self.c_i, self.weight)
+
+    def _quota(self, candidates: Candidates, pool: Sketch, budget: int) -> Refresh:
+        """Return λ / budget · the gains of `ClassQuota`, for the candidates that may be picked."""
+        logits = self._logits(candidates, pool.position, pool.points.device)
+        check_finite("largest logit", logits.abs().amax(1), pool.index)
+        quota = equal_shares(logits, candidates.require("labelled").labels, budget)
+        share = self.class_quota / budget
+        return lambda rows, picks: share * quota.gains_after(rows, picks)
+
+    @staticmethod
+    def _logits(candidates: Candidates, position: Tensor, device: torch.device) -> Tensor:
+        """Return the head's float64 logits (m, C) for the features of the candidates at `position`."""
+        features = candidates.require("features").detach()
+        rows = features.index_select(0, position.to(features.device)).to(device).double()
+        return head_in_float64(candidates.require("head"), device)(rows).detach()

@@ -175,10 +175,8 @@ class OwnFunction(Observer):
 
     def observe(self, step: TrainingStep) -> Observation | None:
         """Return what the function returns."""
-        rank = int(getattr(step.module, "global_rank", 0))
-        key = step_key(0, step.number + 1, rank)
         more = {"index": step.index_of(None)} if self._wants_index else {}
-        with side_pass(step.module, key):
+        with side_pass(step.module, step_key(step)):
             observation = self.function(step.outputs, step.batch, step.module, **more)
         if observation is not None and not isinstance(observation, Observation):
             raise TypeError(

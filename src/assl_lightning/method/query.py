@@ -9,7 +9,8 @@ from torch import Tensor
 
 from assl_lightning.base.arguments import require_one_of, whole_number
 from assl_lightning.base.seeding import make_generator
-from assl_lightning.method.assl import ASSL, Factors, confidence_bound
+from assl_lightning.method.assl import ASSL
+from assl_lightning.method.bounds import Factors, confidence_bound
 from assl_lightning.method.candidate_statistics import CandidateStatistics
 from assl_lightning.method.candidates import Candidates, LabelledSamples
 from assl_lightning.method.features import SampleFeatures

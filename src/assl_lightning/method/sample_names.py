@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from assl_lightning.base.words import first_few
+
+
+def names_by_index(names: Sequence[str] | Mapping[int, str], num_samples: int, path: str | Path) -> Mapping[int, str]:
+    """Return names, a list or a mapping, by pool index.
+
+    Raises:
+        TypeError: they are one text.
+        ValueError: a list has another length than `num_samples`, that of the table in the checkpoint `path`.
+    """
+    if isinstance(names, Mapping):
+        return names
+    if isinstance(names, str):
+        raise TypeError(f"names must be a list with a name for each sample; got the text {names!r}")
+    if len(names) != num_samples:
+        raise ValueError(f"names must be as many as the samples of {path}, {num_samples}; got {len(names)}")
+    return dict(enumerate(names))
 
 
 def names_of(index: Iterable[int], names: Mapping[int, str]) -> list[str]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from assl_lightning.base.arguments import require_one_of
-from assl_lightning.method.assl import Factors, confidence_bound
+from assl_lightning.method.bounds import Factors, confidence_bound
 from assl_lightning.method.features import SampleFeatures
 from assl_lightning.method.further_statistics import check_names
 from assl_lightning.method.indexed_dataset import IndexedDataset
@@ -108,28 +108,16 @@ class ScoredPool:
 
     @overload
     def query(
-        self,
-        k: int,
-        candidates: Samples | None = None,
-        labelled: Samples | None = None,
-        *,
-        factors: Factors | None = None,
-        by: FurtherName | None = None,
-        names: Literal[False] = False,
+        self, k: int, candidates: Samples | None = None, labelled: Samples | None = None, *,
+        factors: Factors | None = None, by: FurtherName | None = None, names: Literal[False] = False,
         per_image: int | None = None,
-    ) -> Tensor: ...
+    ) -> Tensor: ...  # fmt: skip
     @overload
     def query(
-        self,
-        k: int,
-        candidates: Samples | None = None,
-        labelled: Samples | None = None,
-        *,
-        factors: Factors | None = None,
-        by: FurtherName | None = None,
-        names: Literal[True],
+        self, k: int, candidates: Samples | None = None, labelled: Samples | None = None, *,
+        factors: Factors | None = None, by: FurtherName | None = None, names: Literal[True],
         per_image: int | None = None,
-    ) -> list[Any]: ...
+    ) -> list[Any]: ...  # fmt: skip
     def query(
         self,
         k: int,
@@ -178,30 +166,44 @@ class ScoredPool:
                 unknown, or a pick has none. Or `by` was not kept.
             IndexError: a candidate lies outside the pool.
         """
+        picks = self._picks(k, candidates, labelled, factors, by, per_image)
+        if not names:
+            return picks
+        if self.grid is None:
+            return names_of(picks.tolist(), self._names)
+        images, regions = picks.unbind(1)
+        return list(zip(names_of(images.tolist(), self._names), regions.tolist(), strict=True))
+
+    def _picks(
+        self,
+        k: int,
+        candidates: Samples | None,
+        labelled: Samples | None,
+        factors: Factors | None,
+        by: FurtherName | None,
+        per_image: int | None,
+    ) -> Tensor:
+        """Return the indices of the picks of `query`, (k,), or of regions (k, 2)."""
         table = self.statistics
         rows = table.rows(slice(None))
-        among = [self._indices_of("candidate", candidates), self._indices_of("labelled sample", labelled)]
-        bounds: dict[str, Any] = {"c_u": self.c_u, "c_i": self.c_i, "factors": self._factors(factors)}
+        among = self._indices_of("candidate", candidates), self._indices_of("labelled sample", labelled)
+        bounds = self._factors(factors)
         if self.grid is not None:
             if by is not None:
                 raise ValueError(f"regions have no further statistics, so none to rank by; got by={by!r}")
-            pairs = query_regions(rows, self.grid, k, *among, per_image=per_image, **bounds)
-            if not names:
-                return pairs
-            return list(zip(names_of(pairs[:, 0].tolist(), self._names), pairs[:, 1].tolist(), strict=True))
+            return query_regions(
+                rows, self.grid, k, *among, c_u=self.c_u, c_i=self.c_i, factors=bounds, per_image=per_image
+            )
         if per_image is not None:
             raise ValueError(
                 f"per_image is the most regions of one image, but this callback scores whole samples; leave it out, or "
                 f"score regions with observe.regions(…); got per_image={per_image!r}"
             )
         if by is None:
-            picks = query(rows, k, *among, features=self._features, **bounds)
-        elif factors is not None:
+            return query(rows, k, *among, c_u=self.c_u, c_i=self.c_i, factors=bounds, features=self._features)
+        if factors is not None:
             raise ValueError(f"give `by` or `factors`, not both; got by={by!r} and factors={factors!r}")
-        else:
-            table.check()
-            picks = query_further(table.further.require(by), table.visits, k, *among)
-        return names_of(picks.tolist(), self._names) if names else picks
+        return query_further(table.further.require(by), table.visits, k, *among)
 
     def _indices_of(self, what: str, samples: Any) -> Any:
         """Return samples without names; also regions, whose images may be named."""

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from assl_lightning.base.arguments import whole_number
 from assl_lightning.base.rules import checked
-from assl_lightning.method.assl import Factors
-from assl_lightning.method.candidate_statistics import CandidateStatistics, upper_confidence_bound
+from assl_lightning.method.bounds import Factors, upper_confidence_bound
+from assl_lightning.method.candidate_statistics import CandidateStatistics
+from assl_lightning.method.first_fault import FirstFault
 from assl_lightning.method.further_statistics import FurtherStatistics, pad_columns
 from assl_lightning.method.fused_scores import can_visit, visit
 from assl_lightning.method.pool_mask import Samples
@@ -74,14 +75,11 @@ class SampleStatistics:
         self.alpha: float = checked("alpha", alpha, Alpha)
         self.variance: Variance = checked("variance", variance, Variance)
         self.skip_non_finite = skip_non_finite
-        # One row more than there are samples: what may not be written goes there, at the same cost and shape.
+        # One row more than there are samples: invalid observations go there, at the same cost and shape.
         self._values = torch.zeros(num_samples + 1, len(_COLUMNS), dtype=torch.float32, device=device)
         self._visits = torch.zeros(num_samples + 1, dtype=torch.int32, device=device)
-        # The first invalid observation: (update, index) and (uncertainty, inconsistency). Not every device has float64,
-        # and float32 does not hold every index.
         self._updates = torch.zeros((), dtype=torch.int64, device=device)
-        self._fault = torch.full((2,), -1, dtype=torch.int64, device=device)
-        self._fault_values = torch.zeros(2, dtype=torch.float32, device=device)
+        self._fault = FirstFault(device)
         self.further = FurtherStatistics(further, num_samples, self.alpha)
         self.further.to(device)
 
@@ -103,43 +101,37 @@ class SampleStatistics:
             assume_unique: promise that no index occurs twice; saves a sort. A broken promise keeps one visit's values.
             further: (B, W), what `self.further.observe` returned; needed where there are further statistics.
         """
-        self._check_shapes(index, uncertainty, inconsistency)
+        _check_rows(index, uncertainty, inconsistency)
+        further = _check_further(further, self.further, len(index)) if self.further else None
         observed = torch.stack([uncertainty.detach().float(), inconsistency.detach().float()], dim=-1)  # (B, 2)
-        if can_visit(index) and not self.further:
+        if can_visit(index) and further is None:
             self._visit_in_one_launch(index, observed)
         else:
             self._visit(index, observed, further, assume_unique=assume_unique)
             self._updates += 1
 
-    def _visit_in_one_launch(self, index: Tensor, observed: Tensor) -> None:
-        visit(
-            index.contiguous(),
-            observed,
-            (self._values, self._visits, self._updates, self._fault, self._fault_values),
-            self.alpha,
-            is_post=self.variance == "post",
-            skips=self.skip_non_finite,
-        )
-
     def _visit(self, index: Tensor, observed: Tensor, further: Tensor | None, *, assume_unique: bool) -> None:
+        """Update the rows of valid observations; the others go to the last row, and are noted."""
         in_pool = (index >= 0) & (index < self.num_samples)
         valid = in_pool & observed.square().isfinite().all(-1)  # squares, because the variance must stay finite too
-        if self.further:
-            further = self._checked_further(further, len(index))
+        if further is not None:
             valid &= further.isfinite().all(-1)
-        self._note_fault(index, observed, (in_pool if self.skip_non_finite else valid) | (index == NOTHING))
+        allowed = in_pool if self.skip_non_finite else valid
+        self._fault.note(self._updates, index, observed, allowed | (index == NOTHING))
         row = torch.where(valid, index, self.num_samples)
         observed = torch.where(valid[:, None], observed, 0.0)
-        visits = None if assume_unique and not self.further else Visits.of(row, assume_unique=assume_unique)
-        if assume_unique or visits is None:
+        visits = None if assume_unique else Visits.of(row, assume_unique=False)
+        if visits is None:
             self._visit_once(row, observed)
         else:
             self._visit_in_order(visits, observed)
-        if visits is not None and further is not None and self.further:
+        if further is not None:
+            visits = visits or Visits.of(row, assume_unique=True)
             self.further.update(visits, torch.where(valid[:, None], further, 0.0), self._visits)
         self._visits.index_add_(0, row, torch.ones_like(row, dtype=torch.int32))
 
     def _visit_once(self, row: Tensor, observed: Tensor) -> None:
+        """Update mean and variance (Eq. 3 and 5) of rows (B,) that differ."""
         before_mean, before_variance = self._values[row].split(2, dim=-1)  # (B, 2) each
         mean = self.alpha * observed + (1 - self.alpha) * before_mean
         deviation = observed - (mean if self.variance == "post" else before_mean)
@@ -156,56 +148,19 @@ class SampleStatistics:
         variance = visits.average(before_variance, deviation.square(), self.alpha)
         visits.write(self._values, torch.cat([mean, variance], dim=-1))
 
-    def _check_shapes(self, index: Tensor, uncertainty: Tensor, inconsistency: Tensor) -> None:
-        for name, values in (("index", index), ("uncertainty", uncertainty), ("inconsistency", inconsistency)):
-            if not isinstance(values, Tensor):
-                raise TypeError(f"{name} must be a tensor of shape (B,); got {type(values).__name__}")
-        if index.dtype != torch.int64 or index.ndim != 1:
-            raise ValueError(
-                f"index must be an int64 tensor of shape (B,), pool indices; got {index.dtype} of shape "
-                f"{tuple(index.shape)}"
-            )
-        if uncertainty.shape != index.shape or inconsistency.shape != index.shape:
-            raise ValueError(
-                f"uncertainty and inconsistency must have one number for each of the {len(index)} indices; got shapes "
-                f"{tuple(uncertainty.shape)} and {tuple(inconsistency.shape)}"
-            )
-
-    def _checked_further(self, further: Tensor | None, rows: int) -> Tensor:
-        if further is None or further.ndim != 2 or len(further) != rows:
-            got = "nothing" if further is None else f"shape {tuple(further.shape)}"
-            raise ValueError(
-                f"this table keeps {', '.join(self.further)}: give update(…, further=…) what table.further.observe("
-                f"logits_weak, logits_strong) returned, a row for each of the {rows} indices; got {got}"
-            )
-        return further
-
-    def _note_fault(self, index: Tensor, observed: Tensor, valid: Tensor) -> None:
-        if not len(index):
-            return
-        position = torch.where(valid, len(index), torch.arange(len(index), device=index.device)).min()
-        row = position.clamp(max=len(index) - 1).unsqueeze(0)
-        fault = torch.cat([self._updates.view(1), index[row]])
-        is_first = (position < len(index)) & (self._fault[0] < 0)
-        torch.where(is_first, fault, self._fault, out=self._fault)
-        torch.where(is_first, observed[row].squeeze(0), self._fault_values, out=self._fault_values)
+    def _visit_in_one_launch(self, index: Tensor, observed: Tensor) -> None:
+        visit(
+            index.contiguous(),
+            observed,
+            (self._values, self._visits, self._updates, self._fault.place, self._fault.values),
+            self.alpha,
+            is_post=self.variance == "post",
+            skips=self.skip_non_finite,
+        )
 
     def check(self) -> None:
         """Raise for the first invalid observation so far; waits for the device."""
-        update, index = self._fault.tolist()
-        if update < 0:
-            return
-        if not 0 <= index < self.num_samples:
-            raise IndexError(
-                f"update {update} observed index {index}, outside the pool's 0 … {self.num_samples - 1}; "
-                f"give pool indices, not positions within a subset or a batch"
-            )
-        uncertainty, inconsistency = self._fault_values.tolist()
-        raise ValueError(
-            f"update {update} observed uncertainty {uncertainty} and inconsistency {inconsistency} for sample "
-            f"{index}; both must be finite and below 1e19{', and so must the logits' if self.further else ''}, so look "
-            f"for a diverging loss or a division by zero"
-        )
+        self._fault.check(self.num_samples, reads_logits=bool(self.further))
 
     @property
     def visits(self) -> Tensor:
@@ -286,7 +241,7 @@ class SampleStatistics:
         """Move the tensors to `device` and return the table."""
         self._values, self._visits = self._values.to(device), self._visits.to(device)
         self._updates = self._updates.to(device)
-        self._fault, self._fault_values = self._fault.to(device), self._fault_values.to(device)
+        self._fault.to(device)
         self.further.to(device)
         return self
 
@@ -317,23 +272,14 @@ class SampleStatistics:
                     f"these statistics were kept with {name} = {state[name]!r}, but this table has "
                     f"{getattr(self, name)!r}; load them into a table made with the same settings"
                 )
-        columns = {name: self._checked(name, state[name], torch.float32) for name in _COLUMNS}
-        visits = self._checked("visits", state["visits"], torch.int32)
+        columns = {name: _check_column(name, state[name], torch.float32, self.num_samples) for name in _COLUMNS}
+        visits = _check_column("visits", state["visits"], torch.int32, self.num_samples)
         self.further.load_state_dict(state.get("further", {}), self._values.device)
         for column, name in enumerate(_COLUMNS):
             self._values[:-1, column] = columns[name].to(self._values.device)
         self._visits[:-1] = visits.to(self._visits.device)
         self._updates.fill_(int(state["updates"]))
-        self._fault.fill_(-1)
-
-    def _checked(self, name: str, values: object, dtype: torch.dtype) -> Tensor:
-        """Return a saved column, or raise where its type, shape or numbers are wrong."""
-        if not isinstance(values, Tensor) or values.dtype != dtype or values.shape != (self.num_samples,):
-            got = f"{values.dtype} of shape {tuple(values.shape)}" if isinstance(values, Tensor) else repr(values)
-            raise ValueError(f"the saved {name} must be {dtype} of shape ({self.num_samples},); got {got}")
-        if not bool((values.isfinite() & (values >= (0 if dtype == torch.int32 else -torch.inf))).all()):
-            raise ValueError(f"the saved {name} must be finite, and visits at least 0; they are not")
-        return values
+        self._fault.clear()
 
 
 def pad_to(state: Mapping[str, Any], num_samples: int) -> dict[str, Any]:
@@ -346,3 +292,41 @@ def pad_to(state: Mapping[str, Any], num_samples: int) -> dict[str, Any]:
     grown = {name: torch.nn.functional.pad(state[name], (0, more)) for name in (*_COLUMNS, "visits")}
     further = {"further": pad_columns(state["further"], more)} if "further" in state else {}
     return {**state, **grown, **further, "num_samples": num_samples}
+
+
+def _check_rows(index: Tensor, uncertainty: Tensor, inconsistency: Tensor) -> None:
+    """Raise unless there is an index of each row, (B,) int64, and two numbers (B,)."""
+    for name, values in (("index", index), ("uncertainty", uncertainty), ("inconsistency", inconsistency)):
+        if not isinstance(values, Tensor):
+            raise TypeError(f"{name} must be a tensor of shape (B,); got {type(values).__name__}")
+    if index.dtype != torch.int64 or index.ndim != 1:
+        raise ValueError(
+            f"index must be an int64 tensor of shape (B,), pool indices; got {index.dtype} of shape "
+            f"{tuple(index.shape)}"
+        )
+    if uncertainty.shape != index.shape or inconsistency.shape != index.shape:
+        raise ValueError(
+            f"uncertainty and inconsistency must have one number for each of the {len(index)} indices; got shapes "
+            f"{tuple(uncertainty.shape)} and {tuple(inconsistency.shape)}"
+        )
+
+
+def _check_further(further: Tensor | None, kept: FurtherStatistics, rows: int) -> Tensor:
+    """Return the observations of the further statistics, (B, W), or raise where there are none."""
+    if further is None or further.ndim != 2 or len(further) != rows:
+        got = "nothing" if further is None else f"shape {tuple(further.shape)}"
+        raise ValueError(
+            f"this table keeps {', '.join(kept)}: give update(…, further=…) what table.further.observe("
+            f"logits_weak, logits_strong) returned, a row for each of the {rows} indices; got {got}"
+        )
+    return further
+
+
+def _check_column(name: str, values: object, dtype: torch.dtype, num_samples: int) -> Tensor:
+    """Return a saved column, or raise where its type, shape or numbers are wrong."""
+    if not isinstance(values, Tensor) or values.dtype != dtype or values.shape != (num_samples,):
+        got = f"{values.dtype} of shape {tuple(values.shape)}" if isinstance(values, Tensor) else repr(values)
+        raise ValueError(f"the saved {name} must be {dtype} of shape ({num_samples},); got {got}")
+    if not bool((values.isfinite() & (values >= (0 if dtype == torch.int32 else -torch.inf))).all()):
+        raise ValueError(f"the saved {name} must be finite, and visits at least 0; they are not")
+    return values

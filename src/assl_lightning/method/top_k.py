@@ -170,7 +170,6 @@ def top_k_with_drawn_ties(score: Tensor, index: Tensor, budget: int, generator: 
     A count has many of them, and samples of one class may lie side by side in a pool, so that those of the lowest
     indices would be alike. The draw depends on the indices and the generator, not on the order of the candidates.
     """
-    check_shape("score", score, index)
     check_finite("score", score, index)
     position = torch.arange(len(index), device=index.device)
     ascending, position = in_index_order(index, position)

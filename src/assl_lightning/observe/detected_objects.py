@@ -81,8 +81,7 @@ class detections(HookedViews):  # noqa: N801
         images = self._images(len(index))
         detector = self._detector.module
         assert detector is not None, "the hooks were set at the start of the fit"
-        key = step_key(0, step.number + 1, int(getattr(step.module, "global_rank", 0)))
-        with side_pass(detector, key), precision_of(step.module):
+        with side_pass(detector, step_key(step)), precision_of(step.module):
             found = _checked(detector(images), len(images), self._detector.name)
             other = _checked(detector([image.flip(-1) for image in images]), len(images), self._detector.name)
         mirrored = [_mirrored(each, image.shape[-1]) for each, image in zip(other, images, strict=True)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from assl_lightning.base.arguments import whole_number
 from assl_lightning.method.contracts import TrainingStep
 from assl_lightning.method.view_scores import Views
@@ -69,17 +71,15 @@ class forward(HookedViews):  # noqa: N801
         if self.is_left_out(step):
             return None
         index = self.index(step)
-        count, what = len(index), f"call {{}} of {self._network.name!r}"
-        weak = rows_of(self._network.predictions(self.weak), count, self.rows, what.format(self.weak))
-        strong = None
-        if self.strong is not None:
-            strong = rows_of(self._network.predictions(self.strong), count, self.rows, what.format(self.strong))
-        features = self.features_of(self.weak)
-        if features is not None:
-            features = rows_of(features, count, self.rows, "the call of the features")
+        weak = self._rows_of(self.weak, len(index))
+        strong = None if self.strong is None else self._rows_of(self.strong, len(index))
+        features = self.scored_features(self.weak, len(index), self.rows)
         labelled_index = labelled_features = None
         if features is not None and self.labelled is not None:
             labelled_index = self.labelled_index(step)
-            if labelled_index is not None:
-                labelled_features = self.features_of(self.labelled)
+            labelled_features = None if labelled_index is None else self.features_of(self.labelled)
         return Views(index, weak, strong, features, labelled_index, labelled_features)
+
+    def _rows_of(self, number: int, count: int) -> Tensor:
+        what = f"call {number} of {self._network.name!r}"
+        return rows_of(self._network.predictions(number), count, self.rows, what)

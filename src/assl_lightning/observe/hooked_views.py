@@ -126,6 +126,11 @@ class HookedViews(ViewObserver):
             return self._features.call(number).first(self._features.name).flatten(1)
         return self._features.predictions(number).flatten(1)
 
+    def scored_features(self, number: int, count: int, rows: Rows) -> Tensor | None:
+        """Return the features of the `count` scored rows of a call, or None where none are named."""
+        features = self.features_of(number)
+        return None if features is None else rows_of(features, count, rows, "the call of the features")
+
 
 def rows_of(values: Tensor, count: int, rows: Rows, what: str) -> Tensor:
     """Return the `count` rows that belong to the index.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -72,13 +73,14 @@ class split(HookedViews):  # noqa: N801
             return None
         index = self.index(step)
         rows = self._divide(self._network.predictions(self.number), len(index))
-        features, labelled_index, labelled_features = self.features_of(self.number), None, None
-        if features is not None:
-            of_part = self._divide(features, len(index))
-            features, labelled_features = of_part["weak"], of_part.get("labelled")
-            labelled_index = None if labelled_features is None else self.labelled_index(step)
-            labelled_features = None if labelled_index is None else labelled_features
-        return Views(index, rows["weak"], rows.get("strong"), features, labelled_index, labelled_features)
+        views = Views(index, rows["weak"], rows.get("strong"))
+        features = self.features_of(self.number)
+        if features is None:
+            return views
+        of_part = self._divide(features, len(index))
+        labelled = self.labelled_index(step) if "labelled" in of_part else None
+        of_labelled = None if labelled is None else of_part["labelled"]
+        return replace(views, features=of_part["weak"], labelled_index=labelled, labelled_features=of_labelled)
 
     def _divide(self, values: Tensor, count: int) -> dict[str, Tensor]:
         """Divide rows (R, …) into those of each part, in the order before they were interleaved."""

@@ -12,7 +12,7 @@ from assl_lightning.base.arguments import whole_number
 from assl_lightning.method.beside_training import side_pass, step_key
 from assl_lightning.method.contracts import TrainingStep
 from assl_lightning.method.view_scores import Views
-from assl_lightning.observe.hooked_views import HookedViews, Rows, check_rows, rows_of, which_rows
+from assl_lightning.observe.hooked_views import HookedViews, Rows, check_rows, which_rows
 from assl_lightning.observe.module_calls import ModuleCalls, picked
 
 
@@ -91,17 +91,16 @@ class second_view(HookedViews):  # noqa: N801
         images = call.first(self._network.name)
         rows = which_rows(images, len(index), self.rows, what)
         images = images[rows]
-        features = self.features_of(self.number)
-        if features is not None:
-            features = rows_of(features, len(index), self.rows, "the call of the features")
+        features = self.scored_features(self.number, len(index), self.rows)
         network = self._network.module
         assert network is not None, "the hooks were set at the start of the fit"
-        key = step_key(0, step.number + 1, int(getattr(step.module, "global_rank", 0)))
-        with side_pass(network, key), precision_of(step.module):
-            weak, strong = (
-                picked(call.again(network, view, rows), self._network.output, self._network.name)
-                for view in (images, self._other(images))
-            )
+
+        def predictions(view: Tensor) -> Tensor:
+            return picked(call.again(network, view, rows), self._network.output, self._network.name)
+
+        with side_pass(network, step_key(step)), precision_of(step.module):
+            other = self._other(images)
+            weak, strong = predictions(images), predictions(other)
             strong = strong if self.undo is None else self.undo(strong)
         return Views(index, weak, strong, features)
 

@@ -64,7 +64,5 @@ class teacher_student(HookedViews):  # noqa: N801
         count = len(index)
         weak = rows_of(self._teacher.predictions(self.teacher_call), count, self.rows, "the teacher's call")
         strong = rows_of(self._student.predictions(self.student_call), count, self.rows, "the student's call")
-        features = self.features_of(self.teacher_call)
-        if features is not None:
-            features = rows_of(features, count, self.rows, "the call of the features")
+        features = self.scored_features(self.teacher_call, count, self.rows)
         return Views(index, weak, strong, features)
