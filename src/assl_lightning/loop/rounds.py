@@ -177,7 +177,9 @@ class _Loop:
     make_round_logger: MakeLogger | None
 
     def run(self) -> list[RoundRecord]:
-        self._check()
+        has_begun = self.directory.has_begun
+        check_parts(self.pool, self.datamodule, self.acquisition, self.oracle, self.settings, has_begun=has_begun)
+        self.training.check()
         open_process_group(self.training.fitting.make_trainer)
         config = self.settings.as_dict()
         if is_first_rank():
@@ -192,18 +194,6 @@ class _Loop:
             self.directory.note_samples(self.pool, self.datamodule.test_ids)
             self.directory.note_unreadable(self.unreadable)
             return self._run()
-
-    def _check(self) -> None:
-        """Raise for parts and settings that contradict each other, before anything is written."""
-        check_parts(
-            self.pool,
-            self.datamodule,
-            self.acquisition,
-            self.oracle,
-            self.settings,
-            has_begun=self.directory.has_begun,
-        )
-        self.training.check()
 
     def _run(self) -> list[RoundRecord]:
         records = self.directory.records()
