@@ -162,7 +162,7 @@ BY_CLASSES: list[tuple[str, str]] = [
     ("algorithm.module.optimizer._target_=os.system", "Target 'os.system' is blocklisted"),
     # arguments
     ("network.width=1e30", "width must be an integer of at least 1"),
-    ("network.width=100000000000", "(with num_classes=10, channels=1, width=100000000000)"),
+    ("network.width=100000000000", "(with data.num_classes=10, data.channels=1, width=100000000000)"),
     ("+network._args_=5", "Unsupported _args_ type"),
     ("data.image_size=[99999999,99999999]", "(with channels=1, image_size=[99999999, 99999999])"),
     ("oracle.seed=x", "seed must be an integer of at least 0; got 'x'"),
