@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -73,7 +74,7 @@ def test_hosts_agree_in_one_group_on_the_cpu_which_is_opened_once(
         opened.append(backend)
         return Group()
 
-    monkeypatch.setattr(torch.distributed.group, "WORLD", everybody)
+    monkeypatch.setattr(torch.distributed, "group", SimpleNamespace(WORLD=everybody))
     monkeypatch.setattr(torch.distributed, "get_backend", lambda: backend)
     monkeypatch.setattr(torch.distributed, "new_group", new_group)
     assert open_host_group() is open_host_group()

@@ -29,7 +29,7 @@ from assl_lightning.learning.supervised import Supervised
 from assl_lightning.learning.view_pairs import ViewPairDataModule
 from assl_lightning.learning.weight_ema import WeightEMA
 from assl_lightning.networks.base import FeatureNetwork
-from tests.emulated_device import CUDA, emulated_cuda_gpu
+from tests.emulated_device import CUDA, EmulatedTensor, emulated_cuda_gpu
 from tests.emulated_graph import emulated_graphs
 from tests.learning import contract
 from tests.learning.test_contract import BALANCED, OF_FILES, SWITCHED, TEACHER
@@ -363,7 +363,9 @@ class Places(FixMatch):
         self.places: list[tuple[int, ...]] = []
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
-        self.places.append(tuple(value.held.data_ptr() for value in batch.values() if isinstance(value, Tensor)))
+        self.places.append(
+            tuple(value.held.data_ptr() for value in batch.values() if isinstance(value, EmulatedTensor))
+        )
         return super().training_step(batch, batch_idx)
 
 
