@@ -3,8 +3,8 @@
 
 What the real device refuses is an error here, too: a tensor of the CPU among its own, `.numpy()`, and on Apple's
 float64. What makes the host wait for it, what is copied to it and from it, and the launches of kernels are counted by
-the part of the package that asks. It says nothing of how the real device rounds, of its speed, nor of operators that it
-lacks. No real one was ever met.
+the part of the package that asks. On a CUDA device autocast casts as the real one does. It says nothing of how the real
+device rounds, of its speed, nor of operators that it lacks. No real one was ever met.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
@@ -24,6 +24,7 @@ import torch
 from lightning.fabric.accelerators.mps import MPSAccelerator as FabricMPSAccelerator
 from lightning.pytorch.accelerators.mps import MPSAccelerator
 from torch.optim import optimizer as optimizers
+from torch.overrides import TorchFunctionMode
 from torch.utils import _foreach_utils
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -49,6 +50,19 @@ NO_LAUNCH = {
 SEVERAL = {"sort": 5, "topk": 4, "nonzero": 4, "_unique2": 8, "randperm": 4, "convolution_backward": 2}
 # tensors of one launch of a `_foreach_…` or `_fused_…` operator, by the number of lists that it goes through
 _TENSORS_A_LAUNCH = {1: 110, 2: 64, 3: 48, 4: 36, 5: 30}
+
+# what autocast on CUDA computes in 16 bits, and in float32, as torch documents it: the operators that are used here
+IN_16_BITS = {
+    *("conv1d", "conv2d", "conv3d", "conv_transpose2d", "linear", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm"),
+    *("addmm", "baddbmm", "addbmm", "mv", "addmv", "einsum", "prelu", "scaled_dot_product_attention"),
+}
+IN_FLOAT32 = {
+    *("exp", "expm1", "log", "log2", "log10", "log1p", "pow", "__pow__", "reciprocal", "rsqrt", "softplus", "norm"),
+    *("layer_norm", "group_norm", "cosine_similarity", "cross_entropy", "nll_loss", "kl_div", "mse_loss", "l1_loss"),
+    *("logsumexp", "cdist", "dist", "interpolate", "normalize"),
+}
+WITH_RESULT_IN_FLOAT32 = {"softmax", "log_softmax", "sum", "prod", "cumsum", "cumprod"}
+IN_THE_WIDEST = {"cat", "stack", "addcmul", "addcdiv", "scatter_add", "index_put", "dot"}
 
 # the part of a step that an operator belongs to, by the innermost file that called it
 PARTS = {
@@ -275,6 +289,30 @@ def _held(leaf: Any) -> Any:
     return leaf.held if isinstance(leaf, EmulatedTensor) else leaf
 
 
+class _Autocast(TorchFunctionMode):
+    """Cast as autocast does on CUDA; torch's own passes over tensors that only say that they lie there."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if not torch.is_autocast_enabled("cuda"):
+            return function(*args, **kwargs)
+        name, narrow = getattr(function, "__name__", ""), torch.get_autocast_dtype("cuda")
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if _can_be_cast(leaf)]
+        has_wide = any(leaf.dtype == torch.float32 for leaf in given)
+        if name in WITH_RESULT_IN_FLOAT32 and given and "dtype" not in kwargs:
+            kwargs = {**kwargs, "dtype": torch.float32}
+        dtype = narrow if name in IN_16_BITS else None
+        if name in IN_FLOAT32 or (name in IN_THE_WIDEST and has_wide):
+            dtype = torch.float32
+        if dtype is not None:
+            args, kwargs = tree_map(lambda leaf: leaf.to(dtype) if _can_be_cast(leaf) else leaf, (args, kwargs))
+        return function(*args, **kwargs)
+
+
+def _can_be_cast(leaf: Any) -> bool:
+    return isinstance(leaf, EmulatedTensor) and leaf.is_floating_point() and leaf.dtype != torch.float64
+
+
 class _Mode(TorchDispatchMode):
     def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return dispatch(operator, args, kwargs or {})
@@ -287,7 +325,7 @@ def _emulated(emulation: Emulation) -> Iterator[None]:
     torch.__future__.set_swap_module_params_on_conversion(True)
     _present.append(emulation)
     try:
-        with _Mode():
+        with _Mode(), _Autocast() if emulation.device.type == "cuda" else nullcontext():
             yield
     finally:
         _present.pop()

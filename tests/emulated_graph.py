@@ -18,6 +18,7 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
+from assl_lightning.learning import step_graph
 from tests import emulated_device
 
 
@@ -106,4 +107,6 @@ def emulated_graphs() -> Iterator[None]:
         patch.setattr(torch.cuda, "Stream", _Stream)
         patch.setattr(torch.cuda, "current_stream", _Stream)
         patch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+        step_graph._stream_of.cache_clear()
         yield
+        step_graph._stream_of.cache_clear()

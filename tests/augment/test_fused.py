@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from assl_lightning.augment import Normalise, StrongAugment, WeakAugment
+from assl_lightning.augment import Normalise, StrongAugment, WeakAugment, fused
 from assl_lightning.augment.fused import FusedViews, Rows
 from assl_lightning.augment.ops import FIXMATCH_OPS
 from assl_lightning.base import kernels
@@ -74,6 +74,26 @@ def test_all_views_of_a_step_have_the_dense_plans_bits(
 @pytest.mark.parametrize("shape", [(3, 17, 23), (1, 8, 8)])
 def test_views_may_lie_in_memory_as_convolutions_take_them(shape: tuple[int, ...]) -> None:
     check(images_of(shape, 6), views_of(shape[0], channels_last=True))
+
+
+def test_the_trial_on_a_device_finds_no_fault_in_the_kernel() -> None:
+    assert fused._fault_of.__wrapped__(views_of(1), (1, 8, 8), torch.device("cpu")) is None
+
+
+def test_the_trial_compiles_what_a_step_needs_whose_keys_have_63_bits(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    given: list[Any] = []
+
+    def launch(*arguments: Any, **constants: Any) -> None:
+        given.extend(arguments)
+        raise RuntimeError("no launch")
+
+    monkeypatch.setattr(kernels, "launch", launch)
+    fault = fused._fault_of.__wrapped__(views_of(1), (1, 8, 8), torch.device("cpu"))
+    assert fault == "cannot run here (RuntimeError: no launch)"
+    assert "by torch's operators, in hundreds of launches a step: the kernel cannot run here" in caplog.text
+    assert sum(isinstance(value, int) and value >= 2**31 for value in given) == 3
 
 
 def test_kernels_run_on_no_cpu() -> None:

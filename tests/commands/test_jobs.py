@@ -25,11 +25,16 @@ def run_out_on_a_gpu(_: object) -> None:
     )
 
 
+def find_no_room_for_a_library(_: object) -> None:
+    raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+
 @pytest.mark.parametrize(
     ("run", "begins"),
     [
         (run_out_on_the_cpu, "RuntimeError: "),
         (run_out_on_a_gpu, "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB; lower"),
+        (find_no_room_for_a_library, "RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED"),
     ],
 )
 def test_a_run_without_room_for_a_tensor_says_what_to_lower(

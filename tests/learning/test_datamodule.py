@@ -13,6 +13,7 @@ from assl_lightning.augment.weak import WeakAugment
 from assl_lightning.base.seeding import Draws, derive_key
 from assl_lightning.data.pool import Pool
 from assl_lightning.method.contracts import Batch
+from tests.emulated_device import CUDA, emulated_cuda_gpu
 
 GENERATOR = torch.Generator().manual_seed(0)
 IMAGES = torch.randint(256, (40, 1, 12, 12), dtype=torch.uint8, generator=GENERATOR)
@@ -142,6 +143,14 @@ def test_the_test_set_comes_once_in_order_and_is_padded() -> None:
     assert labels.tolist() == [*TEST_LABELS.tolist(), -1]
     images = torch.cat([batch["image"] for batch in batches])  # type: ignore[typeddict-item]
     assert torch.equal(images[:7], NORMALISE(TEST_IMAGES))
+
+
+def test_a_pool_on_a_gpu_stays_there_where_somebody_looks_at_a_few_images() -> None:
+    datamodule, index = make_datamodule(), torch.tensor([3, 0])
+    with emulated_cuda_gpu():
+        assert torch.equal(datamodule.images(index.to(CUDA)).cpu(), IMAGES[index])
+        assert torch.equal(datamodule.images(index), IMAGES[index])
+        assert datamodule.pool_images.device == CUDA  # type: ignore[union-attr]
 
 
 def test_views_outside_of_training_depend_on_the_sample_alone() -> None:

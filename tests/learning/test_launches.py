@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ WARM_UP, STEPS = 2, 1  # the counted steps come after the first ones, which make
 AT_MOST = {
     "views": 399,
     "normalisation": 24,
-    "forward": 89,
+    "forward": 70,
     "loss and sums": 21,
     "backward": 103,
     "optimizer": 2,
@@ -61,7 +61,11 @@ class Window(Callback):
 
 
 def counted_steps(
-    non_finite: OnNonFinite = "stop", *, has_triton: bool = False, graph: StepGraph | None = None
+    non_finite: OnNonFinite = "stop",
+    *,
+    has_triton: bool = False,
+    graph: StepGraph | None = None,
+    precision: Literal["32-true", "bf16-mixed"] = "32-true",
 ) -> dict[str, Counter[str]]:
     """Launches, waits and copies of `STEPS` steps of ResNet-18, as a round trains it."""
     images = torch.randint(0, 256, (40, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
@@ -85,6 +89,7 @@ def counted_steps(
         trainer = Trainer(
             accelerator="gpu",
             devices=1,
+            precision=precision,
             max_epochs=1,
             callbacks=[
                 window,
@@ -130,6 +135,20 @@ def test_leaving_steps_out_waits_for_nothing_and_launches_a_few_kernels(counted:
 
 
 @pytest.mark.slow
+def test_in_bf16_a_step_casts_each_weight_and_its_gradient_and_has_at_most_260_launches_with_triton(
+    counted: dict[str, Counter[str]],
+) -> None:
+    mixed = counted_steps(precision="bf16-mixed")
+    assert mixed["waits"] == Counter()
+    assert sum(mixed["copies"].values()) == STEPS
+    parts = mixed["launches"]
+    weights = 20 + 2 * 2  # of convolutions, and of two linear layers with a bias
+    assert parts["forward"] - counted["launches"]["forward"] in range(weights * STEPS - STEPS, weights * STEPS + 1)
+    by_kernels = {"batch", "views", "normalisation", "score callback"}  # which are 1 + 3 launches
+    assert sum(parts[part] for part in parts.keys() - by_kernels) + 4 * STEPS <= 260 * STEPS
+
+
+@pytest.mark.slow
 def test_with_a_graph_a_step_launches_its_views_and_one_graph_and_a_few_kernels_more() -> None:
     graph = StepGraph()
     replayed = counted_steps(graph=graph)
@@ -146,8 +165,8 @@ def test_with_a_graph_a_step_launches_its_views_and_one_graph_and_a_few_kernels_
 @pytest.mark.e2e  # for its time: the interpreter makes every view of a whole step
 @pytest.mark.skipif(not interpreted_views(), reason="needs Triton 3.3, of torch's wheels for CUDA on Linux")
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of the interpreter
-def test_with_triton_a_step_launches_a_third(caplog: pytest.LogCaptureFixture) -> None:
-    fused = counted_steps(has_triton=True)
+def test_with_triton_a_step_launches_a_third_also_in_bf16(caplog: pytest.LogCaptureFixture) -> None:
+    fused = counted_steps(has_triton=True, precision="bf16-mixed")
     assert "by torch's operators" not in caplog.text
     assert fused["waits"] == Counter()
     assert sum(fused["copies"].values()) == STEPS

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 
 from assl_lightning import ASSLScoreCallback, FixMatch
@@ -22,13 +23,13 @@ from assl_lightning.learning.latest_predictions import LatestPredictions
 from assl_lightning.learning.non_finite import NonFinite
 from assl_lightning.learning.pseudo_label_loss import PseudoLabels
 from assl_lightning.learning.simclr import SimCLR
-from assl_lightning.learning.step_graph import WARM_UP_STEPS, StepGraph
+from assl_lightning.learning.step_graph import WARM_UP_STEPS, StepGraph, _stream_of
 from assl_lightning.learning.step_seed import StepSeed
 from assl_lightning.learning.supervised import Supervised
 from assl_lightning.learning.view_pairs import ViewPairDataModule
 from assl_lightning.learning.weight_ema import WeightEMA
 from assl_lightning.networks.base import FeatureNetwork
-from tests.emulated_device import emulated_cuda_gpu
+from tests.emulated_device import CUDA, EmulatedTensor, emulated_cuda_gpu
 from tests.emulated_graph import emulated_graphs
 from tests.learning import contract
 from tests.learning.test_contract import BALANCED, OF_FILES, SWITCHED, TEACHER
@@ -213,13 +214,33 @@ def test_every_statistic_is_the_same(score: dict[str, Any], tmp_path: Path) -> N
         {"data": partial(make_data, batch_size=20)},
         {"make": partial(make_fixmatch, optimizer=partial(torch.optim.AdamW, lr=1e-3))},
         {"gradient_clip_val": 0.1},
-        {"precision": "bf16-mixed"},
     ],
-    ids=["samples come twice in a batch", "AdamW", "clipping", "bf16"],
+    ids=["samples come twice in a batch", "AdamW", "clipping"],
 )
 def test_other_settings(changes: dict[str, Any], tmp_path: Path) -> None:
     callbacks = all_callbacks if "data" in changes else few_callbacks
     check_replays(tmp_path, **({"make": make_fixmatch, "callbacks": callbacks} | changes))
+
+
+class Kinds(FixMatch):
+    """Notes the types of what a step returns."""
+
+    can_be_captured = True
+    kinds: ClassVar[dict[str, torch.dtype]] = {}
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        outputs: Any = super().training_step(batch, batch_idx)
+        self.kinds.update({name: value.dtype for name, value in outputs.items() if value.is_floating_point()})
+        return outputs
+
+
+def test_in_bf16_a_step_is_replayed_whose_network_computes_in_16_bits(tmp_path: Path) -> None:
+    def make() -> Kinds:
+        return Kinds(make_network(), optimizer=SGD, threshold=0.35)
+
+    check_replays(tmp_path, make, precision="bf16-mixed", callbacks=all_callbacks)
+    assert Kinds.kinds.pop("loss") == torch.float32
+    assert set(Kinds.kinds.values()) == {torch.bfloat16}
 
 
 def test_the_warm_up_of_a_run(tmp_path: Path) -> None:
@@ -329,6 +350,37 @@ def test_the_emulation_finds_a_number_that_freezes_and_a_tensor_that_is_bound_an
         check_replays(tmp_path, lambda: kind(make_network(), optimizer=SGD, threshold=0.35))
 
 
+# ---- what a capture could not do ------------------------------------------------------------------------------------
+
+
+class Places(FixMatch):
+    """Notes where in memory the tensors of a batch lie, at each call of the step's Python."""
+
+    can_be_captured = True
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.places: list[tuple[int, ...]] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.places.append(
+            tuple(value.held.data_ptr() for value in batch.values() if isinstance(value, EmulatedTensor))
+        )
+        return super().training_step(batch, batch_idx)
+
+
+def test_the_steps_before_a_capture_read_the_batch_where_the_graph_will(tmp_path: Path) -> None:
+    """Triton compiles a kernel for each alignment of its tensors, and the driver loads none during a capture."""
+    fit = Fit(tmp_path, lambda: Places(make_network(), optimizer=SGD), StepGraph(), data=make_data(batch_size=5))
+    assert len(fit.module.places) == WARM_UP_STEPS + 1
+    assert len(set(fit.module.places)) == 1
+
+
+def test_all_captures_share_one_stream() -> None:
+    with emulated_cuda_gpu(), emulated_graphs():
+        assert _stream_of(CUDA) is _stream_of(torch.device("cuda", 0))
+
+
 # ---- where there is no graph ----------------------------------------------------------------------------------------
 
 
@@ -407,6 +459,18 @@ def test_a_warning_says_why_there_is_no_graph(
     Fit(tmp_path, graph=graph, **(arguments | changes))
     assert graph.replayed_steps == 0
     assert "steps are made without a CUDA graph, since " + reason in caplog.text
+
+
+def test_there_is_none_where_the_host_reads_the_scale_of_gradients() -> None:
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    module = make_fixmatch()
+    trainer.strategy.connect(module)
+    module.trainer = trainer
+    trainer.strategy.setup_optimizers(trainer)
+    without = list(_reasons(trainer, module))
+    trainer.strategy.precision_plugin = MixedPrecision("16-mixed", "cuda", torch.amp.GradScaler("cpu"))
+    (further,) = [reason for reason in _reasons(trainer, module) if reason not in without]
+    assert further == "the host reads the scale of gradients under trainer.precision=16-mixed; bf16-mixed has none"
 
 
 def test_on_a_cpu_there_is_none_nor_for_several_processes_nor_where_a_step_has_several_batches() -> None:

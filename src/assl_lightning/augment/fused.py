@@ -1,7 +1,8 @@
 """All views of a step in one launch on a CUDA device, the third way to compute them beside `dense` and `compiled`.
 
 What a view is stands in `weak`, `strong` and `normalise`. In Triton's interpreter on a CPU the kernel has the bits of
-`dense`. It has not met a GPU yet: therefore it is compared with `dense` on each device before it is used there.
+`dense`. It has not met a GPU yet: therefore it is compared with `dense` on each device before it is used there. On CUDA
+torch divides by a number as it multiplies by its reciprocal, so that the last bit of a normalised pixel may differ.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from assl_lightning.augment.normalise import Normalise
 from assl_lightning.augment.strong import StrongAugment, _codes
 from assl_lightning.augment.weak import WeakAugment
 from assl_lightning.base import kernels
-from assl_lightning.base.seeding import Draws
+from assl_lightning.base.seeding import Draws, derive_key
 
 log = logging.getLogger(__name__)
 
@@ -149,9 +150,11 @@ def fused_views(
 def _fault_of(views: FusedViews, shape: tuple[int, ...], device: torch.device) -> str | None:
     """Return how the kernel's views differ from the dense plan's on this device, as a warning has it; None: not."""
     row = torch.arange(_TRIED, device=device)
-    levels = Draws(0, row).integers(range(shape[0] * shape[1] * shape[2]), 256) // (1 + row % 3)[:, None]
-    pool = levels.to(torch.uint8).view(_TRIED, *shape)
-    rows = (Rows(row, Draws(1, row)), Rows(row.flip(0), Draws(2, row)), Draws(3, row))
+    # keys of 63 bits, as in a step: Triton compiles a kernel for each width of its whole numbers
+    levels, *draws = (Draws(derive_key(number, "trial of the fused views"), row) for number in range(4))
+    pixels = levels.integers(range(shape[0] * shape[1] * shape[2]), 256) // (1 + row % 3)[:, None]
+    pool = pixels.to(torch.uint8).view(_TRIED, *shape)
+    rows = (Rows(row, draws[0]), Rows(row.flip(0), draws[1]), draws[2])
     try:
         pairs = zip(views(pool, *rows), views.with_dense(pool, *rows), strict=True)
         most = 0.1 / 255 / max(views.normalise.std)  # a tenth of a grey level; NaN is no less

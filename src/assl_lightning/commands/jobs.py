@@ -67,9 +67,9 @@ def run_job(config: Config) -> Outcome:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Return if a tensor found no room, on a GPU or on the CPU."""
-    is_of_torch = isinstance(error, RuntimeError)
-    return is_of_torch and any(words in str(error) for words in ("out of memory", "can't allocate memory"))
+    """Return if a tensor found no room, on a GPU or on the CPU, or a library of CUDA found none for itself."""
+    words = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in words)
 
 
 def _out_of_memory(error: Exception) -> str:

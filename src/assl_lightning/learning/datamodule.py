@@ -319,6 +319,8 @@ class PoolDataModule(LoadingDataModule):
         """Return the pool's images at `index` (B,) as (B, channels, height, width) uint8 on the device of `index`."""
         if isinstance(self.pool_images, StreamedImages):
             return self.pool_images[index].to(index.device)
+        if index.device.type == "cpu":  # a few images to look at: the pool stays where it is
+            return self.pool_images[index.to(self.pool_images.device)].cpu()
         return self._on_device("pool_images", index)[index]
 
     def _on_device(self, name: str, like: Tensor) -> Tensor:

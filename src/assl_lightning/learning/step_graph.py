@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ class StepGraph(Callback):
 
     The graph has all that Lightning does with a batch: forward pass, loss, backward pass, clipping of gradients and the
     optimizer's step; and then the parts of callbacks that are `Replayable`: averaged weights, latest predictions, the
-    table of statistics. Before it a step copies its batch to where the graph reads it. Lightning's loop, its counters,
+    table of statistics. Before it a step copies its batch to where the graph reads it; so do the steps that prepare the
+    capture, in which Triton then compiles what a capture could not. Lightning's loop, its counters,
     logs and checkpoints, and all other callbacks, go on as without a graph, so that a run may be saved and resumed at
     any step. What `training_step` returned is overwritten by the next step.
 
@@ -79,7 +80,7 @@ class StepGraph(Callback):
             return
         assert isinstance(pl_module, TrainedNetwork)
         self._module, self._trainer = pl_module, trainer
-        self._stream = torch.cuda.Stream(pl_module.device)
+        self._stream = _stream_of(pl_module.device)
         self._own = {name: getattr(pl_module, name) for name in _HOOKS}
         for name in _HOOKS:
             setattr(pl_module, name, getattr(self, f"_{name}"))
@@ -90,14 +91,20 @@ class StepGraph(Callback):
         if not self._own:
             return
         self._mode = self._mode_of(batch, trainer.optimizers[0])
+        if self._mode is not Mode.PLAIN:
+            self._take_in(batch)
         if self._mode is Mode.CAPTURE:
-            self._inputs = {name: value.clone() for name, value in batch.items() if isinstance(value, Tensor)}
             parts = [one for one in trainer.callbacks if isinstance(one, Replayable)]  # type: ignore[attr-defined]
             self._parts = [one for one in parts if one.can_be_replayed()]
-        elif self._mode is Mode.REPLAY:
-            torch._foreach_copy_(list(self._inputs.values()), [batch[name] for name in self._inputs])
         for part in self._parts:
             part.is_replayed = self._mode in (Mode.CAPTURE, Mode.REPLAY)
+
+    def _take_in(self, batch: Mapping[str, Any]) -> None:
+        """Copy the tensors of a batch to where the graph reads them."""
+        if self._inputs:
+            torch._foreach_copy_(list(self._inputs.values()), [batch[name] for name in self._inputs])
+        else:
+            self._inputs = {name: value.clone() for name, value in batch.items() if isinstance(value, Tensor)}
 
     def _mode_of(self, batch: Any, optimizer: Optimizer) -> Mode:
         form, settings = _form_of(batch), _settings_of(optimizer)
@@ -135,7 +142,8 @@ class StepGraph(Callback):
             outputs = dict(self._outputs)
         else:
             captures = self._mode is Mode.CAPTURE
-            outputs = self._own["training_step"](self._inputs if captures else batch, batch_idx)
+            given = batch if self._mode is Mode.PLAIN else {**batch, **self._inputs}
+            outputs = self._own["training_step"](self._inputs if captures else given, batch_idx)
             if captures:
                 self._outputs = tree_map_only(Tensor, Tensor.detach, outputs)
                 return outputs
@@ -214,6 +222,12 @@ class StepGraph(Callback):
         self._module.zero_grad(set_to_none=True)  # the gradients lie in the graph's memory
         self._own = {}
         self._forget()
+
+
+@cache
+def _stream_of(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream of all captures: for each stream that computed products, cuBLAS keeps a workspace for good."""
+    return torch.cuda.Stream(device)
 
 
 def _form_of(batch: Any) -> dict[str, Any]:

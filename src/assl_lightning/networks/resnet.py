@@ -13,6 +13,7 @@ from torchvision.models import resnet18
 
 from assl_lightning.base.arguments import require_dropout, require_integers, require_one_of
 from assl_lightning.networks.base import FeatureNetwork
+from assl_lightning.networks.batch_counts import counted_together
 
 Stem = Literal["imagenet", "cifar"]
 
@@ -68,7 +69,8 @@ class ResNet18(FeatureNetwork):
 
     def features(self, images: Tensor) -> Tensor:
         """(B, channels, height, width) → (B, d); non-negative only where there is no embedding."""
-        trunk_features = self.trunk(self.laid_out(images))  # (B, 512)
+        with counted_together(self):
+            trunk_features = self.trunk(self.laid_out(images))  # (B, 512)
         embedded: Tensor = self.dropout(self.embedding(trunk_features))  # (B, d)
         return embedded
 

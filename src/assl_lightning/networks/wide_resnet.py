@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from assl_lightning.base.arguments import require_dropout, require_integers
 from assl_lightning.networks.base import FeatureNetwork
+from assl_lightning.networks.batch_counts import counted_together
 
 _STEM_WIDTH = 16
 _MOMENTUM = 0.001  # weight of the new batch in the running statistics
@@ -65,8 +66,9 @@ class WideResNet(FeatureNetwork):
 
     def features(self, images: Tensor) -> Tensor:
         """(B, channels, height, width) → (B, 64 · widen_factor)."""
-        maps = self.stem(self.laid_out(images))
-        pooled: Tensor = self.final(self.blocks(maps))
+        with counted_together(self):
+            maps = self.stem(self.laid_out(images))
+            pooled: Tensor = self.final(self.blocks(maps))
         return pooled
 
 
