@@ -38,7 +38,7 @@ def test_a_network_leaves_the_same_state_and_gradients_as_without(
     for name, value in apart.state_dict().items():
         assert torch.equal(together.state_dict()[name], value), name
     for mine, other in zip(together.parameters(), apart.parameters(), strict=True):
-        assert torch.equal(mine.grad, other.grad)  # type: ignore[arg-type]
+        assert torch.equal(mine.grad, other.grad)
 
 
 def test_the_tensors_stay_the_same_also_after_an_error_and_one_that_counts_nothing_stays_so() -> None:
