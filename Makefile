@@ -184,7 +184,7 @@ results-fewer-labels: install data/letters data/mnist_5k ## results/fewer_labels
 	$(BIN)/python -m benchmarks.restore fewer_labels
 	$(BIN)/python -m benchmarks.regimes.plan | tr '\n' '\0' | $(ONE_THREAD) xargs -0 -r -n 1 -P 2 sh -c
 	$(REPORT).labels_needed $(FEWER_LABELS) --by-directory --baseline random --baseline margin --rule herding+warm --rule herding \
-		--title "Fewer labels" --output results/fewer_labels
+		--draw herding+warm --draw herding --draw random --draw margin --draw random+warm --title "Fewer labels" --output results/fewer_labels
 	$(BIN)/python -m benchmarks.regimes.diagnostics $(FEWER_LABELS) --output results/fewer_labels
 
 # The same for results/algorithms/PROTOCOL.md.

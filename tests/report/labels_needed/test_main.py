@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from base64 import b64decode
 from pathlib import Path
 
 import pytest
@@ -66,10 +68,27 @@ def test_share_and_margin_are_in_per_cent(three: Runs, capsys: pytest.CaptureFix
     assert "lies above −1.5 points" in out
 
 
+def test_the_methods_to_draw_may_be_fewer_than_those_of_the_tables(three: Runs, tmp_path: Path) -> None:
+    for name, extra in (("all", []), ("two", ["--draw", "herding", "--draw", "random"])):
+        assert main([str(three.root), *extra, "--output", str(tmp_path / name)]) == 0
+    pages = {name: (tmp_path / name / "report.html").read_text() for name in ("all", "two")}
+    drawn = {name: ["<!-- low -->" in figure for figure in _figures(page)] for name, page in pages.items()}
+
+    assert drawn == {"all": [True, True], "two": [False, False]}
+    assert "Drawn are 2 of 3 methods." in pages["two"]
+    assert "Drawn are" not in pages["all"]
+    assert (tmp_path / "two" / "tables.md").read_text() == (tmp_path / "all" / "tables.md").read_text()
+
+
+def _figures(page: str) -> list[str]:
+    return [b64decode(text).decode() for text in re.findall(r'image/svg\+xml;base64,([^"]+)', page)]
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
         (["--rule", "best"], "error: --rule best: must be one of the methods: herding; low; random\n"),
+        (["--draw", "low", "--draw", "best"], "error: --draw best: must be one of the methods: herding; low; random\n"),
         (["--baseline", "best"], "error: --baseline best: must be one of the methods: herding; low; random\n"),
         (["nowhere"], "error: nowhere does not exist; give a run's directory"),
     ],

@@ -37,22 +37,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     runs = find_runs(options.directories)
     regimes = find_regimes(runs, question)
-    unknown = [name for name in options.rule if not any(name in regime.results for regime in regimes)]
-    if unknown:
-        known = dict.fromkeys(name for regime in regimes for name in regime.results)
-        raise ValueError(f"--rule {unknown[0]}: must be one of the methods: {'; '.join(known)}")
-    shown = shown_methods(regimes, (*options.rule, *question.baselines))
+    _check_methods("--rule", options.rule, regimes)
+    _check_methods("--draw", options.draw, regimes)
+    every = shown_methods(regimes, (*options.rule, *question.baselines))
+    shown = tuple(name for name in every if name in options.draw) or every
+    of_all = "" if len(shown) == len(every) else f" Drawn are {len(shown)} of {len(every)} methods."
     curves, bars = (draw(regimes, shown, options.title) for draw in (draw_regimes, draw_needed))
     illustrations = (
         Illustration(
             svg(curves),
-            "Accuracy against labels in each regime; the tables have numbers.",
+            f"Accuracy against labels in each regime; the tables have numbers.{of_all}",
             "Accuracy against labels.",
             is_wide=True,
         ),
         Illustration(
             svg(bars),
-            "Labels needed as a ratio; the table has the numbers.",
+            f"Labels needed as a ratio; the table has the numbers.{of_all}",
             "Labels needed, as a ratio.",
             is_wide=True,
         ),
@@ -66,6 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "labels_needed.png": png(bars),
     }
     write_report(page, files, output)
+
+
+def _check_methods(option: str, names: Sequence[str], regimes: Sequence[Regime]) -> None:
+    """Raise for the first of the names that is no method of any regime."""
+    known = dict.fromkeys(name for regime in regimes for name in regime.results)
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{option} {name}: must be one of the methods: {'; '.join(known)}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,6 +95,13 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="a method that was named before the runs, once or more often: a section of its own, and first in figures",
+    )
+    parser.add_argument(
+        "--draw",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a method to draw, once or more often; default: all. The tables have all methods in either case",
     )
     parser.add_argument(
         "--share",
