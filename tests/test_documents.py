@@ -49,11 +49,12 @@ def test_this_package_is_installed_from_its_checkout_with_an_extra_that_there_is
     text = path.read_text()
     assert re.findall(r"assl-lightning\[.*?\]", text) == []
     for given in commands(text):
-        match = re.fullmatch(r"-e (?:\.|'\.\[(\w+)\]')", given)
+        match = re.fullmatch(r"-e (?:\.|'\.\[([\w,]+)\]')", given)
         if path.name == "extras.py":
             continue  # makes commands
         assert match is not None, f"pip install {given}"
-        assert match[1] is None or match[1] in PROJECT["optional-dependencies"], f"pip install {given}"
+        extras = [] if match[1] is None else match[1].split(",")
+        assert set(extras) <= set(PROJECT["optional-dependencies"]), f"pip install {given}"
 
 
 def test_the_documents_install_in_several_ways() -> None:

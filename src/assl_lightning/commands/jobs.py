@@ -23,7 +23,7 @@ repeating the command line; they take the configuration from here instead of com
 
 
 _LETTING_GO = 0.1
-"""Seconds in which other threads may run before a process group is closed. PyTorch before 2.8 waits for gloo's threads
+"""Seconds in which other threads may run before a process group is closed. PyTorch 2.6 can wait for gloo's threads
 while it keeps the interpreter's lock, for ever if one of them needs it to free a tensor of the last collective."""
 
 
