@@ -87,3 +87,13 @@ def test_a_documents_command_is_taken_by_pip_as_written(given: str) -> None:
     assert done.returncode == 0, done.stderr
     assert "does not provide the extra" not in done.stderr + done.stdout
     assert "Would install assl-lightning-" in done.stdout
+
+
+def test_what_the_method_page_finds_in_a_file_is_defined_there() -> None:
+    page = (ROOT / "docs" / "method.md").read_text()
+    found = re.findall(r"((?:`[\w.]+`(?:, with | and )?)+) in \[[\w.]+\]\(\.\./([\w/.]+\.py)\)", page)
+    named = {(name, file) for names, file in found for name in re.findall(r"[\w.]+", names) if name != "and"}
+    assert len(named) >= 12
+    for name, file in sorted(named):
+        for part in name.split("."):
+            assert re.search(rf"^ *(?:class|def) {part}\b", (ROOT / file).read_text(), re.MULTILINE), (name, file)
