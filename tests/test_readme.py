@@ -185,5 +185,5 @@ def test_a_run_is_checked_as_the_readme_says(
     assert (
         check_main([*shlex.split(check, comments=True), "data.source.download=false", "trainer.accelerator=cpu"]) == 1
     )
-    assert "wrong:  data.source" in capsys.readouterr().out
+    assert "wrong:  data.root=" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
