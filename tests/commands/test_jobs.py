@@ -12,7 +12,7 @@ import torch
 
 from assl_lightning.commands import jobs, running
 
-NOTHING: Any = SimpleNamespace(as_dict=dict)
+NOTHING: Any = SimpleNamespace(as_dict=dict, trainer={"memory_format": "channels_last"})
 
 
 def run_out_on_the_cpu(_: object) -> None:

@@ -94,7 +94,8 @@ def test_names_that_look_like_numbers_are_names_where_there_are_names(
         (["--candidates", "short.txt"], "candidates must be pool indices, which are whole numbers"),
         (["--labelled", "none.txt"], "none.txt"),
         (["--to", "last.ckpt"], "--to last.ckpt: must end in .csv, so that no other file is written over"),
-        (["--to", "."], "--to must be a file that can be written; . cannot: it is a folder"),
+        (["--to", "."], "--to .: must end in .csv"),
+        (["--to", "new/out.txt"], "--to new/out.txt: must end in .csv"),
         (
             ["--callback", "other"],
             "has no state of an ASSLScoreCallback; the callbacks in it: assl_lightning.ASSLScoreC",
@@ -115,6 +116,7 @@ def test_a_mistake_is_one_line(
     assert captured.out == ""
     (line,) = captured.err.splitlines()
     assert message in line
+    assert not Path("new").exists()
 
 
 @pytest.mark.e2e

@@ -31,3 +31,13 @@ def test_a_name_that_is_taken_is_one_of_lightnings(key: str) -> None:
     assert taken(key, [*named]) == named
     registry = {"accelerator": AcceleratorRegistry, "strategy": StrategyRegistry}[key]
     assert named - {*registry} == ({"auto", "gpu"} if key == "accelerator" else {"auto"})
+
+
+@pytest.mark.parametrize(("key", "value"), [("strategy", "DDP"), ("profiler", "SIMPLE"), ("accelerator", "CPU")])
+def test_names_that_lightning_takes_in_capitals_are_taken(key: str, value: str) -> None:
+    assert check_trainer({"_target_": "Trainer", key: value}) == []
+
+
+def test_another_accelerator_is_not_taken_for_a_misspelt_one() -> None:
+    assert "did you mean" not in check_trainer({"_target_": "Trainer", "accelerator": "tpu"})[0]
+    assert "did you mean 'gpu'" in check_trainer({"_target_": "Trainer", "accelerator": "gpuu"})[0]

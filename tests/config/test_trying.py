@@ -91,6 +91,19 @@ def test_a_network_that_views_its_maps_is_refused_in_the_other_layout_and_told_w
     assert line.endswith("; choose trainer.memory_format=contiguous, or call reshape instead of view in the network")
 
 
+def test_an_error_of_view_that_no_layout_mends_stays_the_networks(compose_run: Compose) -> None:
+    given = ["network._target_=tests.config.test_trying.Viewing", "warm_up=none", "trainer.accelerator=cpu"]
+    config = compose_run(*given, "trainer.memory_format=contiguous")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Viewing, "forward", lambda self, images: images.transpose(2, 3).view(len(images), -1))
+        with pytest.raises(ConfigurationError) as caught:
+            try_network(config)
+
+    (line,) = caught.value.lines
+    assert line.startswith("network")
+    assert "memory_format" not in line
+
+
 class Blocked(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         raise AssertionError("no step has one image, so that nothing has to be tried")

@@ -75,6 +75,18 @@ def test_what_a_strategy_keeps_below_a_runs_directory_moves_with_it(tmp_path: Pa
             directory.open(config("/mnt/b", wrong))
 
 
+@pytest.mark.parametrize(
+    ("run_dir", "kept"), [("runs/a", "runs/a/kept"), ("runs/a/", "runs/a//kept"), ("~/a", "~/a/kept")]
+)
+def test_a_runs_directory_may_be_spelled_otherwise(run_dir: str, kept: str, tmp_path: Path) -> None:
+    def config(run_dir: str, kept: str) -> dict[str, Any]:
+        return {"rounds": 1, "run_dir": run_dir, "acquisition": {"strategy": {"directory": kept}}}
+
+    directory = RunDirectory(tmp_path / "run")
+    directory.open(config("./runs/a", "./runs/a/kept"))
+    directory.open(config(run_dir, kept))
+
+
 def test_data_without_names_that_are_others_elsewhere_are_refused(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "run")
     directory.open({"rounds": 1, "data": {"root": "a"}, "contents": {"data": "1"}})

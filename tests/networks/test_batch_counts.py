@@ -63,3 +63,16 @@ def test_counting_is_one_launch() -> None:
             pass
         assert counts.launches.total() == 1
         assert [int(norm.num_batches_tracked) for norm in norms_of(network)] == [1] * 20  # type: ignore[arg-type]
+
+
+def test_batch_norms_that_average_by_their_count_go_on_counting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch.optim.swa_utils.update_bn makes them."""
+    images = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0)).split(3)
+    together = ResNet18(4)
+    apart = deepcopy(together)
+    torch.optim.swa_utils.update_bn(images, together)
+    monkeypatch.setattr(resnet, "counted_together", lambda _: nullcontext())
+    torch.optim.swa_utils.update_bn(images, apart)
+    for name, value in apart.state_dict().items():
+        assert torch.equal(together.state_dict()[name], value), name
+    assert norms_of(together)[0].num_batches_tracked == 2

@@ -54,7 +54,7 @@ def run_job(config: Config) -> Outcome:
     except OtherRankError:
         return Outcome()  # the first rank has the line and the exit code
     except Exception as error:
-        advice = layout_advice(error)
+        advice = layout_advice(error, config.trainer)
         if advice is not None:
             return Outcome((f"{line_of(error)}; {advice}, in another run_dir",))
         return Outcome((_out_of_memory(error),) if _is_out_of_memory(error) else lines_of(error))

@@ -30,8 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     labelled = None if options.labelled is None else _samples(options.labelled, names)
 
     if options.to is not None:
-        check_target(options.to, "--to")
         check_suffix("--to", options.to, ".csv")
+        check_target(options.to, "--to")
 
     from assl_lightning.method.callback import ASSLScoreCallback  # here, so that --help does not wait for torch
 

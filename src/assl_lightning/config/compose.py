@@ -95,7 +95,7 @@ def _refuse_unused_root(composed: DictConfig, overrides: Sequence[str]) -> None:
     instead = OmegaConf.select(composed, "data.source.root")
     if instead is not None:
         raise ConfigurationError(
-            f"{given}: has no effect, since {show('data.source.root', instead)} is given too; leave one of them out"
+            f"{given}: has no effect, since {show('data.source.root', instead)} is given too; leave the latter out"
         )
     raise ConfigurationError(
         f"{given}: has no effect on data={composed.data.name}, which has no files; name the kind of data too, such as "

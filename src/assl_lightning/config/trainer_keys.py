@@ -47,13 +47,13 @@ _SET_BY_THE_LOOP: Mapping[str, str] = {
 
 _TYPES: Mapping[str, Any] = {
     **TRAINER_KEYS,
-    "log_every_n_steps": Annotated[int, at_least(1)],
+    "log_every_n_steps": Annotated[int, at_least(1)] | None,
     "num_nodes": Annotated[int, at_least(1)],
     "gradient_clip_val": Annotated[float, at_least(0)] | None,
     "limit_test_batches": Annotated[float, at_least(0)] | None,
     "limit_predict_batches": Annotated[float, at_least(0)] | None,
     "benchmark": bool | None,
-    "detect_anomaly": bool,
+    "detect_anomaly": bool | None,
     "inference_mode": bool,
     "sync_batchnorm": bool,
     "enable_progress_bar": bool | None,
@@ -65,7 +65,10 @@ _TYPES: Mapping[str, Any] = {
 _CHOICES: Mapping[str, tuple[object, ...]] = {
     "precision": ("32-true", "bf16-mixed", "16-mixed", "auto"),
     "accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
-    "strategy": ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false"),
+    "strategy": (
+        *("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false"),
+        "single_device",
+    ),
     "deterministic": (True, False, "warn", None),
     "gradient_clip_algorithm": ("norm", "value", None),
     "profiler": ("simple", "advanced", "pytorch", None),
@@ -77,6 +80,12 @@ _SHORT: Mapping[str, str] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mi
 
 _REFUSED_WITH_REASON = re.compile(r"(16|bf16|64)-true|64|ddp_(spawn|fork|notebook)\w*")
 """Values that Lightning takes and a run does not; the Trainer that is tried says why."""
+
+_ANY_CASE = ("accelerator", "strategy", "profiler")
+"""Arguments whose names Lightning takes in capital letters, too."""
+
+_OTHER_DEVICES = ("tpu", "hpu", "xla")
+"""Accelerators that are no misspelling of another one."""
 
 _OBJECTS = ("accelerator", "strategy", "profiler")
 """Arguments that may be objects, each with its class in _target_."""
@@ -108,11 +117,12 @@ def _check_choice(key: str, value: object) -> list[str]:
     may_be_object = key in _OBJECTS
     if may_be_object and isinstance(value, Mapping) and "_target_" in value:
         return []
-    choices, written = [as_yaml(choice) for choice in _CHOICES[key]], as_yaml(value)
+    choices = [as_yaml(choice) for choice in _CHOICES[key]]
+    written = as_yaml(value.lower() if key in _ANY_CASE and isinstance(value, str) else value)
     short = _SHORT if key == "precision" else {}
     if written in (*choices, *short) or _REFUSED_WITH_REASON.fullmatch(written):
         return []
-    near = closest(written, [*choices, *short])
+    near = None if written in _OTHER_DEVICES else closest(written, [*choices, *short])
     hint = "" if near is None else f" (did you mean {short.get(near, near)!r}?)"
     other = f"; for another, give its class in trainer.{key}._target_" if may_be_object else ""
     return [f"{show(f'trainer.{key}', value)}: must be one of {', '.join(choices)}{hint}{other}"]

@@ -84,10 +84,10 @@ def _layout_named(config: Config) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        advice = layout_advice(error)
+        advice = layout_advice(error, config.trainer)
         if advice is None:
             raise
-        key = show("trainer.memory_format", config.trainer.get("memory_format", "auto"))
+        key = show("trainer.memory_format", config.trainer["memory_format"])
         name = config.network["_target_"].rpartition(".")[2]
         raise ConfigurationError(f"{key}: {name} raises: {one_line(error)}; {advice}") from error
 

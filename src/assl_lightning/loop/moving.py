@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from assl_lightning.base.paths import PATH_KEYS
@@ -29,16 +30,20 @@ def in_one_spelling(config: Any) -> Any:
 
 
 def with_run_dir(config: Any, before: str, after: str) -> Any:
-    """Put another directory of a run in the place of the one before, at the start of paths below it.
+    """Put another directory of a run in the place of the one before, at the start of paths below it, however spelled.
 
     >>> with_run_dir({"strategy": {"directory": "runs/a/kept"}, "root": "runs/ab", "name": "runs/a"}, "runs/a", "b")
     {'strategy': {'directory': 'b/kept'}, 'root': 'runs/ab', 'name': 'runs/a'}
     """
     if isinstance(config, Mapping):
         return {key: with_run_dir(value, before, after) for key, value in config.items()}
-    if isinstance(config, str) and config.startswith(f"{before}/"):
-        return after + config.removeprefix(before)
+    if isinstance(config, str) and _spelled(config).startswith(f"{_spelled(before)}/"):
+        return _spelled(after) + _spelled(config).removeprefix(_spelled(before))
     return config
+
+
+def _spelled(path: str) -> str:
+    return os.path.normpath(Path(path).expanduser() if path.startswith("~/") else path)
 
 
 def moved_paths(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

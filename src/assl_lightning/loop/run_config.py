@@ -135,6 +135,7 @@ class RunConfig:
         now = in_one_spelling(OmegaConf.to_container(OmegaConf.create(with_later_keys(config))))
         if before.get("run_dir") and now.get("run_dir"):
             before = with_run_dir(before, before["run_dir"], now["run_dir"])
+            now = with_run_dir(now, now["run_dir"], now["run_dir"])  # in one spelling
         may_change = [
             "non_finite",
             "trainer.cuda_graph",

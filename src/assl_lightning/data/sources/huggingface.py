@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -141,9 +142,11 @@ def _load_files(path: str | Path, name: str | None, data_files: Mapping[str, Any
     try:
         return datasets.load_dataset(str(path), name, data_files=dict(data_files))
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # the local disk is full
         raise StoreError(
-            f"data_files must name files by split, and one of them cannot be found or read; {with_kind(error)}. See "
-            f"that each pattern matches a file, and that its store answers"
+            f"data_files cannot be loaded: {with_kind(error)}; see that `path` names their format and `name` one of "
+            f"its configurations, that each pattern matches a file, and that the store answers"
         ) from error
 
 
