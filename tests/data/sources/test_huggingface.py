@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,7 @@ def test_shards_are_read_by_row_and_stay_on_the_disk_on_request(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("files", "error", "message"),
     [
-        ({"train": "{here}/nothing-*.parquet"}, OSError, r"\{'train': \[\]\}"),
+        ({"train": "{here}/nothing-*.parquet"}, OSError, "Error: .*"),
         ({"train": "{here}/train-*.parquet", "test": "s4://bucket/x.parquet"}, OSError, "Protocol not known: s4"),
         ("train-00000.parquet", TypeError, "got 'train-00000.parquet'"),
     ],
@@ -189,6 +190,20 @@ def test_shards_that_are_not_there_are_refused_in_one_sentence(
     given: Any = files if isinstance(files, str) else {split: name.format(here=here) for split, name in files.items()}
     with pytest.raises(error, match=rf"^data_files (cannot be loaded|must name files).*{message}"):
         load_huggingface("parquet", **SHAPE, data_files=given)
+
+
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_a_full_disk_is_not_blamed_on_the_files(is_wrapped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: Any, **__: Any) -> Any:
+        full = OSError(errno.ENOSPC, "No space left on device")
+        if is_wrapped:
+            raise datasets.exceptions.DatasetGenerationError("an error occurred") from full
+        raise full
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(OSError, match="No space left") as caught:
+        load_huggingface("parquet", **SHAPE, data_files={"train": "x.parquet"})
+    assert caught.value.errno == errno.ENOSPC
 
 
 def test_shards_that_are_drawn_from_and_have_a_damaged_row_are_streamed_too(tmp_path: Path) -> None:

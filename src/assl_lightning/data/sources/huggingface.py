@@ -142,10 +142,12 @@ def _load_files(path: str | Path, name: str | None, data_files: Mapping[str, Any
     try:
         return datasets.load_dataset(str(path), name, data_files=dict(data_files))
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise  # the local disk is full
+        is_wrapped = isinstance(error, datasets.exceptions.DatasetGenerationError)
+        reason = (error.__cause__ if is_wrapped else None) or error
+        if isinstance(reason, OSError) and reason.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise reason from None  # the local disk is full
         raise StoreError(
-            f"data_files cannot be loaded: {with_kind(error)}; see that `path` names their format and `name` one of "
+            f"data_files cannot be loaded: {with_kind(reason)}; see that `path` names their format and `name` one of "
             f"its configurations, that each pattern matches a file, and that the store answers"
         ) from error
 
