@@ -226,7 +226,7 @@ class StepGraph(Callback):
 
 @cache
 def _stream_of(device: torch.device) -> torch.cuda.Stream:
-    """Return the stream of all captures: for each stream that computed products, cuBLAS keeps a workspace for good."""
+    """Return the one stream of all captures, since cuBLAS keeps a workspace for each stream that it computed in."""
     return torch.cuda.Stream(device)
 
 
